@@ -1,0 +1,102 @@
+//! Condition types and reasons, as constants. Polarity is as named: `Stalled=True` is bad, `Ready=True` is good.
+
+/// The workload exists as specified and the source answers.
+pub const READY: &str = "Ready";
+/// A new generation is being rolled out (never for ordinary scaling).
+pub const RECONCILING: &str = "Reconciling";
+/// A person must change something.
+pub const STALLED: &str = "Stalled";
+/// The objective is met now.
+pub const WITHIN_TARGET: &str = "WithinTarget";
+/// Sluice is free to change the number of workers.
+pub const SCALING_ACTIVE: &str = "ScalingActive";
+/// More workers were wanted than given, or more would not help.
+pub const SCALING_LIMITED: &str = "ScalingLimited";
+/// Every signal is fresh.
+pub const METRICS_AVAILABLE: &str = "MetricsAvailable";
+
+/// Every condition type, in the order in which `kubectl describe` shows them.
+pub const ALL: [&str; 7] =
+    [READY, RECONCILING, STALLED, WITHIN_TARGET, SCALING_ACTIVE, SCALING_LIMITED, METRICS_AVAILABLE];
+
+/// Reasons, CamelCase, each used by the conditions named in its comment.
+pub mod reasons {
+    /// Ready: all is well.
+    pub const READY: &str = "Ready";
+    /// Ready: `spec.suspend` holds, no workers run.
+    pub const SUSPENDED: &str = "Suspended";
+    /// Ready: the job is idle and `minReplicas` is 0.
+    pub const ASLEEP: &str = "Asleep";
+    /// Ready, Stalled: a field of the spec cannot be used; the message names it.
+    pub const INVALID_SPEC: &str = "InvalidSpec";
+    /// Ready: no broker answers.
+    pub const SOURCE_UNREACHABLE: &str = "SourceUnreachable";
+    /// Ready: the source refuses the credentials or the operation.
+    pub const AUTHENTICATION_FAILED: &str = "AuthenticationFailed";
+    /// Ready: the topic does not exist.
+    pub const TOPIC_NOT_FOUND: &str = "TopicNotFound";
+    /// Ready: the API server refuses the workload.
+    pub const WORKLOAD_REJECTED: &str = "WorkloadRejected";
+    /// Ready: the workload named by `targetRef` does not exist or has no scale subresource.
+    pub const TARGET_NOT_FOUND: &str = "TargetNotFound";
+    /// Ready, Stalled: a workload of this name exists and is not ours.
+    pub const NAME_TAKEN: &str = "NameTaken";
+    /// Ready: there should be workers and none is ready.
+    pub const NO_READY_WORKERS: &str = "NoReadyWorkers";
+    /// Reconciling: the workload's controller has not yet rolled out the present template.
+    pub const ROLLING_OUT: &str = "RollingOut";
+    /// Reconciling: nothing is being rolled out.
+    pub const ROLLED_OUT: &str = "RolledOut";
+    /// Stalled: nothing needs a person.
+    pub const PROGRESSING: &str = "Progressing";
+    /// Stalled: someone else keeps writing the number of replicas.
+    pub const CONFLICT: &str = "Conflict";
+    /// WithinTarget: the objective is met now.
+    pub const MET: &str = "Met";
+    /// WithinTarget: too many records are late, and the backlog is not shrinking.
+    pub const BEHIND: &str = "Behind";
+    /// WithinTarget: behind, and catching up; the message has the time it will take.
+    pub const CATCHING_UP: &str = "CatchingUp";
+    /// WithinTarget: the latency is below what processing itself takes.
+    pub const OBJECTIVE_BELOW_FLOOR: &str = "ObjectiveBelowFloor";
+    /// WithinTarget: not known.
+    pub const UNKNOWN: &str = "Unknown";
+    /// ScalingActive: free to act.
+    pub const ACTIVE: &str = "Active";
+    /// ScalingActive: `spec.replicas` is set.
+    pub const PINNED: &str = "Pinned";
+    /// ScalingActive: `scaling.mode` is Recommend.
+    pub const RECOMMEND: &str = "Recommend";
+    /// ScalingActive, MetricsAvailable: there is no signal.
+    pub const NO_SIGNAL: &str = "NoSignal";
+    /// ScalingActive: someone else has written the number of replicas.
+    pub const FOREIGN_WRITER: &str = "ForeignWriter";
+    /// ScalingLimited: nothing limits.
+    pub const NOT_LIMITED: &str = "NotLimited";
+    /// ScalingLimited: `maxReplicas` or a schedule's ceiling.
+    pub const AT_MAX_REPLICAS: &str = "AtMaxReplicas";
+    /// ScalingLimited: as many workers as the partitions can feed.
+    pub const AT_PARTITION_COUNT: &str = "AtPartitionCount";
+    /// ScalingLimited: one partition is more than one worker can do.
+    pub const SKEWED: &str = "Skewed";
+    /// ScalingLimited: a resource quota refuses the workers.
+    pub const QUOTA_EXCEEDED: &str = "QuotaExceeded";
+    /// ScalingLimited: pods cannot be placed on a node.
+    pub const UNSCHEDULABLE: &str = "Unschedulable";
+    /// ScalingLimited: workers crash again and again.
+    pub const CRASH_LOOPING: &str = "CrashLooping";
+    /// ScalingLimited: `maxRescalesPerHour`.
+    pub const RESCALE_BUDGET: &str = "RescaleBudget";
+    /// ScalingLimited: a larger change was wanted than `maxStepUp` or `maxStepDown` allows.
+    pub const STEP_LIMIT: &str = "StepLimit";
+    /// ScalingLimited: `scaling.mode` is OutOnly.
+    pub const OUT_ONLY: &str = "OutOnly";
+    /// ScalingLimited: `scaling.mode` is InOnly.
+    pub const IN_ONLY: &str = "InOnly";
+    /// MetricsAvailable: every signal is fresh.
+    pub const FRESH: &str = "Fresh";
+    /// MetricsAvailable: some partitions or workers are missing.
+    pub const PARTIAL_SIGNAL: &str = "PartialSignal";
+    /// MetricsAvailable: the newest sample is too old.
+    pub const STALE_SIGNAL: &str = "StaleSignal";
+}

@@ -1,0 +1,13 @@
+//! TLS provider, parse, dispatch, exit code; no more.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        eprintln!("sluice: a TLS provider was installed before main; this is a defect of the build");
+        return ExitCode::FAILURE;
+    }
+    sluice::cli::run(sluice::cli::Cli::parse())
+}

@@ -1,0 +1,1 @@
+//! The Kubernetes edge: observe -> validate -> decide -> build -> apply -> status.

@@ -1,0 +1,23 @@
+//! The decision core: observation + settings + memory -> decision.
+//!
+//! Architecture invariant: no I/O, no clock, no async, no Kubernetes; time is an argument. It never panics, whatever
+//! the numbers. The same inputs give the same decision, byte for byte.
+//!
+//! Architecture invariant: `simulate`, `decide`, the tests and the operator call this very `decide`. There is no second
+//! implementation of any rule.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::as_conversions)]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::as_conversions)
+)]
+
+pub mod decision;
+pub mod memory;
+pub mod observation;
+pub mod settings;
+pub mod units;
+
+pub use decision::{Action, BoundBy, Confidence, Decision, Explain, Limit, Limited, Model, Reason, WithinTarget};
+pub use memory::{Memory, decide};
+pub use observation::{Group, Limits, Observation, Partition, Replicas, Worker};
+pub use settings::{Mode, Schedule, Settings, Step};

@@ -1,0 +1,1 @@
+//! Decisions in words, tables and plots: shared by the commands, the events and the demo.

@@ -1,0 +1,14 @@
+//! The outside world -> samples: one file for each kind of source, one for the workers' metrics, and the hub that runs
+//! them in the background.
+//!
+//! Architecture invariant: only this room talks to sources.
+//!
+//! Architecture invariant: unknown is not zero. What could not be read is `None` with a reason, and an old sample keeps
+//! its own time.
+
+pub mod sample;
+
+pub use sample::{
+    Failure, GroupSample, JobKey, JobSamples, Owner, PartitionSample, SourceReading, SourceSample, SourceSpec, Watch,
+    WorkerEndpoint, WorkerReading, WorkerSample,
+};
