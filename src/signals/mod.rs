@@ -6,9 +6,16 @@
 //! Architecture invariant: unknown is not zero. What could not be read is `None` with a reason, and an old sample keeps
 //! its own time.
 
+pub mod dial;
+pub mod hub;
 pub mod sample;
+pub mod scrape;
+pub mod source;
 
+pub use hub::{Hub, HubStats, Signals};
 pub use sample::{
-    Failure, GroupSample, JobKey, JobSamples, Owner, PartitionSample, SourceReading, SourceSample, SourceSpec, Watch,
-    WorkerEndpoint, WorkerReading, WorkerSample,
+    Category, Failure, GroupSample, JobKey, JobSamples, Owner, PartitionSample, SourceReading, SourceSample,
+    SourceSpec, Watch, WorkerEndpoint, WorkerReading, WorkerSample,
 };
+pub use scrape::Scrape;
+pub use source::{Cluster, Connect};

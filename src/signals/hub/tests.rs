@@ -1,0 +1,1 @@
+//! The hub under paused time.
