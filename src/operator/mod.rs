@@ -1,1 +1,210 @@
 //! The Kubernetes edge: observe -> validate -> decide -> build -> apply -> status.
+//!
+//! One controller for each watched namespace, or one for all. It reconciles a job when its object or workload changes,
+//! and when the hub has a new sample of it.
+//!
+//! Architecture invariant: workers outlive the operator. Nothing here stops a worker because the operator stops.
+
+mod apply;
+mod build;
+mod context;
+mod decide;
+mod error;
+mod events;
+mod health;
+pub mod lease;
+mod observe;
+mod processing;
+mod reconcile;
+mod replicas;
+mod rollout;
+mod status;
+pub mod validate;
+mod watch;
+mod workload;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt as _};
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::runtime::events::{Recorder, Reporter};
+use kube::{Api, Client};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::policy::units::Seconds;
+use crate::serve::Health;
+use crate::serve::metrics::Metrics;
+use crate::signals::{JobKey, Signals};
+
+use apply::Applier;
+use context::Jobs;
+pub use error::Error;
+use lease::{Elector, Leadership};
+use watch::{Scope, Shared};
+
+/// Jobs with news that wait to be reconciled, for each watched namespace. One that finds no room comes with its next
+/// sample.
+const FEED: usize = 4096;
+
+/// The operator, and everything that it is handed.
+pub struct Operator {
+    /// The API server.
+    pub client: Client,
+    /// Namespaces to watch; empty: all.
+    pub namespaces: Vec<String>,
+    /// Take part in a leader election; `None`: this process is alone.
+    pub election: Option<Election>,
+    /// The hub.
+    pub signals: Arc<dyn Signals>,
+    /// What /readyz answers from.
+    pub health: Health,
+    /// What /metrics answers from.
+    pub metrics: Metrics,
+    /// The clock.
+    pub clock: Clock,
+}
+
+/// Where the leader election takes place.
+#[derive(Debug, Clone)]
+pub struct Election {
+    /// Namespace of the lease.
+    pub namespace: String,
+    /// Name of the lease.
+    pub lease: String,
+    /// Who we are; must differ between processes.
+    pub identity: String,
+}
+
+/// Why the operator stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// As told.
+    AsTold,
+    /// The lease was lost: the process must end, and start anew as a stand-by.
+    LeaseLost,
+}
+
+impl Operator {
+    /// Runs until told to stop, or until the lease is lost. `updates` tells of jobs with a new sample.
+    pub async fn run(self, updates: impl Stream<Item = JobKey> + Send + 'static, stop: CancellationToken) -> Stopped {
+        let Some(election) = self.election.clone() else {
+            self.health.leading();
+            self.lead(updates, Leadership::always(), "sluice", stop).await;
+            return Stopped::AsTold;
+        };
+        self.health.standing_by();
+        let api = Api::<Lease>::namespaced(self.client.clone(), &election.namespace);
+        let mut elector = Elector::new(api, &election.lease, &election.identity, self.clock.clone());
+        if !elector.acquire(&stop).await {
+            return Stopped::AsTold;
+        }
+        self.health.leading();
+        let leadership = elector.leadership();
+        // The controllers stop first and the lease is handed back after them, so that no write of ours follows it.
+        let (stop_leading, hand_back) = (CancellationToken::new(), CancellationToken::new());
+        let mut leading = std::pin::pin!(self.lead(updates, leadership, &election.identity, stop_leading.clone()));
+        let mut holding = std::pin::pin!(elector.hold(&hand_back));
+        tokio::select! {
+            _ = &mut holding => {
+                stop_leading.cancel();
+                leading.await;
+                Stopped::LeaseLost
+            }
+            () = stop.cancelled() => {
+                stop_leading.cancel();
+                // Reconciles under way may still write: the lease is renewed until they are done.
+                let lost = tokio::select! {
+                    () = &mut leading => false,
+                    _ = &mut holding => true,
+                };
+                if !lost {
+                    hand_back.cancel();
+                    holding.await;
+                }
+                Stopped::AsTold
+            }
+        }
+    }
+
+    async fn lead(
+        &self,
+        updates: impl Stream<Item = JobKey> + Send + 'static,
+        leadership: Leadership,
+        identity: &str,
+        stop: CancellationToken,
+    ) {
+        let reporter = Reporter { controller: "sluice".to_owned(), instance: Some(identity.to_owned()) };
+        let applier = Applier {
+            client: self.client.clone(),
+            clock: self.clock.clone(),
+            leadership,
+            metrics: self.metrics.clone(),
+        };
+        let shared = Shared {
+            client: self.client.clone(),
+            clock: self.clock.clone(),
+            signals: Arc::clone(&self.signals),
+            applier,
+            metrics: self.metrics.clone(),
+            recorder: Recorder::new(self.client.clone(), reporter),
+            jobs: Jobs::default(),
+        };
+        let scopes = match self.namespaces.as_slice() {
+            [] => vec![Scope::All],
+            namespaces => namespaces.iter().cloned().map(Scope::Namespace).collect(),
+        };
+        let (mut tasks, mut feeds, mut synced) = (JoinSet::new(), BTreeMap::new(), Vec::new());
+        for scope in scopes {
+            let (feed, news) = mpsc::channel(FEED);
+            feeds.insert(scope.clone(), feed.clone());
+            synced.push(shared.start(&scope, feed, news, &stop, &mut tasks));
+        }
+        let health = self.health.clone();
+        tasks.spawn(async move {
+            futures::future::join_all(synced).await;
+            health.synced();
+        });
+        tasks.spawn(distribute(updates, feeds, stop));
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(error = %error, "a task of the operator has failed");
+            }
+        }
+    }
+}
+
+/// Hands each job with a new sample to the controller of its namespace.
+async fn distribute(
+    updates: impl Stream<Item = JobKey>,
+    feeds: BTreeMap<Scope, mpsc::Sender<JobKey>>,
+    stop: CancellationToken,
+) {
+    let mut updates = std::pin::pin!(updates);
+    loop {
+        let key = tokio::select! {
+            key = updates.next() => key,
+            () = stop.cancelled() => return,
+        };
+        let Some(key) = key else { return };
+        let feed = feeds.get(&Scope::All).or_else(|| feeds.get(&Scope::Namespace(key.namespace.clone())));
+        if let Some(feed) = feed {
+            let _ = feed.try_send(key);
+        }
+    }
+}
+
+/// Unix seconds as the API's time; the epoch for what is no time at all.
+#[allow(clippy::cast_possible_truncation, reason = "a float to integer cast saturates")]
+fn timestamp(seconds: Seconds) -> Timestamp {
+    Timestamp::from_microsecond((seconds.0 * 1e6) as i64).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// The API's time as Unix seconds.
+fn seconds(timestamp: Timestamp) -> Seconds {
+    Seconds(timestamp.as_duration().as_secs_f64())
+}

@@ -1,1 +1,89 @@
 //! HTTP: health and metrics.
+//!
+//! Liveness is "the process runs"; readiness is "the caches are synced, and this replica leads or stands by". A missing
+//! custom resource definition makes the operator unready, not dead: restarting it would not bring the definition.
+
+pub mod metrics;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use metrics::Metrics;
+
+/// What /readyz answers from.
+#[derive(Debug, Clone, Default)]
+pub struct Health(Arc<Flags>);
+
+#[derive(Debug, Default)]
+struct Flags {
+    standby: AtomicBool,
+    synced: AtomicBool,
+}
+
+impl Health {
+    /// This replica waits for the lease.
+    pub fn standing_by(&self) {
+        self.0.standby.store(true, Ordering::Relaxed);
+    }
+
+    /// This replica leads; it is ready once its caches are synced.
+    pub fn leading(&self) {
+        self.0.standby.store(false, Ordering::Relaxed);
+    }
+
+    /// The caches are synced.
+    pub fn synced(&self) {
+        self.0.synced.store(true, Ordering::Relaxed);
+    }
+
+    fn state(&self) -> (StatusCode, &'static str) {
+        if self.0.standby.load(Ordering::Relaxed) {
+            (StatusCode::OK, "standby\n")
+        } else if self.0.synced.load(Ordering::Relaxed) {
+            (StatusCode::OK, "leader\n")
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "caches not synced: are the custom resource definitions installed?\n")
+        }
+    }
+}
+
+/// Listens at `address`; port 0 takes a free one.
+pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        std::io::Error::new(
+            error.kind(),
+            format!("failed to listen on {address}: {error}; choose another with --listen"),
+        )
+    })
+}
+
+/// Serves /livez, /readyz and /metrics until told to stop.
+pub async fn run(
+    listener: TcpListener,
+    health: Health,
+    metrics: Metrics,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let router = axum::Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(|State(health): State<Health>| async move { health.state() }))
+        .with_state(health)
+        .route("/metrics", get(move || async move { page(&metrics) }));
+    axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await
+}
+
+fn page(metrics: &Metrics) -> impl IntoResponse + use<> {
+    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    metrics.encode().map_or_else(
+        || (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain")], String::new()),
+        |text| (StatusCode::OK, [(header::CONTENT_TYPE, OPEN_METRICS)], text),
+    )
+}

@@ -1,0 +1,126 @@
+//! `sluice operator`: runs the controller in a cluster, or from a kubeconfig.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::operator::{Election, Operator, Stopped};
+use crate::serve::metrics::Metrics;
+use crate::serve::{self, Health};
+
+/// Arguments of `sluice operator`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Kubeconfig to use; default: $KUBECONFIG, else ~/.kube/config, else the service account of the pod.
+    #[arg(long, value_name = "PATH")]
+    kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig; default: its current one.
+    #[arg(long, value_name = "NAME", requires = "kubeconfig")]
+    context: Option<String>,
+    /// Where /livez, /readyz and /metrics are served.
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080", env = "SLUICE_LISTEN")]
+    listen: SocketAddr,
+    /// Namespaces to watch, separated by commas; default: all.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', env = "SLUICE_WATCH_NAMESPACES")]
+    watch_namespaces: Vec<String>,
+    /// Take part in a leader election, so that several replicas can stand by.
+    #[arg(long, env = "SLUICE_LEADER_ELECT")]
+    leader_elect: bool,
+    /// Namespace of the lease; default: the namespace of the pod.
+    #[arg(long, value_name = "NAME", env = "POD_NAMESPACE", default_value = "default")]
+    lease_namespace: String,
+    /// Name of the lease.
+    #[arg(long, value_name = "NAME", default_value = "sluice")]
+    lease_name: String,
+    /// Who this process is in the election; default: the name of the pod or the host, and a number.
+    #[arg(long, value_name = "NAME", env = "POD_NAME")]
+    identity: Option<String>,
+    /// What to log: error, warn, info, debug, trace, or a tracing filter such as sluice=debug.
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "SLUICE_LOG")]
+    log: String,
+    /// Log lines as text or json.
+    #[arg(long, value_enum, default_value = "json", env = "SLUICE_LOG_FORMAT")]
+    log_format: super::LogFormat,
+}
+
+pub(super) fn run(args: Args) -> super::Outcome {
+    super::init_logging(&args.log, args.log_format)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(serve(args))
+}
+
+async fn serve(args: Args) -> super::Outcome {
+    let client = client(args.kubeconfig.as_deref(), args.context.clone()).await?;
+    let clock = Clock::system();
+    let (health, metrics) = (Health::default(), Metrics::default());
+    let stop = CancellationToken::new();
+    let listener = serve::bind(args.listen).await?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = %listener.local_addr()?, "starting");
+    let server = tokio::spawn(serve::run(listener, health.clone(), metrics.clone(), stop.clone()));
+    tokio::spawn(cancel_on_signal(stop.clone())?);
+
+    let hub = super::hub(clock.clone());
+    let updates = hub.updates();
+    let election = args.leader_elect.then(|| Election {
+        namespace: args.lease_namespace,
+        lease: args.lease_name,
+        // A number, so that a container that is restarted in its pod is another process.
+        identity: format!("{}_{}", args.identity.unwrap_or_else(host_name), std::process::id()),
+    });
+    let operator = Operator {
+        client,
+        namespaces: args.watch_namespaces.into_iter().filter(|name| !name.is_empty()).collect(),
+        election,
+        signals: Arc::new(hub.clone()),
+        health,
+        metrics,
+        clock,
+    };
+    let stopped = operator.run(updates, stop.clone()).await;
+    stop.cancel();
+    hub.shutdown().await;
+    server.await??;
+    tracing::info!("stopped");
+    Ok(if stopped == Stopped::AsTold { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A client from a kubeconfig, or from the pod's service account.
+pub(super) async fn client(kubeconfig: Option<&std::path::Path>, context: Option<String>) -> Result<Client, Box<dyn std::error::Error + Send + Sync>> {
+    let config = match kubeconfig {
+        None => Config::infer().await.map_err(|error| {
+            format!("failed to find a cluster: {error}; give --kubeconfig, or run in a pod with a service account")
+        })?,
+        Some(path) => {
+            let read = Kubeconfig::read_from(path)
+                .map_err(|error| format!("failed to read the kubeconfig {}: {error}", path.display()))?;
+            let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
+            Config::from_custom_kubeconfig(read, &options)
+                .await
+                .map_err(|error| format!("failed to use the kubeconfig {}: {error}", path.display()))?
+        }
+    };
+    Ok(Client::try_from(config)?)
+}
+
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "sluice".to_owned(), |name| name.trim().to_owned())
+}
+
+/// Cancels at SIGTERM or SIGINT.
+pub(super) fn cancel_on_signal(stop: CancellationToken) -> std::io::Result<impl Future<Output = ()> + Send> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.cancel();
+    })
+}

@@ -1,0 +1,111 @@
+//! The write path.
+//!
+//! Architecture invariant: only this module writes to tenants' objects. Each write has a field manager of its own, a
+//! uid or resource version where it could do harm, a timeout and a counter, and asks the lease first. Callers send
+//! nothing that would change nothing.
+
+use std::future::Future;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Client;
+use kube::api::{Api, Patch, PatchParams};
+use kube::core::{ApiResource, DynamicObject};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use crate::api::StreamJob;
+use crate::clock::Clock;
+use crate::serve::metrics::Metrics;
+use crate::signals::JobKey;
+
+use super::error::Error;
+use super::lease::{Leadership, WRITE_TIMEOUT};
+
+/// Everything of a workload but its replicas.
+pub(super) const WORKLOAD_MANAGER: &str = "sluice/workload";
+/// `spec.replicas`, through /scale.
+pub(super) const SCALE_MANAGER: &str = "sluice/scale";
+/// Status of a `StreamJob`.
+pub(super) const STATUS_MANAGER: &str = "sluice/status";
+/// The `ConfigMap` with the processing file.
+pub(super) const PROCESSING_MANAGER: &str = "sluice/processing";
+
+/// The write path.
+#[derive(Clone)]
+pub(super) struct Applier {
+    pub(super) client: Client,
+    pub(super) clock: Clock,
+    pub(super) leadership: Leadership,
+    pub(super) metrics: Metrics,
+}
+
+/// One write of `spec.replicas`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ScaleWrite {
+    pub(super) replicas: u32,
+    /// What was seen: a write that is based on anything else is refused.
+    pub(super) uid: String,
+    pub(super) resource_version: String,
+    /// Take the field from whoever owns it.
+    pub(super) force: bool,
+}
+
+impl Applier {
+    /// Applies a workload of our own. `body` carries the uid that was seen, unless the workload is to be created.
+    pub(super) async fn workload(
+        &self,
+        resource: &ApiResource,
+        key: &JobKey,
+        body: &Value,
+    ) -> Result<DynamicObject, Error> {
+        let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), &key.namespace, resource);
+        let params = PatchParams::apply(WORKLOAD_MANAGER).force();
+        self.write("apply the workload", api.patch(&key.name, &params, &Patch::Apply(body))).await
+    }
+
+    /// Sets the number of workers.
+    pub(super) async fn scale(
+        &self,
+        resource: &ApiResource,
+        namespace: &str,
+        name: &str,
+        write: &ScaleWrite,
+    ) -> Result<(), Error> {
+        let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), namespace, resource);
+        let params = PatchParams { force: write.force, ..PatchParams::apply(SCALE_MANAGER) };
+        let body = json!({
+            "apiVersion": "autoscaling/v1",
+            "kind": "Scale",
+            "metadata": { "name": name, "namespace": namespace, "uid": write.uid, "resourceVersion": write.resource_version },
+            "spec": { "replicas": write.replicas },
+        });
+        self.write("scale the workload", api.patch_scale(name, &params, &Patch::Apply(&body))).await.map(|_| ())
+    }
+
+    /// Applies the `ConfigMap` with the processing file.
+    pub(super) async fn processing(&self, namespace: &str, name: &str, body: &Value) -> Result<(), Error> {
+        let api = Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
+        let params = PatchParams::apply(PROCESSING_MANAGER).force();
+        self.write("apply the processing file", api.patch(name, &params, &Patch::Apply(body))).await.map(|_| ())
+    }
+
+    /// Applies the status of a `StreamJob`.
+    pub(super) async fn status(&self, key: &JobKey, body: &Value) -> Result<StreamJob, Error> {
+        let api = Api::<StreamJob>::namespaced(self.client.clone(), &key.namespace);
+        let params = PatchParams::apply(STATUS_MANAGER).force();
+        self.write("write the status", api.patch_status(&key.name, &params, &Patch::Apply(body))).await
+    }
+
+    async fn write<T>(&self, verb: &'static str, request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+        let result = if self.leadership.may_write(self.clock.monotonic()) {
+            match timeout(WRITE_TIMEOUT, request).await {
+                Ok(result) => result.map_err(|source| Error::Api { verb, source }),
+                Err(_) => Err(Error::Timeout { verb, timeout: WRITE_TIMEOUT }),
+            }
+        } else {
+            Err(Error::NotLeader { verb })
+        };
+        self.metrics.api_write(verb, result.as_ref().err().map_or("ok", Error::category));
+        result
+    }
+}

@@ -1,0 +1,161 @@
+//! Job -> the bodies of what is applied. Pure: no client, no clock.
+
+use kube::core::{ApiResource, GroupVersionKind};
+use serde_json::{Map, Value, json};
+
+use crate::api::v1alpha1::WorkloadKind;
+use crate::api::{JOB_LABEL, PROCESSING_FILE, PROCESSING_FILE_ENV};
+
+use super::validate::{Job, OwnedWorkload};
+use super::workload::APPLIED_ANNOTATION;
+
+/// Key of the processing file in its ConfigMap.
+const PROCESSING_KEY: &str = "processing.json";
+const PROCESSING_VOLUME: &str = "sluice-processing";
+
+/// Type of a workload of our own.
+pub(super) fn workload_resource(kind: WorkloadKind) -> ApiResource {
+    let kind = match kind {
+        WorkloadKind::Deployment => "Deployment",
+        WorkloadKind::StatefulSet => "StatefulSet",
+    };
+    ApiResource::from_gvk(&GroupVersionKind::gvk("apps", "v1", kind))
+}
+
+/// A workload as it is to be, ready for server-side apply, without replicas.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct WorkloadBody {
+    /// The body.
+    pub(super) body: Value,
+    /// Hash of the body: another hash is another body.
+    pub(super) hash: String,
+}
+
+impl WorkloadBody {
+    /// The body that is sent: with the uid that was seen, so that it can't land on another object of the name, and with
+    /// `replicas` while no one else owns them.
+    pub(super) fn with(&self, uid: Option<&str>, replicas: Option<u32>) -> Value {
+        let mut body = self.body.clone();
+        if let Some(uid) = uid {
+            body["metadata"]["uid"] = json!(uid);
+        }
+        if let Some(replicas) = replicas {
+            body["spec"]["replicas"] = json!(replicas);
+        }
+        body
+    }
+}
+
+/// The workload of a job.
+pub(super) fn workload(job: &Job, owned: &OwnedWorkload) -> WorkloadBody {
+    let workload = &owned.workload;
+    let name = &job.key.name;
+    let mut spec = Map::new();
+    spec.insert("selector".to_owned(), json!({ "matchLabels": { JOB_LABEL: name } }));
+    spec.insert("template".to_owned(), template(name, &workload.template));
+    if workload.min_ready_seconds > 0 {
+        spec.insert("minReadySeconds".to_owned(), json!(workload.min_ready_seconds));
+    }
+    let strategy = workload.strategy.as_ref().map(|strategy| json!(strategy));
+    match workload.kind {
+        WorkloadKind::Deployment => {
+            spec.extend(strategy.map(|strategy| ("strategy".to_owned(), strategy)));
+        }
+        WorkloadKind::StatefulSet => {
+            spec.insert("serviceName".to_owned(), json!(name));
+            // Workers do not wait for each other: one that cannot start must not keep the rest from starting.
+            spec.insert("podManagementPolicy".to_owned(), json!("Parallel"));
+            spec.extend(strategy.map(|strategy| ("updateStrategy".to_owned(), strategy)));
+            let claims = workload.volume_claim_templates.as_ref();
+            spec.extend(claims.map(|claims| ("volumeClaimTemplates".to_owned(), json!(claims))));
+            let policy = workload.persistent_volume_claim_retention_policy.as_ref();
+            spec.extend(policy.map(|policy| ("persistentVolumeClaimRetentionPolicy".to_owned(), json!(policy))));
+        }
+    }
+    let resource = workload_resource(workload.kind);
+    let mut body = json!({
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "metadata": {
+            "name": name,
+            "namespace": job.key.namespace,
+            "labels": labels(name),
+            "ownerReferences": [job.owner],
+        },
+        "spec": spec,
+    });
+    let hash = hash(&body);
+    body["metadata"]["annotations"] = json!({ APPLIED_ANNOTATION: hash });
+    WorkloadBody { body, hash }
+}
+
+fn labels(name: &str) -> Value {
+    json!({ JOB_LABEL: name, "app.kubernetes.io/managed-by": "sluice", "app.kubernetes.io/instance": name })
+}
+
+/// The user's template with the job's label, and the processing file mounted in every container.
+fn template(name: &str, template: &Map<String, Value>) -> Value {
+    let mut template = json!(template);
+    let pod_labels = &mut template["metadata"]["labels"];
+    if !pod_labels.is_object() {
+        *pod_labels = json!({});
+    }
+    pod_labels[JOB_LABEL] = json!(name);
+    let pod = &mut template["spec"];
+    for list in ["containers", "initContainers"] {
+        for container in pod[list].as_array_mut().into_iter().flatten() {
+            push(container, "env", json!({ "name": PROCESSING_FILE_ENV, "value": PROCESSING_FILE }));
+            let directory = PROCESSING_FILE.rsplit_once('/').map_or("/", |(directory, _)| directory);
+            push(
+                container,
+                "volumeMounts",
+                json!({ "name": PROCESSING_VOLUME, "mountPath": directory, "readOnly": true }),
+            );
+        }
+    }
+    if pod["initContainers"].is_null() {
+        if let Some(pod) = pod.as_object_mut() {
+            pod.remove("initContainers");
+        }
+    }
+    // Optional: a pod must be able to start although the file cannot be written (a quota on ConfigMaps).
+    let volume = json!({ "name": PROCESSING_VOLUME, "configMap": { "name": processing_name(name), "optional": true } });
+    push(pod, "volumes", volume);
+    template
+}
+
+fn push(object: &mut Value, list: &str, item: Value) {
+    match object[list].as_array_mut() {
+        Some(items) => items.push(item),
+        None => object[list] = json!([item]),
+    }
+}
+
+/// Name of the ConfigMap with the processing file.
+pub(super) fn processing_name(job: &str) -> String {
+    format!("{job}-processing")
+}
+
+/// The ConfigMap with the processing file.
+pub(super) fn processing(job: &Job) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": processing_name(&job.key.name),
+            "namespace": job.key.namespace,
+            "labels": labels(&job.key.name),
+            "ownerReferences": [job.owner],
+        },
+        "data": { PROCESSING_KEY: json!(job.processing).to_string() },
+    })
+}
+
+/// FNV-1a, 64 bits, over the canonical JSON (serde_json's maps are sorted). It tells bodies apart; it guards nothing.
+pub(super) fn hash(value: &Value) -> String {
+    let bytes = value.to_string();
+    let hash = bytes
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    format!("{hash:016x}")
+}

@@ -1,0 +1,78 @@
+//! What reconciles share, and what is remembered of each job between two of them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kube::Client;
+use kube::runtime::events::Recorder;
+
+use crate::api::status::StreamJobStatus;
+use crate::clock::Clock;
+use crate::policy::Memory;
+use crate::policy::units::Seconds;
+use crate::serve::metrics::Metrics;
+use crate::signals::{JobKey, Signals};
+
+use super::apply::Applier;
+use super::observe::Caches;
+use super::replicas::ForeignWrites;
+
+/// What all reconciles share. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Context {
+    pub(super) client: Client,
+    pub(super) clock: Clock,
+    pub(super) caches: Caches,
+    pub(super) signals: Arc<dyn Signals>,
+    pub(super) applier: Applier,
+    pub(super) metrics: Metrics,
+    pub(super) recorder: Recorder,
+    pub(super) jobs: Jobs,
+}
+
+/// What is remembered of each job. A job's entry is locked for the whole of its reconcile; jobs never wait for each
+/// other.
+#[derive(Clone, Default)]
+pub(super) struct Jobs(Arc<Mutex<HashMap<JobKey, Arc<tokio::sync::Mutex<JobState>>>>>);
+
+impl Jobs {
+    pub(super) fn entry(&self, key: &JobKey) -> Arc<tokio::sync::Mutex<JobState>> {
+        let mut jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(jobs.entry(key.clone()).or_default())
+    }
+
+    /// Forgets every job that `keep` does not know, and returns which.
+    pub(super) fn sweep(&self, keep: impl Fn(&JobKey) -> bool) -> Vec<JobKey> {
+        let mut jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone: Vec<JobKey> = jobs.keys().filter(|key| !keep(key)).cloned().collect();
+        for key in &gone {
+            jobs.remove(key);
+        }
+        gone
+    }
+}
+
+/// What is remembered of one job.
+#[derive(Default)]
+pub(super) struct JobState {
+    /// Uid of the object that this is about: another object of the name starts anew.
+    pub(super) uid: String,
+    pub(super) memory: Memory,
+    pub(super) foreign: ForeignWrites,
+    /// A field manager conflict was answered: who owns the field.
+    pub(super) conflict_with: Option<String>,
+    /// The replicas of a workload that someone else made are ours.
+    pub(super) taken: bool,
+    /// The newest status, as written; what the cache shows may be older.
+    pub(super) status: Option<StreamJobStatus>,
+    /// Failed reconciles in a row.
+    pub(super) failures: u32,
+    /// Generation of the workload that was last compared with what it should be.
+    pub(super) compared_generation: Option<i64>,
+    /// Hash of the processing file that is in the cluster, and when that was last looked at.
+    pub(super) processing: Option<(String, Seconds)>,
+    /// What was last recommended, in mode Recommend.
+    pub(super) recommended: Option<u32>,
+    /// The newest failure of each source that was counted.
+    pub(super) counted_failures: HashMap<String, Seconds>,
+}

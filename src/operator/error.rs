@@ -1,0 +1,93 @@
+//! What can go wrong at the Kubernetes edge, and when to try again.
+
+use std::time::Duration;
+
+/// Why a reconcile did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server did not answer in time.
+    #[error("failed to {verb}: the API server did not answer within {} s", timeout.as_secs())]
+    Timeout {
+        /// What was tried.
+        verb: &'static str,
+        /// How long was waited.
+        timeout: Duration,
+    },
+    /// The API server answered with an error, or could not be reached.
+    #[error("failed to {verb}")]
+    Api {
+        /// What was tried.
+        verb: &'static str,
+        /// What it said.
+        #[source]
+        source: kube::Error,
+    },
+    /// This process does not lead (any more), so it writes nothing.
+    #[error("failed to {verb}: this replica is not the leader")]
+    NotLeader {
+        /// What was tried.
+        verb: &'static str,
+    },
+    /// A StreamJob that cannot be read at all: the definition in the cluster is of another version.
+    #[error("failed to read the StreamJob: {0}")]
+    Unreadable(String),
+}
+
+impl Error {
+    /// The kind of error: a metric label, and what the requeue depends on.
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::Timeout { .. } => "timeout",
+            Self::NotLeader { .. } => "not_leader",
+            Self::Unreadable(_) => "unreadable",
+            Self::Api { source, .. } => match status(source) {
+                Some(status) if status.is_not_found() => "not_found",
+                Some(status) if status.is_conflict() => "conflict",
+                Some(status) if status.is_forbidden() => "forbidden",
+                Some(status) if status.is_invalid() => "invalid",
+                Some(status) if status.code == 400 => "invalid",
+                Some(status) if status.code == 429 => "throttled",
+                Some(_) => "api",
+                None => "connection",
+            },
+        }
+    }
+
+    /// The other writer, when the API server refused a write because a field has another manager.
+    pub(super) fn field_manager(&self) -> Option<String> {
+        let Self::Api { source, .. } = self else { return None };
+        let causes = &status(source)?.details.as_ref()?.causes;
+        let conflict = causes.iter().find(|cause| cause.reason == "FieldManagerConflict")?;
+        // conflict with "kubectl" using apps/v1
+        let name = conflict.message.split('"').nth(1).unwrap_or("another manager");
+        Some(name.chars().take(128).collect())
+    }
+
+    /// What the API server said, for a condition's message.
+    pub(super) fn explanation(&self) -> String {
+        match self {
+            Self::Api { source, .. } => {
+                status(source).map_or_else(|| source.to_string(), |status| status.message.clone())
+            }
+            other => other.to_string(),
+        }
+    }
+}
+
+fn status(error: &kube::Error) -> Option<&kube::core::Status> {
+    match error {
+        kube::Error::Api(status) => Some(status),
+        _ => None,
+    }
+}
+
+/// How long to wait before the next try: an object that was changed by someone else is read again at once, everything
+/// else waits longer each time, up to a minute.
+pub(super) fn retry_after(error: &Error, failures: u32) -> Duration {
+    let base = match error.category() {
+        "conflict" => Duration::from_millis(100),
+        "unreadable" => return Duration::from_secs(300),
+        _ => Duration::from_secs(1),
+    };
+    base.saturating_mul(1 << failures.min(6)).min(Duration::from_secs(60))
+}

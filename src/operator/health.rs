@@ -1,0 +1,105 @@
+//! How good the signals of a job are: what the conditions Ready and MetricsAvailable say of its sources. Pure.
+
+use std::time::Duration;
+
+use crate::api::conditions::reasons;
+use crate::policy::units::Seconds;
+use crate::signals::{Category, JobSamples, SourceReading};
+
+use super::observe::PodFacts;
+
+/// A ready worker that has not been read for so long is missing; new ones are given the time to come up.
+const WORKER_GRACE: Seconds = Seconds(15.0);
+
+/// A verdict with its words. `reason` is one of [`reasons`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Verdict {
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+}
+
+/// Samples older than this are stale: three sampling intervals and a deadline.
+pub(super) fn stale_after(latency: Duration) -> Seconds {
+    let interval = (latency.as_secs_f64() / 5.0).clamp(0.5, 5.0);
+    Seconds(interval * 3.0 + 5.0)
+}
+
+/// Why the sources do not answer, in words for Ready; `None`: they do.
+pub(super) fn source_trouble(samples: &JobSamples, latency: Duration, now: Seconds) -> Option<Verdict> {
+    samples.sources.iter().find_map(|source| {
+        let failure = source.failure.as_ref()?;
+        // One lost request is no outage: what was read last must have become stale.
+        let fresh = source.sample.as_ref().is_some_and(|sample| now - sample.at < stale_after(latency));
+        let reason = match failure.category {
+            Category::Unreachable | Category::Protocol if fresh => return None,
+            Category::Unreachable | Category::Protocol => reasons::SOURCE_UNREACHABLE,
+            Category::Unauthorised => reasons::AUTHENTICATION_FAILED,
+            Category::TopicMissing => reasons::TOPIC_NOT_FOUND,
+        };
+        Some(Verdict { reason, message: format!("source {}: {}", source.name, failure.message) })
+    })
+}
+
+/// What is missing of the signals, the worst first; `None`: nothing.
+pub(super) fn missing_signal(
+    samples: &JobSamples,
+    pods: &[PodFacts],
+    latency: Duration,
+    now: Seconds,
+) -> Option<Verdict> {
+    let verdict = |reason, message| Some(Verdict { reason, message });
+    for source in &samples.sources {
+        let name = &source.name;
+        let why = source.failure.as_ref().map(|failure| format!(": {}", failure.message)).unwrap_or_default();
+        let Some(sample) = &source.sample else {
+            return verdict(reasons::NO_SIGNAL, format!("source {name} has not been read yet{why}"));
+        };
+        let age = now - sample.at;
+        if age > stale_after(latency) {
+            let age = crate::report::words::seconds(age.0);
+            return verdict(reasons::STALE_SIGNAL, format!("source {name} was last read {age} ago{why}"));
+        }
+    }
+    if samples.sources.is_empty() {
+        return verdict(reasons::NO_SIGNAL, "no source has been read yet".to_owned());
+    }
+    samples.sources.iter().find_map(partial).or_else(|| unread_worker(samples, pods, now))
+}
+
+fn partial(source: &SourceReading) -> Option<Verdict> {
+    let sample = source.sample.as_ref()?;
+    let broken: Vec<&str> = sample
+        .partitions
+        .iter()
+        .filter(|partition| partition.end.is_none() || partition.committed.is_none())
+        .map(|partition| partition.id.as_str())
+        .collect();
+    let first = broken.first()?;
+    let problem = sample.partitions.iter().find_map(|partition| partition.problem.as_deref()).unwrap_or("no answer");
+    let message = format!(
+        "source {}: {} of {} partitions are unknown, such as {first}: {problem}",
+        source.name,
+        broken.len(),
+        sample.partitions.len()
+    );
+    Some(Verdict { reason: reasons::PARTIAL_SIGNAL, message })
+}
+
+fn unread_worker(samples: &JobSamples, pods: &[PodFacts], now: Seconds) -> Option<Verdict> {
+    let unread: Vec<&PodFacts> = pods
+        .iter()
+        .filter(|pod| pod.metrics_port.is_some() && pod.ready && !pod.terminating)
+        .filter(|pod| pod.created_at.is_some_and(|created| now - created > WORKER_GRACE))
+        .filter(|pod| {
+            let reading = samples.workers.iter().find(|reading| reading.uid == pod.uid);
+            let sample = reading.and_then(|reading| reading.sample.as_ref());
+            sample.is_none_or(|sample| now - sample.at > WORKER_GRACE)
+        })
+        .collect();
+    let first = unread.first()?;
+    let failure =
+        samples.workers.iter().find(|reading| reading.uid == first.uid).and_then(|reading| reading.failure.as_ref());
+    let why = failure.map(|failure| format!(": {}", failure.message)).unwrap_or_default();
+    let message = format!("the metrics of {} workers cannot be read, such as {}{why}", unread.len(), first.name);
+    Some(Verdict { reason: reasons::PARTIAL_SIGNAL, message })
+}

@@ -1,0 +1,211 @@
+//! What the cluster looks like for one job: its workload and its pods. Reads only.
+//!
+//! Everyday looks come from the caches; before a write there is a live look, so that no write rests on an old one.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::api::{Api, ListParams};
+use kube::core::{ApiResource, DynamicObject};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Client, ResourceExt as _};
+use tokio::time::timeout;
+
+use crate::api::JOB_LABEL;
+use crate::api::v1alpha1::{Metrics, WorkloadKind};
+use crate::policy::units::Seconds;
+use crate::signals::{JobKey, Watch, WorkerEndpoint};
+
+use super::build::workload_resource;
+use super::error::Error;
+use super::validate::{Job, Target};
+use super::workload::WorkloadView;
+
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The caches of one watched namespace, or of all.
+#[derive(Clone)]
+pub(super) struct Caches {
+    pub(super) deployments: Store<DynamicObject>,
+    pub(super) stateful_sets: Store<DynamicObject>,
+    pub(super) pods: Store<Pod>,
+}
+
+/// A workload, as read and as understood.
+#[derive(Debug, Clone)]
+pub(super) struct Workload {
+    pub(super) object: Arc<DynamicObject>,
+    pub(super) view: WorkloadView,
+}
+
+impl Workload {
+    pub(super) fn of(object: Arc<DynamicObject>) -> Self {
+        Self { view: WorkloadView::of(&object), object }
+    }
+}
+
+/// What matters of one pod.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct PodFacts {
+    pub(super) name: String,
+    pub(super) uid: String,
+    pub(super) ip: Option<String>,
+    pub(super) created_at: Option<Seconds>,
+    pub(super) started_at: Option<Seconds>,
+    pub(super) ready: bool,
+    pub(super) terminating: bool,
+    pub(super) finished: bool,
+    pub(super) template: Option<String>,
+    pub(super) unschedulable: Option<String>,
+    pub(super) crash_looping: bool,
+    pub(super) metrics_port: Option<u16>,
+}
+
+impl PodFacts {
+    pub(super) fn of(pod: &Pod, metrics: Option<&Metrics>) -> Self {
+        let status = pod.status.clone().unwrap_or_default();
+        let phase = status.phase.as_deref().unwrap_or_default();
+        let conditions = status.conditions.unwrap_or_default();
+        let condition = |kind: &str| conditions.iter().find(|condition| condition.type_ == kind);
+        let containers = status.container_statuses.unwrap_or_default();
+        let labels = pod.labels();
+        Self {
+            name: pod.name_any(),
+            uid: pod.uid().unwrap_or_default(),
+            ip: status.pod_ip,
+            created_at: pod.creation_timestamp().map(|time| super::seconds(time.0)),
+            started_at: containers.iter().filter_map(started_at).max_by(|a, b| a.0.total_cmp(&b.0)),
+            ready: condition("Ready").is_some_and(|condition| condition.status == "True"),
+            terminating: pod.metadata.deletion_timestamp.is_some(),
+            finished: matches!(phase, "Succeeded" | "Failed"),
+            template: labels.get("pod-template-hash").or_else(|| labels.get("controller-revision-hash")).cloned(),
+            unschedulable: condition("PodScheduled")
+                .filter(|condition| condition.status == "False" && condition.reason.as_deref() == Some("Unschedulable"))
+                .map(|condition| condition.message.clone().unwrap_or_default()),
+            crash_looping: containers.iter().any(crash_looping),
+            metrics_port: metrics.and_then(|metrics| port(pod, &metrics.port)),
+        }
+    }
+}
+
+fn started_at(container: &ContainerStatus) -> Option<Seconds> {
+    let running = container.state.as_ref()?.running.as_ref()?;
+    running.started_at.as_ref().map(|time| super::seconds(time.0))
+}
+
+fn crash_looping(container: &ContainerStatus) -> bool {
+    let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
+    waiting.is_some_and(|waiting| waiting.reason.as_deref() == Some("CrashLoopBackOff"))
+}
+
+fn port(pod: &Pod, port: &IntOrString) -> Option<u16> {
+    match port {
+        IntOrString::Int(number) => u16::try_from(*number).ok(),
+        IntOrString::String(name) => {
+            let containers = &pod.spec.as_ref()?.containers;
+            let mut ports = containers.iter().flat_map(|container| container.ports.iter().flatten());
+            let port = ports.find(|port| port.name.as_ref() == Some(name))?;
+            u16::try_from(port.container_port).ok()
+        }
+    }
+}
+
+/// What the hub is to watch for a job with these pods.
+pub(super) fn watch(job: &Job, pods: &[PodFacts]) -> Watch {
+    let path = job.metrics.as_ref().map_or("/metrics", |metrics| &metrics.path);
+    let endpoint = |pod: &PodFacts| {
+        let ip = pod.ip.as_ref()?.parse().ok()?;
+        let port = pod.metrics_port?;
+        let address = std::net::SocketAddr::new(ip, port);
+        (!pod.finished).then(|| WorkerEndpoint {
+            id: pod.name.clone(),
+            uid: pod.uid.clone(),
+            address,
+            path: path.to_owned(),
+        })
+    };
+    Watch { latency: job.latency, sources: job.sources.clone(), workers: pods.iter().filter_map(endpoint).collect() }
+}
+
+/// The type and name of a job's workload.
+pub(super) fn target(job: &Job) -> (ApiResource, &str) {
+    match &job.target {
+        Target::Owned(owned) => (workload_resource(owned.workload.kind), &job.key.name),
+        Target::Existing { resource, name } => (resource.clone(), name),
+    }
+}
+
+/// The job's workload: from the cache if it is our own, else live.
+pub(super) async fn workload(client: &Client, caches: &Caches, job: &Job) -> Result<Option<Workload>, Error> {
+    let Target::Owned(owned) = &job.target else { return live_workload(client, job).await };
+    let store = match owned.workload.kind {
+        WorkloadKind::Deployment => &caches.deployments,
+        WorkloadKind::StatefulSet => &caches.stateful_sets,
+    };
+    let reference =
+        ObjectRef::new_with(&job.key.name, workload_resource(owned.workload.kind)).within(&job.key.namespace);
+    Ok(store.get(&reference).map(Workload::of))
+}
+
+/// The job's workload as the API server has it now.
+pub(super) async fn live_workload(client: &Client, job: &Job) -> Result<Option<Workload>, Error> {
+    let (resource, name) = target(job);
+    let api = Api::<DynamicObject>::namespaced_with(client.clone(), &job.key.namespace, &resource);
+    let Some(object) = read("read the workload", api.get_opt(name)).await? else { return Ok(None) };
+    let mut workload = Workload::of(Arc::new(object));
+    if matches!(job.target, Target::Existing { .. }) && workload.view.desired.is_none() {
+        // Not every kind keeps its number in spec.replicas; every one that can be scaled says it at /scale.
+        let scale = read("read the scale of the workload", api.get_scale(name)).await?;
+        workload.view.desired =
+            scale.spec.and_then(|spec| spec.replicas).and_then(|replicas| u32::try_from(replicas).ok());
+        let selector = scale.status.and_then(|status| status.selector);
+        workload.view.selector = selector.or(workload.view.selector);
+    }
+    Ok(Some(workload))
+}
+
+/// The job's pods: from the cache if the workload is our own, else by the workload's selector.
+pub(super) async fn pods(
+    client: &Client,
+    caches: &Caches,
+    job: &Job,
+    workload: Option<&Workload>,
+) -> Result<Vec<PodFacts>, Error> {
+    let metrics = job.metrics.as_ref();
+    let mut pods: Vec<PodFacts> = match &job.target {
+        Target::Owned(_) => owned_pods(caches, &job.key).iter().map(|pod| PodFacts::of(pod, metrics)).collect(),
+        Target::Existing { .. } => {
+            let Some(selector) =
+                workload.and_then(|workload| workload.view.selector.as_deref()).filter(|text| !text.is_empty())
+            else {
+                return Ok(Vec::new());
+            };
+            let api = Api::<Pod>::namespaced(client.clone(), &job.key.namespace);
+            // From the API server's cache: pods are looked at every few seconds.
+            let params = ListParams::default().labels(selector).match_any();
+            let list = read("list the pods of the workload", api.list(&params)).await?;
+            list.items.iter().map(|pod| PodFacts::of(pod, metrics)).collect()
+        }
+    };
+    pods.retain(|pod| !pod.finished);
+    pods.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(pods)
+}
+
+fn owned_pods(caches: &Caches, key: &JobKey) -> Vec<Arc<Pod>> {
+    let belongs = |pod: &Arc<Pod>| {
+        pod.namespace().as_ref() == Some(&key.namespace) && pod.labels().get(JOB_LABEL) == Some(&key.name)
+    };
+    caches.pods.state().into_iter().filter(belongs).collect()
+}
+
+/// A read with a timeout.
+pub(super) async fn read<T>(verb: &'static str, request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+    match timeout(READ_TIMEOUT, request).await {
+        Ok(result) => result.map_err(|source| Error::Api { verb, source }),
+        Err(_) => Err(Error::Timeout { verb, timeout: READ_TIMEOUT }),
+    }
+}

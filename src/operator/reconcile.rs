@@ -1,0 +1,275 @@
+//! One reconcile: observe, validate, decide, build, apply, status. It never waits for a source.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt as _;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::Action;
+use serde_json::json;
+
+use crate::api::conditions::reasons;
+use crate::api::status::{DecisionStatus, StreamJobStatus};
+use crate::api::v1alpha1::Mode;
+use crate::api::{JOB_LABEL, StreamJob};
+use crate::policy::units::Seconds;
+use crate::policy::{Decision, Memory};
+use crate::serve::metrics::JobNumbers;
+use crate::signals::{JobKey, JobSamples};
+
+use super::context::{Context, JobState};
+use super::error::{Error, retry_after};
+use super::health::Verdict;
+use super::observe::{PodFacts, Workload};
+use super::rollout::{self, Refused};
+use super::status::Facts;
+use super::validate::{Job, Target};
+use super::{decide, events, health, observe, status, validate};
+
+/// A job is looked at this often even if nothing happens: no watch promises to deliver everything.
+const PERIOD: Duration = Duration::from_secs(15);
+
+/// Reconciles one `StreamJob`.
+pub(super) async fn reconcile(
+    object: Arc<DeserializeGuard<StreamJob>>,
+    context: Arc<Context>,
+) -> Result<Action, Error> {
+    let started = context.clock.monotonic();
+    let object = object.0.as_ref().map_err(|error| Error::Unreadable(error.error.clone()))?;
+    let key = JobKey { namespace: object.namespace().unwrap_or_default(), name: object.name_any() };
+    if object.metadata.deletion_timestamp.is_some() {
+        // Owner references take the workers down; what is left of us is what we hold in memory.
+        context.signals.forget(&key);
+        return Ok(Action::await_change());
+    }
+    let entry = context.jobs.entry(&key);
+    let mut state = entry.lock().await;
+    start_anew_if_replaced(&mut state, object);
+    let outcome = pass(&context, object, &key, &mut state).await;
+    context.metrics.reconcile((context.clock.monotonic() - started).as_secs_f64());
+    match outcome {
+        Ok(action) => {
+            state.failures = 0;
+            Ok(action)
+        }
+        Err(error) => {
+            let wait = retry_after(&error, state.failures);
+            state.failures = state.failures.saturating_add(1);
+            context.metrics.reconcile_error(error.category());
+            tracing::warn!(job = %key, category = error.category(), error = %error, detail = %error.explanation(), "reconcile failed");
+            Ok(Action::requeue(wait))
+        }
+    }
+}
+
+fn start_anew_if_replaced(state: &mut JobState, object: &StreamJob) {
+    let uid = object.uid().unwrap_or_default();
+    if state.uid != uid {
+        // What an earlier run of the operator learned is a prior. Nothing else is taken from the status.
+        let prior = object.status.as_ref().map(status::prior).unwrap_or_default();
+        *state = JobState { uid, memory: Memory::with_prior(prior), ..JobState::default() };
+    }
+}
+
+/// The table of contents.
+async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut JobState) -> Result<Action, Error> {
+    let now = context.clock.now();
+    let job = match validate::validate(object) {
+        Ok(job) => job,
+        Err(problems) => {
+            // The workers go on as they are; nothing is measured for a spec that nobody can read.
+            context.signals.forget(key);
+            let facts = Facts { generation: object.metadata.generation, problems: &problems, ..last_known(object) };
+            publish(context, object, key, state, &facts, now).await?;
+            return Ok(Action::await_change());
+        }
+    };
+
+    // Observe.
+    let mut workload = observe::workload(&context.client, &context.caches, &job).await?;
+    let pods = observe::pods(&context.client, &context.caches, &job, workload.as_ref()).await?;
+    context.signals.watch(key, observe::watch(&job, &pods));
+    let samples = context.signals.read(key).unwrap_or_default();
+    count_failures(context, state, &samples);
+
+    // Is it ours, and as it should be?
+    let mut trouble = None;
+    match rollout::ensure(context, &job, state, workload.take(), now).await {
+        Ok(ensured) => workload = Some(ensured),
+        Err(Refused::Trouble(verdict)) => trouble = Some(verdict),
+        Err(Refused::Error(error)) => return Err(error),
+    }
+
+    // Decide.
+    let desired = workload.as_ref().and_then(|workload| workload.view.desired);
+    let before = context.clock.monotonic();
+    let decision = decide::decide(&mut state.memory, &job, desired, &pods, &samples, now);
+    context.metrics.decision(decision.action, decision.reason, (context.clock.monotonic() - before).as_secs_f64());
+    tracing::debug!(job = %key, desired, decision = decision.desired, reason = decision.reason.as_str(), message = %decision.message, "decided");
+
+    // Apply.
+    let mut standing = None;
+    let mut changed = None;
+    if let (Some(workload), None) = (&workload, &trouble) {
+        let scaled = rollout::scale(context, &job, state, workload, &decision, now).await;
+        match scaled {
+            Ok(scaled) => {
+                standing = Some(scaled.standing);
+                changed = scaled.from.and_then(|from| change(from, &decision, now));
+            }
+            Err(Refused::Trouble(verdict)) => trouble = Some(verdict),
+            Err(Refused::Error(error)) => return Err(error),
+        }
+    }
+    let recommended = recommendation(&job, state, desired, &decision, now);
+
+    // Status.
+    let facts = facts(&job, &pods, workload.as_ref(), &samples, &decision, now);
+    let facts = Facts {
+        workload_trouble: trouble,
+        standing,
+        foreign_writer: state.conflict_with.clone(),
+        changed: changed.or(recommended),
+        ..facts
+    };
+    context.metrics.job(
+        key,
+        JobNumbers { target: job.settings.latency.0, replicas: facts.replicas, ready: facts.ready },
+        &decision,
+    );
+    publish(context, object, key, state, &facts, now).await?;
+    Ok(Action::requeue(PERIOD))
+}
+
+/// What a job's status says of its workers while its spec cannot be used.
+fn last_known(object: &StreamJob) -> Facts<'static> {
+    let status = object.status.clone().unwrap_or_default();
+    let count = |count: i32| u32::try_from(count).unwrap_or(0);
+    Facts { replicas: count(status.replicas), ready: count(status.ready_replicas), ..Facts::default() }
+}
+
+fn facts<'a>(
+    job: &'a Job,
+    pods: &[PodFacts],
+    workload: Option<&Workload>,
+    samples: &JobSamples,
+    decision: &'a Decision,
+    now: Seconds,
+) -> Facts<'a> {
+    let number = |wanted: fn(&&PodFacts) -> bool| u32::try_from(pods.iter().filter(wanted).count()).unwrap_or(u32::MAX);
+    let selector = match &job.target {
+        Target::Owned(_) => Some(format!("{JOB_LABEL}={}", job.key.name)),
+        Target::Existing { .. } => workload.and_then(|workload| workload.view.selector.clone()),
+    };
+    Facts {
+        generation: job.generation,
+        settings: Some(&job.settings),
+        selector,
+        replicas: number(|pod| !pod.terminating),
+        ready: number(|pod| pod.ready && !pod.terminating),
+        decision: Some(decision),
+        source_trouble: health::source_trouble(samples, job.latency, now),
+        missing_signal: health::missing_signal(samples, pods, job.latency, now),
+        rolling_out: workload.is_some_and(|workload| workload.view.rolling_out),
+        replica_failure: workload.and_then(|workload| workload.view.replica_failure.clone()),
+        unschedulable: pods.iter().find_map(|pod| pod.unschedulable.clone()),
+        ..Facts::default()
+    }
+}
+
+fn change(from: u32, decision: &Decision, now: Seconds) -> Option<DecisionStatus> {
+    let to = decision.desired?;
+    let count = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
+    Some(DecisionStatus {
+        time: Time(super::timestamp(now)),
+        from: count(from),
+        to: count(to),
+        reason: decision.reason.as_str().to_owned(),
+        bound_by: decision.bound_by.as_str().to_owned(),
+        message: decision.message.clone(),
+    })
+}
+
+/// In mode Recommend a new recommendation is told like a decision, though nothing is written.
+fn recommendation(
+    job: &Job,
+    state: &mut JobState,
+    desired: Option<u32>,
+    decision: &Decision,
+    now: Seconds,
+) -> Option<DecisionStatus> {
+    let (Some(desired), Some(wanted)) = (desired, decision.recommended) else { return None };
+    if job.settings.mode != Mode::Recommend || job.settings.pinned.is_some() || job.settings.suspend {
+        state.recommended = None;
+        return None;
+    }
+    let last = state.recommended.replace(wanted);
+    let news = last != Some(wanted) && (last.is_some() || wanted != desired);
+    news.then(|| change(desired, &Decision { desired: Some(wanted), ..decision.clone() }, now)).flatten()
+}
+
+/// Each failed attempt of a source is counted once, whoever reads of it how often.
+fn count_failures(context: &Context, state: &mut JobState, samples: &JobSamples) {
+    for source in &samples.sources {
+        let Some(failure) = &source.failure else { continue };
+        let last = state.counted_failures.insert(source.name.clone(), failure.at);
+        if last != Some(failure.at) {
+            context.metrics.source_error(failure.category.as_str());
+        }
+    }
+}
+
+/// Writes the status and the events if there is something to say.
+async fn publish(
+    context: &Context,
+    object: &StreamJob,
+    key: &JobKey,
+    state: &mut JobState,
+    facts: &Facts<'_>,
+    now: Seconds,
+) -> Result<(), Error> {
+    let empty = StreamJobStatus::default();
+    // What the cache shows may be older than what was last written; somebody else's edit is put right with the next write.
+    let previous = state.status.as_ref().or(object.status.as_ref()).unwrap_or(&empty);
+    let next = status::build(previous, facts, super::timestamp(now));
+    if !status::needs_write(previous, &next) {
+        return Ok(());
+    }
+    let news = events::events(&previous.conditions, &next.conditions, facts.changed.as_ref());
+    if let Some(change) = &facts.changed {
+        tracing::info!(job = %key, from = change.from, to = change.to, reason = %change.reason, bound_by = %change.bound_by, "{}", change.message);
+    }
+    let body = json!({
+        "apiVersion": "sluice.dev/v1alpha1",
+        "kind": "StreamJob",
+        "metadata": { "name": key.name, "namespace": key.namespace, "uid": object.uid() },
+        "status": next,
+    });
+    // A decision that was made stays in memory even if the write fails, so that it is told with the next one.
+    state.status = Some(next);
+    let written = context.applier.status(key, &body).await;
+    events::publish(&context.recorder, object, news);
+    match written {
+        // Deleted in the meantime: nobody is left to tell.
+        Err(error) if error.category() == "not_found" => Ok(()),
+        Err(error) => {
+            state.status = None;
+            Err(error)
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
+/// A verdict about the workload, for the condition Ready.
+pub(super) fn trouble(reason: &'static str, message: String) -> Refused {
+    Refused::Trouble(Verdict { reason, message })
+}
+
+/// A refusal of the API server that a person must mend; everything else is tried again.
+pub(super) fn rejected(error: Error) -> Refused {
+    match error.category() {
+        "invalid" | "forbidden" => trouble(reasons::WORKLOAD_REJECTED, error.explanation()),
+        _ => Refused::Error(error),
+    }
+}

@@ -1,0 +1,202 @@
+//! Who writes the number of workers: our own ownership of the field, step by step, and what to do when someone else
+//! writes it. Pure: time is an argument.
+//!
+//! A workload's first apply carries `replicas`. Next, `sluice/scale` applies the same number to /scale, and only when
+//! managedFields shows that it owns the field does `sluice/workload` leave it out: a re-apply without the field drops
+//! the count to 1 when nobody else owns it (tried on a real 1.34 server).
+
+use crate::policy::units::Seconds;
+
+use super::apply::ScaleWrite;
+use super::workload::WorkloadView;
+
+/// A foreign write is respected for so long.
+const RESPECTED: Seconds = Seconds(600.0);
+/// Two foreign writes within this time are a conflict that a person must settle.
+const CONFLICT_WINDOW: Seconds = Seconds(1800.0);
+
+/// What is to be done about a workload's replicas now; one step at a time, each from a fresh look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Step {
+    /// All is as it should be.
+    Nothing,
+    /// Write the number, through /scale.
+    Scale(ScaleWrite),
+    /// `sluice/scale` owns the field; apply the workload without it, so that it has one owner.
+    Release,
+}
+
+/// Foreign writes to one workload's replicas.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct ForeignWrites {
+    /// The write that is respected now: when it was seen, the number that was written, the job's generation then.
+    current: Option<(Seconds, Option<u32>, Option<i64>)>,
+    /// When the writes of the last half hour were seen.
+    recent: Vec<Seconds>,
+    /// Twice within half an hour; stays until the spec changes.
+    conflict: bool,
+}
+
+/// What a foreign write means for us now.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Standing {
+    /// Nobody else writes.
+    Ours,
+    /// Somebody has written: respected until then.
+    Respected { until: Seconds },
+    /// The time is over, or the spec has changed since: the number is taken back.
+    TakeBack,
+    /// Twice within half an hour: a person must decide.
+    Conflict,
+}
+
+impl ForeignWrites {
+    /// Notes what is seen now. `is_foreign`: nobody of us owns the field.
+    pub(super) fn observe(
+        &mut self,
+        is_foreign: bool,
+        written: Option<u32>,
+        generation: Option<i64>,
+        now: Seconds,
+    ) -> Standing {
+        self.recent.retain(|at| now - *at < CONFLICT_WINDOW);
+        if !is_foreign {
+            self.current = None;
+            return Standing::Ours;
+        }
+        match self.current {
+            Some((_, number, _)) if number == written => {}
+            _ => {
+                self.recent.push(now);
+                self.current = Some((now, written, generation));
+            }
+        }
+        let Some((since, _, seen_generation)) = self.current else { return Standing::Ours };
+        if seen_generation != generation {
+            // The user has spoken since: the spec wins, and old quarrels are forgotten.
+            self.recent.clear();
+            self.conflict = false;
+            return Standing::TakeBack;
+        }
+        self.conflict |= self.recent.len() >= 2;
+        if self.conflict {
+            return Standing::Conflict;
+        }
+        let until = since + RESPECTED;
+        if now < until { Standing::Respected { until } } else { Standing::TakeBack }
+    }
+}
+
+/// The next step for a workload of our own. `desired`: the number wanted; `None`: unknown, keep what there is.
+pub(super) fn next(view: &WorkloadView, desired: Option<u32>, standing: Standing) -> Step {
+    let owners = &view.owners;
+    let write = |replicas, force| {
+        Step::Scale(ScaleWrite {
+            replicas,
+            uid: view.uid.clone(),
+            resource_version: view.resource_version.clone(),
+            force,
+        })
+    };
+    match (standing, view.desired, desired) {
+        (Standing::Respected { .. } | Standing::Conflict, ..) => Step::Nothing,
+        (Standing::TakeBack, present, desired) => {
+            desired.or(present).map_or(Step::Nothing, |replicas| write(replicas, true))
+        }
+        // The field is ours from the first apply; take it over at its present value, then let go of it there.
+        (Standing::Ours, Some(present), _) if owners.workload && !owners.scale => write(present, false),
+        (Standing::Ours, _, _) if owners.workload && owners.scale => Step::Release,
+        (Standing::Ours, present, Some(desired)) if present != Some(desired) => write(desired, false),
+        (Standing::Ours, ..) => Step::Nothing,
+    }
+}
+
+/// The next step for a workload that someone else made. Until the number is to change, nothing is written at all, so
+/// that a look (Recommend) leaves no trace; the first change takes the field from whoever had it.
+pub(super) fn next_existing(view: &WorkloadView, desired: Option<u32>, standing: Standing, taken: bool) -> Step {
+    match (standing, desired) {
+        (Standing::Ours | Standing::TakeBack, Some(desired)) if view.desired != Some(desired) => {
+            Step::Scale(ScaleWrite {
+                replicas: desired,
+                uid: view.uid.clone(),
+                resource_version: view.resource_version.clone(),
+                force: !taken || standing == Standing::TakeBack,
+            })
+        }
+        _ => Step::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::workload::ReplicasOwners;
+    use super::*;
+
+    fn view(desired: u32, workload: bool, scale: bool) -> WorkloadView {
+        WorkloadView {
+            uid: "u".to_owned(),
+            resource_version: "7".to_owned(),
+            desired: Some(desired),
+            owners: ReplicasOwners { workload, scale, others: Vec::new() },
+            ..WorkloadView::default()
+        }
+    }
+
+    fn scale(step: Step) -> (u32, bool) {
+        match step {
+            Step::Scale(write) => (write.replicas, write.force),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn ownership_is_taken_at_the_present_value_then_released_then_used() {
+        assert_eq!(scale(next(&view(6, true, false), Some(9), Standing::Ours)), (6, false));
+        assert_eq!(next(&view(6, true, true), Some(9), Standing::Ours), Step::Release);
+        assert_eq!(scale(next(&view(6, false, true), Some(9), Standing::Ours)), (9, false));
+        assert_eq!(next(&view(9, false, true), Some(9), Standing::Ours), Step::Nothing);
+        assert_eq!(next(&view(9, false, true), None, Standing::Ours), Step::Nothing);
+    }
+
+    #[test]
+    fn a_foreign_write_is_respected_for_ten_minutes_then_taken_back() {
+        let mut foreign = ForeignWrites::default();
+        let mut at = |time: f64, is_foreign| foreign.observe(is_foreign, Some(3), Some(1), Seconds(time));
+        assert_eq!(at(0.0, false), Standing::Ours);
+        assert_eq!(at(10.0, true), Standing::Respected { until: Seconds(610.0) });
+        assert_eq!(at(609.0, true), Standing::Respected { until: Seconds(610.0) });
+        assert_eq!(at(610.0, true), Standing::TakeBack);
+        assert_eq!(at(611.0, false), Standing::Ours);
+        assert_eq!(scale(next(&view(3, false, false), Some(5), Standing::TakeBack)), (5, true));
+        assert_eq!(next(&view(3, false, false), Some(5), Standing::Respected { until: Seconds(1.0) }), Step::Nothing);
+    }
+
+    #[test]
+    fn a_second_foreign_write_within_half_an_hour_is_a_conflict_until_the_spec_changes() {
+        let mut foreign = ForeignWrites::default();
+        assert!(matches!(foreign.observe(true, Some(3), Some(1), Seconds(0.0)), Standing::Respected { .. }));
+        assert_eq!(foreign.observe(false, Some(5), Some(1), Seconds(601.0)), Standing::Ours);
+        assert_eq!(foreign.observe(true, Some(3), Some(1), Seconds(1000.0)), Standing::Conflict);
+        assert_eq!(
+            foreign.observe(true, Some(3), Some(1), Seconds(9000.0)),
+            Standing::Conflict,
+            "time does not settle it"
+        );
+        let mut foreign = ForeignWrites::default();
+        foreign.observe(true, Some(3), Some(1), Seconds(0.0));
+        assert_eq!(
+            foreign.observe(true, Some(4), Some(1), Seconds(60.0)),
+            Standing::Conflict,
+            "again, while respected"
+        );
+        assert_eq!(foreign.observe(true, Some(4), Some(2), Seconds(61.0)), Standing::TakeBack, "the spec has changed");
+    }
+
+    #[test]
+    fn an_existing_workload_is_not_touched_until_its_number_is_to_change() {
+        assert_eq!(next_existing(&view(3, false, false), Some(3), Standing::Ours, false), Step::Nothing);
+        assert_eq!(next_existing(&view(3, false, false), None, Standing::Ours, false), Step::Nothing);
+        assert_eq!(scale(next_existing(&view(3, false, false), Some(5), Standing::Ours, false)), (5, true));
+        assert_eq!(scale(next_existing(&view(3, false, true), Some(5), Standing::Ours, true)), (5, false));
+    }
+}

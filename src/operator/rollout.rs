@@ -1,0 +1,341 @@
+//! Brings the workload to where it should be: its template, and its number of workers. Every write rests on a live look.
+
+use crate::api::conditions::reasons;
+use crate::api::v1alpha1::Mode;
+use crate::policy::Decision;
+use crate::policy::units::Seconds;
+
+use super::build::{self, WorkloadBody};
+use super::context::{Context, JobState};
+use super::error::Error;
+use super::health::Verdict;
+use super::observe::{self, Workload};
+use super::reconcile::{rejected, trouble};
+use super::replicas::{self, Standing, Step};
+use super::validate::{Job, OwnedWorkload, Target};
+
+/// The processing file is compared with the cluster's this often, besides when it changes.
+const PROCESSING_PERIOD: Seconds = Seconds(600.0);
+/// Steps of one reconcile: take the field over, release it, write it; and a repeat when the object was modified.
+const MOST_STEPS: usize = 5;
+
+/// Why the workload is not as it should be.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// A person must do something; the condition Ready says what.
+    Trouble(Verdict),
+    /// It is tried again.
+    Error(Error),
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// What scaling has come to.
+#[derive(Debug)]
+pub(super) struct Scaled {
+    pub(super) standing: Standing,
+    /// Workers before, if the number was changed.
+    pub(super) from: Option<u32>,
+}
+
+/// Makes sure that the workload exists, is ours, and has the job's template. `seen` is what the cache shows.
+pub(super) async fn ensure(
+    context: &Context,
+    job: &Job,
+    state: &mut JobState,
+    seen: Option<Workload>,
+    now: Seconds,
+) -> Result<Workload, Refused> {
+    let owned = match &job.target {
+        Target::Owned(owned) => owned,
+        Target::Existing { resource, name } => {
+            return seen.ok_or_else(|| {
+                let message = format!("{} {name} does not exist in namespace {}", resource.kind, job.key.namespace);
+                trouble(reasons::TARGET_NOT_FOUND, message)
+            });
+        }
+    };
+    let body = build::workload(job, owned);
+    if let Some(seen) = seen.filter(|seen| is_current(job, state, seen, &body)) {
+        ensure_processing(context, job, state, now).await?;
+        return Ok(seen);
+    }
+    // Something is to be written, so look at what there is now.
+    let live = observe::live_workload(&context.client, job).await?;
+    if let Some(live) = &live {
+        check_owner(job, live)?;
+        if live.view.being_deleted {
+            return Err(trouble(
+                reasons::WORKLOAD_REJECTED,
+                format!("the {} {} is being deleted; waiting", kind(owned), job.key.name),
+            ));
+        }
+    }
+    ensure_processing(context, job, state, now).await?;
+    let live = match live {
+        Some(live) if is_current(job, state, &live, &body) => live,
+        Some(live) => apply_body(context, job, state, &body, Some(&live)).await?,
+        None => create(context, job, owned, state, &body).await?,
+    };
+    Ok(live)
+}
+
+fn kind(owned: &OwnedWorkload) -> String {
+    build::workload_resource(owned.workload.kind).kind
+}
+
+/// A workload of our name that is not ours is never touched.
+fn check_owner(job: &Job, workload: &Workload) -> Result<(), Refused> {
+    if workload.view.controller.as_deref() == Some(job.uid.as_str()) {
+        return Ok(());
+    }
+    let (resource, name) = observe::target(job);
+    let message = format!(
+        "a {} named {name} exists and does not belong to this StreamJob; it is left alone: delete or rename it, or point spec.targetRef at it",
+        resource.kind
+    );
+    Err(trouble(reasons::NAME_TAKEN, message))
+}
+
+/// Whether the workload is ours and as it was last applied.
+fn is_current(job: &Job, state: &mut JobState, workload: &Workload, body: &WorkloadBody) -> bool {
+    let view = &workload.view;
+    if view.controller.as_deref() != Some(job.uid.as_str())
+        || view.being_deleted
+        || view.applied.as_ref() != Some(&body.hash)
+    {
+        return false;
+    }
+    if state.compared_generation == view.generation {
+        return true;
+    }
+    // Somebody may have edited it. The API server writes some values in another form ("1000m" as "1"), which looks
+    // like an edit; so one apply settles a generation.
+    let spec = &body.body["spec"];
+    let same = contains(&workload.object.data["spec"], spec);
+    if same {
+        state.compared_generation = view.generation;
+    }
+    same
+}
+
+/// Whether `live` has everything that `wanted` has; what the API server has filled in is not looked at.
+fn contains(live: &serde_json::Value, wanted: &serde_json::Value) -> bool {
+    use serde_json::Value::{Array, Object};
+    match (live, wanted) {
+        (Object(live), Object(wanted)) => wanted
+            .iter()
+            .all(|(key, wanted)| live.get(key).map_or_else(|| is_empty(wanted), |live| contains(live, wanted))),
+        (Array(live), Array(wanted)) => {
+            live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| contains(live, wanted))
+        }
+        (live, wanted) => live == wanted,
+    }
+}
+
+/// The API server drops empty values.
+fn is_empty(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::Null => true,
+        serde_json::Value::Object(map) => map.values().all(is_empty),
+        serde_json::Value::Array(list) => list.is_empty(),
+        _ => false,
+    }
+}
+
+/// The first apply carries the number of workers: without it a Deployment would start one, whatever `minReplicas` says.
+async fn create(
+    context: &Context,
+    job: &Job,
+    owned: &OwnedWorkload,
+    state: &mut JobState,
+    body: &WorkloadBody,
+) -> Result<Workload, Refused> {
+    let (resource, _) = observe::target(job);
+    let initial = owned.initial_replicas.max(scheduled_floor(job, context.clock.now()));
+    let created =
+        context.applier.workload(&resource, &job.key, &body.with(None, Some(initial))).await.map_err(rejected)?;
+    tracing::info!(job = %job.key, replicas = initial, "created the workload");
+    let created = Workload::of(std::sync::Arc::new(created));
+    check_owner(job, &created)?;
+    state.compared_generation = created.view.generation;
+    Ok(created)
+}
+
+/// At creation a schedule's floor holds already; the decision core takes over with the first look.
+fn scheduled_floor(job: &Job, now: Seconds) -> u32 {
+    if job.settings.suspend || job.settings.pinned.is_some() {
+        return 0;
+    }
+    let _ = now;
+    0
+}
+
+async fn apply_body(
+    context: &Context,
+    job: &Job,
+    state: &mut JobState,
+    body: &WorkloadBody,
+    live: Option<&Workload>,
+) -> Result<Workload, Refused> {
+    let (resource, _) = observe::target(job);
+    let uid = live.map(|live| live.view.uid.as_str());
+    // Until /scale owns the number it must be part of every apply, or the count drops to 1.
+    let replicas =
+        live.filter(|live| live.view.owners.workload && !live.view.owners.scale).and_then(|live| live.view.desired);
+    let applied = context.applier.workload(&resource, &job.key, &body.with(uid, replicas)).await.map_err(rejected)?;
+    let applied = Workload::of(std::sync::Arc::new(applied));
+    state.compared_generation = applied.view.generation;
+    Ok(applied)
+}
+
+async fn ensure_processing(context: &Context, job: &Job, state: &mut JobState, now: Seconds) -> Result<(), Refused> {
+    let body = build::processing(job);
+    let hash = build::hash(&body);
+    if state.processing.as_ref().is_some_and(|(known, at)| *known == hash && now - *at < PROCESSING_PERIOD) {
+        return Ok(());
+    }
+    let name = build::processing_name(&job.key.name);
+    let api =
+        kube::Api::<k8s_openapi::api::core::v1::ConfigMap>::namespaced(context.client.clone(), &job.key.namespace);
+    let live = observe::read("read the processing file", api.get_opt(&name)).await?;
+    if let Some(live) = &live {
+        use kube::ResourceExt as _;
+        let ours = live.owner_references().iter().any(|owner| owner.uid == job.uid && owner.controller == Some(true));
+        if !ours {
+            let message = format!(
+                "a ConfigMap named {name} exists and does not belong to this StreamJob; it is left alone: delete or rename it"
+            );
+            return Err(trouble(reasons::NAME_TAKEN, message));
+        }
+    }
+    let live = live.map(|live| serde_json::json!(live)).unwrap_or_default();
+    if !contains(&live["data"], &body["data"]) {
+        context.applier.processing(&job.key.namespace, &name, &body).await.map_err(rejected)?;
+    }
+    state.processing = Some((hash, now));
+    Ok(())
+}
+
+/// Brings the number of workers to what was decided, one step of ownership at a time.
+pub(super) async fn scale(
+    context: &Context,
+    job: &Job,
+    state: &mut JobState,
+    workload: &Workload,
+    decision: &Decision,
+    now: Seconds,
+) -> Result<Scaled, Refused> {
+    let decided_from = workload.view.desired;
+    let mut current = workload.clone();
+    let mut from = None;
+    let mut standing = Standing::Ours;
+    for round in 0..MOST_STEPS {
+        standing = stand(job, state, &current, now);
+        let step = next(job, state, &current, decision, standing);
+        if step == Step::Nothing {
+            break;
+        }
+        if round == 0 {
+            // The decision rests on the cache. If the workload has changed since, decide again rather than write.
+            let Some(live) = observe::live_workload(&context.client, job).await? else { break };
+            let same_uid = live.view.uid == current.view.uid;
+            if !same_uid || live.view.desired != decided_from {
+                tracing::debug!(job = %job.key, "the workload has changed since the decision; deciding again");
+                break;
+            }
+            current = live;
+            continue;
+        }
+        match take(context, job, state, &current, &step).await {
+            Ok(Some(before)) => from = Some(before),
+            Ok(None) => {}
+            // Modified since it was read (its status, often): read again, and go on if nothing of ours has changed.
+            Err(Refused::Error(error)) if error.category() == "conflict" => {
+                if let Some(manager) = error.field_manager() {
+                    state.conflict_with = Some(manager);
+                } else if round + 1 == MOST_STEPS {
+                    return Err(error.into());
+                }
+            }
+            Err(refused) => return Err(refused),
+        }
+        let Some(live) = observe::live_workload(&context.client, job).await? else { break };
+        current = live;
+    }
+    Ok(Scaled { standing, from })
+}
+
+/// Who writes the number of workers now.
+fn stand(job: &Job, state: &mut JobState, workload: &Workload, now: Seconds) -> Standing {
+    let owners = &workload.view.owners;
+    state.taken |= owners.scale;
+    let foreign = match job.target {
+        Target::Owned(_) => !owners.scale && !owners.workload,
+        Target::Existing { .. } => state.taken && !owners.scale,
+    };
+    if let Some(other) = owners.others.first() {
+        state.conflict_with = Some(other.clone());
+    } else if !foreign {
+        state.conflict_with = None;
+    }
+    let foreign = foreign || state.conflict_with.is_some() && !matches!(job.target, Target::Existing { .. });
+    state.foreign.observe(foreign, workload.view.desired, job.generation, now)
+}
+
+fn next(job: &Job, state: &JobState, workload: &Workload, decision: &Decision, standing: Standing) -> Step {
+    match &job.target {
+        Target::Owned(_) => replicas::next(&workload.view, decision.desired, standing),
+        Target::Existing { .. } if job.settings.mode == Mode::Recommend => Step::Nothing,
+        Target::Existing { .. } => replicas::next_existing(&workload.view, decision.desired, standing, state.taken),
+    }
+}
+
+/// Takes one step. Returns the number of workers before, if the step writes a number.
+async fn take(
+    context: &Context,
+    job: &Job,
+    state: &mut JobState,
+    workload: &Workload,
+    step: &Step,
+) -> Result<Option<u32>, Refused> {
+    match step {
+        Step::Nothing => Ok(None),
+        Step::Release => {
+            let Target::Owned(owned) = &job.target else { return Ok(None) };
+            let body = build::workload(job, owned);
+            apply_body(context, job, state, &body, Some(workload)).await?;
+            Ok(None)
+        }
+        Step::Scale(write) => {
+            let (resource, name) = observe::target(job);
+            context.applier.scale(&resource, &job.key.namespace, name, write).await.map_err(rejected)?;
+            state.taken = true;
+            if write.force {
+                state.conflict_with = None;
+            }
+            Ok(workload.view.desired.filter(|before| *before != write.replicas))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::contains;
+
+    #[test]
+    fn a_live_object_contains_what_was_applied_whatever_else_it_has() {
+        let live = json!({"a": 1, "b": [{"c": 2, "d": 3}], "e": {"f": "g"}});
+        assert!(contains(&live, &json!({"b": [{"c": 2}]})));
+        assert!(contains(&live, &json!({"x": {}, "y": [], "e": {"f": "g"}})), "empty values are dropped by the server");
+        assert!(!contains(&live, &json!({"b": [{"c": 3}]})));
+        assert!(!contains(&live, &json!({"b": []})));
+        assert!(!contains(&live, &json!({"x": 1})));
+    }
+}

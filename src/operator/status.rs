@@ -1,0 +1,373 @@
+//! What the user reads back: conditions and numbers. Pure.
+//!
+//! A status is written when a state or a decision changes. Messages carry numbers, so a condition keeps its message
+//! while its status and reason stay; volatile numbers are refreshed with the next such change, or when they have
+//! changed tenfold. A steady hour therefore costs no write.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use crate::api::conditions::{
+    self, METRICS_AVAILABLE, READY, RECONCILING, SCALING_ACTIVE, SCALING_LIMITED, STALLED, WITHIN_TARGET, reasons,
+};
+use crate::api::status::{DecisionStatus, ModelStatus, StreamJobStatus, Summary};
+use crate::api::v1alpha1::Mode;
+use crate::policy::{Confidence, Decision, Limit, Model, Settings, WithinTarget};
+use crate::report::words;
+
+use super::health::Verdict;
+use super::replicas::Standing;
+use super::validate::Problem;
+
+/// Most decisions that a status keeps.
+const RECENT: usize = 10;
+
+/// Everything that a status is made of.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Facts<'a> {
+    pub(super) generation: Option<i64>,
+    pub(super) problems: &'a [Problem],
+    pub(super) settings: Option<&'a Settings>,
+    pub(super) selector: Option<String>,
+    pub(super) replicas: u32,
+    pub(super) ready: u32,
+    pub(super) decision: Option<&'a Decision>,
+    /// A workload of the name that is not ours, or a target that does not exist, or a refusal by the API server.
+    pub(super) workload_trouble: Option<Verdict>,
+    pub(super) source_trouble: Option<Verdict>,
+    pub(super) missing_signal: Option<Verdict>,
+    pub(super) rolling_out: bool,
+    pub(super) replica_failure: Option<String>,
+    pub(super) unschedulable: Option<String>,
+    pub(super) standing: Option<Standing>,
+    pub(super) foreign_writer: Option<String>,
+    /// A change that was just made.
+    pub(super) changed: Option<DecisionStatus>,
+}
+
+/// The status that follows from the facts.
+pub(super) fn build(previous: &StreamJobStatus, facts: &Facts<'_>, now: Timestamp) -> StreamJobStatus {
+    let mut recent = previous.recent_decisions.clone();
+    if let Some(changed) = &facts.changed {
+        recent.insert(0, changed.clone());
+        recent.truncate(RECENT);
+    }
+    let explain = facts.decision.map(|decision| &decision.explain);
+    let number = |value: fn(&crate::policy::Explain) -> Option<f64>| explain.and_then(value);
+    let (lag, latency) = (number(|explain| explain.lag), number(|explain| explain.latency_seconds));
+    let (rate, attainment) = (number(|explain| explain.arrival_rate), number(|explain| explain.attainment));
+    StreamJobStatus {
+        observed_generation: facts.generation,
+        replicas: count(facts.replicas),
+        ready_replicas: count(facts.ready),
+        desired_replicas: facts.decision.and_then(|decision| {
+            let recommends = facts.settings.is_some_and(|settings| settings.mode == Mode::Recommend);
+            (if recommends { decision.recommended } else { decision.desired }).map(count)
+        }),
+        selector: facts.selector.clone().or_else(|| previous.selector.clone()),
+        lag_records: lag.and_then(whole),
+        latency_milliseconds: latency.and_then(|seconds| whole(seconds * 1000.0)),
+        arrival_rate_per_second: rate.and_then(whole),
+        attainment_basis_points: attainment
+            .and_then(|share| whole(share * 10_000.0))
+            .and_then(|points| i32::try_from(points).ok()),
+        partitions: explain.and_then(|explain| explain.partitions).map(count),
+        summary: explain.map(|_| Summary {
+            lag: lag.map(words::count),
+            latency: latency.map(words::seconds),
+            rate: rate.map(words::rate),
+            attainment: attainment.map(words::percent),
+        }),
+        model: explain.map(|explain| model(&explain.model)).or_else(|| previous.model.clone()),
+        last_decision: facts.changed.clone().or_else(|| previous.last_decision.clone()),
+        recent_decisions: recent,
+        conditions: conditions(&previous.conditions, facts, now),
+    }
+}
+
+/// Whether the next status differs from the previous one in more than volatile numbers.
+pub(super) fn needs_write(previous: &StreamJobStatus, next: &StreamJobStatus) -> bool {
+    let stable = |status: &StreamJobStatus| StreamJobStatus {
+        lag_records: None,
+        latency_milliseconds: None,
+        arrival_rate_per_second: None,
+        attainment_basis_points: None,
+        summary: None,
+        model: status.model.as_ref().map(|model| ModelStatus {
+            capacity_per_worker: None,
+            start_up_milliseconds: None,
+            handover_milliseconds: None,
+            latency_floor_milliseconds: None,
+            ..model.clone()
+        }),
+        ..status.clone()
+    };
+    stable(previous) != stable(next)
+        || tenfold(previous.lag_records, next.lag_records, 100)
+        || tenfold(previous.latency_milliseconds, next.latency_milliseconds, 100)
+        || tenfold(previous.arrival_rate_per_second, next.arrival_rate_per_second, 10)
+}
+
+/// Whether a number has become known, or has changed tenfold above what is next to nothing.
+fn tenfold(before: Option<i64>, after: Option<i64>, nothing: i64) -> bool {
+    match (before, after) {
+        (Some(before), Some(after)) => {
+            let (small, large) = (before.min(after).max(nothing), before.max(after).max(nothing));
+            large / small >= 10
+        }
+        (None, Some(_)) => true,
+        // An unknown value keeps its last number until the conditions say that the signal is gone.
+        (_, None) => false,
+    }
+}
+
+fn count(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "a float to integer cast saturates, and NaN was turned away")]
+fn whole(value: f64) -> Option<i64> {
+    value.is_finite().then(|| value.round() as i64)
+}
+
+fn model(model: &Model) -> ModelStatus {
+    let milliseconds = |seconds: Option<f64>| seconds.and_then(|seconds| whole(seconds * 1000.0));
+    ModelStatus {
+        capacity_per_worker: model.capacity_per_worker.and_then(whole),
+        confidence: model.confidence.as_str().to_owned(),
+        start_up_milliseconds: milliseconds(model.start_up_seconds),
+        handover_milliseconds: milliseconds(model.handover_seconds),
+        latency_floor_milliseconds: milliseconds(model.latency_floor_seconds),
+        template: model.template.clone(),
+    }
+}
+
+/// What an earlier run learned, as a prior: a number out of range is not believed.
+pub(super) fn prior(status: &StreamJobStatus) -> Model {
+    let Some(model) = &status.model else { return Model::default() };
+    #[allow(clippy::cast_precision_loss, reason = "a rate or a time of 2^53 was turned away")]
+    let within =
+        |value: Option<i64>, high: i64| value.filter(|value| (1..=high).contains(value)).map(|value| value as f64);
+    let seconds = |value: Option<i64>| within(value, 3_600_000).map(|milliseconds| milliseconds / 1000.0);
+    Model {
+        capacity_per_worker: within(model.capacity_per_worker, 1_000_000_000),
+        confidence: Confidence::Low,
+        start_up_seconds: seconds(model.start_up_milliseconds),
+        handover_seconds: seconds(model.handover_milliseconds),
+        latency_floor_seconds: seconds(model.latency_floor_milliseconds),
+        template: model.template.clone(),
+    }
+}
+
+/// One condition before it is compared with the last one.
+struct Draft {
+    kind: &'static str,
+    status: &'static str,
+    reason: &'static str,
+    message: String,
+}
+
+fn draft(kind: &'static str, status: bool, reason: &'static str, message: impl Into<String>) -> Draft {
+    Draft { kind, status: if status { "True" } else { "False" }, reason, message: message.into() }
+}
+
+fn unknown(kind: &'static str, message: impl Into<String>) -> Draft {
+    Draft { kind, status: "Unknown", reason: reasons::UNKNOWN, message: message.into() }
+}
+
+fn conditions(previous: &[Condition], facts: &Facts<'_>, now: Timestamp) -> Vec<Condition> {
+    let drafts = [
+        ready(facts),
+        reconciling(facts),
+        stalled(facts),
+        within_target(facts),
+        scaling_active(facts),
+        scaling_limited(facts),
+        metrics_available(facts),
+    ];
+    debug_assert_eq!(drafts.each_ref().map(|draft| draft.kind), conditions::ALL);
+    drafts.into_iter().map(|draft| settle(previous, draft, facts, now)).collect()
+}
+
+/// Keeps the message while status, reason and generation stay, and the transition time while the status stays.
+fn settle(previous: &[Condition], draft: Draft, facts: &Facts<'_>, now: Timestamp) -> Condition {
+    let before = previous.iter().find(|condition| condition.type_ == draft.kind);
+    let same = before.filter(|before| before.status == draft.status);
+    let quiet = same.filter(|before| {
+        before.reason == draft.reason && before.observed_generation == facts.generation && facts.changed.is_none()
+    });
+    Condition {
+        type_: draft.kind.to_owned(),
+        status: draft.status.to_owned(),
+        reason: draft.reason.to_owned(),
+        message: quiet.map_or(draft.message, |before| before.message.clone()),
+        observed_generation: facts.generation,
+        last_transition_time: same.map_or(Time(now), |before| before.last_transition_time.clone()),
+    }
+}
+
+fn invalid(facts: &Facts<'_>) -> Option<String> {
+    let words: Vec<String> = facts.problems.iter().map(ToString::to_string).collect();
+    (!words.is_empty()).then(|| words.join("; "))
+}
+
+fn ready(facts: &Facts<'_>) -> Draft {
+    if let Some(message) = invalid(facts) {
+        return draft(READY, false, reasons::INVALID_SPEC, message);
+    }
+    if let Some(trouble) = &facts.workload_trouble {
+        return draft(READY, false, trouble.reason, trouble.message.as_str());
+    }
+    if facts.settings.is_some_and(|settings| settings.suspend) {
+        return draft(READY, true, reasons::SUSPENDED, "spec.suspend is set: no workers run");
+    }
+    if let Some(trouble) = &facts.source_trouble {
+        return draft(READY, false, trouble.reason, trouble.message.as_str());
+    }
+    let desired = facts.decision.and_then(|decision| decision.desired);
+    if desired == Some(0) {
+        return draft(READY, true, reasons::ASLEEP, "no records arrive: the workers sleep until some do");
+    }
+    if facts.ready == 0 {
+        let message = match &facts.unschedulable {
+            Some(why) => format!("no worker is ready: {why}"),
+            None => format!("no worker is ready; {} exist", facts.replicas),
+        };
+        return draft(READY, false, reasons::NO_READY_WORKERS, message);
+    }
+    draft(READY, true, reasons::READY, "the workers run and the source answers")
+}
+
+fn reconciling(facts: &Facts<'_>) -> Draft {
+    if facts.rolling_out && facts.problems.is_empty() && facts.workload_trouble.is_none() {
+        return draft(RECONCILING, true, reasons::ROLLING_OUT, "a new pod template is being rolled out");
+    }
+    draft(RECONCILING, false, reasons::ROLLED_OUT, "the pod template is rolled out")
+}
+
+fn stalled(facts: &Facts<'_>) -> Draft {
+    if let Some(message) = invalid(facts) {
+        return draft(STALLED, true, reasons::INVALID_SPEC, message);
+    }
+    if let Some(trouble) = facts.workload_trouble.as_ref().filter(|trouble| trouble.reason == reasons::NAME_TAKEN) {
+        return draft(STALLED, true, reasons::NAME_TAKEN, trouble.message.as_str());
+    }
+    if facts.standing == Some(Standing::Conflict) {
+        let message = format!(
+            "{} has written the number of workers twice within 30 minutes, and Sluice has stopped: remove the other writer, then change the spec (any field)",
+            writer(facts)
+        );
+        return draft(STALLED, true, reasons::CONFLICT, message);
+    }
+    draft(STALLED, false, reasons::PROGRESSING, "nothing needs a person")
+}
+
+fn writer<'a>(facts: &'a Facts<'_>) -> &'a str {
+    facts.foreign_writer.as_deref().unwrap_or("someone else")
+}
+
+fn within_target(facts: &Facts<'_>) -> Draft {
+    let Some(decision) = facts.decision else { return unknown(WITHIN_TARGET, "nothing has been measured yet") };
+    let explain = &decision.explain;
+    let latency =
+        explain.latency_seconds.map_or_else(String::new, |latency| format!("latency {}", words::seconds(latency)));
+    let lag = explain.lag.map_or_else(String::new, |lag| format!("{} records wait", words::count(lag)));
+    match decision.within_target {
+        WithinTarget::Met => draft(WITHIN_TARGET, true, reasons::MET, format!("{latency}, {lag}")),
+        WithinTarget::Behind => {
+            draft(WITHIN_TARGET, false, reasons::BEHIND, format!("{latency}, {lag}, and the backlog is not shrinking"))
+        }
+        WithinTarget::CatchingUp { eta } => draft(
+            WITHIN_TARGET,
+            false,
+            reasons::CATCHING_UP,
+            format!("{latency}, {lag}; met again in about {}", words::seconds(eta.0)),
+        ),
+        WithinTarget::ObjectiveBelowFloor { floor } => draft(
+            WITHIN_TARGET,
+            false,
+            reasons::OBJECTIVE_BELOW_FLOOR,
+            format!(
+                "processing alone takes {}: no number of workers can meet the objective; raise objective.latency",
+                words::seconds(floor.0)
+            ),
+        ),
+        WithinTarget::Unknown => unknown(WITHIN_TARGET, "nothing can be said without a signal"),
+    }
+}
+
+fn scaling_active(facts: &Facts<'_>) -> Draft {
+    let off = |reason, message: String| draft(SCALING_ACTIVE, false, reason, message);
+    let Some(settings) = facts.settings else {
+        return off(reasons::INVALID_SPEC, "the spec cannot be used".to_owned());
+    };
+    if settings.suspend {
+        return off(reasons::SUSPENDED, "spec.suspend is set".to_owned());
+    }
+    if let Some(pinned) = settings.pinned {
+        return off(
+            reasons::PINNED,
+            format!("spec.replicas pins the job to {pinned}; remove the field to hand the decision back"),
+        );
+    }
+    match facts.standing {
+        Some(Standing::Respected { until }) => {
+            let until = super::timestamp(until);
+            return off(
+                reasons::FOREIGN_WRITER,
+                format!("{} has written the number of workers; respected until {until:.0}", writer(facts)),
+            );
+        }
+        Some(Standing::Conflict) => {
+            return off(reasons::FOREIGN_WRITER, format!("{} keeps writing the number of workers", writer(facts)));
+        }
+        _ => {}
+    }
+    if settings.mode == Mode::Recommend {
+        let message = facts.decision.map_or("nothing is recommended yet", |decision| decision.message.as_str());
+        return off(reasons::RECOMMEND, message.to_owned());
+    }
+    if let Some(missing) = facts.missing_signal.as_ref().filter(|missing| missing.reason != reasons::PARTIAL_SIGNAL) {
+        return off(reasons::NO_SIGNAL, missing.message.clone());
+    }
+    draft(SCALING_ACTIVE, true, reasons::ACTIVE, "Sluice decides the number of workers")
+}
+
+fn scaling_limited(facts: &Facts<'_>) -> Draft {
+    let limited = |reason, message: String| draft(SCALING_LIMITED, true, reason, message);
+    if let Some(failure) = &facts.replica_failure {
+        return limited(reasons::QUOTA_EXCEEDED, failure.clone());
+    }
+    if let Some(limit) = facts.decision.and_then(|decision| decision.limited.as_ref()) {
+        return limited(limit_reason(limit.by), limit.message.clone());
+    }
+    if let Some(why) = &facts.unschedulable {
+        return limited(reasons::UNSCHEDULABLE, why.clone());
+    }
+    draft(SCALING_LIMITED, false, reasons::NOT_LIMITED, "nothing keeps the job from the workers it needs")
+}
+
+fn limit_reason(limit: Limit) -> &'static str {
+    match limit {
+        Limit::AtMaxReplicas => reasons::AT_MAX_REPLICAS,
+        Limit::AtPartitionCount => reasons::AT_PARTITION_COUNT,
+        Limit::Skewed => reasons::SKEWED,
+        Limit::QuotaExceeded => reasons::QUOTA_EXCEEDED,
+        Limit::Unschedulable => reasons::UNSCHEDULABLE,
+        Limit::CrashLooping => reasons::CRASH_LOOPING,
+        Limit::RescaleBudget => reasons::RESCALE_BUDGET,
+        Limit::StepLimit => reasons::STEP_LIMIT,
+        Limit::OutOnly => reasons::OUT_ONLY,
+        Limit::InOnly => reasons::IN_ONLY,
+    }
+}
+
+fn metrics_available(facts: &Facts<'_>) -> Draft {
+    match &facts.missing_signal {
+        _ if facts.settings.is_none() => {
+            unknown(METRICS_AVAILABLE, "nothing is measured while the spec cannot be used")
+        }
+        Some(missing) => draft(METRICS_AVAILABLE, false, missing.reason, missing.message.as_str()),
+        None => draft(METRICS_AVAILABLE, true, reasons::FRESH, "every source and worker is read"),
+    }
+}

@@ -1,0 +1,170 @@
+//! What is read from a workload, whatever its kind. Pure: JSON in, facts out.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use kube::ResourceExt as _;
+use kube::core::DynamicObject;
+use serde_json::{Map, Value};
+
+use super::apply::{SCALE_MANAGER, WORKLOAD_MANAGER};
+
+/// Annotation on a workload of ours: hash of what was last applied to it.
+pub(super) const APPLIED_ANNOTATION: &str = "sluice.dev/applied";
+
+/// One look at a workload.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct WorkloadView {
+    pub(super) uid: String,
+    pub(super) resource_version: String,
+    pub(super) generation: Option<i64>,
+    pub(super) being_deleted: bool,
+    /// Uid of its controller, if it has one.
+    pub(super) controller: Option<String>,
+    /// What it asks for (`spec.replicas`).
+    pub(super) desired: Option<u32>,
+    /// Hash of what was last applied by us.
+    pub(super) applied: Option<String>,
+    /// Who owns `spec.replicas`.
+    pub(super) owners: ReplicasOwners,
+    /// A template is being rolled out.
+    pub(super) rolling_out: bool,
+    /// Why its controller cannot create pods, such as an exceeded quota.
+    pub(super) replica_failure: Option<String>,
+    /// Its pods' selector as the API's string form.
+    pub(super) selector: Option<String>,
+}
+
+/// Who owns `spec.replicas`, by managedFields.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct ReplicasOwners {
+    /// `sluice/workload`: from the first apply, until `sluice/scale` has taken over.
+    pub(super) workload: bool,
+    /// `sluice/scale`.
+    pub(super) scale: bool,
+    /// Anyone else, by name. A PUT or merge patch on /scale leaves no entry, so this may be empty after a foreign write.
+    pub(super) others: Vec<String>,
+}
+
+impl WorkloadView {
+    pub(super) fn of(object: &DynamicObject) -> Self {
+        let data = &object.data;
+        let spec = &data["spec"];
+        let status = &data["status"];
+        Self {
+            uid: object.uid().unwrap_or_default(),
+            resource_version: object.resource_version().unwrap_or_default(),
+            generation: object.metadata.generation,
+            being_deleted: object.metadata.deletion_timestamp.is_some(),
+            controller: object
+                .owner_references()
+                .iter()
+                .find(|reference| reference.controller == Some(true))
+                .map(|reference| reference.uid.clone()),
+            desired: count(&spec["replicas"]),
+            applied: object.annotations().get(APPLIED_ANNOTATION).cloned(),
+            owners: ReplicasOwners::of(object.managed_fields()),
+            rolling_out: rolling_out(object.metadata.generation, status),
+            replica_failure: replica_failure(status),
+            selector: selector(&spec["selector"]),
+        }
+    }
+}
+
+impl ReplicasOwners {
+    fn of(entries: &[ManagedFieldsEntry]) -> Self {
+        let mut owners = Self::default();
+        for entry in entries {
+            let owns = entry.fields_v1.as_ref().is_some_and(|fields| !fields.0["f:spec"]["f:replicas"].is_null());
+            match entry.manager.as_deref() {
+                _ if !owns => {}
+                Some(WORKLOAD_MANAGER) => owners.workload = true,
+                Some(SCALE_MANAGER) => owners.scale = true,
+                other => owners.others.push(other.unwrap_or("unknown").to_owned()),
+            }
+        }
+        owners
+    }
+}
+
+/// A non-negative count in JSON.
+pub(super) fn count(value: &Value) -> Option<u32> {
+    value.as_u64().and_then(|count| u32::try_from(count).ok())
+}
+
+/// A new template is being rolled out; ordinary scaling is not a roll-out.
+fn rolling_out(generation: Option<i64>, status: &Value) -> bool {
+    if status.is_null() {
+        return true;
+    }
+    if let (Some(current), Some(update)) = (status["currentRevision"].as_str(), status["updateRevision"].as_str()) {
+        return current != update;
+    }
+    let observed = status["observedGeneration"].as_i64();
+    let old_pods = count(&status["replicas"]).unwrap_or(0) > count(&status["updatedReplicas"]).unwrap_or(0);
+    old_pods && observed.is_some() && generation.is_some()
+}
+
+fn replica_failure(status: &Value) -> Option<String> {
+    status["conditions"].as_array()?.iter().find_map(|condition| {
+        (condition["type"] == "ReplicaFailure" && condition["status"] == "True")
+            .then(|| condition["message"].as_str().unwrap_or("pods cannot be created").to_owned())
+    })
+}
+
+fn selector(selector: &Value) -> Option<String> {
+    let labels = selector["matchLabels"].as_object()?;
+    let pairs = labels.iter().filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)));
+    Some(pairs.collect::<Vec<_>>().join(","))
+}
+
+/// Name and number of every container port of a pod template.
+pub(super) fn container_ports(template: &Map<String, Value>) -> impl Iterator<Item = (Option<&str>, u16)> {
+    let containers = template.get("spec").and_then(|spec| spec["containers"].as_array()).into_iter().flatten();
+    containers.flat_map(|container| container["ports"].as_array().into_iter().flatten()).filter_map(|port| {
+        let number = u16::try_from(port["containerPort"].as_u64()?).ok()?;
+        Some((port["name"].as_str(), number))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn view(value: Value) -> WorkloadView {
+        WorkloadView::of(&serde_json::from_value::<DynamicObject>(value).unwrap())
+    }
+
+    #[test]
+    fn replicas_belong_to_who_managed_fields_says() {
+        let entry =
+            |manager: &str, fields: Value| json!({"manager": manager, "operation": "Apply", "fieldsV1": fields});
+        let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a", "managedFields": [
+            entry("sluice/workload", json!({"f:spec": {"f:template": {}}})),
+            entry("sluice/scale", json!({"f:spec": {"f:replicas": {}}})),
+            entry("kubectl", json!({"f:spec": {"f:replicas": {}}})),
+        ]}, "spec": {"replicas": 6}});
+        let owners = view(object).owners;
+        assert_eq!(owners, ReplicasOwners { workload: false, scale: true, others: vec!["kubectl".to_owned()] });
+    }
+
+    #[test]
+    fn scaling_is_not_a_roll_out() {
+        let deployment = |status: Value| {
+            view(
+                json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a", "generation": 2}, "spec": {"replicas": 6}, "status": status}),
+            )
+        };
+        assert!(!deployment(json!({"observedGeneration": 1, "replicas": 4, "updatedReplicas": 4})).rolling_out);
+        assert!(deployment(json!({"observedGeneration": 2, "replicas": 5, "updatedReplicas": 1})).rolling_out);
+        assert!(!deployment(json!({"observedGeneration": 2})).rolling_out, "scaled to zero");
+        assert!(deployment(json!({"currentRevision": "a", "updateRevision": "b"})).rolling_out);
+    }
+
+    #[test]
+    fn quota_shows_in_the_replica_failure_condition() {
+        let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a"}, "spec": {}, "status": {"conditions": [
+            {"type": "ReplicaFailure", "status": "True", "message": "pods \"a-1\" is forbidden: exceeded quota: small"}]}});
+        assert!(view(object).replica_failure.unwrap().contains("exceeded quota"));
+    }
+}
