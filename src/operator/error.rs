@@ -63,6 +63,13 @@ impl Error {
         Some(name.chars().take(128).collect())
     }
 
+    /// How long the API server asks to stay away (Retry-After).
+    fn asked_wait(&self) -> Option<Duration> {
+        let Self::Api { source, .. } = self else { return None };
+        let seconds = status(source)?.details.as_ref()?.retry_after_seconds;
+        (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)))
+    }
+
     /// What the API server said, for a condition's message.
     pub(super) fn explanation(&self) -> String {
         match self {
@@ -84,10 +91,12 @@ fn status(error: &kube::Error) -> Option<&kube::core::Status> {
 /// How long to wait before the next try: an object that was changed by someone else is read again at once, everything
 /// else waits longer each time, up to a minute.
 pub(super) fn retry_after(error: &Error, failures: u32) -> Duration {
+    const LONGEST: Duration = Duration::from_secs(60);
     let base = match error.category() {
         "conflict" => Duration::from_millis(100),
-        "unreadable" => return Duration::from_secs(300),
+        "unreadable" => return LONGEST * 5,
         _ => Duration::from_secs(1),
     };
-    base.saturating_mul(1 << failures.min(6)).min(Duration::from_secs(60))
+    let wait = base.saturating_mul(1 << failures.min(6)).min(LONGEST);
+    error.asked_wait().map_or(wait, |asked| asked.max(wait).min(LONGEST))
 }

@@ -8,6 +8,8 @@
 mod apply;
 mod build;
 mod context;
+#[cfg(test)]
+mod conversations;
 mod decide;
 mod error;
 mod events;
