@@ -8,11 +8,14 @@
 
 pub mod dial;
 pub mod hub;
+pub mod kafka;
 pub mod sample;
 pub mod scrape;
 pub mod source;
+pub mod text;
 
 pub use hub::{Hub, HubStats, Signals};
+pub use kafka::KafkaConnect;
 pub use sample::{
     Category, Failure, GroupSample, JobKey, JobSamples, Owner, PartitionSample, SourceReading, SourceSample,
     SourceSpec, Watch, WorkerEndpoint, WorkerReading, WorkerSample,

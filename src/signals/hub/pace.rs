@@ -40,7 +40,7 @@ impl Dice {
         Self(AtomicU64::new(RandomState::new().hash_one(0)))
     }
 
-    /// Uniform in 0..1 (SplitMix64).
+    /// Uniform in 0..1 (`SplitMix64`).
     pub(super) fn roll(&self) -> f64 {
         const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
         let mut bits = self.0.fetch_add(GAMMA, Ordering::Relaxed).wrapping_add(GAMMA);

@@ -203,12 +203,11 @@ impl State {
                 latency: watch.latency,
             };
             let kept = old.iter().position(|(at, slot)| *at == key && slot.request == request);
-            let slot = match kept {
-                Some(place) => Slot { source, ..old.swap_remove(place).1 },
-                None => {
-                    let due = now + shared.dice.phase(interval);
-                    Slot { job: job.clone(), source, request, interval, due, failures: 0 }
-                }
+            let slot = if let Some(place) = kept {
+                Slot { source, ..old.swap_remove(place).1 }
+            } else {
+                let due = now + shared.dice.phase(interval);
+                Slot { job: job.clone(), source, request, interval, due, failures: 0 }
             };
             cluster.slots.push(slot);
             cluster.wake.notify_one();

@@ -1,0 +1,68 @@
+//! What krafka's errors mean to us.
+
+use std::error::Error as _;
+
+use krafka::error::{ErrorCode, KrafkaError};
+
+use crate::signals::sample::Category;
+use crate::signals::source::SourceError;
+
+/// Longest text that is taken over from the client or a broker, in characters.
+const LONGEST_DETAIL: usize = 120;
+
+pub(super) fn category(error: &KrafkaError) -> Category {
+    match error {
+        KrafkaError::Auth { .. } => Category::Unauthorised,
+        KrafkaError::Broker { code, .. } => match code {
+            ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId | ErrorCode::InvalidTopic => {
+                Category::TopicMissing
+            }
+            ErrorCode::TopicAuthorizationFailed
+            | ErrorCode::GroupAuthorizationFailed
+            | ErrorCode::ClusterAuthorizationFailed
+            | ErrorCode::SaslAuthenticationFailed => Category::Unauthorised,
+            code if code.is_retriable() => Category::Unreachable,
+            _ => Category::Protocol,
+        },
+        KrafkaError::Network(_) | KrafkaError::Timeout { .. } | KrafkaError::Closed { .. } => Category::Unreachable,
+        KrafkaError::UnknownTopic { .. } => Category::TopicMissing,
+        _ => Category::Protocol,
+    }
+}
+
+/// An error that concerns the cluster as a whole.
+pub(super) fn of_cluster(error: &KrafkaError, cluster: &str) -> SourceError {
+    of_topic(error, "the cluster", cluster)
+}
+
+/// An error that concerns one topic.
+pub(super) fn of_topic(error: &KrafkaError, topic: &str, cluster: &str) -> SourceError {
+    let cluster = cluster.to_owned();
+    match category(error) {
+        Category::Unreachable => SourceError::Unreachable { cluster, detail: words(error) },
+        Category::Unauthorised => {
+            SourceError::Unauthorised { what: format!("topic {topic}"), cluster, detail: words(error) }
+        }
+        Category::TopicMissing => SourceError::TopicMissing { topic: topic.to_owned(), cluster },
+        Category::Protocol => SourceError::Protocol { cluster, detail: words(error) },
+    }
+}
+
+/// The error in few words, with its innermost cause.
+pub(super) fn words(error: &KrafkaError) -> String {
+    let text = match error {
+        KrafkaError::Broker { code: ErrorCode::LeaderNotAvailable, .. } => "the partition has no leader".to_owned(),
+        KrafkaError::Broker { code, .. } => format!("the broker answered {code:?}"),
+        // Ours, and not the call's: the call names its own retries.
+        KrafkaError::Timeout { operation } => format!("no answer in time ({operation})"),
+        KrafkaError::Network(io) => match io.source() {
+            Some(cause) => cause.to_string(),
+            None => io.to_string(),
+        },
+        other => other.to_string(),
+    };
+    match text.char_indices().nth(LONGEST_DETAIL) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}

@@ -1,0 +1,1 @@
+//! Against krafka's fake broker.
