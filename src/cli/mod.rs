@@ -3,10 +3,11 @@
 //! Exit codes: 0 well, 1 the thing asked about is not well, 2 wrong usage. Results go to stdout, progress to stderr.
 
 mod crd;
+mod operator;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 /// Keeps stream jobs inside their latency target with as few workers as that takes.
 #[derive(Debug, Parser)]
@@ -20,12 +21,15 @@ pub struct Cli {
 enum Command {
     /// Print the custom resource definitions as YAML.
     Crd(crd::Args),
+    /// Run the controller in a cluster.
+    Operator(operator::Args),
 }
 
 /// Runs the command and turns its outcome into an exit code.
 pub fn run(cli: Cli) -> ExitCode {
     let outcome = match cli.command {
         Command::Crd(args) => crd::run(&args),
+        Command::Operator(args) => operator::run(args),
     };
     match outcome {
         Ok(code) => code,
@@ -38,3 +42,23 @@ pub fn run(cli: Cli) -> ExitCode {
 
 /// What a command ends in: an exit code, or an error for the person who typed it.
 type Outcome = Result<ExitCode, Box<dyn std::error::Error + Send + Sync>>;
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// Sends log lines to stderr. `filter` is a level, or a tracing filter such as `info,sluice=debug`.
+fn init_logging(filter: &str, format: LogFormat) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .map_err(|error| format!("{filter:?} is not a log filter: {error}; use a level such as info"))?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => lines.try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    }
+}

@@ -1,0 +1,42 @@
+# Two commands: `make demo` shows Sluice at work, `make test` runs every test. Each installs or builds what it needs into
+# the user's cache folder. The rest are the parts that these are made of.
+
+SHELL := /bin/bash
+CARGO := cargo
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint unit real bench crds
+
+help:
+	@echo "make demo   bring up a real cluster and a real Kafka, and show Sluice at work (about 6 minutes; root, Linux)"
+	@echo "make test   every test, the real cluster too (root, Linux)"
+	@echo "make lint   format, clippy, dependencies, scripts"
+	@echo "make unit   the tests that need no cluster"
+	@echo "make real   the tests on a real cluster and a real Kafka"
+	@echo "make bench  the benchmarks"
+	@echo "make crds   write crds/ anew"
+
+test: lint unit real
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- --deny warnings
+	"$$(hack/tools cargo-deny)" --log-level error check bans licenses sources
+	hack/check-scripts
+
+unit:
+	$(CARGO) test --locked --quiet
+
+# One test at a time: they share two cores with the cluster, and one of them stops the broker.
+real:
+	hack/tools helm >/dev/null
+	$(CARGO) test --locked --no-run --test kafka_real --test cluster
+	hack/with-testbed $(CARGO) test --locked --test kafka_real --test cluster -- --test-threads 1
+
+demo:
+	hack/demo
+
+bench:
+	$(CARGO) bench --locked
+
+crds:
+	$(CARGO) run --locked --quiet -- crd > crds/sluice.dev.yaml

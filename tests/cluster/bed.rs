@@ -1,0 +1,300 @@
+//! One test's corner of the real cluster: a namespace, a topic, an operator that watches the namespace, a load.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Event, Namespace, Pod};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::runtime::wait::{Condition, await_condition, conditions};
+use kube::{Client, ResourceExt as _};
+use serde_json::{Value, json};
+use sluice::api::StreamJob;
+
+/// Where the test bed is, from the environment that hack/with-testbed sets.
+fn environment(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run this by hack/with-testbed, as make test does"))
+}
+
+/// Merges `changes` into `into`; null removes.
+pub fn merge(into: &mut Value, changes: Value) {
+    match (into, changes) {
+        (Value::Object(into), Value::Object(changes)) => {
+            for (key, change) in changes {
+                if change.is_null() {
+                    into.remove(&key);
+                } else {
+                    merge(into.entry(key).or_insert(Value::Null), change);
+                }
+            }
+        }
+        (into, change) => *into = change,
+    }
+}
+
+/// One test's corner of the cluster.
+pub struct Bed {
+    pub client: Client,
+    pub namespace: String,
+    pub topic: String,
+    kafka: String,
+    kafka_in_pods: String,
+    image: String,
+}
+
+/// A process that ends with the test.
+pub struct Process(Child);
+
+impl Process {
+    fn start(arguments: &[&str], log: &str) -> Self {
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(log);
+        let log = File::options().create(true).append(true).open(&path).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_sluice"))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self(child)
+    }
+
+    /// As a crash would: no signal handler runs.
+    pub fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    /// Asks it to end, and waits until it has. Returns whether it ended well.
+    pub fn stop(mut self) -> bool {
+        let pid = self.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.0.wait().unwrap().success()
+    }
+
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Bed {
+    /// An empty namespace, and a topic with so many partitions.
+    pub async fn new(name: &str, partitions: u32) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::try_default().await.expect("KUBECONFIG names a cluster that answers");
+        install_definitions(&client).await;
+        let namespace = format!("sluice-{name}");
+        let namespaces = Api::<Namespace>::all(client.clone());
+        if let Some(old) = namespaces.get_opt(&namespace).await.unwrap() {
+            let _ = namespaces.delete(&namespace, &DeleteParams::default()).await;
+            let gone = await_condition(namespaces.clone(), &namespace, conditions::is_deleted(&old.uid().unwrap()));
+            tokio::time::timeout(Duration::from_secs(60), gone).await.expect("the namespace of an earlier run goes").unwrap();
+        }
+        let object = serde_json::from_value(json!({"metadata": {"name": namespace}})).unwrap();
+        namespaces.create(&PostParams::default(), &object).await.unwrap();
+        // Of its own for each run: a topic keeps the records of an earlier one.
+        let topic = format!("{namespace}-{}", std::process::id());
+        let bed = Self {
+            client,
+            namespace,
+            topic,
+            kafka: environment("SLUICE_TEST_KAFKA_HOST"),
+            kafka_in_pods: environment("SLUICE_TEST_KAFKA_POD"),
+            image: environment("SLUICE_TEST_IMAGE"),
+        };
+        if partitions > 0 {
+            bed.create_topic(partitions);
+        }
+        bed
+    }
+
+    fn create_topic(&self, partitions: u32) {
+        let partitions = partitions.to_string();
+        let done = self.load_arguments("1", "1s", &["--partitions-created", &partitions]);
+        let done: Vec<&str> = done.iter().map(String::as_str).collect();
+        let log = format!("{}-topic.log", self.namespace);
+        let mut process = Process::start(&done, &log);
+        assert!(process.0.wait().unwrap().success(), "the topic is created; see {log}");
+    }
+
+    fn load_arguments(&self, rate: &str, duration: &str, more: &[&str]) -> Vec<String> {
+        let fixed = ["load", "--bootstrap-servers", &self.kafka, "--topic", &self.topic, "--rate", rate, "--duration", duration, "--quiet"];
+        fixed.iter().chain(more).map(|text| (*text).to_owned()).collect()
+    }
+
+    /// Records per second until it is dropped, ten minutes at most.
+    pub fn load(&self, rate: u32) -> Process {
+        let arguments = self.load_arguments(&rate.to_string(), "600s", &[]);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        Process::start(&arguments, &format!("{}-load.log", self.namespace))
+    }
+
+    /// An operator that watches this namespace alone, serving its metrics at `port`.
+    pub fn operator(&self, port: u16) -> Process {
+        let listen = format!("127.0.0.1:{port}");
+        let arguments = ["operator", "--watch-namespaces", &self.namespace, "--listen", &listen, "--log", "info,sluice=debug"];
+        Process::start(&arguments, &format!("{}-operator.log", self.namespace))
+    }
+
+    /// A job whose workers do about 450 records per second each.
+    pub fn job(&self, changes: Value) -> Value {
+        let mut job = json!({
+            "apiVersion": "sluice.dev/v1alpha1",
+            "kind": "StreamJob",
+            "metadata": {"name": "orders", "namespace": self.namespace},
+            "spec": {
+                "objective": {"latency": "10s"},
+                "maxReplicas": 20,
+                "sources": [{"name": "orders", "kafka": {
+                    "bootstrapServers": [self.kafka], "topic": self.topic, "consumerGroup": format!("{}-workers", self.topic)}}],
+                "metrics": {"port": "metrics"},
+                "workload": {"template": self.template()},
+            },
+        });
+        merge(&mut job, changes);
+        job
+    }
+
+    /// A pod template of the reference worker, within Pod Security "restricted".
+    pub fn template(&self) -> Value {
+        json!({"spec": {
+            "terminationGracePeriodSeconds": 30,
+            "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{
+                "name": "worker",
+                "image": self.image,
+                "imagePullPolicy": "IfNotPresent",
+                "args": ["worker", "--bootstrap-servers", self.kafka_in_pods, "--topic", self.topic,
+                         "--group", format!("{}-workers", self.topic), "--source", "orders", "--process-time", "2ms"],
+                "env": [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+                "ports": [{"name": "metrics", "containerPort": 8080}],
+                "readinessProbe": {"httpGet": {"path": "/readyz", "port": "metrics"}, "periodSeconds": 1},
+                "securityContext": {"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}},
+            }],
+        }})
+    }
+
+    pub fn jobs(&self) -> Api<StreamJob> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub fn deployments(&self) -> Api<Deployment> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Applies an object as a user's `kubectl apply --server-side` would.
+    pub async fn apply(&self, object: &Value) -> kube::Result<DynamicObject> {
+        let params = PatchParams::apply("kubectl").force();
+        self.dynamic(object).patch(object["metadata"]["name"].as_str().unwrap(), &params, &Patch::Apply(object)).await
+    }
+
+    /// Asks the API server whether it would take an object.
+    pub async fn dry_run(&self, object: &Value) -> kube::Result<DynamicObject> {
+        let params = PatchParams { dry_run: true, ..PatchParams::apply("kubectl").force() };
+        self.dynamic(object).patch(object["metadata"]["name"].as_str().unwrap(), &params, &Patch::Apply(object)).await
+    }
+
+    fn dynamic(&self, object: &Value) -> Api<DynamicObject> {
+        let api_version = object["apiVersion"].as_str().unwrap();
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let kind = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, object["kind"].as_str().unwrap()));
+        Api::namespaced_with(self.client.clone(), &self.namespace, &kind)
+    }
+
+    /// Waits until the job is so; panics with its status if it does not become so in time.
+    pub async fn until(&self, what: &str, seconds: u64, condition: impl Fn(&StreamJob) -> bool) -> StreamJob {
+        self.until_named("orders", what, seconds, condition).await
+    }
+
+    pub async fn until_named(&self, name: &str, what: &str, seconds: u64, condition: impl Fn(&StreamJob) -> bool) -> StreamJob {
+        let so = Checked(move |job: Option<&StreamJob>| job.is_some_and(&condition));
+        let waited = await_condition(self.jobs(), name, so);
+        match tokio::time::timeout(Duration::from_secs(seconds), waited).await {
+            Ok(job) => job.unwrap().unwrap(),
+            Err(_) => {
+                let job = self.jobs().get_opt(name).await.unwrap();
+                let status = job.map(|job| serde_json::to_string_pretty(&job.status).unwrap()).unwrap_or_default();
+                panic!("not within {seconds} s: {what}; the status is {status}");
+            }
+        }
+    }
+
+    /// Waits until so many workers are ready.
+    pub async fn until_ready(&self, workers: i32, seconds: u64) -> StreamJob {
+        self.until(&format!("{workers} workers are ready"), seconds, |job| status(job).ready_replicas == workers).await
+    }
+
+    /// What the Deployment asks for.
+    pub async fn wanted(&self) -> i32 {
+        self.deployments().get("orders").await.unwrap().spec.unwrap().replicas.unwrap()
+    }
+
+    /// Reasons of the events of the job.
+    pub async fn events(&self) -> Vec<String> {
+        let events = Api::<Event>::namespaced(self.client.clone(), &self.namespace).list(&ListParams::default()).await.unwrap();
+        events.items.into_iter().filter_map(|event| event.reason).collect()
+    }
+
+    /// Deletes the namespace, and with it everything of the test.
+    pub async fn end(self) {
+        let params = DeleteParams::default();
+        let _ = Api::<Namespace>::all(self.client).delete(&self.namespace, &params).await;
+    }
+}
+
+struct Checked<F>(F);
+
+impl<F: Fn(Option<&StreamJob>) -> bool> Condition<StreamJob> for Checked<F> {
+    fn matches_object(&self, object: Option<&StreamJob>) -> bool {
+        self.0(object)
+    }
+}
+
+/// The status, or an empty one.
+pub fn status(job: &StreamJob) -> sluice::api::status::StreamJobStatus {
+    job.status.clone().unwrap_or_default()
+}
+
+/// Status and reason of a condition.
+pub fn condition(job: &StreamJob, kind: &str) -> (String, String) {
+    let conditions = status(job).conditions;
+    let found = conditions.iter().find(|condition| condition.type_ == kind);
+    found.map(|condition| (condition.status.clone(), condition.reason.clone())).unwrap_or_default()
+}
+
+/// Whether a condition has this status and reason.
+pub fn has(job: &StreamJob, kind: &str, wanted: &str, reason: &str) -> bool {
+    condition(job, kind) == (wanted.to_owned(), reason.to_owned())
+}
+
+/// A page of the operator's.
+pub async fn page(port: u16, path: &str) -> String {
+    reqwest::get(format!("http://127.0.0.1:{port}{path}")).await.unwrap().text().await.unwrap()
+}
+
+async fn install_definitions(client: &Client) {
+    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+    let api = Api::<CustomResourceDefinition>::all(client.clone());
+    for crd in sluice::api::crds() {
+        let name = crd.name_any();
+        api.patch(&name, &PatchParams::apply("sluice-tests").force(), &Patch::Apply(&crd)).await.unwrap();
+        let established = await_condition(api.clone(), &name, conditions::is_crd_established());
+        tokio::time::timeout(Duration::from_secs(20), established).await.expect("the definition is established").unwrap();
+    }
+}

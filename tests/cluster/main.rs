@@ -1,0 +1,11 @@
+//! The real tier: a real Kubernetes with real containers, a real Kafka, the operator as a process of its own.
+//!
+//! `make test` runs it by hack/with-testbed. Each test has a namespace and a topic of its own, and an operator that
+//! watches this namespace alone; they run one after the other, since the machine has two cores.
+
+mod bed;
+mod faults;
+mod helm;
+mod load;
+mod refusals;
+mod replicas;

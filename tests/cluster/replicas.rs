@@ -1,0 +1,193 @@
+//! The number of workers: who writes it, and who does not.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use serde_json::json;
+
+use super::bed::{Bed, has, status};
+
+/// Every number that a Deployment has asked for, as long as this is held.
+struct Numbers {
+    seen: Arc<Mutex<Vec<i32>>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Numbers {
+    fn watch(bed: &Bed, name: &str) -> Self {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (into, name) = (Arc::clone(&seen), name.to_owned());
+        let changes = watcher(bed.deployments(), watcher::Config::default()).default_backoff().applied_objects();
+        let task = tokio::spawn(changes.for_each(move |change| {
+            if let Ok(Deployment { metadata, spec: Some(spec), .. }) = change {
+                if metadata.name.as_ref() == Some(&name) {
+                    into.lock().unwrap().extend(spec.replicas);
+                }
+            }
+            std::future::ready(())
+        }));
+        Self { seen, task }
+    }
+
+    fn end(self) -> Vec<i32> {
+        self.task.abort();
+        let seen = self.seen.lock().unwrap();
+        seen.clone()
+    }
+}
+
+#[tokio::test]
+async fn created_with_six_reapplied_and_restarted_there_is_never_a_drop() {
+    let bed = Bed::new("six", 12).await;
+    let numbers = Numbers::watch(&bed, "orders");
+    let operator = bed.operator(18111);
+    let _load = bed.load(1500);
+    let job = bed.job(json!({"spec": {"minReplicas": 6, "scaling": {"initialReplicas": 6}}}));
+    bed.apply(&job).await.unwrap();
+    bed.until_ready(6, 60).await;
+    // Re-applied, with another template: the workload is applied again, without the number.
+    let container = &mut job.clone();
+    container["spec"]["workload"]["template"]["metadata"] = json!({"annotations": {"example.com/revision": "2"}});
+    bed.apply(container).await.unwrap();
+    bed.until("the new template is rolled out", 90, |job| {
+        status(job).observed_generation == Some(2) && has(job, "Reconciling", "False", "RolledOut")
+    })
+    .await;
+    assert!(operator.stop(), "SIGTERM ends the operator well");
+    assert_eq!(bed.wanted().await, 6, "workers outlive the operator");
+    let again = bed.operator(18111);
+    bed.apply(&bed.job(json!({"spec": {"minReplicas": 6, "maxReplicas": 19, "scaling": {"initialReplicas": 6}}}))).await.unwrap();
+    bed.until("the restarted operator has read the spec", 60, |job| status(job).observed_generation == Some(3)).await;
+    bed.until_ready(6, 60).await;
+    drop(again);
+    let seen = numbers.end();
+    assert!(!seen.is_empty() && seen.iter().all(|number| *number >= 6), "{seen:?}");
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn kubectl_scale_pins_and_a_merge_patch_unpins() {
+    let bed = Bed::new("pin", 12).await;
+    let _operator = bed.operator(18112);
+    bed.apply(&bed.job(json!({"spec": {"minReplicas": 2}}))).await.unwrap();
+    bed.until_ready(2, 60).await;
+    // As kubectl does it: a merge patch on /scale.
+    bed.jobs().patch_scale("orders", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 4}}))).await.unwrap();
+    let job = bed.until_ready(4, 60).await;
+    assert!(has(&job, "ScalingActive", "False", "Pinned"), "{:?}", status(&job).conditions);
+    assert_eq!(status(&job).last_decision.map(|decision| (decision.from, decision.to)), Some((2, 4)));
+    bed.jobs().patch("orders", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": null}}))).await.unwrap();
+    bed.until("unpinned", 30, |job| has(job, "ScalingActive", "True", "Active")).await;
+    // Suspended: no workers; and back, at least to the floor.
+    bed.jobs().patch("orders", &PatchParams::default(), &Patch::Merge(json!({"spec": {"suspend": true}}))).await.unwrap();
+    let job = bed.until("no workers", 60, |job| status(job).replicas == 0).await;
+    assert!(has(&job, "Ready", "True", "Suspended"));
+    bed.jobs().patch("orders", &PatchParams::default(), &Patch::Merge(json!({"spec": {"suspend": false}}))).await.unwrap();
+    bed.until("the workers are back", 60, |job| status(job).ready_replicas >= 2).await;
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn recommend_on_an_existing_deployment_does_nothing_and_says_what_it_would() {
+    let bed = Bed::new("recommend", 12).await;
+    let _operator = bed.operator(18113);
+    let mut template = bed.template();
+    template["metadata"] = json!({"labels": {"app": "legacy"}});
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "legacy", "namespace": bed.namespace},
+        "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "legacy"}}, "template": template},
+    });
+    bed.apply(&deployment).await.unwrap();
+    let _load = bed.load(1500);
+    let before = bed.deployments().get("legacy").await.unwrap();
+    bed.apply(&bed.job(json!({"spec": {
+        "workload": null, "targetRef": {"kind": "Deployment", "name": "legacy"}, "scaling": {"mode": "Recommend"}}})))
+        .await
+        .unwrap();
+    let job = bed
+        .until("it says that it would add workers", 90, |job| {
+            status(job).desired_replicas.is_some_and(|wanted| wanted > 1) && has(job, "ScalingActive", "False", "Recommend")
+        })
+        .await;
+    let said = status(&job).last_decision.expect("what it would do is told like a decision");
+    assert!(said.from == 1 && said.to > 1, "{said:?}");
+    let after = bed.deployments().get("legacy").await.unwrap();
+    assert_eq!(after.spec.unwrap().replicas, Some(1));
+    let ours = |deployment: &Deployment| {
+        let entries = deployment.metadata.managed_fields.clone().unwrap_or_default();
+        entries.iter().any(|entry| entry.manager.as_deref().is_some_and(|manager| manager.starts_with("sluice/")))
+    };
+    assert!(!ours(&before) && !ours(&bed.deployments().get("legacy").await.unwrap()), "not a trace");
+    assert!(after.metadata.annotations.unwrap_or_default().keys().all(|key| !key.contains("sluice")));
+    // Given the word, it acts.
+    bed.jobs().patch("orders", &PatchParams::default(), &Patch::Merge(json!({"spec": {"scaling": {"mode": "Auto"}}}))).await.unwrap();
+    bed.until("it adds workers", 60, |job| status(job).ready_replicas > 1).await;
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn a_workload_of_the_same_name_that_is_not_ours_is_left_alone() {
+    let bed = Bed::new("taken", 4).await;
+    let mut template = bed.template();
+    template["metadata"] = json!({"labels": {"app": "theirs"}});
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "orders", "namespace": bed.namespace},
+        "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "theirs"}}, "template": template},
+    });
+    bed.apply(&deployment).await.unwrap();
+    let before = bed.deployments().get("orders").await.unwrap();
+    let _operator = bed.operator(18114);
+    bed.apply(&bed.job(json!({}))).await.unwrap();
+    let job = bed.until("Ready=False/NameTaken", 30, |job| has(job, "Ready", "False", "NameTaken")).await;
+    assert!(has(&job, "Stalled", "True", "NameTaken"));
+    let after = bed.deployments().get("orders").await.unwrap();
+    assert_eq!((before.spec, before.metadata.uid), (after.spec, after.metadata.uid));
+    // Mended: the other one goes, ours comes.
+    bed.deployments().delete("orders", &kube::api::DeleteParams::default()).await.unwrap();
+    bed.until_ready(1, 60).await;
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn a_number_written_by_someone_else_is_respected_and_named() {
+    let bed = Bed::new("foreign", 12).await;
+    let _operator = bed.operator(18115);
+    bed.apply(&bed.job(json!({"spec": {"minReplicas": 2}}))).await.unwrap();
+    bed.until_ready(2, 60).await;
+    let scale = json!({"spec": {"replicas": 5}});
+    bed.deployments().patch_scale("orders", &PatchParams::default(), &Patch::Merge(scale)).await.unwrap();
+    bed.until("ScalingActive=False/ForeignWriter", 30, |job| has(job, "ScalingActive", "False", "ForeignWriter")).await;
+    // Long enough for several decisions.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(bed.wanted().await, 5);
+    // A change of the spec is the user's word, and newer.
+    bed.jobs().patch("orders", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 3}}))).await.unwrap();
+    bed.until_ready(3, 60).await;
+    assert!(bed.events().await.contains(&"ForeignWriter".to_owned()));
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn a_stateful_set_hands_its_partitions_over_when_it_shrinks() {
+    let bed = Bed::new("stateful", 12).await;
+    let _operator = bed.operator(18116);
+    let _load = bed.load(600);
+    let mut template = bed.template();
+    template["spec"]["containers"][0]["args"].as_array_mut().unwrap().push(json!("--static-membership"));
+    bed.apply(&bed.job(json!({"spec": {"replicas": 4, "workload": {"kind": "StatefulSet", "template": template}}}))).await.unwrap();
+    bed.until_ready(4, 90).await;
+    bed.until("the objective is met", 60, |job| has(job, "WithinTarget", "True", "Met")).await;
+    bed.jobs().patch("orders", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 3}}))).await.unwrap();
+    bed.until("three workers", 60, |job| status(job).replicas == 3 && status(job).ready_replicas == 3).await;
+    // A static member that did not give its partitions up would hold them for its session timeout of 45 s.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    let sets = Api::<k8s_openapi::api::apps::v1::StatefulSet>::namespaced(bed.client.clone(), &bed.namespace);
+    assert_eq!(sets.get("orders").await.unwrap().spec.unwrap().replicas, Some(3));
+    let job = bed.jobs().get("orders").await.unwrap();
+    assert!(has(&job, "WithinTarget", "True", "Met"), "{:?}", status(&job).conditions);
+    bed.end().await;
+}
