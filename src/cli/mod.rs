@@ -62,3 +62,11 @@ fn init_logging(filter: &str, format: LogFormat) -> Result<(), Box<dyn std::erro
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     }
 }
+
+/// The hub, on Kafka and HTTP.
+fn hub(clock: crate::clock::Clock) -> Result<crate::signals::Hub, crate::signals::ScrapeError> {
+    use std::sync::Arc;
+    let connect = Arc::new(crate::signals::KafkaConnect::new(clock.clone()));
+    let scraper = Arc::new(crate::signals::HttpScraper::new(clock.clone())?);
+    Ok(crate::signals::Hub::new(clock, connect, scraper))
+}

@@ -66,7 +66,7 @@ async fn serve(args: Args) -> super::Outcome {
     let server = tokio::spawn(serve::run(listener, health.clone(), metrics.clone(), stop.clone()));
     tokio::spawn(cancel_on_signal(stop.clone())?);
 
-    let hub = super::hub(clock.clone());
+    let hub = super::hub(clock.clone())?;
     let updates = hub.updates();
     let election = args.leader_elect.then(|| Election {
         namespace: args.lease_namespace,
