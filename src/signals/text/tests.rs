@@ -120,12 +120,6 @@ fn a_line_that_is_too_long_is_skipped_and_counted() {
     assert_eq!(seen, [b"a 1".to_vec(), b"b 2".to_vec(), b"c 3".to_vec()]);
 }
 
-#[derive(Debug, Clone, PartialEq)]
-struct Written {
-    labels: Vec<(String, String)>,
-    value: f64,
-}
-
 fn label_value() -> impl Strategy<Value = String> {
     prop_oneof![".*", r#"[a\\"n,{}= #\n\r\t]*"#]
 }
