@@ -20,5 +20,5 @@ pub use sample::{
     Category, Failure, GroupSample, JobKey, JobSamples, Owner, PartitionSample, SourceReading, SourceSample,
     SourceSpec, Watch, WorkerEndpoint, WorkerReading, WorkerSample,
 };
-pub use scrape::Scrape;
+pub use scrape::{HttpScraper, Scrape};
 pub use source::{Cluster, Connect};

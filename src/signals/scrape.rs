@@ -1,12 +1,18 @@
 //! The scraper of workers' metrics pages.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use thiserror::Error;
+use tracing::debug;
 
-use super::dial::DialError;
+use super::dial::{self, DialError};
 use super::sample::{Category, WorkerEndpoint, WorkerSample};
+use super::text::{self, Line, Lines, Sample};
+use crate::clock::Clock;
+use crate::policy::units::Seconds;
 
 /// How workers are read.
 pub trait Scrape: Send + Sync {
@@ -61,3 +67,236 @@ impl ScrapeError {
         }
     }
 }
+
+/// The metrics that a worker is asked for (docs/worker-metrics.md).
+mod name {
+    pub(super) const PROCESSED: &str = "sluice_worker_records_processed_total";
+    pub(super) const IN_TIME: &str = "sluice_worker_records_in_time_total";
+    pub(super) const BUSY: &str = "sluice_worker_busy_seconds_total";
+    pub(super) const NEXT_OFFSET: &str = "sluice_worker_next_offset";
+    pub(super) const STARTED: &str = "process_start_time_seconds";
+    pub(super) const CPU: &str = "process_cpu_seconds_total";
+}
+
+/// Largest page, in bytes.
+const LARGEST_PAGE: usize = 4 << 20;
+
+/// Most samples of a page that are taken; a worker has a few, and one for each partition.
+const MOST_SAMPLES: usize = 20_000;
+
+/// The largest integer up to which a float counts by ones.
+const LARGEST_OFFSET: f64 = 9_007_199_254_740_992.0;
+
+/// Reads workers over plain HTTP: no redirects, no proxy, no more than 4 MiB, none of it kept.
+#[derive(Debug, Clone)]
+pub struct HttpScraper {
+    client: reqwest::Client,
+    clock: Clock,
+}
+
+impl HttpScraper {
+    /// Fails only if the HTTP client cannot be built.
+    pub fn new(clock: Clock) -> Result<Self, ScrapeError> {
+        let client = reqwest::Client::builder()
+            .user_agent(concat!("sluice/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            // One connection is kept for each worker, for a few intervals: enough to reuse it, soon gone with the worker.
+            .pool_max_idle_per_host(1)
+            .pool_idle_timeout(Duration::from_secs(15))
+            .build()
+            .map_err(|error| ScrapeError::Protocol { url: "any worker".to_owned(), detail: words(&error) })?;
+        Ok(Self { client, clock })
+    }
+
+    async fn read(&self, worker: &WorkerEndpoint, deadline: Duration) -> Result<WorkerSample, ScrapeError> {
+        dial::check(worker.address.ip())?;
+        // The slash keeps the path a path: "@elsewhere/" would name another host.
+        let url = format!("http://{}/{}", worker.address, worker.path.trim_start_matches('/'));
+        let failed = |error: &reqwest::Error| ScrapeError::Unreachable { url: url.clone(), detail: words(error) };
+        let at = self.clock.now();
+        let request = self.client.get(&url).header("accept", "text/plain;version=0.0.4").timeout(deadline);
+        let mut response = request.send().await.map_err(|error| {
+            if error.is_builder() {
+                ScrapeError::Protocol { url: url.clone(), detail: words(&error) }
+            } else {
+                failed(&error)
+            }
+        })?;
+        match response.status().as_u16() {
+            200 => {}
+            status @ (401 | 403) => return Err(ScrapeError::Unauthorised { url, status }),
+            status => {
+                let detail = format!("the worker answered {status}; correct the port or the path");
+                return Err(ScrapeError::Protocol { url, detail });
+            }
+        }
+        let mut page = Page::default();
+        let mut lines = Lines::default();
+        let mut size = 0;
+        while let Some(piece) = response.chunk().await.map_err(|error| failed(&error))? {
+            size += piece.len();
+            if size > LARGEST_PAGE {
+                let detail = format!("the page is larger than {} MiB", LARGEST_PAGE >> 20);
+                return Err(ScrapeError::Protocol { url, detail });
+            }
+            lines.feed(&piece, |line| page.line(line));
+        }
+        lines.finish(|line| page.line(line));
+        page.sample(at).map_err(|detail| ScrapeError::Protocol { url, detail })
+    }
+}
+
+impl Scrape for HttpScraper {
+    fn scrape<'a>(
+        &'a self,
+        worker: &'a WorkerEndpoint,
+        deadline: Duration,
+    ) -> BoxFuture<'a, Result<WorkerSample, ScrapeError>> {
+        self.read(worker, deadline).boxed()
+    }
+}
+
+/// What was found on a page so far.
+///
+/// Architecture invariant: unknown is not zero. A sum with a part that is not a count is unknown as a whole, because the
+/// rest of it would look like a counter that fell.
+#[derive(Debug, Default)]
+pub struct Page {
+    processed: Sum,
+    in_time: Sum,
+    busy: Sum,
+    cpu: Sum,
+    started: Sum,
+    positions: BTreeMap<String, i64>,
+    samples: usize,
+    errors: usize,
+}
+
+/// A sum over label sets.
+#[derive(Debug, Clone, Copy, Default)]
+enum Sum {
+    #[default]
+    Absent,
+    Of(f64),
+    /// With a part that is NaN, negative, infinite or malformed.
+    Unknown,
+}
+
+impl Sum {
+    fn add(&mut self, value: f64) {
+        *self = match *self {
+            _ if !value.is_finite() || value < 0.0 => Self::Unknown,
+            Self::Absent => Self::Of(value),
+            Self::Of(sum) => Self::Of(sum + value),
+            Self::Unknown => Self::Unknown,
+        };
+    }
+
+    fn value(self) -> Option<f64> {
+        match self {
+            Self::Of(sum) => Some(sum),
+            Self::Absent | Self::Unknown => None,
+        }
+    }
+}
+
+impl Page {
+    /// Takes one line, without its line feed.
+    pub fn line(&mut self, line: &[u8]) {
+        match text::line(line, is_wanted) {
+            Line::Other => {}
+            Line::Malformed { name } => {
+                self.errors += 1;
+                self.unknown(name);
+            }
+            Line::Sample(sample) => {
+                self.samples += 1;
+                if self.samples > MOST_SAMPLES {
+                    self.errors += 1;
+                    self.unknown(sample.name);
+                } else if sample.name == name::NEXT_OFFSET {
+                    self.position(sample);
+                } else if let Some(sum) = self.sum(sample.name) {
+                    sum.add(sample.value);
+                }
+            }
+        }
+    }
+
+    /// Lines that were asked for and could not be understood.
+    pub fn errors(&self) -> usize {
+        self.errors
+    }
+
+    /// The sample; an error if there was nothing on the page that is a worker's.
+    pub fn sample(self, at: Seconds) -> Result<WorkerSample, String> {
+        if self.samples == 0 && self.errors == 0 {
+            return Err(
+                "the page has none of the metrics of docs/worker-metrics.md; correct the port or the path".to_owned()
+            );
+        }
+        if self.errors > 0 {
+            debug!(errors = self.errors, "some lines of a worker's metrics are malformed");
+        }
+        Ok(WorkerSample {
+            at,
+            started_at: self.started.value().map(Seconds),
+            processed: self.processed.value(),
+            in_time: self.in_time.value(),
+            busy_seconds: self.busy.value(),
+            cpu_seconds: self.cpu.value(),
+            positions: self.positions.into_iter().collect(),
+        })
+    }
+
+    fn position(&mut self, sample: Sample<'_>) {
+        let (topic, partition) = (sample.labels.get("topic"), sample.labels.get("partition"));
+        let partition = partition.and_then(|number| number.parse::<u32>().ok());
+        match (topic, partition) {
+            (Some(topic), Some(partition)) if (0.0..=LARGEST_OFFSET).contains(&sample.value) => {
+                #[allow(clippy::cast_possible_truncation, reason = "within the integers that a float counts by ones")]
+                self.positions.insert(format!("{topic}/{partition}"), sample.value as i64);
+            }
+            _ => self.errors += 1,
+        }
+    }
+
+    fn unknown(&mut self, name: &str) {
+        if let Some(sum) = self.sum(name) {
+            *sum = Sum::Unknown;
+        }
+    }
+
+    fn sum(&mut self, name: &str) -> Option<&mut Sum> {
+        match name {
+            name::PROCESSED => Some(&mut self.processed),
+            name::IN_TIME => Some(&mut self.in_time),
+            name::BUSY => Some(&mut self.busy),
+            name::STARTED => Some(&mut self.started),
+            name::CPU => Some(&mut self.cpu),
+            _ => None,
+        }
+    }
+}
+
+fn is_wanted(metric: &str) -> bool {
+    // Most names of a page are told apart by these few bytes.
+    (metric.starts_with("sluice_worker_") || metric.starts_with("process_"))
+        && [name::PROCESSED, name::IN_TIME, name::BUSY, name::NEXT_OFFSET, name::STARTED, name::CPU].contains(&metric)
+}
+
+/// The innermost cause: reqwest's own words repeat the address.
+fn words(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "no answer in time".to_owned();
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string().chars().take(120).collect()
+}
+
+#[cfg(test)]
+mod tests;

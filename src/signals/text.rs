@@ -61,7 +61,7 @@ impl<'a> Labels<'a> {
 }
 
 /// Looks at one line, without its line feed. `wanted` decides by the metric's name.
-pub fn line<'a>(line: &'a [u8], wanted: impl FnOnce(&str) -> bool) -> Line<'a> {
+pub fn line(line: &[u8], wanted: impl FnOnce(&str) -> bool) -> Line<'_> {
     let line = line.trim_ascii();
     let end = memchr3(b'{', b' ', b'\t', line).unwrap_or(line.len());
     let (name, rest) = line.split_at(end);

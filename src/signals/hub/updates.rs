@@ -1,6 +1,7 @@
 //! Which jobs have news. A reader that is slow finds each job once, however often it was sampled meanwhile.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use futures::Stream;
@@ -12,6 +13,7 @@ use crate::signals::sample::JobKey;
 #[derive(Debug, Default)]
 pub(super) struct Updates {
     listeners: Mutex<Vec<Weak<Inbox>>>,
+    ended: AtomicBool,
 }
 
 /// The jobs that one listener has not yet been told of: at most one entry for each job.
@@ -47,6 +49,9 @@ impl Updates {
     pub(super) fn listen(&self) -> impl Stream<Item = JobKey> + Send + use<> {
         let inbox = Arc::new(Inbox::default());
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&inbox));
+        if self.ended.load(Ordering::SeqCst) {
+            inbox.pending.lock().unwrap_or_else(PoisonError::into_inner).ended = true;
+        }
         futures::stream::unfold(inbox, |inbox| async move {
             loop {
                 {
@@ -80,6 +85,7 @@ impl Updates {
     }
 
     pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
         self.each(|pending| pending.ended = true);
     }
 

@@ -12,12 +12,12 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn any(_: &str) -> bool {
+fn every(_: &str) -> bool {
     true
 }
 
 fn sample(text: &str) -> (String, Vec<(String, String)>, f64) {
-    match line(text.as_bytes(), any) {
+    match line(text.as_bytes(), every) {
         Line::Sample(Sample { name, labels, value }) => {
             (name.to_owned(), labels.iter().map(|(name, value)| (name.to_owned(), value.into_owned())).collect(), value)
         }
@@ -90,9 +90,9 @@ fn names_what_it_cannot_read() {
         "m{a=\"b\"} ",
         "m{\"quoted\"=\"b\"} 1",
     ] {
-        assert_eq!(line(text.as_bytes(), any), Line::Malformed { name: "m" }, "{text:?}");
+        assert_eq!(line(text.as_bytes(), every), Line::Malformed { name: "m" }, "{text:?}");
     }
-    assert_eq!(line(b"m{a=\"\xff\"} 1", any), Line::Malformed { name: "m" });
+    assert_eq!(line(b"m{a=\"\xff\"} 1", every), Line::Malformed { name: "m" });
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn passes_over_comments_and_what_nobody_asked_for() {
         assert_eq!(line(text.as_bytes(), |name| name == "m"), Line::Other, "{text:?}");
     }
     assert_eq!(line(b"other{broken", |name| name == "m"), Line::Other);
-    assert_eq!(line(b"\xff\xfe 1", any), Line::Other);
+    assert_eq!(line(b"\xff\xfe 1", every), Line::Other);
 }
 
 #[test]
@@ -120,12 +120,6 @@ fn a_line_that_is_too_long_is_skipped_and_counted() {
     assert_eq!(seen, [b"a 1".to_vec(), b"b 2".to_vec(), b"c 3".to_vec()]);
 }
 
-#[derive(Debug, Clone, PartialEq)]
-struct Written {
-    labels: Vec<(String, String)>,
-    value: f64,
-}
-
 fn label_value() -> impl Strategy<Value = String> {
     prop_oneof![".*", r#"[a\\"n,{}= #\n\r\t]*"#]
 }
@@ -139,7 +133,7 @@ proptest! {
     ) {
         let mut registry = Registry::default();
         let counters = Family::<Vec<(String, String)>, Counter<f64, AtomicU64>>::default();
-        registry.register("records", "Records,\nof any \"kind\"", counters.clone());
+        registry.register("records", "Records of any \"kind\"", counters.clone());
         for ((first, second), value) in &series {
             counters.get_or_create(&vec![("first".to_owned(), first.clone()), ("second".to_owned(), second.clone())]).inc_by(*value);
         }
@@ -156,7 +150,7 @@ proptest! {
         let mut levels = Vec::new();
         let mut count = None;
         let mut lines = Lines::default();
-        let mut each = |text: &[u8]| match line(text, any) {
+        let mut each = |text: &[u8]| match line(text, every) {
             Line::Sample(Sample { name: "records_total", labels, value }) => {
                 let label = |name| labels.get(name).unwrap().into_owned();
                 counted.insert((label("first"), label("second")), value);
@@ -198,7 +192,7 @@ fn swallow(page: &[u8], size: usize) -> Vec<String> {
     let mut seen = Vec::new();
     let mut lines = Lines::default();
     let mut each = |text: &[u8]| {
-        let read = line(text, any);
+        let read = line(text, every);
         if let Line::Sample(sample) = &read {
             // Whoever iterates sees every label that the validation saw.
             let _ = sample.labels.iter().count();

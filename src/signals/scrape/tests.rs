@@ -1,0 +1,153 @@
+//! Pages as workers write them, and servers that misbehave.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::*;
+
+fn page(text: &str) -> Result<WorkerSample, String> {
+    let mut page = Page::default();
+    text.lines().for_each(|line| page.line(line.as_bytes()));
+    page.sample(Seconds(5.0))
+}
+
+#[test]
+fn sums_over_sources_and_reads_positions() {
+    let sample = page(
+        r#"# TYPE sluice_worker_records_processed counter
+sluice_worker_records_processed_total{source="orders"} 10
+sluice_worker_records_processed_total{source="returns"} 5
+sluice_worker_records_in_time_total{source="orders"} 9
+sluice_worker_busy_seconds_total 1.5
+sluice_worker_next_offset{topic="orders",partition="11"} 123441
+sluice_worker_next_offset{topic="orders",partition="2"} 7
+process_start_time_seconds 1.7e9
+process_cpu_seconds_total 2.25
+process_open_fds 12
+http_requests_total{path="/"} 3"#,
+    )
+    .unwrap();
+    let expected = WorkerSample {
+        at: Seconds(5.0),
+        started_at: Some(Seconds(1.7e9)),
+        processed: Some(15.0),
+        in_time: Some(9.0),
+        busy_seconds: Some(1.5),
+        cpu_seconds: Some(2.25),
+        positions: vec![("orders/11".to_owned(), 123_441), ("orders/2".to_owned(), 7)],
+    };
+    assert_eq!(sample, expected);
+}
+
+#[test]
+fn absent_is_unknown_and_so_is_a_sum_with_a_bad_part() {
+    for bad in ["NaN", "-1", "+Inf", "x", ""] {
+        let sample = page(&format!(
+            "sluice_worker_records_processed_total{{source=\"a\"}} 10\nsluice_worker_records_processed_total{{source=\"b\"}} {bad}\n"
+        ))
+        .unwrap();
+        assert_eq!(sample.processed, None, "{bad:?}: 10 alone would look like a counter that fell");
+        assert_eq!(sample.in_time, None);
+        assert_eq!(sample.started_at, None);
+    }
+}
+
+#[test]
+fn a_bad_position_is_left_out_alone() {
+    let mut page = Page::default();
+    for line in [
+        r#"sluice_worker_next_offset{topic="t",partition="0"} -1"#,
+        r#"sluice_worker_next_offset{topic="t",partition="1"} NaN"#,
+        r#"sluice_worker_next_offset{topic="t",partition="x"} 1"#,
+        r#"sluice_worker_next_offset{topic="t"} 1"#,
+        r#"sluice_worker_next_offset{topic="t",partition="2"} 1e300"#,
+        r#"sluice_worker_next_offset{topic="t",partition="3"} 4"#,
+    ] {
+        page.line(line.as_bytes());
+    }
+    assert_eq!(page.errors(), 5);
+    assert_eq!(page.sample(Seconds(0.0)).unwrap().positions, [("t/3".to_owned(), 4)]);
+}
+
+#[test]
+fn too_many_samples_make_the_sum_unknown() {
+    let mut page = Page::default();
+    for number in 0..=MOST_SAMPLES {
+        page.line(format!("sluice_worker_busy_seconds_total{{n=\"{number}\"}} 1").as_bytes());
+    }
+    assert_eq!(page.sample(Seconds(0.0)).unwrap().busy_seconds, None);
+}
+
+/// Answers every connection with these bytes, and closes it.
+async fn serve(answer: Vec<u8>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(&answer).await;
+        }
+    });
+    address
+}
+
+async fn scrape(address: SocketAddr, path: &str, deadline: Duration) -> Result<WorkerSample, ScrapeError> {
+    let worker = WorkerEndpoint { id: "w-1".to_owned(), uid: "u".to_owned(), address, path: path.to_owned() };
+    HttpScraper::new(Clock::starting_at(Seconds(5.0))).unwrap().scrape(&worker, deadline).await
+}
+
+fn ok(body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn reads_a_page_over_http() {
+    let address = serve(ok("sluice_worker_busy_seconds_total 3\n")).await;
+    assert_eq!(scrape(address, "/metrics", SECOND).await.unwrap().busy_seconds, Some(3.0));
+}
+
+#[tokio::test]
+async fn says_what_is_wrong_with_an_answer() {
+    let cases = [
+        (b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_vec(), Category::Protocol, "answered 404"),
+        (
+            b"HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/\r\ncontent-length: 0\r\n\r\n".to_vec(),
+            Category::Protocol,
+            "answered 302",
+        ),
+        (b"HTTP/1.1 401 No\r\ncontent-length: 0\r\n\r\n".to_vec(), Category::Unauthorised, "answered 401"),
+        (ok("<html>Hello</html>"), Category::Protocol, "none of the metrics"),
+        (ok(&"# filler\n".repeat(600_000)), Category::Protocol, "larger than 4 MiB"),
+        (
+            b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nprocess_cpu".to_vec(),
+            Category::Unreachable,
+            "failed to read",
+        ),
+    ];
+    for (answer, category, words) in cases {
+        let error = scrape(serve(answer).await, "/metrics", 5 * SECOND).await.unwrap_err();
+        assert_eq!(error.category(), category, "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_does_not_answer_costs_its_deadline_and_no_more() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let error = scrape(listener.local_addr().unwrap(), "/metrics", SECOND / 10).await.unwrap_err();
+    assert_eq!(error.category(), Category::Unreachable);
+    assert!(error.to_string().contains("no answer in time"), "{error}");
+}
+
+#[tokio::test]
+async fn never_asks_the_metadata_service_nor_another_host() {
+    let error = scrape("169.254.169.254:80".parse().unwrap(), "/latest", SECOND).await.unwrap_err();
+    assert_eq!(error.category(), Category::Unauthorised, "{error}");
+    let address = serve(ok("process_cpu_seconds_total 3\n")).await;
+    let sample = scrape(address, "@169.254.169.254/latest", SECOND).await.unwrap();
+    assert_eq!(sample.cpu_seconds, Some(3.0), "asked the worker");
+}
