@@ -4,6 +4,8 @@
 //! the cluster lives in `operator/validate`.
 
 pub mod conditions;
+#[cfg(test)]
+mod examples_test;
 pub mod fields;
 #[allow(unreachable_pub, reason = "KubeSchema derives copies of each struct inside a function")]
 pub mod status;

@@ -1,0 +1,13 @@
+//! What is generated and committed is what this version generates.
+
+#[test]
+fn committed_crds_are_what_the_types_say() {
+    let generated: String = sluice::api::crds()
+        .iter()
+        .map(|crd| format!("---\n{}", serde_yaml::to_string(crd).expect("a CRD can be written as YAML")))
+        .collect();
+    assert!(
+        generated == include_str!("../crds/sluice.dev.yaml"),
+        "crds/sluice.dev.yaml is not what src/api says; write it anew with: cargo run -- crd > crds/sluice.dev.yaml"
+    );
+}
