@@ -11,10 +11,19 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::as_conversions)
 )]
 
+mod attainment;
+mod capacity;
 pub mod decision;
+mod history;
+mod learn;
 pub mod memory;
+mod num;
 pub mod observation;
+mod ring;
+mod schedule;
 pub mod settings;
+mod staircase;
+mod track;
 pub mod units;
 
 pub use decision::{Action, BoundBy, Confidence, Decision, Explain, Limit, Limited, Model, Reason, WithinTarget};
