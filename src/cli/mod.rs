@@ -64,7 +64,7 @@ fn init_logging(filter: &str, format: LogFormat) -> Result<(), Box<dyn std::erro
 }
 
 /// The hub, on Kafka and HTTP.
-fn hub(clock: crate::clock::Clock) -> Result<crate::signals::Hub, crate::signals::ScrapeError> {
+fn hub(clock: crate::clock::Clock) -> Result<crate::signals::Hub, crate::signals::scrape::ScrapeError> {
     use std::sync::Arc;
     let connect = Arc::new(crate::signals::KafkaConnect::new(clock.clone()));
     let scraper = Arc::new(crate::signals::HttpScraper::new(clock.clone())?);
