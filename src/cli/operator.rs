@@ -92,7 +92,10 @@ async fn serve(args: Args) -> super::Outcome {
 }
 
 /// A client from a kubeconfig, or from the pod's service account.
-pub(super) async fn client(kubeconfig: Option<&std::path::Path>, context: Option<String>) -> Result<Client, Box<dyn std::error::Error + Send + Sync>> {
+pub(super) async fn client(
+    kubeconfig: Option<&std::path::Path>,
+    context: Option<String>,
+) -> Result<Client, Box<dyn std::error::Error + Send + Sync>> {
     let config = match kubeconfig {
         None => Config::infer().await.map_err(|error| {
             format!("failed to find a cluster: {error}; give --kubeconfig, or run in a pod with a service account")
@@ -110,7 +113,8 @@ pub(super) async fn client(kubeconfig: Option<&std::path::Path>, context: Option
 }
 
 fn host_name() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "sluice".to_owned(), |name| name.trim().to_owned())
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "sluice".to_owned(), |name| name.trim().to_owned())
 }
 
 /// Cancels at SIGTERM or SIGINT.

@@ -131,7 +131,8 @@ impl Conversation {
     }
 
     async fn reconcile(&self, job: &StreamJob) -> Action {
-        let action = reconcile(Arc::new(DeserializeGuard(Ok(job.clone()))), Arc::new(self.context.clone())).await.unwrap();
+        let action =
+            reconcile(Arc::new(DeserializeGuard(Ok(job.clone()))), Arc::new(self.context.clone())).await.unwrap();
         // Events are published in the background.
         for _ in 0..100 {
             tokio::task::yield_now().await;
@@ -143,7 +144,8 @@ impl Conversation {
     fn end(&self) {
         let surprises = &self.transcript.lock().unwrap().surprises;
         assert!(surprises.is_empty(), "not in the script: {surprises:?}");
-        let left: Vec<String> = self.script.lock().unwrap().iter().rev().map(|line| format!("{} {}", line.method, line.path)).collect();
+        let left: Vec<String> =
+            self.script.lock().unwrap().iter().rev().map(|line| format!("{} {}", line.method, line.path)).collect();
         assert!(left.is_empty(), "never asked for: {left:?}");
     }
 
@@ -174,7 +176,10 @@ async fn answer(request: Request<Body>, script: &Mutex<Vec<Line>>, transcript: &
     };
     let Some(line) = next else {
         transcript.lock().unwrap().surprises.push(format!("{method} {path}"));
-        return reply(500, &json!({"kind": "Status", "status": "Failure", "code": 500, "reason": "Unscripted", "message": "not in the script"}));
+        return reply(
+            500,
+            &json!({"kind": "Status", "status": "Failure", "code": 500, "reason": "Unscripted", "message": "not in the script"}),
+        );
     };
     (line.check)(&body);
     // An answer of null sends back what was applied.
@@ -220,7 +225,10 @@ fn deployment(job: &StreamJob, replicas: u32, owners: &[&str]) -> Value {
         .iter()
         .map(|manager| json!({"manager": manager, "operation": "Apply", "fieldsV1": {"f:spec": {"f:replicas": {}}}}))
         .collect();
-    merge(&mut object, json!({"metadata": {"resourceVersion": "7", "generation": 1, "managedFields": entries}, "status": {"observedGeneration": 1}}));
+    merge(
+        &mut object,
+        json!({"metadata": {"resourceVersion": "7", "generation": 1, "managedFields": entries}, "status": {"observedGeneration": 1}}),
+    );
     object
 }
 
@@ -250,7 +258,11 @@ fn status_with(kind: &'static str, wanted: &'static str, reason: &'static str, j
     let answer = serde_json::to_value(job).unwrap();
     line("PATCH", STATUS, answer).checked(move |body| {
         let condition = condition(body, kind);
-        assert_eq!((condition["status"].as_str(), condition["reason"].as_str()), (Some(wanted), Some(reason)), "{condition}");
+        assert_eq!(
+            (condition["status"].as_str(), condition["reason"].as_str()),
+            (Some(wanted), Some(reason)),
+            "{condition}"
+        );
     })
 }
 
@@ -272,7 +284,10 @@ async fn a_job_is_created_with_its_number_and_the_number_handed_to_scale() {
         line("GET", DEPLOYMENT, deployment(&job, 6, &["sluice/workload"])),
         line("PATCH", SCALE, scale_answer()).checked(|body| {
             assert_eq!(body["spec"]["replicas"], 6, "taken over at its present value");
-            assert_eq!((&body["metadata"]["uid"], &body["metadata"]["resourceVersion"]), (&json!("deployment-uid"), &json!("7")));
+            assert_eq!(
+                (&body["metadata"]["uid"], &body["metadata"]["resourceVersion"]),
+                (&json!("deployment-uid"), &json!("7"))
+            );
         }),
         line("GET", DEPLOYMENT, deployment(&job, 6, &["sluice/workload", "sluice/scale"])),
         line("PATCH", DEPLOYMENT, deployment(&job, 6, &["sluice/scale"])).checked(|body| {
@@ -289,8 +304,9 @@ async fn a_job_is_created_with_its_number_and_the_number_handed_to_scale() {
 #[tokio::test(start_paused = true)]
 async fn with_nothing_to_do_nothing_is_asked() {
     let job = job(json!({}));
-    let conversation = Conversation::new(vec![config_map(&job), status_with("MetricsAvailable", "False", "NoSignal", &job)])
-        .cached(deployment(&job, 6, &["sluice/scale"]));
+    let conversation =
+        Conversation::new(vec![config_map(&job), status_with("MetricsAvailable", "False", "NoSignal", &job)])
+            .cached(deployment(&job, 6, &["sluice/scale"]));
     conversation.reconcile(&job).await;
     conversation.end();
     for _ in 0..240 {
@@ -305,7 +321,8 @@ async fn a_workload_of_our_name_that_is_not_ours_is_left_alone() {
     let job = job(json!({}));
     let mut foreign = deployment(&job, 3, &[]);
     foreign["metadata"]["ownerReferences"] = json!([]);
-    let conversation = Conversation::new(vec![line("GET", DEPLOYMENT, foreign), status_with("Ready", "False", "NameTaken", &job)]);
+    let conversation =
+        Conversation::new(vec![line("GET", DEPLOYMENT, foreign), status_with("Ready", "False", "NameTaken", &job)]);
     conversation.reconcile(&job).await;
     conversation.end();
     assert!(conversation.events().contains(&"Warning NameTaken".to_owned()), "{:?}", conversation.events());
@@ -321,7 +338,10 @@ async fn a_pinned_number_is_written_through_scale_after_a_live_look() {
         line("GET", DEPLOYMENT, deployment(&job, 9, &["sluice/scale"])),
         status_with("ScalingActive", "False", "Pinned", &job).checked(|body| {
             let decision = &body["status"]["lastDecision"];
-            assert_eq!((&decision["from"], &decision["to"], &decision["reason"]), (&json!(6), &json!(9), &json!("Pinned")));
+            assert_eq!(
+                (&decision["from"], &decision["to"], &decision["reason"]),
+                (&json!(6), &json!(9), &json!("Pinned"))
+            );
         }),
     ])
     .cached(deployment(&job, 6, &["sluice/scale"]));
@@ -367,7 +387,8 @@ async fn a_foreign_write_is_respected_then_taken_back() {
     let job = job(json!({"spec": {"replicas": 9}}));
     // A PUT on /scale leaves no entry: nobody owns the number.
     let foreign = deployment(&job, 2, &[]);
-    let mut conversation = Conversation::new(vec![config_map(&job), status_with("ScalingActive", "False", "Pinned", &job)]);
+    let mut conversation =
+        Conversation::new(vec![config_map(&job), status_with("ScalingActive", "False", "Pinned", &job)]);
     conversation = conversation.cached(foreign.clone());
     conversation.reconcile(&job).await;
     conversation.end();
@@ -405,8 +426,12 @@ async fn a_throttled_write_waits_as_long_as_it_is_asked_to() {
     let job = job(json!({"spec": {"replicas": 9}}));
     let mut throttled = line("PATCH", SCALE, Value::Null).refused(429, "TooManyRequests", "slow down");
     throttled.answer["details"] = json!({"retryAfterSeconds": 7});
-    let conversation = Conversation::new(vec![config_map(&job), line("GET", DEPLOYMENT, deployment(&job, 6, &["sluice/scale"])), throttled])
-        .cached(deployment(&job, 6, &["sluice/scale"]));
+    let conversation = Conversation::new(vec![
+        config_map(&job),
+        line("GET", DEPLOYMENT, deployment(&job, 6, &["sluice/scale"])),
+        throttled,
+    ])
+    .cached(deployment(&job, 6, &["sluice/scale"]));
     let action = conversation.reconcile(&job).await;
     conversation.end();
     assert_eq!(action, Action::requeue(Duration::from_secs(7)));
@@ -418,7 +443,11 @@ async fn a_refused_workload_is_said_and_the_workers_stay() {
     let conversation = Conversation::new(vec![
         missing(),
         config_map(&job),
-        line("PATCH", DEPLOYMENT, Value::Null).refused(403, "Forbidden", "deployments.apps \"orders\" is forbidden: exceeded quota: small"),
+        line("PATCH", DEPLOYMENT, Value::Null).refused(
+            403,
+            "Forbidden",
+            "deployments.apps \"orders\" is forbidden: exceeded quota: small",
+        ),
         status_with("Ready", "False", "WorkloadRejected", &job).checked(|body| {
             let message = condition(body, "Ready")["message"].as_str().unwrap().to_owned();
             assert!(message.contains("exceeded quota: small"), "{message}");
@@ -432,8 +461,11 @@ async fn a_refused_workload_is_said_and_the_workers_stay() {
 async fn pods_that_a_quota_refuses_show_as_a_limit() {
     let job = job(json!({}));
     let mut refused = deployment(&job, 6, &["sluice/scale"]);
-    refused["status"]["conditions"] = json!([{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: small"}]);
-    let conversation = Conversation::new(vec![config_map(&job), status_with("ScalingLimited", "True", "QuotaExceeded", &job)]).cached(refused);
+    refused["status"]["conditions"] =
+        json!([{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: small"}]);
+    let conversation =
+        Conversation::new(vec![config_map(&job), status_with("ScalingLimited", "True", "QuotaExceeded", &job)])
+            .cached(refused);
     conversation.reconcile(&job).await;
     conversation.end();
 }
@@ -464,7 +496,9 @@ async fn an_invalid_spec_is_named_field_by_field_and_the_workers_stay() {
         {"name": "a", "schedule": "not a cron", "duration": "1h", "timeZone": "Mars/Base", "minReplicas": 2}]}}}));
     let conversation = Conversation::new(vec![status_with("Ready", "False", "InvalidSpec", &job).checked(|body| {
         let message = condition(body, "Ready")["message"].as_str().unwrap().to_owned();
-        for field in ["spec.scaling.maxStepDown", "spec.scaling.schedules[0].schedule", "spec.scaling.schedules[0].timeZone"] {
+        for field in
+            ["spec.scaling.maxStepDown", "spec.scaling.schedules[0].schedule", "spec.scaling.schedules[0].timeZone"]
+        {
             assert!(message.contains(field), "{field} in {message}");
         }
         assert_eq!(condition(body, "Stalled")["status"], "True");

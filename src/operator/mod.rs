@@ -168,8 +168,9 @@ impl Operator {
         }
         let health = self.health.clone();
         tasks.spawn(async move {
-            futures::future::join_all(synced).await;
-            health.synced();
+            if futures::future::join_all(synced).await.into_iter().all(|synced| synced) {
+                health.synced();
+            }
         });
         tasks.spawn(distribute(updates, feeds, stop));
         while let Some(ended) = tasks.join_next().await {

@@ -82,7 +82,8 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Starts the caches and the controller of a scope. What is returned ends when they are synced.
+    /// Starts the caches and the controller of a scope. What is returned tells when they are synced; `false`: it was
+    /// told to stop first.
     pub(super) fn start(
         &self,
         scope: &Scope,
@@ -90,98 +91,130 @@ impl Shared {
         news: mpsc::Receiver<JobKey>,
         stop: &CancellationToken,
         tasks: &mut JoinSet<()>,
-    ) -> impl Future<Output = ()> + Send + 'static + use<> {
+    ) -> impl Future<Output = bool> + Send + 'static + use<> {
         let client = &self.client;
         let deployment = ApiResource::erase::<Deployment>(&());
         let stateful_set = ApiResource::erase::<StatefulSet>(&());
         let keep = |_: &mut DynamicObject| {};
+        let (synced_deployments, synced_sets, synced_pods) = (Latch::new(), Latch::new(), Latch::new());
+        let watch = Watching { feed: &feed, stop };
         let caches = Caches {
-            deployments: cache(scope.dynamic(client, &deployment), deployment, keep, &feed, stop, tasks),
-            stateful_sets: cache(scope.dynamic(client, &stateful_set), stateful_set, keep, &feed, stop, tasks),
-            pods: cache(scope.api::<Pod>(client), (), prune_pod, &feed, stop, tasks),
+            deployments: watch.cache(scope.dynamic(client, &deployment), deployment, keep, &synced_deployments, tasks),
+            stateful_sets: watch.cache(scope.dynamic(client, &stateful_set), stateful_set, keep, &synced_sets, tasks),
+            pods: watch.cache(scope.api::<Pod>(client), (), prune_pod, &synced_pods, tasks),
+        };
+        let workloads_synced = async move {
+            synced_deployments.cancelled().await;
+            synced_sets.cancelled().await;
+            synced_pods.cancelled().await;
         };
         let news = futures::stream::unfold(news, |mut news| async move { news.recv().await.map(|key| (key, news)) });
-        let jobs: Api<DeserializeGuard<StreamJob>> = scope.api(client);
+        let synced = Latch::new();
+        let (store, writer) = reflector::store();
+        let jobs = watcher(scope.api::<DeserializeGuard<StreamJob>>(client), watcher::Config::default())
+            .default_backoff()
+            .reflect(writer)
+            .inspect(latched(&synced))
+            .applied_objects();
         let graceful = stop.clone();
-        let controller = Controller::new(jobs, watcher::Config::default())
+        let controller = Controller::for_stream(jobs, store.clone())
             .with_config(controller::Config::default().concurrency(CONCURRENCY))
             .reconcile_on(news.map(|key| ObjectRef::new(&key.name).within(&key.namespace)))
             .graceful_shutdown_on(async move { graceful.cancelled().await });
-        let store = controller.store();
         let context = Context {
             client: self.client.clone(),
             clock: self.clock.clone(),
-            caches: caches.clone(),
+            caches,
             signals: Arc::clone(&self.signals),
             applier: self.applier.clone(),
             metrics: self.metrics.clone(),
             recorder: self.recorder.clone(),
             jobs: self.jobs.clone(),
         };
-        tasks.spawn(sweep(scope.clone(), store.clone(), context.clone(), stop.clone()));
-        let (waiting, stopping) = (caches.clone(), stop.clone());
+        tasks.spawn(sweep(scope.clone(), store, synced.clone(), context.clone(), stop.clone()));
+        let stopping = stop.clone();
         tasks.spawn(async move {
             // Deciding on half a cache would take workloads for missing.
             tokio::select! {
-                () = workloads_synced(&waiting) => {}
+                () = workloads_synced => {}
                 () = stopping.cancelled() => return,
             }
             controller.run(reconcile, on_error, Arc::new(context)).for_each(|_| std::future::ready(())).await;
         });
+        let stopping = stop.clone();
         async move {
-            workloads_synced(&caches).await;
-            let _ = store.wait_until_ready().await;
+            tokio::select! {
+                () = synced.cancelled() => true,
+                () = stopping.cancelled() => false,
+            }
         }
     }
 }
 
-async fn workloads_synced(caches: &Caches) {
-    let _ = caches.deployments.wait_until_ready().await;
-    let _ = caches.stateful_sets.wait_until_ready().await;
-    let _ = caches.pods.wait_until_ready().await;
+/// Opens once, for everyone who waits. (`Store::wait_until_ready` wakes only the last of several who wait.)
+type Latch = CancellationToken;
+
+/// Opens a latch when a watch has listed everything there is.
+fn latched<K>(latch: &Latch) -> impl FnMut(&watcher::Result<watcher::Event<K>>) + Send + 'static + use<K> {
+    let latch = latch.clone();
+    move |event| {
+        if matches!(event, Ok(watcher::Event::InitDone)) {
+            latch.cancel();
+        }
+    }
 }
 
-/// A cache of what carries the job label; each change tells the job. Losing such news is harmless: the next sample of
-/// the job comes soon.
-fn cache<K>(
-    api: Api<K>,
-    kind: K::DynamicType,
-    prune: impl Fn(&mut K) + Send + 'static,
-    feed: &mpsc::Sender<JobKey>,
-    stop: &CancellationToken,
-    tasks: &mut JoinSet<()>,
-) -> Store<K>
-where
-    K: Resource<DynamicType: Clone + Debug + Eq + Hash + Unpin + Send + Sync + 'static>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
-{
-    let writer = reflector::store::Writer::new(kind);
-    let store = writer.as_reader();
-    let (feed, stop) = (feed.clone(), stop.clone());
-    tasks.spawn(async move {
-        let changes = watcher(api, watcher::Config::default().labels(JOB_LABEL))
-            .default_backoff()
-            .modify(prune)
-            .reflect(writer)
-            .touched_objects();
-        let mut changes = std::pin::pin!(changes.take_until(stop.cancelled()));
-        while let Some(change) = changes.next().await {
-            match change {
-                Ok(object) => {
-                    let Some(name) = object.labels().get(JOB_LABEL) else { continue };
-                    let key = JobKey { namespace: object.namespace().unwrap_or_default(), name: name.clone() };
-                    let _ = feed.try_send(key);
+/// Where a cache's news go, and until when.
+struct Watching<'a> {
+    feed: &'a mpsc::Sender<JobKey>,
+    stop: &'a CancellationToken,
+}
+
+impl Watching<'_> {
+    /// A cache of what carries the job label; each change tells the job. Losing such news is harmless: the next sample of
+    /// the job comes soon.
+    fn cache<K>(
+        &self,
+        api: Api<K>,
+        kind: K::DynamicType,
+        prune: impl Fn(&mut K) + Send + 'static,
+        synced: &Latch,
+        tasks: &mut JoinSet<()>,
+    ) -> Store<K>
+    where
+        K: Resource<DynamicType: Clone + Debug + Eq + Hash + Unpin + Send + Sync + 'static>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
+    {
+        let writer = reflector::store::Writer::new(kind);
+        let store = writer.as_reader();
+        let (feed, stop) = (self.feed.clone(), self.stop.clone());
+        let latch = latched(synced);
+        tasks.spawn(async move {
+            let changes = watcher(api, watcher::Config::default().labels(JOB_LABEL))
+                .default_backoff()
+                .modify(prune)
+                .reflect(writer)
+                .inspect(latch)
+                .touched_objects();
+            let mut changes = std::pin::pin!(changes.take_until(stop.cancelled()));
+            while let Some(change) = changes.next().await {
+                match change {
+                    Ok(object) => {
+                        let Some(name) = object.labels().get(JOB_LABEL) else { continue };
+                        let key = JobKey { namespace: object.namespace().unwrap_or_default(), name: name.clone() };
+                        let _ = feed.try_send(key);
+                    }
+                    Err(error) => tracing::warn!(error = %error, "a watch was interrupted; it goes on by itself"),
                 }
-                Err(error) => tracing::warn!(error = %error, "a watch was interrupted; it goes on by itself"),
             }
-        }
-    });
-    store
+        });
+        store
+    }
 }
 
 /// Leaves of a pod what is looked at: with thousands of pods the rest is most of the operator's memory.
@@ -202,9 +235,16 @@ fn prune_pod(pod: &mut Pod) {
 }
 
 /// Forgets jobs that are gone. A watch may miss a deletion; a look at what there is does not.
-async fn sweep(scope: Scope, store: Store<DeserializeGuard<StreamJob>>, context: Context, stop: CancellationToken) {
-    if store.wait_until_ready().await.is_err() {
-        return;
+async fn sweep(
+    scope: Scope,
+    store: Store<DeserializeGuard<StreamJob>>,
+    synced: Latch,
+    context: Context,
+    stop: CancellationToken,
+) {
+    tokio::select! {
+        () = synced.cancelled() => {}
+        () = stop.cancelled() => return,
     }
     loop {
         tokio::select! {

@@ -16,7 +16,8 @@ use sluice::api::StreamJob;
 
 /// Where the test bed is, from the environment that hack/with-testbed sets.
 fn environment(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run this by hack/with-testbed, as make test does"))
+    std::env::var(name)
+        .unwrap_or_else(|_| panic!("{name} is not set: run this by hack/with-testbed, as make test does"))
 }
 
 /// Merges `changes` into `into`; null removes.
@@ -100,7 +101,10 @@ impl Bed {
         if let Some(old) = namespaces.get_opt(&namespace).await.unwrap() {
             let _ = namespaces.delete(&namespace, &DeleteParams::default()).await;
             let gone = await_condition(namespaces.clone(), &namespace, conditions::is_deleted(&old.uid().unwrap()));
-            tokio::time::timeout(Duration::from_secs(60), gone).await.expect("the namespace of an earlier run goes").unwrap();
+            tokio::time::timeout(Duration::from_secs(60), gone)
+                .await
+                .expect("the namespace of an earlier run goes")
+                .unwrap();
         }
         let object = serde_json::from_value(json!({"metadata": {"name": namespace}})).unwrap();
         namespaces.create(&PostParams::default(), &object).await.unwrap();
@@ -130,7 +134,18 @@ impl Bed {
     }
 
     fn load_arguments(&self, rate: &str, duration: &str, more: &[&str]) -> Vec<String> {
-        let fixed = ["load", "--bootstrap-servers", &self.kafka, "--topic", &self.topic, "--rate", rate, "--duration", duration, "--quiet"];
+        let fixed = [
+            "load",
+            "--bootstrap-servers",
+            &self.kafka,
+            "--topic",
+            &self.topic,
+            "--rate",
+            rate,
+            "--duration",
+            duration,
+            "--quiet",
+        ];
         fixed.iter().chain(more).map(|text| (*text).to_owned()).collect()
     }
 
@@ -144,7 +159,8 @@ impl Bed {
     /// An operator that watches this namespace alone, serving its metrics at `port`.
     pub fn operator(&self, port: u16) -> Process {
         let listen = format!("127.0.0.1:{port}");
-        let arguments = ["operator", "--watch-namespaces", &self.namespace, "--listen", &listen, "--log", "info,sluice=debug"];
+        let arguments =
+            ["operator", "--watch-namespaces", &self.namespace, "--listen", &listen, "--log", "info,sluice=debug"];
         Process::start(&arguments, &format!("{}-operator.log", self.namespace))
     }
 
@@ -222,7 +238,13 @@ impl Bed {
         self.until_named("orders", what, seconds, condition).await
     }
 
-    pub async fn until_named(&self, name: &str, what: &str, seconds: u64, condition: impl Fn(&StreamJob) -> bool) -> StreamJob {
+    pub async fn until_named(
+        &self,
+        name: &str,
+        what: &str,
+        seconds: u64,
+        condition: impl Fn(&StreamJob) -> bool,
+    ) -> StreamJob {
         let so = Checked(move |job: Option<&StreamJob>| job.is_some_and(&condition));
         let waited = await_condition(self.jobs(), name, so);
         match tokio::time::timeout(Duration::from_secs(seconds), waited).await {
@@ -247,7 +269,8 @@ impl Bed {
 
     /// Reasons of the events of the job.
     pub async fn events(&self) -> Vec<String> {
-        let events = Api::<Event>::namespaced(self.client.clone(), &self.namespace).list(&ListParams::default()).await.unwrap();
+        let events =
+            Api::<Event>::namespaced(self.client.clone(), &self.namespace).list(&ListParams::default()).await.unwrap();
         events.items.into_iter().filter_map(|event| event.reason).collect()
     }
 
@@ -295,6 +318,9 @@ async fn install_definitions(client: &Client) {
         let name = crd.name_any();
         api.patch(&name, &PatchParams::apply("sluice-tests").force(), &Patch::Apply(&crd)).await.unwrap();
         let established = await_condition(api.clone(), &name, conditions::is_crd_established());
-        tokio::time::timeout(Duration::from_secs(20), established).await.expect("the definition is established").unwrap();
+        tokio::time::timeout(Duration::from_secs(20), established)
+            .await
+            .expect("the definition is established")
+            .unwrap();
     }
 }

@@ -43,7 +43,11 @@ async fn an_operator_killed_in_the_middle_of_a_rescale_touches_no_worker_and_for
 
 async fn names(bed: &Bed) -> Vec<String> {
     let pods = bed.pods().list(&ListParams::default()).await.unwrap();
-    pods.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).filter_map(|pod| pod.metadata.name).collect()
+    pods.items
+        .into_iter()
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+        .filter_map(|pod| pod.metadata.name)
+        .collect()
 }
 
 #[tokio::test]
@@ -71,12 +75,21 @@ async fn a_broker_that_is_away_for_a_minute_removes_no_worker() {
     let _operator = bed.operator(18133);
     let load = bed.load(900);
     bed.apply(&bed.job(json!({"spec": {"minReplicas": 1}}))).await.unwrap();
-    bed.until("the objective is met", 90, |job| status(job).ready_replicas >= 2 && has(job, "WithinTarget", "True", "Met")).await;
+    bed.until("the objective is met", 90, |job| {
+        status(job).ready_replicas >= 2 && has(job, "WithinTarget", "True", "Met")
+    })
+    .await;
     tokio::time::sleep(Duration::from_secs(10)).await;
     let before = bed.wanted().await;
     drop(load);
     kafka("stop");
-    bed.until("MetricsAvailable=False", 45, |job| status(job).conditions.iter().any(|condition| condition.type_ == "MetricsAvailable" && condition.status == "False")).await;
+    bed.until("MetricsAvailable=False", 45, |job| {
+        status(job)
+            .conditions
+            .iter()
+            .any(|condition| condition.type_ == "MetricsAvailable" && condition.status == "False")
+    })
+    .await;
     for _ in 0..45 {
         assert!(bed.wanted().await >= before, "nothing is known, so no worker goes");
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -86,7 +99,9 @@ async fn a_broker_that_is_away_for_a_minute_removes_no_worker() {
     kafka("start");
     let _load = bed.load(900);
     bed.until("everything is as before", 120, |job| {
-        has(job, "MetricsAvailable", "True", "Fresh") && has(job, "WithinTarget", "True", "Met") && has(job, "Ready", "True", "Ready")
+        has(job, "MetricsAvailable", "True", "Fresh")
+            && has(job, "WithinTarget", "True", "Met")
+            && has(job, "Ready", "True", "Ready")
     })
     .await;
     bed.end().await;

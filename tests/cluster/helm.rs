@@ -43,9 +43,23 @@ async fn installed_by_helm_it_scales_a_job_and_uninstalled_it_leaves_nothing() {
     let charts = concat!(env!("CARGO_MANIFEST_DIR"), "/charts");
     // Watching one namespace, it gets no right in any other.
     helm(&[
-        "upgrade", "--install", "sluice", &format!("{charts}/sluice"), "--namespace", &bed.namespace, "--wait", "--timeout", "90s",
-        "--set", &format!("image.repository={repository}"), "--set", &format!("image.tag={tag}"),
-        "--set", &format!("watchNamespaces={{{}}}", bed.namespace), "--set", "replicas=2",
+        "upgrade",
+        "--install",
+        "sluice",
+        &format!("{charts}/sluice"),
+        "--namespace",
+        &bed.namespace,
+        "--wait",
+        "--timeout",
+        "90s",
+        "--set",
+        &format!("image.repository={repository}"),
+        "--set",
+        &format!("image.tag={tag}"),
+        "--set",
+        &format!("watchNamespaces={{{}}}", bed.namespace),
+        "--set",
+        "replicas=2",
     ]);
     let mut job = bed.job(json!({"spec": {"minReplicas": 2}}));
     // The operator is in a pod, so it reaches Kafka where pods do.
@@ -53,7 +67,9 @@ async fn installed_by_helm_it_scales_a_job_and_uninstalled_it_leaves_nothing() {
     bed.apply(&job).await.unwrap();
     let _load = bed.load(600);
     bed.until("the job is ready", 90, |job| {
-        status(job).ready_replicas >= 2 && has(job, "Ready", "True", "Ready") && has(job, "MetricsAvailable", "True", "Fresh")
+        status(job).ready_replicas >= 2
+            && has(job, "Ready", "True", "Ready")
+            && has(job, "MetricsAvailable", "True", "Fresh")
     })
     .await;
     // The leader dies; the other takes over and goes on.
@@ -61,7 +77,10 @@ async fn installed_by_helm_it_scales_a_job_and_uninstalled_it_leaves_nothing() {
     let holder = lease.get("sluice").await.unwrap().spec.unwrap().holder_identity.unwrap();
     let leader = holder.rsplit_once('_').unwrap().0.to_owned();
     bed.pods().delete(&leader, &kube::api::DeleteParams::default()).await.unwrap();
-    bed.jobs().patch("orders", &kube::api::PatchParams::default(), &kube::api::Patch::Merge(json!({"spec": {"replicas": 3}}))).await.unwrap();
+    bed.jobs()
+        .patch("orders", &kube::api::PatchParams::default(), &kube::api::Patch::Merge(json!({"spec": {"replicas": 3}})))
+        .await
+        .unwrap();
     bed.until_ready(3, 60).await;
     let next = lease.get("sluice").await.unwrap().spec.unwrap().holder_identity.unwrap();
     assert_ne!(holder, next);
@@ -92,7 +111,8 @@ fn the_charts_render_and_carry_the_definitions_that_sluice_prints() {
     let documents: Vec<serde_json::Value> = serde_yaml::Deserializer::from_str(&rendered)
         .map(|document| serde::Deserialize::deserialize(document).unwrap())
         .collect();
-    let printed: Vec<serde_json::Value> = sluice::api::crds().iter().map(|crd| serde_json::to_value(crd).unwrap()).collect();
+    let printed: Vec<serde_json::Value> =
+        sluice::api::crds().iter().map(|crd| serde_json::to_value(crd).unwrap()).collect();
     assert_eq!(documents, printed);
     let rendered = helm(&["template", "x", &format!("{charts}/sluice")]);
     assert!(rendered.contains("kind: ClusterRole\n") && !rendered.contains("\"*\""), "no wildcard in any role");

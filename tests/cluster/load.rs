@@ -12,7 +12,10 @@ fn gauge(page: &str, name: &str) -> Option<f64> {
 }
 
 fn writes(page: &str) -> f64 {
-    page.lines().filter(|line| line.starts_with("sluice_api_writes_total")).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    page.lines()
+        .filter(|line| line.starts_with("sluice_api_writes_total"))
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum()
 }
 
 #[tokio::test]
@@ -22,7 +25,9 @@ async fn three_times_the_load_gets_more_workers_before_the_target_is_missed_and_
     let load = bed.load(500);
     bed.apply(&bed.job(json!({}))).await.unwrap();
     bed.until("workers consume, and the objective is met", 90, |job| {
-        status(job).ready_replicas >= 1 && has(job, "WithinTarget", "True", "Met") && has(job, "MetricsAvailable", "True", "Fresh")
+        status(job).ready_replicas >= 1
+            && has(job, "WithinTarget", "True", "Met")
+            && has(job, "MetricsAvailable", "True", "Fresh")
     })
     .await;
     // Let it learn what one worker can do.
@@ -34,8 +39,14 @@ async fn three_times_the_load_gets_more_workers_before_the_target_is_missed_and_
     let load = bed.load(1500);
     #[allow(clippy::disallowed_methods, reason = "a test against a real cluster measures real time")]
     let stepped = std::time::Instant::now();
-    let more = bed.until("more workers are wanted", 30, |job| status(job).desired_replicas.is_some_and(|wanted| wanted > before)).await;
-    println!("reaction: {:.1} s from the step to the decision: {:?}", stepped.elapsed().as_secs_f64(), status(&more).last_decision.map(|decision| decision.message));
+    let more = bed
+        .until("more workers are wanted", 30, |job| status(job).desired_replicas.is_some_and(|wanted| wanted > before))
+        .await;
+    println!(
+        "reaction: {:.1} s from the step to the decision: {:?}",
+        stepped.elapsed().as_secs_f64(),
+        status(&more).last_decision.map(|decision| decision.message)
+    );
     // Through the step and after it the latency that the operator measures stays within the target.
     let mut worst: f64 = 0.0;
     for _ in 0..40 {
@@ -64,7 +75,11 @@ async fn never_more_workers_than_partitions() {
     slow["spec"]["containers"][0]["args"][10] = json!("20ms");
     let _load = bed.load(1200);
     bed.apply(&bed.job(json!({"spec": {"workload": {"template": slow}}}))).await.unwrap();
-    let job = bed.until("ScalingLimited=True/AtPartitionCount", 120, |job| has(job, "ScalingLimited", "True", "AtPartitionCount")).await;
+    let job = bed
+        .until("ScalingLimited=True/AtPartitionCount", 120, |job| {
+            has(job, "ScalingLimited", "True", "AtPartitionCount")
+        })
+        .await;
     assert_eq!(status(&job).partitions, Some(12));
     bed.until("twelve workers", 90, |job| status(job).replicas == 12).await;
     for _ in 0..15 {
@@ -84,7 +99,10 @@ async fn a_steady_job_costs_no_write() {
         bed.apply(&bed.job(json!({"metadata": {"name": name}, "spec": {"replicas": 2}}))).await.unwrap();
     }
     for name in ["orders", "b", "c"] {
-        bed.until_named(name, "ready", 90, |job| status(job).ready_replicas == 2 && has(job, "WithinTarget", "True", "Met")).await;
+        bed.until_named(name, "ready", 90, |job| {
+            status(job).ready_replicas == 2 && has(job, "WithinTarget", "True", "Met")
+        })
+        .await;
     }
     tokio::time::sleep(Duration::from_secs(20)).await;
     let before = writes(&page(18123, "/metrics").await);

@@ -15,16 +15,25 @@ async fn a_broken_rule_is_refused_with_a_sentence_that_says_what_to_change() {
         (json!({"spec": {"objective": {"latency": "10ms"}}}), "objective.latency must lie between 100ms and 24h"),
         (json!({"spec": {"objective": {"latency": "1 day"}}}), "should match"),
         (json!({"spec": {"objective": {"percentile": 100}}}), "objective.percentile must lie between 50 and 99.99"),
-        (json!({"spec": {"objective": {"percentile": "99.999"}}}), "objective.percentile must lie between 50 and 99.99"),
+        (
+            json!({"spec": {"objective": {"percentile": "99.999"}}}),
+            "objective.percentile must lie between 50 and 99.99",
+        ),
         (json!({"spec": {"objective": {"percentile": 99.9}}}), "percentile"),
         (json!({"spec": {"objective": {"window": "10s"}}}), "objective.window must lie between 1m and 720h"),
         (json!({"spec": {"sources": []}}), "at least 1"),
         (json!({"spec": {"sources": [{"name": "a"}]}}), "say what kind of source"),
         (json!({"spec": {"scaling": {"maxStepDown": "0%"}}}), "maxStepDown must be a number of at least 1"),
         (json!({"spec": {"scaling": {"initialReplicas": 21}}}), "initialReplicas must not be larger than maxReplicas"),
-        (json!({"spec": {"scaling": {"schedules": [{"name": "a", "schedule": "0 7 * * *", "duration": "1h"}]}}}), "needs minReplicas, maxReplicas or both"),
+        (
+            json!({"spec": {"scaling": {"schedules": [{"name": "a", "schedule": "0 7 * * *", "duration": "1h"}]}}}),
+            "needs minReplicas, maxReplicas or both",
+        ),
         (json!({"spec": {"processing": {"batchInterval": "1s"}}}), "needs processing.style: MicroBatch"),
-        (json!({"spec": {"workload": {"volumeClaimTemplates": [{"metadata": {"name": "a"}}]}}}), "need workload.kind: StatefulSet"),
+        (
+            json!({"spec": {"workload": {"volumeClaimTemplates": [{"metadata": {"name": "a"}}]}}}),
+            "need workload.kind: StatefulSet",
+        ),
         (json!({"metadata": {"name": "a".repeat(53)}}), "at most 52 characters"),
     ];
     for (changes, words) in cases {
@@ -45,7 +54,8 @@ async fn a_broken_rule_is_refused_with_a_sentence_that_says_what_to_change() {
 async fn an_immutable_field_is_refused_with_the_way_out() {
     let bed = Bed::new("immutable", 0).await;
     bed.apply(&bed.job(json!({}))).await.unwrap();
-    let error = bed.apply(&bed.job(json!({"spec": {"workload": {"kind": "StatefulSet"}}}))).await.unwrap_err().to_string();
+    let error =
+        bed.apply(&bed.job(json!({"spec": {"workload": {"kind": "StatefulSet"}}}))).await.unwrap_err().to_string();
     assert!(error.contains("workload.kind cannot be changed"), "{error}");
     bed.end().await;
 }
@@ -55,23 +65,30 @@ async fn a_spec_that_gets_past_the_api_server_ends_in_invalid_spec_and_stops_no_
     let bed = Bed::new("invalid", 4).await;
     let _operator = bed.operator(18101);
     // CEL knows neither cron nor time zones.
-    let schedule = json!({"name": "a", "schedule": "0 25 * * *", "duration": "1h", "timeZone": "Mars/Base", "minReplicas": 2});
-    bed.apply(&bed.job(json!({"metadata": {"name": "bad"}, "spec": {"scaling": {"schedules": [schedule]}}}))).await.unwrap();
+    let schedule =
+        json!({"name": "a", "schedule": "0 25 * * *", "duration": "1h", "timeZone": "Mars/Base", "minReplicas": 2});
+    bed.apply(&bed.job(json!({"metadata": {"name": "bad"}, "spec": {"scaling": {"schedules": [schedule]}}})))
+        .await
+        .unwrap();
     // Nobody listens there; nobody made that topic.
-    let unreachable = json!([{"name": "orders", "kafka": {"bootstrapServers": ["127.0.0.1:1"], "topic": "t", "consumerGroup": "g"}}]);
+    let unreachable =
+        json!([{"name": "orders", "kafka": {"bootstrapServers": ["127.0.0.1:1"], "topic": "t", "consumerGroup": "g"}}]);
     bed.apply(&bed.job(json!({"metadata": {"name": "unreachable"}, "spec": {"sources": unreachable}}))).await.unwrap();
     let mut missing = bed.job(json!({"metadata": {"name": "missing"}}));
     missing["spec"]["sources"][0]["kafka"]["topic"] = json!("no-such-topic");
     bed.apply(&missing).await.unwrap();
     bed.apply(&bed.job(json!({}))).await.unwrap();
 
-    let bad = bed.until_named("bad", "Ready=False/InvalidSpec", 30, |job| has(job, "Ready", "False", "InvalidSpec")).await;
-    let message = bad.status.unwrap().conditions.into_iter().find(|condition| condition.type_ == "Ready").unwrap().message;
+    let bad =
+        bed.until_named("bad", "Ready=False/InvalidSpec", 30, |job| has(job, "Ready", "False", "InvalidSpec")).await;
+    let message =
+        bad.status.unwrap().conditions.into_iter().find(|condition| condition.type_ == "Ready").unwrap().message;
     for field in ["spec.scaling.schedules[0].schedule", "spec.scaling.schedules[0].timeZone"] {
         assert!(message.contains(field), "{field} in {message}");
     }
     assert!(bed.deployments().get_opt("bad").await.unwrap().is_none(), "no workload for a spec that cannot be used");
-    bed.until_named("unreachable", "SourceUnreachable", 60, |job| has(job, "Ready", "False", "SourceUnreachable")).await;
+    bed.until_named("unreachable", "SourceUnreachable", 60, |job| has(job, "Ready", "False", "SourceUnreachable"))
+        .await;
     bed.until_named("missing", "TopicNotFound", 60, |job| has(job, "Ready", "False", "TopicNotFound")).await;
     let good = bed.until("the good job is ready", 60, |job| has(job, "Ready", "True", "Ready")).await;
     assert_eq!(condition(&good, "MetricsAvailable").0, "True");

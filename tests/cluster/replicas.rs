@@ -60,7 +60,9 @@ async fn created_with_six_reapplied_and_restarted_there_is_never_a_drop() {
     assert!(operator.stop(), "SIGTERM ends the operator well");
     assert_eq!(bed.wanted().await, 6, "workers outlive the operator");
     let again = bed.operator(18111);
-    bed.apply(&bed.job(json!({"spec": {"minReplicas": 6, "maxReplicas": 19, "scaling": {"initialReplicas": 6}}}))).await.unwrap();
+    bed.apply(&bed.job(json!({"spec": {"minReplicas": 6, "maxReplicas": 19, "scaling": {"initialReplicas": 6}}})))
+        .await
+        .unwrap();
     bed.until("the restarted operator has read the spec", 60, |job| status(job).observed_generation == Some(3)).await;
     bed.until_ready(6, 60).await;
     drop(again);
@@ -76,17 +78,29 @@ async fn kubectl_scale_pins_and_a_merge_patch_unpins() {
     bed.apply(&bed.job(json!({"spec": {"minReplicas": 2}}))).await.unwrap();
     bed.until_ready(2, 60).await;
     // As kubectl does it: a merge patch on /scale.
-    bed.jobs().patch_scale("orders", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 4}}))).await.unwrap();
+    bed.jobs()
+        .patch_scale("orders", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 4}})))
+        .await
+        .unwrap();
     let job = bed.until_ready(4, 60).await;
     assert!(has(&job, "ScalingActive", "False", "Pinned"), "{:?}", status(&job).conditions);
     assert_eq!(status(&job).last_decision.map(|decision| (decision.from, decision.to)), Some((2, 4)));
-    bed.jobs().patch("orders", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": null}}))).await.unwrap();
+    bed.jobs()
+        .patch("orders", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": null}})))
+        .await
+        .unwrap();
     bed.until("unpinned", 30, |job| has(job, "ScalingActive", "True", "Active")).await;
     // Suspended: no workers; and back, at least to the floor.
-    bed.jobs().patch("orders", &PatchParams::default(), &Patch::Merge(json!({"spec": {"suspend": true}}))).await.unwrap();
+    bed.jobs()
+        .patch("orders", &PatchParams::default(), &Patch::Merge(json!({"spec": {"suspend": true}})))
+        .await
+        .unwrap();
     let job = bed.until("no workers", 60, |job| status(job).replicas == 0).await;
     assert!(has(&job, "Ready", "True", "Suspended"));
-    bed.jobs().patch("orders", &PatchParams::default(), &Patch::Merge(json!({"spec": {"suspend": false}}))).await.unwrap();
+    bed.jobs()
+        .patch("orders", &PatchParams::default(), &Patch::Merge(json!({"spec": {"suspend": false}})))
+        .await
+        .unwrap();
     bed.until("the workers are back", 60, |job| status(job).ready_replicas >= 2).await;
     bed.end().await;
 }
@@ -110,7 +124,8 @@ async fn recommend_on_an_existing_deployment_does_nothing_and_says_what_it_would
         .unwrap();
     let job = bed
         .until("it says that it would add workers", 90, |job| {
-            status(job).desired_replicas.is_some_and(|wanted| wanted > 1) && has(job, "ScalingActive", "False", "Recommend")
+            status(job).desired_replicas.is_some_and(|wanted| wanted > 1)
+                && has(job, "ScalingActive", "False", "Recommend")
         })
         .await;
     let said = status(&job).last_decision.expect("what it would do is told like a decision");
@@ -124,7 +139,10 @@ async fn recommend_on_an_existing_deployment_does_nothing_and_says_what_it_would
     assert!(!ours(&before) && !ours(&bed.deployments().get("legacy").await.unwrap()), "not a trace");
     assert!(after.metadata.annotations.unwrap_or_default().keys().all(|key| !key.contains("sluice")));
     // Given the word, it acts.
-    bed.jobs().patch("orders", &PatchParams::default(), &Patch::Merge(json!({"spec": {"scaling": {"mode": "Auto"}}}))).await.unwrap();
+    bed.jobs()
+        .patch("orders", &PatchParams::default(), &Patch::Merge(json!({"spec": {"scaling": {"mode": "Auto"}}})))
+        .await
+        .unwrap();
     bed.until("it adds workers", 60, |job| status(job).ready_replicas > 1).await;
     bed.end().await;
 }
@@ -178,7 +196,9 @@ async fn a_stateful_set_hands_its_partitions_over_when_it_shrinks() {
     let _load = bed.load(600);
     let mut template = bed.template();
     template["spec"]["containers"][0]["args"].as_array_mut().unwrap().push(json!("--static-membership"));
-    bed.apply(&bed.job(json!({"spec": {"replicas": 4, "workload": {"kind": "StatefulSet", "template": template}}}))).await.unwrap();
+    bed.apply(&bed.job(json!({"spec": {"replicas": 4, "workload": {"kind": "StatefulSet", "template": template}}})))
+        .await
+        .unwrap();
     bed.until_ready(4, 90).await;
     bed.until("the objective is met", 60, |job| has(job, "WithinTarget", "True", "Met")).await;
     bed.jobs().patch("orders", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 3}}))).await.unwrap();
