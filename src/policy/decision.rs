@@ -306,4 +306,30 @@ pub struct Explain {
     pub rescales_last_hour: Option<u32>,
     /// Whether an earlier change is still taking effect.
     pub in_flight: bool,
+    /// Growth beyond the forecast within the reaction time that is planned for; at least 1.
+    pub growth_reserve: Option<f64>,
+    /// Quantile of forecast errors that this is; follows the error budget.
+    pub growth_quantile: Option<f64>,
+    /// For so long must fewer workers be enough before any leaves.
+    pub down_window_seconds: Option<f64>,
+    /// Workers that a Down must leave by this look alone.
+    pub not_fewer: Option<u32>,
+}
+
+impl Default for Decision {
+    /// Nothing is known, and nothing is done.
+    fn default() -> Self {
+        Self {
+            at: Seconds::ZERO,
+            desired: None,
+            recommended: None,
+            action: Action::Hold,
+            reason: Reason::NoSignal,
+            bound_by: BoundBy::Signal,
+            message: String::new(),
+            within_target: WithinTarget::Unknown,
+            limited: None,
+            explain: Explain::default(),
+        }
+    }
 }

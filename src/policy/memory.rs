@@ -1,39 +1,240 @@
 //! What the decision core remembers between two looks at a job.
 
-use super::{Decision, Model, Observation, Settings};
+use std::collections::{BTreeMap, VecDeque};
 
-/// What was learned about one job. Nothing else survives between two calls of [`decide`].
-#[derive(Debug, Clone, Default)]
+use super::attainment::Attainment;
+use super::capacity::Capacity;
+use super::decision::{Confidence, Model};
+use super::flight::Flight;
+use super::history::History;
+use super::learn::{HANDOVER, Learned, START_UP};
+use super::num;
+use super::schedule::Calendar;
+use super::track::{Key, Track};
+use super::window::NeedWindow;
+
+/// What was learned about one job. Nothing else survives between two calls of [`decide`](super::decide).
+#[derive(Debug, Clone)]
 pub struct Memory {
-    model: Model,
+    // Time.
+    pub(crate) now: f64,
+    pub(crate) looks: u32,
+    /// When the present, unbroken watch began.
+    pub(crate) watching_since: f64,
+    /// Usual time between two samples of the log, seconds.
+    pub(crate) interval: f64,
+    /// Usual time between two commits, seconds.
+    pub(crate) commit_interval: f64,
+    /// Last moment at which any partition was freshly known.
+    pub(crate) seen_at: f64,
+    // The job.
+    pub(crate) sources: Vec<Box<str>>,
+    pub(crate) partitions: BTreeMap<Key, Track>,
+    pub(crate) workers: BTreeMap<Box<str>, WorkerTrack>,
+    pub(crate) offered: Offered,
+    /// Arrival rate over half a minute at the last look, records per second.
+    pub(crate) level: f64,
+    /// (time, records processed since the watch began)
+    pub(crate) progress: VecDeque<(f64, f64)>,
+    /// Since when no worker does anything although records wait.
+    pub(crate) still_since: Option<f64>,
+    // Learned.
+    pub(crate) capacity: Capacity,
+    pub(crate) template: Option<String>,
+    pub(crate) start_up: Learned,
+    pub(crate) handover: Learned,
+    pub(crate) latency_floor: Option<f64>,
+    pub(crate) history: History,
+    pub(crate) attainment: Attainment,
+    /// How much hotter the hottest worker is than the staircase says; at least 1.
+    pub(crate) hot: f64,
+    // Decisions.
+    pub(crate) desired: Option<u32>,
+    pub(crate) flight: Option<Flight>,
+    /// Demand of the last decision to add workers.
+    pub(crate) decided_demand: f64,
+    /// Pauses of partitions that end before this belong to the last change.
+    pub(crate) pauses_until: f64,
+    pub(crate) needs: NeedWindow,
+    pub(crate) rescales: VecDeque<f64>,
+    /// Last voluntary Down: when, and at which demand.
+    pub(crate) last_down: Option<(f64, f64)>,
+    /// Surplus asked of a Down beyond the ordinary, after one had to be taken back; and until when.
+    pub(crate) caution: f64,
+    pub(crate) caution_until: f64,
+    pub(crate) calendar: Calendar,
+}
+
+/// What is remembered of one worker.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WorkerTrack {
+    pub(crate) look: u32,
+    pub(crate) seen_at: f64,
+    pub(crate) started: f64,
+    /// When its counters were read, and what they said; NaN: never.
+    pub(crate) at: f64,
+    pub(crate) processed: f64,
+    pub(crate) busy: f64,
+    /// Had a backlog at the last look.
+    pub(crate) backlog: bool,
+    /// Its start-up has been learned, or cannot be.
+    pub(crate) started_up: bool,
+}
+
+/// How much of each optional signal was there lately: when there is less, something is missing and nobody leaves.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Offered {
+    /// (count, when it was last so high) of each kind.
+    pub(crate) kinds: [(u32, f64); 8],
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            now: f64::NEG_INFINITY,
+            looks: 0,
+            watching_since: f64::NEG_INFINITY,
+            interval: 2.0,
+            commit_interval: 5.0,
+            seen_at: f64::NEG_INFINITY,
+            sources: Vec::new(),
+            partitions: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            offered: Offered::default(),
+            level: 0.0,
+            progress: VecDeque::new(),
+            still_since: None,
+            capacity: Capacity::default(),
+            template: None,
+            start_up: Learned::with_prior(START_UP),
+            handover: Learned::with_prior(HANDOVER),
+            latency_floor: None,
+            history: History::default(),
+            attainment: Attainment::default(),
+            hot: 1.0,
+            desired: None,
+            flight: None,
+            decided_demand: 0.0,
+            pauses_until: f64::NEG_INFINITY,
+            needs: NeedWindow::default(),
+            rescales: VecDeque::new(),
+            last_down: None,
+            caution: 0.0,
+            caution_until: f64::NEG_INFINITY,
+            calendar: Calendar::default(),
+        }
+    }
 }
 
 impl Memory {
     /// A memory that knows what an earlier run learned. It is a prior: used to plan with, replaced by what is observed.
     pub fn with_prior(model: Model) -> Self {
-        Self { model }
+        let mut memory = Self { template: model.template, ..Self::default() };
+        memory.capacity.recall(model.capacity_per_worker);
+        memory.start_up.recall(model.start_up_seconds);
+        memory.handover.recall(model.handover_seconds);
+        memory.latency_floor = model.latency_floor_seconds.filter(|f| f.is_finite() && *f >= 0.0);
+        memory
     }
 
     /// What is known about the workers now.
     pub fn model(&self) -> Model {
-        self.model.clone()
+        Model {
+            capacity_per_worker: self.capacity.per_worker(None),
+            confidence: self.capacity.confidence(),
+            start_up_seconds: self.start_up.known(),
+            handover_seconds: self.handover.known(),
+            latency_floor_seconds: self.latency_floor,
+            template: self.template.clone(),
+        }
     }
-}
 
-/// Pure. `memory` carries what was learned; nothing else survives between calls.
-pub fn decide(memory: &mut Memory, observation: &Observation, settings: &Settings) -> Decision {
-    use super::{Action, BoundBy, Explain, Reason, WithinTarget};
-    let _ = settings;
-    Decision {
-        at: observation.at,
-        desired: observation.replicas.desired,
-        recommended: observation.replicas.desired,
-        action: Action::Hold,
-        reason: Reason::Learning,
-        bound_by: BoundBy::Signal,
-        message: "nothing is known yet".to_owned(),
-        within_target: WithinTarget::Unknown,
-        limited: None,
-        explain: Explain { model: memory.model(), ..Explain::default() },
+    /// Bytes that this memory takes, itself and its heap; nodes of the maps are estimated.
+    pub fn size_bytes(&self) -> usize {
+        // A node of a B-tree is two thirds full on average, and has some pointers.
+        let node = |entry: usize, count: usize| count * (entry * 3 / 2 + 16);
+        let partitions: usize = self.partitions.iter().map(|(k, t)| k.topic.len() + 16 + t.ring.heap_bytes()).sum();
+        let workers: usize = self.workers.keys().map(|id| id.len() + 16).sum();
+        size_of::<Self>()
+            + partitions
+            + node(size_of::<(Key, Track)>(), self.partitions.len())
+            + workers
+            + node(size_of::<(Box<str>, WorkerTrack)>(), self.workers.len())
+            + self.history.heap_bytes()
+            + self.attainment.heap_bytes()
+            + self.needs.heap_bytes()
+            + self.progress.capacity() * size_of::<(f64, f64)>()
+            + self.rescales.capacity() * size_of::<f64>()
+            + self.sources.iter().map(|s| s.len() + 32).sum::<usize>()
+    }
+
+    /// Moves time on. Answers the time to use: one that is no number, or that went back, starts the watch anew, for no
+    /// rate over such a gap means anything.
+    pub(crate) fn meet(&mut self, at: f64) -> f64 {
+        self.looks = self.looks.saturating_add(1);
+        // Beyond a quadrillion seconds a float no longer tells milliseconds apart.
+        let at = if at.is_finite() && at.abs() < 1e15 { at } else { self.now.max(0.0) };
+        let first = !self.now.is_finite();
+        let back = !first && at < self.now;
+        if back {
+            self.forget_times();
+        }
+        let gap = at - self.now;
+        // Half a minute without a look, or fifteen looks' worth, and what happened in between is not known.
+        if first || back || gap > (15.0 * self.interval).max(30.0) {
+            self.watching_since = at;
+            self.needs.clear();
+            self.progress.clear();
+            self.still_since = None;
+        }
+        if first {
+            self.seen_at = at;
+        }
+        self.now = at;
+        at
+    }
+
+    /// The clock went back: every remembered moment belongs to another time. What was learned stays.
+    fn forget_times(&mut self) {
+        let learned = self.clone();
+        *self = Self {
+            looks: learned.looks,
+            capacity: learned.capacity,
+            template: learned.template,
+            start_up: learned.start_up,
+            handover: learned.handover,
+            latency_floor: learned.latency_floor,
+            hot: learned.hot,
+            desired: learned.desired,
+            ..Self::default()
+        };
+    }
+
+    /// Seconds from a change being needed to it having worked: noticing, start-up, handover.
+    pub(crate) fn reaction(&self) -> f64 {
+        self.detection() + self.start_up.p90() + self.handover.p90()
+    }
+
+    /// Seconds until a change of load shows: two samples.
+    pub(crate) fn detection(&self) -> f64 {
+        2.0 * self.interval
+    }
+
+    /// Whether capacity is known well enough to take workers away.
+    pub(crate) fn knows_capacity(&self) -> bool {
+        self.capacity.confidence() >= Confidence::Medium
+    }
+
+    /// Notes a change of the number of workers.
+    pub(crate) fn note_rescale(&mut self, now: f64) {
+        self.rescales.push_back(now);
+        if self.rescales.len() > 512 {
+            self.rescales.pop_front();
+        }
+    }
+
+    /// Changes of the number of workers in the last hour.
+    pub(crate) fn rescales_last_hour(&self) -> u32 {
+        num::u32_of(self.rescales.iter().filter(|t| self.now - **t < 3600.0).count())
     }
 }

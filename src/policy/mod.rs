@@ -13,10 +13,18 @@
 
 mod attainment;
 mod capacity;
+mod decide;
 pub mod decision;
+mod explain;
+mod flight;
+mod guard;
 mod history;
 mod learn;
+mod learning;
+mod look;
 pub mod memory;
+mod message;
+mod need;
 mod num;
 pub mod observation;
 mod ring;
@@ -25,8 +33,16 @@ pub mod settings;
 mod staircase;
 mod track;
 pub mod units;
+mod window;
+mod workers;
 
+#[cfg(test)]
+mod closed_loop;
+#[cfg(test)]
+mod plant;
+
+pub use decide::decide;
 pub use decision::{Action, BoundBy, Confidence, Decision, Explain, Limit, Limited, Model, Reason, WithinTarget};
-pub use memory::{Memory, decide};
+pub use memory::Memory;
 pub use observation::{Group, Limits, Observation, Partition, Replicas, Worker};
 pub use settings::{Mode, Schedule, Settings, Step};

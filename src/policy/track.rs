@@ -52,6 +52,8 @@ pub(crate) struct Track {
     pub(crate) due: Option<i64>,
     /// Smoothed arrival rate over about ten minutes.
     pub(crate) weight: f32,
+    /// The last look that mentioned it.
+    pub(crate) look: u32,
     /// Looks that did not mention it, in a row, and since when.
     pub(crate) missing: u32,
     pub(crate) missing_since: f64,
@@ -65,11 +67,11 @@ pub(crate) struct Seen {
     pub(crate) end: i64,
     /// Best guess of the next unprocessed offset.
     pub(crate) guess: f64,
-    /// What is certainly processed.
-    pub(crate) low: i64,
     /// Age of the oldest unprocessed record, best guess and upper edge, seconds.
     pub(crate) age: f64,
     pub(crate) age_high: f64,
+    /// Records wait.
+    pub(crate) waits: bool,
     /// End offset a latency ago: everything below is due.
     pub(crate) due: Option<i64>,
     /// Progress since the last look, records.
@@ -99,6 +101,7 @@ impl Track {
             guess: f64::NAN,
             due: None,
             weight: 0.0,
+            look: 0,
             missing: 0,
             missing_since: now,
         }
@@ -122,7 +125,7 @@ impl Track {
     }
 
     /// Reads one sample. `None` if it does not say where the log or the group is.
-    pub(crate) fn look(&mut self, sample: &Partition, now: f64, latency: f64, commit_interval: f64) -> Option<Seen> {
+    pub(crate) fn look_at(&mut self, sample: &Partition, now: f64, latency: f64, commit_interval: f64) -> Option<Seen> {
         let at = sample.at.map_or(now, |s| s.0);
         // A sample from the future has another clock: a little is skew, more is nonsense.
         if !at.is_finite() || at > now + 5.0 {
@@ -162,13 +165,16 @@ impl Track {
             self.advanced_at = at;
         }
         self.position = low;
+        // A lag of one or two that never moves is an idle transactional partition, whose markers take offsets: nobody
+        // waits for it, and it is not aged (law 11).
+        let quiet = num::diff(end, low) <= 2.0 && self.ring.reached(end).is_some_and(|since| now - since > 60.0);
         Some(Seen {
             at,
             end,
             guess,
-            low,
-            age: self.age(num::of_i64(end) - guess, num::floor_i64(guess), now, at),
-            age_high: self.age(num::diff(end, low), low, now, at),
+            age: if quiet { 0.0 } else { self.age(num::of_i64(end) - guess, num::floor_i64(guess), now, at) },
+            age_high: if quiet { 0.0 } else { self.age(num::diff(end, low), low, now, at) },
+            waits: !quiet && low < end,
             due: sample.due_end.filter(|d| *d >= 0).map(|d| d.min(end)).or_else(|| self.ring.end_by(at - latency)),
             progress,
             doubtful,
@@ -233,17 +239,9 @@ impl Track {
         (num::of_i64(low) + ahead).min(num::of_i64(end))
     }
 
-    /// Age of the record at `offset` if `lag` records wait. A lag of one or two that never moves is an idle
-    /// transactional partition (its markers take offsets): not aged (law 11).
+    /// Age of the record at `offset` if `lag` records wait.
     fn age(&self, lag: f64, offset: i64, now: f64, at: f64) -> f64 {
         if lag < 1.0 {
-            return 0.0;
-        }
-        let still = self.ring.latest().and_then(|(_, end)| match self.ring.appended(end.saturating_sub(1)) {
-            Appended::At(t) | Appended::Before(t) => Some(now - t),
-            Appended::NotYet => None,
-        });
-        if lag <= 2.0 && still.is_some_and(|s| s > 60.0) {
             return 0.0;
         }
         match self.ring.appended(offset) {

@@ -1,0 +1,133 @@
+//! The decision core in closed loop with the small plant: what a person would watch on a cluster.
+
+use super::plant::{Plant, Tells};
+use super::{Action, Limit, Memory, Reason};
+
+fn trace(name: &str, plant: &Plant) {
+    println!("{name}: late {:.4} %, cost {:.3}, {} changes", 100.0 * plant.late_share(), plant.cost(), plant.changes.len());
+    for (at, from, decision) in &plant.changes {
+        println!("  {:8.1} {from} {}", at - 1.764e9, decision.message);
+    }
+}
+
+/// Ups and Downs that undo each other.
+fn reversals(plant: &Plant) -> usize {
+    plant.changes.windows(2).filter(|w| w[0].2.action != w[1].2.action).count()
+}
+
+fn step(tells: Tells) -> Plant {
+    let mut plant = Plant::new(24, 3);
+    plant.tells = tells;
+    plant.run(900.0, 2.0, |t| if (300.0..500.0).contains(&t) { 6000.0 } else { 2000.0 });
+    plant
+}
+
+#[test]
+fn a_step_of_three_times_the_load_is_answered_within_ten_seconds() {
+    for tells in [Tells::Everything, Tells::CommitsOnly] {
+        let plant = step(tells);
+        trace("step x3", &plant);
+        let begin = 1.764e9 + 300.0;
+        let first = plant.changes.iter().find(|c| c.0 >= begin).expect("an answer");
+        assert_eq!(first.2.action, Action::Up);
+        assert!(first.0 - begin <= 10.0, "{}", first.0 - begin);
+        let back = plant.changes.iter().filter(|c| c.0 > begin + 200.0).collect::<Vec<_>>();
+        assert!(back.iter().all(|c| c.2.action == Action::Down), "down without reversal");
+        assert!(plant.desired <= 4, "back down: {}", plant.desired);
+        assert!(plant.late_share() < 0.01, "{}", plant.late_share());
+    }
+}
+
+#[test]
+fn steady_load_changes_nothing_for_six_hours() {
+    let mut plant = Plant::new(24, 6);
+    plant.run(600.0, 2.0, |_| 4300.0);
+    plant.changes.clear();
+    plant.run(6.0 * 3600.0, 2.0, |_| 4300.0);
+    trace("steady", &plant);
+    assert!(plant.changes.len() <= 1, "{}", plant.changes.len());
+    assert_eq!(reversals(&plant), 0);
+    assert_eq!(plant.late, 0.0);
+}
+
+#[test]
+fn a_metric_outage_takes_nobody_away() {
+    let mut plant = Plant::new(24, 6);
+    plant.run(300.0, 2.0, |_| 4300.0);
+    plant.changes.clear();
+    plant.outage = true;
+    plant.run(900.0, 2.0, |_| 4300.0);
+    assert!(plant.changes.iter().all(|c| c.2.action != Action::Down), "{:?}", plant.changes);
+    assert_eq!(plant.last.as_ref().unwrap().reason, Reason::NoSignal);
+    plant.outage = false;
+    plant.run(20.0, 2.0, |_| 4300.0);
+    assert!(plant.changes.iter().all(|c| c.2.action != Action::Down));
+}
+
+#[test]
+fn twelve_partitions_never_get_more_than_twelve_workers() {
+    let mut plant = Plant::new(12, 2);
+    plant.run(300.0, 2.0, |_| 20_000.0);
+    trace("twelve", &plant);
+    assert_eq!(plant.desired, 12);
+    assert!(plant.changes.iter().all(|c| c.2.desired <= Some(12)));
+    let limited = plant.last.unwrap().limited.expect("limited");
+    assert_eq!(limited.by, Limit::AtPartitionCount);
+    assert!(limited.wanted > 12, "{limited:?}");
+}
+
+#[test]
+fn a_restart_never_takes_workers_away() {
+    let mut plant = Plant::new(24, 6);
+    plant.run(300.0, 2.0, |_| 4300.0);
+    for memory in [Memory::default(), Memory::with_prior(plant.memory.model())] {
+        let mut again = plant.clone();
+        let before = again.desired;
+        again.memory = memory;
+        again.changes.clear();
+        again.run(25.0, 2.0, |_| 500.0);
+        assert!(again.desired >= before, "{:?}", again.changes);
+    }
+}
+
+#[test]
+fn an_unknown_capacity_is_found_out() {
+    let mut plant = Plant::new(40, 1);
+    plant.run(120.0, 2.0, |_| 8000.0);
+    trace("from one", &plant);
+    assert!(plant.desired >= 9, "{}", plant.desired);
+    assert!(plant.changes.iter().all(|c| c.2.desired <= Some(c.1 * 4)), "bounded growth");
+}
+
+#[test]
+fn an_idle_job_sleeps_and_wakes() {
+    let mut plant = Plant::new(4, 2);
+    plant.settings.min_replicas = 0;
+    plant.run(200.0, 2.0, |t| if t < 60.0 { 1000.0 } else { 0.0 });
+    trace("idle", &plant);
+    assert_eq!((plant.desired, plant.last.as_ref().unwrap().reason), (0, Reason::Idle));
+    plant.run(4.0, 2.0, |_| 500.0);
+    assert!(plant.desired >= 1);
+    assert_eq!(plant.changes.last().unwrap().2.reason, Reason::WakeUp);
+}
+
+#[test]
+fn a_compressed_day_is_followed() {
+    for (start_up, handover) in [(2.0, 0.5), (20.0, 5.0)] {
+        let mut plant = Plant::new(24, 4);
+        (plant.start_up, plant.handover) = (start_up, handover);
+        plant.run(1800.0, 2.0, |t| 6000.0 - 4000.0 * (t / 600.0 * std::f64::consts::TAU).cos());
+        trace("day", &plant);
+        assert!(plant.late_share() < 0.01, "{}", plant.late_share());
+        assert!(plant.cost() < 2.0, "{}", plant.cost());
+    }
+}
+
+#[test]
+fn uneven_partitions_are_served() {
+    let mut plant = Plant::new(60, 8);
+    plant.weights(|i| [0.6, 0.8, 1.0, 1.2, 1.5][i % 5]);
+    plant.run(1800.0, 2.0, |t| 6000.0 + 3000.0 * (t / 600.0).sin());
+    trace("uneven", &plant);
+    assert!(plant.late_share() < 0.01, "{}", plant.late_share());
+}

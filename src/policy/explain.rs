@@ -1,0 +1,64 @@
+//! Every number that a decision rests on, and whether the objective is met. Only finite numbers leave this room.
+
+use super::decision::{Explain, WithinTarget};
+use super::guard::{self, Range};
+use super::learning::processing_rate;
+use super::look::View;
+use super::memory::Memory;
+use super::need::{Plan, latency_floor};
+use super::num::finite;
+use super::settings::Settings;
+use super::units::Seconds;
+
+/// Collects the numbers.
+pub(crate) fn explain(memory: &Memory, view: &View, plan: &Plan, range: Range, settings: &Settings) -> Explain {
+    let known = |value: Option<f64>| value.and_then(finite);
+    let rates = view.rates;
+    Explain {
+        lag: known(view.lag),
+        overdue: known(view.overdue),
+        time_lag_seconds: known(view.age),
+        latency_seconds: known(memory.attainment.percentile(memory.now, settings.percentile)),
+        attainment: known(memory.attainment.share()),
+        budget_left: known(memory.attainment.budget(settings.percentile).map(|b| b.1)),
+        arrival_rate: known(rates.map(|r| r.half_minute)),
+        trend: known(rates.map(|r| r.trend)),
+        processing_rate: known(processing_rate(memory)),
+        demand: known(rates.map(|_| plan.demand)),
+        target_utilisation: known(plan.mu.map(|_| plan.rho)),
+        model: memory.model(),
+        partitions: plan.stairs.partitions(),
+        useful_workers: plan.stairs.useful(),
+        need: plan.wanted.or(plan.need),
+        floor: Some(range.floor),
+        ceiling: Some(range.ceiling),
+        sample_age_seconds: known(view.sample_age),
+        rescales_last_hour: Some(memory.rescales_last_hour()),
+        in_flight: memory.flight.is_some(),
+        growth_reserve: known(Some(memory.history.growth())),
+        growth_quantile: known(Some(memory.history.quantile())),
+        down_window_seconds: known(Some(guard::down_window(memory))),
+        not_fewer: plan.keep,
+    }
+}
+
+/// Is the objective met now?
+pub(crate) fn within_target(memory: &Memory, view: &View, plan: &Plan, settings: &Settings) -> WithinTarget {
+    let objective = settings.latency.0;
+    let floor = latency_floor(memory, settings);
+    if floor >= objective {
+        return WithinTarget::ObjectiveBelowFloor { floor: Seconds(floor) };
+    }
+    let (Some(age), Some(lag)) = (view.age, view.lag) else { return WithinTarget::Unknown };
+    let overdue = view.overdue.unwrap_or(0.0) >= 1.0;
+    if age <= objective && !overdue {
+        return WithinTarget::Met;
+    }
+    let gained = processing_rate(memory).map(|rate| rate - plan.level).filter(|g| *g > 0.01 * plan.level.max(1.0));
+    // What may wait in time is what arrives within the objective.
+    let excess = (lag - plan.level * objective).max(view.overdue.unwrap_or(0.0));
+    match gained.and_then(|gained| finite(excess / gained)) {
+        Some(eta) => WithinTarget::CatchingUp { eta: Seconds(eta.max(0.0)) },
+        None => WithinTarget::Behind,
+    }
+}

@@ -1,0 +1,378 @@
+//! What limits what, first wins: suspend > pinned > ceiling > floor > mode > useful workers > steps and rescale budget.
+//!
+//! Also the safety table (algorithms.md C8): nobody leaves while anything is unknown, and an Up needs a reason.
+
+use super::decision::{Action, BoundBy, Confidence, Limit, Reason};
+use super::look::View;
+use super::memory::Memory;
+use super::need::Plan;
+use super::num;
+use super::observation::Observation;
+use super::schedule::Bounds;
+use super::settings::{Mode, Settings, Step};
+use super::workers;
+
+/// Lag's age that still allows a voluntary Down, as a share of the objective (law 8).
+const CALM: f64 = 0.3;
+/// Share of the spare error budget that one Down may spend.
+const SPEND: f64 = 0.1;
+/// Most growth by one decision until capacity is known well.
+const LEAP: u32 = 4;
+
+/// A number of workers and why.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Verdict {
+    pub(crate) desired: u32,
+    pub(crate) reason: Reason,
+    pub(crate) bound_by: BoundBy,
+    /// Why not more, and how many were wanted.
+    pub(crate) limit: Option<(Limit, u32)>,
+    /// What keeps it from being otherwise, for the message.
+    pub(crate) because: Option<String>,
+}
+
+impl Verdict {
+    fn hold(current: u32, reason: Reason, bound_by: BoundBy) -> Self {
+        Self { desired: current, reason, bound_by, limit: None, because: None }
+    }
+}
+
+/// Lowest and highest number of workers now, and what sets them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Range {
+    pub(crate) floor: u32,
+    pub(crate) ceiling: u32,
+    pub(crate) floor_by: BoundBy,
+    pub(crate) ceiling_by: BoundBy,
+}
+
+/// The ceiling wins over the floor.
+pub(crate) fn range(settings: &Settings, observation: &Observation, schedule: &Bounds) -> Range {
+    let (mut ceiling, mut ceiling_by) = (settings.max_replicas, BoundBy::MaxReplicas);
+    for (limit, by) in [(schedule.ceiling, BoundBy::Schedule), (observation.limits.granted, BoundBy::Granted)] {
+        if let Some(limit) = limit.filter(|l| *l < ceiling) {
+            (ceiling, ceiling_by) = (limit, by);
+        }
+    }
+    let (mut floor, mut floor_by) = (settings.min_replicas, BoundBy::MinReplicas);
+    if let Some(limit) = schedule.floor.filter(|l| *l > floor) {
+        (floor, floor_by) = (limit, BoundBy::Schedule);
+    }
+    Range { floor: floor.min(ceiling), ceiling, floor_by, ceiling_by }
+}
+
+/// Everything that a verdict is made from.
+pub(crate) struct Case<'a> {
+    pub(crate) memory: &'a Memory,
+    pub(crate) observation: &'a Observation,
+    pub(crate) settings: &'a Settings,
+    pub(crate) view: &'a View,
+    pub(crate) plan: &'a Plan,
+    pub(crate) range: Range,
+    pub(crate) current: u32,
+}
+
+impl Case<'_> {
+    /// The verdict as if mode and `spec.replicas` did not hold it back.
+    pub(crate) fn free(&self) -> Verdict {
+        let mut verdict = self.wish();
+        let given = verdict.desired.clamp(self.range.floor, self.range.ceiling);
+        let wanted = verdict.desired.max(if self.plan.unmet { 0 } else { self.plan.wanted.unwrap_or(0) });
+        if given >= self.range.ceiling && wanted > given && (wanted > self.current || given < verdict.desired) {
+            verdict.bound_by = self.range.ceiling_by;
+            if self.plan.need.is_none_or(|need| need > given) {
+                verdict.limit = Some((self.ceiling_limit(), wanted));
+            }
+        }
+        if given < self.current.min(verdict.desired) {
+            verdict.reason = Reason::Ceiling;
+        } else if given > verdict.desired {
+            verdict.bound_by = self.range.floor_by;
+            if given > self.current {
+                verdict.reason = Reason::Floor;
+            }
+        }
+        verdict.desired = given;
+        verdict
+    }
+
+    /// The verdict with `spec.suspend`, `spec.replicas` and `scaling.mode`.
+    pub(crate) fn held(&self, free: &Verdict) -> Verdict {
+        let (settings, current) = (self.settings, self.current);
+        if settings.suspend {
+            return Verdict::hold(0, Reason::Suspended, BoundBy::Suspend);
+        }
+        if let Some(pinned) = settings.pinned {
+            return Verdict { limit: free.limit, ..Verdict::hold(pinned, Reason::Pinned, BoundBy::Pinned) };
+        }
+        let forced =
+            matches!(free.bound_by, BoundBy::MaxReplicas | BoundBy::Granted | BoundBy::Schedule | BoundBy::MinReplicas);
+        let blocked = match free.desired.cmp(&current) {
+            std::cmp::Ordering::Greater => !allows_up(settings.mode),
+            std::cmp::Ordering::Less => !allows_down(settings.mode),
+            std::cmp::Ordering::Equal => false,
+        };
+        if !blocked {
+            return free.clone();
+        }
+        // Floor and ceiling come before the mode, except that Recommend changes nothing at all.
+        let bound = current.clamp(self.range.floor, self.range.ceiling);
+        if settings.mode != Mode::Recommend && bound != current && forced {
+            return Verdict { desired: bound, ..free.clone() };
+        }
+        let limit = match settings.mode {
+            Mode::OutOnly => Some((Limit::OutOnly, free.desired)),
+            Mode::InOnly => Some((Limit::InOnly, free.desired)),
+            Mode::Auto | Mode::Recommend => free.limit,
+        };
+        Verdict { desired: current, bound_by: BoundBy::Mode, limit, ..free.clone() }
+    }
+
+    fn ceiling_limit(&self) -> Limit {
+        if self.range.ceiling_by == BoundBy::Granted { Limit::QuotaExceeded } else { Limit::AtMaxReplicas }
+    }
+
+    /// What the signals ask for, before floor and ceiling.
+    fn wish(&self) -> Verdict {
+        let (view, current) = (self.view, self.current);
+        if !view.fresh {
+            return self.blind();
+        }
+        if current == 0 {
+            return self.asleep();
+        }
+        if workers::stalled(self.memory, view) {
+            return Verdict::hold(current, Reason::Stalled, BoundBy::Signal);
+        }
+        if let Some(up) = self.up() {
+            return up;
+        }
+        self.down()
+    }
+
+    /// No signal at all: what there is stays; after a while at least the fallback.
+    fn blind(&self) -> Verdict {
+        let fallback = self
+            .settings
+            .fallback_replicas
+            .filter(|_| self.memory.now - self.memory.seen_at >= self.settings.fallback_after.0);
+        match fallback {
+            Some(replicas) => Verdict::hold(self.current.max(replicas), Reason::Fallback, BoundBy::Signal),
+            None => Verdict::hold(self.current, Reason::NoSignal, BoundBy::Signal),
+        }
+    }
+
+    /// No workers: records that wait wake the job at once.
+    fn asleep(&self) -> Verdict {
+        if !self.view.waiting {
+            return Verdict::hold(0, Reason::Idle, BoundBy::Objective);
+        }
+        let most = if self.memory.capacity.confidence() < Confidence::High { LEAP } else { u32::MAX };
+        let need = self.plan.need.unwrap_or(1).clamp(1, most);
+        Verdict::hold(need, Reason::WakeUp, BoundBy::Objective)
+    }
+
+    fn up(&self) -> Option<Verdict> {
+        let (memory, plan, current) = (self.memory, self.plan, self.current);
+        // While a change takes effect its backlog is its own doing: only demand beyond what it was made for counts.
+        let need = match &memory.flight {
+            Some(flight) if plan.demand > flight.demand => plan.for_demand?,
+            Some(_) => current,
+            None => plan.need?,
+        };
+        let limit = self.partition_limit();
+        if need <= current {
+            return None;
+        }
+        let reason = if plan.for_demand >= Some(need) { Reason::Growth } else { Reason::CatchUp };
+        let mut up = Verdict { desired: need, reason, bound_by: BoundBy::Objective, limit, because: None };
+        if limit.is_some() {
+            up.bound_by = BoundBy::Partitions;
+        }
+        let held = |reason, bound_by, limit| Verdict {
+            limit: Some((limit, need)),
+            ..Verdict::hold(current, reason, bound_by)
+        };
+        let limits = self.observation.limits;
+        let pods = self.observation.replicas.existing.unwrap_or(current);
+        if limits.crash_looping.is_some_and(|n| n > 0 && n >= (pods / 4).max(1)) {
+            return Some(held(Reason::CrashLooping, BoundBy::Objective, Limit::CrashLooping));
+        }
+        if limits.unschedulable.is_some_and(|n| n > 0) {
+            return Some(held(reason, BoundBy::Granted, Limit::Unschedulable));
+        }
+        let confidence = memory.capacity.confidence();
+        // A guess from before a restart alone moves nobody: records must be seen to wait.
+        if confidence < Confidence::Medium && plan.mu.is_some() && self.view.settled_age < 0.1 * plan.latency {
+            return Some(Verdict::hold(current, Reason::Learning, BoundBy::Signal));
+        }
+        if memory.rescales_last_hour() >= self.settings.max_rescales_per_hour && !plan.urgent {
+            return Some(held(reason, BoundBy::RescaleBudget, Limit::RescaleBudget));
+        }
+        let leap = (confidence < Confidence::High).then(|| current.saturating_mul(LEAP));
+        let step =
+            self.settings.max_step_up.filter(|_| !plan.urgent).map(|step| current.saturating_add(size(step, current)));
+        if let Some(most) = leap.into_iter().chain(step).min().filter(|most| *most < need) {
+            // A step onto a stair that gives nothing is no step.
+            up.desired = plan.stairs.snap(most).max(current);
+            up.bound_by = BoundBy::StepLimit;
+            up.limit = Some((Limit::StepLimit, need));
+            if up.desired == current {
+                up.desired = most;
+            }
+        }
+        Some(up)
+    }
+
+    /// More were wanted than the partitions can feed.
+    fn partition_limit(&self) -> Option<(Limit, u32)> {
+        let (plan, useful) = (self.plan, self.plan.stairs.useful()?);
+        if !plan.unmet {
+            return None;
+        }
+        let wanted = plan.wanted.unwrap_or(useful).max(useful.saturating_add(1));
+        // All partitions alike would share the load at 1/P each.
+        let even = plan.stairs.partitions().map_or(0.0, |p| 1.0 / f64::from(p));
+        let hot = plan.stairs.share(useful) > 2.0 * even
+            && plan.stairs.share(useful) * plan.demand > plan.mu.unwrap_or(f64::MAX);
+        Some((if hot { Limit::Skewed } else { Limit::AtPartitionCount }, wanted))
+    }
+
+    /// Fewer workers, if everything is known, calm, and stays so.
+    fn down(&self) -> Verdict {
+        let (memory, view, plan, current) = (self.memory, self.view, self.plan, self.current);
+        let limit = self.partition_limit();
+        let steady = |reason| Verdict {
+            limit,
+            ..Verdict::hold(current, reason, if limit.is_some() { BoundBy::Partitions } else { BoundBy::Objective })
+        };
+        let because = |reason, bound_by, why: String| Verdict {
+            because: Some(why),
+            limit,
+            ..Verdict::hold(current, reason, bound_by)
+        };
+        if let Some(gap) = &view.gap {
+            return because(Reason::NoSignal, BoundBy::Signal, gap.clone());
+        }
+        let window = down_window(memory);
+        let watched = memory.now - memory.watching_since;
+        // Not voluntary: the partitions cannot feed them, and that has been so for a while.
+        if let Some(useful) =
+            plan.stairs.useful().filter(|u| *u < current && watched >= 60.0 && memory.flight.is_none())
+        {
+            return Verdict { limit, ..Verdict::hold(useful, Reason::Useless, BoundBy::Partitions) };
+        }
+        if view.idle && self.settings.min_replicas == 0 && self.range.floor == 0 && memory.flight.is_none() {
+            return Verdict::hold(0, Reason::Idle, BoundBy::Objective);
+        }
+        let (Some(keep), Some(highest)) = (plan.keep, memory.needs.highest()) else {
+            let reason = if plan.need.is_none() || plan.mu.is_none() { Reason::Learning } else { Reason::Steady };
+            return steady(reason);
+        };
+        if memory.flight.is_some() {
+            return steady(Reason::InFlight);
+        }
+        if keep >= current {
+            return steady(Reason::Steady);
+        }
+        // A trial waits twice as long, and looks at the last one first.
+        let window = if plan.trial { 2.0 * window } else { window };
+        let tried = plan.trial && memory.rescales.back().is_some_and(|t| memory.now - t < window);
+        if watched < window || highest >= current || tried {
+            return steady(Reason::Stabilizing);
+        }
+        self.voluntary(keep.max(highest), limit)
+    }
+
+    /// Law 8: calm now, and the handover makes no more late records than there is budget for.
+    fn voluntary(&self, keep: u32, limit: Option<(Limit, u32)>) -> Verdict {
+        let (memory, view, plan, current) = (self.memory, self.view, self.plan, self.current);
+        let wait = |why: &str| Verdict {
+            because: Some(why.to_owned()),
+            limit,
+            ..Verdict::hold(current, Reason::Stabilizing, BoundBy::Objective)
+        };
+        let objective = self.settings.latency.0;
+        let age = view.age.unwrap_or(f64::INFINITY);
+        // The pessimistic edge, less the saw-tooth that commits make of it.
+        let high = view.age_high.unwrap_or(f64::INFINITY) - 1.5 * memory.commit_interval;
+        if age >= CALM * objective || high >= CALM * objective || view.overdue.is_some_and(|o| o > 0.0) {
+            return wait("records are too old to spare a worker");
+        }
+        if memory.rescales_last_hour() >= self.settings.max_rescales_per_hour {
+            return Verdict { bound_by: BoundBy::RescaleBudget, ..wait("the changes of this hour are used up") };
+        }
+        if plan.trial && plan.latency < 4.0 * plan.reaction {
+            return Verdict { reason: Reason::Learning, ..wait("what a worker can do is not known") };
+        }
+        let fewest = current.saturating_sub(size(self.settings.max_step_down, current));
+        let mut target = keep.max(fewest).max(1);
+        if plan.trial {
+            target = target.max(plan.stairs.snap(current.saturating_sub(1)));
+        }
+        let stair = plan.stairs.snap(target);
+        let next = plan.stairs.snap(current.saturating_sub(1)).max(keep);
+        // On the staircase 23 to 13 of 24 are one step: a limit in between goes to its lower end.
+        let target = if stair >= fewest.max(keep) {
+            stair
+        } else if target < current {
+            target.min(next).max(keep)
+        } else {
+            current
+        };
+        let target = plan.stairs.snap(target).max(keep).max(1);
+        if target >= current {
+            return wait("the next step down is too far");
+        }
+        let (spare, _) = memory.attainment.budget(self.settings.percentile).unwrap_or((0.0, 1.0));
+        if self.late_by_pause(age, target) > SPEND * spare.max(0.0) {
+            return wait("the handover would make more records late than the error budget has room for");
+        }
+        let bound_by = if target > keep { BoundBy::StepLimit } else { BoundBy::Objective };
+        Verdict { limit: None, ..Verdict::hold(target, Reason::LowerDemand, bound_by) }
+    }
+
+    /// Late records that a Down's own handover makes: (D + d0 - L)+ / (1 - rho) seconds of arrivals (C6, rescale budget).
+    fn late_by_pause(&self, age: f64, target: u32) -> f64 {
+        let plan = self.plan;
+        let over = (self.memory.handover.p90() + age - plan.latency).max(0.0);
+        if over <= 0.0 {
+            return 0.0;
+        }
+        let capacity = plan.mu.map_or(0.0, |mu| plan.stairs.capacity(target, mu));
+        let idle = (1.0 - plan.demand / capacity.max(1e-9)).clamp(0.02, 1.0);
+        // Staying makes no late records: it is calm now.
+        plan.demand * over / idle
+    }
+}
+
+/// So long must fewer workers have been enough, seconds: ten times what a change takes, between half a minute and five
+/// minutes. Changes that are cheap to undo may be made soon; dear ones must last.
+pub(crate) fn down_window(memory: &Memory) -> f64 {
+    (10.0 * (memory.start_up.p90() + memory.handover.p90())).clamp(30.0, 300.0)
+}
+
+/// Workers that a step may be at most.
+fn size(step: Step, current: u32) -> u32 {
+    match step {
+        Step::Workers(workers) => workers.max(1),
+        Step::Percent(percent) => num::floor_u32(f64::from(current) * f64::from(percent) / 100.0).max(1),
+    }
+}
+
+/// Direction of a change.
+pub(crate) fn direction(desired: u32, current: u32) -> Action {
+    match desired.cmp(&current) {
+        std::cmp::Ordering::Greater => Action::Up,
+        std::cmp::Ordering::Less => Action::Down,
+        std::cmp::Ordering::Equal => Action::Hold,
+    }
+}
+
+fn allows_up(mode: Mode) -> bool {
+    matches!(mode, Mode::Auto | Mode::OutOnly)
+}
+
+fn allows_down(mode: Mode) -> bool {
+    matches!(mode, Mode::Auto | Mode::InOnly)
+}

@@ -1,0 +1,205 @@
+//! After the decision: what this look taught. It is used from the next look on.
+
+use super::capacity::Stint;
+use super::flight::Flight;
+use super::look::View;
+use super::memory::Memory;
+use super::need::Plan;
+use super::num;
+use super::observation::Observation;
+use super::settings::Settings;
+use super::workers::{self, Shift};
+use super::{guard, staircase};
+
+/// A voluntary Down that had to be taken back within this time, at no more demand, was a mistake; seconds.
+const REVERSAL: f64 = 1800.0;
+/// A mistake is remembered for a day (law 5).
+const REMEMBERED: f64 = 86_400.0;
+/// Weights of partitions follow their rates within about ten minutes.
+const WEIGHT_SECONDS: f64 = 600.0;
+
+/// Before the decision: has the number of workers changed, and has the change landed?
+pub(crate) fn meet_replicas(memory: &mut Memory, observation: &Observation) {
+    let now = memory.now;
+    let replicas = observation.replicas;
+    let Some(desired) = replicas.desired else { return };
+    match memory.desired.replace(desired) {
+        Some(before) if before != desired => {
+            if let Some(pause) = memory.flight.take().and_then(|f| f.pause) {
+                memory.handover.observe(pause);
+            }
+            begin(memory, before, desired);
+        }
+        // Seen for the first time in the middle of a change.
+        None => {
+            if let Some(ready) = replicas.ready.filter(|ready| *ready < desired) {
+                // The demand that it was decided for is not known: growth is not to be silenced by a restart.
+                memory.flight = Some(Flight::new(now, ready, desired, 0.0));
+            }
+        }
+        Some(_) => {}
+    }
+    let (start_up, handover) = (memory.start_up.p90(), memory.handover.p90());
+    if memory.flight.as_mut().is_some_and(|flight| flight.landed(now, replicas, start_up, handover)) {
+        if let Some(pause) = memory.flight.take().and_then(|f| f.pause) {
+            memory.handover.observe(pause);
+        }
+        memory.pauses_until = now + 30.0;
+    }
+}
+
+fn begin(memory: &mut Memory, before: u32, desired: u32) {
+    let now = memory.now;
+    memory.note_rescale(now);
+    // What was needed before is still needed; but a Down needs a full window after every change.
+    memory.needs.note(now, before.max(desired), guard::down_window(memory));
+    let demand = if desired > before { memory.decided_demand } else { memory.level };
+    memory.flight = Some(Flight::new(now, before, desired, demand));
+    if desired < before {
+        memory.last_down = Some((now, memory.level));
+    } else if let Some((at, level)) = memory.last_down.take()
+        && now - at < REVERSAL
+        && memory.level <= 1.1 * level
+    {
+        memory.caution = (memory.caution + 0.1).min(0.3);
+        memory.caution_until = now + REMEMBERED;
+    }
+    if now >= memory.caution_until {
+        memory.caution = 0.0;
+    }
+}
+
+/// After the decision.
+pub(crate) fn learn(memory: &mut Memory, observation: &Observation, settings: &Settings, view: &View, plan: &Plan) {
+    let now = memory.now;
+    let settled = memory.flight.is_none() && view.pause.is_none();
+    learn_pause(memory, view);
+    let shift = workers::shift(memory, observation, view, settled);
+    for seconds in &shift.start_ups {
+        memory.start_up.observe(*seconds);
+    }
+    if shift.template.is_some() && shift.template != memory.template {
+        // The first template seen is not a change, if nothing is known of another.
+        if memory.template.is_some() {
+            memory.capacity.reset();
+        }
+        memory.template.clone_from(&shift.template);
+    }
+    learn_capacity(memory, observation, view, &shift, settled);
+    if let Some(rates) = view.rates {
+        memory.history.observe_noise(rates.moment, rates.half_minute);
+        let budget = memory.attainment.budget(settings.percentile).map(|b| b.1);
+        memory.history.observe(now, rates.short, plan.demand, plan.reaction, budget);
+        memory.level = rates.half_minute;
+    }
+    learn_weights(memory);
+    if settled && view.gap.is_none() {
+        learn_hot(memory, plan);
+    }
+    learn_floor(memory, settings, view, plan, settled);
+    let keep = match (plan.keep, plan.need) {
+        (Some(keep), Some(need)) => Some(keep.max(if plan.trial { 0 } else { need })),
+        _ => observation.replicas.desired,
+    };
+    if let Some(keep) = keep {
+        let window = guard::down_window(memory) * if plan.trial { 2.0 } else { 1.0 };
+        memory.needs.note(now, keep, window);
+    }
+}
+
+fn learn_pause(memory: &mut Memory, view: &View) {
+    let Some(pause) = view.pause else { return };
+    // It began and ended somewhere between two samples.
+    let pause = (pause - memory.interval).max(0.0);
+    if let Some(flight) = &mut memory.flight {
+        flight.pause = Some(flight.pause.unwrap_or(0.0).max(pause));
+    } else if memory.now < memory.pauses_until {
+        memory.handover.observe(pause);
+    }
+}
+
+fn learn_capacity(memory: &mut Memory, observation: &Observation, view: &View, shift: &Shift, settled: bool) {
+    if !shift.stints.is_empty() {
+        memory.capacity.learn(&shift.stints);
+    }
+    // Progress of all, from the workers' counters or else from the log.
+    let total = memory.progress.back().map_or(0.0, |p| p.1) + shift.processed.unwrap_or(view.progress);
+    if view.fresh && memory.progress.back().is_none_or(|p| memory.now - p.0 >= 1.0) {
+        if memory.progress.len() >= 64 {
+            memory.progress.pop_front();
+        }
+        memory.progress.push_back((memory.now, total));
+    } else if let Some(last) = memory.progress.back_mut() {
+        last.1 = total;
+    }
+    if !shift.stints.is_empty() || !settled || shift.processed.is_some() {
+        return;
+    }
+    // No counters: what the group commits, over a few commits, if every partition has a backlog.
+    let rate = processing_rate(memory);
+    let ready = observation.replicas.ready.filter(|n| *n > 0).or(observation.replicas.desired).filter(|n| *n > 0);
+    if let (Some(rate), Some(ready)) = (rate, ready) {
+        let useful = plan_useful(view).unwrap_or(ready).min(ready).max(1);
+        let saturated = view.settled_age > 2.0 * memory.commit_interval && view.lag.is_some_and(|lag| lag > rate);
+        let stint = Stint { rate: rate / f64::from(useful), busy: None, saturated };
+        memory.capacity.learn(&[stint]);
+    }
+}
+
+fn plan_useful(view: &View) -> Option<u32> {
+    staircase::Staircase::build(&view.deals, 1.0).useful()
+}
+
+/// Records processed per second over the last ten seconds or three commits.
+pub(crate) fn processing_rate(memory: &Memory) -> Option<f64> {
+    let (last, total) = *memory.progress.back()?;
+    let window = (3.0 * memory.commit_interval).clamp(10.0, 60.0);
+    let (since, before) = *memory.progress.iter().find(|p| last - p.0 <= window)?;
+    (last - since >= 2.0).then(|| (total - before).max(0.0) / (last - since))
+}
+
+fn learn_weights(memory: &mut Memory) {
+    let gain = (memory.interval / WEIGHT_SECONDS).clamp(0.0, 1.0);
+    let watched = memory.now - memory.watching_since;
+    if watched < 20.0 {
+        return;
+    }
+    for track in memory.partitions.values_mut() {
+        if let Some(rate) = track.rate(60.0) {
+            let weight = f64::from(track.weight);
+            // The first minutes average, so that one lucky minute does not stay for ten.
+            let gain = gain.max(memory.interval / watched.max(memory.interval)).min(1.0);
+            track.weight = num::f32_of(if weight > 0.0 { weight + gain * (rate - weight) } else { rate });
+        }
+    }
+}
+
+/// How much hotter the hottest worker is than the staircase says.
+fn learn_hot(memory: &mut Memory, plan: &Plan) {
+    let mut loads: std::collections::BTreeMap<u64, f64> = std::collections::BTreeMap::new();
+    for track in memory.partitions.values() {
+        if track.owner == 0 || track.weight <= 0.0 {
+            return;
+        }
+        *loads.entry(track.owner).or_default() += f64::from(track.weight);
+    }
+    let total: f64 = loads.values().sum();
+    let hottest = loads.values().copied().fold(0.0, f64::max);
+    let owners = num::u32_of(loads.len());
+    let said = plan.stairs.share(owners) / memory.hot;
+    let ratio = hottest / total / said;
+    if owners > 1 && ratio.is_finite() {
+        memory.hot += 0.05 * (ratio.clamp(1.0, 1.6) - memory.hot);
+    }
+}
+
+/// Latency of a healthy job at low load (algorithms.md C4, L0).
+fn learn_floor(memory: &mut Memory, settings: &Settings, view: &View, plan: &Plan, settled: bool) {
+    let calm = plan.capacity.is_some_and(|capacity| plan.level > 0.0 && plan.level < 0.7 * capacity);
+    let age = view.age.filter(|_| calm && settled && view.gap.is_none());
+    let batch = settings.batch_interval.map_or(0.0, |b| b.0);
+    if let Some(age) = age.map(|age| (age - batch).max(0.0)) {
+        let before = memory.latency_floor.unwrap_or(age);
+        memory.latency_floor = Some(before + 0.02 * (age - before));
+    }
+}

@@ -1,0 +1,308 @@
+//! One look at the log: samples in, what they say out. Nothing is decided here.
+
+use super::attainment;
+use super::memory::Memory;
+use super::num;
+use super::observation::Observation;
+use super::settings::Settings;
+use super::staircase::{Assignor, Deal};
+use super::track::{Key, Seen, Track};
+
+/// A sample older than this does not say what is now, seconds: three sampling intervals at the slowest.
+const FRESH: f64 = 15.0;
+/// Fewer partitions count after so many looks and so many seconds (law 8).
+const GONE_LOOKS: u32 = 3;
+const GONE_SECONDS: f64 = 60.0;
+/// So long after it was last there, an optional signal is taken as not offered.
+const OFFER: f64 = 120.0;
+
+/// What the log says.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct View {
+    /// At least one partition is freshly known.
+    pub(crate) fresh: bool,
+    /// Why nobody may leave: what is missing, stale or contradictory. `None`: everything is there.
+    pub(crate) gap: Option<String>,
+    /// Age of the oldest sample, seconds.
+    pub(crate) sample_age: Option<f64>,
+    /// Records not yet processed: best guess, and without partitions that are being moved.
+    pub(crate) lag: Option<f64>,
+    pub(crate) settled_lag: f64,
+    /// Records past their deadline.
+    pub(crate) overdue: Option<f64>,
+    /// Age of the oldest unprocessed record: best guess and upper edge, seconds.
+    pub(crate) age: Option<f64>,
+    pub(crate) age_high: Option<f64>,
+    /// The same without partitions that are being moved.
+    pub(crate) settled_age: f64,
+    /// Records wait.
+    pub(crate) waiting: bool,
+    /// Proven: nothing waits and every log has stood still for long enough.
+    pub(crate) idle: bool,
+    pub(crate) rates: Option<Rates>,
+    /// Progress of all partitions since the last look, records.
+    pub(crate) progress: f64,
+    /// Longest pause of a moved partition that ended now, seconds.
+    pub(crate) pause: Option<f64>,
+    /// Lag (best guess) and age by owner.
+    pub(crate) by_owner: Vec<(u64, f64, f64)>,
+    pub(crate) owners_known: bool,
+    /// Partitions in the order in which they are dealt out.
+    pub(crate) deals: Vec<Deal>,
+}
+
+/// Arrival rates over several windows, records per second; from the log's end alone.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Rates {
+    /// Over one sampling interval, about six seconds and half a minute.
+    pub(crate) moment: f64,
+    pub(crate) short: f64,
+    pub(crate) half_minute: f64,
+    /// Lengths of the first two windows, seconds.
+    pub(crate) moment_window: f64,
+    pub(crate) short_window: f64,
+    /// Growth, records per second per second: the smaller of two minutes' and half a minute's; never below 0.
+    pub(crate) slope: f64,
+    /// The same with its sign.
+    pub(crate) trend: f64,
+}
+
+/// Takes in the samples.
+pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Settings) -> View {
+    let now = memory.now;
+    let mut view = View::default();
+    let look = memory.looks;
+    let mut seen_sources: Vec<u16> = Vec::new();
+    let mut counts = [0_u32; 8];
+    let (mut due, mut late) = (0.0, 0.0);
+    let mut intervals = (0.0, 0.0);
+    let mut commits = (0.0, 0.0);
+    let settle = memory.handover.p90() + memory.commit_interval;
+    let (mut known, mut still_for) = (0_u32, f64::INFINITY);
+    let mut lag = (0.0_f64, 0.0_f64);
+    let (mut age, mut age_high) = (0.0_f64, 0.0_f64);
+    let mut overdue = Some(0.0);
+
+    for sample in &observation.partitions {
+        let source = source_index(memory, sample.source.as_deref().unwrap_or_default());
+        let track = memory.partitions.entry(Key::parse(&sample.id)).or_insert_with(|| Track::new(source, now));
+        if track.look == look {
+            continue; // named twice: the first one counts
+        }
+        track.look = look;
+        track.missing = 0;
+        track.missing_since = now;
+        track.source = source;
+        if !seen_sources.contains(&source) {
+            seen_sources.push(source);
+        }
+        for (kind, there) in
+            [sample.position.is_some(), sample.due_end.is_some(), sample.owner.is_some()].iter().enumerate()
+        {
+            if let Some(count) = counts.get_mut(kind) {
+                *count += u32::from(*there);
+            }
+        }
+        let before = track.ring.latest().map(|l| l.0);
+        let Some(seen) = track.look_at(sample, now, settings.latency.0, memory.commit_interval) else {
+            view.gap.get_or_insert_with(|| format!("{} was not fully read", sample.id));
+            continue;
+        };
+        let sample_age = now - seen.at;
+        view.sample_age = Some(view.sample_age.unwrap_or(0.0).max(sample_age));
+        if sample_age > FRESH {
+            view.gap.get_or_insert_with(|| format!("{} was last read {sample_age:.0} s ago", sample.id));
+            continue;
+        }
+        if seen.doubtful {
+            view.gap.get_or_insert_with(|| format!("{} contradicts itself", sample.id));
+        }
+        if seen.restarted {
+            // Another log under an old name: what was needed for the old one says nothing.
+            memory.watching_since = now;
+            memory.needs.clear();
+        }
+        view.fresh = true;
+        known += 1;
+        if let Some(interval) = before.map(|b| seen.at - b).filter(|i| (0.2..=FRESH).contains(i)) {
+            intervals = (intervals.0 + interval, intervals.1 + 1.0);
+        }
+        if let Some(interval) = seen.commit_interval.filter(|i| (0.2..=120.0).contains(i)) {
+            commits = (commits.0 + interval, commits.1 + 1.0);
+        }
+        let waits = (num::of_i64(seen.end) - seen.guess).max(0.0);
+        lag.0 += waits;
+        let moving = now - track.moved_at <= settle;
+        if !moving {
+            lag.1 += waits;
+            view.settled_age = view.settled_age.max(seen.age);
+        }
+        view.waiting |= seen.waits;
+        age = age.max(seen.age);
+        age_high = age_high.max(seen.age_high);
+        overdue = overdue.zip(seen.due).map(|(sum, due)| sum + (num::of_i64(due) - seen.guess).max(0.0));
+        still_for = still_for.min(now - track.still_since().unwrap_or(now));
+        view.progress += seen.progress;
+        if let Some(pause) = seen.pause {
+            view.pause = Some(view.pause.unwrap_or(0.0).max(pause));
+        }
+        let (fell_due, was_late) = account(track, &seen);
+        due += fell_due;
+        late += was_late;
+        memory.attainment.latency(now, seen.age, seen.progress.max(if waits >= 1.0 { fell_due } else { 0.0 }));
+        match view.by_owner.iter_mut().find(|o| o.0 == track.owner) {
+            Some(owner) => {
+                owner.1 += waits;
+                owner.2 = owner.2.max(seen.age);
+            }
+            None => view.by_owner.push((track.owner, waits, seen.age)),
+        }
+    }
+
+    view.owners_known = !view.by_owner.is_empty() && view.by_owner.iter().all(|o| o.0 != 0);
+    if view.fresh {
+        memory.seen_at = now;
+        view.lag = Some(lag.0);
+        view.settled_lag = lag.1;
+        view.age = Some(age);
+        view.age_high = Some(age_high);
+        view.overdue = overdue;
+        memory.attainment.count(now, settings.window.0, due, late);
+    }
+    if intervals.1 > 0.0 {
+        memory.interval += 0.2 * (intervals.0 / intervals.1 - memory.interval);
+    }
+    if commits.1 > 0.0 {
+        memory.commit_interval += 0.1 * (commits.0 / commits.1 - memory.commit_interval);
+    }
+    forget_partitions(memory, &seen_sources);
+    if usize::try_from(known).unwrap_or(0) < memory.partitions.len() || known == 0 {
+        view.gap.get_or_insert_with(|| "not every partition was read".to_owned());
+    }
+    check_offers(memory, observation, counts, &mut view);
+    view.rates = rates(memory);
+    view.deals = deals(memory, observation);
+    let still = (6.0 * memory.interval).max(60.0);
+    view.idle = view.gap.is_none() && !view.waiting && still_for >= still && now - memory.watching_since >= still;
+    view
+}
+
+/// Records of one partition that fell due since the last look, and that were late.
+fn account(track: &mut Track, seen: &Seen) -> (f64, f64) {
+    let before = if track.guess.is_finite() { track.guess } else { seen.guess };
+    track.guess = seen.guess;
+    let Some(edge) = seen.due else { return (0.0, 0.0) };
+    let counted = track.due.unwrap_or(edge);
+    track.due = Some(edge.max(counted));
+    let due = num::diff(edge, counted).max(0.0);
+    (due, attainment::late_between((num::of_i64(counted), num::of_i64(edge)), (before, seen.guess)).min(due))
+}
+
+fn source_index(memory: &mut Memory, name: &str) -> u16 {
+    let index = memory.sources.iter().position(|s| &**s == name).unwrap_or_else(|| {
+        // Sixteen sources are allowed; a stream of new names must not fill the memory.
+        if memory.sources.len() < 64 {
+            memory.sources.push(name.into());
+        }
+        memory.sources.len() - 1
+    });
+    u16::try_from(index).unwrap_or(u16::MAX)
+}
+
+/// Partitions that their source no longer names are gone after a while. A source that says nothing says nothing.
+fn forget_partitions(memory: &mut Memory, seen_sources: &[u16]) {
+    let (look, now) = (memory.looks, memory.now);
+    memory.partitions.retain(|_, track| {
+        if track.look != look && seen_sources.contains(&track.source) {
+            if track.missing == 0 {
+                track.missing_since = now;
+            }
+            track.missing = track.missing.saturating_add(1);
+        }
+        track.missing < GONE_LOOKS || now - track.missing_since < GONE_SECONDS
+    });
+}
+
+/// Optional signals that were there and are not.
+fn check_offers(memory: &mut Memory, observation: &Observation, mut counts: [u32; 8], view: &mut View) {
+    let now = memory.now;
+    let fresh = |at: Option<super::units::Seconds>| at.is_some_and(|at| (-5.0..=FRESH).contains(&(now - at.0)));
+    let working = observation.workers.iter().filter(|w| w.terminating != Some(true));
+    let counters = num::u32_of(working.clone().filter(|w| w.processed.is_some() && fresh(w.at)).count());
+    let clocks = num::u32_of(working.filter(|w| w.busy_seconds.is_some() && fresh(w.at)).count());
+    let ready = observation.replicas.ready;
+    // Fewer workers have fewer counters: what counts is whether all that are ready say something.
+    let all = |count: u32| u32::from(count > 0 && ready.is_some_and(|ready| count >= ready));
+    counts[3] = all(counters);
+    counts[4] = all(clocks);
+    counts[5] = u32::from(ready.is_some());
+    counts[6] = u32::from(observation.replicas.existing.is_some());
+    counts[7] = num::u32_of(observation.groups.iter().filter(|g| g.state.is_some()).count());
+    let names = [
+        "positions",
+        "due offsets",
+        "owners",
+        "workers' counters",
+        "workers' busy clocks",
+        "ready workers",
+        "existing workers",
+        "group states",
+    ];
+    for ((offer, count), name) in memory.offered.kinds.iter_mut().zip(counts).zip(names) {
+        if count >= offer.0 || now - offer.1 > OFFER {
+            *offer = (count, now);
+        } else {
+            view.gap.get_or_insert_with(|| format!("some {name} are missing"));
+        }
+    }
+    let settled = |state: &str| ["stable", "empty"].iter().any(|s| state.eq_ignore_ascii_case(s));
+    if observation.groups.iter().filter_map(|g| g.state.as_deref()).any(|state| !settled(state)) {
+        view.gap.get_or_insert_with(|| "the group is rebalancing".to_owned());
+    }
+}
+
+/// Arrivals of all partitions. One that was not sampled now goes on as it was: unknown is not zero.
+fn rates(memory: &Memory) -> Option<Rates> {
+    let tracks = || memory.partitions.values();
+    let sum = |window: f64| tracks().filter_map(|t| t.rate(window)).reduce(|a, b| a + b);
+    let between = |from: f64, to: f64| tracks().filter_map(|t| t.rate_between(from, to)).sum::<f64>();
+    let moment_window = memory.interval.clamp(0.5, FRESH);
+    let short_window = (3.0 * memory.interval).max(6.0);
+    let moment = sum(moment_window)?;
+    let watched = memory.now - memory.watching_since;
+    let span = watched.min(120.0);
+    let trend = if span >= 30.0 { (between(span / 2.0, 0.0) - between(span, span / 2.0)) / (span / 2.0) } else { 0.0 };
+    let recent = if span >= 30.0 { (between(15.0, 0.0) - between(30.0, 15.0)) / 15.0 } else { 0.0 };
+    Some(Rates {
+        moment,
+        short: sum(short_window)?,
+        half_minute: sum(30.0_f64.max(6.0 * memory.interval))?,
+        moment_window,
+        short_window,
+        slope: trend.min(recent).max(0.0),
+        trend,
+    })
+}
+
+/// Partitions in the order of their topics, with their weights; equal weights until all are known.
+fn deals(memory: &Memory, observation: &Observation) -> Vec<Deal> {
+    let assignor = |source: u16| {
+        let name = memory.sources.get(usize::from(source)).map_or("", |n| n);
+        let of_source = |g: &&super::Group| g.source.as_deref().unwrap_or_default() == name;
+        let group = observation.groups.iter().find(of_source).or_else(|| observation.groups.first());
+        Assignor::parse(group.and_then(|g| g.assignor.as_deref()))
+    };
+    let known = memory.partitions.values().all(|t| t.weight > 0.0);
+    let mut deals: Vec<(&str, Deal)> = Vec::new();
+    for (key, track) in &memory.partitions {
+        let weight = if known { f64::from(track.weight) } else { 1.0 };
+        match deals.last_mut() {
+            Some((topic, deal)) if **topic == *key.topic && deal.source == track.source => deal.weights.push(weight),
+            _ => deals.push((
+                &key.topic,
+                Deal { assignor: assignor(track.source), source: track.source, weights: vec![weight] },
+            )),
+        }
+    }
+    deals.into_iter().map(|d| d.1).collect()
+}

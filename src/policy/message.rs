@@ -1,0 +1,117 @@
+//! The sentence that a person reads, with the numbers that decided.
+
+use crate::report::words::{count, rate, seconds};
+
+use super::decision::{BoundBy, Limit, Limited, Reason};
+use super::guard::{Case, Verdict, down_window};
+
+/// Why a decision is what it is, in one sentence.
+pub(crate) fn sentence(case: &Case<'_>, verdict: &Verdict) -> String {
+    let (current, to) = (case.current, verdict.desired);
+    let head = if to == current { format!("stays at {current}") } else { format!("{current} -> {to}") };
+    format!("{head}: {}", why(case, verdict))
+}
+
+fn why(case: &Case<'_>, verdict: &Verdict) -> String {
+    let (plan, view, settings) = (case.plan, case.view, case.settings);
+    let (current, to) = (case.current, verdict.desired);
+    let target = seconds(settings.latency.0);
+    let arriving = format!("{} arriving", rate(plan.level));
+    let growing = if plan.demand > 1.02 * plan.level { " and growing" } else { "" };
+    let does = |n: u32| plan.mu.map(|mu| format!("{} do {}", workers(n), rate(plan.stairs.capacity(n, mu))));
+    let now_does = does(current).map_or_else(String::new, |d| format!("; {d}"));
+    let waits =
+        format!("{} records wait, the oldest for {}", count(view.lag.unwrap_or(0.0)), seconds(view.age.unwrap_or(0.0)));
+    let note = verdict.because.as_ref().map_or_else(String::new, |b| format!("; {b}"));
+    match verdict.reason {
+        Reason::Growth => format!("{arriving}{growing}{now_does}{}", outcome(verdict, to, &target)),
+        Reason::CatchUp => format!("{waits}; {arriving}{now_does}{}", outcome(verdict, to, &target)),
+        Reason::LowerDemand => {
+            let enough = does(to).unwrap_or_else(|| format!("{} did well", workers(to)));
+            format!(
+                "{arriving}; {enough}, enough for the last {} and to keep the latency within {target}",
+                seconds(down_window(case.memory))
+            )
+        }
+        Reason::Steady if verdict.limit.is_some() => format!("{arriving}{growing}{now_does}; more would not help"),
+        Reason::Steady => format!("{arriving}{growing}{now_does}; the latency stays within {target}"),
+        Reason::Idle => "no record arrives and none waits".to_owned(),
+        Reason::WakeUp => format!("{} records wait and no worker runs", count(view.lag.unwrap_or(0.0))),
+        Reason::Floor => format!("the floor is {} ({})", workers(case.range.floor), case.range.floor_by.as_str()),
+        Reason::Ceiling => {
+            format!("the ceiling is {} ({})", workers(case.range.ceiling), case.range.ceiling_by.as_str())
+        }
+        Reason::Useless => format!("the partitions feed {} at most", workers(to)),
+        Reason::Pinned => format!("pinned to {} by spec.replicas", workers(to)),
+        Reason::Suspended => "suspended by spec.suspend".to_owned(),
+        Reason::InFlight => match &case.memory.flight {
+            Some(flight) => {
+                format!("{arriving}; the change from {} to {} is still taking effect", flight.from, flight.to)
+            }
+            None => format!("{arriving}; an earlier change is still taking effect"),
+        },
+        Reason::Stabilizing => {
+            format!("{arriving}{now_does}; fewer would do, but not yet for {}{note}", seconds(down_window(case.memory)))
+        }
+        Reason::Learning => format!("{arriving}; what one worker can do is not known well enough yet{note}"),
+        Reason::NoSignal if view.fresh => format!("nobody leaves while a signal is missing{note}"),
+        Reason::NoSignal => {
+            format!("no signal for {}; what there is, stays", seconds(case.memory.now - case.memory.seen_at))
+        }
+        Reason::Fallback => {
+            format!("no signal for {}; the fallback holds", seconds(case.memory.now - case.memory.seen_at))
+        }
+        Reason::CrashLooping => format!("{waits}, but workers crash again and again; more of them would crash too"),
+        Reason::Stalled => format!("{waits}, and the workers run but process nothing"),
+    }
+}
+
+fn outcome(verdict: &Verdict, to: u32, target: &str) -> String {
+    match (verdict.bound_by, verdict.limit) {
+        (BoundBy::Objective, _) => format!("; {to} keep the latency within {target}"),
+        (by, Some((_, wanted))) => format!("; {wanted} would keep the latency within {target} ({})", by.as_str()),
+        (by, None) => format!("; {}", by.as_str()),
+    }
+}
+
+fn workers(n: u32) -> String {
+    if n == 1 { "1 worker".to_owned() } else { format!("{n} workers") }
+}
+
+/// Why there are not more, in one sentence.
+pub(crate) fn limited(case: &Case<'_>, limit: Limit, wanted: u32, desired: u32) -> Limited {
+    let partitions = case.plan.stairs.partitions().unwrap_or(0);
+    let message = match limit {
+        Limit::AtMaxReplicas => format!("{} wanted; the ceiling is {}", workers(wanted), case.range.ceiling),
+        Limit::AtPartitionCount => {
+            format!("{} wanted; {partitions} partitions cannot feed more than {desired}", workers(wanted))
+        }
+        Limit::Skewed => format!(
+            "{} wanted; one partition gets more than one worker can do: more workers do not help",
+            workers(wanted)
+        ),
+        Limit::QuotaExceeded => format!("{} wanted; a pool or quota grants {}", workers(wanted), case.range.ceiling),
+        Limit::Unschedulable => {
+            format!("{} wanted; no node can take {}", workers(wanted), pods(case.observation.limits.unschedulable))
+        }
+        Limit::CrashLooping => {
+            format!("{} wanted; {} crash again and again", workers(wanted), pods(case.observation.limits.crash_looping))
+        }
+        Limit::RescaleBudget => format!(
+            "{} wanted; {} changes in the last hour are allowed",
+            workers(wanted),
+            case.settings.max_rescales_per_hour
+        ),
+        Limit::StepLimit => format!("{} wanted; one step goes to {desired}", workers(wanted)),
+        Limit::OutOnly => format!("{} would do; mode OutOnly removes none", workers(wanted)),
+        Limit::InOnly => format!("{} wanted; mode InOnly adds none", workers(wanted)),
+    };
+    Limited { by: limit, wanted, message }
+}
+
+fn pods(n: Option<u32>) -> String {
+    match n.unwrap_or(0) {
+        1 => "1 pod".to_owned(),
+        n => format!("{n} pods"),
+    }
+}
