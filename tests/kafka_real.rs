@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use krafka::Kafka;
-use krafka::admin::{CreatePartitionsOptions, CreateTopicsOptions, NewTopic};
-use krafka::consumer::{AutoOffsetReset, Consumer, GroupProtocol};
 use krafka::Record;
+use krafka::admin::{CreatePartitionsOptions, CreateTopicsOptions, DescribeTopicsOptions, NewTopic};
+use krafka::consumer::{AutoOffsetReset, Consumer, GroupProtocol};
 use sluice::clock::Clock;
 use sluice::signals::source::GroupTopic;
 use sluice::signals::{Category, Cluster, Connect, KafkaConnect, SourceSample};
@@ -46,8 +46,13 @@ async fn kafka(client_id: &str) -> Kafka {
 async fn topic(partitions: i32) -> String {
     let name = fresh("topic");
     let new = NewTopic::new(&name, partitions, 1).unwrap();
-    let created = kafka("test").await.admin().create_topics([new], CreateTopicsOptions::default()).await.unwrap();
+    let admin = kafka("test").await.admin();
+    let created = admin.create_topics([new], CreateTopicsOptions::default()).await.unwrap();
     created[&name].as_ref().unwrap();
+    // The controller has it; the broker hears of it a moment later.
+    while admin.describe_topics([&name], DescribeTopicsOptions::default()).await.unwrap()[&name].is_err() {
+        tokio::time::sleep(SECOND / 20).await;
+    }
     name
 }
 
