@@ -1,14 +1,12 @@
 //! What krafka's errors mean to us.
 
-use std::error::Error as _;
-
 use krafka::error::{ErrorCode, KrafkaError};
 
 use crate::signals::sample::Category;
 use crate::signals::source::SourceError;
 
 /// Longest text that is taken over from the client or a broker, in characters.
-const LONGEST_DETAIL: usize = 120;
+const LONGEST_DETAIL: usize = 160;
 
 pub(super) fn category(error: &KrafkaError) -> Category {
     match error {
@@ -48,21 +46,27 @@ pub(super) fn of_topic(error: &KrafkaError, topic: &str, cluster: &str) -> Sourc
     }
 }
 
-/// The error in few words, with its innermost cause.
+/// The error in few words: the innermost cause, without krafka's account of its own retries.
 pub(super) fn words(error: &KrafkaError) -> String {
     let text = match error {
         KrafkaError::Broker { code: ErrorCode::LeaderNotAvailable, .. } => "the partition has no leader".to_owned(),
         KrafkaError::Broker { code, .. } => format!("the broker answered {code:?}"),
-        // Ours, and not the call's: the call names its own retries.
-        KrafkaError::Timeout { operation } => format!("no answer in time ({operation})"),
-        KrafkaError::Network(io) => match io.source() {
-            Some(cause) => cause.to_string(),
-            None => io.to_string(),
+        KrafkaError::Timeout { operation } => match operation.split_once("last error: ") {
+            Some((_, cause)) => cause.to_owned(),
+            None => format!("no answer in time ({operation})"),
         },
+        KrafkaError::Network(io) => {
+            let mut cause: &dyn std::error::Error = io.as_ref();
+            while let Some(deeper) = cause.source() {
+                cause = deeper;
+            }
+            cause.to_string()
+        }
         other => other.to_string(),
     };
+    let text = text.trim_start_matches("network error: ");
     match text.char_indices().nth(LONGEST_DETAIL) {
         Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
+        None => text.to_owned(),
     }
 }

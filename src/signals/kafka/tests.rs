@@ -1,1 +1,255 @@
-//! Against krafka's fake broker.
+//! Against krafka's fake broker: the shape of answers, and what one fault leaves of the rest. The authority on what Kafka
+//! answers is `tests/kafka_real.rs`.
+
+use std::collections::BTreeMap;
+
+use krafka::Record;
+use krafka::error::ErrorCode;
+use krafka::testing::{ApiKey, Control, FakeBroker};
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::policy::units::Seconds;
+use crate::signals::sample::{Category, SourceSample};
+
+const SECOND: Duration = Duration::from_secs(1);
+const DEADLINE: Duration = Duration::from_secs(2);
+
+fn cluster(broker: &FakeBroker) -> KafkaCluster {
+    let servers: Vec<_> = broker.bootstrap_servers().split(',').map(str::to_owned).collect();
+    KafkaCluster::new(Clock::system(), &servers)
+}
+
+fn request(topic: &str, group: &str) -> GroupTopic {
+    GroupTopic { topic: topic.to_owned(), group: group.to_owned(), latency: 10 * SECOND }
+}
+
+async fn sample(cluster: &KafkaCluster, topic: &str, group: &str) -> Result<SourceSample, SourceError> {
+    cluster.sample(&[request(topic, group)], DEADLINE).await.remove(0)
+}
+
+async fn produce(broker: &FakeBroker, topic: &str, partition: i32, records: usize) {
+    let producer =
+        Kafka::builder(broker.bootstrap_servers()).connect().await.unwrap().producer().build().await.unwrap();
+    for _ in 0..records {
+        let _ = producer.send(Record::new(topic, "x").partition(partition)).await.unwrap();
+    }
+}
+
+fn commit(broker: &FakeBroker, group: &str, topic: &str, partition: i32, offset: i64) {
+    broker.with_state(|state| {
+        let offset = krafka::testing::CommittedOffset { offset, leader_epoch: -1, metadata: None };
+        state.groups.entry(group.to_owned()).or_default().offsets.insert((topic.to_owned(), partition), offset);
+    });
+}
+
+#[tokio::test]
+async fn passes_offsets_on_as_they_are() {
+    let broker = FakeBroker::start_cluster(3).await.unwrap();
+    broker.create_topic("orders", 4);
+    produce(&broker, "orders", 0, 3).await;
+    produce(&broker, "orders", 1, 3).await;
+    commit(&broker, "g", "orders", 0, 2);
+    commit(&broker, "g", "orders", 1, 99);
+    let before = Clock::system().now();
+    let sample = sample(&cluster(&broker), "orders", "g").await.unwrap();
+    assert!(sample.at >= before && sample.at.0 < before.0 + 5.0);
+    let partitions: Vec<_> =
+        sample.partitions.iter().map(|each| (each.id.as_str(), each.start, each.end, each.committed)).collect();
+    assert_eq!(partitions[0], ("orders/0", Some(0), Some(3), Some(2)));
+    assert_eq!(partitions[1], ("orders/1", Some(0), Some(3), Some(99)), "beyond the end: the policy's business");
+    assert_eq!(partitions[2], ("orders/2", Some(0), Some(0), Some(-1)));
+    let due: Vec<_> = sample.partitions.iter().map(|each| each.due_end).collect();
+    assert_eq!(due, [Some(0); 4], "all is younger than the objective");
+}
+
+#[tokio::test]
+async fn what_is_older_than_the_objective_is_due() {
+    let broker = FakeBroker::start().await.unwrap();
+    broker.create_topic("orders", 1);
+    produce(&broker, "orders", 0, 3).await;
+    let cluster = cluster(&broker);
+    tokio::time::sleep(SECOND / 2).await;
+    let latency = SECOND / 4;
+    let requests = [GroupTopic { latency, ..request("orders", "g") }, request("orders", "g")];
+    let answers = cluster.sample(&requests, DEADLINE).await;
+    let due: Vec<_> = answers.iter().map(|answer| answer.as_ref().unwrap().partitions[0].due_end).collect();
+    assert_eq!(due, [Some(3), Some(0)], "for each its own latency");
+}
+
+#[tokio::test]
+async fn a_partition_without_leader_has_a_problem_and_the_others_are_read_at_once() {
+    let broker = FakeBroker::start_cluster(3).await.unwrap();
+    broker.create_topic("orders", 3);
+    commit(&broker, "g", "orders", 1, 0);
+    broker.with_state(|state| state.partition_mut("orders", 1).unwrap().leader = -1);
+    let cluster = cluster(&broker);
+    let clock = Clock::system();
+    let before = clock.monotonic();
+    let sample = sample(&cluster, "orders", "g").await.unwrap();
+    assert!(clock.monotonic() - before < SECOND, "nothing is retried until the timeout");
+    let sick = &sample.partitions[1];
+    assert_eq!((sick.start, sick.end, sick.due_end, sick.committed), (None, None, None, Some(0)));
+    assert_eq!(sick.problem.as_deref(), Some("the partition has no leader"));
+    assert!(
+        [0, 2]
+            .iter()
+            .all(|number| sample.partitions[*number].end == Some(0) && sample.partitions[*number].problem.is_none())
+    );
+}
+
+#[tokio::test]
+async fn a_topic_of_which_no_partition_has_a_leader_is_unreachable() {
+    let broker = FakeBroker::start().await.unwrap();
+    broker.create_topic("orders", 1);
+    broker.with_state(|state| state.partition_mut("orders", 0).unwrap().leader = -1);
+    let error = sample(&cluster(&broker), "orders", "g").await.unwrap_err();
+    assert_eq!(error.category(), Category::Unreachable);
+    assert!(error.to_string().contains("no partition of topic orders has a leader"), "{error}");
+}
+
+#[tokio::test]
+async fn a_broker_that_is_silent_takes_only_its_partitions_along() {
+    let broker = FakeBroker::start_cluster(3).await.unwrap();
+    broker.create_topic("orders", 6);
+    for partition in 0..6 {
+        broker.set_leader("orders", partition, partition % 3);
+    }
+    broker.set_group_coordinator("g", 0);
+    broker.on(ApiKey::ListOffsets, |request| if request.node_id == 2 { Control::Silence } else { Control::Pass });
+    let cluster = cluster(&broker);
+    let clock = Clock::system();
+    let before = clock.monotonic();
+    let sample = sample(&cluster, "orders", "g").await.unwrap();
+    assert!(clock.monotonic() - before < DEADLINE);
+    for (number, partition) in sample.partitions.iter().enumerate() {
+        assert_eq!(partition.end.is_none(), number % 3 == 2, "{partition:?}");
+        assert_eq!(partition.problem.is_some(), number % 3 == 2, "{partition:?}");
+        assert_eq!(partition.committed, Some(-1));
+    }
+}
+
+#[tokio::test]
+async fn commits_that_cannot_be_read_are_unknown_not_none() {
+    let broker = FakeBroker::start().await.unwrap();
+    broker.create_topic("orders", 1);
+    broker.on(ApiKey::OffsetFetch, |_| Control::Error(ErrorCode::GroupAuthorizationFailed));
+    let sample = sample(&cluster(&broker), "orders", "g").await.unwrap();
+    assert_eq!((sample.partitions[0].end, sample.partitions[0].committed), (Some(0), None));
+    let problem = sample.partitions[0].problem.as_deref().unwrap();
+    assert_eq!(
+        problem,
+        "failed to read the committed offsets of the group: the broker answered GroupAuthorizationFailed"
+    );
+}
+
+#[tokio::test]
+async fn a_group_that_cannot_be_described_is_unknown() {
+    let broker = FakeBroker::start().await.unwrap();
+    broker.create_topic("orders", 1);
+    broker.on(ApiKey::DescribeGroups, |_| Control::Error(ErrorCode::GroupAuthorizationFailed));
+    let sample = sample(&cluster(&broker), "orders", "g").await.unwrap();
+    assert_eq!((sample.group, sample.partitions[0].committed), (None, Some(-1)));
+}
+
+#[tokio::test]
+async fn a_missing_topic_is_named_and_the_others_are_read() {
+    let broker = FakeBroker::start().await.unwrap();
+    broker.create_topic("orders", 1);
+    let cluster = cluster(&broker);
+    let answers =
+        cluster.sample(&[request("nowhere", "g"), request("a b", "g"), request("orders", "g")], DEADLINE).await;
+    for (answer, name) in answers.iter().zip(["nowhere", "a b"]) {
+        let error = answer.as_ref().unwrap_err();
+        assert_eq!(error.category(), Category::TopicMissing);
+        assert!(error.to_string().contains(name), "{error}");
+    }
+    assert!(answers[2].is_ok());
+}
+
+#[tokio::test]
+async fn many_jobs_cost_few_requests() {
+    let broker = FakeBroker::start_cluster(3).await.unwrap();
+    for topic in 0..20 {
+        broker.create_topic(&format!("t-{topic}"), 12);
+    }
+    let requests: Vec<_> = (0..300).map(|job| request(&format!("t-{}", job % 20), &format!("g-{job}"))).collect();
+    let cluster = cluster(&broker);
+    let deadline = 10 * SECOND;
+    assert!(cluster.sample(&requests, deadline).await.iter().all(Result::is_ok));
+    broker.clear_requests();
+    let clock = Clock::system();
+    let before = clock.monotonic();
+    assert!(cluster.sample(&requests, deadline).await.iter().all(Result::is_ok));
+    let took = clock.monotonic() - before;
+    let mut counts = BTreeMap::new();
+    for request in broker.requests() {
+        *counts.entry(format!("{:?}", request.api_key)).or_insert(0_usize) += 1;
+    }
+    println!("{took:?}, {} connections: {counts:?}", broker.open_connections());
+    assert_eq!(
+        counts["ListOffsets"], 6,
+        "ends and starts, at three leaders; empty partitions need no more: {counts:?}"
+    );
+    assert_eq!(counts["OffsetFetch"], 300);
+    assert!(counts["DescribeGroups"] <= 3 && counts["FindCoordinator"] <= 600, "{counts:?}");
+    assert!(counts.get("Metadata").copied().unwrap_or(0) <= 1, "{counts:?}");
+    assert!(broker.open_connections() <= 8);
+}
+
+#[tokio::test]
+async fn a_cluster_that_accepts_and_never_answers_costs_the_deadline_and_no_more() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let cluster = KafkaCluster::new(Clock::system(), &[listener.local_addr().unwrap().to_string()]);
+    let clock = Clock::system();
+    let before = clock.monotonic();
+    let error = sample(&cluster, "orders", "g").await.unwrap_err();
+    assert_eq!(error.category(), Category::Unreachable);
+    assert!(clock.monotonic() - before < DEADLINE, "{error}");
+}
+
+#[tokio::test]
+async fn a_crashed_cluster_is_unreachable_and_read_again_when_it_is_back() {
+    let broker = FakeBroker::start().await.unwrap();
+    broker.create_topic("orders", 1);
+    let cluster = cluster(&broker);
+    sample(&cluster, "orders", "g").await.unwrap();
+    let node = broker.with_state(|state| state.partition("orders", 0).unwrap().leader);
+    broker.crash(node);
+    for _ in 0..4 {
+        assert_eq!(sample(&cluster, "orders", "g").await.unwrap_err().category(), Category::Unreachable);
+    }
+    assert!(cluster.client.lock().await.is_none(), "the client was thrown away");
+    broker.restart(node);
+    let mut left = 20;
+    while sample(&cluster, "orders", "g").await.is_err() {
+        left -= 1;
+        assert!(left > 0, "it recovers");
+        tokio::time::sleep(SECOND / 10).await;
+    }
+    assert_eq!(cluster.misses.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn a_round_that_is_dropped_counts_as_a_miss_and_does_no_harm() {
+    let broker = FakeBroker::start().await.unwrap();
+    broker.create_topic("orders", 1);
+    let cluster = cluster(&broker);
+    sample(&cluster, "orders", "g").await.unwrap();
+    let requests = [request("orders", "g")];
+    assert!(cluster.sample(&requests, DEADLINE).now_or_never().is_none());
+    assert_eq!(cluster.misses.load(Ordering::Relaxed), 1);
+    sample(&cluster, "orders", "g").await.unwrap();
+}
+
+#[tokio::test]
+async fn bootstrap_servers_are_checked_before_anything_is_dialled() {
+    let servers = ["127.0.0.1:1".to_owned(), "169.254.169.254:9092".to_owned()];
+    let cluster = KafkaCluster::new(Clock::starting_at(Seconds(0.0)), &servers);
+    let error = sample(&cluster, "orders", "g").await.unwrap_err();
+    assert_eq!(error.category(), Category::Unauthorised);
+    assert!(
+        error.to_string().starts_with("failed to connect to 127.0.0.1:1 (and 1 more): 169.254.169.254 is a link-local"),
+        "{error}"
+    );
+}
