@@ -3,6 +3,8 @@
 //! Exit codes: 0 well, 1 the thing asked about is not well, 2 wrong usage. Results go to stdout, progress to stderr.
 
 mod crd;
+mod load;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -20,12 +22,18 @@ pub struct Cli {
 enum Command {
     /// Print the custom resource definitions as YAML.
     Crd(crd::Args),
+    /// Run the reference worker.
+    Worker(worker::Args),
+    /// Write records to a topic at the rates of a trace.
+    Load(load::Args),
 }
 
 /// Runs the command and turns its outcome into an exit code.
 pub fn run(cli: Cli) -> ExitCode {
     let outcome = match cli.command {
         Command::Crd(args) => crd::run(&args),
+        Command::Worker(args) => worker::run(args),
+        Command::Load(args) => load::run(args),
     };
     match outcome {
         Ok(code) => code,
