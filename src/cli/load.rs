@@ -11,7 +11,7 @@ use crate::worker::load::trace::{self, Step};
 use crate::worker::load::{Progress, Target, replay};
 
 /// Without --duration, a constant rate goes on until it is interrupted; a year stands for that.
-const UNTIL_INTERRUPTED: Duration = Duration::from_secs(365 * 86_400);
+const UNTIL_INTERRUPTED: Duration = Duration::from_hours(365 * 24);
 
 /// Arguments of `sluice load`.
 #[derive(Debug, clap::Args)]
@@ -87,11 +87,11 @@ fn step(text: &str) -> Result<Step, String> {
     Ok(Step { seconds, rate: rate(records)? })
 }
 
-pub(super) fn run(args: Args) -> super::Outcome {
+pub(super) fn run(args: &Args) -> super::Outcome {
     let course = args.course()?;
     let target = Target {
-        bootstrap_servers: args.bootstrap_servers,
-        topic: args.topic,
+        bootstrap_servers: args.bootstrap_servers.clone(),
+        topic: args.topic.clone(),
         create_partitions: args.partitions_created,
         record_bytes: usize::try_from(args.record_bytes)?,
         keys: args.keys,

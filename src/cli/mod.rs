@@ -32,8 +32,8 @@ enum Command {
 pub fn run(cli: Cli) -> ExitCode {
     let outcome = match cli.command {
         Command::Crd(args) => crd::run(&args),
-        Command::Worker(args) => worker::run(args),
-        Command::Load(args) => load::run(args),
+        Command::Worker(args) => worker::run(&args),
+        Command::Load(args) => load::run(&args),
     };
     match outcome {
         Ok(code) => code,

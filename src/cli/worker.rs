@@ -1,5 +1,6 @@
 //! `sluice worker`: the reference worker.
 
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,7 +42,7 @@ pub(super) struct Args {
     #[arg(long, env = "SLUICE_WORKER_CPU_TIME", default_value = "0s", value_name = "DURATION", value_parser = duration)]
     cpu_time: std::time::Duration,
     /// How the group shares its partitions out; `consumer` (KIP-848) becomes `classic` where the broker lacks it
-    #[arg(long, env = "SLUICE_WORKER_GROUP_PROTOCOL", default_value = "consumer")]
+    #[arg(long, env = "SLUICE_WORKER_GROUP_PROTOCOL", default_value = "classic")]
     group_protocol: GroupProtocol,
     /// How often to commit
     #[arg(long, env = "SLUICE_WORKER_COMMIT_INTERVAL", default_value = "1s", value_name = "DURATION", value_parser = duration)]
@@ -49,7 +50,7 @@ pub(super) struct Args {
     /// Where to begin in a partition without a committed offset
     #[arg(long, env = "SLUICE_WORKER_START", default_value = "earliest")]
     start: Start,
-    /// Keep the name's place in the group over a restart (group.instance.id = name): for StatefulSets
+    /// Keep the name's place in the group over a restart (group.instance.id = name): for a StatefulSet
     #[arg(long, env = "SLUICE_WORKER_STATIC_MEMBERSHIP")]
     static_membership: bool,
     /// Whether a static member gives its place up when it stops; a dynamic one always does
@@ -62,7 +63,7 @@ pub(super) struct Args {
     #[arg(long, env = "SLUICE_WORKER_DRAIN_TIMEOUT", default_value = "25s", value_name = "DURATION", value_parser = duration)]
     drain_timeout: std::time::Duration,
     /// Name of this worker, also its Kafka client id: the operator maps group members to pods with it
-    /// [default: POD_NAME, else the host's name]
+    /// [default: `POD_NAME`, else the host's name]
     #[arg(long, env = "SLUICE_WORKER_NAME")]
     name: Option<String>,
     /// Processing file to obey; the operator sets the variable
@@ -88,7 +89,7 @@ pub(super) fn duration(text: &str) -> Result<std::time::Duration, String> {
     std::time::Duration::try_from(parsed).map_err(|_| "expected a duration of zero or more".to_owned())
 }
 
-pub(super) fn run(args: Args) -> super::Outcome {
+pub(super) fn run(args: &Args) -> super::Outcome {
     let settings = args.settings()?;
     let log_level = start_log(args.log_format)?;
     // The work of a record is a timer or done on a blocking thread; two threads serve the rest.
@@ -143,7 +144,7 @@ fn start_log(
     let (filter, handle) = reload::Layer::new(filter(LogLevel::Info));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = match format {
-        LogFormat::Text => lines.boxed(),
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
     tracing_subscriber::registry().with(filter).with(lines).try_init()?;

@@ -32,7 +32,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// A fault that lasts is logged again after this time.
-const REPEAT_COMPLAINT: Duration = Duration::from_secs(60);
+const REPEAT_COMPLAINT: Duration = Duration::from_mins(1);
 /// How long a turn of the loop that is under way may go on when the worker is told to stop.
 const LAST_TURN: Duration = Duration::from_secs(1);
 /// What is kept of the drain time for the last commit and for leaving.

@@ -16,7 +16,7 @@ use super::engine::Engine;
 
 /// One turn of the consuming loop is bounded by request timeouts and the patience with a handover, some tens of
 /// seconds; a loop that has not turned for this long never will.
-const STUCK: Duration = Duration::from_secs(180);
+const STUCK: Duration = Duration::from_mins(3);
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 

@@ -247,7 +247,9 @@ impl Lanes {
             }
         }
         if finish_queued {
-            partitions.iter().for_each(|id| self.make_ready(*id));
+            for id in partitions {
+                self.make_ready(*id);
+            }
         } else {
             self.ready.retain(|id| !partitions.contains(id));
         }
@@ -451,7 +453,7 @@ mod tests {
         assert_eq!(work.begin, start + millisecond);
         lanes.done(&work, work.begin + millisecond, start + 2 * millisecond);
         // A minute later, no more than the catch-up is made good.
-        let late = start + Duration::from_secs(60);
+        let late = start + Duration::from_mins(1);
         assert_eq!(take(&mut lanes, late).unwrap().begin, late - CATCH_UP);
     }
 

@@ -108,7 +108,9 @@ impl ConsumerRebalanceListener for Membership {
         if !ids.is_empty() {
             tracing::info!(partitions = ?ids, "partitions received");
             let mut lanes = self.engine.lanes();
-            ids.into_iter().for_each(|id| lanes.assign(id));
+            for id in ids {
+                lanes.assign(id);
+            }
         }
     }
 

@@ -123,7 +123,7 @@ fn histogram(mut encoder: MetricEncoder<'_>, snapshot: &super::totals::Snapshot)
     let buckets: Vec<(f64, u64)> = snapshot
         .latency_buckets
         .iter()
-        .map(|(bound, count)| (bound.map_or(f64::MAX, |bound| bound as f64 / 1000.0), *count))
+        .map(|(bound, count)| (bound.map_or(f64::INFINITY, |bound| bound as f64 / 1000.0), *count))
         .collect();
     let count = buckets.iter().map(|(_, count)| count).sum();
     encoder.encode_histogram::<NoLabelSet>(snapshot.latency_sum.as_secs_f64(), count, &buckets, None)

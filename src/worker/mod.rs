@@ -19,6 +19,8 @@ mod membership;
 mod metrics;
 mod process;
 pub mod processing_file;
+#[cfg(test)]
+mod tests;
 mod totals;
 mod work;
 

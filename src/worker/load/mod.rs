@@ -150,12 +150,15 @@ pub async fn replay(
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut next_progress = PROGRESS_EVERY;
     let mut given_up = 0.0;
-    let mut elapsed = Duration::ZERO;
+    let (mut elapsed, mut rate_before) = (Duration::ZERO, 0.0_f64);
     while elapsed.as_secs_f64() < course.seconds() && stop.run_until_cancelled(ticks.tick()).await.is_some() {
         elapsed = clock.monotonic().saturating_duration_since(begin);
         let seconds = elapsed.as_secs_f64().min(course.seconds());
         let due = course.due(seconds) - given_up;
-        let (count, missed) = to_send(due, sender.sent, course.rate(seconds));
+        // What is due now became so since the tick before, when another rate may have held.
+        let rate = course.rate(seconds);
+        let (count, missed) = to_send(due, sender.sent, rate.max(rate_before));
+        rate_before = rate;
         given_up += missed;
         if stop.run_until_cancelled(sender.send(count)).await.is_none() {
             break;

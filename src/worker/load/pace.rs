@@ -99,7 +99,9 @@ impl Spread {
                 sum += (f64::from(place) + 1.0).powf(-skew);
                 shares.push(sum);
             }
-            shares.iter_mut().for_each(|share| *share /= sum);
+            for share in &mut shares {
+                *share /= sum;
+            }
         }
         Self { shares, places: u64::from(places.max(1)) }
     }
