@@ -24,8 +24,10 @@ const MOST_RECORDS_PER_POLL: i32 = 1000;
 /// Bounds of what is fetched ahead. A single record may exceed them; Kafka then sends it alone.
 const MOST_BYTES_PER_FETCH: i32 = 4 * 1024 * 1024;
 const MOST_BYTES_PER_PARTITION: i32 = 256 * 1024;
-/// Classic groups hear of a rebalance with a heartbeat. KIP-848 takes the interval from the broker.
-const HEARTBEAT: Duration = Duration::from_millis(500);
+/// Classic groups hear of a rebalance with a heartbeat, so it is short. Not shorter, because krafka 0.28.1 takes an
+/// answer to a heartbeat that a rebalance has overtaken for the loss of its partitions (seen on Kafka 4.1.1: records
+/// came twice). KIP-848 takes the interval from the broker.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Waits between attempts while the broker is away.
