@@ -4,6 +4,8 @@
 
 mod crd;
 mod operator;
+mod load;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -23,6 +25,10 @@ enum Command {
     Crd(crd::Args),
     /// Run the controller in a cluster.
     Operator(operator::Args),
+    /// Run the reference worker.
+    Worker(worker::Args),
+    /// Write records to a topic at the rates of a trace.
+    Load(load::Args),
 }
 
 /// Runs the command and turns its outcome into an exit code.
@@ -30,6 +36,8 @@ pub fn run(cli: Cli) -> ExitCode {
     let outcome = match cli.command {
         Command::Crd(args) => crd::run(&args),
         Command::Operator(args) => operator::run(args),
+        Command::Worker(args) => worker::run(&args),
+        Command::Load(args) => load::run(&args),
     };
     match outcome {
         Ok(code) => code,

@@ -1,0 +1,150 @@
+//! `sluice load`: writes records to a topic at the rates of a trace.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::worker::{duration, stop_on_signal};
+use crate::clock::Clock;
+use crate::worker::load::pace::Course;
+use crate::worker::load::trace::{self, Step};
+use crate::worker::load::{Progress, Target, replay};
+
+/// Without --duration, a constant rate goes on until it is interrupted; a year stands for that.
+const UNTIL_INTERRUPTED: Duration = Duration::from_hours(365 * 24);
+
+/// Arguments of `sluice load`.
+#[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("pattern").required(true)))]
+pub(super) struct Args {
+    /// Brokers to ask first: host:port, separated by commas
+    #[arg(long, value_name = "HOST:PORT,…")]
+    bootstrap_servers: String,
+    /// Topic to write to
+    #[arg(long)]
+    topic: String,
+    /// Create the topic with N partitions if it is missing
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    partitions_created: Option<i32>,
+    /// Replay a trace: lines of `t_seconds,records_per_second`
+    #[arg(long, group = "pattern", value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Send a constant number of records per second
+    #[arg(long, group = "pattern", value_name = "R", value_parser = rate)]
+    rate: Option<f64>,
+    /// Send at one rate after another, such as `100:30s,500:1m`
+    #[arg(long, group = "pattern", value_name = "RATE:DURATION,…", value_delimiter = ',', value_parser = step)]
+    steps: Vec<Step>,
+    /// Replay so many times faster, at the same rates
+    #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = factor)]
+    compress: f64,
+    /// Multiply every rate
+    #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = factor)]
+    scale: f64,
+    /// Multiply every rate so that the highest becomes R records per second
+    #[arg(long, value_name = "R", value_parser = rate, conflicts_with = "scale")]
+    peak: Option<f64>,
+    /// Stop after this time, if the pattern does not end before
+    #[arg(long, value_parser = duration)]
+    duration: Option<Duration>,
+    /// Bytes of each record's value
+    #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    record_bytes: u32,
+    /// Give records one of K keys; without, they take turns over the partitions
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    keys: Option<u32>,
+    /// Zipf exponent over the keys, or over the partitions without keys; 0 is even
+    #[arg(long, value_name = "S", default_value = "0", value_parser = skew)]
+    skew: f64,
+    /// Print no line a second
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+fn number(text: &str) -> Option<f64> {
+    text.trim().parse::<f64>().ok().filter(|number| number.is_finite())
+}
+
+fn factor(text: &str) -> Result<f64, String> {
+    number(text).filter(|n| *n > 0.0).ok_or_else(|| "expected a number above 0".to_owned())
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let bounded = number(text).filter(|n| (0.0..=10_000_000.0).contains(n));
+    bounded.ok_or_else(|| "expected records per second: 0 to 10000000".to_owned())
+}
+
+fn skew(text: &str) -> Result<f64, String> {
+    number(text).filter(|n| (0.0..=10.0).contains(n)).ok_or_else(|| "expected a number from 0 to 10".to_owned())
+}
+
+fn step(text: &str) -> Result<Step, String> {
+    let (records, time) = text.split_once(':').ok_or("expected RATE:DURATION, such as 500:30s")?;
+    let seconds = duration(time)?.as_secs_f64();
+    if seconds <= 0.0 {
+        return Err("expected a duration above zero".to_owned());
+    }
+    Ok(Step { seconds, rate: rate(records)? })
+}
+
+pub(super) fn run(args: &Args) -> super::Outcome {
+    let course = args.course()?;
+    let target = Target {
+        bootstrap_servers: args.bootstrap_servers.clone(),
+        topic: args.topic.clone(),
+        create_partitions: args.partitions_created,
+        record_bytes: usize::try_from(args.record_bytes)?,
+        keys: args.keys,
+        skew: args.skew,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let stop = stop_on_signal()?;
+        let end = replay(&course, &target, Clock::system(), stop, |progress| {
+            if !args.quiet {
+                eprintln!("{}", line(progress));
+            }
+        })
+        .await?;
+        if end.kept_pace() {
+            return Ok(ExitCode::SUCCESS);
+        }
+        eprintln!(
+            "sluice: could not keep the pace: {:.0} records were due, {} arrived, {} were refused",
+            end.due, end.acknowledged, end.failed
+        );
+        Ok(ExitCode::FAILURE)
+    })
+}
+
+fn line(progress: &Progress) -> String {
+    format!(
+        "{:6.1} s   target {:8.1}/s   actual {:8.1}/s   due {:10.0}   acknowledged {:10}   failed {}",
+        progress.seconds,
+        progress.target_rate,
+        progress.actual_rate,
+        progress.due,
+        progress.acknowledged,
+        progress.failed
+    )
+}
+
+impl Args {
+    fn course(&self) -> Result<Course, trace::Error> {
+        let steps = match (&self.trace, self.rate) {
+            (Some(path), _) => trace::read(path)?,
+            (None, Some(rate)) => vec![Step { seconds: UNTIL_INTERRUPTED.as_secs_f64() * self.compress, rate }],
+            (None, None) => self.steps.clone(),
+        };
+        let course = Course::new(&steps).compressed(self.compress);
+        let scale = match self.peak {
+            Some(peak) if course.peak() > 0.0 => peak / course.peak(),
+            _ => self.scale,
+        };
+        let course = course.scaled(scale);
+        Ok(match self.duration {
+            Some(duration) => course.cut(duration.as_secs_f64()),
+            None => course,
+        })
+    }
+}

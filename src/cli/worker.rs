@@ -1,0 +1,181 @@
+//! `sluice worker`: the reference worker.
+
+use std::io::IsTerminal as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, reload};
+
+use crate::api::fields::Duration;
+use crate::api::v1alpha1::LogLevel;
+use crate::clock::Clock;
+use crate::worker::{Cost, GroupProtocol, KafkaSettings, LeaveOnStop, Settings, Start};
+
+/// Arguments of `sluice worker`. Each can also be given in the environment.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Brokers to ask first: host:port, separated by commas
+    #[arg(long, env = "SLUICE_WORKER_BOOTSTRAP_SERVERS", value_name = "HOST:PORT,…")]
+    bootstrap_servers: String,
+    /// Topic to read
+    #[arg(long, env = "SLUICE_WORKER_TOPIC")]
+    topic: String,
+    /// Consumer group
+    #[arg(long, env = "SLUICE_WORKER_GROUP")]
+    group: String,
+    /// Value of the label `source` on the worker's series: the source's name in the StreamJob [default: the topic]
+    #[arg(long, env = "SLUICE_WORKER_SOURCE", value_name = "NAME")]
+    source: Option<String>,
+    /// Where /metrics, /livez and /readyz are served
+    #[arg(long, env = "SLUICE_WORKER_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
+    listen: SocketAddr,
+    /// Wait for each record: stands for a call to something outside
+    #[arg(long, env = "SLUICE_WORKER_PROCESS_TIME", default_value = "0s", value_name = "DURATION", value_parser = duration)]
+    process_time: std::time::Duration,
+    /// Processor time burnt for each record
+    #[arg(long, env = "SLUICE_WORKER_CPU_TIME", default_value = "0s", value_name = "DURATION", value_parser = duration)]
+    cpu_time: std::time::Duration,
+    /// How the group shares its partitions out; `consumer` (KIP-848) becomes `classic` where the broker lacks it
+    #[arg(long, env = "SLUICE_WORKER_GROUP_PROTOCOL", default_value = "classic")]
+    group_protocol: GroupProtocol,
+    /// How often to commit
+    #[arg(long, env = "SLUICE_WORKER_COMMIT_INTERVAL", default_value = "1s", value_name = "DURATION", value_parser = duration)]
+    commit_interval: std::time::Duration,
+    /// Where to begin in a partition without a committed offset
+    #[arg(long, env = "SLUICE_WORKER_START", default_value = "earliest")]
+    start: Start,
+    /// Keep the name's place in the group over a restart (group.instance.id = name): for a StatefulSet
+    #[arg(long, env = "SLUICE_WORKER_STATIC_MEMBERSHIP")]
+    static_membership: bool,
+    /// Whether a static member gives its place up when it stops; a dynamic one always does
+    #[arg(long, env = "SLUICE_WORKER_LEAVE_ON_STOP", default_value = "always")]
+    leave_on_stop: LeaveOnStop,
+    /// Classic protocol: the group goes on without a worker that was silent for this long
+    #[arg(long, env = "SLUICE_WORKER_SESSION_TIMEOUT", default_value = "10s", value_name = "DURATION", value_parser = duration)]
+    session_timeout: std::time::Duration,
+    /// How long stopping may take; less than the pod's termination grace period
+    #[arg(long, env = "SLUICE_WORKER_DRAIN_TIMEOUT", default_value = "25s", value_name = "DURATION", value_parser = duration)]
+    drain_timeout: std::time::Duration,
+    /// Name of this worker, also its Kafka client id: the operator maps group members to pods with it
+    /// [default: `POD_NAME`, else the host's name]
+    #[arg(long, env = "SLUICE_WORKER_NAME")]
+    name: Option<String>,
+    /// Processing file to obey; the operator sets the variable
+    #[arg(long, env = crate::api::PROCESSING_FILE_ENV, value_name = "PATH")]
+    processing_file: Option<PathBuf>,
+    /// Print a line of JSON with what was done to stdout, each second and at the end
+    #[arg(long, env = "SLUICE_WORKER_TOTALS")]
+    totals: bool,
+    /// How to write the log, which goes to stderr
+    #[arg(long, env = "SLUICE_WORKER_LOG_FORMAT", default_value = "json")]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+/// A duration in Go's notation, as everywhere in the API.
+pub(super) fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let parsed: Duration = text.parse().map_err(|_| "expected a duration such as 500ms, 10s or 1h30m".to_owned())?;
+    std::time::Duration::try_from(parsed).map_err(|_| "expected a duration of zero or more".to_owned())
+}
+
+pub(super) fn run(args: &Args) -> super::Outcome {
+    let settings = args.settings()?;
+    let log_level = start_log(args.log_format)?;
+    // The work of a record is a timer or done on a blocking thread; two threads serve the rest.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let stop = stop_on_signal()?;
+        let done = crate::worker::run(&settings, Clock::system(), stop, log_level).await?;
+        tracing::info!(processed = done.processed, in_time = done.in_time, skipped = done.skipped, "stopped");
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+impl Args {
+    fn settings(&self) -> Result<Settings, Box<dyn std::error::Error + Send + Sync>> {
+        let name = match &self.name {
+            Some(name) => name.clone(),
+            None => pod_or_host_name().ok_or("this host has no name, and POD_NAME is not set; give --name")?,
+        };
+        Ok(Settings {
+            kafka: KafkaSettings {
+                bootstrap_servers: self.bootstrap_servers.clone(),
+                topic: self.topic.clone(),
+                group: self.group.clone(),
+                group_protocol: self.group_protocol,
+                start: self.start,
+                static_membership: self.static_membership,
+                leave_on_stop: self.leave_on_stop,
+                session_timeout: self.session_timeout,
+            },
+            source: self.source.clone().unwrap_or_else(|| self.topic.clone()),
+            name,
+            listen: self.listen,
+            cost: Cost { wait: self.process_time, cpu: self.cpu_time },
+            commit_interval: self.commit_interval,
+            drain_timeout: self.drain_timeout,
+            processing_file: self.processing_file.clone(),
+            totals: self.totals,
+        })
+    }
+}
+
+fn pod_or_host_name() -> Option<String> {
+    let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let name = std::env::var("POD_NAME").ok().filter(|name| !name.is_empty()).or_else(host)?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
+/// Starts the log on stderr and returns what sets its level.
+fn start_log(
+    format: LogFormat,
+) -> Result<impl Fn(LogLevel) + Send + 'static, Box<dyn std::error::Error + Send + Sync>> {
+    let (filter, handle) = reload::Layer::new(filter(LogLevel::Info));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match format {
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry().with(filter).with(lines).try_init()?;
+    Ok(move |level| {
+        // It only fails when the log is gone.
+        let _ = handle.reload(self::filter(level));
+    })
+}
+
+/// krafka tells at `info` what this worker's own lines say already.
+fn filter(level: LogLevel) -> EnvFilter {
+    EnvFilter::new(match level {
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "info,krafka=warn",
+        LogLevel::Debug => "info,sluice=debug,krafka=debug",
+        LogLevel::Trace => "info,sluice=trace,krafka=trace",
+    })
+}
+
+/// A token that SIGTERM and SIGINT cancel.
+pub(super) fn stop_on_signal() -> std::io::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let cancel = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        cancel.cancel();
+    });
+    Ok(stop)
+}

@@ -1,0 +1,94 @@
+//! A token bucket: at most so many records per second, with the time as an argument.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Bursts up to this long at the full rate are let through, so that a timer that fires late costs no throughput.
+const BURST: Duration = Duration::from_millis(100);
+
+/// The generic cell rate algorithm: one instant instead of a count of tokens, so nothing drifts.
+#[derive(Debug, Default)]
+pub(super) struct Bucket {
+    per_record: Option<Duration>,
+    /// When the bucket will be full again; the theoretical arrival time of ITU-T I.371.
+    full_at: Option<Instant>,
+}
+
+impl Bucket {
+    /// Sets the rate; `None` lifts the bound. Starts afresh: a wait due to a slow rate must not hold up a fast one.
+    pub(super) fn set_rate(&mut self, per_second: Option<u32>) {
+        self.per_record = per_second.map(|rate| Duration::from_secs(1) / rate.max(1));
+        self.full_at = None;
+    }
+
+    /// When the next record may pass: `None` for at once.
+    pub(super) fn ready_at(&self, now: Instant) -> Option<Instant> {
+        let step = self.per_record?;
+        let earliest = self.full_at?.checked_sub(BURST.saturating_sub(step))?;
+        (earliest > now).then_some(earliest)
+    }
+
+    /// Takes the token of one record.
+    pub(super) fn take(&mut self, now: Instant) {
+        if let Some(step) = self.per_record {
+            self.full_at = Some(self.full_at.map_or(now, |at| at.max(now)) + step);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "the paused clock")]
+mod tests {
+    use super::*;
+
+    /// Lets records through as fast as the bucket allows and counts them.
+    async fn passed(bucket: &mut Bucket, time: Duration) -> u32 {
+        let end = Instant::now() + time;
+        let mut passed = 0;
+        loop {
+            match bucket.ready_at(Instant::now()) {
+                None => {
+                    bucket.take(Instant::now());
+                    passed += 1;
+                    if passed > 1_000_000 {
+                        return passed;
+                    }
+                }
+                Some(at) if at >= end => return passed,
+                Some(at) => tokio::time::sleep_until(at).await,
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keeps_the_rate_within_the_burst() {
+        for rate in [1_u32, 7, 500, 20_000] {
+            let mut bucket = Bucket::default();
+            bucket.set_rate(Some(rate));
+            let passed = passed(&mut bucket, Duration::from_secs(10)).await;
+            let most = rate * 10 + rate.div_ceil(10) + 1;
+            assert!((rate * 10..=most).contains(&passed), "{rate}/s let {passed} through in 10 s");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_rate_holds_at_once() {
+        let mut bucket = Bucket::default();
+        bucket.set_rate(Some(1));
+        assert!(passed(&mut bucket, Duration::from_secs(2)).await <= 3);
+        bucket.set_rate(Some(1000));
+        assert!(passed(&mut bucket, Duration::from_secs(1)).await >= 1000);
+        bucket.set_rate(None);
+        assert!(passed(&mut bucket, Duration::from_secs(1)).await > 1_000_000, "unbounded");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_earns_no_more_than_the_burst() {
+        let mut bucket = Bucket::default();
+        bucket.set_rate(Some(100));
+        passed(&mut bucket, Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        assert!(passed(&mut bucket, Duration::from_secs(1)).await <= 111);
+    }
+}

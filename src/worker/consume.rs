@@ -1,0 +1,382 @@
+//! The consuming loop: polls, queues, commits, and keeps at it when the broker is away.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use krafka::consumer::{AutoOffsetReset, Consumer, ConsumerRecord, PartitionAssignmentStrategy};
+use krafka::error::{ErrorCode, ProtocolErrorKind};
+use krafka::{CloseOptions, GroupMembershipOperation, Kafka, KrafkaError};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::engine::Engine;
+use super::lanes::Item;
+use super::membership::{Committed, Membership, commit};
+use super::{GroupProtocol, KafkaSettings, LeaveOnStop, Start};
+
+/// Rebalances are applied between polls, so a poll's length is part of every handover.
+const POLL: Duration = Duration::from_millis(100);
+/// With a partition paused: its queue may have room again long before a poll for the others ends.
+const POLL_WHILE_PAUSED: Duration = Duration::from_millis(20);
+const MOST_RECORDS_PER_POLL: i32 = 1000;
+/// Bounds of what is fetched ahead. A single record may exceed them; Kafka then sends it alone.
+const MOST_BYTES_PER_FETCH: i32 = 4 * 1024 * 1024;
+const MOST_BYTES_PER_PARTITION: i32 = 256 * 1024;
+/// Classic groups hear of a rebalance with a heartbeat, so it is short. Not shorter, because krafka 0.28.1 takes an
+/// answer to a heartbeat that a rebalance has overtaken for the loss of its partitions (seen on Kafka 4.1.1: records
+/// came twice). KIP-848 takes the interval from the broker.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Waits between attempts while the broker is away.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// A fault that lasts is logged again after this time.
+const REPEAT_COMPLAINT: Duration = Duration::from_mins(1);
+/// How long a turn of the loop that is under way may go on when the worker is told to stop.
+const LAST_TURN: Duration = Duration::from_secs(1);
+/// What is kept of the drain time for the last commit and for leaving.
+const LEAVING: Duration = Duration::from_secs(2);
+
+/// Consumes until told to stop, then drains.
+pub(super) struct Consuming<'a> {
+    pub(super) settings: &'a KafkaSettings,
+    pub(super) name: &'a str,
+    pub(super) commit_interval: Duration,
+    pub(super) drain_timeout: Duration,
+    pub(super) engine: Arc<Engine>,
+}
+
+/// How a consumer's life ended.
+enum End {
+    Stopped,
+    /// A new one is needed, for this reason.
+    Broken(KrafkaError),
+    /// The broker does not know the group protocol.
+    NoSuchProtocol,
+}
+
+impl Consuming<'_> {
+    /// Returns after the drain. No fault of the broker's ends it earlier.
+    pub(super) async fn run(&self, stop: &CancellationToken) {
+        let mut protocol = self.settings.group_protocol;
+        let mut faults = Faults::new();
+        while !stop.is_cancelled() {
+            let begin = self.engine.clock.monotonic();
+            let end = self.life(protocol, stop).await;
+            if begin.elapsed() > REPEAT_COMPLAINT {
+                faults = Faults::new();
+            }
+            match end {
+                End::Stopped => return,
+                End::NoSuchProtocol => {
+                    tracing::warn!(
+                        group = self.settings.group,
+                        "the broker has no consumer group protocol (KIP-848, Kafka 4.0): using the classic one"
+                    );
+                    protocol = GroupProtocol::Classic;
+                }
+                End::Broken(error) => {
+                    faults.complain(self.engine.clock.monotonic(), &error);
+                    stop.run_until_cancelled(tokio::time::sleep(faults.wait())).await;
+                }
+            }
+        }
+    }
+
+    /// One consumer from connecting to leaving.
+    async fn life(&self, protocol: GroupProtocol, stop: &CancellationToken) -> End {
+        let membership = Membership::new(Arc::clone(&self.engine), self.settings.topic.clone());
+        let connecting = self.connect(protocol, Arc::clone(&membership));
+        let consumer = match stop.run_until_cancelled(connecting).await {
+            None => return End::Stopped,
+            Some(Err(error)) => return End::Broken(error),
+            Some(Ok(consumer)) => Arc::new(consumer),
+        };
+        membership.of(&consumer);
+        let end = match stop.run_until_cancelled(consumer.subscribe([&self.settings.topic])).await {
+            None => End::Stopped,
+            Some(Err(error)) => End::Broken(error),
+            // A turn of the loop that the broker holds up is cut short; polling is cancel safe.
+            Some(Ok(())) => tokio::select! {
+                end = self.poll_until_stopped(&consumer, stop) => end,
+                () = async { stop.cancelled().await; tokio::time::sleep(LAST_TURN).await } => End::Stopped,
+            },
+        };
+        match &end {
+            End::Stopped => self.drain(&consumer, &membership).await,
+            End::Broken(_) | End::NoSuchProtocol => {
+                self.close(&consumer, LEAVING).await;
+                // What close could not report as revoked is not ours any more either.
+                let owned = self.engine.lanes().owned();
+                self.engine.lanes().remove(&owned);
+            }
+        }
+        end
+    }
+
+    async fn connect(&self, protocol: GroupProtocol, membership: Arc<Membership>) -> Result<Consumer, KrafkaError> {
+        let kafka = Kafka::builder(&self.settings.bootstrap_servers)
+            // The operator finds the group's members by their pods' names.
+            .client_id(self.name)
+            .request_timeout(REQUEST_TIMEOUT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .connect()
+            .await?;
+        let mut builder = kafka
+            .consumer(&self.settings.group)
+            .enable_auto_commit(false)
+            .auto_offset_reset(match self.settings.start {
+                Start::Earliest => AutoOffsetReset::Earliest,
+                Start::Latest => AutoOffsetReset::Latest,
+            })
+            .max_poll_records(MOST_RECORDS_PER_POLL)
+            .max_buffered_records(MOST_RECORDS_PER_POLL)
+            .fetch_max_bytes(MOST_BYTES_PER_FETCH)
+            .max_partition_fetch_bytes(MOST_BYTES_PER_PARTITION)
+            .session_timeout(self.settings.session_timeout)
+            .heartbeat_interval(HEARTBEAT)
+            .metrics_push(false)
+            .rebalance_listener(membership);
+        builder = match protocol {
+            GroupProtocol::Consumer => builder.group_protocol(krafka::consumer::GroupProtocol::Consumer),
+            // Cooperative first: the partitions that stay go on being processed. Range second, for groups in which
+            // some member knows nothing else.
+            GroupProtocol::Classic => {
+                builder.group_protocol(krafka::consumer::GroupProtocol::Classic).partition_assignment_strategies([
+                    PartitionAssignmentStrategy::CooperativeSticky,
+                    PartitionAssignmentStrategy::Range,
+                ])
+            }
+        };
+        if self.settings.static_membership {
+            builder = builder.group_instance_id(self.name);
+        }
+        builder.build().await
+    }
+
+    async fn poll_until_stopped(&self, consumer: &Consumer, stop: &CancellationToken) -> End {
+        let mut faults = Faults::new();
+        let mut commit_at = self.engine.clock.monotonic() + self.commit_interval;
+        let mut paused = BTreeSet::new();
+        while !stop.is_cancelled() {
+            self.pause(consumer, &mut paused).await;
+            let poll = if paused.is_empty() { POLL } else { POLL_WHILE_PAUSED };
+            match consumer.poll(poll).await {
+                Ok(records) => {
+                    faults.over();
+                    self.note_progress(consumer).await;
+                    self.take_in(consumer, records).await;
+                }
+                Err(KrafkaError::Wakeup) => {}
+                Err(error) if no_such_protocol(&error) => return End::NoSuchProtocol,
+                Err(error) => match undecodable(&error) {
+                    Some((partition, offset)) => self.skip(consumer, partition, offset, &error).await,
+                    None if error.is_retriable() => {
+                        faults.complain(self.engine.clock.monotonic(), &error);
+                        stop.run_until_cancelled(tokio::time::sleep(faults.wait())).await;
+                    }
+                    None => return End::Broken(error),
+                },
+            }
+            if self.engine.clock.monotonic() >= commit_at {
+                let offsets = self.engine.lanes().uncommitted();
+                self.commit(consumer, &offsets).await;
+                commit_at = self.engine.clock.monotonic() + self.commit_interval;
+            }
+        }
+        End::Stopped
+    }
+
+    /// Pauses partitions whose queue is full and resumes those that have room again.
+    async fn pause(&self, consumer: &Consumer, paused: &mut BTreeSet<i32>) {
+        let full = self.engine.lanes().full();
+        if full == *paused {
+            return;
+        }
+        let topic = &self.settings.topic;
+        let resume: Vec<i32> = paused.difference(&full).copied().collect();
+        consumer.resume(topic, &resume).await;
+        // All of the full ones: a partition that left and came back is not paused any more.
+        consumer.pause(topic, &full.iter().copied().collect::<Vec<_>>()).await;
+        *paused = full;
+    }
+
+    /// The loop has turned; the worker is a member; new partitions have a position.
+    async fn note_progress(&self, consumer: &Consumer) {
+        *self.engine.turned.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+            Some(self.engine.clock.monotonic());
+        if !self.engine.joined.load(Relaxed)
+            && consumer.group_metadata().await.is_some_and(|group| group.is_fenceable())
+        {
+            self.engine.joined.store(true, Relaxed);
+            tracing::info!(group = self.settings.group, "joined the group");
+        }
+        let unknown = self.engine.lanes().without_position();
+        for partition in unknown {
+            // Only once the consumer has resolved it; `position` would ask the broker and hold up the loop.
+            if consumer.fetch_position(&self.settings.topic, partition).await.is_some()
+                && let Some(offset) = consumer.position(&self.settings.topic, partition).await
+            {
+                self.engine.lanes().start_at(partition, offset);
+            }
+        }
+    }
+
+    /// Queues what was polled; at most once, commits it first.
+    async fn take_in(&self, consumer: &Consumer, records: Vec<ConsumerRecord>) {
+        if self.engine.commits_first() && !records.is_empty() {
+            let mut last = std::collections::BTreeMap::new();
+            for record in &records {
+                last.insert(record.partition, record.offset + 1);
+            }
+            let offsets: Vec<(i32, i64)> = last.into_iter().collect();
+            if !self.commit(consumer, &offsets).await {
+                // Not committed, so not to be processed: read again from where this poll began.
+                let mut first = std::collections::BTreeMap::new();
+                for record in &records {
+                    first.entry(record.partition).or_insert(record.offset);
+                }
+                for (partition, offset) in first {
+                    // It only fails for a partition that is not ours any more; then its next owner reads it.
+                    let _ = consumer.seek(&self.settings.topic, partition, offset).await;
+                }
+                return;
+            }
+        }
+        let items = records.into_iter().map(|r| (r.partition, Item { offset: r.offset, appended: r.timestamp }));
+        self.engine.push(items);
+    }
+
+    async fn commit(&self, consumer: &Consumer, offsets: &[(i32, i64)]) -> bool {
+        match commit(consumer, &self.settings.topic, offsets).await {
+            Committed::Yes => {
+                self.engine.lanes().committed(offsets);
+                true
+            }
+            Committed::Rebalanced => {
+                tracing::debug!("the group is rebalancing; committing later");
+                false
+            }
+            Committed::Failed(error) => {
+                tracing::warn!(%error, "failed to commit; trying again with the next commit");
+                false
+            }
+        }
+    }
+
+    /// Passes over a record that cannot be decoded, so that the partition gets on.
+    async fn skip(&self, consumer: &Consumer, partition: i32, offset: i64, error: &KrafkaError) {
+        tracing::error!(partition, offset, %error, "skipping a record that cannot be decoded");
+        self.engine.totals.skip();
+        if let Err(error) = consumer.seek(&self.settings.topic, partition, offset + 1).await {
+            tracing::debug!(partition, %error, "the partition with the undecodable record is not ours any more");
+        }
+    }
+
+    /// Finishes what is in work, commits, leaves.
+    async fn drain(&self, consumer: &Consumer, membership: &Membership) {
+        let begin = self.engine.clock.monotonic();
+        let owned = self.engine.lanes().owned();
+        tracing::info!(partitions = ?owned, "draining");
+        let patience = self.drain_timeout.saturating_sub(LEAVING);
+        let handed_over = membership.hand_over(&owned, patience);
+        if tokio::time::timeout(self.drain_timeout, handed_over).await.is_err() {
+            tracing::warn!("the broker did not take the last commit in time: records come twice");
+        }
+        self.close(consumer, self.drain_timeout.saturating_sub(begin.elapsed()).max(LEAVING)).await;
+        tracing::info!(seconds = begin.elapsed().as_secs_f64(), "drained");
+    }
+
+    async fn close(&self, consumer: &Consumer, patience: Duration) {
+        let membership = match self.settings.leave_on_stop {
+            // A static member too: krafka sends LeaveGroup with its instance id, or KIP-848's epoch -1.
+            LeaveOnStop::Always => GroupMembershipOperation::LeaveGroup,
+            // A static member keeps its place (KIP-848's epoch -2); a dynamic one cannot come back, and leaves.
+            LeaveOnStop::Never => GroupMembershipOperation::Default,
+        };
+        let options = CloseOptions::new().timeout(patience).group_membership_operation(membership);
+        if let Err(error) = consumer.close_with(options).await {
+            tracing::warn!(%error, "failed to leave the group: its partitions move when the session times out");
+        }
+    }
+}
+
+/// Whether the broker lacks KIP-848: before Kafka 3.7 it does not know the request, before 4.0 it may refuse it.
+fn no_such_protocol(error: &KrafkaError) -> bool {
+    matches!(error, KrafkaError::Broker { code: ErrorCode::UnsupportedVersion, .. })
+        || error.protocol_error_kind() == Some(ProtocolErrorKind::UnknownApiVersion)
+}
+
+/// Partition and offset of an undecodable record batch.
+///
+/// krafka 0.28.1 names them in the message only (`FetchFault::into_error`); a test pins the words.
+fn undecodable(error: &KrafkaError) -> Option<(i32, i64)> {
+    let KrafkaError::Protocol { message, .. } = error else { return None };
+    let (place, rest) = message.strip_prefix("undecodable record batch at ")?.split_once(" offset ")?;
+    let partition = place.rsplit_once('-')?.1.parse().ok()?;
+    let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+    Some((partition, digits.parse().ok()?))
+}
+
+/// Waits that grow, and complaints that do not flood the log.
+struct Faults {
+    wait: Duration,
+    last: Option<(String, Instant)>,
+}
+
+impl Faults {
+    fn new() -> Self {
+        Self { wait: FIRST_WAIT, last: None }
+    }
+
+    fn complain(&mut self, now: Instant, error: &KrafkaError) {
+        let text = error.to_string();
+        let repeated =
+            self.last.as_ref().is_some_and(|(last, at)| *last == text && now.duration_since(*at) < REPEAT_COMPLAINT);
+        if !repeated {
+            tracing::warn!(error = text, "failed to consume; trying again until it works");
+            self.last = Some((text, now));
+        }
+    }
+
+    fn wait(&mut self) -> Duration {
+        let wait = self.wait;
+        self.wait = (wait * 2).min(LONGEST_WAIT);
+        wait
+    }
+
+    fn over(&mut self) {
+        if self.last.take().is_some() {
+            tracing::info!("consuming again");
+        }
+        self.wait = FIRST_WAIT;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_undecodable_record_in_krafkas_words() {
+        let error =
+            |message: &str| KrafkaError::Protocol { kind: ProtocolErrorKind::CrcMismatch, message: message.to_owned() };
+        let words = "undecodable record batch at my-orders-11 offset 4711; the partition cannot advance past it";
+        assert_eq!(undecodable(&error(words)), Some((11, 4711)));
+        let words = "undecodable record batch at t-3 offset 17 (2 partitions affected in this poll); the partition";
+        assert_eq!(undecodable(&error(words)), Some((3, 17)));
+        assert_eq!(undecodable(&error("truncated frame")), None);
+    }
+
+    #[test]
+    fn waits_grow_to_a_bound() {
+        let mut faults = Faults::new();
+        let waits: Vec<u128> = (0..7).map(|_| faults.wait().as_millis()).collect();
+        assert_eq!(waits, [200, 400, 800, 1600, 3200, 5000, 5000]);
+        faults.over();
+        assert_eq!(faults.wait(), FIRST_WAIT);
+    }
+}

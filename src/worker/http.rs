@@ -1,0 +1,61 @@
+//! The worker's three answers over HTTP: its metrics, whether it lives, whether it is ready.
+
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+
+use super::engine::Engine;
+
+/// One turn of the consuming loop is bounded by request timeouts and the patience with a handover, some tens of
+/// seconds; a loop that has not turned for this long never will.
+const STUCK: Duration = Duration::from_mins(3);
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The routes. `stop` tells that the worker is draining, and thus not ready any more.
+pub(super) fn router(engine: Arc<Engine>, registry: Registry, stop: CancellationToken) -> Router {
+    let registry = Arc::new(registry);
+    let alive = Arc::clone(&engine);
+    Router::new()
+        .route("/metrics", get(move || std::future::ready(metrics(&registry))))
+        .route("/livez", get(move || std::future::ready(livez(&alive))))
+        .route("/readyz", get(move || std::future::ready(readyz(&engine, &stop))))
+}
+
+fn metrics(registry: &Registry) -> Response {
+    let mut text = String::new();
+    match prometheus_client::encoding::text::encode(&mut text, registry) {
+        Ok(()) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+/// A broker that is away is no reason for a restart; a loop that is stuck is.
+fn livez(engine: &Engine) -> Response {
+    let turned = *engine.turned.lock().unwrap_or_else(PoisonError::into_inner);
+    match turned.map(|at| engine.clock.monotonic().saturating_duration_since(at)) {
+        Some(since) if since > STUCK => {
+            let text = format!("the consuming loop has not turned for {} s\n", since.as_secs());
+            (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+        }
+        _ => "ok\n".into_response(),
+    }
+}
+
+fn readyz(engine: &Engine, stop: &CancellationToken) -> Response {
+    if stop.is_cancelled() {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response()
+    } else if engine.joined.load(Relaxed) {
+        "ok\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "has not joined the group yet\n").into_response()
+    }
+}

@@ -1,0 +1,175 @@
+//! How many records are due by when, and to which partition or key each goes. Pure.
+
+use super::trace::Step;
+
+/// The golden ratio's fraction: its multiples fill the unit interval more evenly than random numbers do, and the same
+/// run gives the same records.
+const GOLDEN: f64 = 0.618_033_988_749_894_9;
+
+/// A course of rates over time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Course {
+    /// End of each step in seconds, its rate, and the records due by its end.
+    steps: Vec<(f64, f64, f64)>,
+}
+
+impl Course {
+    /// Lays the steps end to end.
+    pub fn new(steps: &[Step]) -> Self {
+        let (mut time, mut due) = (0.0, 0.0);
+        let lay = |step: &Step| {
+            time += step.seconds;
+            due += step.seconds * step.rate;
+            (time, step.rate, due)
+        };
+        Self { steps: steps.iter().map(lay).collect() }
+    }
+
+    /// Runs `factor` times faster, at the same rates.
+    #[must_use]
+    pub fn compressed(self, factor: f64) -> Self {
+        let squeeze = |(end, rate, due)| (end / factor, rate, due / factor);
+        Self { steps: self.steps.into_iter().map(squeeze).collect() }
+    }
+
+    /// Multiplies every rate.
+    #[must_use]
+    pub fn scaled(self, factor: f64) -> Self {
+        let scale = |(end, rate, due)| (end, rate * factor, due * factor);
+        Self { steps: self.steps.into_iter().map(scale).collect() }
+    }
+
+    /// Ends after so many seconds, if it does not end before.
+    #[must_use]
+    pub fn cut(self, seconds: f64) -> Self {
+        if seconds >= self.seconds() {
+            return self;
+        }
+        let due = self.due(seconds);
+        let rate = self.rate(seconds);
+        let mut steps = self.steps;
+        steps.retain(|(end, ..)| *end <= seconds);
+        steps.push((seconds, rate, due));
+        Self { steps }
+    }
+
+    /// The highest rate.
+    pub fn peak(&self) -> f64 {
+        self.steps.iter().map(|(_, rate, _)| *rate).fold(0.0, f64::max)
+    }
+
+    /// Its length in seconds.
+    pub fn seconds(&self) -> f64 {
+        self.steps.last().map_or(0.0, |(end, ..)| *end)
+    }
+
+    /// The rate at a time; 0 after the end.
+    pub fn rate(&self, seconds: f64) -> f64 {
+        self.at(seconds).map_or(0.0, |(_, rate, _)| *rate)
+    }
+
+    /// Records due from the beginning to a time.
+    pub fn due(&self, seconds: f64) -> f64 {
+        match self.at(seconds) {
+            Some((end, rate, due)) => (due - (end - seconds.max(0.0)) * rate).max(0.0),
+            None => self.steps.last().map_or(0.0, |(.., due)| *due),
+        }
+    }
+
+    fn at(&self, seconds: f64) -> Option<&(f64, f64, f64)> {
+        self.steps.get(self.steps.partition_point(|(end, ..)| *end <= seconds))
+    }
+}
+
+/// Spreads records over so many places, evenly or with a skew.
+#[derive(Debug, Clone)]
+pub struct Spread {
+    /// Cumulative shares; empty for an even spread.
+    shares: Vec<f64>,
+    places: u64,
+}
+
+impl Spread {
+    /// With skew 0 every place gets the same; with skew `s` the place numbered `i` gets a share like 1 / (i+1)^s (Zipf).
+    pub fn new(places: u32, skew: f64) -> Self {
+        let mut shares = Vec::new();
+        if skew > 0.0 {
+            let mut sum = 0.0;
+            for place in 0..places {
+                sum += (f64::from(place) + 1.0).powf(-skew);
+                shares.push(sum);
+            }
+            for share in &mut shares {
+                *share /= sum;
+            }
+        }
+        Self { shares, places: u64::from(places.max(1)) }
+    }
+
+    /// Where the record with this number goes.
+    #[allow(clippy::cast_precision_loss, reason = "the numbers of records stay far below 2^52")]
+    pub fn place(&self, number: u64) -> u64 {
+        if self.shares.is_empty() {
+            return number % self.places;
+        }
+        let point = (number as f64 * GOLDEN).fract();
+        let place = self.shares.partition_point(|share| *share <= point);
+        u64::try_from(place).unwrap_or(0).min(self.places - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn course() -> Course {
+        Course::new(&[Step { seconds: 10.0, rate: 100.0 }, Step { seconds: 20.0, rate: 40.0 }])
+    }
+
+    fn close(a: f64, b: f64) -> bool {
+        (a - b).abs() < 1e-6
+    }
+
+    #[test]
+    fn what_is_due_is_the_area_under_the_rates() {
+        let course = course();
+        for (at, due) in
+            [(-1.0, 0.0), (0.0, 0.0), (5.0, 500.0), (10.0, 1000.0), (20.0, 1400.0), (30.0, 1800.0), (99.0, 1800.0)]
+        {
+            assert!(close(course.due(at), due), "at {at}: {}", course.due(at));
+        }
+        assert!(close(course.rate(9.9), 100.0) && close(course.rate(10.0), 40.0) && close(course.rate(30.0), 0.0));
+        assert!(close(course.peak(), 100.0) && close(course.seconds(), 30.0));
+    }
+
+    #[test]
+    fn compression_shortens_and_scaling_multiplies() {
+        let course = course().compressed(10.0).scaled(3.0);
+        assert!(close(course.seconds(), 3.0) && close(course.peak(), 300.0));
+        assert!(close(course.due(0.5), 150.0) && close(course.due(3.0), 540.0));
+    }
+
+    #[test]
+    fn a_cut_keeps_what_comes_before() {
+        let cut = course().cut(15.0);
+        assert!(close(cut.seconds(), 15.0) && close(cut.due(99.0), 1200.0) && close(cut.due(5.0), 500.0));
+        assert_eq!(course().cut(31.0), course());
+    }
+
+    #[test]
+    fn an_even_spread_is_even_and_a_skewed_one_follows_zipf() {
+        let count = |spread: &Spread| {
+            let mut counts = [0_u32; 4];
+            for number in 0..10_000 {
+                counts[usize::try_from(spread.place(number)).unwrap()] += 1;
+            }
+            counts
+        };
+        assert_eq!(count(&Spread::new(4, 0.0)), [2500; 4]);
+        let counts = count(&Spread::new(4, 1.0));
+        // 1, 1/2, 1/3, 1/4 of 25/12.
+        for (count, expected) in counts.iter().zip([4800, 2400, 1600, 1200]) {
+            assert!(count.abs_diff(expected) < 20, "{counts:?}");
+        }
+    }
+}

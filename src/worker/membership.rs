@@ -1,0 +1,127 @@
+//! Partitions come and go: what the worker does when its group hands it some or takes some away, and commits.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use krafka::KrafkaError;
+use krafka::consumer::{Consumer, ConsumerRebalanceListener, OffsetAndMetadata, TopicPartition};
+use krafka::error::ErrorCode;
+
+use super::engine::Engine;
+
+/// How long the records in work may hold up a rebalance. Who is slower has its records processed twice.
+const REVOKE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What became of a commit.
+#[derive(Debug)]
+pub(super) enum Committed {
+    /// The broker has it, or there was nothing to commit.
+    Yes,
+    /// The group has moved on; the partitions' next owners process what was not committed. Not a fault.
+    Rebalanced,
+    /// It is tried again with the next one.
+    Failed(KrafkaError),
+}
+
+/// Commits these partitions' next offsets.
+pub(super) async fn commit(consumer: &Consumer, topic: &str, offsets: &[(i32, i64)]) -> Committed {
+    if offsets.is_empty() {
+        return Committed::Yes;
+    }
+    let request = offsets
+        .iter()
+        .map(|(partition, offset)| (TopicPartition::new(topic, *partition), OffsetAndMetadata::new(*offset)));
+    match consumer.commit_offsets(request).await {
+        Ok(()) => Committed::Yes,
+        Err(KrafkaError::Broker {
+            code:
+                ErrorCode::IllegalGeneration
+                | ErrorCode::UnknownMemberId
+                | ErrorCode::RebalanceInProgress
+                | ErrorCode::FencedMemberEpoch
+                | ErrorCode::StaleMemberEpoch
+                | ErrorCode::FencedInstanceId,
+            ..
+        }) => Committed::Rebalanced,
+        Err(error) => Committed::Failed(error),
+    }
+}
+
+/// Hears from the consumer which partitions come and go. krafka awaits these calls inside `poll` and `close`.
+pub(super) struct Membership {
+    engine: Arc<Engine>,
+    topic: String,
+    /// Set right after the consumer is built: each of the two needs the other. Weak, or neither would be dropped.
+    consumer: OnceLock<Weak<Consumer>>,
+}
+
+impl Membership {
+    pub(super) fn new(engine: Arc<Engine>, topic: String) -> Arc<Self> {
+        Arc::new(Self { engine, topic, consumer: OnceLock::new() })
+    }
+
+    pub(super) fn of(&self, consumer: &Arc<Consumer>) {
+        // A second call would be a defect without consequence: the first consumer stays.
+        let _ = self.consumer.set(Arc::downgrade(consumer));
+    }
+
+    fn ids(&self, partitions: &[TopicPartition]) -> BTreeSet<i32> {
+        partitions.iter().filter(|p| p.topic == self.topic).map(TopicPartition::partition).collect()
+    }
+
+    /// Finishes what is in work of these partitions, commits, and forgets them.
+    pub(super) async fn hand_over(&self, partitions: &BTreeSet<i32>, patience: Duration) {
+        // The drain hands them over before `close` reports them as revoked.
+        let partitions = &(partitions & &self.engine.lanes().owned());
+        if partitions.is_empty() {
+            return;
+        }
+        let settled = self.engine.settle(partitions, patience).await;
+        let mut offsets = self.engine.lanes().uncommitted();
+        offsets.retain(|(partition, _)| partitions.contains(partition));
+        let consumer = self.consumer.get().and_then(Weak::upgrade);
+        let committed = match &consumer {
+            Some(consumer) => commit(consumer, &self.topic, &offsets).await,
+            None => Committed::Yes,
+        };
+        let dropped = self.engine.lanes().remove(partitions);
+        if !settled && self.engine.commits_first() {
+            tracing::warn!(
+                ?partitions,
+                dropped,
+                "records are lost: delivery is AtMostOnce, and there was no time left"
+            );
+        } else if !settled {
+            tracing::warn!(?partitions, "records still in work are processed again by the partitions' next owners");
+        }
+        if let Committed::Failed(error) = committed {
+            tracing::warn!(?partitions, %error, "failed to commit before handing partitions over: records come twice");
+        }
+        tracing::info!(?partitions, "partitions handed over");
+    }
+}
+
+impl ConsumerRebalanceListener for Membership {
+    async fn on_partitions_assigned(&self, partitions: &[TopicPartition]) {
+        let ids = self.ids(partitions);
+        if !ids.is_empty() {
+            tracing::info!(partitions = ?ids, "partitions received");
+            let mut lanes = self.engine.lanes();
+            for id in ids {
+                lanes.assign(id);
+            }
+        }
+    }
+
+    async fn on_partitions_revoked(&self, partitions: &[TopicPartition]) {
+        self.hand_over(&self.ids(partitions), REVOKE_PATIENCE).await;
+    }
+
+    async fn on_partitions_lost(&self, partitions: &[TopicPartition]) {
+        let ids = self.ids(partitions);
+        // No commit: their next owners may have got further already.
+        self.engine.lanes().remove(&ids);
+        tracing::warn!(partitions = ?ids, "partitions lost: the group went on without this worker");
+    }
+}

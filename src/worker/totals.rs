@@ -1,0 +1,189 @@
+//! What this worker has done since it started, record by record: the one set of counters behind the metrics and the
+//! totals line.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// Upper bounds of the latency buckets in milliseconds; the objective joins them when it is known at the start.
+const BOUNDS: [u64; 19] = [
+    1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 60_000, 120_000, 300_000, 600_000,
+    3_600_000,
+];
+
+/// Counters that only grow.
+#[derive(Debug)]
+pub(super) struct Totals {
+    processed: AtomicU64,
+    in_time: AtomicU64,
+    /// Whether any record met a known objective: without one, "in time" has no meaning and is not reported.
+    judged: AtomicU64,
+    skipped: AtomicU64,
+    busy_nanoseconds: AtomicU64,
+    latency_sum_milliseconds: AtomicU64,
+    bounds: Vec<u64>,
+    /// One more than the bounds: the last one counts what lies above them all.
+    buckets: Vec<AtomicU64>,
+}
+
+/// The counters at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// Records processed.
+    pub processed: u64,
+    /// Records processed within the objective; `None` while there is no objective.
+    pub in_time: Option<u64>,
+    /// Records that could not be decoded and were passed over.
+    pub skipped: u64,
+    /// Time spent working, summed over the lanes.
+    pub busy: Duration,
+    /// Sum of the latencies of all records processed.
+    pub latency_sum: Duration,
+    /// For each upper bound, the records at or below it and above the one before; `None` is above all bounds.
+    pub latency_buckets: Vec<(Option<u64>, u64)>,
+}
+
+impl Totals {
+    pub(super) fn new(objective: Option<Duration>) -> Self {
+        let mut bounds = BOUNDS.to_vec();
+        bounds.extend(objective.map(milliseconds));
+        bounds.sort_unstable();
+        bounds.dedup();
+        let buckets = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
+        Self {
+            processed: AtomicU64::new(0),
+            in_time: AtomicU64::new(0),
+            judged: AtomicU64::new(u64::from(objective.is_some())),
+            skipped: AtomicU64::new(0),
+            busy_nanoseconds: AtomicU64::new(0),
+            latency_sum_milliseconds: AtomicU64::new(0),
+            bounds,
+            buckets,
+        }
+    }
+
+    /// Counts one record: appended and processed at these Unix times in milliseconds.
+    ///
+    /// The two come from two computers. When their clocks disagree so that a record seems to have been processed
+    /// before it was appended, its latency is 0.
+    pub(super) fn record(&self, appended: i64, processed: i64, objective: Option<Duration>) {
+        let latency = u64::try_from(processed.saturating_sub(appended)).unwrap_or(0);
+        self.processed.fetch_add(1, Relaxed);
+        self.latency_sum_milliseconds.fetch_add(latency, Relaxed);
+        let bucket = self.bounds.partition_point(|bound| *bound < latency);
+        if let Some(bucket) = self.buckets.get(bucket) {
+            bucket.fetch_add(1, Relaxed);
+        }
+        if let Some(objective) = objective {
+            self.judged.store(1, Relaxed);
+            if latency <= milliseconds(objective) {
+                self.in_time.fetch_add(1, Relaxed);
+            }
+        }
+    }
+
+    /// Adds time spent working.
+    pub(super) fn worked(&self, time: Duration) {
+        self.busy_nanoseconds.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// Counts a record that could not be decoded.
+    pub(super) fn skip(&self) {
+        self.skipped.fetch_add(1, Relaxed);
+    }
+
+    /// The counters now; `under_way` is the time that records still in work have taken so far.
+    pub(super) fn snapshot(&self, under_way: Duration) -> Snapshot {
+        // The objective's count is read first: a record that ends in between is then late rather than counted twice.
+        let in_time = self.in_time.load(Relaxed);
+        let bounds = self.bounds.iter().copied().map(Some).chain([None]);
+        Snapshot {
+            in_time: (self.judged.load(Relaxed) > 0).then_some(in_time),
+            processed: self.processed.load(Relaxed),
+            skipped: self.skipped.load(Relaxed),
+            busy: Duration::from_nanos(self.busy_nanoseconds.load(Relaxed)) + under_way,
+            latency_sum: Duration::from_millis(self.latency_sum_milliseconds.load(Relaxed)),
+            latency_buckets: bounds.zip(self.buckets.iter().map(|bucket| bucket.load(Relaxed))).collect(),
+        }
+    }
+}
+
+impl Snapshot {
+    /// The line that `--totals` prints (docs/worker-metrics.md, "The totals line").
+    pub fn line(&self, worker: &str) -> serde_json::Result<String> {
+        #[derive(Serialize)]
+        struct Line<'a> {
+            totals: Fields<'a>,
+        }
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Fields<'a> {
+            worker: &'a str,
+            processed: u64,
+            in_time: Option<u64>,
+            busy_seconds: f64,
+            latency_buckets_milliseconds: Vec<&'a (Option<u64>, u64)>,
+        }
+        serde_json::to_string(&Line {
+            totals: Fields {
+                worker,
+                processed: self.processed,
+                in_time: self.in_time,
+                busy_seconds: self.busy.as_secs_f64(),
+                // Empty buckets say nothing, and the line is followed once a second.
+                latency_buckets_milliseconds: self.latency_buckets.iter().filter(|(_, count)| *count > 0).collect(),
+            },
+        })
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OBJECTIVE: Option<Duration> = Some(Duration::from_secs(3));
+
+    #[test]
+    fn in_time_is_counted_record_by_record() {
+        let totals = Totals::new(OBJECTIVE);
+        for (appended, processed) in [(1000, 1000), (1000, 4000), (1000, 4001), (1000, 60_000), (9000, 1000)] {
+            totals.record(appended, processed, OBJECTIVE);
+        }
+        let snapshot = totals.snapshot(Duration::ZERO);
+        assert_eq!(
+            (snapshot.processed, snapshot.in_time),
+            (5, Some(3)),
+            "the bound itself and a skewed clock are in time"
+        );
+        assert_eq!(snapshot.latency_sum, Duration::from_millis(3000 + 3001 + 59_000));
+        let at_or_below: u64 =
+            snapshot.latency_buckets.iter().filter(|(bound, _)| bound.is_some_and(|b| b <= 3000)).map(|(_, n)| n).sum();
+        assert_eq!(at_or_below, 3, "the objective is a bound, so the buckets agree with the count");
+    }
+
+    #[test]
+    fn without_an_objective_nothing_is_in_time_or_late() {
+        let totals = Totals::new(None);
+        totals.record(0, 10, None);
+        assert_eq!(totals.snapshot(Duration::ZERO).in_time, None);
+        totals.record(0, 10, OBJECTIVE);
+        assert_eq!(totals.snapshot(Duration::ZERO).in_time, Some(1));
+    }
+
+    #[test]
+    fn the_line_is_what_the_document_says() {
+        let totals = Totals::new(OBJECTIVE);
+        totals.record(0, 7, OBJECTIVE);
+        totals.record(0, 9_999_999, OBJECTIVE);
+        totals.worked(Duration::from_millis(1500));
+        assert_eq!(
+            totals.snapshot(Duration::from_millis(500)).line("orders-0").unwrap(),
+            r#"{"totals":{"worker":"orders-0","processed":2,"inTime":1,"busySeconds":2.0,"latencyBucketsMilliseconds":[[10,1],[null,1]]}}"#
+        );
+    }
+}
