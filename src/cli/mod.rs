@@ -3,6 +3,7 @@
 //! Exit codes: 0 well, 1 the thing asked about is not well, 2 wrong usage. Results go to stdout, progress to stderr.
 
 mod crd;
+mod demo;
 
 use std::process::ExitCode;
 
@@ -20,12 +21,15 @@ pub struct Cli {
 enum Command {
     /// Print the custom resource definitions as YAML.
     Crd(crd::Args),
+    /// Show the whole thing on a cluster and a Kafka: load, workers, operator, a live view and a report.
+    Demo(demo::Args),
 }
 
 /// Runs the command and turns its outcome into an exit code.
 pub fn run(cli: Cli) -> ExitCode {
     let outcome = match cli.command {
         Command::Crd(args) => crd::run(&args),
+        Command::Demo(args) => demo::run(args),
     };
     match outcome {
         Ok(code) => code,
