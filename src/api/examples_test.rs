@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use kube::ResourceExt as _;
 
 use super::StreamJob;
-use super::fields::PercentileBasisPoints;
+use super::fields::{PercentileBasisPoints, Step};
 
 fn examples() -> Vec<(PathBuf, StreamJob)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
@@ -32,10 +32,18 @@ fn every_example_is_a_stream_job_that_the_rules_accept() {
     let examples = examples();
     assert!(examples.len() >= 6, "only {} examples found", examples.len());
     for (path, job) in examples {
-        let errors = job.validate_cel();
-        assert!(errors.is_ok(), "{}: {errors:?}", path.display());
+        if let Err(errors) = job.validate_cel() {
+            // The client cannot evaluate `type()`; the fields whose rules use it are checked by parsing them, below.
+            let refused: Vec<_> =
+                errors.iter().filter(|error| !error.message.contains("cannot be evaluated client-side")).collect();
+            assert!(refused.is_empty(), "{}: {refused:?}", path.display());
+        }
         let percentile = &job.spec.objective.percentile;
         assert!(PercentileBasisPoints::parse(percentile).is_some(), "{}: {percentile:?}", path.display());
+        let scaling = job.spec.scaling.unwrap_or_default();
+        for step in scaling.max_step_up.iter().chain([&scaling.max_step_down]) {
+            assert!(Step::parse(step).is_some(), "{}: {step:?}", path.display());
+        }
     }
 }
 

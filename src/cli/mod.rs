@@ -3,8 +3,9 @@
 //! Exit codes: 0 well, 1 the thing asked about is not well, 2 wrong usage. Results go to stdout, progress to stderr.
 
 mod crd;
-mod operator;
+mod demo;
 mod load;
+mod operator;
 mod worker;
 
 use std::process::ExitCode;
@@ -29,6 +30,8 @@ enum Command {
     Worker(worker::Args),
     /// Write records to a topic at the rates of a trace.
     Load(load::Args),
+    /// Show the whole thing on a cluster and a Kafka: load, workers, operator, a live view and a report.
+    Demo(demo::Args),
 }
 
 /// Runs the command and turns its outcome into an exit code.
@@ -38,6 +41,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Operator(args) => operator::run(args),
         Command::Worker(args) => worker::run(&args),
         Command::Load(args) => load::run(&args),
+        Command::Demo(args) => demo::run(args),
     };
     match outcome {
         Ok(code) => code,

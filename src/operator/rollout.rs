@@ -171,8 +171,7 @@ fn scheduled_floor(job: &Job, now: Seconds) -> u32 {
     if job.settings.suspend || job.settings.pinned.is_some() {
         return 0;
     }
-    let _ = now;
-    0
+    crate::policy::scheduled_floor(&job.settings.schedules, now).min(job.settings.max_replicas)
 }
 
 async fn apply_body(

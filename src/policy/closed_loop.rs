@@ -4,7 +4,12 @@ use super::plant::{Plant, Tells};
 use super::{Action, Limit, Memory, Reason};
 
 fn trace(name: &str, plant: &Plant) {
-    println!("{name}: late {:.4} %, cost {:.3}, {} changes", 100.0 * plant.late_share(), plant.cost(), plant.changes.len());
+    println!(
+        "{name}: late {:.4} %, cost {:.3}, {} changes",
+        100.0 * plant.late_share(),
+        plant.cost(),
+        plant.changes.len()
+    );
     for (at, from, decision) in &plant.changes {
         println!("  {:8.1} {from} {}", at - 1.764e9, decision.message);
     }

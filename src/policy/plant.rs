@@ -2,7 +2,9 @@
 //!
 //! Not the simulator: it exists so that a law can be watched in closed loop.
 
-use super::{Decision, Group, Memory, Observation, Partition, Replicas, Settings, Worker, decide, settings, units::Seconds};
+use super::{
+    Decision, Group, Memory, Observation, Partition, Replicas, Settings, Worker, decide, settings, units::Seconds,
+};
 use crate::api::fields::Step;
 
 pub(crate) fn settings() -> Settings {
@@ -85,7 +87,8 @@ const STEP: f64 = 0.25;
 
 impl Plant {
     pub(crate) fn new(partitions: usize, workers: u32) -> Self {
-        let part = Part { end: 0.0, position: 0.0, committed: 0.0, owner: None, paused_until: 0.0, weight: 1.0, log: vec![] };
+        let part =
+            Part { end: 0.0, position: 0.0, committed: 0.0, owner: None, paused_until: 0.0, weight: 1.0, log: vec![] };
         let mut plant = Self {
             now: 1.764e9,
             memory: Memory::default(),
@@ -271,7 +274,11 @@ impl Plant {
                 ready: Some(self.pods.iter().filter(|p| p.ready_at <= self.now).count() as u32),
             },
             partitions: if self.outage { vec![] } else { partitions.collect() },
-            groups: vec![Group { source: None, state: Some("Stable".into()), assignor: Some("cooperative-sticky".into()) }],
+            groups: vec![Group {
+                source: None,
+                state: Some("Stable".into()),
+                assignor: Some("cooperative-sticky".into()),
+            }],
             workers: workers.collect(),
             ..Observation::default()
         }
@@ -282,7 +289,13 @@ impl Plant {
         let decision = decide(&mut self.memory, &observation, &self.settings);
         if let Some(desired) = decision.desired.filter(|d| *d != self.desired) {
             if std::env::var("SLUICE_TRACE").is_ok() {
-                println!("{:9.2} {} {:?} {:?}", self.now - 1.764e9, decision.message, decision.explain, decision.limited);
+                println!(
+                    "{:9.2} {} {:?} {:?}",
+                    self.now - 1.764e9,
+                    decision.message,
+                    decision.explain,
+                    decision.limited
+                );
             }
             self.changes.push((self.now, self.desired, decision.clone()));
             self.desired = desired;

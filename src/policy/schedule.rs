@@ -7,6 +7,7 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use super::num;
 use super::settings::Schedule;
+use super::units::Seconds;
 
 /// The first occurrence after a moment, for one schedule. All in Unix seconds.
 #[derive(Debug, Clone)]
@@ -30,6 +31,11 @@ pub(crate) struct Calendar {
 pub(crate) struct Bounds {
     pub(crate) floor: Option<u32>,
     pub(crate) ceiling: Option<u32>,
+}
+
+/// The highest floor of the schedules that are active at `now`; 0: none is.
+pub fn scheduled_floor(schedules: &[Schedule], now: Seconds) -> u32 {
+    Calendar::default().bounds(schedules, now.0).floor.unwrap_or(0)
 }
 
 impl Calendar {

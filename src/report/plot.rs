@@ -2,9 +2,12 @@
 //!
 //! Text is written as text and laid out by the viewer, so no font is needed to draw it.
 
+use std::ops::Range;
+
 use plotters::chart::{ChartBuilder, ChartContext};
 use plotters::coord::Shift;
 use plotters::coord::cartesian::Cartesian2d;
+use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::{
     AreaSeries, DrawingArea, IntoDrawingArea as _, LineSeries, PathElement, RGBAColor, RGBColor, SVGBackend,
@@ -22,6 +25,9 @@ const HEADING: u32 = 56;
 const PANEL: u32 = 180;
 /// Room for the time axis below the last panel.
 const AXIS: u32 = 30;
+
+/// Names of times that have room side by side.
+const MOST_TIMES: usize = 12;
 
 const INK: RGBColor = RGBColor(0x24, 0x29, 0x2f);
 const FAINT: RGBColor = RGBColor(0x6e, 0x77, 0x81);
@@ -44,7 +50,7 @@ impl<E: std::error::Error + Send + Sync> From<plotters::drawing::DrawingAreaErro
 }
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Times, RangedCoordf64>>;
 
 /// The run as an SVG document.
 pub fn svg(report: &RunReport) -> Result<String, PlotError> {
@@ -134,13 +140,13 @@ fn panel<'a, 'b>(
         .margin_bottom(4)
         .y_label_area_size(64)
         .x_label_area_size(if last { AXIS } else { 0 })
-        .build_cartesian_2d(span.0..span.1, 0.0..height)?;
+        .build_cartesian_2d(Times(span.0..span.1), 0.0..height)?;
     chart
         .configure_mesh()
         .disable_x_mesh()
         .max_light_lines(0)
         .y_labels(5)
-        .x_labels(if last { 10 } else { 0 })
+        .x_labels(if last { MOST_TIMES } else { 0 })
         .y_label_formatter(words_of)
         .x_label_formatter(&|at| words::seconds(*at))
         .label_style(text(12, FAINT, HPos::Left))
@@ -181,6 +187,45 @@ fn span(points: &[Point]) -> (f64, f64) {
     let times = || points.iter().map(|point| point.at).filter(|at| at.is_finite());
     let first = times().fold(0.0, f64::min);
     (first, times().fold(first + 1.0, f64::max))
+}
+
+/// An axis of seconds, whose named points are whole minutes and the like.
+#[derive(Debug, Clone)]
+struct Times(Range<f64>);
+
+impl From<Range<f64>> for Times {
+    fn from(range: Range<f64>) -> Self {
+        Self(range)
+    }
+}
+
+impl Ranged for Times {
+    type FormatOption = DefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
+        RangedCoordf64::from(self.0.clone()).map(value, limit)
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, _: Hint) -> Vec<f64> {
+        round_times(&self.0)
+    }
+
+    fn range(&self) -> Range<f64> {
+        self.0.clone()
+    }
+}
+
+/// The times to name on the axis: at most [`MOST_TIMES`], none before the load began.
+fn round_times(range: &Range<f64>) -> Vec<f64> {
+    const STEPS: [f64; 14] =
+        [1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 21_600.0];
+    let fits = |step: &&f64| range.end / **step < 11.0;
+    let step = STEPS.iter().find(fits).copied().unwrap_or(86_400.0);
+    (0..MOST_TIMES)
+        .map(|index| f64::from(u16::try_from(index).unwrap_or(0)) * step)
+        .filter(|at| *at <= range.end)
+        .collect()
 }
 
 /// The upper end of a panel: a little above the highest value, and not below `least`.
@@ -247,6 +292,16 @@ mod tests {
     fn steps_hold_until_the_next_value() {
         assert_eq!(steps(&[(0.0, 1.0), (2.0, 3.0)]), [(0.0, 1.0), (2.0, 1.0), (2.0, 3.0)]);
         assert_eq!(steps(&[]), []);
+    }
+
+    #[test]
+    fn times_on_the_axis_are_round() {
+        assert_eq!(round_times(&(-5.0..61.0)), [0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0]);
+        assert_eq!(
+            round_times(&(0.0..310.0)),
+            [0.0, 30.0, 60.0, 90.0, 120.0, 150.0, 180.0, 210.0, 240.0, 270.0, 300.0]
+        );
+        assert!(round_times(&(0.0..64_800.0)).len() <= MOST_TIMES);
     }
 
     #[test]

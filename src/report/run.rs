@@ -57,6 +57,14 @@ pub struct Change {
     pub message: String,
 }
 
+impl Change {
+    /// The message without the change that it begins with, for tables that have a column for it.
+    pub fn sentence(&self) -> &str {
+        let rest = self.message.strip_prefix(&format!("{} -> {}:", self.from, self.to));
+        rest.map_or(self.message.as_str(), str::trim_start)
+    }
+}
+
 /// What all workers of a run have done, those that are gone included.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -238,12 +246,7 @@ impl RunReport {
         let mut table = Table::new(columns, Overflow::Wrap);
         for change in &self.run.changes {
             let arrow = format!("{} -> {}", change.from, change.to);
-            // The sentence begins with the change, which has a column of its own here.
-            let message = change
-                .message
-                .strip_prefix(&arrow)
-                .map_or(change.message.as_str(), |rest| rest.trim_start_matches([':', ' ']));
-            table.row([words::seconds(change.at), arrow, change.reason.clone(), message.to_owned()]);
+            table.row([words::seconds(change.at), arrow, change.reason.clone(), change.sentence().to_owned()]);
         }
         table.text(width)
     }

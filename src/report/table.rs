@@ -148,8 +148,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_and_lines_have_no_trailing_spaces() {
-        let text = "\
- TIME  CHANGE   MESSAGE
+        let text = " TIME  CHANGE   MESSAGE
   42s  4 -> 7   5.4k/s arriving and growing
 2m10s  7 -> 12  short
 ";
@@ -159,15 +158,13 @@ mod tests {
 
     #[test]
     fn last_column_is_wrapped_below_itself_or_cut() {
-        let wrapped = "\
- TIME  CHANGE   MESSAGE
+        let wrapped = " TIME  CHANGE   MESSAGE
   42s  4 -> 7   5.4k/s arriving
                 and growing
 2m10s  7 -> 12  short
 ";
         assert_eq!(table(Overflow::Wrap).text(Some(34)), wrapped);
-        let cut = "\
- TIME  CHANGE   MESSAGE
+        let cut = " TIME  CHANGE   MESSAGE
   42s  4 -> 7   5.4k/s arriving a…
 2m10s  7 -> 12  short
 ";

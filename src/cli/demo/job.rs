@@ -1,0 +1,109 @@
+//! The job of the demo: `examples/orders.yaml` with this run's addresses in it.
+
+use serde_json::Value;
+
+use super::Failure;
+use crate::api::StreamJob;
+
+const EXAMPLE: &str = include_str!("../../../examples/orders.yaml");
+
+/// What stands in the example for the reader's own brokers and image.
+const BROKERS: &str = "kafka:9092";
+const IMAGE: &str = "sluice";
+
+/// What differs from run to run.
+#[derive(Debug)]
+pub(super) struct Places {
+    pub(super) namespace: String,
+    /// The brokers as the operator reaches them, from this computer.
+    pub(super) brokers: Vec<String>,
+    /// The brokers as the workers reach them, from a pod; separated by commas.
+    pub(super) brokers_in_pods: String,
+    pub(super) image: String,
+    pub(super) topic: String,
+    pub(super) group: String,
+    pub(super) max_replicas: Option<i32>,
+}
+
+/// The example, at these places.
+pub(super) fn job(places: &Places) -> Result<StreamJob, Failure> {
+    let mut job: StreamJob =
+        serde_yaml::from_str(EXAMPLE).map_err(|error| format!("examples/orders.yaml in this program: {error}"))?;
+    job.metadata.namespace = Some(places.namespace.clone());
+    job.spec.max_replicas = places.max_replicas.unwrap_or(job.spec.max_replicas);
+    let mut topic_and_group = None;
+    for kafka in job.spec.sources.iter_mut().filter_map(|source| source.kafka.as_mut()) {
+        topic_and_group = Some((kafka.topic.clone(), kafka.consumer_group.clone()));
+        kafka.bootstrap_servers.clone_from(&places.brokers);
+        kafka.topic.clone_from(&places.topic);
+        kafka.consumer_group.clone_from(&places.group);
+    }
+    let (topic, group) = topic_and_group.ok_or("examples/orders.yaml in this program has no Kafka source")?;
+    let words = [
+        (BROKERS, &places.brokers_in_pods),
+        (IMAGE, &places.image),
+        (topic.as_str(), &places.topic),
+        (group.as_str(), &places.group),
+    ];
+    for value in job.spec.workload.iter_mut().flat_map(|workload| workload.template.values_mut()) {
+        replace(value, &words);
+    }
+    Ok(job)
+}
+
+/// Replaces every string that is exactly one of the words.
+fn replace(value: &mut Value, words: &[(&str, &String)]) {
+    match value {
+        Value::String(text) => {
+            if let Some((_, new)) = words.iter().find(|(word, _)| word == text) {
+                text.clone_from(new);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| replace(item, words)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| replace(field, words)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_placeholder_is_replaced() {
+        let places = Places {
+            namespace: "demo".into(),
+            brokers: vec!["127.0.0.1:1".into()],
+            brokers_in_pods: "10.0.0.1:2".into(),
+            image: "localhost/x:y".into(),
+            topic: "orders-7".into(),
+            group: "orders-enricher-7".into(),
+            max_replicas: None,
+        };
+        let job = job(&places).unwrap();
+        let kafka = job.spec.sources[0].kafka.clone().unwrap();
+        assert_eq!(
+            (kafka.bootstrap_servers, kafka.topic, kafka.consumer_group),
+            (vec!["127.0.0.1:1".to_owned()], "orders-7".to_owned(), "orders-enricher-7".to_owned())
+        );
+        let container = &job.spec.workload.unwrap().template["spec"]["containers"][0];
+        assert_eq!(container["image"], "localhost/x:y");
+        let args: Vec<&str> = container["args"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        assert_eq!(
+            args,
+            [
+                "worker",
+                "--bootstrap-servers",
+                "10.0.0.1:2",
+                "--topic",
+                "orders-7",
+                "--group",
+                "orders-enricher-7",
+                "--process-time",
+                "2ms",
+                "--totals"
+            ]
+        );
+        assert_eq!(job.spec.max_replicas, 20);
+    }
+}

@@ -1,0 +1,108 @@
+//! The demo's own topic: made, counted and deleted.
+
+use std::time::Duration;
+
+use krafka::Kafka;
+use krafka::admin::{AdminClient, NewTopic, OffsetSpec, TopicPartition};
+use tokio::time::timeout;
+
+use super::Failure;
+
+/// For any one question to the brokers.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A topic of a name that nobody else uses.
+pub(super) struct Topic {
+    name: String,
+    partitions: i32,
+    admin: AdminClient,
+}
+
+impl Topic {
+    /// Makes the topic.
+    pub(super) async fn create(brokers: &str, name: &str, partitions: i32) -> Result<Self, Failure> {
+        let failed = |detail: String| format!("failed to create the topic {name} at {brokers}: {detail}");
+        let connect = Kafka::builder(brokers).client_id("sluice-demo").connect();
+        let kafka = timeout(PATIENCE, connect)
+            .await
+            .map_err(|_| failed(format!("no answer within {PATIENCE:?}")))?
+            .map_err(|error| failed(error.to_string()))?;
+        let admin = kafka.admin();
+        // -1: as many replicas as the brokers' default says.
+        let topic = NewTopic::new(name, partitions, -1).map_err(|error| failed(error.to_string()))?;
+        let answers = timeout(PATIENCE, admin.create_topics([topic], krafka::admin::CreateTopicsOptions::default()))
+            .await
+            .map_err(|_| failed(format!("no answer within {PATIENCE:?}")))?
+            .map_err(|error| failed(error.to_string()))?;
+        for answer in answers.into_values() {
+            answer.map_err(|error| failed(error.to_string()))?;
+        }
+        Ok(Self { name: name.to_owned(), partitions, admin })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Records in the topic, counted by the brokers. The topic is the demo's own and starts empty.
+    pub(super) async fn records(&self) -> Result<u64, Failure> {
+        let partitions =
+            (0..self.partitions).map(|partition| (TopicPartition::new(&*self.name, partition), OffsetSpec::Latest));
+        let offsets =
+            timeout(PATIENCE, self.admin.list_offsets(partitions, krafka::admin::ListOffsetsOptions::default()))
+                .await
+                .map_err(|_| format!("failed to count the records of {}: no answer within {PATIENCE:?}", self.name))?
+                .map_err(|error| format!("failed to count the records of {}: {error}", self.name))?;
+        let mut records = 0;
+        for (partition, offset) in offsets {
+            let offset = offset.map_err(|error| {
+                format!("failed to count the records of {}, partition {}: {error}", self.name, partition.partition)
+            })?;
+            records += u64::try_from(offset.offset).unwrap_or(0);
+        }
+        Ok(records)
+    }
+
+    /// Deletes the topic.
+    pub(super) async fn delete(self) -> Result<(), Failure> {
+        let options = krafka::admin::DeleteTopicsOptions::default();
+        let answers = timeout(PATIENCE, self.admin.delete_topics([self.name.as_str()], options))
+            .await
+            .map_err(|_| format!("failed to delete the topic {}: no answer within {PATIENCE:?}", self.name))?
+            .map_err(|error| format!("failed to delete the topic {}: {error}", self.name))?;
+        for answer in answers.into_values() {
+            answer.map_err(|error| format!("failed to delete the topic {}: {error}", self.name))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_topic_is_made_counted_and_deleted() {
+        let broker = krafka::testing::FakeBroker::start().await.unwrap();
+        let topic = Topic::create(&broker.bootstrap_servers(), "orders-1", 3).await.unwrap();
+        assert_eq!(topic.records().await.unwrap(), 0);
+
+        let kafka = Kafka::builder(broker.bootstrap_servers()).connect().await.unwrap();
+        let producer = kafka.producer().build().await.unwrap();
+        for (partition, record) in [(0, "a"), (2, "b"), (2, "c")] {
+            let _ = producer.send(krafka::Record::new("orders-1", record).partition(partition)).await.unwrap();
+        }
+        assert_eq!(topic.records().await.unwrap(), 3);
+
+        topic.delete().await.unwrap();
+        let again = Topic::create(&broker.bootstrap_servers(), "orders-1", 1).await;
+        assert!(again.is_ok(), "the name is free again");
+    }
+
+    #[tokio::test]
+    async fn no_broker_is_an_error_that_names_it() {
+        // Port 1 of this computer: nothing listens there.
+        let error = Topic::create("127.0.0.1:1", "orders", 1).await.err().unwrap().to_string();
+        assert!(error.starts_with("failed to create the topic orders at 127.0.0.1:1: "), "{error}");
+    }
+}

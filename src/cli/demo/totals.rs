@@ -1,0 +1,121 @@
+//! What the workers say of themselves: the totals lines in their logs, summed over all that ever ran.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::report::run::Work;
+
+/// A line of a worker's log that holds its totals (docs/worker-metrics.md, "The totals line").
+#[derive(Debug, Deserialize)]
+struct Line {
+    totals: Totals,
+}
+
+/// What one worker has done since it started.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Totals {
+    processed: u64,
+    /// Unknown until the worker has read its objective.
+    #[serde(default)]
+    in_time: Option<u64>,
+    busy_seconds: f64,
+    #[serde(default)]
+    latency_buckets_milliseconds: Vec<(Option<f64>, u64)>,
+}
+
+impl Totals {
+    /// The totals in a line of a log; `None` if the line says something else.
+    pub(super) fn in_line(line: &str) -> Option<Self> {
+        // Most other lines are told apart without being parsed.
+        let line = line.trim();
+        line.starts_with(r#"{"totals""#).then(|| serde_json::from_str::<Line>(line).ok()).flatten().map(|l| l.totals)
+    }
+}
+
+/// The newest totals of every incarnation of a worker.
+#[derive(Debug, Default)]
+pub(super) struct Ledger(BTreeMap<String, Totals>);
+
+impl Ledger {
+    /// Takes down what the incarnation (a container's id) has said. Counters only grow, so an older line, read again
+    /// after a connection broke, changes nothing.
+    pub(super) fn note(&mut self, incarnation: &str, totals: Totals) {
+        let entry = self.0.entry(incarnation.to_owned()).or_default();
+        if totals.processed >= entry.processed {
+            *entry = totals;
+        }
+    }
+
+    /// Records processed by all of them so far.
+    pub(super) fn processed(&self) -> u64 {
+        self.0.values().map(|totals| totals.processed).sum()
+    }
+
+    /// The sum over all of them. `target` is the latency in seconds: it decides for a worker that did not know it.
+    pub(super) fn work(&self, target: f64) -> Work {
+        let mut work = Work::default();
+        let mut buckets: Vec<(Option<f64>, u64)> = Vec::new();
+        for totals in self.0.values() {
+            work.workers += 1;
+            work.processed += totals.processed;
+            work.in_time += totals.in_time.unwrap_or_else(|| totals.within(target * 1000.0));
+            work.busy_seconds += totals.busy_seconds;
+            for &(bound, count) in &totals.latency_buckets_milliseconds {
+                match buckets.iter_mut().find(|(known, _)| *known == bound) {
+                    Some((_, sum)) => *sum += count,
+                    None => buckets.push((bound, count)),
+                }
+            }
+        }
+        buckets.sort_by(|(a, _), (b, _)| a.unwrap_or(f64::INFINITY).total_cmp(&b.unwrap_or(f64::INFINITY)));
+        work.latency_buckets_milliseconds = buckets;
+        work
+    }
+}
+
+impl Totals {
+    fn within(&self, milliseconds: f64) -> u64 {
+        let buckets = self.latency_buckets_milliseconds.iter();
+        buckets.filter(|(bound, _)| bound.is_some_and(|bound| bound <= milliseconds)).map(|(_, count)| count).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(processed: u64, in_time: &str) -> String {
+        format!(
+            r#"{{"totals":{{"worker":"w","processed":{processed},"inTime":{in_time},"busySeconds":2.5,"latencyBucketsMilliseconds":[[10,3],[20000,1],[null,1]]}}}}"#
+        )
+    }
+
+    #[test]
+    fn other_lines_are_passed_over() {
+        for other in ["", "started", r#"{"level":"info"}"#, r#"{"totals":7}"#, r#"{"totals":{"processed":-1}}"#] {
+            assert_eq!(Totals::in_line(other), None, "{other}");
+        }
+        assert_eq!(Totals::in_line(&line(5, "4")).unwrap().in_time, Some(4));
+    }
+
+    #[test]
+    fn workers_that_are_gone_still_count_and_lines_read_twice_do_not() {
+        let mut ledger = Ledger::default();
+        for (incarnation, processed) in [("a", 3), ("a", 5), ("a", 3), ("b", 5)] {
+            ledger.note(incarnation, Totals::in_line(&line(processed, "4")).unwrap());
+        }
+        assert_eq!(ledger.processed(), 10);
+        let work = ledger.work(10.0);
+        assert_eq!((work.workers, work.processed, work.in_time, work.busy_seconds), (2, 10, 8, 5.0));
+        assert_eq!(work.latency_buckets_milliseconds, [(Some(10.0), 6), (Some(20_000.0), 2), (None, 2)]);
+    }
+
+    #[test]
+    fn a_worker_that_never_learned_its_objective_is_judged_by_its_buckets() {
+        let mut ledger = Ledger::default();
+        ledger.note("a", Totals::in_line(&line(5, "null")).unwrap());
+        assert_eq!(ledger.work(10.0).in_time, 3);
+    }
+}
