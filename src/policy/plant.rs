@@ -2,7 +2,9 @@
 //!
 //! Not the simulator: it exists so that a law can be watched in closed loop.
 
-use super::{Decision, Group, Memory, Observation, Partition, Replicas, Settings, Worker, decide, settings, units::Seconds};
+use super::{
+    Decision, Group, Memory, Observation, Partition, Replicas, Settings, Worker, decide, settings, units::Seconds,
+};
 use crate::api::fields::Step;
 
 pub(crate) fn settings() -> Settings {
@@ -85,7 +87,8 @@ const STEP: f64 = 0.25;
 
 impl Plant {
     pub(crate) fn new(partitions: usize, workers: u32) -> Self {
-        let part = Part { end: 0.0, position: 0.0, committed: 0.0, owner: None, paused_until: 0.0, weight: 1.0, log: vec![] };
+        let part =
+            Part { end: 0.0, position: 0.0, committed: 0.0, owner: None, paused_until: 0.0, weight: 1.0, log: vec![] };
         let mut plant = Self {
             now: 1.764e9,
             memory: Memory::default(),
@@ -166,7 +169,6 @@ impl Plant {
             part.owner = Some(ready[w]);
             if !first {
                 part.paused_until = self.now + self.handover;
-                part.position = part.position.min(part.position.max(part.committed));
             }
         }
     }
@@ -184,8 +186,6 @@ impl Plant {
             let arrivals = load(self.now - begin) * noise * STEP;
             self.arrived += arrivals;
             self.now += STEP;
-            let ready_before = self.parts.iter().filter(|p| p.owner.is_some()).count();
-            let _ = ready_before;
             self.assign_if_needed();
             for part in &mut self.parts {
                 part.end += arrivals * part.weight / total;
@@ -217,7 +217,10 @@ impl Plant {
         for index in 0..self.pods.len() {
             let id = self.pods[index].id;
             let mut left = self.mu * STEP * jitter;
-            for part in self.parts.iter_mut().filter(|p| p.owner == Some(id) && p.paused_until <= self.now) {
+            // Nobody is served first for ever.
+            let turn = (self.now / STEP) as usize % self.parts.len();
+            let (last, first) = self.parts.split_at_mut(turn);
+            for part in first.iter_mut().chain(last).filter(|p| p.owner == Some(id) && p.paused_until <= self.now) {
                 let done = (part.end - part.position).min(left).max(0.0);
                 part.position += done;
                 left -= done;
@@ -225,8 +228,6 @@ impl Plant {
             }
             self.pods[index].busy += (1.0 - left / (self.mu * STEP * jitter)) * STEP;
         }
-        // Whom a worker serves first must not always be the same.
-        self.parts.rotate_left(0);
     }
 
     fn count_late(&mut self) {
@@ -271,7 +272,11 @@ impl Plant {
                 ready: Some(self.pods.iter().filter(|p| p.ready_at <= self.now).count() as u32),
             },
             partitions: if self.outage { vec![] } else { partitions.collect() },
-            groups: vec![Group { source: None, state: Some("Stable".into()), assignor: Some("cooperative-sticky".into()) }],
+            groups: vec![Group {
+                source: None,
+                state: Some("Stable".into()),
+                assignor: Some("cooperative-sticky".into()),
+            }],
             workers: workers.collect(),
             ..Observation::default()
         }
@@ -282,7 +287,13 @@ impl Plant {
         let decision = decide(&mut self.memory, &observation, &self.settings);
         if let Some(desired) = decision.desired.filter(|d| *d != self.desired) {
             if std::env::var("SLUICE_TRACE").is_ok() {
-                println!("{:9.2} {} {:?} {:?}", self.now - 1.764e9, decision.message, decision.explain, decision.limited);
+                println!(
+                    "{:9.2} {} {:?} {:?}",
+                    self.now - 1.764e9,
+                    decision.message,
+                    decision.explain,
+                    decision.limited
+                );
             }
             self.changes.push((self.now, self.desired, decision.clone()));
             self.desired = desired;
