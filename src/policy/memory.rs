@@ -228,6 +228,11 @@ impl Memory {
         self.capacity.confidence() >= Confidence::Medium
     }
 
+    #[cfg(test)]
+    pub(crate) fn last_end(&self, id: &str) -> Option<i64> {
+        self.partitions.get(&Key::parse(id)).and_then(|t| t.ring.latest()).map(|l| l.1)
+    }
+
     /// Notes a change of the number of workers.
     pub(crate) fn note_rescale(&mut self, now: f64) {
         self.rescales.push_back(now);

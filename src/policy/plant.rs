@@ -217,14 +217,17 @@ impl Plant {
         for index in 0..self.pods.len() {
             let id = self.pods[index].id;
             let mut left = self.mu * STEP * jitter;
-            // Nobody is served first for ever.
-            let turn = (self.now / STEP) as usize % self.parts.len();
-            let (last, first) = self.parts.split_at_mut(turn);
-            for part in first.iter_mut().chain(last).filter(|p| p.owner == Some(id) && p.paused_until <= self.now) {
-                let done = (part.end - part.position).min(left).max(0.0);
-                part.position += done;
-                left -= done;
-                self.pods[index].processed += done;
+            let mine = |p: &&mut Part| p.owner == Some(id) && p.paused_until <= self.now;
+            // In equal shares, and what one does not need goes to the others: nobody is served first.
+            for _ in 0..3 {
+                let hungry = self.parts.iter_mut().filter(mine).filter(|p| p.end - p.position > 1e-6).count().max(1);
+                let share = left / hungry as f64;
+                for part in self.parts.iter_mut().filter(mine) {
+                    let done = (part.end - part.position).min(share).max(0.0);
+                    part.position += done;
+                    left -= done;
+                    self.pods[index].processed += done;
+                }
             }
             self.pods[index].busy += (1.0 - left / (self.mu * STEP * jitter)) * STEP;
         }
