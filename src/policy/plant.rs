@@ -314,3 +314,9 @@ impl Plant {
         self.worker_seconds / (self.arrived / self.mu)
     }
 }
+
+impl std::fmt::Debug for Plant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a plant at {:.2} with {} workers", self.now - 1.764e9, self.desired)
+    }
+}
