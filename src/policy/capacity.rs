@@ -111,6 +111,11 @@ impl Capacity {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn slow_down(&mut self, factor: f64) {
+        self.mean /= factor;
+    }
+
     fn take(&mut self, rate: f64, weight: f64) {
         if self.weight <= 0.0 {
             self.mean = rate;

@@ -302,7 +302,8 @@ impl Case<'_> {
         if memory.rescales_last_hour() >= self.settings.max_rescales_per_hour {
             return Verdict { bound_by: BoundBy::RescaleBudget, ..wait("the changes of this hour are used up") };
         }
-        if plan.trial && plan.latency < 4.0 * plan.reaction {
+        // A mistaken trial leaves a quarter too little until it is mended: that must not make records late.
+        if plan.trial && memory.handover.p90() + 0.3 * plan.reaction > 0.7 * plan.latency {
             return Verdict { reason: Reason::Learning, ..wait("what a worker can do is not known") };
         }
         let fewest = current.saturating_sub(size(self.settings.max_step_down, current));
@@ -346,10 +347,10 @@ impl Case<'_> {
     }
 }
 
-/// So long must fewer workers have been enough, seconds: ten times what a change takes, between half a minute and five
+/// So long must fewer workers have been enough, seconds: six times what a change takes, between half a minute and five
 /// minutes. Changes that are cheap to undo may be made soon; dear ones must last.
 pub(crate) fn down_window(memory: &Memory) -> f64 {
-    (10.0 * (memory.start_up.p90() + memory.handover.p90())).clamp(30.0, 300.0)
+    (6.0 * (memory.start_up.p90() + memory.handover.p90())).clamp(30.0, 300.0)
 }
 
 /// Workers that a step may be at most.

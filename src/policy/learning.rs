@@ -51,8 +51,8 @@ pub(crate) fn meet_replicas(memory: &mut Memory, observation: &Observation) {
 fn begin(memory: &mut Memory, before: u32, desired: u32) {
     let now = memory.now;
     memory.note_rescale(now);
-    // What was needed before is still needed; but a Down needs a full window after every change.
-    memory.needs.note(now, before.max(desired), guard::down_window(memory));
+    // What was just asked for is needed for a full window, whoever asked for it.
+    memory.needs.note(now, desired, guard::down_window(memory));
     let demand = if desired > before { memory.decided_demand } else { memory.level };
     memory.flight = Some(Flight::new(now, before, desired, demand));
     if desired < before {
@@ -122,6 +122,8 @@ fn learn_capacity(memory: &mut Memory, observation: &Observation, view: &View, s
     if !shift.stints.is_empty() {
         memory.capacity.learn(&shift.stints);
     }
+    let behind = view.settled_age > 1.0 + 0.5 * memory.commit_interval && view.lag > processing_rate(memory);
+    memory.backlog_since = if behind && settled { memory.backlog_since.or(Some(memory.now)) } else { None };
     // Progress of all, from the workers' counters or else from the log.
     let total = memory.progress.back().map_or(0.0, |p| p.1) + shift.processed.unwrap_or(view.progress);
     if view.fresh && memory.progress.back().is_none_or(|p| memory.now - p.0 >= 1.0) {
@@ -140,7 +142,7 @@ fn learn_capacity(memory: &mut Memory, observation: &Observation, view: &View, s
     let ready = observation.replicas.ready.filter(|n| *n > 0).or(observation.replicas.desired).filter(|n| *n > 0);
     if let (Some(rate), Some(ready)) = (rate, ready) {
         let useful = plan_useful(view).unwrap_or(ready).min(ready).max(1);
-        let saturated = view.settled_age > 2.0 * memory.commit_interval && view.lag.is_some_and(|lag| lag > rate);
+        let saturated = memory.backlog_since.is_some_and(|since| memory.now - since >= rate_window(memory));
         let stint = Stint { rate: rate / f64::from(useful), busy: None, saturated };
         memory.capacity.learn(&[stint]);
     }
@@ -153,9 +155,13 @@ fn plan_useful(view: &View) -> Option<u32> {
 /// Records processed per second over the last ten seconds or three commits.
 pub(crate) fn processing_rate(memory: &Memory) -> Option<f64> {
     let (last, total) = *memory.progress.back()?;
-    let window = (3.0 * memory.commit_interval).clamp(10.0, 60.0);
+    let window = rate_window(memory);
     let (since, before) = *memory.progress.iter().find(|p| last - p.0 <= window)?;
     (last - since >= 2.0).then(|| (total - before).max(0.0) / (last - since))
+}
+
+fn rate_window(memory: &Memory) -> f64 {
+    (2.0 * memory.commit_interval).clamp(10.0, 60.0)
 }
 
 fn learn_weights(memory: &mut Memory) {

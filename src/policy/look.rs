@@ -142,9 +142,11 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
         age_high = age_high.max(seen.age_high);
         overdue = overdue.zip(seen.due).map(|(sum, due)| sum + (num::of_i64(due) - seen.guess).max(0.0));
         still_for = still_for.min(now - track.still_since().unwrap_or(now));
-        view.progress += seen.progress;
         if let Some(pause) = seen.pause {
             view.pause = Some(view.pause.unwrap_or(0.0).max(pause));
+        }
+        if track.guess.is_finite() {
+            view.progress += seen.guess - track.guess;
         }
         let (fell_due, was_late) = account(track, &seen);
         due += fell_due;

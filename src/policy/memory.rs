@@ -38,6 +38,8 @@ pub struct Memory {
     pub(crate) progress: VecDeque<(f64, f64)>,
     /// Since when no worker does anything although records wait.
     pub(crate) still_since: Option<f64>,
+    /// Since when there is a backlog everywhere, for workers that count nothing.
+    pub(crate) backlog_since: Option<f64>,
     // Learned.
     pub(crate) capacity: Capacity,
     pub(crate) template: Option<String>,
@@ -104,6 +106,7 @@ impl Default for Memory {
             level: 0.0,
             progress: VecDeque::new(),
             still_since: None,
+            backlog_since: None,
             capacity: Capacity::default(),
             template: None,
             start_up: Learned::with_prior(START_UP),
@@ -223,6 +226,11 @@ impl Memory {
     /// Whether capacity is known well enough to take workers away.
     pub(crate) fn knows_capacity(&self) -> bool {
         self.capacity.confidence() >= Confidence::Medium
+    }
+
+    #[cfg(test)]
+    pub(crate) fn last_end(&self, id: &str) -> Option<i64> {
+        self.partitions.get(&Key::parse(id)).and_then(|t| t.ring.latest()).map(|l| l.1)
     }
 
     /// Notes a change of the number of workers.

@@ -39,6 +39,8 @@ mod workers;
 #[cfg(test)]
 mod closed_loop;
 #[cfg(test)]
+mod laws;
+#[cfg(test)]
 mod plant;
 
 pub use decide::decide;

@@ -11,6 +11,7 @@
 //! Everything learned is what was known before this look: with fixed memory the need never falls when arrivals, the
 //! backlog or 1/mu grow (law 3), nor when worker metrics go missing (law 2).
 
+use super::learning;
 use super::look::{Rates, View};
 use super::memory::Memory;
 use super::num;
@@ -74,7 +75,7 @@ pub(crate) fn plan(memory: &Memory, view: &View, settings: &Settings, current: O
 
     if let Some(rates) = view.rates {
         plan.level = level(memory, rates);
-        plan.demand = (rates.half_minute + rates.slope * (15.0 + damped(reaction))).max(plan.level);
+        plan.demand = (rates.half_minute + slope(memory, rates) * (15.0 + damped(reaction))).max(plan.level);
     }
     let over = |capacity: f64| plan.level > 0.98 * capacity;
     plan.urgent = age > 0.5 * latency || (view.rates.is_some() && capacity.is_some_and(over));
@@ -91,8 +92,9 @@ pub(crate) fn plan(memory: &Memory, view: &View, settings: &Settings, current: O
         }
         // What a worker can do is not known. If records grow old, more workers are tried.
         _ => {
-            plan.need =
-                current.map(|n| if age > 0.4 * latency && view.waiting { n.max(1).saturating_mul(2) } else { n })
+            let gaining = learning::processing_rate(memory).is_some_and(|done| done > 1.05 * plan.level);
+            let behind = age > 0.4 * latency && view.waiting && !gaining;
+            plan.need = current.map(|n| if behind { n.max(1).saturating_mul(2) } else { n });
         }
     }
     if mu.is_none() && plan.need > current {
@@ -135,7 +137,15 @@ fn surplus(memory: &Memory, plan: &Plan) -> f64 {
 fn level(memory: &Memory, rates: Rates) -> f64 {
     let noise = memory.history.noise() * rates.half_minute;
     let short = noise * (rates.moment_window / rates.short_window).sqrt();
-    rates.half_minute.max(rates.moment - 3.0 * noise).max(rates.short - 2.0 * short)
+    let calm = rates.half_minute.max(rates.moment - 3.0 * noise).max(rates.short - 2.0 * short);
+    // Beyond four deviations it is a step, and a step is taken whole: answering it in slices would move partitions twice.
+    if rates.moment - 4.0 * noise > rates.half_minute { calm.max(rates.moment) } else { calm }
+}
+
+/// Growth to reckon with: less one deviation of what noise makes of the difference of two quarter minutes.
+fn slope(memory: &Memory, rates: Rates) -> f64 {
+    let noise = memory.history.noise() * rates.half_minute * (2.0 * rates.moment_window / 15.0).sqrt() / 15.0;
+    (rates.slope - noise).max(0.0)
 }
 
 /// Seconds that a slope is followed, each ten counting 3 % less than the ten before.

@@ -169,7 +169,6 @@ impl Plant {
             part.owner = Some(ready[w]);
             if !first {
                 part.paused_until = self.now + self.handover;
-                part.position = part.position.min(part.position.max(part.committed));
             }
         }
     }
@@ -187,8 +186,6 @@ impl Plant {
             let arrivals = load(self.now - begin) * noise * STEP;
             self.arrived += arrivals;
             self.now += STEP;
-            let ready_before = self.parts.iter().filter(|p| p.owner.is_some()).count();
-            let _ = ready_before;
             self.assign_if_needed();
             for part in &mut self.parts {
                 part.end += arrivals * part.weight / total;
@@ -220,16 +217,20 @@ impl Plant {
         for index in 0..self.pods.len() {
             let id = self.pods[index].id;
             let mut left = self.mu * STEP * jitter;
-            for part in self.parts.iter_mut().filter(|p| p.owner == Some(id) && p.paused_until <= self.now) {
-                let done = (part.end - part.position).min(left).max(0.0);
-                part.position += done;
-                left -= done;
-                self.pods[index].processed += done;
+            let mine = |p: &&mut Part| p.owner == Some(id) && p.paused_until <= self.now;
+            // In equal shares, and what one does not need goes to the others: nobody is served first.
+            for _ in 0..3 {
+                let hungry = self.parts.iter_mut().filter(mine).filter(|p| p.end - p.position > 1e-6).count().max(1);
+                let share = left / hungry as f64;
+                for part in self.parts.iter_mut().filter(mine) {
+                    let done = (part.end - part.position).min(share).max(0.0);
+                    part.position += done;
+                    left -= done;
+                    self.pods[index].processed += done;
+                }
             }
             self.pods[index].busy += (1.0 - left / (self.mu * STEP * jitter)) * STEP;
         }
-        // Whom a worker serves first must not always be the same.
-        self.parts.rotate_left(0);
     }
 
     fn count_late(&mut self) {
@@ -311,5 +312,11 @@ impl Plant {
     /// Worker-seconds over the least that the records take.
     pub(crate) fn cost(&self) -> f64 {
         self.worker_seconds / (self.arrived / self.mu)
+    }
+}
+
+impl std::fmt::Debug for Plant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a plant at {:.2} with {} workers", self.now - 1.764e9, self.desired)
     }
 }

@@ -44,8 +44,11 @@ pub(crate) struct Track {
     /// Highest offset known to be processed, when it last grew, and by how much in the last look.
     pub(crate) position: i64,
     pub(crate) advanced_at: f64,
-    /// When its owner last changed.
+    /// When its owner last changed, and when its owner was last seen to own it.
     pub(crate) moved_at: f64,
+    owned_at: f64,
+    /// When the owner before was last seen to own it: a pause begins there.
+    left_at: f64,
     /// Best guess of the position at the last look, for attainment; NaN: none.
     pub(crate) guess: f64,
     /// Everything below it was counted as due.
@@ -98,6 +101,8 @@ impl Track {
             position: -1,
             advanced_at: now,
             moved_at: f64::NEG_INFINITY,
+            owned_at: now,
+            left_at: now,
             guess: f64::NAN,
             due: None,
             weight: 0.0,
@@ -155,7 +160,8 @@ impl Track {
         let guess = if certain { num::of_i64(low) } else { self.guess(low, end, at, commit_interval) };
 
         let progress = if self.position >= 0 { num::diff(low, self.position).max(0.0) } else { 0.0 };
-        let waited = at - self.advanced_at;
+        // A backlog that stood before the move is not the move's.
+        let waited = at - self.advanced_at.max(self.left_at);
         let mut pause = None;
         if progress > 0.0 || low >= end {
             if progress > 0.0 && self.moved_at >= self.advanced_at && !restarted {
@@ -207,8 +213,10 @@ impl Track {
         let hash = owner_hash(owner);
         if self.owner != 0 && self.owner != hash {
             self.moved_at = now;
+            self.left_at = self.owned_at;
         }
         self.owner = hash;
+        self.owned_at = now;
     }
 
     /// Notes a commit; answers the time since the one before.
