@@ -155,11 +155,19 @@ async fn commits_members_and_owners(protocol: GroupProtocol, assignor: &str) {
     assert!(described.members.iter().all(|each| each.host == "127.0.0.1"), "{described:?}");
     assert!(sample_now.partitions.iter().all(|each| each.committed == Some(-1)), "a group that has not committed");
 
-    for member in &members {
-        member.commit().await.unwrap();
+    // They poll in the background: commit until everything that was produced is committed.
+    let mut committed = Vec::new();
+    for _ in 0..50 {
+        for member in &members {
+            member.commit().await.unwrap();
+        }
+        let (sample_now, _) = sample(cluster.as_ref(), &topic, &group, SECOND).await;
+        committed = sample_now.partitions.iter().map(|each| each.committed).collect();
+        if committed == [Some(2); 12] {
+            break;
+        }
+        tokio::time::sleep(SECOND / 5).await;
     }
-    let (sample_now, _) = sample(cluster.as_ref(), &topic, &group, SECOND).await;
-    let committed: Vec<_> = sample_now.partitions.iter().map(|each| each.committed).collect();
     assert_eq!(committed, [Some(2); 12]);
 
     polling.iter().for_each(tokio::task::JoinHandle::abort);
@@ -258,6 +266,33 @@ async fn new_partitions_are_seen_at_once() {
     let (sample, _) = sample(cluster.as_ref(), &topic, &group, SECOND).await;
     assert_eq!(sample.partitions.len(), 5);
     assert_eq!(sample.partitions[4].end, Some(2));
+}
+
+#[tokio::test]
+async fn three_hundred_groups_fit_into_one_round() {
+    let _up = BROKER.read().await;
+    let mut topics = Vec::new();
+    for _ in 0..5 {
+        let topic = topic(12).await;
+        produce(&topic, 0, 1).await;
+        topics.push(topic);
+    }
+    let groups: Vec<_> = (0..300).map(|_| fresh("group")).collect();
+    let requests: Vec<_> =
+        groups.iter().zip(topics.iter().cycle()).map(|(group, topic)| request(topic, group, 10 * SECOND)).collect();
+    let (cluster, clock) = (cluster(), Clock::system());
+    for _ in 0..3 {
+        let before = clock.monotonic();
+        let answers = cluster.sample(&requests, 10 * SECOND).await;
+        println!("300 groups, 5 topics of 12 partitions: {:?}", clock.monotonic() - before);
+        for answer in &answers {
+            let partitions = &answer.as_ref().unwrap().partitions;
+            assert!(
+                partitions.iter().all(|each| each.committed == Some(-1) && each.due_end.is_some()),
+                "{partitions:?}"
+            );
+        }
+    }
 }
 
 async fn control(verb: &str) {

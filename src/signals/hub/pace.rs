@@ -17,9 +17,11 @@ pub fn interval(latency: Duration) -> Duration {
     (latency / 5).clamp(Duration::from_millis(500), Duration::from_secs(5))
 }
 
-/// How long one attempt may take: its interval, from 2 s to 10 s.
-pub(super) fn deadline(interval: Duration) -> Duration {
-    interval.clamp(Duration::from_secs(2), Duration::from_secs(10))
+/// How long one attempt may take: its interval, from 2 s to 10 s; a round with many questions gets more. (Kafka's client
+/// sends three requests for each group: 300 groups took 2 s in a debug build on two busy cores.)
+pub(super) fn deadline(interval: Duration, questions: usize) -> Duration {
+    let more = Duration::from_millis(10).saturating_mul(u32::try_from(questions).unwrap_or(u32::MAX));
+    interval.max(Duration::from_secs(2)).saturating_add(more).min(Duration::from_secs(10))
 }
 
 /// How long to wait after the `failures`th failure in a row: the interval, doubled each time.
@@ -71,6 +73,15 @@ mod tests {
         for (latency, expected) in [(0.0, 0.5), (1.0, 0.5), (2.5, 0.5), (10.0, 2.0), (25.0, 5.0), (86_400.0, 5.0)] {
             assert_eq!(interval(Duration::from_secs_f64(latency)), Duration::from_secs_f64(expected), "{latency}");
         }
+    }
+
+    #[test]
+    fn a_round_with_many_questions_may_take_longer_but_not_for_ever() {
+        let second = Duration::from_secs(1);
+        assert_eq!(deadline(second, 0), 2 * second);
+        assert_eq!(deadline(5 * second, 0), 5 * second);
+        assert_eq!(deadline(second, 300), 5 * second);
+        assert_eq!(deadline(second, usize::MAX), 10 * second);
     }
 
     #[test]

@@ -65,7 +65,7 @@ async fn ask(cluster: &dyn Cluster, slots: &[Slot]) -> Vec<Outcome<SourceSample>
         })
         .collect();
     let fastest = slots.iter().map(Slot::interval).min().unwrap_or_default();
-    let deadline = pace::deadline(fastest);
+    let deadline = pace::deadline(fastest, requests.len());
     let answers = answers(cluster, &requests, deadline).await;
     asked
         .into_iter()

@@ -24,7 +24,7 @@ async fn scrape(shared: Arc<Shared>, worker: NewWorker) {
         // Read anew: the objective may have changed.
         let Some(interval) = shared.state().interval(&worker.job) else { return };
         let began = shared.clock.monotonic();
-        let outcome = attempt(&shared, &worker, pace::deadline(interval)).await;
+        let outcome = attempt(&shared, &worker, pace::deadline(interval, 0)).await;
         let failed = outcome.as_ref().err().map(|(category, message)| {
             debug!(job = %worker.job, worker = worker.endpoint.id, category = category.as_str(), message, "could not read a worker");
             *category
