@@ -85,6 +85,8 @@ pub(super) struct Lanes {
     concurrency: usize,
     batched: bool,
     bucket: Bucket,
+    /// Until when the rate held the next record back.
+    held_until: Option<Instant>,
 }
 
 impl Lanes {
@@ -98,6 +100,7 @@ impl Lanes {
             concurrency: 1,
             batched: false,
             bucket: Bucket::default(),
+            held_until: None,
         }
     }
 
@@ -182,6 +185,7 @@ impl Lanes {
         }
         let Some(id) = self.ready.front().copied() else { return Next::Wait };
         if let Some(at) = self.bucket.ready_at(now) {
+            self.held_until = Some(at);
             return Next::At(at);
         }
         self.ready.pop_front();
@@ -193,9 +197,10 @@ impl Lanes {
             partition.full = false;
         }
         self.bucket.take(now);
-        // Dated back, but never to before the record, its lane and its predecessor were there.
+        // Dated back, but never to before the record, its lane, its predecessor and the rate allowed it.
         let lane = self.idle.pop().unwrap_or(now);
-        let begin = lane.max(queued).max(partition.free_at.unwrap_or(queued));
+        let begin =
+            lane.max(queued).max(self.held_until.take().unwrap_or(queued)).max(partition.free_at.unwrap_or(queued));
         let begin = begin.max(now.checked_sub(CATCH_UP).unwrap_or(now));
         let work = Work { partition: id, item, begin: begin.min(now), owned_since: partition.owned_since };
         self.in_work.insert(work.key(), now);
@@ -465,5 +470,7 @@ mod tests {
         let Next::At(at) = lanes.next(now) else { panic!("the rate is used up") };
         assert_eq!(at, now + Duration::from_secs(1));
         assert_eq!(lanes.under_way(now + Duration::from_secs(1)), Duration::from_secs(1), "one lane, not two");
+        let work = take(&mut lanes, at + Duration::from_millis(1)).unwrap();
+        assert_eq!(work.begin, at, "the wait for the rate is not time that the record could have been worked on");
     }
 }
