@@ -159,10 +159,8 @@ impl Consuming<'_> {
     async fn poll_until_stopped(&self, consumer: &Consumer, stop: &CancellationToken) -> End {
         let mut faults = Faults::new();
         let mut commit_at = self.engine.clock.monotonic() + self.commit_interval;
-        let mut paused = BTreeSet::new();
         while !stop.is_cancelled() {
-            self.pause(consumer, &mut paused).await;
-            let poll = if paused.is_empty() { POLL } else { POLL_WHILE_PAUSED };
+            let poll = if self.pause(consumer).await { POLL_WHILE_PAUSED } else { POLL };
             match consumer.poll(poll).await {
                 Ok(records) => {
                     faults.over();
@@ -189,18 +187,21 @@ impl Consuming<'_> {
         End::Stopped
     }
 
-    /// Pauses partitions whose queue is full and resumes those that have room again.
-    async fn pause(&self, consumer: &Consumer, paused: &mut BTreeSet<i32>) {
+    /// Pauses partitions whose queue is full and resumes those that have room again. Returns whether any is paused.
+    async fn pause(&self, consumer: &Consumer) -> bool {
         let full = self.engine.lanes().full();
-        if full == *paused {
-            return;
-        }
+        // Asked each time rather than remembered: a partition that left and came back is not paused any more.
+        let paused: BTreeSet<i32> = consumer.paused_partitions().await.into_iter().map(|(_, id)| id).collect();
         let topic = &self.settings.topic;
         let resume: Vec<i32> = paused.difference(&full).copied().collect();
-        consumer.resume(topic, &resume).await;
-        // All of the full ones: a partition that left and came back is not paused any more.
-        consumer.pause(topic, &full.iter().copied().collect::<Vec<_>>()).await;
-        *paused = full;
+        if !resume.is_empty() {
+            consumer.resume(topic, &resume).await;
+        }
+        let pause: Vec<i32> = full.difference(&paused).copied().collect();
+        if !pause.is_empty() {
+            consumer.pause(topic, &pause).await;
+        }
+        !full.is_empty()
     }
 
     /// The loop has turned; the worker is a member; new partitions have a position.
