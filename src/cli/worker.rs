@@ -201,7 +201,7 @@ mod tests {
                 .into_iter()
                 .chain(flags.split_whitespace());
         let line = Line::try_parse_from(flags).map_err(|error| error.to_string())?;
-        Ok(line.args.settings().unwrap())
+        line.args.settings().map_err(|error| error.to_string())
     }
 
     #[test]
