@@ -157,12 +157,12 @@ fn start_log(
     })
 }
 
-/// krafka tells at `info` what this worker's own lines say already.
+/// Below `debug`, krafka's warnings are left out: what they tell this worker's own lines say, without the flood.
 fn filter(level: LogLevel) -> EnvFilter {
     EnvFilter::new(match level {
         LogLevel::Error => "error",
-        LogLevel::Warn => "warn",
-        LogLevel::Info => "info,krafka=warn",
+        LogLevel::Warn => "warn,krafka=error",
+        LogLevel::Info => "info,krafka=error",
         LogLevel::Debug => "info,sluice=debug,krafka=debug",
         LogLevel::Trace => "info,sluice=trace,krafka=trace",
     })
