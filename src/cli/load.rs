@@ -148,3 +148,53 @@ impl Args {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn course(flags: &str) -> Result<Course, String> {
+        let flags =
+            ["load", "--bootstrap-servers", "k:9092", "--topic", "t"].into_iter().chain(flags.split_whitespace());
+        let line = Line::try_parse_from(flags).map_err(|error| error.to_string())?;
+        line.args.course().map_err(|error| error.to_string())
+    }
+
+    fn close(a: f64, b: f64) -> bool {
+        (a - b).abs() < 1e-6
+    }
+
+    #[test]
+    fn patterns_are_shaped_and_bounded() {
+        let steps = course("--steps 100:30s,500:1m --compress 10 --peak 50 --duration 6s").unwrap();
+        assert!(close(steps.seconds(), 6.0) && close(steps.peak(), 50.0) && close(steps.due(6.0), 30.0 + 150.0));
+        let rate = course("--rate 200 --duration 5s --compress 7").unwrap();
+        assert!(close(rate.seconds(), 5.0) && close(rate.due(5.0), 1000.0));
+        assert!(course("--rate 200").unwrap().seconds() > 1e6, "until interrupted");
+    }
+
+    #[test]
+    fn wrong_flags_say_what_was_expected() {
+        for (flags, part) in [
+            ("", "required"),
+            ("--rate 5 --steps 1:1s", "cannot be used with"),
+            ("--steps 100", "expected RATE:DURATION"),
+            ("--steps 100:0s", "above zero"),
+            ("--rate -5", "unexpected argument"),
+            ("--rate=-5", "0 to 10000000"),
+            ("--rate 5 --compress 0", "above 0"),
+            ("--trace /nonexistent.csv", "failed to read the trace /nonexistent.csv"),
+        ] {
+            let error = course(flags).unwrap_err();
+            assert!(error.contains(part), "{flags}: {error}");
+        }
+    }
+}

@@ -86,7 +86,10 @@ enum LogFormat {
 /// A duration in Go's notation, as everywhere in the API.
 pub(super) fn duration(text: &str) -> Result<std::time::Duration, String> {
     let parsed: Duration = text.parse().map_err(|_| "expected a duration such as 500ms, 10s or 1h30m".to_owned())?;
-    std::time::Duration::try_from(parsed).map_err(|_| "expected a duration of zero or more".to_owned())
+    if parsed.is_negative() {
+        return Err("expected a duration of zero or more".to_owned());
+    }
+    Ok(parsed.into())
 }
 
 pub(super) fn run(args: &Args) -> super::Outcome {
@@ -154,12 +157,12 @@ fn start_log(
     })
 }
 
-/// krafka tells at `info` what this worker's own lines say already.
+/// Below `debug`, krafka's warnings are left out: what they tell this worker's own lines say, without the flood.
 fn filter(level: LogLevel) -> EnvFilter {
     EnvFilter::new(match level {
         LogLevel::Error => "error",
-        LogLevel::Warn => "warn",
-        LogLevel::Info => "info,krafka=warn",
+        LogLevel::Warn => "warn,krafka=error",
+        LogLevel::Info => "info,krafka=error",
         LogLevel::Debug => "info,sluice=debug,krafka=debug",
         LogLevel::Trace => "info,sluice=trace,krafka=trace",
     })
@@ -178,4 +181,45 @@ pub(super) fn stop_on_signal() -> std::io::Result<CancellationToken> {
         cancel.cancel();
     });
     Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(flags: &str) -> Result<Settings, String> {
+        let flags =
+            ["worker", "--bootstrap-servers", "k:9092", "--topic", "orders", "--group", "g", "--name", "orders-0"]
+                .into_iter()
+                .chain(flags.split_whitespace());
+        let line = Line::try_parse_from(flags).map_err(|error| error.to_string())?;
+        line.args.settings().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_defaults_lose_nothing_and_hand_over_fast() {
+        let settings = parse("").unwrap();
+        assert_eq!((settings.source.as_str(), settings.name.as_str()), ("orders", "orders-0"));
+        assert_eq!(settings.kafka.start, Start::Earliest);
+        assert_eq!(settings.kafka.group_protocol, GroupProtocol::Classic);
+        assert_eq!(settings.kafka.leave_on_stop, LeaveOnStop::Always);
+        assert_eq!(settings.cost.wait, std::time::Duration::ZERO);
+    }
+
+    #[test]
+    fn durations_are_gos_and_not_negative() {
+        let wait = |flags: &str| parse(flags).map(|settings| settings.cost.wait);
+        assert_eq!(wait("--process-time 1ms").unwrap(), std::time::Duration::from_millis(1));
+        assert!(wait("--process-time=-1ms").unwrap_err().contains("zero or more"));
+        assert!(wait("--process-time 5").unwrap_err().contains("500ms, 10s or 1h30m"));
+        assert!(parse("--group-protocol zookeeper").unwrap_err().contains("[possible values: classic, consumer]"));
+    }
 }

@@ -24,10 +24,8 @@ const MOST_RECORDS_PER_POLL: i32 = 1000;
 /// Bounds of what is fetched ahead. A single record may exceed them; Kafka then sends it alone.
 const MOST_BYTES_PER_FETCH: i32 = 4 * 1024 * 1024;
 const MOST_BYTES_PER_PARTITION: i32 = 256 * 1024;
-/// Classic groups hear of a rebalance with a heartbeat, so it is short. Not shorter, because krafka 0.28.1 takes an
-/// answer to a heartbeat that a rebalance has overtaken for the loss of its partitions (seen on Kafka 4.1.1: records
-/// came twice). KIP-848 takes the interval from the broker.
-const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Classic groups hear of a rebalance with a heartbeat, so it is short. KIP-848 takes the interval from the broker.
+const HEARTBEAT: Duration = Duration::from_millis(500);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Waits between attempts while the broker is away.
@@ -142,12 +140,13 @@ impl Consuming<'_> {
             .rebalance_listener(membership);
         builder = match protocol {
             GroupProtocol::Consumer => builder.group_protocol(krafka::consumer::GroupProtocol::Consumer),
-            // Cooperative first: the partitions that stay go on being processed. Range second, for groups in which
-            // some member knows nothing else.
+            // Range first, though it stops every member for the rebalance. Under cooperative-sticky krafka 0.28.1 goes
+            // on sending heartbeats while it joins; the broker answers them after the join, with "illegal generation",
+            // and krafka takes its partitions for lost and joins again. Four members never came to rest (Kafka 4.1.1).
             GroupProtocol::Classic => {
                 builder.group_protocol(krafka::consumer::GroupProtocol::Classic).partition_assignment_strategies([
-                    PartitionAssignmentStrategy::CooperativeSticky,
                     PartitionAssignmentStrategy::Range,
+                    PartitionAssignmentStrategy::CooperativeSticky,
                 ])
             }
         };
@@ -160,10 +159,8 @@ impl Consuming<'_> {
     async fn poll_until_stopped(&self, consumer: &Consumer, stop: &CancellationToken) -> End {
         let mut faults = Faults::new();
         let mut commit_at = self.engine.clock.monotonic() + self.commit_interval;
-        let mut paused = BTreeSet::new();
         while !stop.is_cancelled() {
-            self.pause(consumer, &mut paused).await;
-            let poll = if paused.is_empty() { POLL } else { POLL_WHILE_PAUSED };
+            let poll = if self.pause(consumer).await { POLL_WHILE_PAUSED } else { POLL };
             match consumer.poll(poll).await {
                 Ok(records) => {
                     faults.over();
@@ -190,18 +187,21 @@ impl Consuming<'_> {
         End::Stopped
     }
 
-    /// Pauses partitions whose queue is full and resumes those that have room again.
-    async fn pause(&self, consumer: &Consumer, paused: &mut BTreeSet<i32>) {
+    /// Pauses partitions whose queue is full and resumes those that have room again. Returns whether any is paused.
+    async fn pause(&self, consumer: &Consumer) -> bool {
         let full = self.engine.lanes().full();
-        if full == *paused {
-            return;
-        }
+        // Asked each time rather than remembered: a partition that left and came back is not paused any more.
+        let paused: BTreeSet<i32> = consumer.paused_partitions().await.into_iter().map(|(_, id)| id).collect();
         let topic = &self.settings.topic;
         let resume: Vec<i32> = paused.difference(&full).copied().collect();
-        consumer.resume(topic, &resume).await;
-        // All of the full ones: a partition that left and came back is not paused any more.
-        consumer.pause(topic, &full.iter().copied().collect::<Vec<_>>()).await;
-        *paused = full;
+        if !resume.is_empty() {
+            consumer.resume(topic, &resume).await;
+        }
+        let pause: Vec<i32> = full.difference(&paused).copied().collect();
+        if !pause.is_empty() {
+            consumer.pause(topic, &pause).await;
+        }
+        !full.is_empty()
     }
 
     /// The loop has turned; the worker is a member; new partitions have a position.
