@@ -387,7 +387,9 @@ async fn a_changed_watch_keeps_the_readings_of_what_stays() {
 async fn a_stuck_worker_leaves_the_others_their_cadence() {
     let (world, hub) = World::start();
     let stuck: Vec<_> = (0..100).map(|number| format!("stuck-{number}")).collect();
-    stuck.iter().for_each(|id| world.set(id, Behaviour::BlackHole));
+    for id in &stuck {
+        world.set(id, Behaviour::BlackHole);
+    }
     let mut workers: Vec<_> = stuck.iter().map(|id| worker(id)).collect();
     workers.push(worker("good"));
     hub.watch(&job("a"), Watch { latency: 10 * SECOND, sources: Vec::new(), workers });

@@ -27,7 +27,8 @@ fn sample(text: &str) -> (String, Vec<(String, String)>, f64) {
 
 #[test]
 fn reads_what_other_parsers_got_wrong() {
-    let cases: &[(&str, &[(&str, &str)], f64)] = &[
+    type Case = (&'static str, &'static [(&'static str, &'static str)], f64);
+    let cases: &[Case] = &[
         ("m 1", &[], 1.0),
         ("m{} 1", &[], 1.0),
         ("m{ } 1", &[], 1.0),
@@ -142,7 +143,9 @@ proptest! {
         one.set(gauge);
         let histogram = Histogram::new([0.5, 10.0]);
         registry.register("seconds", "Seconds", histogram.clone());
-        observed.iter().for_each(|each| histogram.observe(*each));
+        for each in &observed {
+            histogram.observe(*each);
+        }
         let mut page = String::new();
         encode(&mut page, &registry).unwrap();
 
@@ -166,7 +169,7 @@ proptest! {
         prop_assert_eq!(lines.finish(&mut each), 0);
         prop_assert_eq!(counted, series);
         prop_assert_eq!(levels.len(), 1);
-        prop_assert!(levels[0] == gauge || levels[0].is_nan() && gauge.is_nan());
+        prop_assert!(levels[0].total_cmp(&gauge).is_eq() || levels[0].is_nan() && gauge.is_nan());
         #[allow(clippy::cast_precision_loss)]
         let expected = observed.len() as f64;
         prop_assert_eq!(count, Some(expected));
