@@ -130,12 +130,16 @@ pub async fn replay(
     let mut sender = Sender::new(target, producer, partitions);
 
     let begin = clock.monotonic();
-    let (mut last_seconds, mut last_acknowledged) = (0.0, 0);
+    let (mut last_seconds, mut last_acknowledged, mut actual_rate) = (0.0, 0, 0.0);
     let mut progress = |seconds: f64| {
         let acknowledged = outcomes.acknowledged.load(Relaxed);
-        #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
-        let actual_rate = (acknowledged - last_acknowledged) as f64 / (seconds - last_seconds).max(1e-3);
-        (last_seconds, last_acknowledged) = (seconds, acknowledged);
+        // The last progress may follow the one before within a moment, too short for a rate.
+        if seconds - last_seconds > 0.1 {
+            #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
+            let records = (acknowledged - last_acknowledged) as f64;
+            actual_rate = records / (seconds - last_seconds);
+            (last_seconds, last_acknowledged) = (seconds, acknowledged);
+        }
         Progress {
             seconds,
             target_rate: course.rate(seconds),
