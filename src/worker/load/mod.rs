@@ -23,6 +23,8 @@ const TICK: Duration = Duration::from_millis(10);
 /// What is due for longer is given up: catching up would be a burst that the trace does not have.
 const CATCH_UP_SECONDS: f64 = 0.5;
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// How long the producer may wait for the topic to be known, or for room in its buffer.
+const LONGEST_BLOCK: Duration = Duration::from_secs(10);
 /// How long the broker may take to acknowledge the last records.
 const LAST_ACKNOWLEDGEMENTS: Duration = Duration::from_secs(10);
 /// Of what was due, so much may be missing.
@@ -243,7 +245,7 @@ async fn connect(target: &Target, outcomes: Arc<Outcomes>) -> Result<(Producer, 
         }
     }
     // Idempotent, as krafka's default is: a record that came twice would spoil every count of what is lost.
-    let producer = kafka.producer().metrics_push(false).interceptor(outcomes);
+    let producer = kafka.producer().metrics_push(false).max_block(LONGEST_BLOCK).interceptor(outcomes);
     let producer = producer.build().await.map_err(refused)?;
     let partitions = producer.partitions_for(&target.topic).await.map_err(unusable)?;
     Ok((producer, partitions.iter().map(|partition| partition.partition).collect()))
