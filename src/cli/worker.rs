@@ -157,12 +157,13 @@ fn start_log(
     })
 }
 
-/// Below `debug`, krafka's warnings are left out: what they tell this worker's own lines say, without the flood.
+/// krafka tells at `info` what this worker's own lines say already. Its warnings stay: it retries fetches by itself, so
+/// they are the only word of a broker that is away.
 fn filter(level: LogLevel) -> EnvFilter {
     EnvFilter::new(match level {
         LogLevel::Error => "error",
-        LogLevel::Warn => "warn,krafka=error",
-        LogLevel::Info => "info,krafka=error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "info,krafka=warn",
         LogLevel::Debug => "info,sluice=debug,krafka=debug",
         LogLevel::Trace => "info,sluice=trace,krafka=trace",
     })

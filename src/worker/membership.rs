@@ -13,6 +13,9 @@ use super::engine::Engine;
 /// How long the records in work may hold up a rebalance. Who is slower has its records processed twice.
 const REVOKE_PATIENCE: Duration = Duration::from_secs(10);
 
+const LAST_COMMIT_RETRIES: u32 = 2;
+const LAST_COMMIT_WAIT: Duration = Duration::from_millis(100);
+
 /// What became of a commit.
 #[derive(Debug)]
 pub(super) enum Committed {
@@ -70,6 +73,18 @@ impl Membership {
         partitions.iter().filter(|p| p.topic == self.topic).map(TopicPartition::partition).collect()
     }
 
+    /// A heartbeat under way may have moved the member's epoch on; krafka knows it a moment later, so the last commit is
+    /// tried again. For partitions that are another's by now the broker refuses it again, and nothing is harmed.
+    async fn last_commit(&self, consumer: &Consumer, offsets: &[(i32, i64)]) -> Committed {
+        for _ in 0..LAST_COMMIT_RETRIES {
+            match commit(consumer, &self.topic, offsets).await {
+                Committed::Rebalanced => tokio::time::sleep(LAST_COMMIT_WAIT).await,
+                outcome => return outcome,
+            }
+        }
+        commit(consumer, &self.topic, offsets).await
+    }
+
     /// Finishes what is in work of these partitions, commits, and forgets them.
     pub(super) async fn hand_over(&self, partitions: &BTreeSet<i32>, patience: Duration) {
         // The drain hands them over before `close` reports them as revoked.
@@ -82,7 +97,7 @@ impl Membership {
         offsets.retain(|(partition, _)| partitions.contains(partition));
         let consumer = self.consumer.get().and_then(Weak::upgrade);
         let committed = match &consumer {
-            Some(consumer) => commit(consumer, &self.topic, &offsets).await,
+            Some(consumer) => self.last_commit(consumer, &offsets).await,
             None => Committed::Yes,
         };
         let dropped = self.engine.lanes().remove(partitions);
@@ -95,8 +110,14 @@ impl Membership {
         } else if !settled {
             tracing::warn!(?partitions, "records still in work are processed again by the partitions' next owners");
         }
-        if let Committed::Failed(error) = committed {
-            tracing::warn!(?partitions, %error, "failed to commit before handing partitions over: records come twice");
+        match committed {
+            Committed::Yes => {}
+            Committed::Rebalanced => {
+                tracing::warn!(?partitions, "the group went on before the last commit: some records come twice");
+            }
+            Committed::Failed(error) => {
+                tracing::warn!(?partitions, %error, "failed to commit before handing partitions over: records come twice");
+            }
         }
         tracing::info!(?partitions, "partitions handed over");
     }

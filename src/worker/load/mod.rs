@@ -23,6 +23,8 @@ const TICK: Duration = Duration::from_millis(10);
 /// What is due for longer is given up: catching up would be a burst that the trace does not have.
 const CATCH_UP_SECONDS: f64 = 0.5;
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// How long the producer may wait for the topic to be known, or for room in its buffer.
+const LONGEST_BLOCK: Duration = Duration::from_secs(10);
 /// How long the broker may take to acknowledge the last records.
 const LAST_ACKNOWLEDGEMENTS: Duration = Duration::from_secs(10);
 /// Of what was due, so much may be missing.
@@ -130,12 +132,16 @@ pub async fn replay(
     let mut sender = Sender::new(target, producer, partitions);
 
     let begin = clock.monotonic();
-    let (mut last_seconds, mut last_acknowledged) = (0.0, 0);
+    let (mut last_seconds, mut last_acknowledged, mut actual_rate) = (0.0, 0, 0.0);
     let mut progress = |seconds: f64| {
         let acknowledged = outcomes.acknowledged.load(Relaxed);
-        #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
-        let actual_rate = (acknowledged - last_acknowledged) as f64 / (seconds - last_seconds).max(1e-3);
-        (last_seconds, last_acknowledged) = (seconds, acknowledged);
+        // The last progress may follow the one before within a moment, too short for a rate.
+        if seconds - last_seconds > 0.1 {
+            #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
+            let records = (acknowledged - last_acknowledged) as f64;
+            actual_rate = records / (seconds - last_seconds);
+            (last_seconds, last_acknowledged) = (seconds, acknowledged);
+        }
         Progress {
             seconds,
             target_rate: course.rate(seconds),
@@ -239,7 +245,7 @@ async fn connect(target: &Target, outcomes: Arc<Outcomes>) -> Result<(Producer, 
         }
     }
     // Idempotent, as krafka's default is: a record that came twice would spoil every count of what is lost.
-    let producer = kafka.producer().metrics_push(false).interceptor(outcomes);
+    let producer = kafka.producer().metrics_push(false).max_block(LONGEST_BLOCK).interceptor(outcomes);
     let producer = producer.build().await.map_err(refused)?;
     let partitions = producer.partitions_for(&target.topic).await.map_err(unusable)?;
     Ok((producer, partitions.iter().map(|partition| partition.partition).collect()))
