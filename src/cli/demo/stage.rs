@@ -26,9 +26,9 @@ const RECORD_BYTES: u32 = 100;
 /// For the operator to answer.
 const OPERATOR_START: Duration = Duration::from_secs(30);
 /// For the first worker to be ready: an image may have to be pulled.
-const FIRST_WORKER: Duration = Duration::from_secs(120);
+const FIRST_WORKER: Duration = Duration::from_mins(2);
 /// For the backlog to go when the load is over.
-const DRAIN: Duration = Duration::from_secs(120);
+const DRAIN: Duration = Duration::from_mins(2);
 /// Without one more record for so long, the workers are through.
 const QUIET: f64 = 5.0;
 /// For workers to finish and leave: more than their grace period.
@@ -77,7 +77,8 @@ impl Stage {
         let mut points = Vec::new();
         let start = self.clock.now().0;
         self.replay(&mut watch, &trace, start, length, target, &mut points).await?;
-        let (produced, events) = self.workers_leave(&cluster, &mut watch, &job.name_any()).await;
+        let events = self.workers_leave(&cluster, &mut watch, &job.name_any()).await;
+        let (produced, uncommitted) = self.count(&kafka(&job)?.consumer_group).await;
 
         let seen = watch.seen();
         let report = RunReport::of(Run {
@@ -85,6 +86,7 @@ impl Stage {
             load: self.load_in_words(length),
             target,
             produced,
+            uncommitted,
             work: seen.ledger.work(target.latency_seconds),
             points,
             changes: seen.changes(start),
@@ -226,22 +228,23 @@ impl Stage {
         Ok(())
     }
 
-    /// Lets the workers stop in good order, so that each says its last totals; then counts.
-    async fn workers_leave(&self, cluster: &Cluster, watch: &mut Watch, job: &str) -> (Option<u64>, Vec<JobEvent>) {
+    /// Lets the workers stop in good order, so that each says its last totals. The events go with the namespace, so they
+    /// are read first.
+    async fn workers_leave(&self, cluster: &Cluster, watch: &mut Watch, job: &str) -> Vec<JobEvent> {
         say("the load is over; letting the workers leave");
-        let events = cluster.events(job).await.unwrap_or_else(|error| {
-            say(&error.to_string());
-            Vec::new()
-        });
+        let events = cluster.events(job).await.map_err(|error| say(&error.to_string())).unwrap_or_default();
         if let Err(error) = cluster.delete_job(job, WORKERS_LEAVE).await {
             say(&error.to_string());
         }
         watch.last_logs(Duration::from_secs(10)).await;
-        let produced = match &self.topic {
-            Some(topic) => topic.records().await.map_err(|error| say(&error.to_string())).ok(),
-            None => None,
-        };
-        (produced, events)
+        events
+    }
+
+    /// Records produced, and records not committed, by the brokers' counts.
+    async fn count(&self, group: &str) -> (Option<u64>, Option<u64>) {
+        let Some(topic) = &self.topic else { return (None, None) };
+        let known = |count: Result<u64, Failure>| count.map_err(|error| say(&error.to_string())).ok();
+        (known(topic.records().await), known(topic.uncommitted(group).await))
     }
 
     /// Takes away whatever there is. Each step is tried, whatever became of the others.
@@ -271,16 +274,13 @@ impl Stage {
 
     /// The file to replay, and how long the replay takes in seconds.
     fn trace(&self) -> Result<(PathBuf, f64), Failure> {
-        let (path, text) = match &self.args.trace {
-            Some(path) => {
-                let read = std::fs::read_to_string(path);
-                (path.clone(), read.map_err(|error| format!("failed to read {}: {error}", path.display()))?)
-            }
-            None => {
-                let path = self.args.out.join("trace.csv");
-                std::fs::write(&path, TRACE).map_err(|error| format!("failed to write {}: {error}", path.display()))?;
-                (path, TRACE.to_owned())
-            }
+        let (path, text) = if let Some(path) = &self.args.trace {
+            let read = std::fs::read_to_string(path);
+            (path.clone(), read.map_err(|error| format!("failed to read {}: {error}", path.display()))?)
+        } else {
+            let path = self.args.out.join("trace.csv");
+            std::fs::write(&path, TRACE).map_err(|error| format!("failed to write {}: {error}", path.display()))?;
+            (path, TRACE.to_owned())
         };
         let last = text.lines().rev().find_map(|line| line.split(',').next()?.trim().parse::<f64>().ok());
         let seconds = last.ok_or_else(|| format!("{} has no line `t_seconds,records_per_second`", path.display()))?;
@@ -348,7 +348,7 @@ fn state(conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition
 
 fn target(job: &StreamJob) -> Result<Target, Failure> {
     let objective = &job.spec.objective;
-    let latency = Duration::try_from(objective.latency).map_err(|_| "the job's latency is negative")?;
+    let latency = Duration::from(objective.latency);
     let share = PercentileBasisPoints::parse(&objective.percentile).ok_or("the job's percentile cannot be read")?;
     Ok(Target { latency_seconds: latency.as_secs_f64(), share: share.fraction() })
 }
