@@ -30,7 +30,7 @@ const FIRST_WORKER: Duration = Duration::from_mins(2);
 /// For the backlog to go when the load is over.
 const DRAIN: Duration = Duration::from_mins(2);
 /// Without one more record for so long, the workers are through.
-const QUIET: f64 = 5.0;
+const QUIET: f64 = 3.0;
 /// For workers to finish and leave: more than their grace period.
 const WORKERS_LEAVE: Duration = Duration::from_secs(45);
 
@@ -44,6 +44,7 @@ pub(super) struct Stage {
     operator: Option<Child>,
     load: Option<Child>,
     job: Option<String>,
+    group: String,
 }
 
 impl Stage {
@@ -57,6 +58,7 @@ impl Stage {
             operator: None,
             load: None,
             job: None,
+            group: String::new(),
         }
     }
 
@@ -76,9 +78,9 @@ impl Stage {
 
         let mut points = Vec::new();
         let start = self.clock.now().0;
-        self.replay(&mut watch, &trace, start, length, target, &mut points).await?;
+        let uncommitted = self.replay(&mut watch, &trace, start, length, target, &mut points).await?;
         let events = self.workers_leave(&cluster, &mut watch, &job.name_any()).await;
-        let (produced, uncommitted) = self.count(&kafka(&job)?.consumer_group).await;
+        let produced = self.produced().await;
 
         let seen = watch.seen();
         let report = RunReport::of(Run {
@@ -115,6 +117,7 @@ impl Stage {
         cluster.define().await?;
         cluster.make_namespace(&mut self.namespace_made).await?;
         let topic = kafka(job)?.topic.clone();
+        self.group.clone_from(&kafka(job)?.consumer_group);
         self.topic = Some(Topic::create(&self.args.kafka_host, &topic, self.args.partitions).await?);
         say(&format!("made the namespace {} and the topic {topic}", cluster.namespace));
         Ok(())
@@ -160,7 +163,8 @@ impl Stage {
         }
     }
 
-    /// Sends the load and looks on, until the workers are through with it.
+    /// Sends the load and looks on, until the workers are through with it. Returns the records that they had not committed
+    /// by then; that is asked of the brokers, because the operator is what is judged here.
     async fn replay(
         &mut self,
         watch: &mut Watch,
@@ -169,7 +173,7 @@ impl Stage {
         length: f64,
         target: Target,
         points: &mut Vec<Point>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<u64>, Failure> {
         self.start_load(trace)?;
         let mut view = View::on_stderr(self.args.no_color);
         let mut ticks = interval(Duration::from_secs(1));
@@ -200,8 +204,9 @@ impl Stage {
             let scene = Scene { point, length, target, changes: &changes, processed, state: &state };
             // A view that cannot be shown is no reason to stop.
             let _ = view.show(&scene);
-            if drain.is_over(now, &point, processed) {
-                return Ok(());
+            let uncommitted = if drain.began.is_some() { self.uncommitted().await } else { None };
+            if drain.is_over(now, uncommitted, processed) {
+                return Ok(uncommitted);
             }
         }
     }
@@ -240,11 +245,14 @@ impl Stage {
         events
     }
 
-    /// Records produced, and records not committed, by the brokers' counts.
-    async fn count(&self, group: &str) -> (Option<u64>, Option<u64>) {
-        let Some(topic) = &self.topic else { return (None, None) };
-        let known = |count: Result<u64, Failure>| count.map_err(|error| say(&error.to_string())).ok();
-        (known(topic.records().await), known(topic.uncommitted(group).await))
+    /// Records produced, by the brokers' count.
+    async fn produced(&self) -> Option<u64> {
+        self.topic.as_ref()?.records().await.map_err(|error| say(&error.to_string())).ok()
+    }
+
+    async fn uncommitted(&self) -> Option<u64> {
+        let outcome = self.topic.as_ref()?.uncommitted(&self.group).await;
+        outcome.map_err(|error| say(&error.to_string())).ok()
     }
 
     /// Takes away whatever there is. Each step is tried, whatever became of the others.
@@ -313,15 +321,15 @@ struct Drain {
 }
 
 impl Drain {
-    /// With no lag known to be left and no record more for a while; or after the longest wait.
-    fn is_over(&mut self, now: f64, point: &Point, processed: u64) -> bool {
+    /// With every record committed and no more of them for a while, so that the totals tell all; or after the longest
+    /// wait.
+    fn is_over(&mut self, now: f64, uncommitted: Option<u64>, processed: u64) -> bool {
         if processed > self.processed {
             (self.processed, self.grew) = (processed, now);
         }
         let Some(began) = self.began else { return false };
         let quiet = now - self.grew.max(began) >= QUIET;
-        let empty = point.lag.is_none_or(|lag| lag < 0.5);
-        (quiet && empty) || now - began >= DRAIN.as_secs_f64()
+        (quiet && uncommitted == Some(0)) || now - began >= DRAIN.as_secs_f64()
     }
 }
 
@@ -370,25 +378,22 @@ fn free_address() -> Result<String, Failure> {
 mod tests {
     use super::*;
 
-    fn lag(lag: Option<f64>) -> Point {
-        Point { lag, ..Point::default() }
-    }
-
     #[test]
     fn the_run_ends_when_the_backlog_is_gone_and_the_last_totals_have_come() {
         let mut drain = Drain::default();
-        assert!(!drain.is_over(100.0, &lag(Some(0.0)), 50), "the load still runs");
+        assert!(!drain.is_over(100.0, None, 50), "the load still runs");
         drain.began = Some(101.0);
-        assert!(!drain.is_over(101.0, &lag(Some(10.0)), 60));
-        assert!(!drain.is_over(107.0, &lag(Some(10.0)), 60), "a backlog that stands still is waited for");
-        assert!(drain.is_over(108.0, &lag(Some(0.0)), 60));
+        assert!(!drain.is_over(101.0, Some(10), 60));
+        assert!(!drain.is_over(107.0, Some(10), 60), "a backlog that stands still is waited for");
+        assert!(!drain.is_over(108.0, None, 60), "unknown is not zero");
+        assert!(drain.is_over(109.0, Some(0), 60));
     }
 
     #[test]
     fn waiting_has_an_end() {
         let mut drain = Drain { began: Some(0.0), ..Drain::default() };
-        assert!(!drain.is_over(DRAIN.as_secs_f64() - 1.0, &lag(Some(10.0)), 60));
-        assert!(drain.is_over(DRAIN.as_secs_f64(), &lag(Some(10.0)), 61));
+        assert!(!drain.is_over(DRAIN.as_secs_f64() - 1.0, Some(10), 60));
+        assert!(drain.is_over(DRAIN.as_secs_f64(), Some(10), 61));
     }
 
     #[test]
