@@ -9,6 +9,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::child::Child;
 use super::cluster::{Cluster, JobEvent};
+use super::drain::Drain;
 use super::job::{Places, job};
 use super::topic::Topic;
 use super::view::{Scene, View};
@@ -27,10 +28,6 @@ const RECORD_BYTES: u32 = 100;
 const OPERATOR_START: Duration = Duration::from_secs(30);
 /// For the first worker to be ready: an image may have to be pulled.
 const FIRST_WORKER: Duration = Duration::from_mins(2);
-/// For the backlog to go when the load is over.
-const DRAIN: Duration = Duration::from_mins(2);
-/// Without one more record for so long, the workers are through.
-const QUIET: f64 = 3.0;
 /// For workers to finish and leave: more than their grace period.
 const WORKERS_LEAVE: Duration = Duration::from_secs(45);
 
@@ -197,10 +194,10 @@ impl Stage {
             let now = self.clock.now().0;
             let point = watch.look(now - start).await;
             points.push(point);
-            let seen = watch.seen();
-            let (changes, processed) = (seen.changes(start), seen.ledger.processed());
-            let state = state(&seen.status.conditions);
-            drop(seen);
+            let (changes, processed, state) = {
+                let seen = watch.seen();
+                (seen.changes(start), seen.ledger.processed(), state(&seen.status.conditions))
+            };
             let scene = Scene { point, length, target, changes: &changes, processed, state: &state };
             // A view that cannot be shown is no reason to stop.
             let _ = view.show(&scene);
@@ -310,29 +307,6 @@ impl Stage {
     }
 }
 
-/// When are the workers through with the load?
-#[derive(Debug, Default)]
-struct Drain {
-    /// Unix seconds at which the load ended.
-    began: Option<f64>,
-    processed: u64,
-    /// Unix seconds at which `processed` last grew.
-    grew: f64,
-}
-
-impl Drain {
-    /// With every record committed and no more of them for a while, so that the totals tell all; or after the longest
-    /// wait.
-    fn is_over(&mut self, now: f64, uncommitted: Option<u64>, processed: u64) -> bool {
-        if processed > self.processed {
-            (self.processed, self.grew) = (processed, now);
-        }
-        let Some(began) = self.began else { return false };
-        let quiet = now - self.grew.max(began) >= QUIET;
-        (quiet && uncommitted == Some(0)) || now - began >= DRAIN.as_secs_f64()
-    }
-}
-
 /// Until the load has ended; for ever if there is none.
 async fn ended(load: &mut Option<Child>) -> Result<std::process::ExitStatus, Failure> {
     match load {
@@ -377,24 +351,6 @@ fn free_address() -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_run_ends_when_the_backlog_is_gone_and_the_last_totals_have_come() {
-        let mut drain = Drain::default();
-        assert!(!drain.is_over(100.0, None, 50), "the load still runs");
-        drain.began = Some(101.0);
-        assert!(!drain.is_over(101.0, Some(10), 60));
-        assert!(!drain.is_over(107.0, Some(10), 60), "a backlog that stands still is waited for");
-        assert!(!drain.is_over(108.0, None, 60), "unknown is not zero");
-        assert!(drain.is_over(109.0, Some(0), 60));
-    }
-
-    #[test]
-    fn waiting_has_an_end() {
-        let mut drain = Drain { began: Some(0.0), ..Drain::default() };
-        assert!(!drain.is_over(DRAIN.as_secs_f64() - 1.0, Some(10), 60));
-        assert!(drain.is_over(DRAIN.as_secs_f64(), Some(10), 61));
-    }
 
     #[test]
     fn the_state_is_the_worst_that_the_conditions_say() {
