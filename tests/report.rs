@@ -44,6 +44,7 @@ fn made_up() -> Run {
         load: "two waves of load in 5 minutes".into(),
         target: Target { latency_seconds: 10.0, share: 0.99 },
         produced: Some(450_000),
+        uncommitted: Some(0),
         work: Work {
             workers: 14,
             processed: 450_020,

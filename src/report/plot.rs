@@ -81,7 +81,7 @@ fn head(area: &Area<'_>, report: &RunReport) -> Result<(), PlotError> {
 fn draw_load(area: &Area<'_>, report: &RunReport, span: (f64, f64)) -> Result<(), PlotError> {
     let segments = segments(&report.run.points, |point| point.rate);
     let mut chart = panel(area, span, top(&segments, 0.0), &|rate| words::rate(*rate), false)?;
-    marks(&mut chart, &report.run.changes, top(&segments, 0.0))?;
+    marks(&mut chart, shown(report, span), top(&segments, 0.0))?;
     for segment in segments {
         chart.draw_series(AreaSeries::new(segment, 0.0, LOAD.mix(0.25)).border_style(line(LOAD, 2)))?;
     }
@@ -94,14 +94,14 @@ fn draw_workers(area: &Area<'_>, report: &RunReport, span: (f64, f64)) -> Result
     let desired: Vec<_> = segments(points, |point| point.desired.map(f64::from)).iter().map(|s| steps(s)).collect();
     let height = top(&existing, top(&desired, 3.0));
     let mut chart = panel(area, span, height, &|workers| words::count(*workers), false)?;
-    marks(&mut chart, &report.run.changes, height)?;
+    marks(&mut chart, shown(report, span), height)?;
     for segment in existing {
         chart.draw_series(AreaSeries::new(segment, 0.0, WORKERS.mix(0.2)).border_style(line(WORKERS, 2)))?;
     }
     for segment in desired {
         chart.draw_series(LineSeries::new(segment, line(DESIRED, 1)))?;
     }
-    chart.draw_series(report.run.changes.iter().map(|change| {
+    chart.draw_series(shown(report, span).map(|change| {
         // A negative size turns the triangle over: it points the way the number went.
         let (size, color) = if change.to > change.from { (6, DESIRED) } else { (-6, DESIRED) };
         TriangleMarker::new((change.at, f64::from(change.to)), size, color.filled())
@@ -114,7 +114,7 @@ fn draw_latency(area: &Area<'_>, report: &RunReport, span: (f64, f64)) -> Result
     let segments = segments(&report.run.points, |point| point.latency);
     let height = top(&segments, target * 1.2);
     let mut chart = panel(area, span, height, &|latency| words::seconds(*latency), true)?;
-    marks(&mut chart, &report.run.changes, height)?;
+    marks(&mut chart, shown(report, span), height)?;
     let limit = [(span.0, target), (span.1, target)];
     chart.draw_series([PathElement::new(limit, line(TARGET, 2))])?;
     for segment in segments {
@@ -157,10 +157,19 @@ fn panel<'a, 'b>(
 }
 
 /// A thin line through the panel for each decision, so that cause and effect can be followed from panel to panel.
-fn marks(chart: &mut Chart<'_, '_>, changes: &[Change], height: f64) -> Result<(), PlotError> {
+fn marks<'c>(
+    chart: &mut Chart<'_, '_>,
+    changes: impl Iterator<Item = &'c Change>,
+    height: f64,
+) -> Result<(), PlotError> {
     let style = ShapeStyle { color: RGBAColor(DESIRED.0, DESIRED.1, DESIRED.2, 0.3), filled: false, stroke_width: 1 };
-    chart.draw_series(changes.iter().map(|change| PathElement::new([(change.at, 0.0), (change.at, height)], style)))?;
+    chart.draw_series(changes.map(|change| PathElement::new([(change.at, 0.0), (change.at, height)], style)))?;
     Ok(())
+}
+
+/// The decisions of the time that is shown: those before the load would all be drawn at its beginning.
+fn shown(report: &RunReport, span: (f64, f64)) -> impl Iterator<Item = &Change> {
+    report.run.changes.iter().filter(move |change| (span.0..=span.1).contains(&change.at))
 }
 
 fn legend(area: &Area<'_>, entries: &[(&str, RGBColor)]) -> Result<(), PlotError> {
@@ -178,8 +187,8 @@ fn line(color: RGBColor, width: u32) -> ShapeStyle {
     ShapeStyle { color: color.to_rgba(), filled: false, stroke_width: width }
 }
 
-fn text(size: i32, color: RGBColor, side: HPos) -> TextStyle<'static> {
-    ("sans-serif", size).into_font().color(&color).pos(Pos::new(side, VPos::Center))
+fn text(size: i32, color: RGBColor, anchor: HPos) -> TextStyle<'static> {
+    ("sans-serif", size).into_font().color(&color).pos(Pos::new(anchor, VPos::Center))
 }
 
 /// First and last moment; a second at least, because an axis of no length cannot be drawn.
@@ -267,6 +276,7 @@ mod tests {
             load: "18 h & <5 min>".into(),
             target: Target { latency_seconds: 10.0, share: 0.99 },
             produced: Some(100),
+            uncommitted: Some(0),
             work: Work { workers: 1, processed: 100, in_time: 100, busy_seconds: 1.0, ..Work::default() },
             points,
             changes: vec![Change {

@@ -4,6 +4,8 @@
 //! workers that processed them; what was produced is counted by the broker. Nothing is estimated from samples but the
 //! worker-seconds.
 
+use std::fmt::Write as _;
+
 use serde::{Deserialize, Serialize};
 
 use super::table::{Align, Overflow, Table, wrap};
@@ -93,6 +95,9 @@ pub struct Run {
     pub target: Target,
     /// Records in the topic at the end; `None`: the broker could not be asked.
     pub produced: Option<u64>,
+    /// Records that the workers' group had not committed at the end; `None`: the broker could not be asked. A record
+    /// that was processed twice hides one that was lost from the counts, but not from this.
+    pub uncommitted: Option<u64>,
     /// By the workers' own counts.
     pub work: Work,
     /// In the order of time.
@@ -137,7 +142,10 @@ impl RunReport {
         let work = &run.work;
         let records = run.produced.unwrap_or(0).max(work.processed);
         let share = (records > 0 && work.workers > 0).then(|| ratio(work.in_time, records));
-        let lost = run.produced.map(|produced| produced.saturating_sub(work.processed));
+        let lost = run
+            .produced
+            .zip(run.uncommitted)
+            .map(|(produced, uncommitted)| produced.saturating_sub(work.processed).max(uncommitted));
         let duplicates = run.produced.map(|produced| work.processed.saturating_sub(produced));
         let capacity = (work.busy_seconds > 0.0).then(|| float(work.processed) / work.busy_seconds);
         let worker_seconds = integral(&run.points);
@@ -169,7 +177,7 @@ impl RunReport {
             let left = width.map_or(usize::MAX, |width| width.saturating_sub(11).max(40));
             for (index, line) in sentences.iter().flat_map(|sentence| wrap(sentence, left)).enumerate() {
                 let heading = if index == 0 { heading } else { "" };
-                text.push_str(&format!("{heading:<9}  {line}\n"));
+                let _ = writeln!(text, "{heading:<9}  {line}");
             }
         }
         text.push('\n');
@@ -253,14 +261,10 @@ impl RunReport {
 }
 
 fn missed(run: &Run, share: Option<f64>, lost: Option<u64>) -> Vec<String> {
-    let mut missed = Vec::new();
-    match run.produced {
-        Some(0) => return vec!["no record was produced, so nothing was shown".to_owned()],
-        None => {
-            missed.push("the broker could not say how many records were produced, so none can be called safe".into())
-        }
-        Some(_) => {}
+    if run.produced == Some(0) {
+        return vec!["no record was produced, so nothing was shown".to_owned()];
     }
+    let mut missed = Vec::new();
     match share {
         None => missed.push("the workers did not say what they have done".to_owned()),
         Some(share) if share < run.target.share => missed.push(format!(
@@ -271,8 +275,12 @@ fn missed(run: &Run, share: Option<f64>, lost: Option<u64>) -> Vec<String> {
         )),
         Some(_) => {}
     }
-    if let (Some(lost @ 1..), Some(produced)) = (lost, run.produced) {
-        missed.push(format!("{} of {} records were never processed", whole(lost), whole(produced)));
+    match (lost, run.produced) {
+        (Some(0), Some(_)) => {}
+        (Some(lost), Some(produced)) => {
+            missed.push(format!("{} of {} records were never processed", whole(lost), whole(produced)));
+        }
+        _ => missed.push("the brokers could not say whether every record was processed".to_owned()),
     }
     missed
 }
@@ -298,7 +306,7 @@ fn integral(points: &[Point]) -> f64 {
         if let Some((since, replicas)) = held {
             sum += replicas * (point.at - since);
         }
-        let replicas = point.replicas.map(f64::from).or(held.map(|(_, replicas)| replicas)).unwrap_or(0.0);
+        let replicas = point.replicas.map(f64::from).or_else(|| held.map(|(_, before)| before)).unwrap_or(0.0);
         held = Some((point.at, replicas));
     }
     sum

@@ -12,6 +12,7 @@ fn run() -> Run {
         load: "a test".into(),
         target: Target { latency_seconds: 10.0, share: 0.99 },
         produced: Some(10_000),
+        uncommitted: Some(0),
         work: Work {
             workers: 3,
             processed: 10_000,
@@ -114,6 +115,15 @@ fn duplicates_are_no_failure_and_dilute_nothing() {
 }
 
 #[test]
+fn duplicates_do_not_hide_losses() {
+    let mut run = run();
+    run.work.processed = 10_100;
+    run.work.in_time = 10_050;
+    run.uncommitted = Some(7);
+    assert_eq!(RunReport::of(run).verdict(), "Missed the target: 7 of 10,000 records were never processed.");
+}
+
+#[test]
 fn silence_is_not_success() {
     let silent = Run { work: Work::default(), ..run() };
     let report = RunReport::of(silent);
@@ -126,8 +136,12 @@ fn silence_is_not_success() {
     assert_eq!(report.verdict(), "Missed the target: no record was produced, so nothing was shown.");
     assert!(report.text(None).ends_with("No decision changed the number of workers.\n"));
 
-    let unknown = Run { produced: None, ..run() };
-    assert!(!RunReport::of(unknown).met);
+    for unknown in [Run { produced: None, ..run() }, Run { uncommitted: None, ..run() }] {
+        assert_eq!(
+            RunReport::of(unknown).verdict(),
+            "Missed the target: the brokers could not say whether every record was processed."
+        );
+    }
 }
 
 #[test]

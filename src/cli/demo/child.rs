@@ -85,5 +85,6 @@ impl Child {
 fn tail(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
-    lines.iter().skip(lines.len().saturating_sub(TAIL)).map(|line| format!("  {line}\n")).collect()
+    let last: Vec<&str> = lines.iter().skip(lines.len().saturating_sub(TAIL)).copied().collect();
+    format!("  {}", last.join("\n  "))
 }

@@ -6,6 +6,7 @@
 
 mod child;
 mod cluster;
+mod drain;
 mod job;
 mod page;
 mod stage;

@@ -9,6 +9,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::child::Child;
 use super::cluster::{Cluster, JobEvent};
+use super::drain::Drain;
 use super::job::{Places, job};
 use super::topic::Topic;
 use super::view::{Scene, View};
@@ -26,11 +27,7 @@ const RECORD_BYTES: u32 = 100;
 /// For the operator to answer.
 const OPERATOR_START: Duration = Duration::from_secs(30);
 /// For the first worker to be ready: an image may have to be pulled.
-const FIRST_WORKER: Duration = Duration::from_secs(120);
-/// For the backlog to go when the load is over.
-const DRAIN: Duration = Duration::from_secs(120);
-/// Without one more record for so long, the workers are through.
-const QUIET: f64 = 5.0;
+const FIRST_WORKER: Duration = Duration::from_mins(2);
 /// For workers to finish and leave: more than their grace period.
 const WORKERS_LEAVE: Duration = Duration::from_secs(45);
 
@@ -44,6 +41,7 @@ pub(super) struct Stage {
     operator: Option<Child>,
     load: Option<Child>,
     job: Option<String>,
+    group: String,
 }
 
 impl Stage {
@@ -57,6 +55,7 @@ impl Stage {
             operator: None,
             load: None,
             job: None,
+            group: String::new(),
         }
     }
 
@@ -76,8 +75,9 @@ impl Stage {
 
         let mut points = Vec::new();
         let start = self.clock.now().0;
-        self.replay(&mut watch, &trace, start, length, target, &mut points).await?;
-        let (produced, events) = self.workers_leave(&cluster, &mut watch, &job.name_any()).await;
+        let uncommitted = self.replay(&mut watch, &trace, start, length, target, &mut points).await?;
+        let events = self.workers_leave(&cluster, &mut watch, &job.name_any()).await;
+        let produced = self.produced().await;
 
         let seen = watch.seen();
         let report = RunReport::of(Run {
@@ -85,6 +85,7 @@ impl Stage {
             load: self.load_in_words(length),
             target,
             produced,
+            uncommitted,
             work: seen.ledger.work(target.latency_seconds),
             points,
             changes: seen.changes(start),
@@ -113,6 +114,7 @@ impl Stage {
         cluster.define().await?;
         cluster.make_namespace(&mut self.namespace_made).await?;
         let topic = kafka(job)?.topic.clone();
+        self.group.clone_from(&kafka(job)?.consumer_group);
         self.topic = Some(Topic::create(&self.args.kafka_host, &topic, self.args.partitions).await?);
         say(&format!("made the namespace {} and the topic {topic}", cluster.namespace));
         Ok(())
@@ -158,7 +160,8 @@ impl Stage {
         }
     }
 
-    /// Sends the load and looks on, until the workers are through with it.
+    /// Sends the load and looks on, until the workers are through with it. Returns the records that they had not committed
+    /// by then; that is asked of the brokers, because the operator is what is judged here.
     async fn replay(
         &mut self,
         watch: &mut Watch,
@@ -167,7 +170,7 @@ impl Stage {
         length: f64,
         target: Target,
         points: &mut Vec<Point>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<u64>, Failure> {
         self.start_load(trace)?;
         let mut view = View::on_stderr(self.args.no_color);
         let mut ticks = interval(Duration::from_secs(1));
@@ -191,15 +194,16 @@ impl Stage {
             let now = self.clock.now().0;
             let point = watch.look(now - start).await;
             points.push(point);
-            let seen = watch.seen();
-            let (changes, processed) = (seen.changes(start), seen.ledger.processed());
-            let state = state(&seen.status.conditions);
-            drop(seen);
+            let (changes, processed, state) = {
+                let seen = watch.seen();
+                (seen.changes(start), seen.ledger.processed(), state(&seen.status.conditions))
+            };
             let scene = Scene { point, length, target, changes: &changes, processed, state: &state };
             // A view that cannot be shown is no reason to stop.
             let _ = view.show(&scene);
-            if drain.is_over(now, &point, processed) {
-                return Ok(());
+            let uncommitted = if drain.began.is_some() { self.uncommitted().await } else { None };
+            if drain.is_over(now, uncommitted, processed) {
+                return Ok(uncommitted);
             }
         }
     }
@@ -226,22 +230,26 @@ impl Stage {
         Ok(())
     }
 
-    /// Lets the workers stop in good order, so that each says its last totals; then counts.
-    async fn workers_leave(&self, cluster: &Cluster, watch: &mut Watch, job: &str) -> (Option<u64>, Vec<JobEvent>) {
+    /// Lets the workers stop in good order, so that each says its last totals. The events go with the namespace, so they
+    /// are read first.
+    async fn workers_leave(&self, cluster: &Cluster, watch: &mut Watch, job: &str) -> Vec<JobEvent> {
         say("the load is over; letting the workers leave");
-        let events = cluster.events(job).await.unwrap_or_else(|error| {
-            say(&error.to_string());
-            Vec::new()
-        });
+        let events = cluster.events(job).await.map_err(|error| say(&error.to_string())).unwrap_or_default();
         if let Err(error) = cluster.delete_job(job, WORKERS_LEAVE).await {
             say(&error.to_string());
         }
         watch.last_logs(Duration::from_secs(10)).await;
-        let produced = match &self.topic {
-            Some(topic) => topic.records().await.map_err(|error| say(&error.to_string())).ok(),
-            None => None,
-        };
-        (produced, events)
+        events
+    }
+
+    /// Records produced, by the brokers' count.
+    async fn produced(&self) -> Option<u64> {
+        self.topic.as_ref()?.records().await.map_err(|error| say(&error.to_string())).ok()
+    }
+
+    async fn uncommitted(&self) -> Option<u64> {
+        let outcome = self.topic.as_ref()?.uncommitted(&self.group).await;
+        outcome.map_err(|error| say(&error.to_string())).ok()
     }
 
     /// Takes away whatever there is. Each step is tried, whatever became of the others.
@@ -271,16 +279,13 @@ impl Stage {
 
     /// The file to replay, and how long the replay takes in seconds.
     fn trace(&self) -> Result<(PathBuf, f64), Failure> {
-        let (path, text) = match &self.args.trace {
-            Some(path) => {
-                let read = std::fs::read_to_string(path);
-                (path.clone(), read.map_err(|error| format!("failed to read {}: {error}", path.display()))?)
-            }
-            None => {
-                let path = self.args.out.join("trace.csv");
-                std::fs::write(&path, TRACE).map_err(|error| format!("failed to write {}: {error}", path.display()))?;
-                (path, TRACE.to_owned())
-            }
+        let (path, text) = if let Some(path) = &self.args.trace {
+            let read = std::fs::read_to_string(path);
+            (path.clone(), read.map_err(|error| format!("failed to read {}: {error}", path.display()))?)
+        } else {
+            let path = self.args.out.join("trace.csv");
+            std::fs::write(&path, TRACE).map_err(|error| format!("failed to write {}: {error}", path.display()))?;
+            (path, TRACE.to_owned())
         };
         let last = text.lines().rev().find_map(|line| line.split(',').next()?.trim().parse::<f64>().ok());
         let seconds = last.ok_or_else(|| format!("{} has no line `t_seconds,records_per_second`", path.display()))?;
@@ -299,29 +304,6 @@ impl Stage {
             words(length.round()),
             crate::report::words::rate(self.args.peak)
         )
-    }
-}
-
-/// When are the workers through with the load?
-#[derive(Debug, Default)]
-struct Drain {
-    /// Unix seconds at which the load ended.
-    began: Option<f64>,
-    processed: u64,
-    /// Unix seconds at which `processed` last grew.
-    grew: f64,
-}
-
-impl Drain {
-    /// With no lag known to be left and no record more for a while; or after the longest wait.
-    fn is_over(&mut self, now: f64, point: &Point, processed: u64) -> bool {
-        if processed > self.processed {
-            (self.processed, self.grew) = (processed, now);
-        }
-        let Some(began) = self.began else { return false };
-        let quiet = now - self.grew.max(began) >= QUIET;
-        let empty = point.lag.is_none_or(|lag| lag < 0.5);
-        (quiet && empty) || now - began >= DRAIN.as_secs_f64()
     }
 }
 
@@ -348,7 +330,7 @@ fn state(conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition
 
 fn target(job: &StreamJob) -> Result<Target, Failure> {
     let objective = &job.spec.objective;
-    let latency = Duration::try_from(objective.latency).map_err(|_| "the job's latency is negative")?;
+    let latency = Duration::from(objective.latency);
     let share = PercentileBasisPoints::parse(&objective.percentile).ok_or("the job's percentile cannot be read")?;
     Ok(Target { latency_seconds: latency.as_secs_f64(), share: share.fraction() })
 }
@@ -369,27 +351,6 @@ fn free_address() -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn lag(lag: Option<f64>) -> Point {
-        Point { lag, ..Point::default() }
-    }
-
-    #[test]
-    fn the_run_ends_when_the_backlog_is_gone_and_the_last_totals_have_come() {
-        let mut drain = Drain::default();
-        assert!(!drain.is_over(100.0, &lag(Some(0.0)), 50), "the load still runs");
-        drain.began = Some(101.0);
-        assert!(!drain.is_over(101.0, &lag(Some(10.0)), 60));
-        assert!(!drain.is_over(107.0, &lag(Some(10.0)), 60), "a backlog that stands still is waited for");
-        assert!(drain.is_over(108.0, &lag(Some(0.0)), 60));
-    }
-
-    #[test]
-    fn waiting_has_an_end() {
-        let mut drain = Drain { began: Some(0.0), ..Drain::default() };
-        assert!(!drain.is_over(DRAIN.as_secs_f64() - 1.0, &lag(Some(10.0)), 60));
-        assert!(drain.is_over(DRAIN.as_secs_f64(), &lag(Some(10.0)), 61));
-    }
 
     #[test]
     fn the_state_is_the_worst_that_the_conditions_say() {

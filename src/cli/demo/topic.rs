@@ -1,5 +1,6 @@
 //! The demo's own topic: made, counted and deleted.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use krafka::Kafka;
@@ -46,6 +47,28 @@ impl Topic {
 
     /// Records in the topic, counted by the brokers. The topic is the demo's own and starts empty.
     pub(super) async fn records(&self) -> Result<u64, Failure> {
+        Ok(self.ends().await?.into_values().sum())
+    }
+
+    /// Records that the group has not committed.
+    pub(super) async fn uncommitted(&self, group: &str) -> Result<u64, Failure> {
+        let failed = |detail: String| format!("failed to read the commits of the group {group}: {detail}");
+        let options = krafka::admin::ListConsumerGroupOffsetsOptions::default();
+        let commits = timeout(PATIENCE, self.admin.list_consumer_group_offsets(group, options))
+            .await
+            .map_err(|_| failed(format!("no answer within {PATIENCE:?}")))?
+            .map_err(|error| failed(error.to_string()))?;
+        let mut left = self.ends().await?;
+        for (at, commit) in commits.into_iter().filter(|(at, _)| at.topic == self.name) {
+            let committed = commit.map_err(|error| failed(error.to_string()))?.offset.unwrap_or(0);
+            if let Some(end) = left.get_mut(&at.partition) {
+                *end = end.saturating_sub(u64::try_from(committed).unwrap_or(0));
+            }
+        }
+        Ok(left.into_values().sum())
+    }
+
+    async fn ends(&self) -> Result<BTreeMap<i32, u64>, Failure> {
         let partitions =
             (0..self.partitions).map(|partition| (TopicPartition::new(&*self.name, partition), OffsetSpec::Latest));
         let offsets =
@@ -53,14 +76,14 @@ impl Topic {
                 .await
                 .map_err(|_| format!("failed to count the records of {}: no answer within {PATIENCE:?}", self.name))?
                 .map_err(|error| format!("failed to count the records of {}: {error}", self.name))?;
-        let mut records = 0;
+        let mut ends = BTreeMap::new();
         for (partition, offset) in offsets {
             let offset = offset.map_err(|error| {
                 format!("failed to count the records of {}, partition {}: {error}", self.name, partition.partition)
             })?;
-            records += u64::try_from(offset.offset).unwrap_or(0);
+            ends.insert(partition.partition, u64::try_from(offset.offset).unwrap_or(0));
         }
-        Ok(records)
+        Ok(ends)
     }
 
     /// Deletes the topic.
@@ -93,6 +116,7 @@ mod tests {
             let _ = producer.send(krafka::Record::new("orders-1", record).partition(partition)).await.unwrap();
         }
         assert_eq!(topic.records().await.unwrap(), 3);
+        assert_eq!(topic.uncommitted("enricher").await.unwrap(), 3, "a group that never committed has all before it");
 
         topic.delete().await.unwrap();
         let again = Topic::create(&broker.bootstrap_servers(), "orders-1", 1).await;

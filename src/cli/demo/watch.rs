@@ -121,7 +121,9 @@ impl Watch {
         let (page, pods) = tokio::join!(self.read_page(), self.read_pods());
         let live = page.map(|page| Live::on_page(&page, &self.cluster.namespace, &self.job)).unwrap_or_default();
         let pods = pods.map(|pods| {
-            pods.iter().for_each(|pod| self.follow_log(pod));
+            for pod in &pods {
+                self.follow_log(pod);
+            }
             let existing = pods.iter().filter(|pod| !finished(pod)).count();
             let ready = pods.iter().filter(|pod| ready(pod)).count();
             (u32::try_from(existing).unwrap_or(u32::MAX), u32::try_from(ready).unwrap_or(u32::MAX))
