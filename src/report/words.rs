@@ -72,13 +72,7 @@ pub fn percent(fraction: f64) -> String {
 
 /// Three significant digits at most, for values below 999.5.
 fn significant(value: f64) -> String {
-    let decimals = if value < 9.995 {
-        2
-    } else if value < 99.95 {
-        1
-    } else {
-        0
-    };
+    let decimals = usize::from(value < 99.95) + usize::from(value < 9.995);
     fixed(value, decimals)
 }
 
