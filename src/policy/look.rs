@@ -1,5 +1,7 @@
 //! One look at the log: samples in, what they say out. Nothing is decided here.
 
+use std::collections::BTreeSet;
+
 use super::attainment;
 use super::memory::Memory;
 use super::num;
@@ -73,11 +75,10 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
     let now = memory.now;
     let mut view = View::default();
     let look = memory.looks;
-    let mut seen_sources: Vec<u16> = Vec::new();
+    let mut seen_sources = BTreeSet::new();
     let mut counts = [0_u32; 8];
     let (mut due, mut late) = (0.0, 0.0);
-    let mut intervals = (0.0, 0.0);
-    let mut commits = (0.0, 0.0);
+    let (mut intervals, mut commits) = ((0.0, 0.0), (0.0, 0.0));
     let settle = memory.handover.p90() + memory.commit_interval;
     let (mut known, mut still_for) = (0_u32, f64::INFINITY);
     let mut lag = (0.0_f64, 0.0_f64);
@@ -94,9 +95,7 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
         track.missing = 0;
         track.missing_since = now;
         track.source = source;
-        if !seen_sources.contains(&source) {
-            seen_sources.push(source);
-        }
+        seen_sources.insert(source);
         for (count, there) in
             counts.iter_mut().zip([sample.position.is_some(), sample.due_end.is_some(), sample.owner.is_some()])
         {
@@ -218,7 +217,7 @@ fn source_index(memory: &mut Memory, name: &str) -> u16 {
 }
 
 /// Partitions that their source no longer names are gone after a while. A source that says nothing says nothing.
-fn forget_partitions(memory: &mut Memory, seen_sources: &[u16]) {
+fn forget_partitions(memory: &mut Memory, seen_sources: &BTreeSet<u16>) {
     let (look, now) = (memory.looks, memory.now);
     memory.partitions.retain(|_, track| {
         if track.look != look && seen_sources.contains(&track.source) {
