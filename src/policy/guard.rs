@@ -298,7 +298,7 @@ impl Case<'_> {
         let objective = self.settings.latency.0;
         let age = view.age.unwrap_or(f64::INFINITY);
         // The pessimistic edge, less the saw-tooth that commits make of it.
-        let high = view.age_high.unwrap_or(f64::INFINITY) - 1.5 * memory.commit_interval;
+        let high = view.age_high.unwrap_or(f64::INFINITY) - memory.commit_interval;
         if age >= CALM * objective || high >= CALM * objective || view.overdue.is_some_and(|o| o > 0.0) {
             return wait("records are too old to spare a worker");
         }
