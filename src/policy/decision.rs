@@ -193,7 +193,7 @@ pub struct Limited {
     pub message: String,
 }
 
-/// Why there are not more workers. The operator maps each to a reason of the condition ScalingLimited.
+/// Why there are not more workers. The operator maps each to a reason of the condition `ScalingLimited`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Limit {
     /// `maxReplicas` or a schedule's ceiling.

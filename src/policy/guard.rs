@@ -105,8 +105,6 @@ impl Case<'_> {
         if let Some(pinned) = settings.pinned {
             return Verdict { limit: free.limit, ..Verdict::hold(pinned, Reason::Pinned, BoundBy::Pinned) };
         }
-        let forced =
-            matches!(free.bound_by, BoundBy::MaxReplicas | BoundBy::Granted | BoundBy::Schedule | BoundBy::MinReplicas);
         let blocked = match free.desired.cmp(&current) {
             std::cmp::Ordering::Greater => !allows_up(settings.mode),
             std::cmp::Ordering::Less => !allows_down(settings.mode),
@@ -117,8 +115,13 @@ impl Case<'_> {
         }
         // Floor and ceiling come before the mode, except that Recommend changes nothing at all.
         let bound = current.clamp(self.range.floor, self.range.ceiling);
-        if settings.mode != Mode::Recommend && bound != current && forced {
-            return Verdict { desired: bound, ..free.clone() };
+        if settings.mode != Mode::Recommend && bound != current {
+            let (reason, bound_by) = if bound > current {
+                (Reason::Floor, self.range.floor_by)
+            } else {
+                (Reason::Ceiling, self.range.ceiling_by)
+            };
+            return Verdict { limit: free.limit, ..Verdict::hold(bound, reason, bound_by) };
         }
         let limit = match settings.mode {
             Mode::OutOnly => Some((Limit::OutOnly, free.desired)),
@@ -295,7 +298,7 @@ impl Case<'_> {
         let objective = self.settings.latency.0;
         let age = view.age.unwrap_or(f64::INFINITY);
         // The pessimistic edge, less the saw-tooth that commits make of it.
-        let high = view.age_high.unwrap_or(f64::INFINITY) - 1.5 * memory.commit_interval;
+        let high = view.age_high.unwrap_or(f64::INFINITY) - memory.commit_interval;
         if age >= CALM * objective || high >= CALM * objective || view.overdue.is_some_and(|o| o > 0.0) {
             return wait("records are too old to spare a worker");
         }

@@ -1,5 +1,7 @@
 //! One look at the log: samples in, what they say out. Nothing is decided here.
 
+use std::collections::BTreeSet;
+
 use super::attainment;
 use super::memory::Memory;
 use super::num;
@@ -18,6 +20,7 @@ const OFFER: f64 = 120.0;
 
 /// What the log says.
 #[derive(Debug, Clone, Default)]
+#[allow(clippy::struct_excessive_bools)] // facts that hold or not, each on its own; they are no states of one machine
 pub(crate) struct View {
     /// At least one partition is freshly known.
     pub(crate) fresh: bool,
@@ -72,11 +75,10 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
     let now = memory.now;
     let mut view = View::default();
     let look = memory.looks;
-    let mut seen_sources: Vec<u16> = Vec::new();
+    let mut seen_sources = BTreeSet::new();
     let mut counts = [0_u32; 8];
     let (mut due, mut late) = (0.0, 0.0);
-    let mut intervals = (0.0, 0.0);
-    let mut commits = (0.0, 0.0);
+    let (mut intervals, mut commits) = ((0.0, 0.0), (0.0, 0.0));
     let settle = memory.handover.p90() + memory.commit_interval;
     let (mut known, mut still_for) = (0_u32, f64::INFINITY);
     let mut lag = (0.0_f64, 0.0_f64);
@@ -93,15 +95,11 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
         track.missing = 0;
         track.missing_since = now;
         track.source = source;
-        if !seen_sources.contains(&source) {
-            seen_sources.push(source);
-        }
-        for (kind, there) in
-            [sample.position.is_some(), sample.due_end.is_some(), sample.owner.is_some()].iter().enumerate()
+        seen_sources.insert(source);
+        for (count, there) in
+            counts.iter_mut().zip([sample.position.is_some(), sample.due_end.is_some(), sample.owner.is_some()])
         {
-            if let Some(count) = counts.get_mut(kind) {
-                *count += u32::from(*there);
-            }
+            *count += u32::from(there);
         }
         let before = track.ring.latest().map(|l| l.0);
         let Some(seen) = track.look_at(sample, now, settings.latency.0, memory.commit_interval) else {
@@ -152,13 +150,7 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
         due += fell_due;
         late += was_late;
         memory.attainment.latency(now, seen.age, seen.progress.max(if waits >= 1.0 { fell_due } else { 0.0 }));
-        match view.by_owner.iter_mut().find(|o| o.0 == track.owner) {
-            Some(owner) => {
-                owner.1 += waits;
-                owner.2 = owner.2.max(seen.age);
-            }
-            None => view.by_owner.push((track.owner, waits, seen.age)),
-        }
+        add_owner(&mut view.by_owner, track.owner, waits, seen.age);
     }
 
     view.owners_known = !view.by_owner.is_empty() && view.by_owner.iter().all(|o| o.0 != 0);
@@ -171,12 +163,7 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
         view.overdue = overdue;
         memory.attainment.count(now, settings.window.0, due, late);
     }
-    if intervals.1 > 0.0 {
-        memory.interval += 0.2 * (intervals.0 / intervals.1 - memory.interval);
-    }
-    if commits.1 > 0.0 {
-        memory.commit_interval += 0.1 * (commits.0 / commits.1 - memory.commit_interval);
-    }
+    note_intervals(memory, intervals, commits);
     forget_partitions(memory, &seen_sources);
     if usize::try_from(known).unwrap_or(0) < memory.partitions.len() || known == 0 {
         view.gap.get_or_insert_with(|| "not every partition was read".to_owned());
@@ -187,6 +174,24 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
     let still = (6.0 * memory.interval).max(60.0);
     view.idle = view.gap.is_none() && !view.waiting && still_for >= still && now - memory.watching_since >= still;
     view
+}
+
+/// Adds a partition's lag and age to its owner's.
+fn add_owner(owners: &mut Vec<(u64, f64, f64)>, owner: u64, lag: f64, age: f64) {
+    match owners.iter_mut().find(|o| o.0 == owner) {
+        Some(known) => *known = (owner, known.1 + lag, known.2.max(age)),
+        None => owners.push((owner, lag, age)),
+    }
+}
+
+/// Smooths the times between samples and between commits; each as (sum, count) of this look.
+fn note_intervals(memory: &mut Memory, samples: (f64, f64), commits: (f64, f64)) {
+    if samples.1 > 0.0 {
+        memory.interval += 0.2 * (samples.0 / samples.1 - memory.interval);
+    }
+    if commits.1 > 0.0 {
+        memory.commit_interval += 0.1 * (commits.0 / commits.1 - memory.commit_interval);
+    }
 }
 
 /// Records of one partition that fell due since the last look, and that were late.
@@ -212,7 +217,7 @@ fn source_index(memory: &mut Memory, name: &str) -> u16 {
 }
 
 /// Partitions that their source no longer names are gone after a while. A source that says nothing says nothing.
-fn forget_partitions(memory: &mut Memory, seen_sources: &[u16]) {
+fn forget_partitions(memory: &mut Memory, seen_sources: &BTreeSet<u16>) {
     let (look, now) = (memory.looks, memory.now);
     memory.partitions.retain(|_, track| {
         if track.look != look && seen_sources.contains(&track.source) {

@@ -190,7 +190,7 @@ impl Memory {
             self.progress.clear();
             self.still_since = None;
         }
-        if first {
+        if first || back {
             self.seen_at = at;
         }
         self.now = at;

@@ -79,23 +79,20 @@ pub(crate) fn plan(memory: &Memory, view: &View, settings: &Settings, current: O
     }
     let over = |capacity: f64| plan.level > 0.98 * capacity;
     plan.urgent = age > 0.5 * latency || (view.rates.is_some() && capacity.is_some_and(over));
-    match (mu, view.rates) {
-        (Some(mu), Some(_)) => {
-            let (for_demand, enough) = stairs.fewest(plan.demand, |n| usable(n, mu));
-            let recovery = recovery(memory, view, settings, plan.level, capacity.unwrap_or(mu));
-            let (for_backlog, caught_up) = stairs.fewest(plan.level + recovery, |_| mu * RHO_RECOVERY);
-            plan.for_demand = Some(for_demand);
-            plan.need = Some(for_demand.max(for_backlog));
-            plan.unmet = !enough || !caught_up;
-            let least = (plan.demand / (mu * rho)).max((plan.level + recovery) / (mu * RHO_RECOVERY));
-            plan.wanted = Some(num::ceil_u32(least).max(plan.need.unwrap_or(0)));
-        }
+    if let (Some(mu), Some(_)) = (mu, view.rates) {
+        let (for_demand, enough) = stairs.fewest(plan.demand, |n| usable(n, mu));
+        let recovery = recovery(memory, view, settings, plan.level, capacity.unwrap_or(mu));
+        let (for_backlog, caught_up) = stairs.fewest(plan.level + recovery, |_| mu * RHO_RECOVERY);
+        plan.for_demand = Some(for_demand);
+        plan.need = Some(for_demand.max(for_backlog));
+        plan.unmet = !enough || !caught_up;
+        let least = (plan.demand / (mu * rho)).max((plan.level + recovery) / (mu * RHO_RECOVERY));
+        plan.wanted = Some(num::ceil_u32(least).max(plan.need.unwrap_or(0)));
+    } else {
         // What a worker can do is not known. If records grow old, more workers are tried.
-        _ => {
-            let gaining = learning::processing_rate(memory).is_some_and(|done| done > 1.05 * plan.level);
-            let behind = age > 0.4 * latency && view.waiting && !gaining;
-            plan.need = current.map(|n| if behind { n.max(1).saturating_mul(2) } else { n });
-        }
+        let gaining = learning::processing_rate(memory).is_some_and(|done| done > 1.05 * plan.level);
+        let behind = age > 0.4 * latency && view.waiting && !gaining;
+        plan.need = current.map(|n| if behind { n.max(1).saturating_mul(2) } else { n });
     }
     if mu.is_none() && plan.need > current {
         plan.wanted = plan.need;
@@ -171,7 +168,7 @@ fn utilisation(memory: &Memory, latency: f64) -> f64 {
     } else {
         1.0 / (growth * (1.0 - spare / lead))
     };
-    step.min(RHO).max(0.3)
+    step.clamp(0.3, RHO)
 }
 
 /// Records per second beyond the arrivals, to work off what waits. A backlog of hours does not buy a cluster: at most

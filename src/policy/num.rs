@@ -28,7 +28,7 @@ pub(crate) fn floor_i64(value: f64) -> i64 {
 
 /// A count of things in memory.
 pub(crate) fn of_usize(value: usize) -> f64 {
-    u32::try_from(value).map_or(f64::from(u32::MAX), f64::from)
+    u32::try_from(value).map_or_else(|_| f64::from(u32::MAX), f64::from)
 }
 
 /// A count of things in memory; saturates.

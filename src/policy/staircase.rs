@@ -128,8 +128,8 @@ fn even_share(deals: &[Deal], workers: usize, partitions: usize) -> f64 {
 }
 
 fn weighed_share(deals: &[Deal], workers: usize, loads: &mut [f64]) -> f64 {
-    loads.iter_mut().for_each(|l| *l = 0.0);
-    let mut dealt = (u16::MAX, 0_usize);
+    loads.fill(0.0);
+    let mut turn = (u16::MAX, 0_usize);
     for deal in deals {
         let count = deal.weights.len();
         let (run, longer) = (count / workers, count % workers);
@@ -138,8 +138,8 @@ fn weighed_share(deals: &[Deal], workers: usize, loads: &mut [f64]) -> f64 {
                 Assignor::Range if index < longer * (run + 1) => index / (run + 1),
                 Assignor::Range => longer + (index - longer * (run + 1)) / run.max(1),
                 Assignor::Even => {
-                    dealt = if dealt.0 == deal.source { (dealt.0, dealt.1 + 1) } else { (deal.source, 0) };
-                    dealt.1 % workers
+                    turn = if turn.0 == deal.source { (turn.0, turn.1 + 1) } else { (deal.source, 0) };
+                    turn.1 % workers
                 }
             };
             if let Some(load) = loads.get_mut(worker) {

@@ -140,7 +140,12 @@ impl Track {
         self.meet_owner(sample.owner.as_deref(), now);
         let end = sample.end.filter(|end| *end >= 0)?;
         let (known, restarted) = match self.ring.latest() {
-            Some((_, last)) if end < last && self.ring.push(at, end) => (end, true),
+            // Back, or two billion records further in one go: another log under the same name.
+            Some((_, last))
+                if (end < last || end.saturating_sub(last) > i64::from(u32::MAX / 2)) && self.ring.push(at, end) =>
+            {
+                (end, true)
+            }
             latest => {
                 let _ = self.ring.push(at, end);
                 // A cached sample does not take the log back.

@@ -122,7 +122,7 @@ fn counters(worker: &Worker, now: f64) -> Option<(f64, f64)> {
 /// Pod created -> first record processed, or ready if it does not count. Only of workers that came while we watched:
 /// when an older one began is not known.
 fn start_up(track: &mut WorkerTrack, worker: &Worker, now: f64, first: f64) -> Option<f64> {
-    let up = worker.processed.map_or(worker.ready == Some(true), |p| p > 0.0);
+    let up = worker.processed.map_or_else(|| worker.ready == Some(true), |p| p > 0.0);
     if track.started_up || !up {
         return None;
     }
