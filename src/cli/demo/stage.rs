@@ -126,7 +126,7 @@ impl Stage {
         if let Some(path) = &self.args.kubeconfig {
             arguments.extend(["--kubeconfig".into(), path.into()]);
         }
-        arguments.extend(["--listen", &address, "--watch-namespace", &cluster.namespace].map(OsString::from));
+        arguments.extend(["--listen", &address, "--watch-namespaces", &cluster.namespace].map(OsString::from));
         let operator = self.operator.insert(Child::start("operator", arguments, self.args.out.join("operator.log"))?);
         let watch = Watch::start(cluster, &job.name_any(), format!("http://{address}/metrics"));
         let answers = async {
