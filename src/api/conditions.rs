@@ -51,52 +51,52 @@ pub mod reasons {
     pub const PROGRESSING: &str = "Progressing";
     /// Stalled: someone else keeps writing the number of replicas.
     pub const CONFLICT: &str = "Conflict";
-    /// WithinTarget: the objective is met now.
+    /// `WithinTarget`: the objective is met now.
     pub const MET: &str = "Met";
-    /// WithinTarget: too many records are late, and the backlog is not shrinking.
+    /// `WithinTarget`: too many records are late, and the backlog is not shrinking.
     pub const BEHIND: &str = "Behind";
-    /// WithinTarget: behind, and catching up; the message has the time it will take.
+    /// `WithinTarget`: behind, and catching up; the message has the time it will take.
     pub const CATCHING_UP: &str = "CatchingUp";
-    /// WithinTarget: the latency is below what processing itself takes.
+    /// `WithinTarget`: the latency is below what processing itself takes.
     pub const OBJECTIVE_BELOW_FLOOR: &str = "ObjectiveBelowFloor";
-    /// WithinTarget: not known.
+    /// `WithinTarget`: not known.
     pub const UNKNOWN: &str = "Unknown";
-    /// ScalingActive: free to act.
+    /// `ScalingActive`: free to act.
     pub const ACTIVE: &str = "Active";
-    /// ScalingActive: `spec.replicas` is set.
+    /// `ScalingActive`: `spec.replicas` is set.
     pub const PINNED: &str = "Pinned";
-    /// ScalingActive: `scaling.mode` is Recommend.
+    /// `ScalingActive`: `scaling.mode` is Recommend.
     pub const RECOMMEND: &str = "Recommend";
-    /// ScalingActive, MetricsAvailable: there is no signal.
+    /// `ScalingActive`, `MetricsAvailable`: there is no signal.
     pub const NO_SIGNAL: &str = "NoSignal";
-    /// ScalingActive: someone else has written the number of replicas.
+    /// `ScalingActive`: someone else has written the number of replicas.
     pub const FOREIGN_WRITER: &str = "ForeignWriter";
-    /// ScalingLimited: nothing limits.
+    /// `ScalingLimited`: nothing limits.
     pub const NOT_LIMITED: &str = "NotLimited";
-    /// ScalingLimited: `maxReplicas` or a schedule's ceiling.
+    /// `ScalingLimited`: `maxReplicas` or a schedule's ceiling.
     pub const AT_MAX_REPLICAS: &str = "AtMaxReplicas";
-    /// ScalingLimited: as many workers as the partitions can feed.
+    /// `ScalingLimited`: as many workers as the partitions can feed.
     pub const AT_PARTITION_COUNT: &str = "AtPartitionCount";
-    /// ScalingLimited: one partition is more than one worker can do.
+    /// `ScalingLimited`: one partition is more than one worker can do.
     pub const SKEWED: &str = "Skewed";
-    /// ScalingLimited: a resource quota refuses the workers.
+    /// `ScalingLimited`: a resource quota refuses the workers.
     pub const QUOTA_EXCEEDED: &str = "QuotaExceeded";
-    /// ScalingLimited: pods cannot be placed on a node.
+    /// `ScalingLimited`: pods cannot be placed on a node.
     pub const UNSCHEDULABLE: &str = "Unschedulable";
-    /// ScalingLimited: workers crash again and again.
+    /// `ScalingLimited`: workers crash again and again.
     pub const CRASH_LOOPING: &str = "CrashLooping";
-    /// ScalingLimited: `maxRescalesPerHour`.
+    /// `ScalingLimited`: `maxRescalesPerHour`.
     pub const RESCALE_BUDGET: &str = "RescaleBudget";
-    /// ScalingLimited: a larger change was wanted than `maxStepUp` or `maxStepDown` allows.
+    /// `ScalingLimited`: a larger change was wanted than `maxStepUp` or `maxStepDown` allows.
     pub const STEP_LIMIT: &str = "StepLimit";
-    /// ScalingLimited: `scaling.mode` is OutOnly.
+    /// `ScalingLimited`: `scaling.mode` is `OutOnly`.
     pub const OUT_ONLY: &str = "OutOnly";
-    /// ScalingLimited: `scaling.mode` is InOnly.
+    /// `ScalingLimited`: `scaling.mode` is `InOnly`.
     pub const IN_ONLY: &str = "InOnly";
-    /// MetricsAvailable: every signal is fresh.
+    /// `MetricsAvailable`: every signal is fresh.
     pub const FRESH: &str = "Fresh";
-    /// MetricsAvailable: some partitions or workers are missing.
+    /// `MetricsAvailable`: some partitions or workers are missing.
     pub const PARTIAL_SIGNAL: &str = "PartialSignal";
-    /// MetricsAvailable: the newest sample is too old.
+    /// `MetricsAvailable`: the newest sample is too old.
     pub const STALE_SIGNAL: &str = "StaleSignal";
 }

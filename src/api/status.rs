@@ -55,7 +55,7 @@ pub struct StreamJobStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     pub recent_decisions: Vec<DecisionStatus>,
-    /// Conditions: Ready, Reconciling, Stalled, WithinTarget, ScalingActive, ScalingLimited, MetricsAvailable.
+    /// Conditions: Ready, Reconciling, Stalled, `WithinTarget`, `ScalingActive`, `ScalingLimited`, `MetricsAvailable`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

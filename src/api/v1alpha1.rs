@@ -246,7 +246,7 @@ pub struct Metrics {
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Scaling {
-    /// Auto: up and down. OutOnly: only up. InOnly: only down. Recommend: change nothing, and say what would be done.
+    /// Auto: up and down. `OutOnly`: only up. `InOnly`: only down. Recommend: change nothing, and say what would be done.
     #[serde(default)]
     pub mode: Mode,
 
@@ -357,11 +357,11 @@ pub struct Fallback {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new("!has(self.batchInterval) || self.style == 'MicroBatch'").message("processing.batchInterval needs processing.style: MicroBatch"))]
 pub struct Processing {
-    /// Record: one by one as they come. MicroBatch: gathered for a batchInterval.
+    /// Record: one by one as they come. `MicroBatch`: gathered for a batchInterval.
     #[serde(default)]
     pub style: Style,
 
-    /// MicroBatch only: how long records are gathered, 100ms to 1h. No latency below it can be promised.
+    /// `MicroBatch` only: how long records are gathered, 100ms to 1h. No latency below it can be promised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "duration_schema")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('100ms') && duration(self) <= duration('1h')").message("processing.batchInterval must lie between 100ms and 1h"))]
@@ -438,10 +438,10 @@ fn thirty_percent() -> IntOrString {
     IntOrString::String("30%".to_owned())
 }
 fn one_hour() -> Duration {
-    Duration::from(std::time::Duration::from_secs(3600))
+    Duration::from(std::time::Duration::from_hours(1))
 }
 fn five_minutes() -> Duration {
-    Duration::from(std::time::Duration::from_secs(300))
+    Duration::from(std::time::Duration::from_mins(5))
 }
 fn apps_v1() -> String {
     "apps/v1".to_owned()

@@ -9,7 +9,7 @@ use crate::api::{JOB_LABEL, PROCESSING_FILE, PROCESSING_FILE_ENV};
 use super::validate::{Job, OwnedWorkload};
 use super::workload::APPLIED_ANNOTATION;
 
-/// Key of the processing file in its ConfigMap.
+/// Key of the processing file in its `ConfigMap`.
 const PROCESSING_KEY: &str = "processing.json";
 const PROCESSING_VOLUME: &str = "sluice-processing";
 
@@ -113,10 +113,10 @@ fn template(name: &str, template: &Map<String, Value>) -> Value {
             );
         }
     }
-    if pod["initContainers"].is_null() {
-        if let Some(pod) = pod.as_object_mut() {
-            pod.remove("initContainers");
-        }
+    if pod["initContainers"].is_null()
+        && let Some(pod) = pod.as_object_mut()
+    {
+        pod.remove("initContainers");
     }
     // Optional: a pod must be able to start although the file cannot be written (a quota on ConfigMaps).
     let volume = json!({ "name": PROCESSING_VOLUME, "configMap": { "name": processing_name(name), "optional": true } });
@@ -131,12 +131,12 @@ fn push(object: &mut Value, list: &str, item: Value) {
     }
 }
 
-/// Name of the ConfigMap with the processing file.
+/// Name of the `ConfigMap` with the processing file.
 pub(super) fn processing_name(job: &str) -> String {
     format!("{job}-processing")
 }
 
-/// The ConfigMap with the processing file.
+/// The `ConfigMap` with the processing file.
 pub(super) fn processing(job: &Job) -> Value {
     json!({
         "apiVersion": "v1",
@@ -151,7 +151,7 @@ pub(super) fn processing(job: &Job) -> Value {
     })
 }
 
-/// FNV-1a, 64 bits, over the canonical JSON (serde_json's maps are sorted). It tells bodies apart; it guards nothing.
+/// FNV-1a, 64 bits, over the canonical JSON (`serde_json`'s maps are sorted). It tells bodies apart; it guards nothing.
 pub(super) fn hash(value: &Value) -> String {
     let bytes = value.to_string();
     let hash = bytes

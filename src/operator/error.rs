@@ -91,7 +91,7 @@ fn status(error: &kube::Error) -> Option<&kube::core::Status> {
 /// How long to wait before the next try: an object that was changed by someone else is read again at once, everything
 /// else waits longer each time, up to a minute.
 pub(super) fn retry_after(error: &Error, failures: u32) -> Duration {
-    const LONGEST: Duration = Duration::from_secs(60);
+    const LONGEST: Duration = Duration::from_mins(1);
     let base = match error.category() {
         "conflict" => Duration::from_millis(100),
         "unreadable" => return LONGEST * 5,

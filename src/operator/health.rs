@@ -1,4 +1,4 @@
-//! How good the signals of a job are: what the conditions Ready and MetricsAvailable say of its sources. Pure.
+//! How good the signals of a job are: what the conditions Ready and `MetricsAvailable` say of its sources. Pure.
 
 use std::time::Duration;
 

@@ -224,7 +224,7 @@ impl Elector {
             acquire_time: before
                 .filter(|_| renewing)
                 .and_then(|before| before.acquire_time.clone())
-                .or(Some(now.clone())),
+                .or_else(|| Some(now.clone())),
             renew_time: Some(now),
             lease_transitions: Some(if renewing || before.is_none() { transitions } else { transitions + 1 }),
             ..LeaseSpec::default()

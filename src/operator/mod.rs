@@ -163,8 +163,8 @@ impl Operator {
         let (mut tasks, mut feeds, mut synced) = (JoinSet::new(), BTreeMap::new(), Vec::new());
         for scope in scopes {
             let (feed, news) = mpsc::channel(FEED);
-            feeds.insert(scope.clone(), feed.clone());
-            synced.push(shared.start(&scope, feed, news, &stop, &mut tasks));
+            synced.push(shared.start(&scope, &feed, news, &stop, &mut tasks));
+            feeds.insert(scope, feed);
         }
         let health = self.health.clone();
         tasks.spawn(async move {

@@ -48,6 +48,7 @@ impl Workload {
 }
 
 /// What matters of one pod.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own; they do not form states")]
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct PodFacts {
     pub(super) name: String,

@@ -1,4 +1,4 @@
-//! What the workers are told: the processing file, mounted from a ConfigMap so that a change reaches running workers.
+//! What the workers are told: the processing file, mounted from a `ConfigMap` so that a change reaches running workers.
 
 use std::time::Duration;
 

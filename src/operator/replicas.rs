@@ -99,7 +99,6 @@ pub(super) fn next(view: &WorkloadView, desired: Option<u32>, standing: Standing
         })
     };
     match (standing, view.desired, desired) {
-        (Standing::Respected { .. } | Standing::Conflict, ..) => Step::Nothing,
         (Standing::TakeBack, present, desired) => {
             desired.or(present).map_or(Step::Nothing, |replicas| write(replicas, true))
         }
@@ -107,7 +106,7 @@ pub(super) fn next(view: &WorkloadView, desired: Option<u32>, standing: Standing
         (Standing::Ours, Some(present), _) if owners.workload && !owners.scale => write(present, false),
         (Standing::Ours, _, _) if owners.workload && owners.scale => Step::Release,
         (Standing::Ours, present, Some(desired)) if present != Some(desired) => write(desired, false),
-        (Standing::Ours, ..) => Step::Nothing,
+        (Standing::Ours | Standing::Respected { .. } | Standing::Conflict, ..) => Step::Nothing,
     }
 }
 

@@ -159,7 +159,7 @@ fn words(duration: Duration) -> String {
 }
 
 const SECOND: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 
 fn settings(spec: &StreamJobSpec, problems: &mut Problems) -> (Duration, Settings) {
     let Objective { latency, percentile, window } = &spec.objective;

@@ -87,7 +87,7 @@ impl Shared {
     pub(super) fn start(
         &self,
         scope: &Scope,
-        feed: mpsc::Sender<JobKey>,
+        feed: &mpsc::Sender<JobKey>,
         news: mpsc::Receiver<JobKey>,
         stop: &CancellationToken,
         tasks: &mut JoinSet<()>,
@@ -97,7 +97,7 @@ impl Shared {
         let stateful_set = ApiResource::erase::<StatefulSet>(&());
         let keep = |_: &mut DynamicObject| {};
         let (synced_deployments, synced_sets, synced_pods) = (Latch::new(), Latch::new(), Latch::new());
-        let watch = Watching { feed: &feed, stop };
+        let watch = Watching { feed, stop };
         let caches = Caches {
             deployments: watch.cache(scope.dynamic(client, &deployment), deployment, keep, &synced_deployments, tasks),
             stateful_sets: watch.cache(scope.dynamic(client, &stateful_set), stateful_set, keep, &synced_sets, tasks),
@@ -260,6 +260,7 @@ async fn sweep(
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the signature is the controller's")]
 /// `reconcile` answers its own failures; what comes here is an object that cannot be read at all.
 fn on_error(object: Arc<DeserializeGuard<StreamJob>>, error: &Error, context: Arc<Context>) -> Action {
     context.metrics.reconcile_error(error.category());

@@ -192,7 +192,7 @@ mod tests {
         weights[3] = 10.0;
         let stairs = Staircase::build(&[Deal { assignor: Assignor::Even, source: 0, weights }], 1.0);
         assert!((stairs.share(10) - 10.0 / 19.0).abs() < 1e-12);
-        assert_eq!(stairs.fewest(10_000.0, |_| 1000.0).1, false);
+        assert!(!stairs.fewest(10_000.0, |_| 1000.0).1);
         assert!(stairs.snap(10) <= 10);
     }
 

@@ -1,7 +1,6 @@
 //! The scripted API server, and the objects that conversations are about.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
