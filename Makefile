@@ -19,7 +19,7 @@ test: lint unit real
 
 lint:
 	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- --deny warnings
+	$(CARGO) clippy --locked --all-targets --test cluster --test kafka_real -- --deny warnings
 	"$$(hack/tools cargo-deny)" --log-level error check bans licenses sources
 	hack/check-scripts
 

@@ -100,7 +100,8 @@ impl Bed {
         let namespaces = Api::<Namespace>::all(client.clone());
         if let Some(old) = namespaces.get_opt(&namespace).await.unwrap() {
             let _ = namespaces.delete(&namespace, &DeleteParams::default()).await;
-            let gone = await_condition(namespaces.clone(), &namespace, conditions::is_deleted(&old.uid().unwrap()));
+            let uid = old.uid().unwrap();
+            let gone = await_condition(namespaces.clone(), &namespace, conditions::is_deleted(&uid));
             tokio::time::timeout(Duration::from_secs(60), gone)
                 .await
                 .expect("the namespace of an earlier run goes")
