@@ -130,6 +130,12 @@ impl Operator {
                 }
                 Stopped::AsTold
             }
+            // The controllers never end by themselves: a stand-by must take over.
+            () = &mut leading => {
+                hand_back.cancel();
+                holding.await;
+                Stopped::LeaseLost
+            }
         }
     }
 

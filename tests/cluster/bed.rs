@@ -21,7 +21,7 @@ fn environment(name: &str) -> String {
 }
 
 /// Merges `changes` into `into`; null removes.
-pub fn merge(into: &mut Value, changes: Value) {
+pub(crate) fn merge(into: &mut Value, changes: Value) {
     match (into, changes) {
         (Value::Object(into), Value::Object(changes)) => {
             for (key, change) in changes {
@@ -37,17 +37,17 @@ pub fn merge(into: &mut Value, changes: Value) {
 }
 
 /// One test's corner of the cluster.
-pub struct Bed {
-    pub client: Client,
-    pub namespace: String,
-    pub topic: String,
+pub(crate) struct Bed {
+    pub(crate) client: Client,
+    pub(crate) namespace: String,
+    pub(crate) topic: String,
     kafka: String,
     kafka_in_pods: String,
     image: String,
 }
 
 /// A process that ends with the test.
-pub struct Process(Child);
+pub(crate) struct Process(Child);
 
 impl Process {
     fn start(arguments: &[&str], log: &str) -> Self {
@@ -64,19 +64,19 @@ impl Process {
     }
 
     /// As a crash would: no signal handler runs.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
 
     /// Asks it to end, and waits until it has. Returns whether it ended well.
-    pub fn stop(mut self) -> bool {
+    pub(crate) fn stop(mut self) -> bool {
         let pid = self.0.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
         self.0.wait().unwrap().success()
     }
 
-    pub fn resident_kib(&self) -> u64 {
+    pub(crate) fn resident_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
@@ -92,7 +92,7 @@ impl Drop for Process {
 
 impl Bed {
     /// An empty namespace, and a topic with so many partitions.
-    pub async fn new(name: &str, partitions: u32) -> Self {
+    pub(crate) async fn new(name: &str, partitions: u32) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::try_default().await.expect("KUBECONFIG names a cluster that answers");
         install_definitions(&client).await;
@@ -151,14 +151,14 @@ impl Bed {
     }
 
     /// Records per second until it is dropped, ten minutes at most.
-    pub fn load(&self, rate: u32) -> Process {
+    pub(crate) fn load(&self, rate: u32) -> Process {
         let arguments = self.load_arguments(&rate.to_string(), "600s", &[]);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         Process::start(&arguments, &format!("{}-load.log", self.namespace))
     }
 
     /// An operator that watches this namespace alone, serving its metrics at `port`.
-    pub fn operator(&self, port: u16) -> Process {
+    pub(crate) fn operator(&self, port: u16) -> Process {
         let listen = format!("127.0.0.1:{port}");
         let arguments =
             ["operator", "--watch-namespaces", &self.namespace, "--listen", &listen, "--log", "info,sluice=debug"];
@@ -166,7 +166,7 @@ impl Bed {
     }
 
     /// A job whose workers do about 450 records per second each.
-    pub fn job(&self, changes: Value) -> Value {
+    pub(crate) fn job(&self, changes: Value) -> Value {
         let mut job = json!({
             "apiVersion": "sluice.dev/v1alpha1",
             "kind": "StreamJob",
@@ -185,7 +185,7 @@ impl Bed {
     }
 
     /// A pod template of the reference worker, within Pod Security "restricted".
-    pub fn template(&self) -> Value {
+    pub(crate) fn template(&self) -> Value {
         json!({"spec": {
             "terminationGracePeriodSeconds": 30,
             "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
@@ -203,26 +203,26 @@ impl Bed {
         }})
     }
 
-    pub fn jobs(&self) -> Api<StreamJob> {
+    pub(crate) fn jobs(&self) -> Api<StreamJob> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    pub fn deployments(&self) -> Api<Deployment> {
+    pub(crate) fn deployments(&self) -> Api<Deployment> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    pub fn pods(&self) -> Api<Pod> {
+    pub(crate) fn pods(&self) -> Api<Pod> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
     /// Applies an object as a user's `kubectl apply --server-side` would.
-    pub async fn apply(&self, object: &Value) -> kube::Result<DynamicObject> {
+    pub(crate) async fn apply(&self, object: &Value) -> kube::Result<DynamicObject> {
         let params = PatchParams::apply("kubectl").force();
         self.dynamic(object).patch(object["metadata"]["name"].as_str().unwrap(), &params, &Patch::Apply(object)).await
     }
 
     /// Asks the API server whether it would take an object.
-    pub async fn dry_run(&self, object: &Value) -> kube::Result<DynamicObject> {
+    pub(crate) async fn dry_run(&self, object: &Value) -> kube::Result<DynamicObject> {
         let params = PatchParams { dry_run: true, ..PatchParams::apply("kubectl").force() };
         self.dynamic(object).patch(object["metadata"]["name"].as_str().unwrap(), &params, &Patch::Apply(object)).await
     }
@@ -235,11 +235,11 @@ impl Bed {
     }
 
     /// Waits until the job is so; panics with its status if it does not become so in time.
-    pub async fn until(&self, what: &str, seconds: u64, condition: impl Fn(&StreamJob) -> bool) -> StreamJob {
+    pub(crate) async fn until(&self, what: &str, seconds: u64, condition: impl Fn(&StreamJob) -> bool) -> StreamJob {
         self.until_named("orders", what, seconds, condition).await
     }
 
-    pub async fn until_named(
+    pub(crate) async fn until_named(
         &self,
         name: &str,
         what: &str,
@@ -259,24 +259,24 @@ impl Bed {
     }
 
     /// Waits until so many workers are ready.
-    pub async fn until_ready(&self, workers: i32, seconds: u64) -> StreamJob {
+    pub(crate) async fn until_ready(&self, workers: i32, seconds: u64) -> StreamJob {
         self.until(&format!("{workers} workers are ready"), seconds, |job| status(job).ready_replicas == workers).await
     }
 
     /// What the Deployment asks for.
-    pub async fn wanted(&self) -> i32 {
+    pub(crate) async fn wanted(&self) -> i32 {
         self.deployments().get("orders").await.unwrap().spec.unwrap().replicas.unwrap()
     }
 
     /// Reasons of the events of the job.
-    pub async fn events(&self) -> Vec<String> {
+    pub(crate) async fn events(&self) -> Vec<String> {
         let events =
             Api::<Event>::namespaced(self.client.clone(), &self.namespace).list(&ListParams::default()).await.unwrap();
         events.items.into_iter().filter_map(|event| event.reason).collect()
     }
 
     /// Deletes the namespace, and with it everything of the test.
-    pub async fn end(self) {
+    pub(crate) async fn end(self) {
         let params = DeleteParams::default();
         let _ = Api::<Namespace>::all(self.client).delete(&self.namespace, &params).await;
     }
@@ -291,24 +291,24 @@ impl<F: Fn(Option<&StreamJob>) -> bool> Condition<StreamJob> for Checked<F> {
 }
 
 /// The status, or an empty one.
-pub fn status(job: &StreamJob) -> sluice::api::status::StreamJobStatus {
+pub(crate) fn status(job: &StreamJob) -> sluice::api::status::StreamJobStatus {
     job.status.clone().unwrap_or_default()
 }
 
 /// Status and reason of a condition.
-pub fn condition(job: &StreamJob, kind: &str) -> (String, String) {
+pub(crate) fn condition(job: &StreamJob, kind: &str) -> (String, String) {
     let conditions = status(job).conditions;
     let found = conditions.iter().find(|condition| condition.type_ == kind);
     found.map(|condition| (condition.status.clone(), condition.reason.clone())).unwrap_or_default()
 }
 
 /// Whether a condition has this status and reason.
-pub fn has(job: &StreamJob, kind: &str, wanted: &str, reason: &str) -> bool {
+pub(crate) fn has(job: &StreamJob, kind: &str, wanted: &str, reason: &str) -> bool {
     condition(job, kind) == (wanted.to_owned(), reason.to_owned())
 }
 
 /// A page of the operator's.
-pub async fn page(port: u16, path: &str) -> String {
+pub(crate) async fn page(port: u16, path: &str) -> String {
     reqwest::get(format!("http://127.0.0.1:{port}{path}")).await.unwrap().text().await.unwrap()
 }
 

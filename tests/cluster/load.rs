@@ -96,7 +96,12 @@ async fn a_steady_job_costs_no_write() {
     let operator = bed.operator(18123);
     let _load = bed.load(600);
     for name in ["orders", "b", "c"] {
-        bed.apply(&bed.job(json!({"metadata": {"name": name}, "spec": {"replicas": 2}}))).await.unwrap();
+        // A group of its own for each, as jobs have.
+        let group = format!("{}-{name}", bed.topic);
+        let mut job = bed.job(json!({"metadata": {"name": name}, "spec": {"replicas": 2}}));
+        job["spec"]["sources"][0]["kafka"]["consumerGroup"] = json!(group);
+        job["spec"]["workload"]["template"]["spec"]["containers"][0]["args"][6] = json!(group);
+        bed.apply(&job).await.unwrap();
     }
     for name in ["orders", "b", "c"] {
         bed.until_named(name, "ready", 90, |job| {
