@@ -7,6 +7,12 @@
 //! ```
 //!
 //! One test stops the broker and starts it again, with `$SLUICE_TEST_KAFKA_CONTROL stop|start` (default: hack/kafka).
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, its fixtures too"
+)]
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;

@@ -233,7 +233,7 @@ async fn publish(
     // What the cache shows may be older than what was last written; somebody else's edit is put right with the next write.
     let previous = state.status.as_ref().or(object.status.as_ref()).unwrap_or(&empty);
     let next = status::build(previous, facts, super::timestamp(now));
-    if !status::needs_write(previous, &next) {
+    if !status::needs_write(previous, &next, facts.settings) {
         return Ok(());
     }
     let news = events::events(&previous.conditions, &next.conditions, facts.changed.as_ref());

@@ -86,7 +86,7 @@ pub(super) fn build(previous: &StreamJobStatus, facts: &Facts<'_>, now: Timestam
 }
 
 /// Whether the next status differs from the previous one in more than volatile numbers.
-pub(super) fn needs_write(previous: &StreamJobStatus, next: &StreamJobStatus) -> bool {
+pub(super) fn needs_write(previous: &StreamJobStatus, next: &StreamJobStatus, settings: Option<&Settings>) -> bool {
     let stable = |status: &StreamJobStatus| StreamJobStatus {
         lag_records: None,
         latency_milliseconds: None,
@@ -102,16 +102,20 @@ pub(super) fn needs_write(previous: &StreamJobStatus, next: &StreamJobStatus) ->
         }),
         ..status.clone()
     };
+    // A tenth of the target, and what arrives in that time, is as good as nothing.
+    let latency = settings.and_then(|settings| whole(settings.latency.0 * 100.0)).unwrap_or(1000);
+    let lag = next.arrival_rate_per_second.unwrap_or(0).saturating_mul(latency) / 1000;
     stable(previous) != stable(next)
-        || tenfold(previous.lag_records, next.lag_records, 100)
-        || tenfold(previous.latency_milliseconds, next.latency_milliseconds, 100)
+        || tenfold(previous.latency_milliseconds, next.latency_milliseconds, latency)
+        || tenfold(previous.lag_records, next.lag_records, lag.max(100))
         || tenfold(previous.arrival_rate_per_second, next.arrival_rate_per_second, 10)
 }
 
-/// Whether a number has become known, or has changed tenfold above what is next to nothing.
+/// Whether a number has become known, or has changed tenfold above what is as good as nothing.
 fn tenfold(before: Option<i64>, after: Option<i64>, nothing: i64) -> bool {
     match (before, after) {
         (Some(before), Some(after)) => {
+            let nothing = nothing.max(1);
             let (small, large) = (before.min(after).max(nothing), before.max(after).max(nothing));
             large / small >= 10
         }
@@ -338,7 +342,11 @@ fn scaling_limited(facts: &Facts<'_>) -> Draft {
     if let Some(failure) = &facts.replica_failure {
         return limited(reasons::QUOTA_EXCEEDED, failure.clone());
     }
-    if let Some(limit) = facts.decision.and_then(|decision| decision.limited.as_ref()) {
+    let decided = facts.settings.is_some_and(|settings| settings.pinned.is_none() && !settings.suspend);
+    let desired = facts.decision.and_then(|decision| decision.desired);
+    let limit = facts.decision.and_then(|decision| decision.limited.as_ref()).filter(|_| decided);
+    // A large step down that is taken in several is no limit that anybody has to know of.
+    if let Some(limit) = limit.filter(|limit| limit.by != Limit::StepLimit || Some(limit.wanted) > desired) {
         return limited(limit_reason(limit.by), limit.message.clone());
     }
     if let Some(why) = &facts.unschedulable {
@@ -369,5 +377,62 @@ fn metrics_available(facts: &Facts<'_>) -> Draft {
         }
         Some(missing) => draft(METRICS_AVAILABLE, false, missing.reason, missing.message.as_str()),
         None => draft(METRICS_AVAILABLE, true, reasons::FRESH, "every source and worker is read"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(lag: i64, latency: i64, rate: i64) -> StreamJobStatus {
+        StreamJobStatus {
+            lag_records: Some(lag),
+            latency_milliseconds: Some(latency),
+            arrival_rate_per_second: Some(rate),
+            ..StreamJobStatus::default()
+        }
+    }
+
+    #[test]
+    fn the_noise_of_a_steady_job_is_no_news() {
+        // Between two commits the lag goes from nothing to a second's worth of records.
+        assert!(!needs_write(&status(3, 20, 600), &status(1160, 1100, 580), None));
+        assert!(needs_write(&status(3, 20, 600), &status(9000, 1100, 600), None), "fifteen seconds of records wait");
+        assert!(needs_write(&status(3, 20, 600), &status(3, 10_000, 600), None), "latency");
+        assert!(needs_write(&status(3, 20, 60), &status(3, 20, 600), None), "rate");
+        assert!(needs_write(&StreamJobStatus::default(), &status(3, 20, 60), None), "the first numbers");
+    }
+
+    #[test]
+    fn messages_and_times_stay_while_a_condition_says_the_same() {
+        let facts = Facts { ready: 1, replicas: 1, ..Facts::default() };
+        let first = build(&StreamJobStatus::default(), &facts, Timestamp::from_second(1).unwrap());
+        let facts = Facts { ready: 2, replicas: 1, ..facts };
+        let second = build(&first, &facts, Timestamp::from_second(2).unwrap());
+        assert_eq!(first.conditions, second.conditions);
+        let gone = Verdict { reason: reasons::SOURCE_UNREACHABLE, message: "nobody answers".to_owned() };
+        let third = build(&second, &Facts { source_trouble: Some(gone), ..facts }, Timestamp::from_second(3).unwrap());
+        let ready = third.conditions.iter().find(|condition| condition.type_ == READY).unwrap();
+        assert_eq!((ready.status.as_str(), ready.last_transition_time.0.as_second()), ("False", 3));
+    }
+
+    #[test]
+    fn a_corrupted_model_is_not_believed() {
+        let model = |capacity| ModelStatus {
+            capacity_per_worker: Some(capacity),
+            confidence: "High".to_owned(),
+            start_up_milliseconds: Some(-5),
+            handover_milliseconds: Some(i64::MAX),
+            latency_floor_milliseconds: Some(400),
+            template: None,
+        };
+        let prior = |capacity| prior(&StreamJobStatus { model: Some(model(capacity)), ..StreamJobStatus::default() });
+        let believed = prior(450);
+        assert_eq!((believed.capacity_per_worker, believed.confidence), (Some(450.0), Confidence::Low));
+        assert_eq!(
+            (believed.start_up_seconds, believed.handover_seconds, believed.latency_floor_seconds),
+            (None, None, Some(0.4))
+        );
+        assert_eq!(prior(-1).capacity_per_worker, None);
     }
 }

@@ -102,7 +102,7 @@ impl Bed {
             let _ = namespaces.delete(&namespace, &DeleteParams::default()).await;
             let uid = old.uid().unwrap();
             let gone = await_condition(namespaces.clone(), &namespace, conditions::is_deleted(&uid));
-            tokio::time::timeout(Duration::from_secs(60), gone)
+            tokio::time::timeout(Duration::from_mins(1), gone)
                 .await
                 .expect("the namespace of an earlier run goes")
                 .unwrap();
@@ -248,14 +248,12 @@ impl Bed {
     ) -> StreamJob {
         let so = Checked(move |job: Option<&StreamJob>| job.is_some_and(&condition));
         let waited = await_condition(self.jobs(), name, so);
-        match tokio::time::timeout(Duration::from_secs(seconds), waited).await {
-            Ok(job) => job.unwrap().unwrap(),
-            Err(_) => {
-                let job = self.jobs().get_opt(name).await.unwrap();
-                let status = job.map(|job| serde_json::to_string_pretty(&job.status).unwrap()).unwrap_or_default();
-                panic!("not within {seconds} s: {what}; the status is {status}");
-            }
+        if let Ok(job) = tokio::time::timeout(Duration::from_secs(seconds), waited).await {
+            return job.unwrap().unwrap();
         }
+        let job = self.jobs().get_opt(name).await.unwrap();
+        let status = job.map(|job| serde_json::to_string_pretty(&job.status).unwrap()).unwrap_or_default();
+        panic!("not within {seconds} s: {what}; the status is {status}");
     }
 
     /// Waits until so many workers are ready.

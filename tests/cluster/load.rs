@@ -104,12 +104,14 @@ async fn a_steady_job_costs_no_write() {
         bed.apply(&job).await.unwrap();
     }
     for name in ["orders", "b", "c"] {
-        bed.until_named(name, "ready", 90, |job| {
-            status(job).ready_replicas == 2 && has(job, "WithinTarget", "True", "Met")
+        // Learning is news; a job that is known well has none.
+        bed.until_named(name, "ready, and its workers known well", 120, |job| {
+            let known = status(job).model.is_some_and(|model| model.confidence == "High");
+            known && status(job).ready_replicas == 2 && has(job, "WithinTarget", "True", "Met")
         })
         .await;
     }
-    tokio::time::sleep(Duration::from_secs(20)).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
     let before = writes(&page(18123, "/metrics").await);
     tokio::time::sleep(Duration::from_secs(40)).await;
     let after = writes(&page(18123, "/metrics").await);

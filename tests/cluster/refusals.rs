@@ -1,5 +1,6 @@
 //! Bad input: what the API server refuses, in which words; what gets past it; and that one bad job stops no other.
 
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::bed::{Bed, condition, has};
@@ -105,7 +106,6 @@ async fn every_example_is_taken_by_the_api_server() {
         if path.extension().is_none_or(|extension| extension != "yaml") {
             continue;
         }
-        use serde::Deserialize as _;
         for document in serde_yaml::Deserializer::from_str(&std::fs::read_to_string(&path).unwrap()) {
             let mut object = Value::deserialize(document).unwrap();
             if let Some(metadata) = object["metadata"].as_object_mut() {

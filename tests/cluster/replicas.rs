@@ -23,10 +23,10 @@ impl Numbers {
         let (into, name) = (Arc::clone(&seen), name.to_owned());
         let changes = watcher(bed.deployments(), watcher::Config::default()).default_backoff().applied_objects();
         let task = tokio::spawn(changes.for_each(move |change| {
-            if let Ok(Deployment { metadata, spec: Some(spec), .. }) = change {
-                if metadata.name.as_ref() == Some(&name) {
-                    into.lock().unwrap().extend(spec.replicas);
-                }
+            if let Ok(Deployment { metadata, spec: Some(spec), .. }) = change
+                && metadata.name.as_ref() == Some(&name)
+            {
+                into.lock().unwrap().extend(spec.replicas);
             }
             std::future::ready(())
         }));
