@@ -63,6 +63,8 @@ pub(super) struct JobState {
     pub(super) conflict_with: Option<String>,
     /// The replicas of a workload that someone else made are ours.
     pub(super) taken: bool,
+    /// The number was not 0 when last seen, and we have not written 0 since: a 0 that nobody owns is somebody else's.
+    pub(super) zero_is_foreign: bool,
     /// The newest status, as written; what the cache shows may be older.
     pub(super) status: Option<StreamJobStatus>,
     /// Failed reconciles in a row.

@@ -102,6 +102,10 @@ pub(super) fn next(view: &WorkloadView, desired: Option<u32>, standing: Standing
         (Standing::TakeBack, present, desired) => {
             desired.or(present).map_or(Step::Nothing, |replicas| write(replicas, true))
         }
+        // An apply of 0 on /scale owns nothing (the field is left out), so a 0 is taken over with the first other number.
+        (Standing::Ours, Some(0), desired) if owners.workload && !owners.scale => {
+            desired.filter(|desired| *desired > 0).map_or(Step::Nothing, |desired| write(desired, true))
+        }
         // The field is ours from the first apply; take it over at its present value, then let go of it there.
         (Standing::Ours, Some(present), _) if owners.workload && !owners.scale => write(present, false),
         (Standing::Ours, _, _) if owners.workload && owners.scale => Step::Release,
@@ -155,6 +159,14 @@ mod tests {
         assert_eq!(scale(next(&view(6, false, true), Some(9), Standing::Ours)), (9, false));
         assert_eq!(next(&view(9, false, true), Some(9), Standing::Ours), Step::Nothing);
         assert_eq!(next(&view(9, false, true), None, Standing::Ours), Step::Nothing);
+    }
+
+    #[test]
+    fn a_zero_from_the_first_apply_is_taken_over_with_the_first_other_number() {
+        assert_eq!(next(&view(0, true, false), Some(0), Standing::Ours), Step::Nothing);
+        assert_eq!(next(&view(0, true, false), None, Standing::Ours), Step::Nothing);
+        assert_eq!(scale(next(&view(0, true, false), Some(2), Standing::Ours)), (2, true));
+        assert_eq!(scale(next(&view(0, false, false), Some(2), Standing::Ours)), (2, false));
     }
 
     #[test]

@@ -273,7 +273,11 @@ pub(super) async fn scale(
 fn stand(job: &Job, state: &mut JobState, workload: &Workload, now: Seconds) -> Standing {
     let owners = &workload.view.owners;
     state.taken |= owners.scale;
+    let zero = workload.view.desired == Some(0);
+    state.zero_is_foreign |= !zero;
     let foreign = match job.target {
+        // A 0 of ours has no owner either: an apply of 0 on /scale leaves the field out.
+        _ if zero && !state.zero_is_foreign => false,
         Target::Owned(_) => !owners.scale && !owners.workload,
         Target::Existing { .. } => state.taken && !owners.scale,
     };
@@ -314,6 +318,7 @@ async fn take(
             let (resource, name) = observe::target(job);
             context.applier.scale(&resource, &job.key.namespace, name, write).await.map_err(rejected)?;
             state.taken = true;
+            state.zero_is_foreign = write.replicas > 0;
             if write.force {
                 state.conflict_with = None;
             }
