@@ -9,7 +9,6 @@ use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use serde_json::json;
 
-use crate::api::conditions::reasons;
 use crate::api::status::{DecisionStatus, StreamJobStatus};
 use crate::api::v1alpha1::Mode;
 use crate::api::{JOB_LABEL, StreamJob};
@@ -20,7 +19,6 @@ use crate::signals::{JobKey, JobSamples};
 
 use super::context::{Context, JobState};
 use super::error::{Error, retry_after};
-use super::health::Verdict;
 use super::observe::{PodFacts, Workload};
 use super::rollout::{self, Refused};
 use super::status::Facts;
@@ -258,18 +256,5 @@ async fn publish(
             Err(error)
         }
         Ok(_) => Ok(()),
-    }
-}
-
-/// A verdict about the workload, for the condition Ready.
-pub(super) fn trouble(reason: &'static str, message: String) -> Refused {
-    Refused::Trouble(Verdict { reason, message })
-}
-
-/// A refusal of the API server that a person must mend; everything else is tried again.
-pub(super) fn rejected(error: Error) -> Refused {
-    match error.category() {
-        "invalid" | "forbidden" => trouble(reasons::WORKLOAD_REJECTED, error.explanation()),
-        _ => Refused::Error(error),
     }
 }

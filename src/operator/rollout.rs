@@ -10,7 +10,6 @@ use super::context::{Context, JobState};
 use super::error::Error;
 use super::health::Verdict;
 use super::observe::{self, Workload};
-use super::reconcile::{rejected, trouble};
 use super::replicas::{self, Standing, Step};
 use super::validate::{Job, OwnedWorkload, Target};
 
@@ -324,6 +323,19 @@ async fn take(
             }
             Ok(workload.view.desired.filter(|before| *before != write.replicas))
         }
+    }
+}
+
+/// A verdict about the workload, for the condition Ready.
+fn trouble(reason: &'static str, message: String) -> Refused {
+    Refused::Trouble(Verdict { reason, message })
+}
+
+/// A refusal of the API server that a person must mend; everything else is tried again.
+fn rejected(error: Error) -> Refused {
+    match error.category() {
+        "invalid" | "forbidden" => trouble(reasons::WORKLOAD_REJECTED, error.explanation()),
+        _ => Refused::Error(error),
     }
 }
 
