@@ -6,7 +6,7 @@ use super::memory::Memory;
 use super::observation::Observation;
 use super::settings::Settings;
 use super::units::Seconds;
-use super::{explain, learning, look, message, need};
+use super::{explain, learning, look, message, plan};
 
 /// Decides how many workers a job should have.
 ///
@@ -20,7 +20,7 @@ pub fn decide(memory: &mut Memory, observation: &Observation, settings: &Setting
     let view = look::look(memory, observation, settings);
 
     // What is needed, and what is allowed?
-    let plan = need::plan(memory, &view, settings, observation.replicas.desired);
+    let plan = plan::plan(memory, &view, settings, observation.replicas.desired);
     let range = guard::range(settings, observation, &schedule);
     let case = observation.replicas.desired.map(|current| Case {
         memory,
@@ -40,7 +40,7 @@ pub fn decide(memory: &mut Memory, observation: &Observation, settings: &Setting
     decision.explain = explain::explain(memory, &view, &plan, range, settings);
 
     // What did it teach?
-    if decision.action == Action::Up {
+    if decision.action != Action::Hold {
         memory.decided_demand = plan.demand;
     }
     learning::learn(memory, observation, settings, &view, &plan);

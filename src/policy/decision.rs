@@ -312,6 +312,8 @@ pub struct Explain {
     pub growth_quantile: Option<f64>,
     /// For so long must fewer workers be enough before any leaves.
     pub down_window_seconds: Option<f64>,
+    /// Longest wait within the reaction time if nothing is changed, under the upper demand.
+    pub staying_seconds: Option<f64>,
     /// Workers that a Down must leave by this look alone.
     pub not_fewer: Option<u32>,
 }

@@ -5,7 +5,7 @@ use super::guard::{self, Range};
 use super::learning::processing_rate;
 use super::look::View;
 use super::memory::Memory;
-use super::need::{Plan, latency_floor};
+use super::plan::{Plan, latency_floor};
 use super::num::finite;
 use super::settings::Settings;
 use super::units::Seconds;
@@ -22,7 +22,7 @@ pub(crate) fn explain(memory: &Memory, view: &View, plan: &Plan, range: Range, s
         attainment: known(memory.attainment.share()),
         budget_left: known(memory.attainment.budget(settings.percentile).map(|b| b.1)),
         arrival_rate: known(rates.map(|r| r.half_minute)),
-        trend: known(rates.map(|r| r.trend)),
+        trend: known(memory.forecast.line().map(|l| l.1)),
         processing_rate: known(processing_rate(memory)),
         demand: known(rates.map(|_| plan.demand)),
         target_utilisation: known(plan.mu.map(|_| plan.rho)),
@@ -35,9 +35,10 @@ pub(crate) fn explain(memory: &Memory, view: &View, plan: &Plan, range: Range, s
         sample_age_seconds: known(view.sample_age),
         rescales_last_hour: Some(memory.rescales_last_hour()),
         in_flight: memory.flight.is_some(),
-        growth_reserve: known(Some(memory.history.growth())),
-        growth_quantile: known(Some(memory.history.quantile())),
+        growth_reserve: known(Some(1.0 + memory.forecast.excess(plan.reaction))),
+        growth_quantile: known(Some(memory.forecast.quantile())),
         down_window_seconds: known(Some(guard::down_window(memory))),
+        staying_seconds: known(plan.staying),
         not_fewer: plan.keep,
     }
 }

@@ -5,7 +5,7 @@
 use super::decision::{Action, BoundBy, Confidence, Limit, Reason};
 use super::look::View;
 use super::memory::Memory;
-use super::need::Plan;
+use super::plan::Plan;
 use super::num;
 use super::observation::Observation;
 use super::schedule::Bounds;
@@ -179,7 +179,7 @@ impl Case<'_> {
         let (memory, plan, current) = (self.memory, self.plan, self.current);
         // While a change takes effect its backlog is its own doing: only demand beyond what it was made for counts.
         let need = match &memory.flight {
-            Some(flight) if plan.demand > flight.demand => plan.for_demand?,
+            Some(flight) if plan.expected > flight.demand => plan.need?,
             Some(_) => current,
             None => plan.need?,
         };
@@ -353,7 +353,7 @@ impl Case<'_> {
 /// So long must fewer workers have been enough, seconds: six times what a change takes, between half a minute and five
 /// minutes. Changes that are cheap to undo may be made soon; dear ones must last.
 pub(crate) fn down_window(memory: &Memory) -> f64 {
-    (6.0 * (memory.start_up.p90() + memory.handover.p90())).clamp(30.0, 300.0)
+    (super::knobs::knob("win", 2.0) * (memory.start_up.p90() + memory.handover.p90())).clamp(30.0, 300.0)
 }
 
 /// Workers that a step may be at most.

@@ -2,14 +2,15 @@
 
 use super::capacity::Stint;
 use super::flight::Flight;
+use super::forecast::BIN;
 use super::look::View;
 use super::memory::Memory;
-use super::need::Plan;
+use super::plan::Plan;
 use super::num;
 use super::observation::Observation;
 use super::settings::Settings;
 use super::workers::{self, Shift};
-use super::{guard, staircase};
+use super::guard;
 
 /// A voluntary Down that had to be taken back within this time, at no more demand, was a mistake; seconds.
 const REVERSAL: f64 = 1800.0;
@@ -53,15 +54,15 @@ fn begin(memory: &mut Memory, before: u32, desired: u32) {
     memory.note_rescale(now);
     // What was just asked for is needed for a full window, whoever asked for it.
     memory.needs.note(now, desired, guard::down_window(memory));
-    let demand = if desired > before { memory.decided_demand } else { memory.level };
+    let demand = memory.decided_demand;
     memory.flight = Some(Flight::new(now, before, desired, demand));
     if desired < before {
         memory.last_down = Some((now, memory.level));
     } else if let Some((at, level)) = memory.last_down.take()
         && now - at < REVERSAL
-        && memory.level <= 1.1 * level
+        && memory.level <= super::knobs::knob("rev", 1.03) * level
     {
-        memory.caution = (memory.caution + 0.1).min(0.3);
+        memory.caution = (memory.caution + super::knobs::knob("cau", 0.02)).min(super::knobs::knob("caum", 0.08));
         memory.caution_until = now + REMEMBERED;
     }
     if now >= memory.caution_until {
@@ -87,14 +88,17 @@ pub(crate) fn learn(memory: &mut Memory, observation: &Observation, settings: &S
     }
     learn_capacity(memory, observation, view, &shift, settled);
     if let Some(rates) = view.rates {
-        memory.history.observe_noise(rates.moment, rates.half_minute);
-        let budget = memory.attainment.budget(settings.percentile).map(|b| b.1);
-        memory.history.observe(now, rates.short, plan.demand, plan.reaction, budget);
+        memory.forecast.observe_noise(rates.moment, rates.half_minute);
         memory.level = rates.half_minute;
     }
-    learn_weights(memory);
+    if let Some(latest) = memory.arrivals.latest().filter(|_| view.fresh) {
+        let budget = memory.attainment.budget(settings.percentile).map(|b| b.1);
+        if memory.forecast.observe(latest, budget) {
+            learn_weights(memory);
+        }
+    }
     if settled && view.gap.is_none() {
-        learn_hot(memory, plan);
+        learn_hot(memory, view, plan);
     }
     learn_floor(memory, settings, view, plan, settled);
     let keep = match (plan.keep, plan.need) {
@@ -141,15 +145,11 @@ fn learn_capacity(memory: &mut Memory, observation: &Observation, view: &View, s
     let rate = processing_rate(memory);
     let ready = observation.replicas.ready.filter(|n| *n > 0).or(observation.replicas.desired).filter(|n| *n > 0);
     if let (Some(rate), Some(ready)) = (rate, ready) {
-        let useful = plan_useful(view).unwrap_or(ready).min(ready).max(1);
+        let useful = memory.stairs.useful().unwrap_or(ready).min(ready).max(1);
         let saturated = memory.backlog_since.is_some_and(|since| memory.now - since >= rate_window(memory));
         let stint = Stint { rate: rate / f64::from(useful), busy: None, saturated };
         memory.capacity.learn(&[stint]);
     }
-}
-
-fn plan_useful(view: &View) -> Option<u32> {
-    staircase::Staircase::build(&view.deals, 1.0).useful()
 }
 
 /// Records processed per second over the last ten seconds or three commits.
@@ -165,33 +165,34 @@ fn rate_window(memory: &Memory) -> f64 {
 }
 
 fn learn_weights(memory: &mut Memory) {
-    let gain = (memory.interval / WEIGHT_SECONDS).clamp(0.0, 1.0);
+    let gain = BIN / WEIGHT_SECONDS;
     let watched = memory.now - memory.watching_since;
     if watched < 20.0 {
         return;
     }
-    for track in memory.partitions.values_mut() {
+    // Weights move slowly: the staircase follows them twice a minute, and at once in the beginning.
+    if watched < 120.0 || memory.now - memory.weighed_at >= 30.0 {
+        memory.weighed_at = memory.now;
+        memory.weighed = memory.weighed.wrapping_add(1);
+    }
+    for track in memory.partitions.tracks_mut() {
         if let Some(rate) = track.rate(60.0) {
             let weight = f64::from(track.weight);
             // The first minutes average, so that one lucky minute does not stay for ten.
-            let gain = gain.max(memory.interval / watched.max(memory.interval)).min(1.0);
+            let gain = gain.max(BIN / watched.max(BIN)).min(1.0);
             track.weight = num::f32_of(if weight > 0.0 { weight + gain * (rate - weight) } else { rate });
         }
     }
 }
 
 /// How much hotter the hottest worker is than the staircase says.
-fn learn_hot(memory: &mut Memory, plan: &Plan) {
-    let mut loads: std::collections::BTreeMap<u64, f64> = std::collections::BTreeMap::new();
-    for track in memory.partitions.values() {
-        if track.owner == 0 || track.weight <= 0.0 {
-            return;
-        }
-        *loads.entry(track.owner).or_default() += f64::from(track.weight);
+fn learn_hot(memory: &mut Memory, view: &View, plan: &Plan) {
+    if !view.owners_known || view.by_owner.iter().any(|o| o.weight <= 0.0) {
+        return;
     }
-    let total: f64 = loads.values().sum();
-    let hottest = loads.values().copied().fold(0.0, f64::max);
-    let owners = num::u32_of(loads.len());
+    let total: f64 = view.by_owner.iter().map(|o| o.weight).sum();
+    let hottest = view.by_owner.iter().map(|o| o.weight).fold(0.0, f64::max);
+    let owners = num::u32_of(view.by_owner.len());
     let said = plan.stairs.share(owners) / memory.hot;
     let ratio = hottest / total / said;
     if owners > 1 && ratio.is_finite() {

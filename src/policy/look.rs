@@ -1,14 +1,15 @@
 //! One look at the log: samples in, what they say out. Nothing is decided here.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::attainment;
 use super::memory::Memory;
 use super::num;
 use super::observation::Observation;
 use super::settings::Settings;
-use super::staircase::{Assignor, Deal};
-use super::track::{Key, Seen, Track};
+use super::staircase::{Assignor, Deal, Staircase};
+use super::track::{Seen, Track};
 
 /// A sample older than this does not say what is now, seconds: three sampling intervals at the slowest.
 const FRESH: f64 = 15.0;
@@ -47,11 +48,25 @@ pub(crate) struct View {
     pub(crate) progress: f64,
     /// Longest pause of a moved partition that ended now, seconds.
     pub(crate) pause: Option<f64>,
-    /// Lag (best guess) and age by owner.
-    pub(crate) by_owner: Vec<(u64, f64, f64)>,
+    pub(crate) by_owner: Vec<Owner>,
     pub(crate) owners_known: bool,
-    /// Partitions in the order in which they are dealt out.
-    pub(crate) deals: Vec<Deal>,
+    /// A change of the number of workers moves few partitions.
+    pub(crate) sticky: bool,
+}
+
+/// What one owner's partitions say together.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Owner {
+    /// 0: no owner known.
+    pub(crate) hash: u64,
+    pub(crate) count: f64,
+    /// Arrival rate over about ten minutes, records per second.
+    pub(crate) weight: f64,
+    /// Records that wait: of all, and of those that are not being moved.
+    pub(crate) lag: f64,
+    pub(crate) settled_lag: f64,
+    /// Age of the oldest, seconds.
+    pub(crate) age: f64,
 }
 
 /// Arrival rates over several windows, records per second; from the log's end alone.
@@ -64,10 +79,8 @@ pub(crate) struct Rates {
     /// Lengths of the first two windows, seconds.
     pub(crate) moment_window: f64,
     pub(crate) short_window: f64,
-    /// Growth, records per second per second: the smaller of two minutes' and half a minute's; never below 0.
-    pub(crate) slope: f64,
-    /// The same with its sign.
-    pub(crate) trend: f64,
+    /// Growth over the last half minute, records per second per second.
+    pub(crate) recent: f64,
 }
 
 /// Takes in the samples.
@@ -84,10 +97,11 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
     let mut lag = (0.0_f64, 0.0_f64);
     let (mut age, mut age_high) = (0.0_f64, 0.0_f64);
     let mut overdue = Some(0.0);
+    let mut newest: Option<f64> = None;
 
-    for sample in &observation.partitions {
+    for (nth, sample) in observation.partitions.iter().enumerate() {
         let source = source_index(memory, sample.source.as_deref().unwrap_or_default());
-        let track = memory.partitions.entry(Key::parse(&sample.id)).or_insert_with(|| Track::new(source, now));
+        let Some(track) = memory.partitions.entry(nth, &sample.id, || Track::new(source, now)) else { continue };
         if track.look == look {
             continue; // named twice: the first one counts
         }
@@ -122,6 +136,7 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
         }
         view.fresh = true;
         known += 1;
+        newest = Some(seen.at.max(newest.unwrap_or(seen.at)));
         if let Some(interval) = before.map(|b| seen.at - b).filter(|i| (0.2..=FRESH).contains(i)) {
             intervals = (intervals.0 + interval, intervals.1 + 1.0);
         }
@@ -150,10 +165,10 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
         due += fell_due;
         late += was_late;
         memory.attainment.latency(now, seen.age, seen.progress.max(if waits >= 1.0 { fell_due } else { 0.0 }));
-        add_owner(&mut view.by_owner, track.owner, waits, seen.age);
+        add_owner(&mut view.by_owner, track, (waits, if moving { 0.0 } else { waits }), seen.age);
     }
 
-    view.owners_known = !view.by_owner.is_empty() && view.by_owner.iter().all(|o| o.0 != 0);
+    view.owners_known = !view.by_owner.is_empty() && view.by_owner.iter().all(|o| o.hash != 0);
     if view.fresh {
         memory.seen_at = now;
         view.lag = Some(lag.0);
@@ -169,18 +184,29 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
         view.gap.get_or_insert_with(|| "not every partition was read".to_owned());
     }
     check_offers(memory, observation, counts, &mut view);
+    if let Some(newest) = newest {
+        memory.arrivals.note(memory.partitions.tracks_mut(), newest);
+    }
     view.rates = rates(memory);
-    view.deals = deals(memory, observation);
+    view.sticky = observation.groups.iter().any(|g| g.assignor.as_deref().is_some_and(|a| a.to_ascii_lowercase().contains("sticky")));
+    build_stairs(memory, observation);
     let still = (6.0 * memory.interval).max(60.0);
     view.idle = view.gap.is_none() && !view.waiting && still_for >= still && now - memory.watching_since >= still;
     view
 }
 
-/// Adds a partition's lag and age to its owner's.
-fn add_owner(owners: &mut Vec<(u64, f64, f64)>, owner: u64, lag: f64, age: f64) {
-    match owners.iter_mut().find(|o| o.0 == owner) {
-        Some(known) => *known = (owner, known.1 + lag, known.2.max(age)),
-        None => owners.push((owner, lag, age)),
+/// Adds a partition to its owner's.
+fn add_owner(owners: &mut Vec<Owner>, track: &Track, lag: (f64, f64), age: f64) {
+    let index = owners.iter().position(|o| o.hash == track.owner).unwrap_or_else(|| {
+        owners.push(Owner { hash: track.owner, ..Owner::default() });
+        owners.len() - 1
+    });
+    if let Some(owner) = owners.get_mut(index) {
+        owner.count += 1.0;
+        owner.weight += f64::from(track.weight);
+        owner.lag += lag.0;
+        owner.settled_lag += lag.1;
+        owner.age = owner.age.max(age);
     }
 }
 
@@ -219,7 +245,7 @@ fn source_index(memory: &mut Memory, name: &str) -> u16 {
 /// Partitions that their source no longer names are gone after a while. A source that says nothing says nothing.
 fn forget_partitions(memory: &mut Memory, seen_sources: &BTreeSet<u16>) {
     let (look, now) = (memory.looks, memory.now);
-    memory.partitions.retain(|_, track| {
+    memory.partitions.retain(|track| {
         if track.look != look && seen_sources.contains(&track.source) {
             if track.missing == 0 {
                 track.missing_since = now;
@@ -268,27 +294,34 @@ fn check_offers(memory: &mut Memory, observation: &Observation, mut counts: [u32
     }
 }
 
-/// Arrivals of all partitions. One that was not sampled now goes on as it was: unknown is not zero.
+/// Arrivals of all partitions.
 fn rates(memory: &Memory) -> Option<Rates> {
-    let tracks = || memory.partitions.values();
-    let sum = |window: f64| tracks().filter_map(|t| t.rate(window)).reduce(|a, b| a + b);
-    let between = |from: f64, to: f64| tracks().filter_map(|t| t.rate_between(from, to)).sum::<f64>();
+    let arrivals = &memory.arrivals;
     let moment_window = memory.interval.clamp(0.5, FRESH);
     let short_window = (3.0 * memory.interval).max(6.0);
-    let moment = sum(moment_window)?;
-    let watched = memory.now - memory.watching_since;
-    let span = watched.min(120.0);
-    let trend = if span >= 30.0 { (between(span / 2.0, 0.0) - between(span, span / 2.0)) / (span / 2.0) } else { 0.0 };
-    let recent = if span >= 30.0 { (between(15.0, 0.0) - between(30.0, 15.0)) / 15.0 } else { 0.0 };
+    let half_minute = 30.0_f64.max(6.0 * memory.interval);
+    let watched = arrivals.span();
+    let between = |from, to| arrivals.rate_between(from, to);
+    let recent = if watched >= 30.0 { (between(15.0, 0.0)? - between(30.0, 15.0)?) / 15.0 } else { 0.0 };
     Some(Rates {
-        moment,
-        short: sum(short_window)?,
-        half_minute: sum(30.0_f64.max(6.0 * memory.interval))?,
+        moment: arrivals.rate(moment_window)?,
+        short: arrivals.rate(short_window)?,
+        half_minute: arrivals.rate(half_minute)?,
         moment_window,
         short_window,
-        slope: trend.min(recent).max(0.0),
-        trend,
+        recent,
     })
+}
+
+/// Builds the staircase anew if what it is made of has changed.
+fn build_stairs(memory: &mut Memory, observation: &Observation) {
+    let range = |g: &super::Group| Assignor::parse(g.assignor.as_deref()) == Assignor::Range;
+    let bits = observation.groups.iter().take(32).fold(1_u64, |bits, g| (bits << 1) | u64::from(range(g)));
+    let of = (memory.partitions.version ^ (bits << 32), memory.weighed);
+    if of != memory.stairs_of {
+        memory.stairs_of = of;
+        memory.stairs = Arc::new(Staircase::build(&deals(memory, observation), memory.hot));
+    }
 }
 
 /// Partitions in the order of their topics, with their weights; equal weights until all are known.
@@ -299,9 +332,9 @@ fn deals(memory: &Memory, observation: &Observation) -> Vec<Deal> {
         let group = observation.groups.iter().find(of_source).or_else(|| observation.groups.first());
         Assignor::parse(group.and_then(|g| g.assignor.as_deref()))
     };
-    let known = memory.partitions.values().all(|t| t.weight > 0.0);
+    let known = memory.partitions.iter().all(|(_, t)| t.weight > 0.0);
     let mut deals: Vec<(&str, Deal)> = Vec::new();
-    for (key, track) in &memory.partitions {
+    for (key, track) in memory.partitions.iter() {
         let weight = if known { f64::from(track.weight) } else { 1.0 };
         match deals.last_mut() {
             Some((topic, deal)) if **topic == *key.topic && deal.source == track.source => deal.weights.push(weight),

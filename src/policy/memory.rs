@@ -1,16 +1,19 @@
 //! What the decision core remembers between two looks at a job.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
+use super::arrivals::Arrivals;
 use super::attainment::Attainment;
 use super::capacity::Capacity;
 use super::decision::{Confidence, Model};
 use super::flight::Flight;
-use super::history::History;
+use super::forecast::Forecast;
 use super::learn::{HANDOVER, Learned, START_UP};
 use super::num;
+use super::partitions::Partitions;
 use super::schedule::Calendar;
-use super::track::{Key, Track};
+use super::staircase::Staircase;
 use super::window::NeedWindow;
 
 /// What was learned about one job. Nothing else survives between two calls of [`decide`](super::decide).
@@ -29,7 +32,13 @@ pub struct Memory {
     pub(crate) seen_at: f64,
     // The job.
     pub(crate) sources: Vec<Box<str>>,
-    pub(crate) partitions: BTreeMap<Key, Track>,
+    pub(crate) partitions: Partitions,
+    /// What n workers can do; and what it was built from.
+    pub(crate) stairs: Arc<Staircase>,
+    pub(crate) stairs_of: (u64, u64),
+    /// Changes when the partitions' weights do.
+    pub(crate) weighed: u64,
+    pub(crate) weighed_at: f64,
     pub(crate) workers: BTreeMap<Box<str>, WorkerTrack>,
     pub(crate) offered: Offered,
     /// Arrival rate over half a minute at the last look, records per second.
@@ -46,7 +55,8 @@ pub struct Memory {
     pub(crate) start_up: Learned,
     pub(crate) handover: Learned,
     pub(crate) latency_floor: Option<f64>,
-    pub(crate) history: History,
+    pub(crate) arrivals: Arrivals,
+    pub(crate) forecast: Forecast,
     pub(crate) attainment: Attainment,
     /// How much hotter the hottest worker is than the staircase says; at least 1.
     pub(crate) hot: f64,
@@ -81,6 +91,10 @@ pub(crate) struct WorkerTrack {
     pub(crate) backlog: bool,
     /// Its start-up has been learned, or cannot be.
     pub(crate) started_up: bool,
+    /// See [`owner_hash`](super::track::owner_hash).
+    pub(crate) hash: u64,
+    /// Records per second that it can do, smoothed over about two minutes; NaN: not known.
+    pub(crate) can: f64,
 }
 
 /// How much of each optional signal was there lately: when there is less, something is missing and nobody leaves.
@@ -100,7 +114,11 @@ impl Default for Memory {
             commit_interval: 5.0,
             seen_at: f64::NEG_INFINITY,
             sources: Vec::new(),
-            partitions: BTreeMap::new(),
+            partitions: Partitions::default(),
+            stairs: Arc::default(),
+            stairs_of: (0, 0),
+            weighed: 0,
+            weighed_at: f64::NEG_INFINITY,
             workers: BTreeMap::new(),
             offered: Offered::default(),
             level: 0.0,
@@ -112,7 +130,8 @@ impl Default for Memory {
             start_up: Learned::with_prior(START_UP),
             handover: Learned::with_prior(HANDOVER),
             latency_floor: None,
-            history: History::default(),
+            arrivals: Arrivals::default(),
+            forecast: Forecast::default(),
             attainment: Attainment::default(),
             hot: 1.0,
             desired: None,
@@ -156,14 +175,14 @@ impl Memory {
     pub fn size_bytes(&self) -> usize {
         // A node of a B-tree is two thirds full on average, and has some pointers.
         let node = |entry: usize, count: usize| count * (entry * 3 / 2 + 16);
-        let partitions: usize = self.partitions.iter().map(|(k, t)| k.topic.len() + 16 + t.ring.heap_bytes()).sum();
         let workers: usize = self.workers.keys().map(|id| id.len() + 16).sum();
         size_of::<Self>()
-            + partitions
-            + node(size_of::<(Key, Track)>(), self.partitions.len())
+            + self.partitions.heap_bytes()
+            + self.stairs.heap_bytes()
             + workers
             + node(size_of::<(Box<str>, WorkerTrack)>(), self.workers.len())
-            + self.history.heap_bytes()
+            + self.arrivals.heap_bytes()
+            + self.forecast.heap_bytes()
             + self.attainment.heap_bytes()
             + self.needs.heap_bytes()
             + self.progress.capacity() * size_of::<(f64, f64)>()
@@ -188,6 +207,7 @@ impl Memory {
             self.watching_since = at;
             self.needs.clear();
             self.progress.clear();
+            self.arrivals.clear();
             self.still_since = None;
         }
         if first || back {
@@ -230,7 +250,7 @@ impl Memory {
 
     #[cfg(test)]
     pub(crate) fn last_end(&self, id: &str) -> Option<i64> {
-        self.partitions.get(&Key::parse(id)).and_then(|t| t.ring.latest()).map(|l| l.1)
+        self.partitions.get(id).and_then(|t| t.ring.latest()).map(|l| l.1)
     }
 
     /// Notes a change of the number of workers.

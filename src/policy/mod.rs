@@ -20,23 +20,28 @@
     )
 )]
 
+mod arrivals;
 mod attainment;
 mod capacity;
+mod crew;
 mod decide;
 pub mod decision;
 mod explain;
 mod flight;
+mod forecast;
 mod guard;
-mod history;
+pub mod knobs;
 mod learn;
 mod learning;
 mod look;
 pub mod memory;
 mod message;
-mod need;
 mod num;
 pub mod observation;
+mod partitions;
+mod plan;
 mod ring;
+mod rollout;
 mod schedule;
 pub mod settings;
 mod staircase;

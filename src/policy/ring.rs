@@ -153,22 +153,27 @@ impl Ring {
         self.base_end = end;
     }
 
-    /// Makes room: removes the inner point that is missed least, or the oldest if all are needed.
+    /// Makes room: removes inner points whose neighbours are close enough without them, newest first, or the oldest if
+    /// all are needed.
     fn thin(&mut self, now: u32) {
-        let gap = |w: &[Point]| match w {
-            [before, _, after] => {
-                f64::from(after.ms.saturating_sub(before.ms)) / f64::from(now.saturating_sub(after.ms).max(1))
+        let full = self.points.len();
+        let mut after = self.points.last().map_or(now, |p| p.ms);
+        // Kept points are gathered at the back; the newest always stays.
+        let mut write = full.saturating_sub(1);
+        for read in (0..full.saturating_sub(1)).rev() {
+            let Some(point) = self.points.get(read).copied() else { continue };
+            let before = read.checked_sub(1).and_then(|i| self.points.get(i)).map(|p| p.ms);
+            let allowed = GAP * f64::from(now.saturating_sub(after).max(1));
+            if before.is_some_and(|before| f64::from(after.saturating_sub(before)) <= allowed) {
+                continue;
             }
-            _ => f64::INFINITY,
-        };
-        let least = self.points.windows(3).map(gap).enumerate().min_by(|a, b| a.1.total_cmp(&b.1));
-        let index = match least {
-            Some((index, gap)) if gap <= GAP => index + 1,
-            _ => 0,
-        };
-        if index < self.points.len() {
-            self.points.remove(index);
+            write -= 1;
+            if let Some(slot) = self.points.get_mut(write) {
+                *slot = point;
+            }
+            after = point.ms;
         }
+        self.points.drain(..write.max(usize::from(write == 0)));
     }
 }
 

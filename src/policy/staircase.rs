@@ -75,6 +75,10 @@ impl Staircase {
         Self { shares, partitions: num::u32_of(partitions) }
     }
 
+    pub(crate) fn heap_bytes(&self) -> usize {
+        size_of::<Self>() + self.shares.capacity() * size_of::<f64>()
+    }
+
     /// Most workers that the partitions can feed; `None` if no partition is known.
     pub(crate) fn useful(&self) -> Option<u32> {
         (!self.shares.is_empty()).then(|| num::u32_of(self.shares.len()))

@@ -53,6 +53,8 @@ pub(crate) struct Track {
     pub(crate) guess: f64,
     /// Everything below it was counted as due.
     pub(crate) due: Option<i64>,
+    /// Where its log's end was reckoned to be when arrivals were last added up; NaN: not yet.
+    pub(crate) reckoned: f64,
     /// Smoothed arrival rate over about ten minutes.
     pub(crate) weight: f32,
     /// The last look that mentioned it.
@@ -105,6 +107,7 @@ impl Track {
             left_at: now,
             guess: f64::NAN,
             due: None,
+            reckoned: f64::NAN,
             weight: 0.0,
             look: 0,
             missing: 0,
@@ -270,6 +273,16 @@ impl Track {
         self.position = -1;
         self.guess = f64::NAN;
         self.due = None;
+        self.reckoned = f64::NAN;
+    }
+
+    /// Records that its log has gained since this was last asked, up to `newest`, the time of the newest sample of any.
+    pub(crate) fn grown_until(&mut self, newest: f64) -> f64 {
+        let Some((at, end)) = self.ring.latest() else { return 0.0 };
+        let reckoned = num::of_i64(end) + f64::from(self.weight) * (newest - at).max(0.0);
+        let before = if self.reckoned.is_finite() { self.reckoned } else { reckoned };
+        self.reckoned = reckoned.max(before);
+        self.reckoned - before
     }
 
     /// Since when the log is known to stand still.

@@ -10,6 +10,8 @@ use super::track::owner_hash;
 const WARM_UP: f64 = 5.0;
 /// A backlog of less than this much work may be an empty poll, seconds.
 const BACKLOG: f64 = 0.5;
+/// What one worker can do is smoothed over about ten minutes.
+const SPEED_SECONDS: f64 = 600.0;
 /// Nothing processed for so long although records wait and arrive: a stall, seconds.
 const STALL: f64 = 30.0;
 
@@ -29,7 +31,7 @@ pub(crate) struct Shift {
 pub(crate) fn shift(memory: &mut Memory, observation: &Observation, view: &View, settled: bool) -> Shift {
     let (look, now, first) = (memory.looks, memory.now, memory.watching_since);
     let mut shift = Shift { template: newest_template(observation), ..Shift::default() };
-    let total_backlog = view.by_owner.iter().map(|o| o.1).sum::<f64>();
+    let total_backlog = view.by_owner.iter().map(|o| o.lag).sum::<f64>();
     let (mut all, mut processed) = (true, 0.0);
     for worker in &observation.workers {
         if worker.terminating == Some(true) {
@@ -44,6 +46,8 @@ pub(crate) fn shift(memory: &mut Memory, observation: &Observation, view: &View,
             busy: f64::NAN,
             backlog: false,
             started_up: false,
+            hash: owner_hash(&worker.id),
+            can: f64::NAN,
         });
         if track.look == look {
             continue;
@@ -67,9 +71,9 @@ pub(crate) fn shift(memory: &mut Memory, observation: &Observation, view: &View,
         let (rate, grown) =
             if same { ((count - track.processed) / length, count - track.processed) } else { (0.0, 0.0) };
         processed += grown;
-        let owner = owner_hash(&worker.id);
+        let owner = track.hash;
         let (lag, age) = if view.owners_known {
-            view.by_owner.iter().find(|o| o.0 == owner).map_or((0.0, 0.0), |o| (o.1, o.2))
+            view.by_owner.iter().find(|o| o.hash == owner).map_or((0.0, 0.0), |o| (o.lag, o.age))
         } else {
             // Whose records wait is not known: only if plenty wait can everybody be busy.
             let share = total_backlog / f64::from(observation.replicas.ready.unwrap_or(1).max(1));
@@ -80,6 +84,13 @@ pub(crate) fn shift(memory: &mut Memory, observation: &Observation, view: &View,
         if same && length >= 0.4 && settled && !young && shift.template == worker.template {
             let busy = worker.busy_seconds.map(|b| (b - track.busy) / length).filter(|b| b.is_finite() && *b >= 0.0);
             shift.stints.push(Stint { rate, busy, saturated: backlog && track.backlog });
+            // What it can do itself: by its busy clock, and by what it does when it never waits.
+            let saturated = backlog && track.backlog;
+            let can = if saturated { Some(rate) } else { busy.filter(|b| *b >= 0.2).map(|b| rate / b) };
+            if let Some(can) = can.filter(|c| *c > 0.0) {
+                let gain = (length / SPEED_SECONDS).clamp(0.0, 1.0);
+                track.can = if track.can.is_finite() { track.can + gain * (can - track.can) } else { can };
+            }
         }
         *track = WorkerTrack {
             at,
