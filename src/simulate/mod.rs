@@ -12,6 +12,7 @@
 mod assign;
 mod fault;
 mod load;
+mod oracle;
 mod parts;
 mod plant;
 mod pods;
@@ -27,6 +28,7 @@ mod tests;
 
 pub use fault::{During, Faults, Once};
 pub use load::Load;
+pub use oracle::oracle;
 pub use random::Random;
 pub use rule::{Fixed, Rule, Sluice};
 pub use run::{Change, Point, Run, run};

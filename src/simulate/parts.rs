@@ -25,7 +25,9 @@ pub(crate) struct Parts {
     pub(crate) paused: Vec<f64>,
     /// No partition stands still after this.
     pub(crate) all_run_from: f64,
-    /// Second in which the oldest record that is not done arrived.
+    /// Whether anything was left to be done when the last second ended.
+    behind: bool,
+    /// Second in which the oldest record that is not done arrived; right while `behind`.
     oldest: Vec<u32>,
     /// Arrived until the end of each of the last `rows` seconds, a row of all partitions for each.
     rows: usize,
@@ -50,8 +52,6 @@ pub(crate) struct Second {
     pub(crate) age: f64,
     /// Records not done at its end.
     pub(crate) backlog: f64,
-    /// Records past their deadline and not done at its end.
-    pub(crate) overdue: f64,
 }
 
 impl Parts {
@@ -66,6 +66,7 @@ impl Parts {
             owner: vec![NOBODY; count],
             paused: vec![f64::NEG_INFINITY; count],
             all_run_from: f64::NEG_INFINITY,
+            behind: false,
             oldest: vec![0; count],
             rows,
             history: vec![0.0; rows * count],
@@ -174,7 +175,7 @@ impl Parts {
 
     /// Of what these partitions did in this second, the records that were overdue when it began.
     pub(crate) fn overdue_done(&self, mine: &[u16], second: usize) -> f64 {
-        let Some(due) = second.checked_sub(1).and_then(|before| self.due(before)) else {
+        let Some(due) = second.checked_sub(1).and_then(|before| self.due(before)).filter(|_| self.behind) else {
             return 0.0;
         };
         let late = |p: usize| (self.position[p].min(due[p]) - self.done[p]).max(0.0);
@@ -184,26 +185,53 @@ impl Parts {
     /// Closes a second: judges the records whose deadline it is, and notes the latency of those that were done.
     pub(crate) fn close(&mut self, second: usize, latencies: &mut Latencies) -> Second {
         let mut result = Second::default();
-        let count = self.count();
+        let arrived = |second: usize| self.total.get(second).copied().unwrap_or(0.0);
         if let Some(row) = second.checked_sub(self.deadline) {
-            let due = &self.history[row % self.rows * count..][..count];
-            let zero = row == 0;
-            let before = &self.history[(row + self.rows - 1) % self.rows * count..][..count];
-            for p in 0..count {
-                let from = if zero { 0.0 } else { before[p] };
-                let now = self.position[p].max(self.done[p]);
-                result.due += due[p] - from;
-                result.late += (due[p] - now.max(from)).max(0.0);
-                result.overdue += (due[p] - now).max(0.0);
+            result.due = arrived(row) - row.checked_sub(1).map_or(0.0, arrived);
+        }
+        if self.behind {
+            self.judge(second, &mut result);
+            self.close_behind(second, latencies, &mut result);
+        } else {
+            // Everything was done before, so all that is done now arrived now, and nothing is past its deadline.
+            let mut at_once = 0.0;
+            for ((done, position), end) in self.done.iter_mut().zip(&self.position).zip(&self.end) {
+                let now = position.max(*done);
+                at_once += now - *done;
+                *done = now;
+                result.backlog += end - now;
+            }
+            result.done = at_once;
+            latencies.add(0, at_once);
+            if result.backlog > 0.0 {
+                self.oldest.fill(second as u32);
             }
         }
-        let ends_before = (second + self.rows - 1) % self.rows * count;
-        let mut at_once = 0.0;
+        self.behind = result.backlog > 0.0;
+        result
+    }
+
+    /// Counts what is past its deadline and not done.
+    fn judge(&self, second: usize, result: &mut Second) {
+        let Some(row) = second.checked_sub(self.deadline) else { return };
+        let count = self.count();
+        let due = &self.history[row % self.rows * count..][..count];
+        let before = &self.history[(row + self.rows - 1) % self.rows * count..][..count];
         for p in 0..count {
+            let from = if row == 0 { 0.0 } else { before[p] };
+            let now = self.position[p].max(self.done[p]);
+            result.late += (due[p] - now.max(from)).max(0.0);
+        }
+    }
+
+    fn close_behind(&mut self, second: usize, latencies: &mut Latencies, result: &mut Second) {
+        let ends_before = (second + self.rows - 1) % self.rows * self.count();
+        let mut at_once = 0.0;
+        for p in 0..self.count() {
             let first = self.done[p];
             let now = self.position[p].max(first);
             let end = self.end[p];
-            if second == 0 || first >= self.history[ends_before + p] {
+            if first >= self.history[ends_before + p] {
                 self.oldest[p] = second as u32;
                 at_once += now - first;
             } else if now > first {
@@ -217,7 +245,6 @@ impl Parts {
             }
         }
         latencies.add(0, at_once);
-        result
     }
 
     /// The latencies of the records `first..now` of a partition, done in this second. When they arrived follows from how

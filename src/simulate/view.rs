@@ -91,10 +91,10 @@ impl View {
             for (entry, number) in self.observation.partitions.iter_mut().zip(&self.numbers) {
                 let p = *number as usize;
                 entry.at = Some(Seconds(BEGIN + now));
-                entry.end = Some(parts.end[p].floor() as i64);
-                entry.committed = Some(parts.committed[p].floor() as i64);
-                entry.position = plant.scenario.position.then(|| parts.position[p].floor() as i64);
-                entry.due_end = Some(due.map_or(0, |due| due[p].floor() as i64));
+                entry.end = Some(offset(parts.end[p]));
+                entry.committed = Some(offset(parts.committed[p]));
+                entry.position = plant.scenario.position.then(|| offset(parts.position[p]));
+                entry.due_end = Some(due.map_or(0, |due| offset(due[p])));
                 let owner = parts.owner[p];
                 // The group goes on naming a dead owner until it notices.
                 if self.owners[p] != owner && owner != NOBODY {
@@ -176,6 +176,11 @@ impl View {
             }
         }
     }
+}
+
+/// The offset of a place in the fluid; what sums of floats lack is not a record.
+fn offset(records: f64) -> i64 {
+    (records + 1e-6).floor() as i64
 }
 
 fn born(pod: &Pod) -> Worker {
