@@ -5,20 +5,18 @@ pub(crate) const NOBODY: u32 = u32::MAX;
 
 /// Deals `owners.len()` partitions to `workers` in even counts, the first ones getting what is left over. Who has a
 /// partition keeps it as far as the counts allow. Partitions for which `stays` is true are left alone.
-/// Calls `moved` with each partition that changes hands, before it does.
-pub(crate) fn sticky(owners: &mut [u32], workers: &[u32], stays: impl Fn(usize) -> bool, mut moved: impl FnMut(usize)) {
+pub(crate) fn sticky(owners: &mut [u32], workers: &[u32], stays: impl Fn(usize) -> bool) {
     let total = (0..owners.len()).filter(|p| !stays(*p)).count();
     let mut room: Vec<usize> = match workers.len() {
         0 => Vec::new(),
         count => (0..count).map(|i| total / count + usize::from(i < total % count)).collect(),
     };
     let mut free = Vec::new();
-    for partition in 0..owners.len() {
+    for (partition, owner) in owners.iter().enumerate() {
         if stays(partition) {
             continue;
         }
-        let keeper = workers.iter().position(|w| *w == owners[partition]);
-        match keeper {
+        match workers.iter().position(|w| w == owner) {
             Some(index) if room[index] > 0 => room[index] -= 1,
             _ => free.push(partition),
         }
@@ -32,10 +30,7 @@ pub(crate) fn sticky(owners: &mut [u32], workers: &[u32], stays: impl Fn(usize) 
         if let Some(left) = room.get_mut(next) {
             *left -= 1;
         }
-        if owners[partition] != owner {
-            moved(partition);
-            owners[partition] = owner;
-        }
+        owners[partition] = owner;
     }
 }
 
@@ -43,7 +38,7 @@ pub(crate) fn sticky(owners: &mut [u32], workers: &[u32], stays: impl Fn(usize) 
 pub(crate) fn hottest_share(weights: &[f64], count: u32) -> f64 {
     let workers: Vec<u32> = (0..count).collect();
     let mut owners = vec![NOBODY; weights.len()];
-    sticky(&mut owners, &workers, |_| false, |_| {});
+    sticky(&mut owners, &workers, |_| false);
     let mut shares = vec![0.0; workers.len()];
     for (owner, weight) in owners.iter().zip(weights) {
         if let Some(share) = shares.get_mut(*owner as usize) {

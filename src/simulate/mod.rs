@@ -7,7 +7,12 @@
 //! Time passes in steps of one second; second `t` lasts from time `t` to `t + 1` (seconds since the begin of the load).
 //! Records are a fluid: 64-bit floats, floored where a rule sees an offset. The model follows `traces.md` part 4.
 // The model computes with floats and counts; what it casts is a few million at most and never negative.
-#![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss
+)]
 
 mod assign;
 mod fault;

@@ -23,6 +23,8 @@ const STEPS: f64 = 2048.0;
 /// worker of an even deal of the scenario's partitions limits all (it knows the weights, and cannot move the partitions).
 /// The plant's sticky assignment may by luck be better balanced than that deal: this one is a yardstick, no strict bound.
 ///
+/// Of the faults it knows a deploy that makes workers faster; all others only make the load dearer.
+///
 /// Infinite if not even the most workers keep to the allowance.
 pub fn oracle(load: &Load, scenario: &Scenario, allowed_late: f64, weights: bool) -> f64 {
     let problem = Problem::new(load, scenario, weights);
@@ -145,23 +147,24 @@ impl Problem {
         let mut reached = 1;
         for begin in (0..self.arrivals.len()).step_by(BLOCK) {
             self.switch(&mut value, reached);
-            let mut reaches = 1;
+            let mut highest = 0;
             for (index, (workers, together)) in self.capacity.iter().enumerate() {
                 let block = self.block(begin, *together);
                 let cost = (workers * block.seconds as f64 + price * block.dropped) as f32;
                 let from = &value[index * steps..][..reached];
                 let to = &mut next[index * steps..][..steps];
                 to.fill(f32::INFINITY);
-                let high = block.carry(from, to, self.grid, cost, slope);
-                reaches = reaches.max(high + 1);
+                highest = block.carry(from, to, self.grid, cost, slope).max(highest);
             }
             std::mem::swap(&mut value, &mut next);
-            reached = reaches;
+            reached = highest + 1;
             // Small numbers, so that 32 bits are enough.
-            if begin / BLOCK % 32 == 0 {
+            if (begin / BLOCK).is_multiple_of(32) {
                 let least = value.iter().copied().fold(f32::INFINITY, f32::min);
                 base += f64::from(least);
-                value.iter_mut().for_each(|v| *v -= least);
+                for v in &mut value {
+                    *v -= least;
+                }
             }
         }
         // What is left when the load ends is done by whoever does it cheapest, each worker for as long as it takes.
@@ -251,5 +254,37 @@ impl Block {
             to[high] = to[high].min(paid(step, *value));
         }
         if above < from.len() { high } else { low.max((from.len() as i64 - 1 + shift).clamp(0, high as i64) as usize) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Noise, Random};
+    use super::*;
+
+    #[test]
+    fn a_block_does_what_its_seconds_do() {
+        let mut random = Random::new(3, 0);
+        for _ in 0..500 {
+            let load = Load::new((0..BLOCK).map(|_| (random.uniform() * 6000.0) as f32).collect());
+            let scenario =
+                Scenario { latency: 1.0 + random.below(4) as f64, noise: Noise::None, ..Scenario::default() };
+            let problem = Problem::new(&load, &scenario, false);
+            let together = 1000.0 * (1.0 + random.below(4) as f64);
+            let block = problem.block(0, together);
+            for step in 0..100 {
+                let begin = f64::from(step) * 150.0;
+                let (mut waiting, mut dropped) = (begin, 0.0);
+                for (arrived, room) in problem.arrivals.iter().zip(&problem.room) {
+                    waiting = f64::max(0.0, waiting + arrived - together);
+                    dropped += f64::max(0.0, waiting - room);
+                    waiting = waiting.min(*room);
+                }
+                let end = (begin + block.shift).clamp(block.low, block.high);
+                assert!((end - waiting).abs() < 1e-6, "{begin}: {end} {waiting} {block:?}");
+                let lost = block.dropped + (begin - block.drops_from).max(0.0);
+                assert!((lost - dropped).abs() < 1e-6, "{begin}: {lost} {dropped} {block:?}");
+            }
+        }
     }
 }

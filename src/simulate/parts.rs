@@ -241,7 +241,7 @@ impl Parts {
             result.done += now - first;
             if now < end {
                 result.backlog += end - now;
-                result.age = result.age.max((second as u32 - self.oldest[p]) as f64);
+                result.age = result.age.max(f64::from(second as u32 - self.oldest[p]));
             }
         }
         latencies.add(0, at_once);

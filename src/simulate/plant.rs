@@ -16,6 +16,8 @@ pub(crate) struct Plant<'a> {
     /// When everything runs again after a restart of the job (`Handover::Restart`).
     pub(crate) restarting_until: f64,
     pub(crate) latencies: Latencies,
+    /// Partitions that went from one worker to another.
+    pub(crate) moves: usize,
     /// The partitions of each live pod: `members[first[i]..first[i + 1]]`.
     members: Vec<u16>,
     first: Vec<u32>,
@@ -40,6 +42,7 @@ impl<'a> Plant<'a> {
             desired: workers,
             restarting_until: f64::NEG_INFINITY,
             latencies: Latencies::new(),
+            moves: 0,
             members: Vec::new(),
             first: Vec::new(),
             notices: Vec::new(),
@@ -143,7 +146,7 @@ impl<'a> Plant<'a> {
         let mut owners = std::mem::take(&mut self.parts.owner);
         let (parts, handover) = (&mut self.parts, self.scenario.handover);
         let before = owners.clone();
-        sticky(&mut owners, &joined, |p| unnoticed[p], |_| {});
+        sticky(&mut owners, &joined, |p| unnoticed[p]);
         if let (Handover::Restart(seconds), false) = (handover, first) {
             self.restarting_until = now + seconds;
             (0..owners.len()).for_each(|p| parts.pause(p, now + seconds));
@@ -151,6 +154,7 @@ impl<'a> Plant<'a> {
         for p in 0..owners.len() {
             if owners[p] != before[p] {
                 parts.commit(p);
+                self.moves += usize::from(!first);
                 if let (Handover::Handoff(seconds), false) = (handover, first || before[p] == NOBODY) {
                     parts.pause(p, now + seconds);
                 }

@@ -168,10 +168,11 @@ impl Pods {
     /// Rolls a new version out, one pod at a time, as a surge: the oldest pod of the old version goes when a new one is
     /// ready. Answers whether one that had partitions was removed.
     pub(crate) fn roll(&mut self, scenario: &Scenario, now: f64) -> bool {
-        let Some(deploy) = scenario.faults.deploy.filter(|d| now >= d.at) else { return false };
+        if scenario.faults.deploy.is_none_or(|deploy| now < deploy.at) {
+            return false;
+        }
         if self.version == 0 {
             self.version = 1;
-            debug_assert!(deploy.value > 0.0);
             self.make(scenario, now);
             return false;
         }

@@ -92,7 +92,7 @@ pub fn run(load: &Load, scenario: &Scenario, rule: &mut dyn Rule) -> Run {
             }
         }
     }
-    let scores = scores(scenario, &points, &changes, &plant.latencies, late_at_the_end);
+    let scores = scores(scenario, &points, &changes, &plant, late_at_the_end);
     Run { rule: rule.name(), points, changes, scores }
 }
 

@@ -129,8 +129,7 @@ impl Scenario {
             weights[0] = others * share / (1.0 - share).max(1e-9);
         }
         let total: f64 = weights.iter().sum();
-        weights.iter_mut().for_each(|w| *w /= total);
-        weights
+        weights.into_iter().map(|w| w / total).collect()
     }
 
     /// What one of n workers does of what it would do alone.

@@ -1,6 +1,6 @@
 //! The figures of a run (`traces.md` 4.4).
 
-use super::parts::Latencies;
+use super::plant::Plant;
 use super::run::{Change, Point};
 use super::scenario::Scenario;
 
@@ -35,6 +35,8 @@ pub struct Scores {
     pub rescales: usize,
     /// Changes against the direction of the one before, within 10 minutes of it.
     pub reversals: usize,
+    /// Partitions that went from one worker to another.
+    pub moves: usize,
     /// Seconds until the backlog was gone after the load had ended.
     pub drain: usize,
 }
@@ -43,7 +45,7 @@ pub(crate) fn scores(
     scenario: &Scenario,
     points: &[Point],
     changes: &[Change],
-    latencies: &Latencies,
+    plant: &Plant,
     late_at_the_end: f64,
 ) -> Scores {
     let sum = |of: fn(&Point) -> f32| points.iter().map(|p| f64::from(of(p))).sum::<f64>();
@@ -55,6 +57,7 @@ pub(crate) fn scores(
         let (a, b) = (pair[0], pair[1]);
         (a.to > a.from) != (b.to > b.from) && b.at - a.at <= 600.0
     };
+    let latencies = &plant.latencies;
     let drain = points.iter().rev().take_while(|p| p.arrived <= 0.0).count();
     Scores {
         records,
@@ -69,6 +72,7 @@ pub(crate) fn scores(
         mean_workers: worker_seconds / seconds,
         rescales: changes.len(),
         reversals: changes.windows(2).filter(turned).count(),
+        moves: plant.moves,
         drain,
     }
 }

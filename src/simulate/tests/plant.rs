@@ -88,7 +88,7 @@ fn a_partition_that_moves_stands_still_and_the_others_do_not() {
     // 24 of 120 partitions move to the fifth worker, and from it. Each move makes the arrivals of 15 - 10 s late.
     let (run, script) = scripted(&fast(Handover::Handoff(15.0)), 400, Script::new(4, &[(100.0, 5), (200.0, 4)]));
     assert_close(late_records(&run), 2.0 * 5.0 * 4000.0 * 24.0 / 120.0, "late");
-    assert_eq!(run.scores.max, 15.0);
+    assert_eq!((run.scores.max, run.scores.moves), (15.0, 48));
     // Billed from its creation to 5 s after its removal.
     assert_close(run.scores.worker_seconds, 1600.0 + 100.0 + 5.0, "worker-seconds");
     let owners = |second| script.at(second).partitions.iter().map(|p| p.owner.clone()).collect::<Vec<_>>();
