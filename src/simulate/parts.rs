@@ -333,4 +333,9 @@ impl Latencies {
         }
         (self.bins.len() - 1) as f64
     }
+    /// Share of the records that took longer than so many seconds.
+    pub(crate) fn share_above(&self, seconds: usize) -> f64 {
+        let above: f64 = self.bins.iter().skip(seconds + 1).sum();
+        above / self.bins.iter().sum::<f64>().max(1e-9)
+    }
 }

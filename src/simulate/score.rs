@@ -14,6 +14,8 @@ pub struct Scores {
     pub records: f64,
     /// Share of the records that were not done within the objective's latency, 0 to 1.
     pub late: f64,
+    /// Share of the records that took longer than a minute, 0 to 1.
+    pub over_a_minute: f64,
     /// Share of the seconds in which a record became late, 0 to 1.
     pub late_seconds: f64,
     /// Share of the rolling hours (one begins each minute) in which the objective's share of the due records was in
@@ -62,6 +64,7 @@ pub(crate) fn scores(
     Scores {
         records,
         late: if records > 0.0 { late / records } else { 0.0 },
+        over_a_minute: latencies.share_above(60),
         late_seconds: points.iter().filter(|p| p.late > NONE).count() as f64 / seconds,
         good_hours: good_hours(points, scenario.percentile),
         p50: latencies.quantile(0.5),

@@ -50,6 +50,8 @@ fn half_of_the_workers_are_late_by_what_arithmetic_says() {
     assert_eq!(run.scores.max, 1000.0);
     assert_eq!(run.scores.drain, 1000);
     assert_close(run.scores.p50, 500.0, "median");
+    // A record of second s is done in second 2 s or 2 s + 1, in equal parts: 121 of 2000 halves of seconds within a minute.
+    assert_close(run.scores.over_a_minute, 1.0 - 121.0 / 2000.0, "over a minute");
     assert_close(run.scores.worker_seconds, 4000.0, "worker-seconds");
     assert_eq!(run.scores.good_hours, 0.0);
 }
