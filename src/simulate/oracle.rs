@@ -1,8 +1,9 @@
 //! What a load costs at least: a clairvoyant lower bound (`traces.md` 4.3).
 //!
 //! Partitions become one queue, handovers take no time, every worker is an average one, and starting costs money
-//! but no time. Whatever a rule does in the plant is possible here, at most as dear; so the optimum is a lower bound. It is
-//! found by dynamic programming over (workers, backlog), with a decision every 15 s and the backlog rounded down.
+//! but no time. Whatever a rule does in the plant is possible here, at most as dear; so the optimum is a lower bound (but for
+//! luck: workers that happen to be faster, or to start faster, than the average one may undercut it by a per cent or so).
+//! It is found by dynamic programming over (workers, backlog), with a decision every 15 s and the backlog rounded down.
 //!
 //! Late records may cost `price` worker-seconds each (and are then dropped, as serving them would only cost more). For
 //! any price, optimum - price * allowed records is a lower bound of the cost with that allowance (weak duality); the best
