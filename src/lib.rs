@@ -5,6 +5,7 @@
 //! - [`api`]: what users write and read back.
 //! - [`signals`]: the outside world -> samples.
 //! - [`policy`]: observation + settings + memory -> decision; pure.
+//! - [`simulate`]: a simulated job, to judge rules that set the number of workers.
 //! - [`operator`]: the Kubernetes edge: observe, validate, decide, build, apply, status.
 //! - [`worker`]: the reference worker.
 //! - [`report`]: decisions in words, tables and plots.
@@ -21,4 +22,5 @@ pub mod policy;
 pub mod report;
 pub mod serve;
 pub mod signals;
+pub mod simulate;
 pub mod worker;

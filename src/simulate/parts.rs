@@ -1,0 +1,341 @@
+//! The partitions: what has arrived in each, what is done, what is committed, and what was late.
+//!
+//! Every partition is FIFO. A record that arrives in second s is late when it is not done at the end of second
+//! s + L, L being the objective in whole seconds; that is, when time T finds D(T) < A(T - L). Each record is judged once,
+//! at its deadline, whoever works on it again later. So a pause of D seconds makes the arrivals of D - L seconds late.
+
+use super::assign::NOBODY;
+
+/// All partitions, one array for each quantity. Offsets are records since the begin.
+#[derive(Debug, Clone)]
+pub(crate) struct Parts {
+    /// Share of all records.
+    pub(crate) weight: Vec<f64>,
+    /// Arrived.
+    pub(crate) end: Vec<f64>,
+    /// Where its worker is.
+    pub(crate) position: Vec<f64>,
+    /// The furthest that any worker has been.
+    pub(crate) done: Vec<f64>,
+    /// Committed by the group.
+    pub(crate) committed: Vec<f64>,
+    /// `uid` of the owner, or nobody.
+    pub(crate) owner: Vec<u32>,
+    /// Stands still until then.
+    pub(crate) paused: Vec<f64>,
+    /// No partition stands still after this.
+    pub(crate) all_run_from: f64,
+    /// Whether anything was left to be done when the last second ended.
+    behind: bool,
+    /// Second in which the oldest record that is not done arrived; right while `behind`.
+    oldest: Vec<u32>,
+    /// Arrived until the end of each of the last `rows` seconds, a row of all partitions for each.
+    rows: usize,
+    history: Vec<f64>,
+    deadline: usize,
+    /// Arrived in all until the end of each second.
+    total: Vec<f64>,
+    /// What remains to be given, for sharing a worker.
+    scratch: Vec<f64>,
+}
+
+/// What one second did.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Second {
+    /// Records whose deadline passed.
+    pub(crate) due: f64,
+    /// Of these, not done.
+    pub(crate) late: f64,
+    /// Records done for the first time.
+    pub(crate) done: f64,
+    /// Age of the oldest record that is not done at its end, seconds.
+    pub(crate) age: f64,
+    /// Records not done at its end.
+    pub(crate) backlog: f64,
+}
+
+impl Parts {
+    pub(crate) fn new(weight: Vec<f64>, deadline: usize) -> Self {
+        let count = weight.len();
+        let rows = deadline + 2;
+        Self {
+            end: vec![0.0; count],
+            position: vec![0.0; count],
+            done: vec![0.0; count],
+            committed: vec![0.0; count],
+            owner: vec![NOBODY; count],
+            paused: vec![f64::NEG_INFINITY; count],
+            all_run_from: f64::NEG_INFINITY,
+            behind: false,
+            oldest: vec![0; count],
+            rows,
+            history: vec![0.0; rows * count],
+            deadline,
+            total: Vec::new(),
+            scratch: vec![0.0; count],
+            weight,
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.weight.len()
+    }
+
+    /// A partition stands still until then.
+    pub(crate) fn pause(&mut self, partition: usize, until: f64) {
+        self.paused[partition] = self.paused[partition].max(until);
+        self.all_run_from = self.all_run_from.max(until);
+    }
+
+    /// Its worker dies: what it did since its last commit is to be done again.
+    pub(crate) fn roll_back(&mut self, partition: usize) {
+        self.position[partition] = self.committed[partition];
+    }
+
+    pub(crate) fn commit(&mut self, partition: usize) {
+        self.committed[partition] = self.position[partition];
+    }
+
+    /// Arrived by `deadline` seconds before the end of second `second`: what is due by then. Before the begin: nothing.
+    pub(crate) fn due(&self, second: usize) -> Option<&[f64]> {
+        let row = second.checked_sub(self.deadline)? % self.rows;
+        self.history.get(row * self.count()..(row + 1) * self.count())
+    }
+
+    /// The arrivals of one second, dealt by weight. With `scatter` each partition's number varies as independent
+    /// records do, and their sum stays.
+    pub(crate) fn arrive(&mut self, second: usize, arrivals: f64, scatter: Option<&mut super::random::Random>) {
+        self.total.push(self.total.last().copied().unwrap_or(0.0) + arrivals);
+        match scatter {
+            None => self.end.iter_mut().zip(&self.weight).for_each(|(end, weight)| *end += arrivals * weight),
+            Some(random) => {
+                let mut sum = 0.0;
+                for (draw, weight) in self.scratch.iter_mut().zip(&self.weight) {
+                    let mean = arrivals * weight;
+                    *draw = (mean + mean.sqrt() * random.bell()).max(0.0);
+                    sum += *draw;
+                }
+                let factor = if sum > 0.0 { arrivals / sum } else { 0.0 };
+                self.end.iter_mut().zip(&self.scratch).for_each(|(end, draw)| *end += draw * factor);
+            }
+        }
+        let row = second % self.rows;
+        let count = self.count();
+        self.history[row * count..(row + 1) * count].copy_from_slice(&self.end);
+    }
+
+    /// Records that a worker with these partitions could do in the second that begins at `time`.
+    pub(crate) fn waiting(&self, mine: &[u16], time: f64) -> f64 {
+        if time >= self.all_run_from {
+            return mine.iter().map(|p| self.end[usize::from(*p)] - self.position[usize::from(*p)]).sum();
+        }
+        let share = |p: usize| (time + 1.0 - self.paused[p]).clamp(0.0, 1.0);
+        mine.iter().map(|p| usize::from(*p)).map(|p| (self.end[p] - self.position[p]) * f64::from(share(p) > 0.0)).sum()
+    }
+
+    /// One worker does up to `capacity` records of its partitions in the second that begins at `time`: in equal shares,
+    /// and what one does not need goes to the others. Answers how many it did.
+    pub(crate) fn work(&mut self, mine: &[u16], capacity: f64, time: f64) -> f64 {
+        let running = time >= self.all_run_from;
+        if running {
+            let mut sum = 0.0;
+            for p in mine {
+                let p = usize::from(*p);
+                sum += self.end[p] - self.position[p];
+            }
+            if sum <= capacity {
+                for p in mine {
+                    let p = usize::from(*p);
+                    self.position[p] = self.end[p];
+                }
+                return sum;
+            }
+        }
+        // What each can take: nothing while it stands still, a part of the capacity if it starts within the second.
+        let mut wanted = 0.0;
+        for (want, p) in self.scratch.iter_mut().zip(mine) {
+            let p = usize::from(*p);
+            let share = if running { 1.0 } else { (time + 1.0 - self.paused[p]).clamp(0.0, 1.0) };
+            *want = (self.end[p] - self.position[p]).min(share * capacity);
+            wanted += *want;
+        }
+        let wants = &self.scratch[..mine.len()];
+        let level = if wanted <= capacity { f64::INFINITY } else { water_level(wants, capacity) };
+        let mut sum = 0.0;
+        for (want, p) in wants.iter().zip(mine) {
+            let p = usize::from(*p);
+            let (end, given) = (self.end[p], want.min(level));
+            let position = self.position[p];
+            // Exactly the end when all is done, so that an empty partition is seen as empty.
+            self.position[p] = if position + given >= end - 1e-9 { end } else { position + given };
+            sum += given;
+        }
+        sum
+    }
+
+    /// Of what these partitions did in this second, the records that were overdue when it began.
+    pub(crate) fn overdue_done(&self, mine: &[u16], second: usize) -> f64 {
+        let Some(due) = second.checked_sub(1).and_then(|before| self.due(before)).filter(|_| self.behind) else {
+            return 0.0;
+        };
+        let late = |p: usize| (self.position[p].min(due[p]) - self.done[p]).max(0.0);
+        mine.iter().map(|p| late(usize::from(*p))).sum()
+    }
+
+    /// Closes a second: judges the records whose deadline it is, and notes the latency of those that were done.
+    pub(crate) fn close(&mut self, second: usize, latencies: &mut Latencies) -> Second {
+        let mut result = Second::default();
+        let arrived = |second: usize| self.total.get(second).copied().unwrap_or(0.0);
+        if let Some(row) = second.checked_sub(self.deadline) {
+            result.due = arrived(row) - row.checked_sub(1).map_or(0.0, arrived);
+        }
+        if self.behind {
+            self.judge(second, &mut result);
+            self.close_behind(second, latencies, &mut result);
+        } else {
+            // Everything was done before, so all that is done now arrived now, and nothing is past its deadline.
+            let mut at_once = 0.0;
+            for ((done, position), end) in self.done.iter_mut().zip(&self.position).zip(&self.end) {
+                let now = position.max(*done);
+                at_once += now - *done;
+                *done = now;
+                result.backlog += end - now;
+            }
+            result.done = at_once;
+            latencies.add(0, at_once);
+            if result.backlog > 0.0 {
+                self.oldest.fill(second as u32);
+            }
+        }
+        self.behind = result.backlog > 0.0;
+        result
+    }
+
+    /// Counts what is past its deadline and not done.
+    fn judge(&self, second: usize, result: &mut Second) {
+        let Some(row) = second.checked_sub(self.deadline) else { return };
+        let count = self.count();
+        let due = &self.history[row % self.rows * count..][..count];
+        let before = &self.history[(row + self.rows - 1) % self.rows * count..][..count];
+        for p in 0..count {
+            let from = if row == 0 { 0.0 } else { before[p] };
+            let now = self.position[p].max(self.done[p]);
+            result.late += (due[p] - now.max(from)).max(0.0);
+        }
+    }
+
+    fn close_behind(&mut self, second: usize, latencies: &mut Latencies, result: &mut Second) {
+        let ends_before = (second + self.rows - 1) % self.rows * self.count();
+        let mut at_once = 0.0;
+        for p in 0..self.count() {
+            let first = self.done[p];
+            let now = self.position[p].max(first);
+            let end = self.end[p];
+            if first >= self.history[ends_before + p] {
+                self.oldest[p] = second as u32;
+                at_once += now - first;
+            } else if now > first {
+                self.note(p, second, first, now, latencies);
+            }
+            self.done[p] = now;
+            result.done += now - first;
+            if now < end {
+                result.backlog += end - now;
+                result.age = result.age.max(f64::from(second as u32 - self.oldest[p]));
+            }
+        }
+        latencies.add(0, at_once);
+    }
+
+    /// The latencies of the records `first..now` of a partition, done in this second. When they arrived follows from how
+    /// many wait behind them and from the arrivals of the whole job.
+    fn note(&mut self, p: usize, second: usize, first: f64, now: f64, latencies: &mut Latencies) {
+        let weight = self.weight[p].max(1e-12);
+        let mut at = self.total[second] - (self.end[p] - first) / weight;
+        let to = self.total[second] - (self.end[p] - now) / weight;
+        let mut oldest = self.oldest[p] as usize;
+        while oldest < second && self.total[oldest] <= at {
+            oldest += 1;
+        }
+        while oldest < second && self.total[oldest] <= to {
+            latencies.add(second - oldest, (self.total[oldest] - at).max(0.0) * weight);
+            at = at.max(self.total[oldest]);
+            oldest += 1;
+        }
+        latencies.add(second - oldest, (to - at).max(0.0) * weight);
+        self.oldest[p] = oldest as u32;
+    }
+
+    /// What is never done: counts it among the latencies, and answers the records that are not yet counted as late.
+    pub(crate) fn abandon(&mut self, second: usize, latencies: &mut Latencies) -> f64 {
+        let mut uncounted = 0.0;
+        for p in 0..self.count() {
+            if self.done[p] < self.end[p] {
+                let counted = self.due(second).map_or(0.0, |due| due[p]);
+                uncounted += self.end[p] - counted.max(self.done[p]);
+                self.note(p, second, self.done[p], self.end[p], latencies);
+            }
+        }
+        uncounted
+    }
+}
+
+/// The level up to which each want is met when their sum is more than there is.
+fn water_level(wants: &[f64], capacity: f64) -> f64 {
+    let mut level = capacity / wants.len().max(1) as f64;
+    loop {
+        let (mut met, mut hungry) = (0.0, 0.0);
+        for want in wants {
+            if *want <= level {
+                met += want;
+            } else {
+                hungry += 1.0;
+            }
+        }
+        let next = (capacity - met) / f64::max(hungry, 1.0);
+        if hungry < 1.0 || next <= level * (1.0 + 1e-12) {
+            return level;
+        }
+        level = next;
+    }
+}
+
+/// Records by latency, in bins of a second.
+#[derive(Debug, Clone)]
+pub(crate) struct Latencies {
+    bins: Vec<f64>,
+    pub(crate) max: usize,
+}
+
+impl Latencies {
+    /// Bins up to two hours; the last one has all that is longer.
+    pub(crate) fn new() -> Self {
+        Self { bins: vec![0.0; 7201], max: 0 }
+    }
+
+    fn add(&mut self, seconds: usize, records: f64) {
+        let last = self.bins.len() - 1;
+        self.bins[seconds.min(last)] += records;
+        if records > 1e-6 {
+            self.max = self.max.max(seconds);
+        }
+    }
+
+    /// The latency that this share of the records did not exceed, seconds.
+    pub(crate) fn quantile(&self, share: f64) -> f64 {
+        let total: f64 = self.bins.iter().sum();
+        let mut sum = 0.0;
+        for (seconds, records) in self.bins.iter().enumerate() {
+            sum += records;
+            if sum >= share * total {
+                return seconds as f64;
+            }
+        }
+        (self.bins.len() - 1) as f64
+    }
+    /// Share of the records that took longer than so many seconds.
+    pub(crate) fn share_above(&self, seconds: usize) -> f64 {
+        let above: f64 = self.bins.iter().skip(seconds + 1).sum();
+        above / self.bins.iter().sum::<f64>().max(1e-9)
+    }
+}

@@ -1,0 +1,59 @@
+//! Seeded random numbers: xoshiro256++ (Blackman, Vigna 2019), seeded by splitmix64.
+
+/// A sequence of random numbers, the same for the same seed and stream.
+#[derive(Debug, Clone)]
+pub struct Random([u64; 4]);
+
+impl Random {
+    /// The sequence `stream` of `seed`: each use of chance has a stream of its own, so that what one rule does changes
+    /// nothing in the luck of the load.
+    pub fn new(seed: u64, stream: u64) -> Self {
+        let mut state = seed ^ stream.wrapping_mul(0xd134_2543_de82_ef95);
+        let mut split = || {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = state;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^ (z >> 31)
+        };
+        Self([split(), split(), split(), split()])
+    }
+
+    /// The next 64 bits.
+    pub fn bits(&mut self) -> u64 {
+        let s = &mut self.0;
+        let result = s[0].wrapping_add(s[3]).rotate_left(23).wrapping_add(s[0]);
+        let t = s[1] << 17;
+        s[2] ^= s[0];
+        s[3] ^= s[1];
+        s[1] ^= s[2];
+        s[0] ^= s[3];
+        s[2] ^= t;
+        s[3] = s[3].rotate_left(45);
+        result
+    }
+
+    /// Uniform in 0..1.
+    pub fn uniform(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// Uniform in `0..count`; 0 if there are none.
+    pub fn below(&mut self, count: usize) -> usize {
+        ((self.uniform() * count as f64) as usize).min(count.saturating_sub(1))
+    }
+
+    /// Normal with mean 0 and standard deviation 1 (Box and Muller).
+    pub fn normal(&mut self) -> f64 {
+        let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
+        radius * (std::f64::consts::TAU * self.uniform()).cos()
+    }
+
+    /// Mean 0, standard deviation 1, nearly normal: four uniform numbers of 16 bits from one draw. Never beyond 3.5.
+    pub fn bell(&mut self) -> f64 {
+        let bits = self.bits();
+        let sum = (bits & 0xffff) + (bits >> 16 & 0xffff) + (bits >> 32 & 0xffff) + (bits >> 48);
+        // The sum of four uniform numbers has variance 4/12.
+        (sum as f64 / 65536.0 - 2.0) * 3.0_f64.sqrt()
+    }
+}

@@ -1,0 +1,113 @@
+//! Rules that set the number of workers.
+
+use crate::policy::settings::{Mode, Step};
+use crate::policy::units::Seconds;
+use crate::policy::{Decision, Memory, Observation, Settings, decide};
+
+use super::scenario::Scenario;
+
+/// A rule that sets the number of workers: Sluice or a peer.
+pub trait Rule {
+    /// Its name, for tables.
+    fn name(&self) -> String;
+
+    /// Seconds between two looks; whole seconds, rounded up.
+    fn every(&self) -> f64;
+
+    /// One look; `None` leaves the number as it is.
+    fn look(&mut self, observation: &Observation) -> Option<u32>;
+
+    /// Its process was restarted: what it keeps in memory only is gone.
+    fn restart(&mut self) {}
+
+    /// Workers to begin with, if it cares.
+    fn start(&self) -> Option<u32> {
+        None
+    }
+}
+
+/// Sluice's own decision core.
+#[derive(Debug, Clone)]
+pub struct Sluice {
+    /// What it has learned.
+    pub memory: Memory,
+    /// What it is asked for.
+    pub settings: Settings,
+    /// Its last decision.
+    pub last: Option<Decision>,
+}
+
+impl Sluice {
+    /// With nothing learned.
+    pub fn new(settings: Settings) -> Self {
+        Self { memory: Memory::default(), settings, last: None }
+    }
+
+    /// With nothing learned, asked for what the scenario asks for; all else as a `StreamJob` has it by default.
+    pub fn of(scenario: &Scenario) -> Self {
+        Self::new(Settings {
+            latency: Seconds(scenario.latency),
+            percentile: scenario.percentile,
+            window: Seconds(3600.0),
+            min_replicas: scenario.min_workers,
+            max_replicas: scenario.max_workers,
+            pinned: None,
+            suspend: false,
+            mode: Mode::Auto,
+            max_step_up: None,
+            max_step_down: Step::Percent(30),
+            max_rescales_per_hour: 30,
+            schedules: Vec::new(),
+            fallback_after: Seconds(300.0),
+            fallback_replicas: None,
+            batch_interval: None,
+            max_records_per_second: None,
+        })
+    }
+}
+
+impl Rule for Sluice {
+    fn name(&self) -> String {
+        "sluice".to_owned()
+    }
+
+    /// As the operator samples, but no oftener than the plant steps.
+    fn every(&self) -> f64 {
+        (self.settings.latency.0 / 5.0).clamp(0.5, 5.0).max(1.0)
+    }
+
+    fn look(&mut self, observation: &Observation) -> Option<u32> {
+        let decision = decide(&mut self.memory, observation, &self.settings);
+        let desired = decision.desired;
+        self.last = Some(decision);
+        desired
+    }
+
+    /// Only the model in the job's status outlives the operator.
+    fn restart(&mut self) {
+        self.memory = Memory::with_prior(self.memory.model());
+        self.last = None;
+    }
+}
+
+/// Always the same number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fixed(pub u32);
+
+impl Rule for Fixed {
+    fn name(&self) -> String {
+        format!("fixed {}", self.0)
+    }
+
+    fn every(&self) -> f64 {
+        3600.0
+    }
+
+    fn look(&mut self, _: &Observation) -> Option<u32> {
+        Some(self.0)
+    }
+
+    fn start(&self) -> Option<u32> {
+        Some(self.0)
+    }
+}

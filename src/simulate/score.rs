@@ -1,0 +1,100 @@
+//! The figures of a run (`traces.md` 4.4).
+
+use super::plant::Plant;
+use super::run::{Change, Point};
+use super::scenario::Scenario;
+
+/// Less than this many records is none: what is left of rounding.
+const NONE: f32 = 1e-3;
+
+/// The figures of a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Scores {
+    /// Records that arrived.
+    pub records: f64,
+    /// Share of the records that were not done within the objective's latency, 0 to 1.
+    pub late: f64,
+    /// Share of the records that took longer than a minute, 0 to 1.
+    pub over_a_minute: f64,
+    /// Share of the seconds in which a record became late, 0 to 1.
+    pub late_seconds: f64,
+    /// Share of the rolling hours (one begins each minute) in which the objective's share of the due records was in
+    /// time, 0 to 1. A run shorter than an hour is one window.
+    pub good_hours: f64,
+    /// Median latency of the records, seconds.
+    pub p50: f64,
+    /// 95th percentile of latency, seconds.
+    pub p95: f64,
+    /// 99th percentile of latency, seconds.
+    pub p99: f64,
+    /// Longest latency, seconds; a record that was never done counts with its age.
+    pub max: f64,
+    /// Pods that were paid for, times seconds.
+    pub worker_seconds: f64,
+    /// Mean number of pods that were paid for.
+    pub mean_workers: f64,
+    /// Changes of the number of workers.
+    pub rescales: usize,
+    /// Changes against the direction of the one before, within 10 minutes of it.
+    pub reversals: usize,
+    /// Partitions that went from one worker to another.
+    pub moves: usize,
+    /// Seconds until the backlog was gone after the load had ended.
+    pub drain: usize,
+}
+
+pub(crate) fn scores(
+    scenario: &Scenario,
+    points: &[Point],
+    changes: &[Change],
+    plant: &Plant,
+    late_at_the_end: f64,
+) -> Scores {
+    let sum = |of: fn(&Point) -> f32| points.iter().map(|p| f64::from(of(p))).sum::<f64>();
+    let records = sum(|p| p.arrived);
+    let late = sum(|p| p.late) + late_at_the_end;
+    let worker_seconds: f64 = points.iter().map(|p| f64::from(p.billed)).sum();
+    let seconds = points.len().max(1) as f64;
+    let turned = |pair: &&[Change]| {
+        let (a, b) = (pair[0], pair[1]);
+        (a.to > a.from) != (b.to > b.from) && b.at - a.at <= 600.0
+    };
+    let latencies = &plant.latencies;
+    let drain = points.iter().rev().take_while(|p| p.arrived <= 0.0).count();
+    Scores {
+        records,
+        late: if records > 0.0 { late / records } else { 0.0 },
+        over_a_minute: latencies.share_above(60),
+        late_seconds: points.iter().filter(|p| p.late > NONE).count() as f64 / seconds,
+        good_hours: good_hours(points, scenario.percentile),
+        p50: latencies.quantile(0.5),
+        p95: latencies.quantile(0.95),
+        p99: latencies.quantile(0.99),
+        max: latencies.max as f64,
+        worker_seconds,
+        mean_workers: worker_seconds / seconds,
+        rescales: changes.len(),
+        reversals: changes.windows(2).filter(turned).count(),
+        moves: plant.moves,
+        drain,
+    }
+}
+
+fn good_hours(points: &[Point], percentile: f64) -> f64 {
+    let mut sums = Vec::with_capacity(points.len() + 1);
+    sums.push((0.0_f64, 0.0_f64));
+    let mut sum = (0.0, 0.0);
+    for point in points {
+        sum = (sum.0 + f64::from(point.due), sum.1 + f64::from(point.late));
+        sums.push(sum);
+    }
+    let last = sums.len() - 1;
+    let length = last.min(3600);
+    let (mut good, mut all) = (0_u32, 0_u32);
+    for begin in (0..=last - length).step_by(60) {
+        let (from, to) = (sums[begin], sums[begin + length]);
+        all += 1;
+        good += u32::from(to.1 - from.1 <= (to.0 - from.0) * (1.0 - percentile) + 1e-6);
+    }
+    f64::from(good) / f64::from(all.max(1))
+}
