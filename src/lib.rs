@@ -7,6 +7,7 @@
 //! - [`policy`]: observation + settings + memory -> decision; pure.
 //! - [`operator`]: the Kubernetes edge: observe, validate, decide, build, apply, status.
 //! - [`worker`]: the reference worker.
+//! - [`simulate`]: the plant in memory, and the rules that other autoscalers decide by.
 //! - [`report`]: decisions in words, tables and plots.
 //! - [`serve`]: HTTP: health and metrics.
 //! - [`cli`]: one file for each command.
@@ -21,4 +22,5 @@ pub mod policy;
 pub mod report;
 pub mod serve;
 pub mod signals;
+pub mod simulate;
 pub mod worker;

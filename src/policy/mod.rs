@@ -34,7 +34,7 @@ mod look;
 pub mod memory;
 mod message;
 mod need;
-mod num;
+pub(crate) mod num;
 pub mod observation;
 mod ring;
 mod schedule;

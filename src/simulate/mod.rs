@@ -1,0 +1,3 @@
+//! The simulator: a plant in memory, and rules that look at it and say how many workers there should be.
+
+pub mod rule;
