@@ -20,12 +20,16 @@
 mod behaviour;
 mod hpa;
 mod keda;
+mod knative;
+mod numaflow;
 #[cfg(test)]
 mod scene;
 mod signals;
 
 pub use hpa::Hpa;
 pub use keda::Keda;
+pub use knative::Knative;
+pub use numaflow::Numaflow;
 
 use crate::policy::num;
 
