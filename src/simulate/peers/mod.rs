@@ -17,7 +17,9 @@
     )
 )]
 
+mod beam;
 mod behaviour;
+mod ds2;
 mod hpa;
 mod keda;
 mod knative;
@@ -25,11 +27,15 @@ mod numaflow;
 #[cfg(test)]
 mod scene;
 mod signals;
+mod static_mean;
 
+pub use beam::Beam;
+pub use ds2::Ds2;
 pub use hpa::Hpa;
 pub use keda::Keda;
 pub use knative::Knative;
 pub use numaflow::Numaflow;
+pub use static_mean::{StaticMean, static_mean};
 
 use crate::policy::num;
 
