@@ -20,6 +20,8 @@
 mod beam;
 mod behaviour;
 mod ds2;
+mod flink;
+mod flink_model;
 mod hpa;
 mod keda;
 mod knative;
@@ -31,6 +33,7 @@ mod static_mean;
 
 pub use beam::Beam;
 pub use ds2::Ds2;
+pub use flink::{Flink, Options as FlinkOptions};
 pub use hpa::Hpa;
 pub use keda::Keda;
 pub use knative::Knative;
