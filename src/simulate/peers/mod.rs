@@ -25,6 +25,7 @@ mod flink_model;
 mod hpa;
 mod keda;
 mod knative;
+mod names;
 mod numaflow;
 #[cfg(test)]
 mod scene;
@@ -37,6 +38,7 @@ pub use flink::{Flink, Options as FlinkOptions};
 pub use hpa::Hpa;
 pub use keda::Keda;
 pub use knative::Knative;
+pub use names::{FAMILIES, UnknownPeer, all, named, sweep};
 pub use numaflow::Numaflow;
 pub use static_mean::{StaticMean, static_mean};
 
