@@ -36,7 +36,7 @@ mod learning;
 mod look;
 pub mod memory;
 mod message;
-mod num;
+pub(crate) mod num;
 pub mod observation;
 mod partitions;
 mod plan;

@@ -19,6 +19,7 @@ mod fault;
 mod load;
 mod oracle;
 mod parts;
+pub mod peers;
 mod plant;
 mod pods;
 mod random;
