@@ -8,7 +8,6 @@
 //! - [`simulate`]: a simulated job, to judge rules that set the number of workers.
 //! - [`operator`]: the Kubernetes edge: observe, validate, decide, build, apply, status.
 //! - [`worker`]: the reference worker.
-//! - [`simulate`]: the plant in memory, and the rules that other autoscalers decide by.
 //! - [`report`]: decisions in words, tables and plots.
 //! - [`serve`]: HTTP: health and metrics.
 //! - [`cli`]: one file for each command.
