@@ -360,6 +360,8 @@ fn limit_reason(limit: Limit) -> &'static str {
         Limit::AtMaxReplicas => reasons::AT_MAX_REPLICAS,
         Limit::AtPartitionCount => reasons::AT_PARTITION_COUNT,
         Limit::Skewed => reasons::SKEWED,
+        Limit::ExternalBottleneck => reasons::EXTERNAL_BOTTLENECK,
+        Limit::PartitionStuck => reasons::PARTITION_STUCK,
         Limit::QuotaExceeded => reasons::QUOTA_EXCEEDED,
         Limit::Unschedulable => reasons::UNSCHEDULABLE,
         Limit::CrashLooping => reasons::CRASH_LOOPING,

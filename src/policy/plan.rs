@@ -135,7 +135,12 @@ fn crew(memory: &Memory, view: &View, stairs: &Staircase, mu: f64, current: u32)
     // What waits while a change takes effect is its own doing, and was reckoned with.
     let counts = if memory.flight.is_some() { 0.0 } else { 1.0 };
     let total: f64 = view.by_owner.iter().map(|o| o.weight).sum();
-    let exact = view.owners_known && view.sticky && total > 0.0 && num::u32_of(view.by_owner.len()) <= current;
+    let seen: f64 = view.by_owner.iter().map(|o| o.count).sum();
+    let exact = view.owners_known
+        && view.sticky
+        && total > 0.0
+        && seen >= num::of_usize(memory.partitions.len())
+        && num::u32_of(view.by_owner.len()) <= current;
     if !exact {
         return Crew::hottest(current.max(1), counts * view.settled_lag, stairs);
     }
@@ -143,8 +148,8 @@ fn crew(memory: &Memory, view: &View, stairs: &Staircase, mu: f64, current: u32)
         let speed = memory.speed_of(owner.hash, mu);
         let work = owner.settled_lag / (mu * speed);
         let uneven = if work > 0.2 { (owner.age / work).clamp(1.0, 8.0) } else { crew::UNEVEN };
-        let (share, count) = (owner.weight / total, owner.count);
-        Load { share, count, lag: counts * owner.settled_lag, speed, age: owner.age, uneven }
+        let (share, top, count) = (owner.weight / total, owner.top / total, owner.count);
+        Load { share, top, count, lag: counts * owner.settled_lag, speed, age: owner.age, uneven }
     };
     Crew::known(view.by_owner.iter().map(load).collect())
 }
