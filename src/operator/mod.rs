@@ -16,6 +16,7 @@ mod events;
 mod health;
 pub mod lease;
 mod observe;
+mod pods;
 mod processing;
 mod reconcile;
 mod replicas;

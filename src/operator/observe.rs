@@ -14,13 +14,13 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt as _};
 use tokio::time::timeout;
 
-use crate::api::JOB_LABEL;
 use crate::api::v1alpha1::{Metrics, WorkloadKind};
 use crate::policy::units::Seconds;
-use crate::signals::{JobKey, Watch, WorkerEndpoint};
+use crate::signals::{Watch, WorkerEndpoint};
 
 use super::build::workload_resource;
 use super::error::Error;
+use super::pods::Pods;
 use super::validate::{Job, Target};
 use super::workload::WorkloadView;
 
@@ -31,7 +31,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Caches {
     pub(super) deployments: Store<DynamicObject>,
     pub(super) stateful_sets: Store<DynamicObject>,
-    pub(super) pods: Store<Pod>,
+    pub(super) pods: Pods,
 }
 
 /// A workload, as read and as understood.
@@ -177,7 +177,7 @@ pub(super) async fn pods(
 ) -> Result<Vec<PodFacts>, Error> {
     let metrics = job.metrics.as_ref();
     let mut pods: Vec<PodFacts> = match &job.target {
-        Target::Owned(_) => owned_pods(caches, &job.key).iter().map(|pod| PodFacts::of(pod, metrics)).collect(),
+        Target::Owned(_) => caches.pods.of(&job.key).iter().map(|pod| PodFacts::of(pod, metrics)).collect(),
         Target::Existing { .. } => {
             let Some(selector) =
                 workload.and_then(|workload| workload.view.selector.as_deref()).filter(|text| !text.is_empty())
@@ -194,13 +194,6 @@ pub(super) async fn pods(
     pods.retain(|pod| !pod.finished);
     pods.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(pods)
-}
-
-fn owned_pods(caches: &Caches, key: &JobKey) -> Vec<Arc<Pod>> {
-    let belongs = |pod: &Arc<Pod>| {
-        pod.namespace().as_ref() == Some(&key.namespace) && pod.labels().get(JOB_LABEL) == Some(&key.name)
-    };
-    caches.pods.state().into_iter().filter(belongs).collect()
 }
 
 /// A read with a timeout.

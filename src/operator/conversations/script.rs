@@ -25,6 +25,7 @@ use super::super::build;
 use super::super::context::{Context, Jobs};
 use super::super::lease::Leadership;
 use super::super::observe::Caches;
+use super::super::pods::PodsWriter;
 use super::super::reconcile::reconcile;
 use super::super::validate::{Target, validate};
 
@@ -70,6 +71,7 @@ pub(super) struct Transcript {
 pub(super) struct Conversation {
     pub(super) context: Context,
     pub(super) deployments: Writer<DynamicObject>,
+    pub(super) pods: PodsWriter,
     pub(super) script: Arc<Mutex<Vec<Line>>>,
     pub(super) transcript: Arc<Mutex<Transcript>>,
 }
@@ -102,14 +104,14 @@ impl Conversation {
         let metrics = Metrics::default();
         let deployments = Writer::new(ApiResource::erase::<k8s_openapi::api::apps::v1::Deployment>(&()));
         let stateful_sets = Writer::new(ApiResource::erase::<k8s_openapi::api::apps::v1::StatefulSet>(&()));
-        let pods = Writer::default();
+        let pods = PodsWriter::default();
         let context = Context {
             client: client.clone(),
             clock: clock.clone(),
             caches: Caches {
                 deployments: deployments.as_reader(),
                 stateful_sets: stateful_sets.as_reader(),
-                pods: pods.as_reader(),
+                pods: pods.reader(),
             },
             signals: Arc::new(NoSignals),
             applier: Applier { client: client.clone(), clock, leadership, metrics: metrics.clone() },
@@ -117,7 +119,7 @@ impl Conversation {
             recorder: Recorder::new(client, Reporter { controller: "sluice".to_owned(), instance: None }),
             jobs: Jobs::default(),
         };
-        Self { context, deployments, script, transcript }
+        Self { context, deployments, pods, script, transcript }
     }
 
     pub(super) fn cached(mut self, deployment: Value) -> Self {
