@@ -13,6 +13,7 @@ mod conversations;
 mod decide;
 mod error;
 mod events;
+mod existing;
 mod health;
 pub mod lease;
 mod observe;

@@ -23,7 +23,7 @@ use super::observe::{PodFacts, Workload};
 use super::rollout::{self, Refused};
 use super::status::Facts;
 use super::validate::{Job, Target};
-use super::{decide, events, health, observe, status, validate};
+use super::{decide, events, existing, health, observe, status, validate};
 
 /// A job is looked at this often even if nothing happens: no watch promises to deliver everything.
 const PERIOD: Duration = Duration::from_secs(15);
@@ -85,8 +85,9 @@ async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut J
     };
 
     // Observe.
-    let mut workload = observe::workload(&context.client, &context.caches, &job).await?;
-    let pods = observe::pods(&context.client, &context.caches, &job, workload.as_ref()).await?;
+    let Some((mut workload, pods)) = observe::look(context, &job, state, now).await? else {
+        return Ok(Action::requeue(existing::RETRY));
+    };
     context.signals.watch(key, observe::watch(&job, &pods));
     let samples = context.signals.read(key).unwrap_or_default();
     count_failures(context, state, &samples);

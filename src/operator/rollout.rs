@@ -240,7 +240,9 @@ pub(super) async fn scale(
         }
         if round == 0 {
             // The decision rests on the cache. If the workload has changed since, decide again rather than write.
-            let Some(live) = observe::live_workload(&context.client, job).await? else { break };
+            let live = observe::live_workload(&context.client, job).await?;
+            state.existing.note(live.as_ref());
+            let Some(live) = live else { break };
             let same_uid = live.view.uid == current.view.uid;
             if !same_uid || live.view.desired != decided_from {
                 tracing::debug!(job = %job.key, "the workload has changed since the decision; deciding again");
@@ -262,7 +264,9 @@ pub(super) async fn scale(
             }
             Err(refused) => return Err(refused),
         }
-        let Some(live) = observe::live_workload(&context.client, job).await? else { break };
+        let live = observe::live_workload(&context.client, job).await?;
+        state.existing.note(live.as_ref());
+        let Some(live) = live else { break };
         current = live;
     }
     Ok(Scaled { standing, from })

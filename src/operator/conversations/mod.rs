@@ -4,6 +4,7 @@
 //! the script that was never asked for. Events are taken note of, not scripted: they come from the background.
 
 mod script;
+mod targets;
 
 use std::time::Duration;
 
@@ -143,13 +144,13 @@ async fn a_foreign_write_is_respected_then_taken_back() {
     conversation.reconcile(&job).await;
     conversation.end();
     tokio::time::advance(Duration::from_secs(2)).await;
-    *conversation.script.lock().unwrap() = vec![
-        status_with("ScalingActive", "False", "Pinned", &job),
-        line("GET", DEPLOYMENT, deployment(&job, 9, &["sluice/scale"])),
-        line("PATCH", SCALE, scale_answer()).checked(|body| assert_eq!(body["spec"]["replicas"], 9)),
-        line("GET", DEPLOYMENT, foreign),
+    conversation.then(vec![
         config_map(&job),
-    ];
+        line("GET", DEPLOYMENT, foreign),
+        line("PATCH", SCALE, scale_answer()).checked(|body| assert_eq!(body["spec"]["replicas"], 9)).forced(true),
+        line("GET", DEPLOYMENT, deployment(&job, 9, &["sluice/scale"])),
+        status_with("ScalingActive", "False", "Pinned", &job),
+    ]);
     conversation.reconcile(&job).await;
     conversation.end();
 }

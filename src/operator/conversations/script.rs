@@ -42,15 +42,29 @@ pub(super) struct Line {
     pub(super) check: Box<dyn Fn(&Value) + Send>,
     pub(super) status: u16,
     pub(super) answer: Value,
+    /// Whether the write must take its fields from whoever owns them; `None`: either.
+    pub(super) force: Option<bool>,
+    pub(super) unanswered: bool,
 }
 
 pub(super) fn line(method: &'static str, path: &'static str, answer: Value) -> Line {
-    Line { method, path, check: Box::new(|_| {}), status: 200, answer }
+    Line { method, path, check: Box::new(|_| {}), status: 200, answer, force: None, unanswered: false }
 }
 
 impl Line {
     pub(super) fn checked(mut self, check: impl Fn(&Value) + Send + 'static) -> Self {
         self.check = Box::new(check);
+        self
+    }
+
+    pub(super) fn forced(mut self, force: bool) -> Self {
+        self.force = Some(force);
+        self
+    }
+
+    /// Nobody ever answers.
+    pub(super) fn unanswered(mut self) -> Self {
+        self.unanswered = true;
         self
     }
 
@@ -128,6 +142,11 @@ impl Conversation {
         self
     }
 
+    /// Goes on with another part of the script.
+    pub(super) fn then(&self, script: Vec<Line>) {
+        *self.script.lock().unwrap() = script.into_iter().rev().collect();
+    }
+
     pub(super) async fn reconcile(&self, job: &StreamJob) -> Action {
         let action =
             reconcile(Arc::new(DeserializeGuard(Ok(job.clone()))), Arc::new(self.context.clone())).await.unwrap();
@@ -158,6 +177,7 @@ pub(super) async fn answer(
     transcript: &Mutex<Transcript>,
 ) -> Response<Body> {
     let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
+    let force = request.uri().query().unwrap_or_default().contains("force=true");
     let bytes = request.into_body().collect().await.unwrap().to_bytes();
     let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let reply = |status: u16, answer: &Value| {
@@ -183,6 +203,12 @@ pub(super) async fn answer(
             &json!({"kind": "Status", "status": "Failure", "code": 500, "reason": "Unscripted", "message": "not in the script"}),
         );
     };
+    if line.unanswered {
+        return std::future::pending().await;
+    }
+    if line.force.is_some_and(|wanted| wanted != force) {
+        transcript.lock().unwrap().surprises.push(format!("{method} {path} with force={force}"));
+    }
     (line.check)(&body);
     // An answer of null sends back what was applied.
     reply(line.status, if line.answer.is_null() { &body } else { &line.answer })
