@@ -6,7 +6,7 @@
 
 use std::future::Future;
 
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::{ApiResource, DynamicObject};
@@ -20,10 +20,11 @@ use crate::signals::JobKey;
 
 use super::error::Error;
 use super::lease::{Leadership, WRITE_TIMEOUT};
+use super::leaving::{COST_ANNOTATION, LEAVES, Mark};
 
 /// Everything of a workload but its replicas.
 pub(super) const WORKLOAD_MANAGER: &str = "sluice/workload";
-/// `spec.replicas`, through /scale.
+/// `spec.replicas`, through /scale; and which pods leave first.
 pub(super) const SCALE_MANAGER: &str = "sluice/scale";
 /// Status of a `StreamJob`.
 pub(super) const STATUS_MANAGER: &str = "sluice/status";
@@ -80,6 +81,22 @@ impl Applier {
             "spec": { "replicas": write.replicas },
         });
         self.write("scale the workload", api.patch_scale(name, &params, &Patch::Apply(&body))).await.map(|_| ())
+    }
+
+    /// Marks a pod as one that leaves first, or takes that mark away. Not forced: a cost of somebody else's stays.
+    pub(super) async fn mark(&self, namespace: &str, mark: &Mark) -> Result<(), Error> {
+        let api = Api::<Pod>::namespaced(self.client.clone(), namespace);
+        let mut body = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": { "name": mark.pod, "namespace": namespace, "uid": mark.uid },
+        });
+        // Left out it is removed: the field is ours alone.
+        if mark.leaves {
+            body["metadata"]["annotations"] = json!({ COST_ANNOTATION: LEAVES.to_string() });
+        }
+        let params = PatchParams::apply(SCALE_MANAGER);
+        self.write("mark the pod", api.patch_metadata(&mark.pod, &params, &Patch::Apply(&body))).await.map(|_| ())
     }
 
     /// Applies the `ConfigMap` with the processing file.

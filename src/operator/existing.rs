@@ -78,8 +78,7 @@ impl Existing {
         let read = timeout(TIMEOUT, reads).await.unwrap_or(Err(Error::Timeout { verb, timeout: TIMEOUT }));
         self.not_before = read.is_err().then(|| now + Seconds(RETRY.as_secs_f64()));
         let (workload, pods) = read?;
-        self.look =
-            Some(Look { at: now, generation: job.generation, workload: workload.clone(), pods: pods.clone() });
+        self.look = Some(Look { at: now, generation: job.generation, workload: workload.clone(), pods: pods.clone() });
         Ok(Some((workload, pods)))
     }
 

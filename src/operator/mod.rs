@@ -16,6 +16,7 @@ mod events;
 mod existing;
 mod health;
 pub mod lease;
+mod leaving;
 mod observe;
 mod pods;
 mod processing;

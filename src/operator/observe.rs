@@ -21,6 +21,7 @@ use crate::signals::{Watch, WorkerEndpoint};
 use super::build::workload_resource;
 use super::context::{Context, JobState};
 use super::error::Error;
+use super::leaving::COST_ANNOTATION;
 use super::pods::Pods;
 use super::validate::{Job, Target};
 use super::workload::WorkloadView;
@@ -64,6 +65,8 @@ pub(super) struct PodFacts {
     pub(super) unschedulable: Option<String>,
     pub(super) crash_looping: bool,
     pub(super) metrics_port: Option<u16>,
+    /// Its deletion cost, if it has one.
+    pub(super) deletion_cost: Option<i32>,
 }
 
 impl PodFacts {
@@ -89,6 +92,7 @@ impl PodFacts {
                 .map(|condition| condition.message.clone().unwrap_or_default()),
             crash_looping: containers.iter().any(crash_looping),
             metrics_port: metrics.and_then(|metrics| port(pod, &metrics.port)),
+            deletion_cost: pod.annotations().get(COST_ANNOTATION).and_then(|cost| cost.parse().ok()),
         }
     }
 }

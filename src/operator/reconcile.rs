@@ -13,14 +13,14 @@ use crate::api::status::{DecisionStatus, StreamJobStatus};
 use crate::api::v1alpha1::Mode;
 use crate::api::{JOB_LABEL, StreamJob};
 use crate::policy::units::Seconds;
-use crate::policy::{Decision, Memory};
+use crate::policy::{self, Decision, Memory};
 use crate::serve::metrics::JobNumbers;
 use crate::signals::{JobKey, JobSamples};
 
 use super::context::{Context, JobState};
 use super::error::{Error, retry_after};
 use super::observe::{PodFacts, Workload};
-use super::rollout::{self, Refused};
+use super::rollout::{self, Plan, Refused};
 use super::status::Facts;
 use super::validate::{Job, Target};
 use super::{decide, events, existing, health, observe, status, validate};
@@ -103,7 +103,8 @@ async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut J
     // Decide.
     let desired = workload.as_ref().and_then(|workload| workload.view.desired);
     let before = context.clock.monotonic();
-    let decision = decide::decide(&mut state.memory, &job, desired, &pods, &samples, now);
+    let observation = decide::observation(&job, desired, &pods, &samples, now);
+    let decision = policy::decide(&mut state.memory, &observation, &job.settings);
     context.metrics.decision(decision.action, decision.reason, (context.clock.monotonic() - before).as_secs_f64());
     tracing::debug!(job = %key, desired, decision = decision.desired, reason = decision.reason.as_str(), message = %decision.message, "decided");
 
@@ -111,7 +112,8 @@ async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut J
     let mut standing = None;
     let mut changed = None;
     if let (Some(workload), None) = (&workload, &trouble) {
-        let scaled = rollout::scale(context, &job, state, workload, &decision, now).await;
+        let plan = Plan { decision: &decision, pods: &pods, partitions: &observation.partitions };
+        let scaled = rollout::scale(context, &job, state, workload, &plan, now).await;
         match scaled {
             Ok(scaled) => {
                 standing = Some(scaled.standing);

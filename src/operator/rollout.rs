@@ -1,15 +1,19 @@
 //! Brings the workload to where it should be: its template, and its number of workers. Every write rests on a live look.
 
+use futures::StreamExt as _;
+
 use crate::api::conditions::reasons;
-use crate::api::v1alpha1::Mode;
-use crate::policy::Decision;
+use crate::api::v1alpha1::{Mode, WorkloadKind};
 use crate::policy::units::Seconds;
+use crate::policy::{Decision, Partition};
 
 use super::build::{self, WorkloadBody};
 use super::context::{Context, JobState};
 use super::error::Error;
 use super::health::Verdict;
-use super::observe::{self, Workload};
+use super::lease::WRITE_TIMEOUT;
+use super::leaving;
+use super::observe::{self, PodFacts, Workload};
 use super::replicas::{self, Standing, Step};
 use super::validate::{Job, OwnedWorkload, Target};
 
@@ -17,6 +21,8 @@ use super::validate::{Job, OwnedWorkload, Target};
 const PROCESSING_PERIOD: Seconds = Seconds(600.0);
 /// Steps of one reconcile: take the field over, release it, write it; and a repeat when the object was modified.
 const MOST_STEPS: usize = 5;
+/// Pods that are marked at the same time.
+const MARKS_AT_ONCE: usize = 8;
 
 /// Why the workload is not as it should be.
 #[derive(Debug)]
@@ -39,6 +45,14 @@ pub(super) struct Scaled {
     pub(super) standing: Standing,
     /// Workers before, if the number was changed.
     pub(super) from: Option<u32>,
+}
+
+/// What is to be done about the number of workers, and what that rests on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Plan<'a> {
+    pub(super) decision: &'a Decision,
+    pub(super) pods: &'a [PodFacts],
+    pub(super) partitions: &'a [Partition],
 }
 
 /// Makes sure that the workload exists, is ours, and has the job's template. `seen` is what the cache shows.
@@ -225,16 +239,17 @@ pub(super) async fn scale(
     job: &Job,
     state: &mut JobState,
     workload: &Workload,
-    decision: &Decision,
+    plan: &Plan<'_>,
     now: Seconds,
 ) -> Result<Scaled, Refused> {
     let decided_from = workload.view.desired;
     let mut current = workload.clone();
     let mut from = None;
     let mut standing = Standing::Ours;
+    let mut marked = false;
     for round in 0..MOST_STEPS {
         standing = stand(job, state, &current, now);
-        let step = next(job, state, &current, decision, standing);
+        let step = next(job, state, &current, plan.decision, standing);
         if step == Step::Nothing {
             break;
         }
@@ -250,6 +265,9 @@ pub(super) async fn scale(
             }
             current = live;
             continue;
+        }
+        if !std::mem::replace(&mut marked, true) {
+            mark_leaving(context, job, &current, &step, plan).await;
         }
         match take(context, job, state, &current, &step).await {
             Ok(Some(before)) => from = Some(before),
@@ -270,6 +288,26 @@ pub(super) async fn scale(
         current = live;
     }
     Ok(Scaled { standing, from })
+}
+
+/// Before there are fewer workers, says which are to leave. Without that others leave, and nothing worse: a failure does
+/// not keep the number from being written.
+async fn mark_leaving(context: &Context, job: &Job, workload: &Workload, step: &Step, plan: &Plan<'_>) {
+    let (Target::Owned(owned), Step::Scale(write)) = (&job.target, step) else { return };
+    // A StatefulSet removes its highest number; in a roll-out there are two ReplicaSets, and each goes its own way.
+    let is_down = workload.view.desired.is_some_and(|desired| write.replicas < desired);
+    if owned.workload.kind != WorkloadKind::Deployment || workload.view.rolling_out || !is_down {
+        return;
+    }
+    let marks = leaving::marks(plan.pods, plan.partitions, write.replicas);
+    let writes = futures::stream::iter(&marks).for_each_concurrent(MARKS_AT_ONCE, |mark| async move {
+        if let Err(error) = context.applier.mark(&job.key.namespace, mark).await {
+            tracing::info!(job = %job.key, pod = %mark.pod, category = error.category(), error = %error.explanation(), "failed to say which worker leaves first");
+        }
+    });
+    if tokio::time::timeout(WRITE_TIMEOUT, writes).await.is_err() {
+        tracing::info!(job = %job.key, "failed to say in time which workers leave first");
+    }
 }
 
 /// Who writes the number of workers now.

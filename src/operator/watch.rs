@@ -27,6 +27,7 @@ use crate::signals::{JobKey, Signals};
 use super::apply::Applier;
 use super::context::{Context, Jobs};
 use super::error::{Error, retry_after};
+use super::leaving::COST_ANNOTATION;
 use super::observe::Caches;
 use super::pods::{Pods, PodsWriter};
 use super::reconcile::reconcile;
@@ -235,7 +236,7 @@ impl Watching<'_> {
 /// Leaves of a pod what is looked at: with thousands of pods the rest is most of the operator's memory.
 fn prune_pod(pod: &mut Pod) {
     pod.managed_fields_mut().clear();
-    pod.annotations_mut().clear();
+    pod.annotations_mut().retain(|name, _| name == COST_ANNOTATION);
     if let Some(spec) = pod.spec.take() {
         let mut containers = spec.containers;
         for container in &mut containers {
