@@ -3,9 +3,11 @@
 //! The API server is a script. A request that is not the next one of the script fails the test, and so does a line of
 //! the script that was never asked for. Events are taken note of, not scripted: they come from the background.
 
+mod election;
 mod leaving;
 mod script;
 mod targets;
+mod writers;
 
 use std::time::Duration;
 
