@@ -14,7 +14,7 @@ use super::health::Verdict;
 use super::lease::WRITE_TIMEOUT;
 use super::leaving;
 use super::observe::{self, PodFacts, Workload};
-use super::replicas::{self, Standing, Step};
+use super::replicas::{self, Standing, Step, Word};
 use super::validate::{Job, OwnedWorkload, Target};
 
 /// The processing file is compared with the cluster's this often, besides when it changes.
@@ -328,7 +328,8 @@ fn stand(job: &Job, state: &mut JobState, workload: &Workload, now: Seconds) -> 
         state.conflict_with = None;
     }
     let foreign = foreign || state.conflict_with.is_some() && !matches!(job.target, Target::Existing { .. });
-    state.foreign.observe(foreign, workload.view.desired, job.generation, now)
+    let word = Word { generation: job.generation, resume: job.resume.clone() };
+    state.foreign.observe(foreign, workload.view.desired, &word, now)
 }
 
 fn next(job: &Job, state: &JobState, workload: &Workload, decision: &Decision, standing: Standing) -> Step {

@@ -258,7 +258,7 @@ fn stalled(facts: &Facts<'_>) -> Draft {
     }
     if facts.standing == Some(Standing::Conflict) {
         let message = format!(
-            "{} has written the number of workers twice within 30 minutes, and Sluice has stopped: remove the other writer, then change the spec (any field)",
+            "{} has written the number of workers twice within 30 minutes, and Sluice has stopped: remove the other writer, then run `sluice resume`, or change the spec (any field)",
             writer(facts)
         );
         return draft(STALLED, true, reasons::CONFLICT, message);

@@ -19,7 +19,8 @@ async fn a_conflict_of_field_managers_is_a_second_writer_and_has_its_name() {
         config_map(&job),
         line("GET", DEPLOYMENT, deployment(&job, 6, &["sluice/scale"])),
         conflict_with("flux"),
-        line("GET", DEPLOYMENT, deployment(&job, 4, &["flux"])),
+        // It has let go of the field since: the refusal alone has its name.
+        line("GET", DEPLOYMENT, deployment(&job, 4, &[])),
         status_with("ScalingActive", "False", "ForeignWriter", &job).checked(|body| {
             let said = condition(body, "ScalingActive");
             assert_eq!(said["reason"], "ForeignWriter");
@@ -30,19 +31,54 @@ async fn a_conflict_of_field_managers_is_a_second_writer_and_has_its_name() {
     .cached(deployment(&job, 6, &["sluice/scale"]));
     conversation.reconcile(&job).await;
     conversation.end();
-    let conversation = conversation.cached(deployment(&job, 4, &["flux"]));
+    let conversation = conversation.cached(deployment(&job, 4, &[]));
     tokio::time::advance(Duration::from_secs(599)).await;
     conversation.reconcile(&job).await;
     conversation.end();
     tokio::time::advance(Duration::from_secs(2)).await;
     conversation.then(vec![
         config_map(&job),
-        line("GET", DEPLOYMENT, deployment(&job, 4, &["flux"])),
+        line("GET", DEPLOYMENT, deployment(&job, 4, &[])),
         line("PATCH", SCALE, scale_answer()).forced(true).checked(|body| assert_eq!(body["spec"]["replicas"], 8)),
         line("GET", DEPLOYMENT, deployment(&job, 8, &["sluice/scale"])),
         status_with("ScalingActive", "False", "NoSignal", &job),
     ]);
     conversation.reconcile(&job).await;
+    conversation.end();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_stays_until_sluice_resume() {
+    let job = job(json!({"spec": {"minReplicas": 8}}));
+    let mut conversation =
+        Conversation::new(vec![config_map(&job), status_with("ScalingActive", "False", "ForeignWriter", &job)])
+            .cached(deployment(&job, 4, &[]));
+    conversation.reconcile(&job).await;
+    conversation.end();
+    // Somebody writes once more.
+    conversation = conversation.cached(deployment(&job, 3, &[]));
+    conversation.then(vec![status_with("Stalled", "True", "Conflict", &job).checked(|body| {
+        let message = condition(body, "Stalled")["message"].as_str().unwrap();
+        assert!(message.contains("sluice resume"), "{message}");
+    })]);
+    conversation.reconcile(&job).await;
+    conversation.end();
+    for minute in 1..60 {
+        tokio::time::advance(Duration::from_secs(60)).await;
+        // The processing file is compared every 10 minutes; nothing is written.
+        conversation.then(if minute % 10 == 0 { vec![config_map(&job)] } else { vec![] });
+        conversation.reconcile(&job).await;
+        conversation.end();
+    }
+    let resumed = script::job(json!({
+        "metadata": {"annotations": {"sluice.dev/resume": "2026-01-01T00:00:00Z"}}, "spec": {"minReplicas": 8}}));
+    conversation.then(vec![
+        line("GET", DEPLOYMENT, deployment(&job, 3, &[])),
+        line("PATCH", SCALE, scale_answer()).forced(true).checked(|body| assert_eq!(body["spec"]["replicas"], 8)),
+        line("GET", DEPLOYMENT, deployment(&job, 8, &["sluice/scale"])),
+        status_with("Stalled", "False", "Progressing", &job),
+    ]);
+    conversation.reconcile(&resumed).await;
     conversation.end();
 }
 
