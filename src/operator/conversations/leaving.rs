@@ -63,6 +63,12 @@ async fn before_a_step_down_the_workers_with_the_fewest_partitions_are_marked_to
     let conversation = with_workers(conversation, &job, &["c", "d"]);
     conversation.reconcile(&job).await;
     conversation.end();
+    let metrics = conversation.context.metrics.encode().unwrap();
+    for counted in
+        [r#"{verb="mark",result="ok"} 2"#, r#"{verb="scale",result="ok"} 1"#, r#"{verb="status",result="ok"} 1"#]
+    {
+        assert!(metrics.contains(&format!("sluice_api_writes_total{counted}")), "{counted} in {metrics}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
