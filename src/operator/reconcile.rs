@@ -172,6 +172,7 @@ fn facts<'a>(
         decision: Some(decision),
         source_trouble: health::source_trouble(samples, job.latency, now),
         missing_signal: health::missing_signal(samples, pods, job.latency, now),
+        signal_note: health::note(samples),
         rolling_out: workload.is_some_and(|workload| workload.view.rolling_out),
         replica_failure: workload.and_then(|workload| workload.view.replica_failure.clone()),
         unschedulable: pods.iter().find_map(|pod| pod.unschedulable.clone()),

@@ -36,6 +36,8 @@ pub(super) struct Facts<'a> {
     pub(super) workload_trouble: Option<Verdict>,
     pub(super) source_trouble: Option<Verdict>,
     pub(super) missing_signal: Option<Verdict>,
+    /// What is to be known of the signals although nothing is missing.
+    pub(super) signal_note: Option<String>,
     pub(super) rolling_out: bool,
     pub(super) replica_failure: Option<String>,
     pub(super) unschedulable: Option<String>,
@@ -376,7 +378,10 @@ fn metrics_available(facts: &Facts<'_>) -> Draft {
             unknown(METRICS_AVAILABLE, "nothing is measured while the spec cannot be used")
         }
         Some(missing) => draft(METRICS_AVAILABLE, false, missing.reason, missing.message.as_str()),
-        None => draft(METRICS_AVAILABLE, true, reasons::FRESH, "every source and worker is read"),
+        None => {
+            let note = facts.signal_note.as_ref().map(|note| format!("; {note}")).unwrap_or_default();
+            draft(METRICS_AVAILABLE, true, reasons::FRESH, format!("every source and worker is read{note}"))
+        }
     }
 }
 

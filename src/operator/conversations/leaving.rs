@@ -33,7 +33,7 @@ fn with_workers(mut conversation: Conversation, job: &crate::api::StreamJob, mar
     let sample = SourceSample {
         at: Seconds(1_764_000_000.0),
         partitions: ["a", "a", "a", "b", "c", "c"].into_iter().enumerate().map(partition).collect(),
-        group: None,
+        ..SourceSample::default()
     };
     let source = SourceReading { name: "orders".to_owned(), sample: Some(Arc::new(sample)), failure: None };
     conversation.context.signals = Arc::new(Samples(JobSamples { sources: vec![source], workers: Vec::new() }));

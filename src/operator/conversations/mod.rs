@@ -6,6 +6,7 @@
 mod election;
 mod leaving;
 mod script;
+mod signals;
 mod targets;
 mod writers;
 

@@ -53,7 +53,11 @@ pub(super) fn line(method: &'static str, path: &'static str, answer: Value) -> L
 
 impl Line {
     pub(super) fn checked(mut self, check: impl Fn(&Value) + Send + 'static) -> Self {
-        self.check = Box::new(check);
+        let before = self.check;
+        self.check = Box::new(move |body| {
+            before(body);
+            check(body);
+        });
         self
     }
 
