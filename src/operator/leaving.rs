@@ -1,7 +1,7 @@
 //! Which workers leave first when there are to be fewer: those whose leaving moves the fewest partitions, and of these
 //! the ones with the fewest records waiting. Pure.
 //!
-//! A ReplicaSet removes pods that are not ready first, then those with the lowest deletion cost. So the workers that are
+//! A `ReplicaSet` removes pods that are not ready first, then those with the lowest deletion cost. So the workers that are
 //! to leave are given a cost below that of the others, right before the number is written, and at no other time.
 
 use std::cmp::Reverse;

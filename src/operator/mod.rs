@@ -7,6 +7,7 @@
 
 mod apply;
 mod build;
+mod compare;
 mod context;
 #[cfg(test)]
 mod conversations;

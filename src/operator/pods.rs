@@ -13,7 +13,9 @@ use crate::signals::JobKey;
 
 /// The pods of every job, by name. Cheap to clone; all clones see the same.
 #[derive(Clone, Default)]
-pub(super) struct Pods(Arc<RwLock<HashMap<JobKey, HashMap<String, Arc<Pod>>>>>);
+pub(super) struct Pods(Arc<RwLock<HashMap<JobKey, ByName>>>);
+
+type ByName = HashMap<String, Arc<Pod>>;
 
 /// Feeds [`Pods`] from a watch. There is one.
 #[derive(Default)]
@@ -46,7 +48,7 @@ impl PodsWriter {
             Event::InitApply(pod) => self.listed.push(pod.clone()),
             Event::InitDone => {
                 let listed = std::mem::take(&mut self.listed);
-                let mut fresh = HashMap::<JobKey, HashMap<String, Arc<Pod>>>::new();
+                let mut fresh = HashMap::<JobKey, ByName>::new();
                 self.filed.clear();
                 for pod in listed {
                     let Some(job) = job_of(&pod) else { continue };

@@ -8,6 +8,7 @@ use crate::policy::units::Seconds;
 use crate::policy::{Decision, Partition};
 
 use super::build::{self, WorkloadBody};
+use super::compare::contains;
 use super::context::{Context, JobState};
 use super::error::Error;
 use super::health::Verdict;
@@ -136,30 +137,6 @@ fn is_current(job: &Job, state: &mut JobState, workload: &Workload, body: &Workl
     same
 }
 
-/// Whether `live` has everything that `wanted` has; what the API server has filled in is not looked at.
-fn contains(live: &serde_json::Value, wanted: &serde_json::Value) -> bool {
-    use serde_json::Value::{Array, Object};
-    match (live, wanted) {
-        (Object(live), Object(wanted)) => wanted
-            .iter()
-            .all(|(key, wanted)| live.get(key).map_or_else(|| is_empty(wanted), |live| contains(live, wanted))),
-        (Array(live), Array(wanted)) => {
-            live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| contains(live, wanted))
-        }
-        (live, wanted) => live == wanted,
-    }
-}
-
-/// The API server drops empty values.
-fn is_empty(value: &serde_json::Value) -> bool {
-    match value {
-        serde_json::Value::Null => true,
-        serde_json::Value::Object(map) => map.values().all(is_empty),
-        serde_json::Value::Array(list) => list.is_empty(),
-        _ => false,
-    }
-}
-
 /// The first apply carries the number of workers: without it a Deployment would start one, whatever `minReplicas` says.
 async fn create(
     context: &Context,
@@ -266,8 +243,11 @@ pub(super) async fn scale(
             current = live;
             continue;
         }
-        if !std::mem::replace(&mut marked, true) {
-            mark_leaving(context, job, &current, &step, plan).await;
+        // Once: what the caches show of the pods is older than the marks.
+        if let Some(to) = step_down(&current, &step)
+            && !std::mem::replace(&mut marked, true)
+        {
+            mark_leaving(context, job, &current, to, plan).await;
         }
         match take(context, job, state, &current, &step).await {
             Ok(Some(before)) => from = Some(before),
@@ -290,16 +270,25 @@ pub(super) async fn scale(
     Ok(Scaled { standing, from })
 }
 
+/// The number of workers that a step writes, if it is a smaller one.
+fn step_down(workload: &Workload, step: &Step) -> Option<u32> {
+    match step {
+        Step::Scale(write) if workload.view.desired.is_some_and(|desired| write.replicas < desired) => {
+            Some(write.replicas)
+        }
+        _ => None,
+    }
+}
+
 /// Before there are fewer workers, says which are to leave. Without that others leave, and nothing worse: a failure does
 /// not keep the number from being written.
-async fn mark_leaving(context: &Context, job: &Job, workload: &Workload, step: &Step, plan: &Plan<'_>) {
-    let (Target::Owned(owned), Step::Scale(write)) = (&job.target, step) else { return };
+async fn mark_leaving(context: &Context, job: &Job, workload: &Workload, to: u32, plan: &Plan<'_>) {
+    let Target::Owned(owned) = &job.target else { return };
     // A StatefulSet removes its highest number; in a roll-out there are two ReplicaSets, and each goes its own way.
-    let is_down = workload.view.desired.is_some_and(|desired| write.replicas < desired);
-    if owned.workload.kind != WorkloadKind::Deployment || workload.view.rolling_out || !is_down {
+    if owned.workload.kind != WorkloadKind::Deployment || workload.view.rolling_out {
         return;
     }
-    let marks = leaving::marks(plan.pods, plan.partitions, write.replicas);
+    let marks = leaving::marks(plan.pods, plan.partitions, to);
     let writes = futures::stream::iter(&marks).for_each_concurrent(MARKS_AT_ONCE, |mark| async move {
         if let Err(error) = context.applier.mark(&job.key.namespace, mark).await {
             tracing::info!(job = %job.key, pod = %mark.pod, category = error.category(), error = %error.explanation(), "failed to say which worker leaves first");
@@ -379,22 +368,5 @@ fn rejected(error: Error) -> Refused {
     match error.category() {
         "invalid" | "forbidden" => trouble(reasons::WORKLOAD_REJECTED, error.explanation()),
         _ => Refused::Error(error),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::contains;
-
-    #[test]
-    fn a_live_object_contains_what_was_applied_whatever_else_it_has() {
-        let live = json!({"a": 1, "b": [{"c": 2, "d": 3}], "e": {"f": "g"}});
-        assert!(contains(&live, &json!({"b": [{"c": 2}]})));
-        assert!(contains(&live, &json!({"x": {}, "y": [], "e": {"f": "g"}})), "empty values are dropped by the server");
-        assert!(!contains(&live, &json!({"b": [{"c": 3}]})));
-        assert!(!contains(&live, &json!({"b": []})));
-        assert!(!contains(&live, &json!({"x": 1})));
     }
 }

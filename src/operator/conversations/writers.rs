@@ -63,7 +63,7 @@ async fn a_conflict_stays_until_sluice_resume() {
     conversation.reconcile(&job).await;
     conversation.end();
     for minute in 1..60 {
-        tokio::time::advance(Duration::from_secs(60)).await;
+        tokio::time::advance(Duration::from_mins(1)).await;
         // The processing file is compared every 10 minutes; nothing is written.
         conversation.then(if minute % 10 == 0 { vec![config_map(&job)] } else { vec![] });
         conversation.reconcile(&job).await;
