@@ -307,15 +307,7 @@ fn scaling_active(facts: &Facts<'_>) -> Draft {
     let Some(settings) = facts.settings else {
         return off(reasons::INVALID_SPEC, "the spec cannot be used".to_owned());
     };
-    if settings.suspend {
-        return off(reasons::SUSPENDED, "spec.suspend is set".to_owned());
-    }
-    if let Some(pinned) = settings.pinned {
-        return off(
-            reasons::PINNED,
-            format!("spec.replicas pins the job to {pinned}; remove the field to hand the decision back"),
-        );
-    }
+    // First, since then no other word is in force: neither suspend nor the pinned number.
     match facts.standing {
         Some(Standing::Respected { until }) => {
             let until = super::timestamp(until);
@@ -328,6 +320,15 @@ fn scaling_active(facts: &Facts<'_>) -> Draft {
             return off(reasons::FOREIGN_WRITER, format!("{} keeps writing the number of workers", writer(facts)));
         }
         _ => {}
+    }
+    if settings.suspend {
+        return off(reasons::SUSPENDED, "spec.suspend is set".to_owned());
+    }
+    if let Some(pinned) = settings.pinned {
+        return off(
+            reasons::PINNED,
+            format!("spec.replicas pins the job to {pinned}; remove the field to hand the decision back"),
+        );
     }
     if settings.mode == Mode::Recommend {
         let message = facts.decision.map_or("nothing is recommended yet", |decision| decision.message.as_str());

@@ -140,7 +140,7 @@ async fn a_foreign_write_is_respected_then_taken_back() {
     // A PUT on /scale leaves no entry: nobody owns the number.
     let foreign = deployment(&job, 2, &[]);
     let mut conversation =
-        Conversation::new(vec![config_map(&job), status_with("ScalingActive", "False", "Pinned", &job)]);
+        Conversation::new(vec![config_map(&job), status_with("ScalingActive", "False", "ForeignWriter", &job)]);
     conversation = conversation.cached(foreign.clone());
     conversation.reconcile(&job).await;
     conversation.end();

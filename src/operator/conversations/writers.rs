@@ -47,6 +47,16 @@ async fn a_conflict_of_field_managers_is_a_second_writer_and_has_its_name() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_suspended_job_with_somebody_elses_workers_says_so() {
+    let job = job(json!({"spec": {"suspend": true}}));
+    let conversation =
+        Conversation::new(vec![config_map(&job), status_with("ScalingActive", "False", "ForeignWriter", &job)])
+            .cached(deployment(&job, 4, &[]));
+    conversation.reconcile(&job).await;
+    conversation.end();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_conflict_stays_until_sluice_resume() {
     let job = job(json!({"spec": {"minReplicas": 8}}));
     let mut conversation =
