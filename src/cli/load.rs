@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::worker::{duration, stop_on_signal};
+use super::stop_on_signal;
+use super::worker::duration;
 use crate::clock::Clock;
 use crate::worker::load::pace::Course;
 use crate::worker::load::trace::{self, Step};
