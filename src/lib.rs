@@ -6,6 +6,7 @@
 //! - [`signals`]: the outside world -> samples.
 //! - [`policy`]: observation + settings + memory -> decision; pure.
 //! - [`operator`]: the Kubernetes edge: observe, validate, decide, build, apply, status.
+//! - [`simulate`]: what would happen.
 //! - [`worker`]: the reference worker.
 //! - [`report`]: decisions in words, tables and plots.
 //! - [`serve`]: HTTP: health and metrics.
@@ -21,4 +22,5 @@ pub mod policy;
 pub mod report;
 pub mod serve;
 pub mod signals;
+pub mod simulate;
 pub mod worker;

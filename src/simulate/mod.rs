@@ -1,0 +1,3 @@
+//! What would happen: loads as they were recorded ([`trace`]).
+
+pub mod trace;
