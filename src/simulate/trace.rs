@@ -175,7 +175,9 @@ pub fn peak(points: &[(f64, f64)]) -> f64 {
 pub fn scale_to(points: &mut [(f64, f64)], peak: f64) {
     let present = self::peak(points);
     if present > 0.0 {
-        points.iter_mut().for_each(|(_, rate)| *rate *= peak / present);
+        for (_, rate) in points {
+            *rate *= peak / present;
+        }
     }
 }
 
