@@ -4,7 +4,9 @@
 
 mod crd;
 mod demo;
+mod jobfile;
 mod load;
+mod nearest;
 mod operator;
 mod worker;
 
