@@ -3,6 +3,7 @@
 //! Exit codes: 0 well, 1 the thing asked about is not well, 2 wrong usage. Results go to stdout, progress to stderr.
 
 mod crd;
+mod decide;
 mod demo;
 mod jobfile;
 mod load;
@@ -32,6 +33,8 @@ enum Command {
     Worker(worker::Args),
     /// Write records to a topic at the rates of a trace.
     Load(load::Args),
+    /// Read observations as JSON lines, and print a decision for each.
+    Decide(decide::Args),
     /// Show the whole thing on a cluster and a Kafka: load, workers, operator, a live view and a report.
     Demo(demo::Args),
 }
@@ -43,6 +46,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Operator(args) => operator::run(args),
         Command::Worker(args) => worker::run(&args),
         Command::Load(args) => load::run(&args),
+        Command::Decide(args) => decide::run(&args),
         Command::Demo(args) => demo::run(args),
     };
     match outcome {
