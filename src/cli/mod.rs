@@ -9,6 +9,9 @@ mod jobfile;
 mod load;
 mod nearest;
 mod operator;
+// Joins the commands with the room that runs it.
+#[cfg(test)]
+mod simulate;
 mod worker;
 
 use std::process::ExitCode;
