@@ -4,10 +4,16 @@
 
 mod cluster;
 mod crd;
+mod decide;
 mod demo;
+mod jobfile;
 mod load;
+mod nearest;
 mod operator;
 mod resume;
+// Joins the commands with the room that runs it.
+#[cfg(test)]
+mod simulate;
 mod worker;
 
 use std::process::ExitCode;
@@ -36,6 +42,8 @@ enum Command {
     Worker(worker::Args),
     /// Write records to a topic at the rates of a trace.
     Load(load::Args),
+    /// Read observations as JSON lines, and print a decision for each.
+    Decide(decide::Args),
     /// Show the whole thing on a cluster and a Kafka: load, workers, operator, a live view and a report.
     Demo(demo::Args),
 }
@@ -48,6 +56,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Resume(args) => resume::run(&args),
         Command::Worker(args) => worker::run(&args),
         Command::Load(args) => load::run(&args),
+        Command::Decide(args) => decide::run(&args),
         Command::Demo(args) => demo::run(args),
     };
     match outcome {

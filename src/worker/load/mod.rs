@@ -1,7 +1,6 @@
 //! Load: writes records to a topic at the rates of a trace. For the demo, the tests and a first try.
 
 pub mod pace;
-pub mod trace;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
