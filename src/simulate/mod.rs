@@ -15,6 +15,7 @@
 )]
 
 mod assign;
+pub mod benchmark;
 mod fault;
 mod load;
 mod oracle;
