@@ -54,13 +54,13 @@ impl Cache {
         }
     }
 
-    pub fn close(self) -> Result<(), String> {
-        let Some(path) = self.path else { return Ok(()) };
+    pub fn save(&self) -> Result<(), String> {
+        let Some(path) = &self.path else { return Ok(()) };
         let text = self.answers.iter().fold(String::new(), |mut text, (hash, line)| {
             let _ = writeln!(text, "{hash:016x} {line}");
             text
         });
-        fs::write(&path, text).map_err(|error| format!("failed to write {}: {error}", path.display()))
+        fs::write(path, text).map_err(|error| format!("failed to write {}: {error}", path.display()))
     }
 }
 

@@ -7,6 +7,7 @@
 mod args;
 mod cache;
 mod document;
+mod plots;
 mod progress;
 mod traces;
 
@@ -17,6 +18,9 @@ use cache::Cache;
 use progress::Progress;
 use sluice::clock::Clock;
 use sluice::simulate::benchmark::{Plan, Results, answer, cells, goals, needed, side_by_side, summary};
+
+/// After so many runs the cache is written.
+const CHUNK: usize = 256;
 
 fn main() -> ExitCode {
     let args = match Args::parse(std::env::args().skip(1)) {
@@ -65,19 +69,24 @@ fn run(args: &Args) -> Result<(), String> {
             continue;
         }
         let round = progress.round(jobs.len());
-        let answers = side_by_side(&jobs, args.threads, |job| round.timed(job, || answer(&plan, job)));
-        progress.end(round);
-        for (job, answer) in jobs.into_iter().zip(answers) {
-            cache.put(&plan, &job, &answer);
-            results.insert(job, answer);
+        for some in jobs.chunks(CHUNK) {
+            let answers = side_by_side(some, args.threads, |job| round.timed(job, || answer(&plan, job)));
+            for (job, answer) in some.iter().zip(answers) {
+                cache.put(&plan, job, &answer);
+                results.insert(job.clone(), answer);
+            }
+            cache.save()?;
         }
+        progress.end(round);
     }
-    cache.close()?;
     let cells = cells(&plan, &results);
     let goals = goals(&plan, &results, &cells);
     let report = summary(&plan, &results, &cells, &goals);
     println!("{report}");
     progress.say();
+    if let Some(directory) = &args.plots {
+        plots::write(directory, &plan, &cells, args.threads)?;
+    }
     if let Some(path) = &args.write {
         let facts = document::Facts { args, seconds: progress.seconds(), now: Clock::system().now().0 };
         document::write(path, &facts, &report)?;

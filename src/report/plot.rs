@@ -20,23 +20,23 @@ use thiserror::Error;
 use super::run::{Change, Point, RunReport};
 use super::words;
 
-const WIDTH: u32 = 1000;
+pub(super) const WIDTH: u32 = 1000;
 const HEADING: u32 = 56;
-const PANEL: u32 = 180;
+pub(super) const PANEL: u32 = 180;
 /// Room for the time axis below the last panel.
-const AXIS: u32 = 30;
+pub(super) const AXIS: u32 = 30;
 
 /// Names of times that have room side by side.
 const MOST_TIMES: usize = 12;
 
-const INK: RGBColor = RGBColor(0x24, 0x29, 0x2f);
+pub(super) const INK: RGBColor = RGBColor(0x24, 0x29, 0x2f);
 const FAINT: RGBColor = RGBColor(0x6e, 0x77, 0x81);
 const GRID: RGBColor = RGBColor(0xe4, 0xe7, 0xeb);
-const LOAD: RGBColor = RGBColor(0x5b, 0x7b, 0x9a);
+pub(super) const LOAD: RGBColor = RGBColor(0x5b, 0x7b, 0x9a);
 const WORKERS: RGBColor = RGBColor(0x1a, 0x7f, 0x5a);
 const DESIRED: RGBColor = RGBColor(0xd0, 0x7a, 0x00);
 const LATENCY: RGBColor = RGBColor(0x6f, 0x42, 0xc1);
-const TARGET: RGBColor = RGBColor(0xcf, 0x22, 0x2e);
+pub(super) const TARGET: RGBColor = RGBColor(0xcf, 0x22, 0x2e);
 
 /// The picture could not be drawn.
 #[derive(Debug, Error)]
@@ -49,8 +49,8 @@ impl<E: std::error::Error + Send + Sync> From<plotters::drawing::DrawingAreaErro
     }
 }
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Times, RangedCoordf64>>;
+pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub(super) type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Times, RangedCoordf64>>;
 
 /// The run as an SVG document.
 pub fn svg(report: &RunReport) -> Result<String, PlotError> {
@@ -127,7 +127,7 @@ fn draw_latency(area: &Area<'_>, report: &RunReport, span: (f64, f64)) -> Result
 }
 
 /// Axes and grid. Only the last panel says the times, which hold for all.
-fn panel<'a, 'b>(
+pub(super) fn panel<'a, 'b>(
     area: &'a Area<'b>,
     span: (f64, f64),
     height: f64,
@@ -172,7 +172,7 @@ fn shown(report: &RunReport, span: (f64, f64)) -> impl Iterator<Item = &Change> 
     report.run.changes.iter().filter(move |change| (span.0..=span.1).contains(&change.at))
 }
 
-fn legend(area: &Area<'_>, entries: &[(&str, RGBColor)]) -> Result<(), PlotError> {
+pub(super) fn legend(area: &Area<'_>, entries: &[(&str, RGBColor)]) -> Result<(), PlotError> {
     // Above the panel; the width of a character is a guess, as no font is at hand, and generous enough not to overlap.
     let mut x = 68;
     for (words, color) in entries {
@@ -183,11 +183,11 @@ fn legend(area: &Area<'_>, entries: &[(&str, RGBColor)]) -> Result<(), PlotError
     Ok(())
 }
 
-fn line(color: RGBColor, width: u32) -> ShapeStyle {
+pub(super) fn line(color: RGBColor, width: u32) -> ShapeStyle {
     ShapeStyle { color: color.to_rgba(), filled: false, stroke_width: width }
 }
 
-fn text(size: i32, color: RGBColor, anchor: HPos) -> TextStyle<'static> {
+pub(super) fn text(size: i32, color: RGBColor, anchor: HPos) -> TextStyle<'static> {
     ("sans-serif", size).into_font().color(&color).pos(Pos::new(anchor, VPos::Center))
 }
 
@@ -200,7 +200,7 @@ fn span(points: &[Point]) -> (f64, f64) {
 
 /// An axis of seconds, whose named points are whole minutes and the like.
 #[derive(Debug, Clone)]
-struct Times(Range<f64>);
+pub(super) struct Times(Range<f64>);
 
 impl From<Range<f64>> for Times {
     fn from(range: Range<f64>) -> Self {
@@ -227,10 +227,12 @@ impl Ranged for Times {
 
 /// The times to name on the axis: at most [`MOST_TIMES`], none before the load began.
 fn round_times(range: &Range<f64>) -> Vec<f64> {
-    const STEPS: [f64; 14] =
-        [1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 21_600.0];
+    const STEPS: [f64; 18] = [
+        1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 10_800.0, 21_600.0,
+        43_200.0, 86_400.0, 172_800.0,
+    ];
     let fits = |step: &&f64| range.end / **step < 11.0;
-    let step = STEPS.iter().find(fits).copied().unwrap_or(86_400.0);
+    let step = STEPS.iter().find(fits).copied().unwrap_or(604_800.0);
     (0..MOST_TIMES)
         .map(|index| f64::from(u16::try_from(index).unwrap_or(0)) * step)
         .filter(|at| *at <= range.end)
@@ -238,13 +240,13 @@ fn round_times(range: &Range<f64>) -> Vec<f64> {
 }
 
 /// The upper end of a panel: a little above the highest value, and not below `least`.
-fn top(segments: &[Vec<(f64, f64)>], least: f64) -> f64 {
+pub(super) fn top(segments: &[Vec<(f64, f64)>], least: f64) -> f64 {
     let highest = segments.iter().flatten().map(|(_, value)| *value).fold(0.0, f64::max);
     (highest * 1.1).max(least).max(f64::MIN_POSITIVE.sqrt())
 }
 
 /// The known values, in pieces: a line must not run on where nothing is known.
-fn segments(points: &[Point], value: impl Fn(&Point) -> Option<f64>) -> Vec<Vec<(f64, f64)>> {
+pub(super) fn segments(points: &[Point], value: impl Fn(&Point) -> Option<f64>) -> Vec<Vec<(f64, f64)>> {
     let known = |point: &Point| value(point).filter(|value| value.is_finite() && point.at.is_finite());
     points
         .chunk_by(|a, b| known(a).is_some() == known(b).is_some())
@@ -254,7 +256,7 @@ fn segments(points: &[Point], value: impl Fn(&Point) -> Option<f64>) -> Vec<Vec<
 }
 
 /// A line whose value holds until the next one.
-fn steps(segment: &[(f64, f64)]) -> Vec<(f64, f64)> {
+pub(super) fn steps(segment: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let mut line = Vec::with_capacity(segment.len() * 2);
     for (index, &(at, value)) in segment.iter().enumerate() {
         if let Some(&(_, before)) = index.checked_sub(1).and_then(|before| segment.get(before)) {
@@ -311,7 +313,12 @@ mod tests {
             round_times(&(0.0..310.0)),
             [0.0, 30.0, 60.0, 90.0, 120.0, 150.0, 180.0, 210.0, 240.0, 270.0, 300.0]
         );
-        assert!(round_times(&(0.0..64_800.0)).len() <= MOST_TIMES);
+        for days in [0.75, 14.0, 28.0, 60.0] {
+            let range = 0.0..days * 86_400.0;
+            let times = round_times(&range);
+            assert!((4..=MOST_TIMES).contains(&times.len()), "{days}: {times:?}");
+            assert!(times.last().is_some_and(|last| *last > 0.8 * range.end), "{days}: {times:?}");
+        }
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! The goals that Sluice is held to, cell by cell. A cell in which the objective was missed counts as infinitely dear
 //! wherever costs are asked for, and a cost within [`TIE`] of another is not lower.
 
+use std::fmt::Write as _;
+
 use super::cell::{Cell, Contestant, Feasible, median};
-use super::faults::FAULTS;
+use super::faults::{FAULTS, FaultCount};
 use super::plan::{DOUBLING, Kind, Plan, TIE};
 use super::results::Results;
 use super::text::{Round, percent, ratio};
@@ -230,17 +232,22 @@ impl View<'_> {
 
 fn faults(plan: &Plan, results: &Results, bottleneck: bool, text: &'static str, most: u32) -> Option<Goal> {
     let mut missed = Vec::new();
-    let mut all = 0;
+    let (mut all, mut bad, mut down) = (0, 0, 0);
     for (index, case) in FAULTS.iter().enumerate().filter(|(_, case)| case.bottleneck == bottleneck) {
-        let counts: Vec<u32> =
-            plan.seeds.iter().filter_map(|seed| results.fault(index, "sluice", *seed)).map(|count| count.bad).collect();
+        let counts: Vec<FaultCount> =
+            plan.seeds.iter().filter_map(|seed| results.fault(index, "sluice", *seed)).collect();
         all += counts.len();
-        let over: Vec<u32> = counts.into_iter().filter(|bad| *bad > most).collect();
+        let over: Vec<u32> = counts.iter().map(|count| count.bad).filter(|bad| *bad > most).collect();
+        bad += over.len();
+        down += counts.iter().filter(|count| count.down > 0).count();
         if let Some(worst) = over.iter().max() {
-            missed.push(format!("{}: {} seeds, up to {worst}", case.name, over.len()));
+            missed.push(format!("{}: {} seeds, up to {worst} changes", case.name, over.len()));
         }
     }
-    let found = if missed.is_empty() { format!("in all {all} runs") } else { format!("not in {} cases", missed.len()) };
+    let mut found = format!("{} of {all} runs", all - bad);
+    if down > 0 {
+        let _ = write!(found, "; {down} took workers away");
+    }
     (all > 0).then(|| Goal { text, found, met: missed.is_empty(), missed })
 }
 

@@ -45,8 +45,10 @@ pub fn needed(plan: &Plan, results: &Results) -> Vec<Job> {
         jobs.extend(faults::jobs(plan).filter(|job| !results.has(job)));
     }
     let mut jobs: Vec<Job> = jobs.into_iter().collect();
-    // The long ones first, so that no thread is left alone with one at the end.
-    jobs.sort_by_key(|job| std::cmp::Reverse(length(plan, job)));
+    // Peers before Sluice, whose answers outlive no change of the policy; and the long ones first, so that no thread is
+    // left alone with one at the end.
+    let sluice = |job: &Job| matches!(job, Job::Run(Key { who: Who::Sluice(_), .. }));
+    jobs.sort_by_key(|job| (sluice(job), std::cmp::Reverse(length(plan, job))));
     jobs
 }
 

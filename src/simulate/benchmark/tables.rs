@@ -15,7 +15,7 @@ pub fn group_table(plan: &Plan, cells: &[Cell], group: usize, latency: u32) -> S
     headings.extend(tuned.then_some("feasible"));
     headings.extend(["bound, workers", "Sluice, x bound", "late (worst seed)", "good hours", "rescales"]);
     headings.extend(weighted.then_some("x weighted bound"));
-    headings.extend(tuned.then_some(["best tuned peer", "x bound", "late", "Sluice/peer"]).into_iter().flatten());
+    headings.extend(tuned.then_some(["best tuned peer, x bound, late", "Sluice / peer"]).into_iter().flatten());
     let families = tuned.then_some(["hpa", "keda"]).into_iter().flatten();
     let names: Vec<String> = families.clone().map(|family| format!("{family} tuned")).collect();
     headings.extend(names.iter().map(String::as_str));
@@ -44,7 +44,8 @@ pub fn group_table(plan: &Plan, cells: &[Cell], group: usize, latency: u32) -> S
             continue;
         }
         if !met {
-            text.push_str("\nSluice misses the objective with one seed or more:\n\n");
+            text.push_str(if text.is_empty() { "" } else { "\n" });
+            text.push_str("Sluice misses the objective with one seed or more:\n\n");
         }
         text.push_str(&table.text());
     }
@@ -100,11 +101,11 @@ fn own(plan: &Plan, cell: &Cell) -> [String; 5] {
     ]
 }
 
-fn best(cell: &Cell) -> [String; 4] {
-    let Some(best) = cell.best() else { return [none(), none(), none(), none()] };
+fn best(cell: &Cell) -> [String; 2] {
+    let Some(best) = cell.best() else { return [none(), none()] };
     let against = if cell.sluice.met { ratio(cell.sluice.cost / best.cost, Round::Up) } else { none() };
     let cost = ratio(best.cost / cell.fluid, Round::Down);
-    [best.who.name(), cost, percent(best.worst_late, Round::Down), against]
+    [format!("{}: {cost}, {}", best.who.name(), percent(best.worst_late, Round::Down)), against]
 }
 
 fn of_family(cell: &Cell, family: &str) -> String {
