@@ -62,6 +62,12 @@ impl Crew {
         Self { loads, sticky: false, workers: workers.max(1), partitions: 0.0 }
     }
 
+    /// How long the oldest record waits now, by the queues; seconds.
+    pub(crate) fn delay(&self, mu: f64) -> f64 {
+        let of = |l: &Load| (l.uneven * l.lag / (mu * l.speed).max(1e-9)).min(l.age.max(l.lag / (mu * l.speed).max(1e-9)));
+        self.loads.iter().map(of).fold(0.0, f64::max)
+    }
+
     /// Workers that own partitions.
     pub(crate) fn workers(&self) -> u32 {
         self.workers
@@ -142,6 +148,23 @@ impl Crew {
         let mut order: Vec<usize> = (0..self.loads.len()).collect();
         order.sort_by(|a, b| heat(b).total_cmp(&heat(a)));
         order
+    }
+
+    /// Share of the arrivals that the hottest of `parts` gets, over its speed.
+    pub(crate) fn hottest_share(&self, parts: &[Part]) -> f64 {
+        let pool = self.pool(parts);
+        let heat = |part: &Part| {
+            let kept = part.from.and_then(|i| self.loads.get(i)).map_or(0.0, |l| l.share * part.kept);
+            (kept + pool * part.pool) / part.speed.max(1e-9)
+        };
+        parts.iter().map(heat).fold(0.0, f64::max)
+    }
+
+    /// Records per second that `workers` can do before the hottest cannot follow.
+    pub(crate) fn capacity(&self, workers: u32, stairs: &Staircase, mu: f64) -> f64 {
+        let mut parts = Vec::new();
+        self.after(workers.max(1), stairs, &mut parts);
+        mu / self.hottest_share(&parts).max(1e-12)
     }
 
     /// What is given up by all in a change to `parts`: share of the arrivals, and records that wait.

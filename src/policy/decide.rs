@@ -41,7 +41,7 @@ pub fn decide(memory: &mut Memory, observation: &Observation, settings: &Setting
 
     // What did it teach?
     if decision.action != Action::Hold {
-        memory.decided_demand = plan.demand;
+        memory.decided_demand = plan.demand.upper;
     }
     learning::learn(memory, observation, settings, &view, &plan);
     decision

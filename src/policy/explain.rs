@@ -24,8 +24,8 @@ pub(crate) fn explain(memory: &Memory, view: &View, plan: &Plan, range: Range, s
         arrival_rate: known(rates.map(|r| r.half_minute)),
         trend: known(memory.forecast.line().map(|l| l.1)),
         processing_rate: known(processing_rate(memory)),
-        demand: known(rates.map(|_| plan.demand)),
-        target_utilisation: known(plan.mu.map(|_| plan.rho)),
+        demand: known(rates.map(|_| plan.demand.upper)),
+        target_utilisation: known(plan.capacity.map(|c| plan.demand.level / c)),
         model: memory.model(),
         partitions: plan.stairs.partitions(),
         useful_workers: plan.stairs.useful(),
@@ -55,9 +55,9 @@ pub(crate) fn within_target(memory: &Memory, view: &View, plan: &Plan, settings:
     if age <= objective && !overdue {
         return WithinTarget::Met;
     }
-    let gained = processing_rate(memory).map(|rate| rate - plan.level).filter(|g| *g > 0.01 * plan.level.max(1.0));
+    let gained = processing_rate(memory).map(|rate| rate - plan.demand.level).filter(|g| *g > 0.01 * plan.demand.level.max(1.0));
     // What may wait in time is what arrives within the objective.
-    let excess = (lag - plan.level * objective).max(view.overdue.unwrap_or(0.0));
+    let excess = (lag - plan.demand.level * objective).max(view.overdue.unwrap_or(0.0));
     match gained.and_then(|gained| finite(excess / gained)) {
         Some(eta) => WithinTarget::CatchingUp { eta: Seconds(eta.max(0.0)) },
         None => WithinTarget::Behind,

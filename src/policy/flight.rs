@@ -17,11 +17,13 @@ pub(crate) struct Flight {
     pub(crate) settled: Option<f64>,
     /// Longest pause of a moved partition so far, seconds.
     pub(crate) pause: Option<f64>,
+    /// Seconds in which nobody did anything although records waited.
+    pub(crate) still: f64,
 }
 
 impl Flight {
     pub(crate) fn new(since: f64, from: u32, to: u32, demand: f64) -> Self {
-        Self { since, from, to, demand, settled: None, pause: None }
+        Self { since, from, to, demand, settled: None, pause: None, still: 0.0 }
     }
 
     /// Whether it has landed.

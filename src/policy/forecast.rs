@@ -188,15 +188,14 @@ impl Forecast {
 
     /// More headroom at once when the budget is overdrawn, less slowly while there is budget to spend.
     fn steer(&mut self, budget: Option<f64>) {
-        use super::knobs::knob;
         let factor = match budget {
             Some(left) if left < 0.0 => 0.9,
             Some(left) if left < 0.5 => 0.98,
-            Some(left) if left < knob("hold", 0.8) => 1.0,
-            Some(_) => knob("relax", 1.002),
+            Some(left) if left < 0.8 => 1.0,
+            Some(_) => 1.002,
             None => 1.0,
         };
-        self.quantile = (1.0 - (1.0 - self.quantile) * factor).clamp(knob("qmin", 0.8), 0.998);
+        self.quantile = (1.0 - (1.0 - self.quantile) * factor).clamp(0.8, 0.998);
     }
 
     fn measure(&mut self) {
@@ -256,6 +255,11 @@ impl Forecast {
 /// Seconds that a slope has been followed for at a horizon, each ten counting 3 % less than the ten before.
 pub(crate) fn damped(horizon: f64) -> f64 {
     10.0 * (1.0 - DAMPING.powf(horizon / 10.0)) / (1.0 - DAMPING)
+}
+
+/// Integral of [`damped`]: what a slope adds to the arrivals until `horizon`.
+pub(crate) fn damped_sum(horizon: f64) -> f64 {
+    horizon * mean_damped(horizon)
 }
 
 /// Mean of [`damped`] from 0 to `horizon`.

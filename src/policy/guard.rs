@@ -179,10 +179,11 @@ impl Case<'_> {
         let (memory, plan, current) = (self.memory, self.plan, self.current);
         // While a change takes effect its backlog is its own doing: only demand beyond what it was made for counts.
         let need = match &memory.flight {
-            Some(flight) if plan.expected > flight.demand => plan.need?,
+            Some(flight) if plan.demand.expected > flight.demand => plan.need?,
             Some(_) => current,
             None => plan.need?,
         };
+        let need = plan.worth.map_or(need, |worth| need.min(worth));
         let limit = self.partition_limit();
         if need <= current {
             return None;
@@ -237,7 +238,7 @@ impl Case<'_> {
         // All partitions alike would share the load at 1/P each.
         let even = plan.stairs.partitions().map_or(0.0, |p| 1.0 / f64::from(p));
         let hot = plan.stairs.share(useful) > 2.0 * even
-            && plan.stairs.share(useful) * plan.demand > plan.mu.unwrap_or(f64::MAX);
+            && plan.stairs.share(useful) * plan.demand.level > plan.mu.unwrap_or(f64::MAX);
         Some((if hot { Limit::Skewed } else { Limit::AtPartitionCount }, wanted))
     }
 
@@ -284,7 +285,11 @@ impl Case<'_> {
         if watched < window || highest >= current || tried {
             return steady(Reason::Stabilizing);
         }
-        self.voluntary(keep.max(highest), limit)
+        let keep = memory.mistakes.least(memory.now, keep.max(highest), plan.demand.level);
+        if keep >= current {
+            return because(Reason::Stabilizing, BoundBy::Objective, "fewer have proved too few for this".to_owned());
+        }
+        self.voluntary(keep, limit)
     }
 
     /// Law 8: calm now, and the handover makes no more late records than there is budget for.
@@ -344,16 +349,16 @@ impl Case<'_> {
             return 0.0;
         }
         let capacity = plan.mu.map_or(0.0, |mu| plan.stairs.capacity(target, mu));
-        let idle = (1.0 - plan.demand / capacity.max(1e-9)).clamp(0.02, 1.0);
+        let idle = (1.0 - plan.demand.upper / capacity.max(1e-9)).clamp(0.02, 1.0);
         // Staying makes no late records: it is calm now.
-        plan.demand * over / idle
+        plan.demand.upper * over / idle
     }
 }
 
 /// So long must fewer workers have been enough, seconds: six times what a change takes, between half a minute and five
 /// minutes. Changes that are cheap to undo may be made soon; dear ones must last.
 pub(crate) fn down_window(memory: &Memory) -> f64 {
-    (super::knobs::knob("win", 2.0) * (memory.start_up.p90() + memory.handover.p90())).clamp(30.0, 300.0)
+    (2.0 * (memory.start_up.p90() + memory.handover.p90())).clamp(30.0, 300.0).max(memory.dear)
 }
 
 /// Workers that a step may be at most.

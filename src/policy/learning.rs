@@ -12,10 +12,8 @@ use super::settings::Settings;
 use super::workers::{self, Shift};
 use super::guard;
 
-/// A voluntary Down that had to be taken back within this time, at no more demand, was a mistake; seconds.
-const REVERSAL: f64 = 1800.0;
-/// A mistake is remembered for a day (law 5).
-const REMEMBERED: f64 = 86_400.0;
+/// A change whose partitions still stand after so long is over, and they are stuck; seconds.
+const LONGEST_PAUSE: f64 = 120.0;
 /// Weights of partitions follow their rates within about ten minutes.
 const WEIGHT_SECONDS: f64 = 600.0;
 
@@ -26,9 +24,7 @@ pub(crate) fn meet_replicas(memory: &mut Memory, observation: &Observation) {
     let Some(desired) = replicas.desired else { return };
     match memory.desired.replace(desired) {
         Some(before) if before != desired => {
-            if let Some(pause) = memory.flight.take().and_then(|f| f.pause) {
-                memory.handover.observe(pause);
-            }
+            land(memory);
             begin(memory, before, desired);
         }
         // Seen for the first time in the middle of a change.
@@ -41,11 +37,24 @@ pub(crate) fn meet_replicas(memory: &mut Memory, observation: &Observation) {
         Some(_) => {}
     }
     let (start_up, handover) = (memory.start_up.p90(), memory.handover.p90());
-    if memory.flight.as_mut().is_some_and(|flight| flight.landed(now, replicas, start_up, handover)) {
-        if let Some(pause) = memory.flight.take().and_then(|f| f.pause) {
-            memory.handover.observe(pause);
-        }
+    // Nobody moves yet: the change is not over, whatever a handover took before.
+    let pausing = memory.still_since.is_some()
+        && memory.flight.is_some_and(|f| f.settled.is_none_or(|at| now - at < LONGEST_PAUSE));
+    if memory.flight.as_mut().is_some_and(|flight| flight.landed(now, replicas, start_up, handover) && !pausing) {
+        land(memory);
         memory.pauses_until = now + 30.0;
+    }
+}
+
+/// What a change that has ended taught about handovers.
+fn land(memory: &mut Memory) {
+    let Some(flight) = memory.flight.take() else { return };
+    let Some(pause) = flight.pause else { return };
+    memory.handover.observe(pause);
+    // A pause shorter than three looks does not tell who paused.
+    if pause > 3.0 * memory.interval {
+        let all = if flight.still > 0.5 * pause { 1.0 } else { 0.0 };
+        memory.all_stop += 0.5 * (all - memory.all_stop);
     }
 }
 
@@ -56,18 +65,7 @@ fn begin(memory: &mut Memory, before: u32, desired: u32) {
     memory.needs.note(now, desired, guard::down_window(memory));
     let demand = memory.decided_demand;
     memory.flight = Some(Flight::new(now, before, desired, demand));
-    if desired < before {
-        memory.last_down = Some((now, memory.level));
-    } else if let Some((at, level)) = memory.last_down.take()
-        && now - at < REVERSAL
-        && memory.level <= super::knobs::knob("rev", 1.03) * level
-    {
-        memory.caution = (memory.caution + super::knobs::knob("cau", 0.02)).min(super::knobs::knob("caum", 0.08));
-        memory.caution_until = now + REMEMBERED;
-    }
-    if now >= memory.caution_until {
-        memory.caution = 0.0;
-    }
+    memory.mistakes.note(now, before, desired, memory.level);
 }
 
 /// After the decision.
@@ -76,6 +74,11 @@ pub(crate) fn learn(memory: &mut Memory, observation: &Observation, settings: &S
     let settled = memory.flight.is_none() && view.pause.is_none();
     learn_pause(memory, view);
     let shift = workers::shift(memory, observation, view, settled);
+    let still = view.waiting && view.progress <= 0.0 && shift.processed.is_none_or(|p| p <= 0.0);
+    let since_look = memory.since_look;
+    if let Some(flight) = memory.flight.as_mut().filter(|_| still) {
+        flight.still += since_look;
+    }
     for seconds in &shift.start_ups {
         memory.start_up.observe(*seconds);
     }
@@ -101,6 +104,7 @@ pub(crate) fn learn(memory: &mut Memory, observation: &Observation, settings: &S
         learn_hot(memory, view, plan);
     }
     learn_floor(memory, settings, view, plan, settled);
+    memory.dear = plan.dear;
     let keep = match (plan.keep, plan.need) {
         (Some(keep), Some(need)) => Some(keep.max(if plan.trial { 0 } else { need })),
         _ => observation.replicas.desired,
@@ -202,7 +206,7 @@ fn learn_hot(memory: &mut Memory, view: &View, plan: &Plan) {
 
 /// Latency of a healthy job at low load (algorithms.md C4, L0).
 fn learn_floor(memory: &mut Memory, settings: &Settings, view: &View, plan: &Plan, settled: bool) {
-    let calm = plan.capacity.is_some_and(|capacity| plan.level > 0.0 && plan.level < 0.7 * capacity);
+    let calm = plan.capacity.is_some_and(|capacity| plan.demand.level > 0.0 && plan.demand.level < 0.7 * capacity);
     let age = view.age.filter(|_| calm && settled && view.gap.is_none());
     let batch = settings.batch_interval.map_or(0.0, |b| b.0);
     if let Some(age) = age.map(|age| (age - batch).max(0.0)) {

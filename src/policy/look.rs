@@ -41,6 +41,8 @@ pub(crate) struct View {
     pub(crate) settled_age: f64,
     /// Records wait.
     pub(crate) waiting: bool,
+    /// Every partition's position is known from its worker, not from commits.
+    pub(crate) certain: bool,
     /// Proven: nothing waits and every log has stood still for long enough.
     pub(crate) idle: bool,
     pub(crate) rates: Option<Rates>,
@@ -86,7 +88,7 @@ pub(crate) struct Rates {
 /// Takes in the samples.
 pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Settings) -> View {
     let now = memory.now;
-    let mut view = View::default();
+    let mut view = View { certain: true, ..View::default() };
     let look = memory.looks;
     let mut seen_sources = BTreeSet::new();
     let mut counts = [0_u32; 8];
@@ -135,6 +137,7 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
             memory.needs.clear();
         }
         view.fresh = true;
+        view.certain &= sample.position.is_some();
         known += 1;
         newest = Some(seen.at.max(newest.unwrap_or(seen.at)));
         if let Some(interval) = before.map(|b| seen.at - b).filter(|i| (0.2..=FRESH).contains(i)) {

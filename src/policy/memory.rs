@@ -10,6 +10,7 @@ use super::decision::{Confidence, Model};
 use super::flight::Flight;
 use super::forecast::Forecast;
 use super::learn::{HANDOVER, Learned, START_UP};
+use super::mistakes::Mistakes;
 use super::num;
 use super::partitions::Partitions;
 use super::schedule::Calendar;
@@ -43,6 +44,8 @@ pub struct Memory {
     pub(crate) offered: Offered,
     /// Arrival rate over half a minute at the last look, records per second.
     pub(crate) level: f64,
+    /// Time between the last two looks, seconds.
+    pub(crate) since_look: f64,
     /// (time, records processed since the watch began)
     pub(crate) progress: VecDeque<(f64, f64)>,
     /// Since when no worker does anything although records wait.
@@ -58,6 +61,10 @@ pub struct Memory {
     pub(crate) arrivals: Arrivals,
     pub(crate) forecast: Forecast,
     pub(crate) attainment: Attainment,
+    /// How likely all partitions stand still in a handover, moved or not; 0 to 1.
+    pub(crate) all_stop: f64,
+    /// See [`Plan::dear`](super::plan::Plan).
+    pub(crate) dear: f64,
     /// How much hotter the hottest worker is than the staircase says; at least 1.
     pub(crate) hot: f64,
     // Decisions.
@@ -69,11 +76,7 @@ pub struct Memory {
     pub(crate) pauses_until: f64,
     pub(crate) needs: NeedWindow,
     pub(crate) rescales: VecDeque<f64>,
-    /// Last voluntary Down: when, and at which demand.
-    pub(crate) last_down: Option<(f64, f64)>,
-    /// Surplus asked of a Down beyond the ordinary, after one had to be taken back; and until when.
-    pub(crate) caution: f64,
-    pub(crate) caution_until: f64,
+    pub(crate) mistakes: Mistakes,
     pub(crate) calendar: Calendar,
 }
 
@@ -122,6 +125,7 @@ impl Default for Memory {
             workers: BTreeMap::new(),
             offered: Offered::default(),
             level: 0.0,
+            since_look: 0.0,
             progress: VecDeque::new(),
             still_since: None,
             backlog_since: None,
@@ -133,6 +137,8 @@ impl Default for Memory {
             arrivals: Arrivals::default(),
             forecast: Forecast::default(),
             attainment: Attainment::default(),
+            all_stop: 0.0,
+            dear: 0.0,
             hot: 1.0,
             desired: None,
             flight: None,
@@ -140,9 +146,7 @@ impl Default for Memory {
             pauses_until: f64::NEG_INFINITY,
             needs: NeedWindow::default(),
             rescales: VecDeque::new(),
-            last_down: None,
-            caution: 0.0,
-            caution_until: f64::NEG_INFINITY,
+            mistakes: Mistakes::default(),
             calendar: Calendar::default(),
         }
     }
@@ -183,6 +187,7 @@ impl Memory {
             + node(size_of::<(Box<str>, WorkerTrack)>(), self.workers.len())
             + self.arrivals.heap_bytes()
             + self.forecast.heap_bytes()
+            + self.mistakes.heap_bytes()
             + self.attainment.heap_bytes()
             + self.needs.heap_bytes()
             + self.progress.capacity() * size_of::<(f64, f64)>()
@@ -202,6 +207,7 @@ impl Memory {
             self.forget_times();
         }
         let gap = at - self.now;
+        self.since_look = if first || back { 0.0 } else { gap };
         // Half a minute without a look, or fifteen looks' worth, and what happened in between is not known.
         if first || back || gap > (15.0 * self.interval).max(30.0) {
             self.watching_since = at;
@@ -227,6 +233,7 @@ impl Memory {
             start_up: learned.start_up,
             handover: learned.handover,
             latency_floor: learned.latency_floor,
+            all_stop: learned.all_stop,
             hot: learned.hot,
             desired: learned.desired,
             ..Self::default()
@@ -241,6 +248,12 @@ impl Memory {
     /// Seconds until a change of load shows: two samples.
     pub(crate) fn detection(&self) -> f64 {
         2.0 * self.interval
+    }
+
+    /// What the worker with this hash can do, as a share of `mu`: measured over ten minutes, and a little less sure.
+    pub(crate) fn speed_of(&self, hash: u64, mu: f64) -> f64 {
+        let can = self.workers.values().find(|w| w.hash == hash).map_or(f64::NAN, |w| w.can);
+        if can.is_finite() { (1.0 + 0.7 * (can / mu - 1.0)).clamp(0.6, 1.2) } else { 1.0 }
     }
 
     /// Whether capacity is known well enough to take workers away.

@@ -16,8 +16,8 @@ fn why(case: &Case<'_>, verdict: &Verdict) -> String {
     let (plan, view, settings) = (case.plan, case.view, case.settings);
     let (current, to) = (case.current, verdict.desired);
     let target = seconds(settings.latency.0);
-    let arriving = format!("{} arriving", rate(plan.level));
-    let growing = if plan.demand > 1.02 * plan.level { " and growing" } else { "" };
+    let arriving = format!("{} arriving", rate(plan.demand.level));
+    let growing = if plan.demand.expected > 1.02 * plan.demand.level { " and growing" } else { "" };
     let does = |n: u32| plan.mu.map(|mu| format!("{} do {}", workers(n), rate(plan.stairs.capacity(n, mu))));
     let now_does = does(current).map_or_else(String::new, |d| format!("; {d}"));
     let waits =

@@ -8,6 +8,8 @@
 use super::crew::{Crew, Part, UNEVEN};
 use super::num;
 
+/// What is late at the end is reckoned with for so long at most, seconds.
+const TAIL: f64 = 600.0;
 /// Most steps of one roll-out.
 const STEPS: f64 = 40.0;
 
@@ -125,6 +127,8 @@ pub(crate) fn rollout(
             queue.step(records * (share + moved), path.step);
         }
         let end = queue.delay();
+        let rate = path.records.get(until.saturating_sub(1)).map_or(0.0, |r| r / path.step) * (share + moved);
+        queue.goes_on(rate);
         out.end = out.end.max(end);
     }
     out
@@ -151,6 +155,15 @@ impl Queue<'_> {
 
     fn delay(&self) -> f64 {
         (self.uneven * self.lag / self.does.max(1e-9)).min(self.oldest.max(self.lag / self.does.max(1e-9)))
+    }
+
+    /// What is still late at the end stays so until it is worked off, or others have come.
+    fn goes_on(&mut self, rate: f64) {
+        let over = self.delay() - self.limit;
+        if over > 0.0 {
+            let spare = (self.does - rate).max(0.0);
+            self.out.late += rate * (over * self.does / spare.max(1e-9)).min(TAIL);
+        }
     }
 
     fn late(&mut self, delay: f64, arrived: f64) {

@@ -79,13 +79,16 @@ pub(crate) fn shift(memory: &mut Memory, observation: &Observation, view: &View,
             let share = total_backlog / f64::from(observation.replicas.ready.unwrap_or(1).max(1));
             (share / 3.0, view.age.unwrap_or(0.0))
         };
-        let backlog = lag > BACKLOG * rate && lag >= 1.0 && age > BACKLOG;
+        // Where only commits are known, what came since the last one may be done already.
+        let slack = if view.certain { BACKLOG } else { BACKLOG + 1.5 * memory.commit_interval };
+        let backlog = lag > slack * rate && lag >= 1.0 && age > slack;
         let young = now - started < WARM_UP && worker.started_at.is_some();
         if same && length >= 0.4 && settled && !young && shift.template == worker.template {
             let busy = worker.busy_seconds.map(|b| (b - track.busy) / length).filter(|b| b.is_finite() && *b >= 0.0);
-            shift.stints.push(Stint { rate, busy, saturated: backlog && track.backlog });
+            // A worker that idles a tenth of the time waits for something, whatever its log says.
+            let saturated = backlog && track.backlog && busy.is_none_or(|b| b >= 0.9);
+            shift.stints.push(Stint { rate, busy, saturated });
             // What it can do itself: by its busy clock, and by what it does when it never waits.
-            let saturated = backlog && track.backlog;
             let can = if saturated { Some(rate) } else { busy.filter(|b| *b >= 0.2).map(|b| rate / b) };
             if let Some(can) = can.filter(|c| *c > 0.0) {
                 let gain = (length / SPEED_SECONDS).clamp(0.0, 1.0);
