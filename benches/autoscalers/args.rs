@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-pub const HELP: &str = "\
+pub(crate) const HELP: &str = "\
 Sluice beside other autoscalers on a simulated job.
 
   cargo bench --bench autoscalers -- [OPTIONS]
@@ -20,21 +20,21 @@ Sluice beside other autoscalers on a simulated job.
   --date DATE      for --write [today]";
 
 #[derive(Debug)]
-pub struct Args {
-    pub quick: bool,
-    pub filter: Option<String>,
-    pub seeds: u64,
-    pub threads: usize,
-    pub traces: PathBuf,
-    pub cache: Option<PathBuf>,
-    pub write: Option<PathBuf>,
-    pub plots: Option<PathBuf>,
-    pub date: Option<String>,
+pub(crate) struct Args {
+    pub(crate) quick: bool,
+    pub(crate) filter: Option<String>,
+    pub(crate) seeds: u64,
+    pub(crate) threads: usize,
+    pub(crate) traces: PathBuf,
+    pub(crate) cache: Option<PathBuf>,
+    pub(crate) write: Option<PathBuf>,
+    pub(crate) plots: Option<PathBuf>,
+    pub(crate) date: Option<String>,
 }
 
 impl Args {
     /// `None`: help is wanted.
-    pub fn parse(words: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
+    pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
         let home = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
         let mut args = Self {
             quick: false,

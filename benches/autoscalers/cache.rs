@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use sluice::simulate::benchmark::{Answer, Bound, Job, Key, Outcome, Plan, Who};
 
 /// One line for each answer: a hash of everything that it follows from, and its figures.
-pub struct Cache {
+pub(crate) struct Cache {
     path: Option<PathBuf>,
     answers: BTreeMap<u64, String>,
 }
 
 impl Cache {
-    pub fn open(path: Option<&Path>) -> Result<Self, String> {
+    pub(crate) fn open(path: Option<&Path>) -> Result<Self, String> {
         let mut answers = BTreeMap::new();
         if let Some(path) = path.filter(|path| path.exists()) {
             let text =
@@ -29,7 +29,7 @@ impl Cache {
         Ok(Self { path: path.map(Path::to_path_buf), answers })
     }
 
-    pub fn get(&self, plan: &Plan, job: &Job) -> Option<Answer> {
+    pub(crate) fn get(&self, plan: &Plan, job: &Job) -> Option<Answer> {
         if self.answers.is_empty() {
             return None;
         }
@@ -40,7 +40,7 @@ impl Cache {
         line.split(';').map(outcome).collect::<Option<_>>().map(Answer::Run)
     }
 
-    pub fn put(&mut self, plan: &Plan, job: &Job, answer: &Answer) {
+    pub(crate) fn put(&mut self, plan: &Plan, job: &Job, answer: &Answer) {
         if self.path.is_none() {
             return;
         }
@@ -54,7 +54,7 @@ impl Cache {
         }
     }
 
-    pub fn save(&self) -> Result<(), String> {
+    pub(crate) fn save(&self) -> Result<(), String> {
         let Some(path) = &self.path else { return Ok(()) };
         let text = self.answers.iter().fold(String::new(), |mut text, (hash, line)| {
             let _ = writeln!(text, "{hash:016x} {line}");

@@ -9,16 +9,16 @@ const BEGIN: &str = "<!-- autoscalers: begin -->";
 const END: &str = "<!-- autoscalers: end -->";
 
 /// What is said about the run itself.
-pub struct Facts<'a> {
-    pub args: &'a Args,
+pub(crate) struct Facts<'a> {
+    pub(crate) args: &'a Args,
     /// How long it took.
-    pub seconds: f64,
+    pub(crate) seconds: f64,
     /// Unix time.
-    pub now: f64,
+    pub(crate) now: f64,
 }
 
 /// Replaces what is between the markers.
-pub fn write(path: &Path, facts: &Facts<'_>, report: &str) -> Result<(), String> {
+pub(crate) fn write(path: &Path, facts: &Facts<'_>, report: &str) -> Result<(), String> {
     let failed = |error| format!("failed to write the tables to {}: {error}", path.display());
     let text = fs::read_to_string(path).map_err(failed)?;
     let text = replaced(&text, &format!("{}\n{report}", heading(facts)))
@@ -35,7 +35,8 @@ fn heading(facts: &Facts<'_>) -> String {
         command.push_str(&filter.as_ref().map_or_else(String::new, |filter| format!(" --filter {filter}")));
     }
     let today = || {
-        let now = jiff::Timestamp::from_second(facts.now as i64).unwrap_or_default();
+        let now = std::time::Duration::from_secs_f64(facts.now);
+        let now = jiff::Timestamp::UNIX_EPOCH.checked_add(now).unwrap_or_default();
         now.strftime("%Y-%m-%d").to_string()
     };
     let date = date.clone().unwrap_or_else(today);

@@ -15,7 +15,7 @@ const LATENCY: u32 = 10;
 const POINTS: usize = 480;
 
 /// Writes `TRACE.svg` for each trace of the group with handover by partition.
-pub fn write(directory: &Path, plan: &Plan, cells: &[Cell], threads: usize) -> Result<(), String> {
+pub(crate) fn write(directory: &Path, plan: &Plan, cells: &[Cell], threads: usize) -> Result<(), String> {
     let failed = |error: &dyn std::fmt::Display| format!("failed to draw into {}: {error}", directory.display());
     fs::create_dir_all(directory).map_err(|error| failed(&error))?;
     let shown = cells.iter().filter(|cell| plan.groups[cell.group].id == "handoff" && cell.latency == LATENCY);

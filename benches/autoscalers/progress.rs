@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use sluice::clock::Clock;
 use sluice::simulate::benchmark::{Job, Who};
 
-pub struct Progress {
+pub(crate) struct Progress {
     clock: Clock,
     begin: f64,
     rounds: usize,
@@ -15,7 +15,7 @@ pub struct Progress {
 }
 
 /// One round of jobs that are done side by side.
-pub struct Round {
+pub(crate) struct Round {
     clock: Clock,
     begin: f64,
     number: usize,
@@ -31,21 +31,21 @@ struct State {
 }
 
 impl Progress {
-    pub fn new(clock: Clock) -> Self {
+    pub(crate) fn new(clock: Clock) -> Self {
         let begin = clock.now().0;
         Self { clock, begin, rounds: 0, spent: BTreeMap::new() }
     }
 
-    pub fn seconds(&self) -> f64 {
+    pub(crate) fn seconds(&self) -> f64 {
         self.clock.now().0 - self.begin
     }
 
-    pub fn round(&mut self, jobs: usize) -> Round {
+    pub(crate) fn round(&mut self, jobs: usize) -> Round {
         self.rounds += 1;
         Round { clock: self.clock.clone(), begin: self.begin, number: self.rounds, jobs, state: Mutex::default() }
     }
 
-    pub fn end(&mut self, round: Round) {
+    pub(crate) fn end(&mut self, round: Round) {
         let state = round.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         for (kind, (count, seconds)) in state.spent {
             let sum = self.spent.entry(kind).or_default();
@@ -54,7 +54,7 @@ impl Progress {
     }
 
     /// What took how long.
-    pub fn say(&self) {
+    pub(crate) fn say(&self) {
         eprintln!("{:.0} s; of the threads' time:", self.seconds());
         for (kind, (count, seconds)) in &self.spent {
             eprintln!("  {kind}: {count} runs, {seconds:.0} s");
@@ -64,7 +64,7 @@ impl Progress {
 
 impl Round {
     /// Does a job and notes how long it took.
-    pub fn timed<A>(&self, job: &Job, work: impl FnOnce() -> A) -> A {
+    pub(crate) fn timed<A>(&self, job: &Job, work: impl FnOnce() -> A) -> A {
         let begin = self.clock.now().0;
         let answer = work();
         let now = self.clock.now().0;

@@ -7,7 +7,7 @@ use sluice::simulate::Load;
 use sluice::simulate::benchmark::{Kind, Trace};
 
 /// All traces of a directory, by name.
-pub fn read(directory: &Path) -> Result<Vec<Trace>, String> {
+pub(crate) fn read(directory: &Path) -> Result<Vec<Trace>, String> {
     let failed = |error| format!("failed to read the traces in {}: {error}", directory.display());
     let mut paths = Vec::new();
     for entry in fs::read_dir(directory).map_err(failed)? {

@@ -81,13 +81,17 @@ pub fn run_judged(load: &Load, scenario: &Scenario, rule: &mut dyn Rule, others:
         let arrived = arrivals.get(second).copied().unwrap_or(0.0);
         let result = plant.step(second, arrived);
         points.push(point(&plant, arrived, result));
-        judgements.iter_mut().for_each(|judgement| judgement.second(&plant.parts, second, result.backlog));
+        for judgement in &mut judgements {
+            judgement.second(&plant.parts, second, result.backlog);
+        }
         if second + 1 >= arrivals.len() && result.backlog < 0.5 {
             break;
         }
         if second + 1 == arrivals.len() + DRAIN {
             late_at_the_end = plant.parts.late_to_come(scenario.deadline(), second);
-            judgements.iter_mut().for_each(|judgement| judgement.end(&plant.parts, second));
+            for judgement in &mut judgements {
+                judgement.end(&plant.parts, second);
+            }
             plant.parts.abandon(second, &mut plant.latencies);
         }
         if restart.is_some_and(|at| (second + 1) as f64 >= at) {

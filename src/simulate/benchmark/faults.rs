@@ -51,6 +51,7 @@ const RISING: (f64, f64) = (4000.0, 12_000.0);
 const LEVEL: (f64, f64) = (8000.0, 8000.0);
 const FALLING: (f64, f64) = (12_000.0, 4000.0);
 
+#[allow(clippy::unnecessary_wraps, reason = "the fields of `Faults` are options")]
 fn during<T: Copy>(until: f64, value: T) -> Option<During<T>> {
     Some(During::new(BEGIN, until, value))
 }

@@ -87,7 +87,7 @@ impl View<'_> {
             .map(|cell| format!("{}: {} late", self.name(cell), percent(cell.sluice.worst_late, Round::Up)))
             .collect();
         let found = format!("{} of {}", cells.len() - missed.len(), cells.len());
-        (!cells.is_empty()).then(|| Goal { text, found, met: missed.is_empty(), missed })
+        (!cells.is_empty()).then_some(Goal { text, found, met: missed.is_empty(), missed })
     }
 
     fn every_feasible(&self) -> Option<Goal> {
@@ -185,9 +185,9 @@ impl View<'_> {
 
     fn fast(&self, doubling: bool, text: &'static str, most: f64) -> Option<Goal> {
         let trace = |cell: &Cell| &self.plan.traces[cell.trace];
-        let wanted = |cell: &&Cell| match trace(cell).name == DOUBLING {
-            true => doubling,
-            false => !doubling && cell.feasible == Feasible::Yes,
+        let wanted = |cell: &&Cell| match (trace(cell).name == DOUBLING, doubling) {
+            (true, wanted) => wanted,
+            (false, other) => !other && cell.feasible == Feasible::Yes,
         };
         let cells: Vec<&Cell> = self.of("fast").filter(wanted).collect();
         let nothing_late = |cell: &Cell| cell.sluice.worst_late * trace(cell).load.records() < 0.5;
@@ -200,7 +200,7 @@ impl View<'_> {
             })
             .collect();
         let found = share_of(cells.len() - missed.len(), cells.len());
-        (!cells.is_empty()).then(|| Goal { text, found, met: missed.is_empty(), missed })
+        (!cells.is_empty()).then_some(Goal { text, found, met: missed.is_empty(), missed })
     }
 
     /// A peer that costs more than the fewest workers that are never late has bought its lateness: it is no rival.
@@ -220,7 +220,7 @@ impl View<'_> {
                 missed.push(format!("{}: {own} late, {} {other}", self.name(cell), rival.who.name()));
             }
         }
-        (!cells.is_empty()).then(|| Goal {
+        (!cells.is_empty()).then_some(Goal {
             text: "Restart of the whole job: fewer late records than every untuned peer that costs no more than the \
                    fewest fixed workers with 0.1 % late, and no dearer than those",
             found: share_of(cells.len() - missed.len(), cells.len()),
@@ -248,7 +248,7 @@ fn faults(plan: &Plan, results: &Results, bottleneck: bool, text: &'static str, 
     if down > 0 {
         let _ = write!(found, "; {down} took workers away");
     }
-    (all > 0).then(|| Goal { text, found, met: missed.is_empty(), missed })
+    (all > 0).then_some(Goal { text, found, met: missed.is_empty(), missed })
 }
 
 fn share_of(part: usize, all: usize) -> String {

@@ -85,7 +85,9 @@ pub fn peers_table(plan: &Plan, cells: &[Cell], group: usize) -> String {
     add("fixed, tuned".to_owned(), &|cell| cell.fixed.clone());
     rows.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.total_cmp(&b.1)));
     let mut table = Markdown::new(&["rule", "cells met", "cost / Sluice's (median where both meet)", "worst late"]);
-    rows.into_iter().for_each(|(_, _, row)| table.row(row));
+    for (_, _, row) in rows {
+        table.row(row);
+    }
     table.text()
 }
 
