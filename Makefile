@@ -12,7 +12,7 @@ help:
 	@echo "make lint   format, clippy, dependencies, scripts"
 	@echo "make unit   the tests that need no cluster"
 	@echo "make real   the tests on a real cluster and a real Kafka"
-	@echo "make bench  the benchmarks"
+	@echo "make bench  the benchmarks (half an hour, most of it Sluice beside other autoscalers on simulated jobs)"
 	@echo "make crds   write crds/ anew"
 
 test: lint unit real

@@ -7,7 +7,6 @@
 //! - [`policy`]: observation + settings + memory -> decision; pure.
 //! - [`simulate`]: a simulated job, to judge rules that set the number of workers.
 //! - [`operator`]: the Kubernetes edge: observe, validate, decide, build, apply, status.
-//! - [`simulate`]: what would happen.
 //! - [`worker`]: the reference worker.
 //! - [`report`]: decisions in words, tables and plots.
 //! - [`serve`]: HTTP: health and metrics.

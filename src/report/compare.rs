@@ -61,6 +61,12 @@ pub struct Policy {
 
 /// The comparison as an SVG document.
 pub fn svg(comparison: &Comparison) -> Result<String, PlotError> {
+    let share = words::percent(comparison.target.share);
+    svg_of(comparison, &format!("latency of {share} of the records"))
+}
+
+/// [`svg`] with another quantity in the place of the latency, in these words.
+pub fn svg_of(comparison: &Comparison, latency: &str) -> Result<String, PlotError> {
     let mut document = String::new();
     let names = u32::try_from(comparison.policies.len()).unwrap_or(0);
     let heading = TITLE + NAME * names;
@@ -71,11 +77,11 @@ pub fn svg(comparison: &Comparison) -> Result<String, PlotError> {
         let (head, rest) = root.split_vertically(heading);
         draw_head(&head, comparison)?;
         let (load, rest) = rest.split_vertically(PANEL);
-        let (workers, latency) = rest.split_vertically(PANEL);
+        let (workers, last) = rest.split_vertically(PANEL);
         let span = span(comparison);
         draw_load(&load, comparison, span)?;
         draw_workers(&workers, comparison, span)?;
-        draw_latency(&latency, comparison, span)?;
+        draw_latency(&last, comparison, span, latency)?;
         root.present()?;
     }
     Ok(document)
@@ -140,13 +146,14 @@ fn draw_workers(area: &Area<'_>, comparison: &Comparison, span: (f64, f64)) -> R
     let of = comparison
         .policies
         .first()
+        .filter(|policy| !policy.changes.is_empty())
         .map_or_else(String::new, |policy| format!(", and the decisions of {}", policy.name));
     let words = format!("workers that exist{of}");
     area.draw_text(&words, &text(13, INK, HPos::Left), (68, 15))?;
     Ok(())
 }
 
-fn draw_latency(area: &Area<'_>, comparison: &Comparison, span: (f64, f64)) -> Result<(), PlotError> {
+fn draw_latency(area: &Area<'_>, comparison: &Comparison, span: (f64, f64), what: &str) -> Result<(), PlotError> {
     let target = comparison.target.latency_seconds;
     let latency = |policy: &Policy| -> Vec<_> {
         segments(&policy.points, |point| point.latency).iter().map(|s| thin(s, span)).collect()
@@ -167,7 +174,7 @@ fn draw_latency(area: &Area<'_>, comparison: &Comparison, span: (f64, f64)) -> R
     legend(area, &[(&of_target, TARGET)])?;
     let cut = if highest > height { format!(", cut off at {}", words::seconds(height)) } else { String::new() };
     let x = 68 + 24 + 24 + i32::try_from(of_target.chars().count()).unwrap_or(0) * 7;
-    area.draw_text(&format!("latency of {share} of the records{cut}"), &text(13, INK, HPos::Left), (x, 15))?;
+    area.draw_text(&format!("{what}{cut}"), &text(13, INK, HPos::Left), (x, 15))?;
     Ok(())
 }
 

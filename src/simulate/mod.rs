@@ -17,6 +17,7 @@
 )]
 
 mod assign;
+pub mod benchmark;
 mod fault;
 mod load;
 mod oracle;
@@ -41,6 +42,6 @@ pub use load::Load;
 pub use oracle::oracle;
 pub use random::Random;
 pub use rule::{Fixed, Rule, Sluice};
-pub use run::{Change, Point, Run, run};
+pub use run::{Change, Point, Run, run, run_judged};
 pub use scenario::{Handover, Noise, Scenario};
-pub use score::Scores;
+pub use score::{Scores, Verdict};

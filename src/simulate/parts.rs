@@ -55,9 +55,10 @@ pub(crate) struct Second {
 }
 
 impl Parts {
-    pub(crate) fn new(weight: Vec<f64>, deadline: usize) -> Self {
+    /// With the objective's deadline, and arrivals remembered for as long as the longest deadline that is judged.
+    pub(crate) fn new(weight: Vec<f64>, deadline: usize, longest: usize) -> Self {
         let count = weight.len();
-        let rows = deadline + 2;
+        let rows = deadline.max(longest) + 2;
         Self {
             end: vec![0.0; count],
             position: vec![0.0; count],
@@ -98,7 +99,11 @@ impl Parts {
 
     /// Arrived by `deadline` seconds before the end of second `second`: what is due by then. Before the begin: nothing.
     pub(crate) fn due(&self, second: usize) -> Option<&[f64]> {
-        let row = second.checked_sub(self.deadline)? % self.rows;
+        self.due_after(self.deadline, second)
+    }
+
+    fn due_after(&self, deadline: usize, second: usize) -> Option<&[f64]> {
+        let row = second.checked_sub(deadline)? % self.rows;
         self.history.get(row * self.count()..(row + 1) * self.count())
     }
 
@@ -184,13 +189,9 @@ impl Parts {
 
     /// Closes a second: judges the records whose deadline it is, and notes the latency of those that were done.
     pub(crate) fn close(&mut self, second: usize, latencies: &mut Latencies) -> Second {
-        let mut result = Second::default();
-        let arrived = |second: usize| self.total.get(second).copied().unwrap_or(0.0);
-        if let Some(row) = second.checked_sub(self.deadline) {
-            result.due = arrived(row) - row.checked_sub(1).map_or(0.0, arrived);
-        }
+        let mut result = Second { due: self.due_records(self.deadline, second), ..Second::default() };
         if self.behind {
-            self.judge(second, &mut result);
+            result.late = self.late_records(self.deadline, second);
             self.close_behind(second, latencies, &mut result);
         } else {
             // Everything was done before, so all that is done now arrived now, and nothing is past its deadline.
@@ -211,17 +212,25 @@ impl Parts {
         result
     }
 
-    /// Counts what is past its deadline and not done.
-    fn judge(&self, second: usize, result: &mut Second) {
-        let Some(row) = second.checked_sub(self.deadline) else { return };
+    /// Records whose deadline passes in this second.
+    pub(crate) fn due_records(&self, deadline: usize, second: usize) -> f64 {
+        let arrived = |second: usize| self.total.get(second).copied().unwrap_or(0.0);
+        let row = second.checked_sub(deadline);
+        row.map_or(0.0, |row| arrived(row) - row.checked_sub(1).map_or(0.0, arrived))
+    }
+
+    /// Of these, those that are not done. The same before and after the second is closed.
+    pub(crate) fn late_records(&self, deadline: usize, second: usize) -> f64 {
+        let Some(row) = second.checked_sub(deadline) else { return 0.0 };
         let count = self.count();
         let due = &self.history[row % self.rows * count..][..count];
         let before = &self.history[(row + self.rows - 1) % self.rows * count..][..count];
-        for p in 0..count {
+        let late = |p: usize| {
             let from = if row == 0 { 0.0 } else { before[p] };
             let now = self.position[p].max(self.done[p]);
-            result.late += (due[p] - now.max(from)).max(0.0);
-        }
+            (due[p] - now.max(from)).max(0.0)
+        };
+        (0..count).map(late).sum()
     }
 
     fn close_behind(&mut self, second: usize, latencies: &mut Latencies, result: &mut Second) {
@@ -266,17 +275,20 @@ impl Parts {
         self.oldest[p] = oldest as u32;
     }
 
-    /// What is never done: counts it among the latencies, and answers the records that are not yet counted as late.
-    pub(crate) fn abandon(&mut self, second: usize, latencies: &mut Latencies) -> f64 {
-        let mut uncounted = 0.0;
+    /// What is never done: counts it among the latencies.
+    pub(crate) fn abandon(&mut self, second: usize, latencies: &mut Latencies) {
         for p in 0..self.count() {
             if self.done[p] < self.end[p] {
-                let counted = self.due(second).map_or(0.0, |due| due[p]);
-                uncounted += self.end[p] - counted.max(self.done[p]);
                 self.note(p, second, self.done[p], self.end[p], latencies);
             }
         }
-        uncounted
+    }
+
+    /// Records that will never be done and whose deadline has not passed yet.
+    pub(crate) fn late_to_come(&self, deadline: usize, second: usize) -> f64 {
+        let due = self.due_after(deadline, second);
+        let to_come = |p: usize| (self.end[p] - due.map_or(0.0, |due| due[p]).max(self.done[p])).max(0.0);
+        (0..self.count()).map(to_come).sum()
     }
 }
 

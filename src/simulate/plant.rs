@@ -32,12 +32,12 @@ pub(crate) struct Plant<'a> {
 }
 
 impl<'a> Plant<'a> {
-    /// With so many workers that have been ready for a while.
-    pub(crate) fn new(scenario: &'a Scenario, workers: u32) -> Self {
+    /// With so many workers that have been ready for a while. `longest` is the longest deadline that is judged, seconds.
+    pub(crate) fn new(scenario: &'a Scenario, workers: u32, longest: usize) -> Self {
         let keep = (-1.0 / scenario.speed_memory.max(1e-3)).exp();
         let mut plant = Self {
             scenario,
-            parts: Parts::new(scenario.weights(), scenario.deadline()),
+            parts: Parts::new(scenario.weights(), scenario.deadline(), longest),
             pods: Pods::new(scenario, workers),
             desired: workers,
             restarting_until: f64::NEG_INFINITY,

@@ -5,7 +5,7 @@ use super::parts::Second;
 use super::plant::Plant;
 use super::rule::Rule;
 use super::scenario::Scenario;
-use super::score::{Scores, scores};
+use super::score::{Judgement, Scores, Verdict, scores};
 use super::view::View;
 
 /// For so long does a run go on without arrivals until the backlog is gone, seconds.
@@ -61,8 +61,16 @@ pub struct Run {
 /// Runs a load through a scenario under a rule. After the load it goes on, paid for, until the backlog is gone, two
 /// hours at most.
 pub fn run(load: &Load, scenario: &Scenario, rule: &mut dyn Rule) -> Run {
+    run_judged(load, scenario, rule, &[]).0
+}
+
+/// [`run`], and what other objectives would say of the same run: for rules that do not know the objective one run will
+/// do for all. Latencies in seconds, rounded up.
+pub fn run_judged(load: &Load, scenario: &Scenario, rule: &mut dyn Rule, others: &[f64]) -> (Run, Vec<Verdict>) {
     let arrivals = scenario.arrivals(load);
-    let mut plant = Plant::new(scenario, first_workers(&arrivals, scenario, rule));
+    let mut judgements: Vec<_> = others.iter().map(|latency| Judgement::new(*latency)).collect();
+    let longest = judgements.iter().map(|judgement| judgement.deadline).max().unwrap_or(0);
+    let mut plant = Plant::new(scenario, first_workers(&arrivals, scenario, rule), longest);
     let mut view = View::new(&plant);
     let every = (rule.every().ceil() as usize).max(1);
     let mut restart = scenario.faults.restart_at;
@@ -73,11 +81,18 @@ pub fn run(load: &Load, scenario: &Scenario, rule: &mut dyn Rule) -> Run {
         let arrived = arrivals.get(second).copied().unwrap_or(0.0);
         let result = plant.step(second, arrived);
         points.push(point(&plant, arrived, result));
+        for judgement in &mut judgements {
+            judgement.second(&plant.parts, second, result.backlog);
+        }
         if second + 1 >= arrivals.len() && result.backlog < 0.5 {
             break;
         }
         if second + 1 == arrivals.len() + DRAIN {
-            late_at_the_end = plant.parts.abandon(second, &mut plant.latencies);
+            late_at_the_end = plant.parts.late_to_come(scenario.deadline(), second);
+            for judgement in &mut judgements {
+                judgement.end(&plant.parts, second);
+            }
+            plant.parts.abandon(second, &mut plant.latencies);
         }
         if restart.is_some_and(|at| (second + 1) as f64 >= at) {
             restart = None;
@@ -93,7 +108,8 @@ pub fn run(load: &Load, scenario: &Scenario, rule: &mut dyn Rule) -> Run {
         }
     }
     let scores = scores(scenario, &points, &changes, &plant, late_at_the_end);
-    Run { rule: rule.name(), points, changes, scores }
+    let verdicts = judgements.iter().map(|judgement| judgement.verdict(scores.records, scenario.percentile)).collect();
+    (Run { rule: rule.name(), points, changes, scores }, verdicts)
 }
 
 /// Workers at the begin: those that the scenario or the rule says, else such that the mean load of the first five minutes

@@ -1,5 +1,6 @@
 //! The figures of a run (`traces.md` 4.4).
 
+use super::parts::Parts;
 use super::plant::Plant;
 use super::run::{Change, Point};
 use super::scenario::Scenario;
@@ -66,7 +67,7 @@ pub(crate) fn scores(
         late: if records > 0.0 { late / records } else { 0.0 },
         over_a_minute: latencies.share_above(60),
         late_seconds: points.iter().filter(|p| p.late > NONE).count() as f64 / seconds,
-        good_hours: good_hours(points, scenario.percentile),
+        good_hours: good_hours(points.iter().map(|p| (p.due, p.late)), points.len(), scenario.percentile),
         p50: latencies.quantile(0.5),
         p95: latencies.quantile(0.95),
         p99: latencies.quantile(0.99),
@@ -80,12 +81,56 @@ pub(crate) fn scores(
     }
 }
 
-fn good_hours(points: &[Point], percentile: f64) -> f64 {
-    let mut sums = Vec::with_capacity(points.len() + 1);
+/// What an objective says of a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Verdict {
+    /// Share of the records that were not done within the latency, 0 to 1.
+    pub late: f64,
+    /// As in [`Scores`].
+    pub good_hours: f64,
+}
+
+/// Judges a run by another objective's latency than the scenario's, while it goes on.
+pub(crate) struct Judgement {
+    /// The latency in whole seconds.
+    pub(crate) deadline: usize,
+    /// Due and late records of each second.
+    seconds: Vec<(f32, f32)>,
+    late_at_the_end: f64,
+}
+
+impl Judgement {
+    pub(crate) fn new(latency: f64) -> Self {
+        Self { deadline: (latency.ceil() as usize).max(1), seconds: Vec::new(), late_at_the_end: 0.0 }
+    }
+
+    /// A second was closed with this backlog.
+    pub(crate) fn second(&mut self, parts: &Parts, second: usize, backlog: f64) {
+        let late = if backlog > 0.0 { parts.late_records(self.deadline, second) } else { 0.0 };
+        self.seconds.push((parts.due_records(self.deadline, second) as f32, late as f32));
+    }
+
+    /// What is not done will never be done.
+    pub(crate) fn end(&mut self, parts: &Parts, second: usize) {
+        self.late_at_the_end = parts.late_to_come(self.deadline, second);
+    }
+
+    pub(crate) fn verdict(&self, records: f64, percentile: f64) -> Verdict {
+        let late = self.seconds.iter().map(|s| f64::from(s.1)).sum::<f64>() + self.late_at_the_end;
+        Verdict {
+            late: if records > 0.0 { late / records } else { 0.0 },
+            good_hours: good_hours(self.seconds.iter().copied(), self.seconds.len(), percentile),
+        }
+    }
+}
+
+/// From the records that were due, and those that were late, of each second.
+fn good_hours(seconds: impl Iterator<Item = (f32, f32)>, count: usize, percentile: f64) -> f64 {
+    let mut sums = Vec::with_capacity(count + 1);
     sums.push((0.0_f64, 0.0_f64));
     let mut sum = (0.0, 0.0);
-    for point in points {
-        sum = (sum.0 + f64::from(point.due), sum.1 + f64::from(point.late));
+    for (due, late) in seconds {
+        sum = (sum.0 + f64::from(due), sum.1 + f64::from(late));
         sums.push(sum);
     }
     let last = sums.len() - 1;

@@ -1,6 +1,6 @@
 //! Load, lateness, moves and scores.
 
-use super::super::{Fixed, Sluice};
+use super::super::{Faults, Fixed, Sluice, run_judged};
 use super::*;
 
 #[test]
@@ -151,4 +151,21 @@ fn the_view_tells_offsets_commits_deadlines_and_counters() {
     assert_close(grown(|w| w.in_time), 0.0, "in time");
     let hidden = Scenario { position: false, ..plain() };
     assert_eq!(scripted(&hidden, 60, Script::new(2, &[])).1.at(50).partitions[7].position, None);
+}
+
+#[test]
+fn other_objectives_judge_a_run_as_if_it_had_been_theirs() {
+    let faults = Faults { kill_every: Some(300.0), ..Faults::default() };
+    // Workers that keep up but for the kills, and ones that never catch up.
+    for workers in [7, 5] {
+        let scenario = |latency| Scenario { latency, faults: faults.clone(), ..Scenario::default() };
+        let load = Load::constant(6000.0, 5000);
+        let (_, verdicts) = run_judged(&load, &scenario(10.0), &mut Fixed(workers), &[2.0, 10.0, 60.0]);
+        for (latency, verdict) in [2.0, 10.0, 60.0].into_iter().zip(verdicts) {
+            let own = run(&load, &scenario(latency), &mut Fixed(workers)).scores;
+            assert!(own.late > 0.0 || latency > 10.0, "{workers} {latency}: nothing late to judge");
+            assert_close(verdict.late, own.late, "late");
+            assert_close(verdict.good_hours, own.good_hours, "good hours");
+        }
+    }
 }
