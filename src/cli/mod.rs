@@ -11,8 +11,6 @@ mod load;
 mod nearest;
 mod operator;
 mod resume;
-// Joins the commands with the room that runs it.
-#[cfg(test)]
 mod simulate;
 mod worker;
 
@@ -42,6 +40,8 @@ enum Command {
     Worker(worker::Args),
     /// Write records to a topic at the rates of a trace.
     Load(load::Args),
+    /// Say what would happen to a job under a load, with which policy: a table, and a plot.
+    Simulate(simulate::Args),
     /// Read observations as JSON lines, and print a decision for each.
     Decide(decide::Args),
     /// Show the whole thing on a cluster and a Kafka: load, workers, operator, a live view and a report.
@@ -57,6 +57,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Worker(args) => worker::run(&args),
         Command::Load(args) => load::run(&args),
         Command::Decide(args) => decide::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Demo(args) => demo::run(args),
     };
     match outcome {

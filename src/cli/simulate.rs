@@ -1,6 +1,8 @@
 //! `sluice simulate`: what would happen to this job under this load, with which policy. Its arguments, and what they
 //! come to.
 
+mod run;
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,6 +15,8 @@ use crate::operator::validate::Job;
 use crate::report::words;
 use crate::simulate::shape::{self, Load};
 use crate::simulate::trace::{self, Gaps, Points, TraceError};
+
+pub(super) use run::run;
 
 /// The policy of this repository.
 const OURS: &str = "sluice";

@@ -73,7 +73,8 @@ impl Crew {
 
     /// How long the oldest record waits now, by the queues; seconds.
     pub(crate) fn delay(&self, mu: f64) -> f64 {
-        let of = |l: &Load| (l.uneven * l.lag / (mu * l.speed).max(1e-9)).min(l.age.max(l.lag / (mu * l.speed).max(1e-9)));
+        let of =
+            |l: &Load| (l.uneven * l.lag / (mu * l.speed).max(1e-9)).min(l.age.max(l.lag / (mu * l.speed).max(1e-9)));
         self.loads.iter().map(of).fold(0.0, f64::max)
     }
 
@@ -178,10 +179,7 @@ impl Crew {
 
     /// What is given up by all in a change to `parts`: share of the arrivals, and records that wait.
     pub(crate) fn pool(&self, parts: &[Part]) -> f64 {
-        let kept: f64 = parts
-            .iter()
-            .filter_map(|p| p.from.and_then(|i| self.loads.get(i)).map(|l| l.keeps(p)))
-            .sum();
+        let kept: f64 = parts.iter().filter_map(|p| p.from.and_then(|i| self.loads.get(i)).map(|l| l.keeps(p))).sum();
         (self.loads.iter().map(|l| l.share).sum::<f64>() - kept).max(0.0)
     }
 }

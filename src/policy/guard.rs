@@ -5,9 +5,9 @@
 use super::decision::{Action, BoundBy, Confidence, Limit, Reason};
 use super::look::View;
 use super::memory::Memory;
-use super::plan::Plan;
 use super::num;
 use super::observation::Observation;
+use super::plan::Plan;
 use super::schedule::Bounds;
 use super::settings::{Mode, Settings, Step};
 use super::workers;

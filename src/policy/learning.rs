@@ -1,17 +1,17 @@
 //! After the decision: what this look taught. It is used from the next look on.
 
-use super::capacity::Stint;
 use super::bottleneck;
+use super::capacity::Stint;
 use super::flight::Flight;
 use super::forecast::BIN;
+use super::guard;
 use super::look::View;
 use super::memory::Memory;
-use super::plan::Plan;
 use super::num;
 use super::observation::Observation;
+use super::plan::Plan;
 use super::settings::Settings;
 use super::workers::{self, Shift};
-use super::guard;
 
 /// A change whose partitions still stand after so long is over, and they are stuck; seconds.
 const LONGEST_PAUSE: f64 = 120.0;

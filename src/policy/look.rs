@@ -108,7 +108,8 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
     let mut age = 0.0_f64;
     let mut overdue = Some(0.0);
     let mut newest: Option<f64> = None;
-    let progressing = now - memory.moved_on < 10.0 + 2.0 * memory.commit_interval && now - memory.watching_since >= STUCK;
+    let progressing =
+        now - memory.moved_on < 10.0 + 2.0 * memory.commit_interval && now - memory.watching_since >= STUCK;
 
     for (nth, sample) in observation.partitions.iter().enumerate() {
         let source = source_index(memory, sample.source.as_deref().unwrap_or_default());
@@ -186,7 +187,12 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
         due += fell_due;
         late += was_late;
         memory.attainment.latency(now, seen.age, seen.progress.max(if waits >= 1.0 { fell_due } else { 0.0 }));
-        add_owner(&mut view.by_owner, track, (waits, if moving || stuck { 0.0 } else { waits }), if stuck { 0.0 } else { seen.age });
+        add_owner(
+            &mut view.by_owner,
+            track,
+            (waits, if moving || stuck { 0.0 } else { waits }),
+            if stuck { 0.0 } else { seen.age },
+        );
     }
 
     view.owners_known = !view.by_owner.is_empty() && view.by_owner.iter().all(|o| o.hash != 0);
@@ -208,7 +214,10 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
         memory.arrivals.note(memory.partitions.tracks_mut(), newest);
     }
     view.rates = rates(memory);
-    view.sticky = observation.groups.iter().any(|g| g.assignor.as_deref().is_some_and(|a| a.to_ascii_lowercase().contains("sticky")));
+    view.sticky = observation
+        .groups
+        .iter()
+        .any(|g| g.assignor.as_deref().is_some_and(|a| a.to_ascii_lowercase().contains("sticky")));
     build_stairs(memory, observation);
     let still = (6.0 * memory.interval).max(60.0);
     view.idle = view.gap.is_none() && !view.waiting && still_for >= still && now - memory.watching_since >= still;

@@ -116,7 +116,10 @@ pub(crate) fn limited(case: &Case<'_>, limit: Limit, wanted: u32, desired: u32) 
 fn bottleneck(case: &Case<'_>) -> String {
     case.memory.bottleneck.holds(case.memory.now).map_or_else(String::new, |found| {
         let did = rate(found.rate);
-        format!("; more than {} did no more than {did} together: something they share is the limit", workers(found.workers))
+        format!(
+            "; more than {} did no more than {did} together: something they share is the limit",
+            workers(found.workers)
+        )
     })
 }
 
@@ -128,8 +131,10 @@ fn stuck(case: &Case<'_>) -> String {
         0 | 1 => String::new(),
         n => format!(" and {} more", n - 1),
     };
-    format!("{first}{more}: records wait and none is processed while other partitions move; more workers do not help, look \
-             at the record they stand at")
+    format!(
+        "{first}{more}: records wait and none is processed while other partitions move; more workers do not help, look \
+             at the record they stand at"
+    )
 }
 
 fn pods(n: Option<u32>) -> String {

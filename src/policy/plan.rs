@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::crew::{self, Crew, Load};
 use super::demand::{Demand, recovery};
 use super::learning;
-use super::look::{Owner, Rates, View};
+use super::look::{Owner, View};
 use super::memory::Memory;
 use super::num;
 use super::settings::Settings;
@@ -24,7 +24,6 @@ const TRIAL: f64 = 1.35;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Plan {
     pub(crate) stairs: Arc<Staircase>,
-    pub(crate) rates: Option<Rates>,
     pub(crate) demand: Demand,
     /// Capacity of one worker, if known.
     pub(crate) mu: Option<f64>,
@@ -60,7 +59,6 @@ pub(crate) fn plan(memory: &Memory, view: &View, settings: &Settings, current: O
     let stairs = Arc::clone(&memory.stairs);
     let floor = latency_floor(memory, settings);
     let mut plan = Plan {
-        rates: view.rates,
         demand: view.rates.map(|rates| Demand::of(memory, rates)).unwrap_or_default(),
         mu: memory.capacity.per_worker(settings.max_records_per_second).filter(|mu| *mu > 1e-9),
         latency: (settings.latency.0 - floor).max(0.1 * settings.latency.0),

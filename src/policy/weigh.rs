@@ -113,8 +113,8 @@ impl<'a> Weigh<'a> {
         let staying = self.staying(self.reach, &mut parts);
         // A backlog that is being worked off in time, that of the last change above all, asks for nobody.
         let draining = staying.end < 0.95 * self.crew.delay(self.mu) && staying.worst < 0.9 * self.latency;
-        let behind = self.recovery > 0.0
-            && (self.demand.level + self.recovery) * self.crew.hottest_share(&parts) > self.mu;
+        let behind =
+            self.recovery > 0.0 && (self.demand.level + self.recovery) * self.crew.hottest_share(&parts) > self.mu;
         let mut answer = Answer { staying: staying.worst, ..Answer::default() };
         // The pause of a change under way was reckoned with.
         let own = if self.crew.workers() < self.current { self.handover } else { 0.0 };
