@@ -104,12 +104,12 @@ pub(crate) fn learn(memory: &mut Memory, view: &View) {
     let gained = rate.is_some_and(|rate| rate - trial.rate >= GAIN * expected);
     let Some(rate) = rate.filter(|_| gained || now - landed >= rate_window(memory)) else { return };
     memory.bottleneck.trial = None;
-    if !gained {
+    if gained {
+        memory.bottleneck.forget();
+    } else {
         let patience = (2.0 * memory.bottleneck.patience).clamp(PATIENCE, MOST_PATIENCE);
         memory.bottleneck.patience = patience;
         memory.bottleneck.found = Some(Found { workers: trial.from, rate, until: now + patience });
-    } else {
-        memory.bottleneck.forget();
     }
 }
 

@@ -63,7 +63,7 @@ fn answer(case: &Case<'_>) -> Decision {
         reason,
         bound_by,
         message: message::sentence(case, &held),
-        limited: limit.or(stuck(case, desired)).map(|(by, wanted)| message::limited(case, by, wanted, desired)),
+        limited: limit.or_else(|| stuck(case, desired)).map(|(by, wanted)| message::limited(case, by, wanted, desired)),
         ..Decision::default()
     }
 }
