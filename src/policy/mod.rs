@@ -1,4 +1,4 @@
-//! The decision core: observation + settings + memory -> decision.
+//! The decision core: observation + settings + memory -> decision. `README.md` beside this file gives the algorithm.
 //!
 //! Architecture invariant: no I/O, no clock, no async, no Kubernetes; time is an argument. It never panics, whatever
 //! the numbers. The same inputs give the same decision, byte for byte.
