@@ -30,7 +30,7 @@ unit:
 real:
 	hack/tools helm >/dev/null
 	$(CARGO) test --locked --no-run --test kafka_real --test cluster
-	hack/with-testbed $(CARGO) test --locked --test kafka_real --test cluster -- --test-threads 1
+	hack/with-testbed $(CARGO) test --locked --no-fail-fast --test kafka_real --test cluster -- --test-threads 1
 
 demo:
 	hack/demo

@@ -50,8 +50,12 @@ async fn kafka(client_id: &str) -> Kafka {
 }
 
 async fn topic(partitions: i32) -> String {
+    topic_with(partitions, "LogAppendTime").await
+}
+
+async fn topic_with(partitions: i32, timestamps: &str) -> String {
     let name = fresh("topic");
-    let new = NewTopic::new(&name, partitions, 1).unwrap();
+    let new = NewTopic::new(&name, partitions, 1).unwrap().with_config("message.timestamp.type", timestamps);
     let admin = kafka("test").await.admin();
     let created = admin.create_topics([new], CreateTopicsOptions::default()).await.unwrap();
     created[&name].as_ref().unwrap();
@@ -120,6 +124,23 @@ async fn a_group_that_does_not_exist_is_dead_and_has_committed_nothing() {
     }
     let group = sample.group.unwrap();
     assert_eq!((group.state.as_str(), group.assignor, group.members.len()), ("Dead", None, 0));
+}
+
+#[tokio::test]
+async fn timestamps_of_the_producers_are_told_and_nothing_is_looked_up_by_them() {
+    let _up = BROKER.read().await;
+    let (appended, created) = (topic(1).await, topic_with(1, "CreateTime").await);
+    for topic in [&appended, &created] {
+        produce(topic, 0, 2).await;
+    }
+    let cluster = cluster();
+    for (topic, producer_time, due) in [(&appended, false, Some(0)), (&created, true, None)] {
+        let (sample, _) = sample(cluster.as_ref(), topic, &fresh("group"), 60 * SECOND).await;
+        assert_eq!(
+            (sample.producer_time, sample.partitions[0].end, sample.partitions[0].due_end),
+            (producer_time, Some(2), due)
+        );
+    }
 }
 
 async fn consumer(client_id: &str, topic: &str, group: &str, protocol: GroupProtocol) -> Arc<Consumer> {

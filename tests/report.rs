@@ -4,6 +4,7 @@
 use std::f64::consts::TAU;
 use std::path::Path;
 
+use sluice::report::compare::{self, Comparison, Policy};
 use sluice::report::plot;
 use sluice::report::run::{Change, Point, Run, RunReport, Target, Work};
 
@@ -69,4 +70,57 @@ fn a_run_becomes_a_text_and_a_picture() {
     let text = report.text(Some(100));
     assert!(text.starts_with("Met the target: 99.95% of 450,000 records"), "{text}");
     assert!(text.lines().count() > 10, "{text}");
+}
+
+/// A policy that adds a worker for so many records per second and looks at the load of `late` seconds ago.
+fn policy(name: &str, load: &[(f64, f64)], per_worker: f64, late: usize) -> Policy {
+    let (mut points, mut changes): (Vec<Point>, Vec<Change>) = (Vec::new(), Vec::new());
+    let mut lag = 0.0_f64;
+    for (index, (at, rate)) in load.iter().enumerate() {
+        let seen = load[index.saturating_sub(late)].1;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few dozen")]
+        let workers = (seen / per_worker).ceil().max(1.0) as u32;
+        lag = (lag + 60.0 * (rate - 1000.0 * f64::from(workers))).max(0.0);
+        if let Some(before) = points.last().and_then(|point| point.replicas).filter(|before| *before != workers) {
+            changes.push(Change {
+                at: *at,
+                from: before,
+                to: workers,
+                reason: "Growth".into(),
+                bound_by: "Objective".into(),
+                message: String::new(),
+            });
+        }
+        points.push(Point {
+            at: *at,
+            lag: Some(lag),
+            latency: Some(0.8 + lag / rate.max(1.0)),
+            replicas: Some(workers),
+            ..Point::default()
+        });
+    }
+    let worker_hours: f64 = points.iter().filter_map(|point| point.replicas).map(f64::from).sum::<f64>() / 60.0;
+    let summary = format!("{worker_hours:.0} worker-hours, {} changes", changes.len());
+    Policy { name: name.into(), summary, points, changes }
+}
+
+#[test]
+fn policies_are_compared_in_a_picture() {
+    let trace = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/traces/real_flash_wc98_semifinal_24h.csv");
+    let mut load = sluice::simulate::trace::read(&trace, sluice::simulate::trace::Gaps::Refused).expect("a trace");
+    sluice::simulate::trace::scale_to(&mut load, 16_000.0);
+    let comparison = Comparison {
+        title: "orders under real_flash_wc98_semifinal_24h, up to 16k/s".into(),
+        target: Target { latency_seconds: 10.0, share: 0.99 },
+        policies: vec![
+            policy("sluice", &load, 800.0, 0),
+            policy("hpa-70", &load, 700.0, 3),
+            policy("keda", &load, 950.0, 5),
+            policy("static-best", &load.iter().map(|(at, _)| (*at, 15_000.0)).collect::<Vec<_>>(), 1000.0, 0),
+        ],
+        load,
+    };
+    let svg = compare::svg(&comparison).expect("the plot can be drawn");
+    assert!(svg.len() < 600_000, "{} bytes", svg.len());
+    std::fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join("compare.svg"), &svg).expect("the plot can be written");
 }

@@ -79,6 +79,10 @@ pub mod reasons {
     pub const AT_PARTITION_COUNT: &str = "AtPartitionCount";
     /// `ScalingLimited`: one partition is more than one worker can do.
     pub const SKEWED: &str = "Skewed";
+    /// `ScalingLimited`: more workers do no more, for something that they share is the limit.
+    pub const EXTERNAL_BOTTLENECK: &str = "ExternalBottleneck";
+    /// `ScalingLimited`: a partition stands still while others move.
+    pub const PARTITION_STUCK: &str = "PartitionStuck";
     /// `ScalingLimited`: a resource quota refuses the workers.
     pub const QUOTA_EXCEEDED: &str = "QuotaExceeded";
     /// `ScalingLimited`: pods cannot be placed on a node.

@@ -20,6 +20,10 @@ pub const GROUP: &str = "sluice.dev";
 /// Label on everything that belongs to a job; its value is the job's name.
 pub const JOB_LABEL: &str = "sluice.dev/job";
 
+/// Annotation on a StreamJob that `sluice resume` writes: when it was told to go on. The operator compares it with the one
+/// that it saw when somebody else wrote the number of workers.
+pub const RESUME_ANNOTATION: &str = "sluice.dev/resume";
+
 /// Container environment variable with the path of the processing file (see `docs/worker-metrics.md`).
 pub const PROCESSING_FILE_ENV: &str = "SLUICE_PROCESSING_FILE";
 

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::worker::{duration, stop_on_signal};
+use super::stop_on_signal;
+use super::worker::duration;
 use crate::clock::Clock;
-use crate::worker::load::pace::Course;
-use crate::worker::load::trace::{self, Step};
+use crate::simulate::trace::{self, Gaps, TraceError};
+use crate::worker::load::pace::{Course, Step, steps};
 use crate::worker::load::{Progress, Target, replay};
 
 /// Without --duration, a constant rate goes on until it is interrupted; a year stands for that.
@@ -26,7 +27,7 @@ pub(super) struct Args {
     /// Create the topic with N partitions if it is missing
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=10_000))]
     partitions_created: Option<i32>,
-    /// Replay a trace: lines of `t_seconds,records_per_second`
+    /// Replay a trace: lines of `seconds,records_per_second`, each rate holding until the next line's time
     #[arg(long, group = "pattern", value_name = "FILE")]
     trace: Option<PathBuf>,
     /// Send a constant number of records per second
@@ -130,9 +131,9 @@ fn line(progress: &Progress) -> String {
 }
 
 impl Args {
-    fn course(&self) -> Result<Course, trace::Error> {
+    fn course(&self) -> Result<Course, TraceError> {
         let steps = match (&self.trace, self.rate) {
-            (Some(path), _) => trace::read(path)?,
+            (Some(path), _) => steps(&trace::read(path, Gaps::Allowed)?),
             (None, Some(rate)) => vec![Step { seconds: UNTIL_INTERRUPTED.as_secs_f64() * self.compress, rate }],
             (None, None) => self.steps.clone(),
         };

@@ -2,15 +2,23 @@
 //!
 //! Exit codes: 0 well, 1 the thing asked about is not well, 2 wrong usage. Results go to stdout, progress to stderr.
 
+mod cluster;
 mod crd;
+mod decide;
 mod demo;
+mod jobfile;
 mod load;
+mod nearest;
 mod operator;
+mod resume;
+mod simulate;
 mod worker;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 /// Keeps stream jobs inside their latency target with as few workers as that takes.
 #[derive(Debug, Parser)]
@@ -26,10 +34,16 @@ enum Command {
     Crd(crd::Args),
     /// Run the controller in a cluster.
     Operator(operator::Args),
+    /// Let Sluice go on after somebody else has written a job's number of workers.
+    Resume(resume::Args),
     /// Run the reference worker.
     Worker(worker::Args),
     /// Write records to a topic at the rates of a trace.
     Load(load::Args),
+    /// Say what would happen to a job under a load, with which policy: a table, and a plot.
+    Simulate(simulate::Args),
+    /// Read observations as JSON lines, and print a decision for each.
+    Decide(decide::Args),
     /// Show the whole thing on a cluster and a Kafka: load, workers, operator, a live view and a report.
     Demo(demo::Args),
 }
@@ -39,8 +53,11 @@ pub fn run(cli: Cli) -> ExitCode {
     let outcome = match cli.command {
         Command::Crd(args) => crd::run(&args),
         Command::Operator(args) => operator::run(args),
+        Command::Resume(args) => resume::run(&args),
         Command::Worker(args) => worker::run(&args),
         Command::Load(args) => load::run(&args),
+        Command::Decide(args) => decide::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Demo(args) => demo::run(args),
     };
     match outcome {
@@ -74,6 +91,21 @@ fn init_logging(filter: &str, format: LogFormat) -> Result<(), Box<dyn std::erro
         LogFormat::Text => lines.try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     }
+}
+
+/// A token that SIGTERM and SIGINT cancel.
+fn stop_on_signal() -> std::io::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let cancel = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        cancel.cancel();
+    });
+    Ok(stop)
 }
 
 /// The hub, on Kafka and HTTP.

@@ -1,14 +1,8 @@
 //! `sluice operator`: runs the controller in a cluster, or from a kubeconfig.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::operator::{Election, Operator, Stopped};
@@ -18,12 +12,8 @@ use crate::serve::{self, Health};
 /// Arguments of `sluice operator`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Kubeconfig to use; default: $KUBECONFIG, else ~/.kube/config, else the service account of the pod.
-    #[arg(long, value_name = "PATH")]
-    kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig; default: its current one.
-    #[arg(long, value_name = "NAME", requires = "kubeconfig")]
-    context: Option<String>,
+    #[command(flatten)]
+    cluster: super::cluster::ClusterArgs,
     /// Where /livez, /readyz and /metrics are served.
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080", env = "SLUICE_LISTEN")]
     listen: SocketAddr,
@@ -57,14 +47,13 @@ pub(super) fn run(args: Args) -> super::Outcome {
 }
 
 async fn serve(args: Args) -> super::Outcome {
-    let client = client(args.kubeconfig.as_deref(), args.context.clone()).await?;
+    let client = args.cluster.client().await?;
     let clock = Clock::system();
     let (health, metrics) = (Health::default(), Metrics::default());
-    let stop = CancellationToken::new();
+    let stop = super::stop_on_signal()?;
     let listener = serve::bind(args.listen).await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = %listener.local_addr()?, "starting");
     let server = tokio::spawn(serve::run(listener, health.clone(), metrics.clone(), stop.clone()));
-    tokio::spawn(cancel_on_signal(stop.clone())?);
 
     let hub = super::hub(clock.clone())?;
     let updates = hub.updates();
@@ -91,40 +80,7 @@ async fn serve(args: Args) -> super::Outcome {
     Ok(if stopped == Stopped::AsTold { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// A client from a kubeconfig, or from the pod's service account.
-pub(super) async fn client(
-    kubeconfig: Option<&std::path::Path>,
-    context: Option<String>,
-) -> Result<Client, Box<dyn std::error::Error + Send + Sync>> {
-    let config = match kubeconfig {
-        None => Config::infer().await.map_err(|error| {
-            format!("failed to find a cluster: {error}; give --kubeconfig, or run in a pod with a service account")
-        })?,
-        Some(path) => {
-            let read = Kubeconfig::read_from(path)
-                .map_err(|error| format!("failed to read the kubeconfig {}: {error}", path.display()))?;
-            let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
-            Config::from_custom_kubeconfig(read, &options)
-                .await
-                .map_err(|error| format!("failed to use the kubeconfig {}: {error}", path.display()))?
-        }
-    };
-    Ok(Client::try_from(config)?)
-}
-
 fn host_name() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .map_or_else(|_| "sluice".to_owned(), |name| name.trim().to_owned())
-}
-
-/// Cancels at SIGTERM or SIGINT.
-pub(super) fn cancel_on_signal(stop: CancellationToken) -> std::io::Result<impl Future<Output = ()> + Send> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        stop.cancel();
-    })
 }

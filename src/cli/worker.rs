@@ -6,8 +6,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, reload};
@@ -98,7 +96,7 @@ pub(super) fn run(args: &Args) -> super::Outcome {
     // The work of a record is a timer or done on a blocking thread; two threads serve the rest.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let stop = stop_on_signal()?;
+        let stop = super::stop_on_signal()?;
         let done = crate::worker::run(&settings, Clock::system(), stop, log_level).await?;
         tracing::info!(processed = done.processed, in_time = done.in_time, skipped = done.skipped, "stopped");
         Ok(ExitCode::SUCCESS)
@@ -167,21 +165,6 @@ fn filter(level: LogLevel) -> EnvFilter {
         LogLevel::Debug => "info,sluice=debug,krafka=debug",
         LogLevel::Trace => "info,sluice=trace,krafka=trace",
     })
-}
-
-/// A token that SIGTERM and SIGINT cancel.
-pub(super) fn stop_on_signal() -> std::io::Result<CancellationToken> {
-    let stop = CancellationToken::new();
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let cancel = stop.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        cancel.cancel();
-    });
-    Ok(stop)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use std::future::Future;
 
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::{ApiResource, DynamicObject};
@@ -20,15 +20,30 @@ use crate::signals::JobKey;
 
 use super::error::Error;
 use super::lease::{Leadership, WRITE_TIMEOUT};
+use super::leaving::{COST_ANNOTATION, LEAVES, Mark};
 
 /// Everything of a workload but its replicas.
 pub(super) const WORKLOAD_MANAGER: &str = "sluice/workload";
-/// `spec.replicas`, through /scale.
+/// `spec.replicas`, through /scale; and which pods leave first.
 pub(super) const SCALE_MANAGER: &str = "sluice/scale";
 /// Status of a `StreamJob`.
 pub(super) const STATUS_MANAGER: &str = "sluice/status";
 /// The `ConfigMap` with the processing file.
 pub(super) const PROCESSING_MANAGER: &str = "sluice/processing";
+
+/// What a write does: as a metric label, and in the words of an error ("failed to …").
+#[derive(Debug, Clone, Copy)]
+struct Verb {
+    label: &'static str,
+    words: &'static str,
+}
+
+const CREATE: Verb = Verb { label: "create", words: "create the workload" };
+const APPLY: Verb = Verb { label: "apply", words: "apply the workload" };
+const SCALE: Verb = Verb { label: "scale", words: "scale the workload" };
+const MARK: Verb = Verb { label: "mark", words: "mark the pod" };
+const PROCESSING: Verb = Verb { label: "processing", words: "apply the processing file" };
+const STATUS: Verb = Verb { label: "status", words: "write the status" };
 
 /// The write path.
 #[derive(Clone)]
@@ -60,7 +75,8 @@ impl Applier {
     ) -> Result<DynamicObject, Error> {
         let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), &key.namespace, resource);
         let params = PatchParams::apply(WORKLOAD_MANAGER).force();
-        self.write("apply the workload", api.patch(&key.name, &params, &Patch::Apply(body))).await
+        let verb = if body["metadata"]["uid"].is_null() { CREATE } else { APPLY };
+        self.write(verb, api.patch(&key.name, &params, &Patch::Apply(body))).await
     }
 
     /// Sets the number of workers.
@@ -79,24 +95,41 @@ impl Applier {
             "metadata": { "name": name, "namespace": namespace, "uid": write.uid, "resourceVersion": write.resource_version },
             "spec": { "replicas": write.replicas },
         });
-        self.write("scale the workload", api.patch_scale(name, &params, &Patch::Apply(&body))).await.map(|_| ())
+        self.write(SCALE, api.patch_scale(name, &params, &Patch::Apply(&body))).await.map(|_| ())
+    }
+
+    /// Marks a pod as one that leaves first, or takes that mark away. Not forced: a cost of somebody else's stays.
+    pub(super) async fn mark(&self, namespace: &str, mark: &Mark) -> Result<(), Error> {
+        let api = Api::<Pod>::namespaced(self.client.clone(), namespace);
+        let mut body = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": { "name": mark.pod, "namespace": namespace, "uid": mark.uid },
+        });
+        // Left out it is removed: the field is ours alone.
+        if mark.leaves {
+            body["metadata"]["annotations"] = json!({ COST_ANNOTATION: LEAVES.to_string() });
+        }
+        let params = PatchParams::apply(SCALE_MANAGER);
+        self.write(MARK, api.patch_metadata(&mark.pod, &params, &Patch::Apply(&body))).await.map(|_| ())
     }
 
     /// Applies the `ConfigMap` with the processing file.
     pub(super) async fn processing(&self, namespace: &str, name: &str, body: &Value) -> Result<(), Error> {
         let api = Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
         let params = PatchParams::apply(PROCESSING_MANAGER).force();
-        self.write("apply the processing file", api.patch(name, &params, &Patch::Apply(body))).await.map(|_| ())
+        self.write(PROCESSING, api.patch(name, &params, &Patch::Apply(body))).await.map(|_| ())
     }
 
     /// Applies the status of a `StreamJob`.
     pub(super) async fn status(&self, key: &JobKey, body: &Value) -> Result<StreamJob, Error> {
         let api = Api::<StreamJob>::namespaced(self.client.clone(), &key.namespace);
         let params = PatchParams::apply(STATUS_MANAGER).force();
-        self.write("write the status", api.patch_status(&key.name, &params, &Patch::Apply(body))).await
+        self.write(STATUS, api.patch_status(&key.name, &params, &Patch::Apply(body))).await
     }
 
-    async fn write<T>(&self, verb: &'static str, request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+    async fn write<T>(&self, verb: Verb, request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+        let Verb { label, words: verb } = verb;
         let result = if self.leadership.may_write(self.clock.monotonic()) {
             match timeout(WRITE_TIMEOUT, request).await {
                 Ok(result) => result.map_err(|source| Error::Api { verb, source }),
@@ -105,7 +138,7 @@ impl Applier {
         } else {
             Err(Error::NotLeader { verb })
         };
-        self.metrics.api_write(verb, result.as_ref().err().map_or("ok", Error::category));
+        self.metrics.api_write(label, result.as_ref().err().map_or("ok", Error::category));
         result
     }
 }

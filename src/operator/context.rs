@@ -14,6 +14,7 @@ use crate::serve::metrics::Metrics;
 use crate::signals::{JobKey, Signals};
 
 use super::apply::Applier;
+use super::existing::Existing;
 use super::observe::Caches;
 use super::replicas::ForeignWrites;
 
@@ -63,6 +64,8 @@ pub(super) struct JobState {
     pub(super) conflict_with: Option<String>,
     /// The replicas of a workload that someone else made are ours.
     pub(super) taken: bool,
+    /// What was last seen of the workload of a `targetRef`.
+    pub(super) existing: Existing,
     /// The number was not 0 when last seen, and we have not written 0 since: a 0 that nobody owns is somebody else's.
     pub(super) zero_is_foreign: bool,
     /// The newest status, as written; what the cache shows may be older.

@@ -1,11 +1,9 @@
-//! Pods and samples -> [`Observation`] -> decision. Pure, but for the decision core's memory.
+//! Pods and samples -> [`Observation`]: what the decision core is told. Pure.
 
 use std::collections::HashMap;
 
 use crate::policy::units::Seconds;
-use crate::policy::{
-    Decision, Group, Limits, Memory, Observation, Partition, Replicas, Worker, decide as decide_policy,
-};
+use crate::policy::{Group, Limits, Observation, Partition, Replicas, Worker};
 use crate::signals::{JobSamples, Owner, PartitionSample, SourceReading, WorkerSample};
 
 use super::observe::PodFacts;
@@ -13,18 +11,6 @@ use super::validate::Job;
 
 /// A worker's word about its position counts for so long; after that it may be dead, and its word old.
 const POSITION_HOLDS: Seconds = Seconds(10.0);
-
-/// Puts together what is known and asks the decision core.
-pub(super) fn decide(
-    memory: &mut Memory,
-    job: &Job,
-    desired: Option<u32>,
-    pods: &[PodFacts],
-    samples: &JobSamples,
-    now: Seconds,
-) -> Decision {
-    decide_policy(memory, &observation(job, desired, pods, samples, now), &job.settings)
-}
 
 /// What the decision core is told.
 pub(super) fn observation(

@@ -40,6 +40,18 @@ pub(super) fn source_trouble(samples: &JobSamples, latency: Duration, now: Secon
     })
 }
 
+/// What a person is to know of the signals although nothing is missing.
+pub(super) fn note(samples: &JobSamples) -> Option<String> {
+    let by_producers = |source: &&SourceReading| source.sample.as_ref().is_some_and(|sample| sample.producer_time);
+    let names: Vec<&str> = samples.sources.iter().filter(by_producers).map(|source| source.name.as_str()).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "the timestamps of source {} are the producers' (message.timestamp.type=CreateTime), not the time of appending: what is due is reckoned from the offsets seen",
+            names.join(", ")
+        )
+    })
+}
+
 /// What is missing of the signals, the worst first; `None`: nothing.
 pub(super) fn missing_signal(
     samples: &JobSamples,

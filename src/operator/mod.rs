@@ -7,15 +7,19 @@
 
 mod apply;
 mod build;
+mod compare;
 mod context;
 #[cfg(test)]
 mod conversations;
 mod decide;
 mod error;
 mod events;
+mod existing;
 mod health;
 pub mod lease;
+mod leaving;
 mod observe;
+mod pods;
 mod processing;
 mod reconcile;
 mod replicas;

@@ -8,19 +8,21 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kube::api::{Api, ListParams};
+use kube::api::Api;
 use kube::core::{ApiResource, DynamicObject};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt as _};
 use tokio::time::timeout;
 
-use crate::api::JOB_LABEL;
 use crate::api::v1alpha1::{Metrics, WorkloadKind};
 use crate::policy::units::Seconds;
-use crate::signals::{JobKey, Watch, WorkerEndpoint};
+use crate::signals::{Watch, WorkerEndpoint};
 
 use super::build::workload_resource;
+use super::context::{Context, JobState};
 use super::error::Error;
+use super::leaving::COST_ANNOTATION;
+use super::pods::Pods;
 use super::validate::{Job, Target};
 use super::workload::WorkloadView;
 
@@ -31,7 +33,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Caches {
     pub(super) deployments: Store<DynamicObject>,
     pub(super) stateful_sets: Store<DynamicObject>,
-    pub(super) pods: Store<Pod>,
+    pub(super) pods: Pods,
 }
 
 /// A workload, as read and as understood.
@@ -63,6 +65,8 @@ pub(super) struct PodFacts {
     pub(super) unschedulable: Option<String>,
     pub(super) crash_looping: bool,
     pub(super) metrics_port: Option<u16>,
+    /// Its deletion cost, if it has one.
+    pub(super) deletion_cost: Option<i32>,
 }
 
 impl PodFacts {
@@ -88,6 +92,7 @@ impl PodFacts {
                 .map(|condition| condition.message.clone().unwrap_or_default()),
             crash_looping: containers.iter().any(crash_looping),
             metrics_port: metrics.and_then(|metrics| port(pod, &metrics.port)),
+            deletion_cost: pod.annotations().get(COST_ANNOTATION).and_then(|cost| cost.parse().ok()),
         }
     }
 }
@@ -139,16 +144,30 @@ pub(super) fn target(job: &Job) -> (ApiResource, &str) {
     }
 }
 
-/// The job's workload: from the cache if it is our own, else live.
-pub(super) async fn workload(client: &Client, caches: &Caches, job: &Job) -> Result<Option<Workload>, Error> {
-    let Target::Owned(owned) = &job.target else { return live_workload(client, job).await };
+/// The job's workload and its pods: from the caches if the workload is our own. `None`: they cannot be told just now.
+pub(super) async fn look(
+    context: &Context,
+    job: &Job,
+    state: &mut JobState,
+    now: Seconds,
+) -> Result<Option<(Option<Workload>, Vec<PodFacts>)>, Error> {
+    let Target::Owned(owned) = &job.target else { return state.existing.look(&context.client, job, now).await };
     let store = match owned.workload.kind {
-        WorkloadKind::Deployment => &caches.deployments,
-        WorkloadKind::StatefulSet => &caches.stateful_sets,
+        WorkloadKind::Deployment => &context.caches.deployments,
+        WorkloadKind::StatefulSet => &context.caches.stateful_sets,
     };
     let reference =
         ObjectRef::new_with(&job.key.name, workload_resource(owned.workload.kind)).within(&job.key.namespace);
-    Ok(store.get(&reference).map(Workload::of))
+    let of_job = context.caches.pods.of(&job.key);
+    Ok(Some((store.get(&reference).map(Workload::of), pods(of_job.iter().map(Arc::as_ref), job))))
+}
+
+/// What matters of the pods that have not finished, by name.
+pub(super) fn pods<'a>(pods: impl Iterator<Item = &'a Pod>, job: &Job) -> Vec<PodFacts> {
+    let facts = pods.map(|pod| PodFacts::of(pod, job.metrics.as_ref()));
+    let mut facts: Vec<PodFacts> = facts.filter(|pod| !pod.finished).collect();
+    facts.sort_by(|a, b| a.name.cmp(&b.name));
+    facts
 }
 
 /// The job's workload as the API server has it now.
@@ -166,41 +185,6 @@ pub(super) async fn live_workload(client: &Client, job: &Job) -> Result<Option<W
         workload.view.selector = selector.or(workload.view.selector);
     }
     Ok(Some(workload))
-}
-
-/// The job's pods: from the cache if the workload is our own, else by the workload's selector.
-pub(super) async fn pods(
-    client: &Client,
-    caches: &Caches,
-    job: &Job,
-    workload: Option<&Workload>,
-) -> Result<Vec<PodFacts>, Error> {
-    let metrics = job.metrics.as_ref();
-    let mut pods: Vec<PodFacts> = match &job.target {
-        Target::Owned(_) => owned_pods(caches, &job.key).iter().map(|pod| PodFacts::of(pod, metrics)).collect(),
-        Target::Existing { .. } => {
-            let Some(selector) =
-                workload.and_then(|workload| workload.view.selector.as_deref()).filter(|text| !text.is_empty())
-            else {
-                return Ok(Vec::new());
-            };
-            let api = Api::<Pod>::namespaced(client.clone(), &job.key.namespace);
-            // From the API server's cache: pods are looked at every few seconds.
-            let params = ListParams::default().labels(selector).match_any();
-            let list = read("list the pods of the workload", api.list(&params)).await?;
-            list.items.iter().map(|pod| PodFacts::of(pod, metrics)).collect()
-        }
-    };
-    pods.retain(|pod| !pod.finished);
-    pods.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(pods)
-}
-
-fn owned_pods(caches: &Caches, key: &JobKey) -> Vec<Arc<Pod>> {
-    let belongs = |pod: &Arc<Pod>| {
-        pod.namespace().as_ref() == Some(&key.namespace) && pod.labels().get(JOB_LABEL) == Some(&key.name)
-    };
-    caches.pods.state().into_iter().filter(belongs).collect()
 }
 
 /// A read with a timeout.

@@ -13,17 +13,17 @@ use crate::api::status::{DecisionStatus, StreamJobStatus};
 use crate::api::v1alpha1::Mode;
 use crate::api::{JOB_LABEL, StreamJob};
 use crate::policy::units::Seconds;
-use crate::policy::{Decision, Memory};
+use crate::policy::{self, Decision, Memory};
 use crate::serve::metrics::JobNumbers;
 use crate::signals::{JobKey, JobSamples};
 
 use super::context::{Context, JobState};
 use super::error::{Error, retry_after};
 use super::observe::{PodFacts, Workload};
-use super::rollout::{self, Refused};
+use super::rollout::{self, Plan, Refused};
 use super::status::Facts;
 use super::validate::{Job, Target};
-use super::{decide, events, health, observe, status, validate};
+use super::{decide, events, existing, health, observe, status, validate};
 
 /// A job is looked at this often even if nothing happens: no watch promises to deliver everything.
 const PERIOD: Duration = Duration::from_secs(15);
@@ -85,8 +85,9 @@ async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut J
     };
 
     // Observe.
-    let mut workload = observe::workload(&context.client, &context.caches, &job).await?;
-    let pods = observe::pods(&context.client, &context.caches, &job, workload.as_ref()).await?;
+    let Some((mut workload, pods)) = observe::look(context, &job, state, now).await? else {
+        return Ok(Action::requeue(existing::RETRY));
+    };
     context.signals.watch(key, observe::watch(&job, &pods));
     let samples = context.signals.read(key).unwrap_or_default();
     count_failures(context, state, &samples);
@@ -102,7 +103,8 @@ async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut J
     // Decide.
     let desired = workload.as_ref().and_then(|workload| workload.view.desired);
     let before = context.clock.monotonic();
-    let decision = decide::decide(&mut state.memory, &job, desired, &pods, &samples, now);
+    let observation = decide::observation(&job, desired, &pods, &samples, now);
+    let decision = policy::decide(&mut state.memory, &observation, &job.settings);
     context.metrics.decision(decision.action, decision.reason, (context.clock.monotonic() - before).as_secs_f64());
     tracing::debug!(job = %key, desired, decision = decision.desired, reason = decision.reason.as_str(), message = %decision.message, "decided");
 
@@ -110,7 +112,8 @@ async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut J
     let mut standing = None;
     let mut changed = None;
     if let (Some(workload), None) = (&workload, &trouble) {
-        let scaled = rollout::scale(context, &job, state, workload, &decision, now).await;
+        let plan = Plan { decision: &decision, pods: &pods, partitions: &observation.partitions };
+        let scaled = rollout::scale(context, &job, state, workload, &plan, now).await;
         match scaled {
             Ok(scaled) => {
                 standing = Some(scaled.standing);
@@ -169,6 +172,7 @@ fn facts<'a>(
         decision: Some(decision),
         source_trouble: health::source_trouble(samples, job.latency, now),
         missing_signal: health::missing_signal(samples, pods, job.latency, now),
+        signal_note: health::note(samples),
         rolling_out: workload.is_some_and(|workload| workload.view.rolling_out),
         replica_failure: workload.and_then(|workload| workload.view.replica_failure.clone()),
         unschedulable: pods.iter().find_map(|pod| pod.unschedulable.clone()),

@@ -26,15 +26,35 @@ pub(super) enum Step {
     Release,
 }
 
+/// What the user has said last: another word is a newer one, and wins over whoever wrote the number before it. Compared,
+/// never ordered: the clocks of who said it and of the operator need not agree.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Word {
+    /// Generation of the job's spec.
+    pub(super) generation: Option<i64>,
+    /// What `sluice resume` has left on the job.
+    pub(super) resume: Option<String>,
+}
+
 /// Foreign writes to one workload's replicas.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct ForeignWrites {
-    /// The write that is respected now: when it was seen, the number that was written, the job's generation then.
-    current: Option<(Seconds, Option<u32>, Option<i64>)>,
+    /// The write that is respected now.
+    current: Option<ForeignWrite>,
     /// When the writes of the last half hour were seen.
     recent: Vec<Seconds>,
-    /// Twice within half an hour; stays until the spec changes.
+    /// Twice within half an hour; stays until the user speaks.
     conflict: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct ForeignWrite {
+    /// When it was seen.
+    at: Seconds,
+    /// The number that was written.
+    number: Option<u32>,
+    /// The user's word then.
+    word: Word,
 }
 
 /// What a foreign write means for us now.
@@ -44,7 +64,7 @@ pub(super) enum Standing {
     Ours,
     /// Somebody has written: respected until then.
     Respected { until: Seconds },
-    /// The time is over, or the spec has changed since: the number is taken back.
+    /// The time is over, or the user has spoken since: the number is taken back.
     TakeBack,
     /// Twice within half an hour: a person must decide.
     Conflict,
@@ -52,32 +72,26 @@ pub(super) enum Standing {
 
 impl ForeignWrites {
     /// Notes what is seen now. `is_foreign`: nobody of us owns the field.
-    pub(super) fn observe(
-        &mut self,
-        is_foreign: bool,
-        written: Option<u32>,
-        generation: Option<i64>,
-        now: Seconds,
-    ) -> Standing {
+    pub(super) fn observe(&mut self, is_foreign: bool, written: Option<u32>, word: &Word, now: Seconds) -> Standing {
         self.recent.retain(|at| now - *at < CONFLICT_WINDOW);
         if !is_foreign {
             self.current = None;
             return Standing::Ours;
         }
-        match self.current {
-            Some((_, number, _)) if number == written => {}
-            _ => {
-                self.recent.push(now);
-                self.current = Some((now, written, generation));
-            }
-        }
-        let Some((since, _, seen_generation)) = self.current else { return Standing::Ours };
-        if seen_generation != generation {
-            // The user has spoken since: the spec wins, and old quarrels are forgotten.
+        if self.current.as_ref().is_some_and(|current| current.word != *word) {
+            // The user has spoken since, and old quarrels are forgotten.
             self.recent.clear();
             self.conflict = false;
             return Standing::TakeBack;
         }
+        let since = match &self.current {
+            Some(current) if current.number == written => current.at,
+            _ => {
+                self.recent.push(now);
+                self.current = Some(ForeignWrite { at: now, number: written, word: word.clone() });
+                now
+            }
+        };
         self.conflict |= self.recent.len() >= 2;
         if self.conflict {
             return Standing::Conflict;
@@ -169,10 +183,14 @@ mod tests {
         assert_eq!(scale(next(&view(0, false, false), Some(2), Standing::Ours)), (2, false));
     }
 
+    fn word(generation: i64, resume: Option<&str>) -> Word {
+        Word { generation: Some(generation), resume: resume.map(str::to_owned) }
+    }
+
     #[test]
     fn a_foreign_write_is_respected_for_ten_minutes_then_taken_back() {
         let mut foreign = ForeignWrites::default();
-        let mut at = |time: f64, is_foreign| foreign.observe(is_foreign, Some(3), Some(1), Seconds(time));
+        let mut at = |time: f64, is_foreign| foreign.observe(is_foreign, Some(3), &word(1, None), Seconds(time));
         assert_eq!(at(0.0, false), Standing::Ours);
         assert_eq!(at(10.0, true), Standing::Respected { until: Seconds(610.0) });
         assert_eq!(at(609.0, true), Standing::Respected { until: Seconds(610.0) });
@@ -183,24 +201,26 @@ mod tests {
     }
 
     #[test]
-    fn a_second_foreign_write_within_half_an_hour_is_a_conflict_until_the_spec_changes() {
+    fn a_second_foreign_write_within_half_an_hour_is_a_conflict_until_the_user_speaks() {
+        for newer in [word(2, None), word(1, Some("2026-01-01T00:00:00Z"))] {
+            let mut foreign = ForeignWrites::default();
+            let mut at = |time: f64, is_foreign, number, word: &Word| {
+                foreign.observe(is_foreign, Some(number), word, Seconds(time))
+            };
+            let before = word(1, None);
+            assert!(matches!(at(0.0, true, 3, &before), Standing::Respected { .. }));
+            assert_eq!(at(601.0, false, 5, &before), Standing::Ours);
+            assert_eq!(at(1000.0, true, 3, &before), Standing::Conflict);
+            assert_eq!(at(9000.0, true, 3, &before), Standing::Conflict, "time does not settle it");
+            // Though the other has written once more in between.
+            assert_eq!(at(9001.0, true, 4, &newer), Standing::TakeBack);
+            assert_eq!(at(9002.0, false, 5, &newer), Standing::Ours);
+            assert!(matches!(at(9003.0, true, 3, &newer), Standing::Respected { .. }), "and it begins anew");
+        }
         let mut foreign = ForeignWrites::default();
-        assert!(matches!(foreign.observe(true, Some(3), Some(1), Seconds(0.0)), Standing::Respected { .. }));
-        assert_eq!(foreign.observe(false, Some(5), Some(1), Seconds(601.0)), Standing::Ours);
-        assert_eq!(foreign.observe(true, Some(3), Some(1), Seconds(1000.0)), Standing::Conflict);
-        assert_eq!(
-            foreign.observe(true, Some(3), Some(1), Seconds(9000.0)),
-            Standing::Conflict,
-            "time does not settle it"
-        );
-        let mut foreign = ForeignWrites::default();
-        foreign.observe(true, Some(3), Some(1), Seconds(0.0));
-        assert_eq!(
-            foreign.observe(true, Some(4), Some(1), Seconds(60.0)),
-            Standing::Conflict,
-            "again, while respected"
-        );
-        assert_eq!(foreign.observe(true, Some(4), Some(2), Seconds(61.0)), Standing::TakeBack, "the spec has changed");
+        foreign.observe(true, Some(3), &word(1, None), Seconds(0.0));
+        let again = foreign.observe(true, Some(4), &word(1, None), Seconds(60.0));
+        assert_eq!(again, Standing::Conflict, "again, while respected");
     }
 
     #[test]

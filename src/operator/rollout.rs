@@ -1,22 +1,29 @@
 //! Brings the workload to where it should be: its template, and its number of workers. Every write rests on a live look.
 
+use futures::StreamExt as _;
+
 use crate::api::conditions::reasons;
-use crate::api::v1alpha1::Mode;
-use crate::policy::Decision;
+use crate::api::v1alpha1::{Mode, WorkloadKind};
 use crate::policy::units::Seconds;
+use crate::policy::{Decision, Partition};
 
 use super::build::{self, WorkloadBody};
+use super::compare::contains;
 use super::context::{Context, JobState};
 use super::error::Error;
 use super::health::Verdict;
-use super::observe::{self, Workload};
-use super::replicas::{self, Standing, Step};
+use super::lease::WRITE_TIMEOUT;
+use super::leaving;
+use super::observe::{self, PodFacts, Workload};
+use super::replicas::{self, Standing, Step, Word};
 use super::validate::{Job, OwnedWorkload, Target};
 
 /// The processing file is compared with the cluster's this often, besides when it changes.
 const PROCESSING_PERIOD: Seconds = Seconds(600.0);
 /// Steps of one reconcile: take the field over, release it, write it; and a repeat when the object was modified.
 const MOST_STEPS: usize = 5;
+/// Pods that are marked at the same time.
+const MARKS_AT_ONCE: usize = 8;
 
 /// Why the workload is not as it should be.
 #[derive(Debug)]
@@ -39,6 +46,14 @@ pub(super) struct Scaled {
     pub(super) standing: Standing,
     /// Workers before, if the number was changed.
     pub(super) from: Option<u32>,
+}
+
+/// What is to be done about the number of workers, and what that rests on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Plan<'a> {
+    pub(super) decision: &'a Decision,
+    pub(super) pods: &'a [PodFacts],
+    pub(super) partitions: &'a [Partition],
 }
 
 /// Makes sure that the workload exists, is ours, and has the job's template. `seen` is what the cache shows.
@@ -122,30 +137,6 @@ fn is_current(job: &Job, state: &mut JobState, workload: &Workload, body: &Workl
     same
 }
 
-/// Whether `live` has everything that `wanted` has; what the API server has filled in is not looked at.
-fn contains(live: &serde_json::Value, wanted: &serde_json::Value) -> bool {
-    use serde_json::Value::{Array, Object};
-    match (live, wanted) {
-        (Object(live), Object(wanted)) => wanted
-            .iter()
-            .all(|(key, wanted)| live.get(key).map_or_else(|| is_empty(wanted), |live| contains(live, wanted))),
-        (Array(live), Array(wanted)) => {
-            live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| contains(live, wanted))
-        }
-        (live, wanted) => live == wanted,
-    }
-}
-
-/// The API server drops empty values.
-fn is_empty(value: &serde_json::Value) -> bool {
-    match value {
-        serde_json::Value::Null => true,
-        serde_json::Value::Object(map) => map.values().all(is_empty),
-        serde_json::Value::Array(list) => list.is_empty(),
-        _ => false,
-    }
-}
-
 /// The first apply carries the number of workers: without it a Deployment would start one, whatever `minReplicas` says.
 async fn create(
     context: &Context,
@@ -225,22 +216,25 @@ pub(super) async fn scale(
     job: &Job,
     state: &mut JobState,
     workload: &Workload,
-    decision: &Decision,
+    plan: &Plan<'_>,
     now: Seconds,
 ) -> Result<Scaled, Refused> {
     let decided_from = workload.view.desired;
     let mut current = workload.clone();
     let mut from = None;
     let mut standing = Standing::Ours;
+    let mut marked = false;
     for round in 0..MOST_STEPS {
         standing = stand(job, state, &current, now);
-        let step = next(job, state, &current, decision, standing);
+        let step = next(job, state, &current, plan.decision, standing);
         if step == Step::Nothing {
             break;
         }
         if round == 0 {
             // The decision rests on the cache. If the workload has changed since, decide again rather than write.
-            let Some(live) = observe::live_workload(&context.client, job).await? else { break };
+            let live = observe::live_workload(&context.client, job).await?;
+            state.existing.note(live.as_ref());
+            let Some(live) = live else { break };
             let same_uid = live.view.uid == current.view.uid;
             if !same_uid || live.view.desired != decided_from {
                 tracing::debug!(job = %job.key, "the workload has changed since the decision; deciding again");
@@ -248,6 +242,12 @@ pub(super) async fn scale(
             }
             current = live;
             continue;
+        }
+        // Once: what the caches show of the pods is older than the marks.
+        if let Some(to) = step_down(&current, &step)
+            && !std::mem::replace(&mut marked, true)
+        {
+            mark_leaving(context, job, &current, to, plan).await;
         }
         match take(context, job, state, &current, &step).await {
             Ok(Some(before)) => from = Some(before),
@@ -262,10 +262,41 @@ pub(super) async fn scale(
             }
             Err(refused) => return Err(refused),
         }
-        let Some(live) = observe::live_workload(&context.client, job).await? else { break };
+        let live = observe::live_workload(&context.client, job).await?;
+        state.existing.note(live.as_ref());
+        let Some(live) = live else { break };
         current = live;
     }
     Ok(Scaled { standing, from })
+}
+
+/// The number of workers that a step writes, if it is a smaller one.
+fn step_down(workload: &Workload, step: &Step) -> Option<u32> {
+    match step {
+        Step::Scale(write) if workload.view.desired.is_some_and(|desired| write.replicas < desired) => {
+            Some(write.replicas)
+        }
+        _ => None,
+    }
+}
+
+/// Before there are fewer workers, says which are to leave. Without that others leave, and nothing worse: a failure does
+/// not keep the number from being written.
+async fn mark_leaving(context: &Context, job: &Job, workload: &Workload, to: u32, plan: &Plan<'_>) {
+    let Target::Owned(owned) = &job.target else { return };
+    // A StatefulSet removes its highest number; in a roll-out there are two ReplicaSets, and each goes its own way.
+    if owned.workload.kind != WorkloadKind::Deployment || workload.view.rolling_out {
+        return;
+    }
+    let marks = leaving::marks(plan.pods, plan.partitions, to);
+    let writes = futures::stream::iter(&marks).for_each_concurrent(MARKS_AT_ONCE, |mark| async move {
+        if let Err(error) = context.applier.mark(&job.key.namespace, mark).await {
+            tracing::info!(job = %job.key, pod = %mark.pod, category = error.category(), error = %error.explanation(), "failed to say which worker leaves first");
+        }
+    });
+    if tokio::time::timeout(WRITE_TIMEOUT, writes).await.is_err() {
+        tracing::info!(job = %job.key, "failed to say in time which workers leave first");
+    }
 }
 
 /// Who writes the number of workers now.
@@ -286,7 +317,8 @@ fn stand(job: &Job, state: &mut JobState, workload: &Workload, now: Seconds) -> 
         state.conflict_with = None;
     }
     let foreign = foreign || state.conflict_with.is_some() && !matches!(job.target, Target::Existing { .. });
-    state.foreign.observe(foreign, workload.view.desired, job.generation, now)
+    let word = Word { generation: job.generation, resume: job.resume.clone() };
+    state.foreign.observe(foreign, workload.view.desired, &word, now)
 }
 
 fn next(job: &Job, state: &JobState, workload: &Workload, decision: &Decision, standing: Standing) -> Step {
@@ -336,22 +368,5 @@ fn rejected(error: Error) -> Refused {
     match error.category() {
         "invalid" | "forbidden" => trouble(reasons::WORKLOAD_REJECTED, error.explanation()),
         _ => Refused::Error(error),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::contains;
-
-    #[test]
-    fn a_live_object_contains_what_was_applied_whatever_else_it_has() {
-        let live = json!({"a": 1, "b": [{"c": 2, "d": 3}], "e": {"f": "g"}});
-        assert!(contains(&live, &json!({"b": [{"c": 2}]})));
-        assert!(contains(&live, &json!({"x": {}, "y": [], "e": {"f": "g"}})), "empty values are dropped by the server");
-        assert!(!contains(&live, &json!({"b": [{"c": 3}]})));
-        assert!(!contains(&live, &json!({"b": []})));
-        assert!(!contains(&live, &json!({"x": 1})));
     }
 }

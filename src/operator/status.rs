@@ -36,6 +36,8 @@ pub(super) struct Facts<'a> {
     pub(super) workload_trouble: Option<Verdict>,
     pub(super) source_trouble: Option<Verdict>,
     pub(super) missing_signal: Option<Verdict>,
+    /// What is to be known of the signals although nothing is missing.
+    pub(super) signal_note: Option<String>,
     pub(super) rolling_out: bool,
     pub(super) replica_failure: Option<String>,
     pub(super) unschedulable: Option<String>,
@@ -258,7 +260,7 @@ fn stalled(facts: &Facts<'_>) -> Draft {
     }
     if facts.standing == Some(Standing::Conflict) {
         let message = format!(
-            "{} has written the number of workers twice within 30 minutes, and Sluice has stopped: remove the other writer, then change the spec (any field)",
+            "{} has written the number of workers twice within 30 minutes, and Sluice has stopped: remove the other writer, then run `sluice resume`, or change the spec (any field)",
             writer(facts)
         );
         return draft(STALLED, true, reasons::CONFLICT, message);
@@ -305,15 +307,7 @@ fn scaling_active(facts: &Facts<'_>) -> Draft {
     let Some(settings) = facts.settings else {
         return off(reasons::INVALID_SPEC, "the spec cannot be used".to_owned());
     };
-    if settings.suspend {
-        return off(reasons::SUSPENDED, "spec.suspend is set".to_owned());
-    }
-    if let Some(pinned) = settings.pinned {
-        return off(
-            reasons::PINNED,
-            format!("spec.replicas pins the job to {pinned}; remove the field to hand the decision back"),
-        );
-    }
+    // First, since then no other word is in force: neither suspend nor the pinned number.
     match facts.standing {
         Some(Standing::Respected { until }) => {
             let until = super::timestamp(until);
@@ -326,6 +320,15 @@ fn scaling_active(facts: &Facts<'_>) -> Draft {
             return off(reasons::FOREIGN_WRITER, format!("{} keeps writing the number of workers", writer(facts)));
         }
         _ => {}
+    }
+    if settings.suspend {
+        return off(reasons::SUSPENDED, "spec.suspend is set".to_owned());
+    }
+    if let Some(pinned) = settings.pinned {
+        return off(
+            reasons::PINNED,
+            format!("spec.replicas pins the job to {pinned}; remove the field to hand the decision back"),
+        );
     }
     if settings.mode == Mode::Recommend {
         let message = facts.decision.map_or("nothing is recommended yet", |decision| decision.message.as_str());
@@ -360,6 +363,8 @@ fn limit_reason(limit: Limit) -> &'static str {
         Limit::AtMaxReplicas => reasons::AT_MAX_REPLICAS,
         Limit::AtPartitionCount => reasons::AT_PARTITION_COUNT,
         Limit::Skewed => reasons::SKEWED,
+        Limit::ExternalBottleneck => reasons::EXTERNAL_BOTTLENECK,
+        Limit::PartitionStuck => reasons::PARTITION_STUCK,
         Limit::QuotaExceeded => reasons::QUOTA_EXCEEDED,
         Limit::Unschedulable => reasons::UNSCHEDULABLE,
         Limit::CrashLooping => reasons::CRASH_LOOPING,
@@ -376,7 +381,10 @@ fn metrics_available(facts: &Facts<'_>) -> Draft {
             unknown(METRICS_AVAILABLE, "nothing is measured while the spec cannot be used")
         }
         Some(missing) => draft(METRICS_AVAILABLE, false, missing.reason, missing.message.as_str()),
-        None => draft(METRICS_AVAILABLE, true, reasons::FRESH, "every source and worker is read"),
+        None => {
+            let note = facts.signal_note.as_ref().map(|note| format!("; {note}")).unwrap_or_default();
+            draft(METRICS_AVAILABLE, true, reasons::FRESH, format!("every source and worker is read{note}"))
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::api::fields::PercentileBasisPoints;
 use crate::api::v1alpha1::{
     Metrics, Objective, Scaling, Source, StreamJob, StreamJobSpec, TargetRef, Workload, WorkloadKind,
 };
-use crate::api::{JOB_LABEL, v1alpha1};
+use crate::api::{JOB_LABEL, RESUME_ANNOTATION, v1alpha1};
 use crate::policy::units::Seconds;
 use crate::policy::{Schedule, Settings, Step};
 use crate::signals::{JobKey, SourceSpec};
@@ -34,6 +34,8 @@ pub struct Job {
     pub uid: String,
     /// Generation of the spec.
     pub generation: Option<i64>,
+    /// What `sluice resume` has left on it: a newer one is as good as a change of the spec.
+    pub resume: Option<String>,
     /// What the workload's owner reference says.
     pub owner: OwnerReference,
     /// What the decision core is asked to keep to.
@@ -108,6 +110,7 @@ pub fn validate(object: &StreamJob) -> Result<Job, Vec<Problem>> {
         (true, Some(target), Some(owner)) => Ok(Job {
             processing: ProcessingFile::new(latency, spec.processing.as_ref()),
             generation: object.meta().generation,
+            resume: object.annotations().get(RESUME_ANNOTATION).cloned(),
             metrics: spec.metrics.clone(),
             key,
             uid,

@@ -1,7 +1,6 @@
 //! Watches: the caches of one scope, and the controller that reconciles its jobs.
 
 use std::fmt::Debug;
-use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +27,9 @@ use crate::signals::{JobKey, Signals};
 use super::apply::Applier;
 use super::context::{Context, Jobs};
 use super::error::{Error, retry_after};
+use super::leaving::COST_ANNOTATION;
 use super::observe::Caches;
+use super::pods::{Pods, PodsWriter};
 use super::reconcile::reconcile;
 
 /// Jobs that are reconciled at the same time, in each scope. Most of a reconcile is waiting for the API server, and a
@@ -95,13 +96,12 @@ impl Shared {
         let client = &self.client;
         let deployment = ApiResource::erase::<Deployment>(&());
         let stateful_set = ApiResource::erase::<StatefulSet>(&());
-        let keep = |_: &mut DynamicObject| {};
         let (synced_deployments, synced_sets, synced_pods) = (Latch::new(), Latch::new(), Latch::new());
         let watch = Watching { feed, stop };
         let caches = Caches {
-            deployments: watch.cache(scope.dynamic(client, &deployment), deployment, keep, &synced_deployments, tasks),
-            stateful_sets: watch.cache(scope.dynamic(client, &stateful_set), stateful_set, keep, &synced_sets, tasks),
-            pods: watch.cache(scope.api::<Pod>(client), (), prune_pod, &synced_pods, tasks),
+            deployments: watch.cache(scope.dynamic(client, &deployment), deployment, &synced_deployments, tasks),
+            stateful_sets: watch.cache(scope.dynamic(client, &stateful_set), stateful_set, &synced_sets, tasks),
+            pods: watch.pods(scope.api(client), &synced_pods, tasks),
         };
         let workloads_synced = async move {
             synced_deployments.cancelled().await;
@@ -171,56 +171,72 @@ struct Watching<'a> {
 }
 
 impl Watching<'_> {
-    /// A cache of what carries the job label; each change tells the job. Losing such news is harmless: the next sample of
-    /// the job comes soon.
-    fn cache<K>(
+    /// A cache of the workloads that carry the job label.
+    fn cache(
         &self,
-        api: Api<K>,
-        kind: K::DynamicType,
-        prune: impl Fn(&mut K) + Send + 'static,
+        api: Api<DynamicObject>,
+        kind: ApiResource,
         synced: &Latch,
         tasks: &mut JoinSet<()>,
-    ) -> Store<K>
-    where
-        K: Resource<DynamicType: Clone + Debug + Eq + Hash + Unpin + Send + Sync + 'static>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Send
-            + Sync
-            + 'static,
-    {
-        let writer = reflector::store::Writer::new(kind);
+    ) -> Store<DynamicObject> {
+        let mut writer = reflector::store::Writer::new(kind);
         let store = writer.as_reader();
+        self.follow(api, |_| {}, move |event| writer.apply_watcher_event(event), synced, tasks);
+        store
+    }
+
+    /// A cache of the pods that carry the job label.
+    fn pods(&self, api: Api<Pod>, synced: &Latch, tasks: &mut JoinSet<()>) -> Pods {
+        let mut writer = PodsWriter::default();
+        let pods = writer.reader();
+        self.follow(api, prune_pod, move |event| writer.take(event), synced, tasks);
+        pods
+    }
+
+    /// Follows what carries the job label into a cache; each change tells the job. Losing such news is harmless: the next
+    /// sample of the job comes soon.
+    fn follow<K>(
+        &self,
+        api: Api<K>,
+        prune: impl Fn(&mut K) + Send + 'static,
+        mut take: impl FnMut(&watcher::Event<K>) + Send + 'static,
+        synced: &Latch,
+        tasks: &mut JoinSet<()>,
+    ) where
+        K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    {
         let (feed, stop) = (self.feed.clone(), self.stop.clone());
-        let latch = latched(synced);
+        let mut latch = latched(synced);
         tasks.spawn(async move {
-            let changes = watcher(api, watcher::Config::default().labels(JOB_LABEL))
-                .default_backoff()
-                .modify(prune)
-                .reflect(writer)
-                .inspect(latch)
-                .touched_objects();
+            let changes = watcher(api, watcher::Config::default().labels(JOB_LABEL)).default_backoff().modify(prune);
             let mut changes = std::pin::pin!(changes.take_until(stop.cancelled()));
             while let Some(change) = changes.next().await {
+                if let Ok(event) = &change {
+                    take(event);
+                }
+                latch(&change);
                 match change {
-                    Ok(object) => {
+                    Ok(
+                        watcher::Event::Apply(object)
+                        | watcher::Event::InitApply(object)
+                        | watcher::Event::Delete(object),
+                    ) => {
                         let Some(name) = object.labels().get(JOB_LABEL) else { continue };
                         let key = JobKey { namespace: object.namespace().unwrap_or_default(), name: name.clone() };
                         let _ = feed.try_send(key);
                     }
+                    Ok(watcher::Event::Init | watcher::Event::InitDone) => {}
                     Err(error) => tracing::warn!(error = %error, "a watch was interrupted; it goes on by itself"),
                 }
             }
         });
-        store
     }
 }
 
 /// Leaves of a pod what is looked at: with thousands of pods the rest is most of the operator's memory.
 fn prune_pod(pod: &mut Pod) {
     pod.managed_fields_mut().clear();
-    pod.annotations_mut().clear();
+    pod.annotations_mut().retain(|name, _| name == COST_ANNOTATION);
     if let Some(spec) = pod.spec.take() {
         let mut containers = spec.containers;
         for container in &mut containers {

@@ -110,10 +110,26 @@ fn replica_failure(status: &Value) -> Option<String> {
     })
 }
 
+/// A label selector in the API's string form.
 fn selector(selector: &Value) -> Option<String> {
-    let labels = selector["matchLabels"].as_object()?;
-    let pairs = labels.iter().filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)));
-    Some(pairs.collect::<Vec<_>>().join(","))
+    let labels = selector["matchLabels"].as_object().into_iter().flatten();
+    let equal = labels.map(|(key, value)| Some(format!("{key}={}", value.as_str()?)));
+    let expressions = selector["matchExpressions"].as_array().into_iter().flatten();
+    let others = expressions.map(|expression| {
+        let key = expression["key"].as_str()?;
+        let values: Vec<&str> =
+            expression["values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        match expression["operator"].as_str()? {
+            "In" => Some(format!("{key} in ({})", values.join(","))),
+            "NotIn" => Some(format!("{key} notin ({})", values.join(","))),
+            "Exists" => Some(key.to_owned()),
+            "DoesNotExist" => Some(format!("!{key}")),
+            _ => None,
+        }
+    });
+    // One term that is not understood, and the rest would select somebody else's pods, too.
+    let terms: Option<Vec<String>> = equal.chain(others).collect();
+    terms.filter(|terms| !terms.is_empty()).map(|terms| terms.join(","))
 }
 
 /// Name and number of every container port of a pod template.
@@ -146,6 +162,21 @@ mod tests {
         ]}, "spec": {"replicas": 6}});
         let owners = view(object).owners;
         assert_eq!(owners, ReplicasOwners { workload: false, scale: true, others: vec!["kubectl".to_owned()] });
+    }
+
+    #[test]
+    fn a_selector_has_its_expressions_too_or_it_would_select_too_much() {
+        let of = |value: Value| selector(&value);
+        let expressions = json!([{"key": "tier", "operator": "In", "values": ["a", "b"]}, {"key": "old", "operator": "DoesNotExist"}]);
+        assert_eq!(
+            of(json!({"matchLabels": {"app": "x"}, "matchExpressions": expressions})).unwrap(),
+            "app=x,tier in (a,b),!old"
+        );
+        assert_eq!(
+            of(json!({"matchLabels": {"app": "x"}, "matchExpressions": [{"key": "a", "operator": "New"}]})),
+            None
+        );
+        assert_eq!(of(json!({})), None);
     }
 
     #[test]

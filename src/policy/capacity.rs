@@ -78,11 +78,6 @@ impl Capacity {
         }
     }
 
-    /// Relative standard deviation of the mean.
-    pub(crate) fn deviation(&self) -> f64 {
-        if self.weight > 0.0 { (self.variance / self.weight).sqrt() } else { 1.0 }
-    }
-
     /// Learns from one look at the workers.
     pub(crate) fn learn(&mut self, stints: &[Stint]) {
         let working = |s: &&Stint| s.rate.is_finite() && s.rate > 0.0;

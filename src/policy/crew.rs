@@ -17,6 +17,8 @@ pub(crate) const UNEVEN: f64 = 2.0;
 pub(crate) struct Load {
     /// Share of all arrivals, 0 to 1.
     pub(crate) share: f64,
+    /// That of its hottest partition, which cannot be divided.
+    pub(crate) top: f64,
     /// Partitions.
     pub(crate) count: f64,
     /// Records that wait; those of partitions being moved are left out.
@@ -27,6 +29,13 @@ pub(crate) struct Load {
     pub(crate) age: f64,
     /// How much longer its slowest partition waits than its queue as a whole would let it.
     pub(crate) uneven: f64,
+}
+
+impl Load {
+    /// Share of the arrivals that is left to it: of an unknown choice of its partitions, and of one at least.
+    pub(crate) fn keeps(&self, part: &Part) -> f64 {
+        if part.kept > 0.0 { (self.share * part.kept).max(self.top.min(self.share * part.kept.max(1.0))) } else { 0.0 }
+    }
 }
 
 /// One worker after a change: what it keeps of whose load, and what it gets of what was given up.
@@ -58,13 +67,14 @@ impl Crew {
     /// The hottest of `workers` alone.
     pub(crate) fn hottest(workers: u32, lag: f64, stairs: &Staircase) -> Self {
         let share = stairs.share(workers.max(1));
-        let loads = vec![Load { share, count: 1.0, lag: lag * share, speed: 1.0, age: 0.0, uneven: UNEVEN }];
+        let loads = vec![Load { share, top: 0.0, count: 1.0, lag: lag * share, speed: 1.0, age: 0.0, uneven: UNEVEN }];
         Self { loads, sticky: false, workers: workers.max(1), partitions: 0.0 }
     }
 
     /// How long the oldest record waits now, by the queues; seconds.
     pub(crate) fn delay(&self, mu: f64) -> f64 {
-        let of = |l: &Load| (l.uneven * l.lag / (mu * l.speed).max(1e-9)).min(l.age.max(l.lag / (mu * l.speed).max(1e-9)));
+        let of =
+            |l: &Load| (l.uneven * l.lag / (mu * l.speed).max(1e-9)).min(l.age.max(l.lag / (mu * l.speed).max(1e-9)));
         self.loads.iter().map(of).fold(0.0, f64::max)
     }
 
@@ -154,7 +164,7 @@ impl Crew {
     pub(crate) fn hottest_share(&self, parts: &[Part]) -> f64 {
         let pool = self.pool(parts);
         let heat = |part: &Part| {
-            let kept = part.from.and_then(|i| self.loads.get(i)).map_or(0.0, |l| l.share * part.kept);
+            let kept = part.from.and_then(|i| self.loads.get(i)).map_or(0.0, |l| l.keeps(part));
             (kept + pool * part.pool) / part.speed.max(1e-9)
         };
         parts.iter().map(heat).fold(0.0, f64::max)
@@ -169,10 +179,7 @@ impl Crew {
 
     /// What is given up by all in a change to `parts`: share of the arrivals, and records that wait.
     pub(crate) fn pool(&self, parts: &[Part]) -> f64 {
-        let kept: f64 = parts
-            .iter()
-            .filter_map(|p| p.from.and_then(|i| self.loads.get(i)).map(|l| l.share * p.kept))
-            .sum();
+        let kept: f64 = parts.iter().filter_map(|p| p.from.and_then(|i| self.loads.get(i)).map(|l| l.keeps(p))).sum();
         (self.loads.iter().map(|l| l.share).sum::<f64>() - kept).max(0.0)
     }
 }

@@ -1,12 +1,12 @@
 //! Table of contents of a decision.
 
-use super::decision::{Action, Decision};
+use super::decision::{Action, Decision, Limit};
 use super::guard::{self, Case, Verdict};
 use super::memory::Memory;
 use super::observation::Observation;
 use super::settings::Settings;
 use super::units::Seconds;
-use super::{explain, learning, look, message, plan};
+use super::{bottleneck, explain, learning, look, message, plan};
 
 /// Decides how many workers a job should have.
 ///
@@ -40,6 +40,11 @@ pub fn decide(memory: &mut Memory, observation: &Observation, settings: &Setting
     decision.explain = explain::explain(memory, &view, &plan, range, settings);
 
     // What did it teach?
+    if decision.action == Action::Up
+        && let (Some(from), Some(to)) = (observation.replicas.desired, decision.desired)
+    {
+        bottleneck::watch(memory, &view, from, to);
+    }
     if decision.action != Action::Hold {
         memory.decided_demand = plan.demand.upper;
     }
@@ -58,9 +63,14 @@ fn answer(case: &Case<'_>) -> Decision {
         reason,
         bound_by,
         message: message::sentence(case, &held),
-        limited: limit.map(|(by, wanted)| message::limited(case, by, wanted, desired)),
+        limited: limit.or_else(|| stuck(case, desired)).map(|(by, wanted)| message::limited(case, by, wanted, desired)),
         ..Decision::default()
     }
+}
+
+/// A partition that stands still is said even when nobody else is wanted: no number of workers helps it.
+fn stuck(case: &Case<'_>, desired: u32) -> Option<(Limit, u32)> {
+    (!case.view.stuck.is_empty()).then_some((Limit::PartitionStuck, desired))
 }
 
 /// How many workers the workload asks for is not known: nothing is written (law 9).

@@ -80,6 +80,8 @@ pub enum Reason {
     CrashLooping,
     /// Records wait and are not being processed, although the workers run.
     Stalled,
+    /// More workers did no more than fewer: something that they share is the limit.
+    ExternalBottleneck,
 }
 
 impl Reason {
@@ -104,6 +106,7 @@ impl Reason {
             Self::Fallback => "Fallback",
             Self::CrashLooping => "CrashLooping",
             Self::Stalled => "Stalled",
+            Self::ExternalBottleneck => "ExternalBottleneck",
         }
     }
 }
@@ -202,6 +205,10 @@ pub enum Limit {
     AtPartitionCount,
     /// One partition is more than one worker can do.
     Skewed,
+    /// More workers do no more: something that they share is the limit.
+    ExternalBottleneck,
+    /// A record that cannot be processed holds a partition up.
+    PartitionStuck,
     /// A pool or a quota.
     QuotaExceeded,
     /// No node can take the pods.

@@ -34,9 +34,7 @@ impl Demand {
 
     /// The most that may arrive until each moment of the next `horizon` seconds.
     pub(crate) fn path(&self, memory: &Memory, horizon: f64) -> Path {
-        Path::new(horizon, |t| {
-            self.level * t * (1.0 + memory.forecast.excess(t)) + self.slope * damped_sum(t)
-        })
+        Path::new(horizon, |t| self.level * t * (1.0 + memory.forecast.excess(t)) + self.slope * damped_sum(t))
     }
 }
 

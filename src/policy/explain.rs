@@ -5,8 +5,8 @@ use super::guard::{self, Range};
 use super::learning::processing_rate;
 use super::look::View;
 use super::memory::Memory;
-use super::plan::{Plan, latency_floor};
 use super::num::finite;
+use super::plan::{Plan, latency_floor};
 use super::settings::Settings;
 use super::units::Seconds;
 
@@ -55,7 +55,8 @@ pub(crate) fn within_target(memory: &Memory, view: &View, plan: &Plan, settings:
     if age <= objective && !overdue {
         return WithinTarget::Met;
     }
-    let gained = processing_rate(memory).map(|rate| rate - plan.demand.level).filter(|g| *g > 0.01 * plan.demand.level.max(1.0));
+    let gained =
+        processing_rate(memory).map(|rate| rate - plan.demand.level).filter(|g| *g > 0.01 * plan.demand.level.max(1.0));
     // What may wait in time is what arrives within the objective.
     let excess = (lag - plan.demand.level * objective).max(view.overdue.unwrap_or(0.0));
     match gained.and_then(|gained| finite(excess / gained)) {

@@ -5,9 +5,9 @@
 use super::decision::{Action, BoundBy, Confidence, Limit, Reason};
 use super::look::View;
 use super::memory::Memory;
-use super::plan::Plan;
 use super::num;
 use super::observation::Observation;
+use super::plan::Plan;
 use super::schedule::Bounds;
 use super::settings::{Mode, Settings, Step};
 use super::workers;
@@ -16,6 +16,8 @@ use super::workers;
 const CALM: f64 = 0.3;
 /// Share of the spare error budget that one Down may spend.
 const SPEND: f64 = 0.1;
+/// Demand so much above what a change under way was made for is more than noise.
+const BEYOND: f64 = 1.04;
 /// Most growth by one decision until capacity is known well.
 const LEAP: u32 = 4;
 
@@ -179,7 +181,7 @@ impl Case<'_> {
         let (memory, plan, current) = (self.memory, self.plan, self.current);
         // While a change takes effect its backlog is its own doing: only demand beyond what it was made for counts.
         let need = match &memory.flight {
-            Some(flight) if plan.demand.expected > flight.demand => plan.need?,
+            Some(flight) if plan.demand.expected > BEYOND * flight.demand => plan.need?,
             Some(_) => current,
             None => plan.need?,
         };
@@ -199,6 +201,18 @@ impl Case<'_> {
         };
         let limits = self.observation.limits;
         let pods = self.observation.replicas.existing.unwrap_or(current);
+        // What the last Up gave is seen first, if everybody was behind then.
+        if memory.flight.is_none() && memory.bottleneck.pending() {
+            return Some(Verdict { reason: Reason::InFlight, ..held(reason, BoundBy::Objective, Limit::StepLimit) });
+        }
+        if let Some(found) = memory.bottleneck.holds(memory.now) {
+            let mut held = held(Reason::ExternalBottleneck, BoundBy::Objective, Limit::ExternalBottleneck);
+            // The Up that gave nothing is undone, once.
+            if current > found.workers && memory.flight.is_none() && self.view.gap.is_none() {
+                held.desired = found.workers;
+            }
+            return Some(held);
+        }
         if limits.crash_looping.is_some_and(|n| n > 0 && n >= (pods / 4).max(1)) {
             return Some(held(Reason::CrashLooping, BoundBy::Objective, Limit::CrashLooping));
         }
@@ -214,6 +228,7 @@ impl Case<'_> {
             return Some(held(reason, BoundBy::RescaleBudget, Limit::RescaleBudget));
         }
         let leap = (confidence < Confidence::High).then(|| current.saturating_mul(LEAP));
+        let leap = leap.into_iter().chain(memory.bottleneck.probe().map(|most| most.max(current))).min();
         let step =
             self.settings.max_step_up.filter(|_| !plan.urgent).map(|step| current.saturating_add(size(step, current)));
         if let Some(most) = leap.into_iter().chain(step).min().filter(|most| *most < need) {
@@ -301,10 +316,10 @@ impl Case<'_> {
             ..Verdict::hold(current, Reason::Stabilizing, BoundBy::Objective)
         };
         let objective = self.settings.latency.0;
-        let age = view.age.unwrap_or(f64::INFINITY);
+        let age = view.age.map_or(f64::INFINITY, |age| age.min(view.calm_age));
         // The pessimistic edge, less the saw-tooth that commits make of it.
-        let high = view.age_high.unwrap_or(f64::INFINITY) - memory.commit_interval;
-        if age >= CALM * objective || high >= CALM * objective || view.overdue.is_some_and(|o| o > 0.0) {
+        let high = view.calm_age - if view.certain { 0.0 } else { memory.commit_interval };
+        if age >= CALM * objective || high >= CALM * objective || view.calm_overdue > 0.0 {
             return wait("records are too old to spare a worker");
         }
         if memory.rescales_last_hour() >= self.settings.max_rescales_per_hour {

@@ -1,16 +1,17 @@
 //! After the decision: what this look taught. It is used from the next look on.
 
+use super::bottleneck;
 use super::capacity::Stint;
 use super::flight::Flight;
 use super::forecast::BIN;
+use super::guard;
 use super::look::View;
 use super::memory::Memory;
-use super::plan::Plan;
 use super::num;
 use super::observation::Observation;
+use super::plan::Plan;
 use super::settings::Settings;
 use super::workers::{self, Shift};
-use super::guard;
 
 /// A change whose partitions still stand after so long is over, and they are stuck; seconds.
 const LONGEST_PAUSE: f64 = 120.0;
@@ -86,6 +87,7 @@ pub(crate) fn learn(memory: &mut Memory, observation: &Observation, settings: &S
         // The first template seen is not a change, if nothing is known of another.
         if memory.template.is_some() {
             memory.capacity.reset();
+            memory.bottleneck.forget();
         }
         memory.template.clone_from(&shift.template);
     }
@@ -104,6 +106,10 @@ pub(crate) fn learn(memory: &mut Memory, observation: &Observation, settings: &S
         learn_hot(memory, view, plan);
     }
     learn_floor(memory, settings, view, plan, settled);
+    if view.progress > 0.0 {
+        memory.moved_on = now;
+    }
+    bottleneck::learn(memory, view);
     memory.dear = plan.dear;
     let keep = match (plan.keep, plan.need) {
         (Some(keep), Some(need)) => Some(keep.max(if plan.trial { 0 } else { need })),
@@ -164,7 +170,7 @@ pub(crate) fn processing_rate(memory: &Memory) -> Option<f64> {
     (last - since >= 2.0).then(|| (total - before).max(0.0) / (last - since))
 }
 
-fn rate_window(memory: &Memory) -> f64 {
+pub(crate) fn rate_window(memory: &Memory) -> f64 {
     (2.0 * memory.commit_interval).clamp(10.0, 60.0)
 }
 

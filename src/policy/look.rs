@@ -16,6 +16,8 @@ const FRESH: f64 = 15.0;
 /// Fewer partitions count after so many looks and so many seconds (law 8).
 const GONE_LOOKS: u32 = 3;
 const GONE_SECONDS: f64 = 60.0;
+/// A partition that stands still for so long while others move is stuck, seconds.
+const STUCK: f64 = 60.0;
 /// So long after it was last there, an optional signal is taken as not offered.
 const OFFER: f64 = 120.0;
 
@@ -34,11 +36,15 @@ pub(crate) struct View {
     pub(crate) settled_lag: f64,
     /// Records past their deadline.
     pub(crate) overdue: Option<f64>,
-    /// Age of the oldest unprocessed record: best guess and upper edge, seconds.
+    /// Age of the oldest unprocessed record, best guess, seconds.
     pub(crate) age: Option<f64>,
-    pub(crate) age_high: Option<f64>,
     /// The same without partitions that are being moved.
     pub(crate) settled_age: f64,
+    /// Age, upper edge, and records past their deadline, without partitions that are stuck.
+    pub(crate) calm_age: f64,
+    pub(crate) calm_overdue: f64,
+    /// Partitions that stand still while others move.
+    pub(crate) stuck: Vec<String>,
     /// Records wait.
     pub(crate) waiting: bool,
     /// Every partition's position is known from its worker, not from commits.
@@ -64,6 +70,8 @@ pub(crate) struct Owner {
     pub(crate) count: f64,
     /// Arrival rate over about ten minutes, records per second.
     pub(crate) weight: f64,
+    /// That of its hottest partition.
+    pub(crate) top: f64,
     /// Records that wait: of all, and of those that are not being moved.
     pub(crate) lag: f64,
     pub(crate) settled_lag: f64,
@@ -94,12 +102,13 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
     let mut counts = [0_u32; 8];
     let (mut due, mut late) = (0.0, 0.0);
     let (mut intervals, mut commits) = ((0.0, 0.0), (0.0, 0.0));
-    let settle = memory.handover.p90() + memory.commit_interval;
     let (mut known, mut still_for) = (0_u32, f64::INFINITY);
-    let mut lag = (0.0_f64, 0.0_f64);
-    let (mut age, mut age_high) = (0.0_f64, 0.0_f64);
-    let mut overdue = Some(0.0);
     let mut newest: Option<f64> = None;
+    let moment = Moment {
+        now,
+        settle: memory.handover.p90() + memory.commit_interval,
+        moves: now - memory.moved_on < 10.0 + 2.0 * memory.commit_interval && now - memory.watching_since >= STUCK,
+    };
 
     for (nth, sample) in observation.partitions.iter().enumerate() {
         let source = source_index(memory, sample.source.as_deref().unwrap_or_default());
@@ -146,39 +155,16 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
         if let Some(interval) = seen.commit_interval.filter(|i| (0.2..=120.0).contains(i)) {
             commits = (commits.0 + interval, commits.1 + 1.0);
         }
-        let waits = (num::of_i64(seen.end) - seen.guess).max(0.0);
-        lag.0 += waits;
-        let moving = now - track.moved_at <= settle;
-        if !moving {
-            lag.1 += waits;
-            view.settled_age = view.settled_age.max(seen.age);
-        }
-        view.waiting |= seen.waits;
-        age = age.max(seen.age);
-        age_high = age_high.max(seen.age_high);
-        overdue = overdue.zip(seen.due).map(|(sum, due)| sum + (num::of_i64(due) - seen.guess).max(0.0));
         still_for = still_for.min(now - track.still_since().unwrap_or(now));
-        if let Some(pause) = seen.pause {
-            view.pause = Some(view.pause.unwrap_or(0.0).max(pause));
-        }
-        if track.guess.is_finite() {
-            view.progress += seen.guess - track.guess;
-        }
-        let (fell_due, was_late) = account(track, &seen);
-        due += fell_due;
-        late += was_late;
-        memory.attainment.latency(now, seen.age, seen.progress.max(if waits >= 1.0 { fell_due } else { 0.0 }));
-        add_owner(&mut view.by_owner, track, (waits, if moving { 0.0 } else { waits }), seen.age);
+        let (fell_due, records) = add(&mut view, track, &seen, &sample.id, moment);
+        due += fell_due.0;
+        late += fell_due.1;
+        memory.attainment.latency(now, seen.age, records);
     }
 
     view.owners_known = !view.by_owner.is_empty() && view.by_owner.iter().all(|o| o.hash != 0);
     if view.fresh {
         memory.seen_at = now;
-        view.lag = Some(lag.0);
-        view.settled_lag = lag.1;
-        view.age = Some(age);
-        view.age_high = Some(age_high);
-        view.overdue = overdue;
         memory.attainment.count(now, settings.window.0, due, late);
     }
     note_intervals(memory, intervals, commits);
@@ -191,11 +177,60 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
         memory.arrivals.note(memory.partitions.tracks_mut(), newest);
     }
     view.rates = rates(memory);
-    view.sticky = observation.groups.iter().any(|g| g.assignor.as_deref().is_some_and(|a| a.to_ascii_lowercase().contains("sticky")));
+    view.sticky = observation
+        .groups
+        .iter()
+        .any(|g| g.assignor.as_deref().is_some_and(|a| a.to_ascii_lowercase().contains("sticky")));
     build_stairs(memory, observation);
     let still = (6.0 * memory.interval).max(60.0);
     view.idle = view.gap.is_none() && !view.waiting && still_for >= still && now - memory.watching_since >= still;
     view
+}
+
+/// What holds for all partitions of a look.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    now: f64,
+    /// A partition that moved less than so many seconds ago may still stand.
+    settle: f64,
+    /// Some partition was processed lately, so that one that stands still stands alone.
+    moves: bool,
+}
+
+/// Adds one partition to the view. Answers the records that fell due and were late, and how many had the latency seen.
+fn add(view: &mut View, track: &mut Track, seen: &Seen, id: &str, moment: Moment) -> ((f64, f64), f64) {
+    let waits = (num::of_i64(seen.end) - seen.guess).max(0.0);
+    let overdue = seen.due.map(|due| (num::of_i64(due) - seen.guess).max(0.0));
+    let moving = moment.now - track.moved_at <= moment.settle;
+    // A record that cannot be processed is no reason for more workers.
+    let stuck = seen.waits && !moving && moment.now - track.advanced_at >= STUCK && moment.moves;
+    if stuck {
+        view.stuck.push(id.to_owned());
+    } else {
+        view.calm_age = view.calm_age.max(seen.age_high);
+        view.calm_overdue += overdue.unwrap_or(0.0);
+    }
+    let settled = !moving && !stuck;
+    if settled {
+        view.settled_lag += waits;
+        view.settled_age = view.settled_age.max(seen.age);
+    }
+    view.waiting |= seen.waits;
+    view.lag = Some(view.lag.unwrap_or(0.0) + waits);
+    view.age = Some(view.age.unwrap_or(0.0).max(seen.age));
+    view.overdue = if view.by_owner.is_empty() { overdue } else { view.overdue.zip(overdue).map(|(a, b)| a + b) };
+    view.pause = seen.pause.map(|pause| view.pause.unwrap_or(0.0).max(pause)).or(view.pause);
+    if track.guess.is_finite() {
+        view.progress += seen.guess - track.guess;
+    }
+    let (due, late) = account(track, seen);
+    add_owner(
+        &mut view.by_owner,
+        track,
+        (waits, if settled { waits } else { 0.0 }),
+        if stuck { 0.0 } else { seen.age },
+    );
+    ((due, late), seen.progress.max(if waits >= 1.0 { due } else { 0.0 }))
 }
 
 /// Adds a partition to its owner's.
@@ -207,6 +242,7 @@ fn add_owner(owners: &mut Vec<Owner>, track: &Track, lag: (f64, f64), age: f64) 
     if let Some(owner) = owners.get_mut(index) {
         owner.count += 1.0;
         owner.weight += f64::from(track.weight);
+        owner.top = owner.top.max(f64::from(track.weight));
         owner.lag += lag.0;
         owner.settled_lag += lag.1;
         owner.age = owner.age.max(age);

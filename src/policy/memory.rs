@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::arrivals::Arrivals;
 use super::attainment::Attainment;
+use super::bottleneck::Bottleneck;
 use super::capacity::Capacity;
 use super::decision::{Confidence, Model};
 use super::flight::Flight;
@@ -77,6 +78,9 @@ pub struct Memory {
     pub(crate) needs: NeedWindow,
     pub(crate) rescales: VecDeque<f64>,
     pub(crate) mistakes: Mistakes,
+    pub(crate) bottleneck: Bottleneck,
+    /// When records of any partition were last seen to be processed.
+    pub(crate) moved_on: f64,
     pub(crate) calendar: Calendar,
 }
 
@@ -147,6 +151,8 @@ impl Default for Memory {
             needs: NeedWindow::default(),
             rescales: VecDeque::new(),
             mistakes: Mistakes::default(),
+            bottleneck: Bottleneck::default(),
+            moved_on: f64::NEG_INFINITY,
             calendar: Calendar::default(),
         }
     }

@@ -62,6 +62,7 @@ fn why(case: &Case<'_>, verdict: &Verdict) -> String {
             format!("no signal for {}; the fallback holds", seconds(case.memory.now - case.memory.seen_at))
         }
         Reason::CrashLooping => format!("{waits}, but workers crash again and again; more of them would crash too"),
+        Reason::ExternalBottleneck => format!("{waits}{}", bottleneck(case)),
         Reason::Stalled => format!("{waits}, and the workers run but process nothing"),
     }
 }
@@ -90,6 +91,8 @@ pub(crate) fn limited(case: &Case<'_>, limit: Limit, wanted: u32, desired: u32) 
             "{} wanted; one partition gets more than one worker can do: more workers do not help",
             workers(wanted)
         ),
+        Limit::ExternalBottleneck => format!("{} wanted{}", workers(wanted), bottleneck(case)),
+        Limit::PartitionStuck => stuck(case),
         Limit::QuotaExceeded => format!("{} wanted; a pool or quota grants {}", workers(wanted), case.range.ceiling),
         Limit::Unschedulable => {
             format!("{} wanted; no node can take {}", workers(wanted), pods(case.observation.limits.unschedulable))
@@ -107,6 +110,31 @@ pub(crate) fn limited(case: &Case<'_>, limit: Limit, wanted: u32, desired: u32) 
         Limit::InOnly => format!("{} wanted; mode InOnly adds none", workers(wanted)),
     };
     Limited { by: limit, wanted, message }
+}
+
+/// What was found out about more workers.
+fn bottleneck(case: &Case<'_>) -> String {
+    case.memory.bottleneck.holds(case.memory.now).map_or_else(String::new, |found| {
+        let did = rate(found.rate);
+        format!(
+            "; more than {} did no more than {did} together: something they share is the limit",
+            workers(found.workers)
+        )
+    })
+}
+
+/// Which partitions stand still.
+fn stuck(case: &Case<'_>) -> String {
+    let stuck = &case.view.stuck;
+    let first = stuck.first().map_or("", |id| id);
+    let more = match stuck.len() {
+        0 | 1 => String::new(),
+        n => format!(" and {} more", n - 1),
+    };
+    format!(
+        "{first}{more}: records wait and none is processed while other partitions move; more workers do not help, look \
+             at the record they stand at"
+    )
 }
 
 fn pods(n: Option<u32>) -> String {

@@ -22,6 +22,7 @@
 
 mod arrivals;
 mod attainment;
+mod bottleneck;
 mod capacity;
 mod crew;
 mod decide;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::crew::{self, Crew, Load};
 use super::demand::{Demand, recovery};
 use super::learning;
-use super::look::{Owner, Rates, View};
+use super::look::{Owner, View};
 use super::memory::Memory;
 use super::num;
 use super::settings::Settings;
@@ -24,7 +24,6 @@ const TRIAL: f64 = 1.35;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Plan {
     pub(crate) stairs: Arc<Staircase>,
-    pub(crate) rates: Option<Rates>,
     pub(crate) demand: Demand,
     /// Capacity of one worker, if known.
     pub(crate) mu: Option<f64>,
@@ -60,7 +59,6 @@ pub(crate) fn plan(memory: &Memory, view: &View, settings: &Settings, current: O
     let stairs = Arc::clone(&memory.stairs);
     let floor = latency_floor(memory, settings);
     let mut plan = Plan {
-        rates: view.rates,
         demand: view.rates.map(|rates| Demand::of(memory, rates)).unwrap_or_default(),
         mu: memory.capacity.per_worker(settings.max_records_per_second).filter(|mu| *mu > 1e-9),
         latency: (settings.latency.0 - floor).max(0.1 * settings.latency.0),
@@ -135,7 +133,12 @@ fn crew(memory: &Memory, view: &View, stairs: &Staircase, mu: f64, current: u32)
     // What waits while a change takes effect is its own doing, and was reckoned with.
     let counts = if memory.flight.is_some() { 0.0 } else { 1.0 };
     let total: f64 = view.by_owner.iter().map(|o| o.weight).sum();
-    let exact = view.owners_known && view.sticky && total > 0.0 && num::u32_of(view.by_owner.len()) <= current;
+    let seen: f64 = view.by_owner.iter().map(|o| o.count).sum();
+    let exact = view.owners_known
+        && view.sticky
+        && total > 0.0
+        && seen >= num::of_usize(memory.partitions.len())
+        && num::u32_of(view.by_owner.len()) <= current;
     if !exact {
         return Crew::hottest(current.max(1), counts * view.settled_lag, stairs);
     }
@@ -143,8 +146,8 @@ fn crew(memory: &Memory, view: &View, stairs: &Staircase, mu: f64, current: u32)
         let speed = memory.speed_of(owner.hash, mu);
         let work = owner.settled_lag / (mu * speed);
         let uneven = if work > 0.2 { (owner.age / work).clamp(1.0, 8.0) } else { crew::UNEVEN };
-        let (share, count) = (owner.weight / total, owner.count);
-        Load { share, count, lag: counts * owner.settled_lag, speed, age: owner.age, uneven }
+        let (share, top, count) = (owner.weight / total, owner.top / total, owner.count);
+        Load { share, top, count, lag: counts * owner.settled_lag, speed, age: owner.age, uneven }
     };
     Crew::known(view.by_owner.iter().map(load).collect())
 }

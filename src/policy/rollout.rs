@@ -100,7 +100,7 @@ pub(crate) fn rollout(
     // After it.
     let paused = path.steps(change.pause);
     for part in parts {
-        let (share, lag) = kept(part).map_or((0.0, 0.0), |(l, lag)| (l.share * part.kept, lag * part.kept));
+        let (share, lag) = kept(part).map_or((0.0, 0.0), |(l, lag)| (l.keeps(part), lag * part.kept));
         let (moved, waiting) = (shares * part.pool, given_up * part.pool);
         let (share, lag, moved, waiting) = if change.all_stop || !crew.sticky && change.pause > 0.0 {
             (0.0, 0.0, share + moved, lag + waiting)

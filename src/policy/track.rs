@@ -125,13 +125,6 @@ impl Track {
         Some(((num::of_i64(end) - self.ring.end_at(last - window)?) / window).max(0.0))
     }
 
-    /// Records per second appended between `from` and `to` seconds ago, `from` the larger.
-    pub(crate) fn rate_between(&self, from: f64, to: f64) -> Option<f64> {
-        let (last, _) = self.ring.latest()?;
-        let (a, b) = (self.ring.end_at(last - from)?, self.ring.end_at(last - to)?);
-        Some(((b - a) / (from - to)).max(0.0))
-    }
-
     /// Reads one sample. `None` if it does not say where the log or the group is.
     pub(crate) fn look_at(&mut self, sample: &Partition, now: f64, latency: f64, commit_interval: f64) -> Option<Seen> {
         let at = sample.at.map_or(now, |s| s.0);

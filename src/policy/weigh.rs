@@ -113,10 +113,12 @@ impl<'a> Weigh<'a> {
         let staying = self.staying(self.reach, &mut parts);
         // A backlog that is being worked off in time, that of the last change above all, asks for nobody.
         let draining = staying.end < 0.95 * self.crew.delay(self.mu) && staying.worst < 0.9 * self.latency;
-        let behind = self.recovery > 0.0
-            && (self.demand.level + self.recovery) * self.crew.hottest_share(&parts) > self.mu;
+        let behind =
+            self.recovery > 0.0 && (self.demand.level + self.recovery) * self.crew.hottest_share(&parts) > self.mu;
         let mut answer = Answer { staying: staying.worst, ..Answer::default() };
-        if (staying.worst > USE * self.room() && !draining) || behind {
+        // The pause of a change under way was reckoned with.
+        let own = if self.crew.workers() < self.current { self.handover } else { 0.0 };
+        if (staying.worst > own + USE * self.room() && !draining) || behind {
             let (found, met) = search(self.current.saturating_add(1), most, |n| self.enough(n, &mut parts));
             let found = if met { found } else { self.least_hot(most, &mut parts) };
             answer.need = self.stairs.snap(found).max(self.current.min(most));

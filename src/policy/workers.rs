@@ -37,7 +37,7 @@ pub(crate) fn shift(memory: &mut Memory, observation: &Observation, view: &View,
         if worker.terminating == Some(true) {
             continue;
         }
-        let track = memory.workers.entry(worker.id.as_str().into()).or_insert(WorkerTrack {
+        let track = memory.workers.entry(worker.id.as_str().into()).or_insert_with(|| WorkerTrack {
             look: 0,
             seen_at: now,
             started: f64::NAN,

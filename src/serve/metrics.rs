@@ -119,7 +119,11 @@ impl Default for Metrics {
             "Failures of sources and workers, by category",
             source_errors.clone(),
         );
-        registry.register("sluice_api_writes", "Writes to the API server, by verb and result", api_writes.clone());
+        registry.register(
+            "sluice_api_writes",
+            "Writes to the API server, by verb (create, apply, scale, mark, processing, status) and result",
+            api_writes.clone(),
+        );
         for (gauge, name, help) in jobs.all() {
             registry.register(name, help, gauge.clone());
         }

@@ -123,6 +123,9 @@ pub struct SourceSample {
     pub partitions: Vec<PartitionSample>,
     /// The consumer group; `None`: it could not be read.
     pub group: Option<GroupSample>,
+    /// The topic's timestamps are the producers', not the time of appending: there are no due ends by them. `false` also if
+    /// it is not known.
+    pub producer_time: bool,
 }
 
 /// One partition.
@@ -136,7 +139,7 @@ pub struct PartitionSample {
     pub end: Option<i64>,
     /// The group's committed offset; `Some(-1)`: the group has committed none; `None`: unknown.
     pub committed: Option<i64>,
-    /// End offset as of `SourceSample::at` minus the objective's latency.
+    /// End offset as of `SourceSample::at` minus the objective's latency; `None` also where timestamps are no append times.
     pub due_end: Option<i64>,
     /// The member that reads it.
     pub owner: Option<Owner>,

@@ -1,6 +1,8 @@
 //! A simulated stream job: a load, a plant of partitions and workers with its faults, any rule that sets the number of
 //! workers, the scores of a run, and a clairvoyant lower bound of what the load must cost.
 //!
+//! Loads come as they were recorded ([`trace`]) or as they are described in a line ([`shape`]).
+//!
 //! Pure and deterministic by `Scenario::seed`: no I/O, no clock. It depends on `policy` alone, whose very
 //! [`decide`](crate::policy::decide) it runs ([`Sluice`]).
 //!
@@ -28,6 +30,8 @@ mod rule;
 mod run;
 mod scenario;
 mod score;
+pub mod shape;
+pub mod trace;
 mod view;
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::api::v1alpha1::{Delivery, LogLevel, Style};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A processing file has about 200 bytes; more than this is some other file.
 const MOST_BYTES: u64 = 64 * 1024;
-/// Bounds of `spec.processing` (api/v1alpha1.rs).
+/// Bounds of `spec.processing` (api/v1alpha1/processing.rs).
 const MOST_CONCURRENCY: u32 = 10_000;
 const MOST_RECORDS_PER_SECOND: u32 = 1_000_000_000;
 

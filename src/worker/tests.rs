@@ -7,7 +7,7 @@ use krafka::testing::FakeBroker;
 use tokio::task::JoinHandle;
 
 use super::load::pace::Course;
-use super::load::trace::Step;
+use super::load::pace::Step;
 use super::load::{Progress, Target, replay};
 use super::*;
 

@@ -41,7 +41,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   verbs: [get, create, patch]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
+# Which worker leaves first: the annotation controller.kubernetes.io/pod-deletion-cost, before a scale-down.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [patch]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]

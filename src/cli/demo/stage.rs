@@ -19,6 +19,8 @@ use crate::api::StreamJob;
 use crate::api::fields::PercentileBasisPoints;
 use crate::clock::Clock;
 use crate::report::run::{Point, Run, RunReport, Target};
+use crate::simulate::trace::{self, Gaps};
+use crate::worker::load::pace::{Course, steps};
 
 /// The trace that is replayed unless another is given. Its origin and licence: examples/traces/README.md.
 const TRACE: &str = include_str!("../../../examples/traces/diurnal-ads-18h.csv");
@@ -287,8 +289,8 @@ impl Stage {
             std::fs::write(&path, TRACE).map_err(|error| format!("failed to write {}: {error}", path.display()))?;
             (path, TRACE.to_owned())
         };
-        let last = text.lines().rev().find_map(|line| line.split(',').next()?.trim().parse::<f64>().ok());
-        let seconds = last.ok_or_else(|| format!("{} has no line `t_seconds,records_per_second`", path.display()))?;
+        let points = trace::parse(&path.display().to_string(), &text, Gaps::Allowed)?;
+        let seconds = Course::new(&steps(&points)).seconds();
         Ok((path, seconds / self.args.compress))
     }
 

@@ -31,6 +31,8 @@ impl Topic {
         let admin = kafka.admin();
         // -1: as many replicas as the brokers' default says.
         let topic = NewTopic::new(name, partitions, -1).map_err(|error| failed(error.to_string()))?;
+        // The brokers' clock is one, the producers' are many.
+        let topic = topic.with_config("message.timestamp.type", "LogAppendTime");
         let answers = timeout(PATIENCE, admin.create_topics([topic], krafka::admin::CreateTopicsOptions::default()))
             .await
             .map_err(|_| failed(format!("no answer within {PATIENCE:?}")))?

@@ -3,7 +3,12 @@
 //! The API server is a script. A request that is not the next one of the script fails the test, and so does a line of
 //! the script that was never asked for. Events are taken note of, not scripted: they come from the background.
 
+mod election;
+mod leaving;
 mod script;
+mod signals;
+mod targets;
+mod writers;
 
 use std::time::Duration;
 
@@ -135,7 +140,7 @@ async fn a_foreign_write_is_respected_then_taken_back() {
     // A PUT on /scale leaves no entry: nobody owns the number.
     let foreign = deployment(&job, 2, &[]);
     let mut conversation =
-        Conversation::new(vec![config_map(&job), status_with("ScalingActive", "False", "Pinned", &job)]);
+        Conversation::new(vec![config_map(&job), status_with("ScalingActive", "False", "ForeignWriter", &job)]);
     conversation = conversation.cached(foreign.clone());
     conversation.reconcile(&job).await;
     conversation.end();
@@ -143,13 +148,13 @@ async fn a_foreign_write_is_respected_then_taken_back() {
     conversation.reconcile(&job).await;
     conversation.end();
     tokio::time::advance(Duration::from_secs(2)).await;
-    *conversation.script.lock().unwrap() = vec![
-        status_with("ScalingActive", "False", "Pinned", &job),
-        line("GET", DEPLOYMENT, deployment(&job, 9, &["sluice/scale"])),
-        line("PATCH", SCALE, scale_answer()).checked(|body| assert_eq!(body["spec"]["replicas"], 9)),
-        line("GET", DEPLOYMENT, foreign),
+    conversation.then(vec![
         config_map(&job),
-    ];
+        line("GET", DEPLOYMENT, foreign),
+        line("PATCH", SCALE, scale_answer()).checked(|body| assert_eq!(body["spec"]["replicas"], 9)).forced(true),
+        line("GET", DEPLOYMENT, deployment(&job, 9, &["sluice/scale"])),
+        status_with("ScalingActive", "False", "Pinned", &job),
+    ]);
     conversation.reconcile(&job).await;
     conversation.end();
 }

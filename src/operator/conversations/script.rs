@@ -25,6 +25,7 @@ use super::super::build;
 use super::super::context::{Context, Jobs};
 use super::super::lease::Leadership;
 use super::super::observe::Caches;
+use super::super::pods::PodsWriter;
 use super::super::reconcile::reconcile;
 use super::super::validate::{Target, validate};
 
@@ -41,15 +42,33 @@ pub(super) struct Line {
     pub(super) check: Box<dyn Fn(&Value) + Send>,
     pub(super) status: u16,
     pub(super) answer: Value,
+    /// Whether the write must take its fields from whoever owns them; `None`: either.
+    pub(super) force: Option<bool>,
+    pub(super) unanswered: bool,
 }
 
 pub(super) fn line(method: &'static str, path: &'static str, answer: Value) -> Line {
-    Line { method, path, check: Box::new(|_| {}), status: 200, answer }
+    Line { method, path, check: Box::new(|_| {}), status: 200, answer, force: None, unanswered: false }
 }
 
 impl Line {
     pub(super) fn checked(mut self, check: impl Fn(&Value) + Send + 'static) -> Self {
-        self.check = Box::new(check);
+        let before = self.check;
+        self.check = Box::new(move |body| {
+            before(body);
+            check(body);
+        });
+        self
+    }
+
+    pub(super) fn forced(mut self, force: bool) -> Self {
+        self.force = Some(force);
+        self
+    }
+
+    /// Nobody ever answers.
+    pub(super) fn unanswered(mut self) -> Self {
+        self.unanswered = true;
         self
     }
 
@@ -70,6 +89,7 @@ pub(super) struct Transcript {
 pub(super) struct Conversation {
     pub(super) context: Context,
     pub(super) deployments: Writer<DynamicObject>,
+    pub(super) pods: PodsWriter,
     pub(super) script: Arc<Mutex<Vec<Line>>>,
     pub(super) transcript: Arc<Mutex<Transcript>>,
 }
@@ -81,6 +101,17 @@ impl Signals for NoSignals {
     fn forget(&self, _: &JobKey) {}
     fn read(&self, _: &JobKey) -> Option<JobSamples> {
         None
+    }
+}
+
+/// Signals that always say the same.
+pub(super) struct Samples(pub(super) JobSamples);
+
+impl Signals for Samples {
+    fn watch(&self, _: &JobKey, _: Watch) {}
+    fn forget(&self, _: &JobKey) {}
+    fn read(&self, _: &JobKey) -> Option<JobSamples> {
+        Some(self.0.clone())
     }
 }
 
@@ -102,14 +133,14 @@ impl Conversation {
         let metrics = Metrics::default();
         let deployments = Writer::new(ApiResource::erase::<k8s_openapi::api::apps::v1::Deployment>(&()));
         let stateful_sets = Writer::new(ApiResource::erase::<k8s_openapi::api::apps::v1::StatefulSet>(&()));
-        let pods = Writer::default();
+        let pods = PodsWriter::default();
         let context = Context {
             client: client.clone(),
             clock: clock.clone(),
             caches: Caches {
                 deployments: deployments.as_reader(),
                 stateful_sets: stateful_sets.as_reader(),
-                pods: pods.as_reader(),
+                pods: pods.reader(),
             },
             signals: Arc::new(NoSignals),
             applier: Applier { client: client.clone(), clock, leadership, metrics: metrics.clone() },
@@ -117,13 +148,18 @@ impl Conversation {
             recorder: Recorder::new(client, Reporter { controller: "sluice".to_owned(), instance: None }),
             jobs: Jobs::default(),
         };
-        Self { context, deployments, script, transcript }
+        Self { context, deployments, pods, script, transcript }
     }
 
     pub(super) fn cached(mut self, deployment: Value) -> Self {
         let object: DynamicObject = serde_json::from_value(deployment).unwrap();
         self.deployments.apply_watcher_event(&watcher::Event::Apply(object));
         self
+    }
+
+    /// Goes on with another part of the script.
+    pub(super) fn then(&self, script: Vec<Line>) {
+        *self.script.lock().unwrap() = script.into_iter().rev().collect();
     }
 
     pub(super) async fn reconcile(&self, job: &StreamJob) -> Action {
@@ -156,6 +192,7 @@ pub(super) async fn answer(
     transcript: &Mutex<Transcript>,
 ) -> Response<Body> {
     let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
+    let force = request.uri().query().unwrap_or_default().contains("force=true");
     let bytes = request.into_body().collect().await.unwrap().to_bytes();
     let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let reply = |status: u16, answer: &Value| {
@@ -181,6 +218,12 @@ pub(super) async fn answer(
             &json!({"kind": "Status", "status": "Failure", "code": 500, "reason": "Unscripted", "message": "not in the script"}),
         );
     };
+    if line.unanswered {
+        return std::future::pending().await;
+    }
+    if line.force.is_some_and(|wanted| wanted != force) {
+        transcript.lock().unwrap().surprises.push(format!("{method} {path} with force={force}"));
+    }
     (line.check)(&body);
     // An answer of null sends back what was applied.
     reply(line.status, if line.answer.is_null() { &body } else { &line.answer })

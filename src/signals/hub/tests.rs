@@ -105,7 +105,12 @@ impl Cluster for ScriptedCluster {
             let sample = || {
                 let partition =
                     PartitionSample { id: "t/0".to_owned(), due_end: Some(7), ..PartitionSample::default() };
-                SourceSample { at: Seconds(world.now()), partitions: vec![partition], group: None }
+                SourceSample {
+                    at: Seconds(world.now()),
+                    partitions: vec![partition],
+                    group: None,
+                    producer_time: false,
+                }
             };
             let behaviour = world.behaviour(name);
             match behaviour {

@@ -9,6 +9,7 @@ use krafka::error::{ErrorCode, KrafkaError};
 
 use super::problem;
 use super::round::{Reply, Round, is_topic_name};
+use super::stamps;
 use crate::signals::sample::{GroupSample, Owner, PartitionSample, SourceSample};
 use crate::signals::source::{GroupTopic, SourceError};
 
@@ -31,7 +32,12 @@ pub(super) fn of(request: &GroupTopic, round: &Round, cluster: &str) -> Result<S
     if partitions.iter().all(|partition| partition.end.is_none()) {
         return Err(nothing(request, topic, round, cluster));
     }
-    Ok(SourceSample { at: round.at, partitions, group: group.and_then(group_sample) })
+    Ok(SourceSample {
+        at: round.at,
+        partitions,
+        group: group.and_then(group_sample),
+        producer_time: stamps::by_producers(&round.kept.stamps, topic),
+    })
 }
 
 fn topic<'a>(request: &GroupTopic, round: &'a Round, cluster: &str) -> Result<&'a TopicDescription, SourceError> {

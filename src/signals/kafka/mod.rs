@@ -5,6 +5,7 @@
 mod answer;
 mod problem;
 mod round;
+mod stamps;
 
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,7 @@ use krafka::Kafka;
 use krafka::admin::AdminClient;
 use tracing::info;
 
-use self::round::Newest;
+use self::round::Kept;
 use super::dial::{self, DialError};
 use super::source::{Answers, Cluster, Connect, GroupTopic, SourceError};
 use crate::clock::Clock;
@@ -66,7 +67,7 @@ struct KafkaCluster {
     client: tokio::sync::Mutex<Option<Arc<AdminClient>>>,
     /// Rounds since something was answered.
     misses: AtomicU32,
-    newest: Mutex<Newest>,
+    kept: Mutex<Kept>,
 }
 
 impl KafkaCluster {
@@ -77,7 +78,7 @@ impl KafkaCluster {
             name: name(servers),
             client: tokio::sync::Mutex::new(None),
             misses: AtomicU32::new(0),
-            newest: Mutex::default(),
+            kept: Mutex::default(),
         }
     }
 
@@ -91,13 +92,13 @@ impl KafkaCluster {
             Ok(client) => client,
             Err(error) => return requests.iter().map(|_| Err(error.clone())).collect(),
         };
-        let newest = std::mem::take(&mut *self.newest.lock().unwrap_or_else(PoisonError::into_inner));
-        let round = round::gather(&client, &self.clock, requests, deadline.mul_f64(0.55), newest).await;
+        let kept = std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner));
+        let round = round::gather(&client, &self.clock, requests, deadline.mul_f64(0.55), kept).await;
         if round.answered {
             self.misses.store(0, Ordering::Relaxed);
         }
         let answers = requests.iter().map(|request| answer::of(request, &round, &self.name)).collect();
-        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = round.newest;
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = round.kept;
         answers
     }
 

@@ -1,7 +1,7 @@
 //! One round: everything that is asked of a cluster for all the jobs that are due, in as few requests as krafka allows.
 //!
 //! ```text
-//! topics ─► ends, starts ─► newest timestamps ─► due ends      one request to each leader a step, for the union of partitions
+//! topics ─► ends, starts, whose timestamps ─► newest timestamps ─► due ends      one request to each leader a step, for the union of partitions
 //! committed offsets, one request a group                       beside it, so that they are never newer than the ends
 //! groups, one request a coordinator                            beside it
 //! ```
@@ -15,7 +15,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::future::join;
+use futures::future::{join, join3};
 use krafka::admin::{
     AdminClient, ConsumerGroupDescription, DescribeConsumerGroupsOptions, DescribeTopicsOptions,
     ListConsumerGroupOffsetsOptions, ListOffsetsOptions, ListedOffset, OffsetSpec, TopicDescription, TopicPartition,
@@ -23,6 +23,7 @@ use krafka::admin::{
 use krafka::error::{ErrorCode, KrafkaError};
 use tokio::time::Instant;
 
+use super::stamps::{self, Stamps};
 use crate::clock::Clock;
 use crate::policy::units::Seconds;
 use crate::signals::source::GroupTopic;
@@ -47,6 +48,13 @@ pub(super) type Committed = HashMap<TopicPartition, Reply<Option<i64>>>;
 /// until the end moves.
 pub(super) type Newest = HashMap<([u8; 16], i32), (i64, i64)>;
 
+/// What one round leaves to the next.
+#[derive(Default)]
+pub(super) struct Kept {
+    pub(super) newest: Newest,
+    pub(super) stamps: Stamps,
+}
+
 /// Everything that was learned. What is absent was not asked, or its call failed as a whole.
 #[derive(Default)]
 pub(super) struct Round {
@@ -62,7 +70,7 @@ pub(super) struct Round {
     /// By group: the offsets of the partitions in which it has committed.
     pub(super) committed: HashMap<String, Reply<Committed>>,
     pub(super) groups: HashMap<String, Reply<ConsumerGroupDescription>>,
-    pub(super) newest: Newest,
+    pub(super) kept: Kept,
 }
 
 /// Asks. Takes at most `deadline`, and then returns what there is.
@@ -71,11 +79,11 @@ pub(super) async fn gather(
     clock: &Clock,
     requests: &[GroupTopic],
     deadline: Duration,
-    newest: Newest,
+    kept: Kept,
 ) -> Round {
     let budget = Budget { clock, until: clock.monotonic() + deadline };
     let groups: BTreeSet<&str> = requests.iter().map(|request| request.group.as_str()).collect();
-    let log = gather_log(client, &budget, requests, newest);
+    let log = gather_log(client, &budget, requests, kept);
     let membership = join(committed(client, &groups, &budget), describe(client, &groups, &budget));
     let (mut round, (committed, groups)) = join(log, membership).await;
     round.answered |= committed.values().any(answers) || groups.values().any(answers);
@@ -85,7 +93,7 @@ pub(super) async fn gather(
 }
 
 /// Topics, ends, starts and due ends.
-async fn gather_log(client: &AdminClient, budget: &Budget<'_>, requests: &[GroupTopic], newest: Newest) -> Round {
+async fn gather_log(client: &AdminClient, budget: &Budget<'_>, requests: &[GroupTopic], kept: Kept) -> Round {
     // krafka fails the whole call for one name that cannot be one; `answer.rs` reports those that are left out here.
     let names: BTreeSet<&str> =
         requests.iter().map(|request| request.topic.as_str()).filter(|topic| is_topic_name(topic)).collect();
@@ -94,7 +102,7 @@ async fn gather_log(client: &AdminClient, budget: &Budget<'_>, requests: &[Group
         Ok(topics) => topics,
         Err(error) => names.iter().map(|name| ((*name).to_owned(), Err(error.clone()))).collect(),
     };
-    let mut round = Round { answered: topics.values().any(answers), topics, newest, ..Round::default() };
+    let mut round = Round { answered: topics.values().any(answers), topics, kept, ..Round::default() };
 
     // A partition without a leader would be retried until the timeout, and hold up the others.
     let partitions: Vec<TopicPartition> = round
@@ -115,26 +123,38 @@ async fn gather_log(client: &AdminClient, budget: &Budget<'_>, requests: &[Group
     // would otherwise be a backlog that no worker can work off.
     let ends = ListOffsetsOptions::default().read_committed(true).timeout(patience);
     let starts = ListOffsetsOptions::default().timeout(patience);
-    let (ends, starts) = join(
+    let now = budget.clock.monotonic();
+    let (ends, starts, stamps) = join3(
         list(client, &partitions, OffsetSpec::Latest, ends),
         list(client, &partitions, OffsetSpec::Earliest, starts),
+        stamps::refresh(client, &round.topics, &round.kept.stamps, now, patience),
     )
     .await;
+    round.kept.stamps = stamps;
     round.ends = offsets(ends);
     round.starts = offsets(starts);
     due_ends(client, budget, requests, &mut round).await;
     round
 }
 
-/// Due ends for every latency that is asked for.
+/// Due ends for every latency that is asked for, where timestamps are append times.
 async fn due_ends(client: &AdminClient, budget: &Budget<'_>, requests: &[GroupTopic], round: &mut Round) {
     let ids: HashMap<&str, [u8; 16]> =
         round.topics.values().flatten().map(|topic| (topic.name.as_str(), topic.topic_id)).collect();
     let id = |partition: &TopicPartition| {
         (ids.get(partition.topic.as_str()).copied().unwrap_or_default(), partition.partition)
     };
-    let ends: HashMap<&TopicPartition, i64> =
-        round.ends.iter().filter_map(|(partition, end)| Some((partition, *end.as_ref().ok()?))).collect();
+    let appended = |partition: &TopicPartition| {
+        let topic = round.topics.get(&partition.topic).and_then(|topic| topic.as_ref().ok());
+        topic.is_none_or(|topic| !stamps::by_producers(&round.kept.stamps, topic))
+    };
+    // Of a topic whose timestamps are the producers' nothing is looked up by them.
+    let ends: HashMap<&TopicPartition, i64> = round
+        .ends
+        .iter()
+        .filter(|(partition, _)| appended(partition))
+        .filter_map(|(partition, end)| Some((partition, *end.as_ref().ok()?)))
+        .collect();
     let is_empty = |partition: &TopicPartition, end: i64| {
         round.starts.get(partition).and_then(|start| start.as_ref().ok()).is_some_and(|start| *start >= end)
     };
@@ -142,13 +162,13 @@ async fn due_ends(client: &AdminClient, budget: &Budget<'_>, requests: &[GroupTo
     let moved: Vec<TopicPartition> = ends
         .iter()
         .filter(|(partition, end)| {
-            !is_empty(partition, **end) && round.newest.get(&id(partition)).is_none_or(|(seen, _)| seen != *end)
+            !is_empty(partition, **end) && round.kept.newest.get(&id(partition)).is_none_or(|(seen, _)| seen != *end)
         })
         .map(|(partition, _)| (*partition).clone())
         .collect();
     // Only partitions that are still asked for are remembered.
     let mut newest: Newest =
-        ends.keys().filter_map(|partition| Some((id(partition), *round.newest.get(&id(partition))?))).collect();
+        ends.keys().filter_map(|partition| Some((id(partition), *round.kept.newest.get(&id(partition))?))).collect();
     if !moved.is_empty() {
         // Uncommitted records count here: what matters is whether a look-up would find anything.
         let options = ListOffsetsOptions::default().timeout(budget.share(0.5));
@@ -201,7 +221,7 @@ async fn due_ends(client: &AdminClient, budget: &Budget<'_>, requests: &[GroupTo
     });
     let due: HashMap<_, _> = futures::future::join_all(look_ups).await.into_iter().collect();
     round.due = due;
-    round.newest = newest;
+    round.kept.newest = newest;
 }
 
 async fn committed(

@@ -78,6 +78,27 @@ async fn what_is_older_than_the_objective_is_due() {
 }
 
 #[tokio::test]
+async fn nothing_is_due_by_timestamps_that_are_the_producers() {
+    let broker = FakeBroker::start().await.unwrap();
+    broker.create_topic("orders", 1);
+    broker.create_topic("refunds", 1);
+    produce(&broker, "orders", 0, 3).await;
+    produce(&broker, "refunds", 0, 3).await;
+    let cluster = cluster(&broker);
+    let requests = [request("orders", "g"), request("refunds", "g")];
+    let said = |answers: Answers| -> Vec<_> {
+        let samples = answers.into_iter().map(Result::unwrap);
+        samples.map(|sample| (sample.producer_time, sample.partitions[0].end, sample.partitions[0].due_end)).collect()
+    };
+    // The fake does not know what a topic's configuration is: unknown, and looked up as ever.
+    let unknown = said(cluster.sample(&requests, DEADLINE).await);
+    assert_eq!(unknown, [(false, Some(3), Some(0)), (false, Some(3), Some(0))]);
+    cluster.kept.lock().unwrap().stamps.get_mut("orders").unwrap().by_producers = Some(true);
+    let known = said(cluster.sample(&requests, DEADLINE).await);
+    assert_eq!(known, [(true, Some(3), None), (false, Some(3), Some(0))]);
+}
+
+#[tokio::test]
 async fn a_partition_without_leader_has_a_problem_and_the_others_are_read_at_once() {
     let broker = FakeBroker::start_cluster(3).await.unwrap();
     broker.create_topic("orders", 3);

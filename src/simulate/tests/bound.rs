@@ -12,7 +12,7 @@ fn a_constant_load_costs_its_whole_number_of_workers() {
     // One of 10 s does: 170 s with one worker less for one start and one removal.
     let patient = Scenario { latency: 10.0, ..scenario };
     let bound = oracle(&Load::constant(8500.0, 3600), &patient, 0.0, false);
-    assert!(bound < 8.65 * 3600.0 && bound >= 8.5 * 3600.0, "{}", bound / 3600.0);
+    assert!((8.5 * 3600.0..8.65 * 3600.0).contains(&bound), "{}", bound / 3600.0);
 }
 
 #[test]

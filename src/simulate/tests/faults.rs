@@ -3,13 +3,13 @@
 use super::super::{During, Faults, Once};
 use super::*;
 
-fn with(scenario: Scenario, faults: Faults) -> Scenario {
-    Scenario { faults, ..scenario }
+fn with(scenario: &Scenario, faults: Faults) -> Scenario {
+    Scenario { faults, ..scenario.clone() }
 }
 
 /// Four workers, half busy, for so many seconds.
 fn calm(faults: Faults, seconds: usize) -> (Run, Script) {
-    scripted(&with(Scenario { capacity: 2000.0, ..plain() }, faults), seconds, Script::new(4, &[]))
+    scripted(&with(&Scenario { capacity: 2000.0, ..plain() }, faults), seconds, Script::new(4, &[]))
 }
 
 fn processed(observation: &Observation) -> f64 {
@@ -25,7 +25,7 @@ fn a_dead_workers_partitions_stand_still_until_the_group_notices() {
     let faults = Faults { kill_every: Some(100.0), ..Faults::default() };
     let scenario =
         Scenario { crash_handover: 15.0, commit_every: 40.0, start_up: 40.0, ..fast(Handover::Handoff(5.0)) };
-    let (run, script) = scripted(&with(scenario, faults), 190, Script::new(4, &[]));
+    let (run, script) = scripted(&with(&scenario, faults), 190, Script::new(4, &[]));
     // A quarter of the records stands still for 15 s. What was done and not committed is done again, and is not late.
     assert_close(late_records(&run), 5.0 * 1000.0, "late");
     let alive = |second: usize| script.at(second).replicas.ready;
@@ -47,7 +47,7 @@ fn a_dead_workers_partitions_stand_still_until_the_group_notices() {
 #[test]
 fn a_node_takes_its_share_of_the_workers_with_it() {
     let faults = Faults { node_loss: Some(Once { at: 50.0, value: 0.25 }), ..Faults::default() };
-    let (_, script) = scripted(&with(plain(), faults), 100, Script::new(8, &[]));
+    let (_, script) = scripted(&with(&plain(), faults), 100, Script::new(8, &[]));
     let ready: Vec<_> = [50, 51, 69, 71].iter().map(|second| script.at(*second).replicas.ready).collect();
     assert_eq!(ready, [Some(8), Some(6), Some(6), Some(8)]);
 }
@@ -136,13 +136,13 @@ fn pods_that_crash_find_no_node_or_no_quota() {
     assert_eq!((told(110), told(125)), ((Some(0), Some(2)), (Some(0), Some(4))));
 
     let nodes = Faults { unschedulable: Some(During::new(20.0, 100.0, 5)), ..Faults::default() };
-    let (run, script) = scripted(&with(plain(), nodes), 140, Script::new(4, &[(30.0, 8)]));
+    let (run, script) = scripted(&with(&plain(), nodes), 140, Script::new(4, &[(30.0, 8)]));
     let told = |second: usize| (script.at(second).limits.unschedulable, script.at(second).replicas.ready);
     assert_eq!((told(29), told(60), told(130)), ((Some(0), Some(4)), (Some(3), Some(5)), (Some(0), Some(8))));
     assert_eq!((run.points[60].billed, run.points[110].billed), (5, 8));
 
     let quota = Faults { quota: Some(During::new(20.0, 100.0, 5)), ..Faults::default() };
-    let (_, script) = scripted(&with(plain(), quota), 140, Script::new(4, &[(30.0, 8)]));
+    let (_, script) = scripted(&with(&plain(), quota), 140, Script::new(4, &[(30.0, 8)]));
     let told = |second: usize| (script.at(second).limits.granted, script.at(second).replicas.existing);
     assert_eq!((told(19), told(60), told(130)), ((None, Some(4)), (Some(5), Some(5)), (None, Some(8))));
 }

@@ -1,7 +1,6 @@
 //! Load: writes records to a topic at the rates of a trace. For the demo, the tests and a first try.
 
 pub mod pace;
-pub mod trace;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -236,6 +235,8 @@ async fn connect(target: &Target, outcomes: Arc<Outcomes>) -> Result<(Producer, 
     let kafka = Kafka::builder(&target.bootstrap_servers).client_id("sluice-load").connect().await.map_err(refused)?;
     if let Some(partitions) = target.create_partitions {
         let topic = NewTopic::new(&target.topic, partitions, -1).map_err(unusable)?;
+        // What is measured is the time since a record was appended.
+        let topic = topic.with_config("message.timestamp.type", "LogAppendTime");
         let created = kafka.admin().create_topics([topic], krafka::admin::CreateTopicsOptions::default()).await;
         for (_, outcome) in created.map_err(refused)? {
             match outcome {

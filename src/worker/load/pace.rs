@@ -1,10 +1,30 @@
 //! How many records are due by when, and to which partition or key each goes. Pure.
 
-use super::trace::Step;
-
 /// The golden ratio's fraction: its multiples fill the unit interval more evenly than random numbers do, and the same
 /// run gives the same records.
 const GOLDEN: f64 = 0.618_033_988_749_894_9;
+
+/// A rate that holds for a while.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Step {
+    /// Seconds; more than 0.
+    pub seconds: f64,
+    /// Records per second; 0 or more.
+    pub rate: f64,
+}
+
+/// The steps of a trace: each rate holds until the next point's time, and the last as long as the one before it.
+pub fn steps(points: &[(f64, f64)]) -> Vec<Step> {
+    let mut steps: Vec<Step> = points
+        .iter()
+        .zip(points.iter().skip(1))
+        .map(|((time, rate), (next, _))| Step { seconds: next - time, rate: *rate })
+        .collect();
+    if let (Some(last), Some((_, rate))) = (steps.last().copied(), points.last()) {
+        steps.push(Step { seconds: last.seconds, rate: *rate });
+    }
+    steps
+}
 
 /// A course of rates over time.
 #[derive(Debug, Clone, PartialEq)]
@@ -128,6 +148,16 @@ mod tests {
 
     fn close(a: f64, b: f64) -> bool {
         (a - b).abs() < 1e-6
+    }
+
+    #[test]
+    fn each_rate_of_a_trace_holds_until_the_next_point() {
+        let step = |seconds, rate| Step { seconds, rate };
+        assert_eq!(
+            steps(&[(0.0, 100.0), (60.0, 250.5), (90.0, 0.0)]),
+            [step(60.0, 100.0), step(30.0, 250.5), step(30.0, 0.0)]
+        );
+        assert_eq!((steps(&[]), steps(&[(5.0, 1.0)])), (vec![], vec![]));
     }
 
     #[test]

@@ -1,0 +1,402 @@
+//! Reads an observation from a line into the one before it, so that what is read again and again is not allocated again
+//! and again, and notes the fields that are not known.
+//!
+//! The contract may grow: a field that this version does not know is not read, and is warned of once, because it may as
+//! well be a misspelt one that is now taken for unknown. What decides on nothing at all is an error: no time, or a
+//! partition or a worker without a name.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::super::nearest::nearest;
+use crate::policy::units::Seconds;
+use crate::policy::{Group, Limits, Observation, Partition, Replicas, Worker};
+
+/// Reads a line. On an error the observation is of no use until the next line is read.
+pub(super) fn read(line: &str, observation: &mut Observation, unknown: &mut Unknown) -> serde_json::Result<()> {
+    let mut deserializer = serde_json::Deserializer::from_str(line);
+    Into { slot: observation, unknown }.deserialize(&mut deserializer)?;
+    deserializer.end()
+}
+
+/// Unknown fields: those warned of, and what is still to be said.
+#[derive(Debug, Default)]
+pub(super) struct Unknown {
+    told: BTreeSet<(&'static str, String)>,
+    /// Warnings of the last line.
+    pub(super) warnings: Vec<String>,
+}
+
+/// So many different unknown fields are told and remembered; a stream of invented names ends there.
+const MOST_TOLD: usize = 100;
+
+impl Unknown {
+    fn meet(&mut self, place: &'static str, known: &'static [&'static str], name: &str) {
+        if self.told.len() >= MOST_TOLD || !self.told.insert((place, name.to_owned())) {
+            return;
+        }
+        let meant =
+            nearest(name, known.iter().copied()).map_or_else(String::new, |near| format!("; did you mean {near}?"));
+        let name = crate::report::table::cut(name, 60);
+        self.warnings.push(format!("unknown field {place}{} is not read{meant}", name.escape_debug()));
+    }
+}
+
+/// An object whose fields are known.
+trait Fields: Default {
+    /// Where it is, for messages.
+    const PLACE: &'static str;
+    /// Must be there; empty: none.
+    const REQUIRED: &'static str;
+    /// At most 32.
+    const NAMES: &'static [&'static str];
+
+    /// Reads the value of a field.
+    fn read<'de, A: MapAccess<'de>>(
+        &mut self,
+        field: usize,
+        entries: &mut A,
+        unknown: &mut Unknown,
+    ) -> Result<(), A::Error>;
+
+    /// The field is absent.
+    fn forget(&mut self, field: usize);
+}
+
+macro_rules! fields {
+    ($type:ident at $place:literal requires $required:literal {
+        $($index:literal $name:literal $field:ident,)*
+    } and not $(($other_index:literal $other:literal))?) => {
+        impl Fields for $type {
+            const PLACE: &'static str = $place;
+            const REQUIRED: &'static str = $required;
+            const NAMES: &'static [&'static str] = &[$($name,)* $($other,)?];
+
+            fn read<'de, A: MapAccess<'de>>(
+                &mut self,
+                field: usize,
+                entries: &mut A,
+                unknown: &mut Unknown,
+            ) -> Result<(), A::Error> {
+                match field {
+                    $($index => entries.next_value_seed(Into { slot: &mut self.$field, unknown }),)*
+                    _ => entries.next_value::<IgnoredAny>().map(drop),
+                }
+            }
+
+            fn forget(&mut self, field: usize) {
+                match field {
+                    $($index => self.$field = Default::default(),)*
+                    _ => {}
+                }
+            }
+        }
+    };
+}
+
+fields!(Observation at "" requires "at" {
+    0 "at" at,
+    1 "replicas" replicas,
+    2 "partitions" partitions,
+    3 "groups" groups,
+    4 "workers" workers,
+    5 "limits" limits,
+} and not);
+
+fields!(Replicas at "replicas." requires "" {
+    0 "desired" desired,
+    1 "existing" existing,
+    2 "ready" ready,
+} and not);
+
+fields!(Partition at "partitions[]." requires "id" {
+    0 "id" id,
+    1 "source" source,
+    2 "at" at,
+    3 "end" end,
+    4 "committed" committed,
+    5 "position" position,
+    6 "dueEnd" due_end,
+    7 "start" start,
+    8 "owner" owner,
+} and not);
+
+fields!(Group at "groups[]." requires "" {
+    0 "source" source,
+    1 "state" state,
+    2 "assignor" assignor,
+} and not);
+
+// `bySource` is in the contract; nothing is decided from it yet.
+fields!(Worker at "workers[]." requires "id" {
+    0 "id" id,
+    1 "at" at,
+    2 "createdAt" created_at,
+    3 "startedAt" started_at,
+    4 "ready" ready,
+    5 "terminating" terminating,
+    6 "template" template,
+    7 "processed" processed,
+    8 "inTime" in_time,
+    9 "busySeconds" busy_seconds,
+    10 "cpuSeconds" cpu_seconds,
+} and not (11 "bySource"));
+
+fields!(Limits at "limits." requires "" {
+    0 "granted" granted,
+    1 "unschedulable" unschedulable,
+    2 "crashLooping" crash_looping,
+} and not);
+
+/// Something that a value is read into.
+trait Slot {
+    fn fill<'de, D: Deserializer<'de>>(&mut self, deserializer: D, unknown: &mut Unknown) -> Result<(), D::Error>;
+}
+
+macro_rules! plain {
+    ($($type:ty),*) => {$(
+        impl Slot for $type {
+            fn fill<'de, D: Deserializer<'de>>(&mut self, deserializer: D, _: &mut Unknown) -> Result<(), D::Error> {
+                *self = Deserialize::deserialize(deserializer)?;
+                Ok(())
+            }
+        }
+    )*};
+}
+
+plain!(Seconds, Option<Seconds>, Option<bool>, Option<u32>, Option<i64>, Option<f64>);
+
+impl Slot for String {
+    fn fill<'de, D: Deserializer<'de>>(&mut self, deserializer: D, _: &mut Unknown) -> Result<(), D::Error> {
+        deserializer.deserialize_str(Text(self))
+    }
+}
+
+impl Slot for Option<String> {
+    fn fill<'de, D: Deserializer<'de>>(&mut self, deserializer: D, _: &mut Unknown) -> Result<(), D::Error> {
+        deserializer.deserialize_option(MaybeText(self))
+    }
+}
+
+impl<T: Fields> Slot for Vec<T> {
+    fn fill<'de, D: Deserializer<'de>>(&mut self, deserializer: D, unknown: &mut Unknown) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(Each { list: self, unknown })
+    }
+}
+
+impl<T: Fields> Slot for T {
+    fn fill<'de, D: Deserializer<'de>>(&mut self, deserializer: D, unknown: &mut Unknown) -> Result<(), D::Error> {
+        deserializer.deserialize_map(Into { slot: self, unknown })
+    }
+}
+
+/// A slot, and who is told of unknown fields in it.
+struct Into<'a, T> {
+    slot: &'a mut T,
+    unknown: &'a mut Unknown,
+}
+
+impl<'de, T: Slot> DeserializeSeed<'de> for Into<'_, T> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        self.slot.fill(deserializer, self.unknown)
+    }
+}
+
+impl<'de, T: Fields> Visitor<'de> for Into<'_, T> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        let mut seen = 0_u32;
+        let mut next = 0;
+        while let Some(key) =
+            entries.next_key_seed(Key { place: T::PLACE, names: T::NAMES, next, unknown: self.unknown })?
+        {
+            let Some(field) = key else {
+                entries.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            if seen & (1 << field) != 0 {
+                return Err(A::Error::duplicate_field(T::NAMES[field]));
+            }
+            seen |= 1 << field;
+            next = field + 1;
+            self.slot.read(field, &mut entries, self.unknown)?;
+        }
+        for (field, name) in T::NAMES.iter().enumerate() {
+            if seen & (1 << field) == 0 {
+                if *name == T::REQUIRED {
+                    return Err(A::Error::missing_field(name));
+                }
+                self.slot.forget(field);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A key: its index in the known names. Programs write the fields in the same order again and again.
+struct Key<'a> {
+    place: &'static str,
+    names: &'static [&'static str],
+    next: usize,
+    unknown: &'a mut Unknown,
+}
+
+impl<'de> DeserializeSeed<'de> for Key<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<usize>, D::Error> {
+        deserializer.deserialize_identifier(self)
+    }
+}
+
+impl Visitor<'_> for Key<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a field name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Option<usize>, E> {
+        if self.names.get(self.next).is_some_and(|next| *next == name) {
+            return Ok(Some(self.next));
+        }
+        let index = self.names.iter().position(|known| *known == name);
+        if index.is_none() {
+            self.unknown.meet(self.place, self.names, name);
+        }
+        Ok(index)
+    }
+}
+
+/// Every object of a list, each into what was there before.
+struct Each<'a, T> {
+    list: &'a mut Vec<T>,
+    unknown: &'a mut Unknown,
+}
+
+impl<'de, T: Fields> Visitor<'de> for Each<'_, T> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        let mut count = 0;
+        loop {
+            if count == self.list.len() {
+                self.list.push(T::default());
+            }
+            if items.next_element_seed(Into { slot: &mut self.list[count], unknown: self.unknown })?.is_none() {
+                break;
+            }
+            count += 1;
+        }
+        self.list.truncate(count);
+        Ok(())
+    }
+}
+
+struct Text<'a>(&'a mut String);
+
+impl Visitor<'_> for Text<'_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a string")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        self.0.clear();
+        self.0.push_str(text);
+        Ok(())
+    }
+}
+
+struct MaybeText<'a>(&'a mut Option<String>);
+
+impl<'de> Visitor<'de> for MaybeText<'_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a string")
+    }
+
+    fn visit_none<E>(self) -> Result<(), E> {
+        *self.0 = None;
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        *self.0 = None;
+        Ok(())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_str(Text(self.0.get_or_insert_default()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn keys(value: &Value) -> BTreeSet<&str> {
+        value.as_object().unwrap().keys().map(String::as_str).collect()
+    }
+
+    fn names<T: Fields + serde::Serialize>() -> (BTreeSet<&'static str>, Value) {
+        (T::NAMES.iter().copied().collect(), serde_json::to_value(T::default()).unwrap())
+    }
+
+    #[test]
+    fn the_known_fields_are_those_of_an_observation() {
+        for (known, value) in [
+            names::<Observation>(),
+            names::<Replicas>(),
+            names::<Partition>(),
+            names::<Group>(),
+            names::<Worker>(),
+            names::<Limits>(),
+        ] {
+            let mut read = keys(&value);
+            if known.contains("cpuSeconds") {
+                read.insert("bySource");
+            }
+            assert_eq!(known, read);
+        }
+    }
+
+    /// Whatever was read before, a line says the same as for serde.
+    #[test]
+    fn nothing_is_left_of_the_line_before() {
+        let full = r#"{"at":1,"replicas":{"desired":1,"existing":2,"ready":3},"partitions":[{"id":"a","source":"s","at":2,"end":3,"committed":4,"position":5,"dueEnd":6,"start":7,"owner":"w"},{"id":"b","owner":"v"}],"groups":[{"source":"s","state":"Stable","assignor":"range"}],"workers":[{"id":"w","at":1,"createdAt":2,"startedAt":3,"ready":true,"terminating":false,"template":"t","processed":4,"inTime":5,"busySeconds":6,"cpuSeconds":7}],"limits":{"granted":1,"unschedulable":2,"crashLooping":3}}"#;
+        let lines = [
+            full,
+            r#"{"at":2}"#,
+            full,
+            r#"{"partitions":[{"id":"c"}],"workers":[{"id":"x"},{"id":"y","template":null}],"groups":[{}],"replicas":{},"limits":{},"at":3.5}"#,
+            r#"{"at":4,"partitions":[],"workers":[],"groups":[]}"#,
+            full,
+            r#"{"at":5,"partitions":[{"id":"c","source":null,"end":null,"owner":"\u00e9\n"}]}"#,
+        ];
+        let (mut observation, mut unknown) = (Observation::default(), Unknown::default());
+        for line in lines {
+            let _ =
+                read(r#"{"at":9,"partitions":[{"id":"bad","source":"s","end":"x"}]}"#, &mut observation, &mut unknown);
+            read(line, &mut observation, &mut unknown).unwrap();
+            assert_eq!(observation, serde_json::from_str(line).unwrap(), "{line}");
+        }
+    }
+}
