@@ -1,10 +1,11 @@
-//! The traces as files: `real_*.csv` and `synth_*.csv`, a line `seconds,records per second` for each point.
+//! The traces as files: `real_*.csv` and `synth_*.csv`.
 
 use std::fs;
 use std::path::Path;
 
 use sluice::simulate::Load;
 use sluice::simulate::benchmark::{Kind, Trace};
+use sluice::simulate::trace::{self, Gaps};
 
 /// All traces of a directory, by name.
 pub(crate) fn read(directory: &Path) -> Result<Vec<Trace>, String> {
@@ -22,20 +23,12 @@ pub(crate) fn read(directory: &Path) -> Result<Vec<Trace>, String> {
             Some("synth") => Kind::Synthetic,
             _ => continue,
         };
-        let text = fs::read_to_string(path).map_err(failed)?;
-        traces.push(Trace::new(&stem, kind, load(&text)));
+        // Days apart or a night without anybody: the gaps of a recorded load are its own.
+        let points = trace::read(path, Gaps::Allowed).map_err(|error| error.to_string())?;
+        traces.push(Trace::new(&stem, kind, Load::from_points(&points)));
     }
     if traces.is_empty() {
         return Err(format!("{} has no traces: files real_*.csv or synth_*.csv", directory.display()));
     }
     Ok(traces)
-}
-
-/// The heading and whatever else is no pair of numbers is passed over.
-fn load(csv: &str) -> Load {
-    let pair = |line: &str| {
-        let (time, rate) = line.split_once(',')?;
-        Some((time.trim().parse::<f64>().ok()?, rate.trim().parse::<f64>().ok()?))
-    };
-    Load::from_points(&csv.lines().filter_map(pair).collect::<Vec<_>>())
 }
