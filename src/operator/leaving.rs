@@ -26,9 +26,9 @@ pub(super) struct Mark {
 }
 
 /// The marks that must change for `to` workers to stay. Empty if it is not known of every partition who reads it
-/// (unknown is not none), or if somebody else gives the pods a cost.
+/// (unknown is not none), if somebody else gives the pods a cost, or if all are to leave.
 pub(super) fn marks(pods: &[PodFacts], partitions: &[Partition], to: u32) -> Vec<Mark> {
-    if pods.iter().any(|pod| pod.deletion_cost.is_some_and(|cost| cost != LEAVES)) {
+    if to == 0 || pods.iter().any(|pod| pod.deletion_cost.is_some_and(|cost| cost != LEAVES)) {
         return Vec::new();
     }
     let mut active: Vec<&PodFacts> = pods.iter().filter(|pod| !pod.terminating).collect();
@@ -106,6 +106,7 @@ mod tests {
         assert_eq!(leaving(&pods, &partitions, 2), ["c", "d", "e"]);
         assert_eq!(leaving(&pods, &partitions, 1), ["b", "c", "d", "e"], "one partition moves, not two");
         assert_eq!(leaving(&pods, &partitions, 5), Vec::<String>::new());
+        assert_eq!(leaving(&pods, &partitions, 0), Vec::<String>::new(), "none is first where all go");
         let mut unready = pods.clone();
         unready[0].ready = false;
         assert_eq!(leaving(&unready, &partitions, 4), ["a"], "the ReplicaSet removes it first, whatever it costs");

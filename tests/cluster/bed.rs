@@ -3,16 +3,21 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Event, Namespace, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::wait::{Condition, await_condition, conditions};
-use kube::{Client, ResourceExt as _};
+use kube::{Client, Resource, ResourceExt as _};
 use serde_json::{Value, json};
 use sluice::api::StreamJob;
+use sluice::clock::Clock;
+use sluice::signals::source::GroupTopic;
+use sluice::signals::{Cluster, Connect as _, KafkaConnect, SourceSample};
 
 /// Where the test bed is, from the environment that hack/with-testbed sets.
 fn environment(name: &str) -> String {
@@ -41,6 +46,7 @@ pub(crate) struct Bed {
     pub(crate) client: Client,
     pub(crate) namespace: String,
     pub(crate) topic: String,
+    broker: Arc<dyn Cluster>,
     kafka: String,
     kafka_in_pods: String,
     image: String,
@@ -111,11 +117,13 @@ impl Bed {
         namespaces.create(&PostParams::default(), &object).await.unwrap();
         // Of its own for each run: a topic keeps the records of an earlier one.
         let topic = format!("{namespace}-{}", std::process::id());
+        let kafka = environment("SLUICE_TEST_KAFKA_HOST");
         let bed = Self {
             client,
             namespace,
             topic,
-            kafka: environment("SLUICE_TEST_KAFKA_HOST"),
+            broker: KafkaConnect::new(Clock::system()).connect(std::slice::from_ref(&kafka)),
+            kafka,
             kafka_in_pods: environment("SLUICE_TEST_KAFKA_POD"),
             image: environment("SLUICE_TEST_IMAGE"),
         };
@@ -184,6 +192,16 @@ impl Bed {
         job
     }
 
+    /// The same under another name and with a consumer group of its own, as jobs have.
+    pub(crate) fn job_named(&self, name: &str, changes: Value) -> Value {
+        let group = format!("{}-{name}", self.topic);
+        let mut job = self.job(changes);
+        job["metadata"]["name"] = json!(name);
+        job["spec"]["sources"][0]["kafka"]["consumerGroup"] = json!(group);
+        job["spec"]["workload"]["template"]["spec"]["containers"][0]["args"][6] = json!(group);
+        job
+    }
+
     /// A pod template of the reference worker, within Pod Security "restricted".
     pub(crate) fn template(&self) -> Value {
         json!({"spec": {
@@ -219,6 +237,11 @@ impl Bed {
     pub(crate) async fn apply(&self, object: &Value) -> kube::Result<DynamicObject> {
         let params = PatchParams::apply("kubectl").force();
         self.dynamic(object).patch(object["metadata"]["name"].as_str().unwrap(), &params, &Patch::Apply(object)).await
+    }
+
+    /// Changes fields of a job as `kubectl patch` would.
+    pub(crate) async fn patch(&self, name: &str, changes: Value) {
+        self.jobs().patch(name, &PatchParams::default(), &Patch::Merge(changes)).await.unwrap();
     }
 
     /// Asks the API server whether it would take an object.
@@ -266,6 +289,23 @@ impl Bed {
         self.deployments().get("orders").await.unwrap().spec.unwrap().replicas.unwrap()
     }
 
+    /// How far the workers of the job `orders` have come with the topic, asked of the broker itself.
+    pub(crate) async fn progress(&self) -> SourceSample {
+        let group = format!("{}-workers", self.topic);
+        let request = GroupTopic { topic: self.topic.clone(), group, latency: Duration::from_secs(10) };
+        let mut answers = self.broker.sample(&[request], Duration::from_secs(5)).await;
+        answers.remove(0).unwrap()
+    }
+
+    /// Runs a command of `sluice` on this namespace; returns what it prints.
+    pub(crate) fn sluice(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+        let output = command.args(arguments).args(["--namespace", &self.namespace]).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(output.status.success(), "sluice {arguments:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    }
+
     /// Reasons of the events of the job.
     pub(crate) async fn events(&self) -> Vec<String> {
         let events =
@@ -303,6 +343,17 @@ pub(crate) fn condition(job: &StreamJob, kind: &str) -> (String, String) {
 /// Whether a condition has this status and reason.
 pub(crate) fn has(job: &StreamJob, kind: &str, wanted: &str, reason: &str) -> bool {
     condition(job, kind) == (wanted.to_owned(), reason.to_owned())
+}
+
+/// The field managers of an object's field, given as in `managedFields`: `["f:spec", "f:replicas"]`.
+pub(crate) fn managers(object: &impl Resource, field: &[&str]) -> Vec<String> {
+    let entries = object.meta().managed_fields.iter().flatten();
+    let owner = |entry: &ManagedFieldsEntry| {
+        let fields = &entry.fields_v1.as_ref()?.0;
+        field.iter().try_fold(fields, |fields, name| fields.get(name))?;
+        entry.manager.clone()
+    };
+    entries.filter_map(owner).collect()
 }
 
 /// A page of the operator's.

@@ -10,6 +10,7 @@ use kube::{Client, ResourceExt as _};
 use serde_json::json;
 
 use super::bed::{Bed, has, status};
+use super::seen::{A_MOMENT, Pods};
 
 fn helm(arguments: &[&str]) -> String {
     let output = Command::new("helm").args(arguments).output().expect("helm is installed: hack/tools helm");
@@ -84,6 +85,14 @@ async fn installed_by_helm_it_scales_a_job_and_uninstalled_it_leaves_nothing() {
     bed.until_ready(3, 60).await;
     let next = lease.get("sluice").await.unwrap().spec.unwrap().holder_identity.unwrap();
     assert_ne!(holder, next);
+    // It may say which worker leaves first.
+    bed.until("the partitions are read", 60, |job| has(job, "WithinTarget", "True", "Met")).await;
+    let pods = Pods::watch(&bed);
+    bed.patch("orders", json!({"spec": {"replicas": 2}})).await;
+    bed.until("two workers", 60, |job| status(job).replicas == 2).await;
+    tokio::time::sleep(A_MOMENT).await;
+    let marked = pods.that(|pod| pod.annotations().contains_key("controller.kubernetes.io/pod-deletion-cost"));
+    assert!(matches!(&marked[..], [one] if one.metadata.deletion_timestamp.is_some()), "{marked:?}");
 
     helm(&["uninstall", "sluice", "--namespace", &bed.namespace, "--wait", "--timeout", "60s"]);
     let mut left = leftovers(&bed.client, "sluice").await;
@@ -97,7 +106,7 @@ async fn installed_by_helm_it_scales_a_job_and_uninstalled_it_leaves_nothing() {
     }
     assert!(left.is_empty(), "{left:?}");
     // The lease is the operator's own and goes with the namespace; the workers go on.
-    assert_eq!(bed.wanted().await, 3);
+    assert_eq!(bed.wanted().await, 2);
     bed.end().await;
 }
 

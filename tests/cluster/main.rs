@@ -12,6 +12,9 @@
 mod bed;
 mod faults;
 mod helm;
+mod leaving;
 mod load;
 mod refusals;
 mod replicas;
+mod seen;
+mod zero;

@@ -1,44 +1,13 @@
 //! The number of workers: who writes it, and who does not.
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Api, Patch, PatchParams};
-use kube::runtime::{WatchStreamExt as _, watcher};
 use serde_json::json;
 
-use super::bed::{Bed, has, status};
-
-/// Every number that a Deployment has asked for, as long as this is held.
-struct Numbers {
-    seen: Arc<Mutex<Vec<i32>>>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Numbers {
-    fn watch(bed: &Bed, name: &str) -> Self {
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let (into, name) = (Arc::clone(&seen), name.to_owned());
-        let changes = watcher(bed.deployments(), watcher::Config::default()).default_backoff().applied_objects();
-        let task = tokio::spawn(changes.for_each(move |change| {
-            if let Ok(Deployment { metadata, spec: Some(spec), .. }) = change
-                && metadata.name.as_ref() == Some(&name)
-            {
-                into.lock().unwrap().extend(spec.replicas);
-            }
-            std::future::ready(())
-        }));
-        Self { seen, task }
-    }
-
-    fn end(self) -> Vec<i32> {
-        self.task.abort();
-        let seen = self.seen.lock().unwrap();
-        seen.clone()
-    }
-}
+use super::bed::{Bed, has, managers, status};
+use super::seen::Numbers;
 
 #[tokio::test]
 async fn created_with_six_reapplied_and_restarted_there_is_never_a_drop() {
@@ -66,7 +35,7 @@ async fn created_with_six_reapplied_and_restarted_there_is_never_a_drop() {
     bed.until("the restarted operator has read the spec", 60, |job| status(job).observed_generation == Some(3)).await;
     bed.until_ready(6, 60).await;
     drop(again);
-    let seen = numbers.end();
+    let seen = numbers.all();
     assert!(!seen.is_empty() && seen.iter().all(|number| *number >= 6), "{seen:?}");
     bed.end().await;
 }
@@ -171,13 +140,17 @@ async fn a_workload_of_the_same_name_that_is_not_ours_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_number_written_by_someone_else_is_respected_and_named() {
+async fn a_number_written_by_someone_else_is_respected_and_twice_is_a_conflict_until_resumed() {
     let bed = Bed::new("foreign", 12).await;
     let _operator = bed.operator(18115);
     bed.apply(&bed.job(json!({"spec": {"minReplicas": 2}}))).await.unwrap();
     bed.until_ready(2, 60).await;
-    let scale = json!({"spec": {"replicas": 5}});
-    bed.deployments().patch_scale("orders", &PatchParams::default(), &Patch::Merge(scale)).await.unwrap();
+    let deployments = bed.deployments();
+    let write = async |number: i32| {
+        let scale = Patch::Merge(json!({"spec": {"replicas": number}}));
+        deployments.patch_scale("orders", &PatchParams::default(), &scale).await.unwrap();
+    };
+    write(5).await;
     bed.until("ScalingActive=False/ForeignWriter", 30, |job| has(job, "ScalingActive", "False", "ForeignWriter")).await;
     // Long enough for several decisions.
     tokio::time::sleep(Duration::from_secs(4)).await;
@@ -186,6 +159,20 @@ async fn a_number_written_by_someone_else_is_respected_and_named() {
     bed.jobs().patch("orders", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 3}}))).await.unwrap();
     bed.until_ready(3, 60).await;
     assert!(bed.events().await.contains(&"ForeignWriter".to_owned()));
+    bed.until("that is settled", 30, |job| has(job, "ScalingActive", "False", "Pinned")).await;
+
+    write(5).await;
+    bed.until("respected once more", 30, |job| has(job, "ScalingActive", "False", "ForeignWriter")).await;
+    write(4).await;
+    bed.until("Stalled=True/Conflict", 30, |job| has(job, "Stalled", "True", "Conflict")).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(bed.wanted().await, 4, "a person must decide");
+    let said = bed.sluice(&["resume", "orders"]);
+    assert!(said.contains("resumed; it had stopped because"), "{said}");
+    let job = bed.until_ready(3, 30).await;
+    assert!(has(&job, "Stalled", "False", "Progressing"), "{:?}", status(&job).conditions);
+    let owners = managers(&bed.deployments().get("orders").await.unwrap(), &["f:spec", "f:replicas"]);
+    assert_eq!(owners, ["sluice/scale"]);
     bed.end().await;
 }
 

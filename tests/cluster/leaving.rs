@@ -1,0 +1,103 @@
+//! Which workers leave when there are to be fewer.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{ListParams, Patch, PatchParams};
+use serde_json::json;
+
+use super::bed::{Bed, has, managers, page, status};
+use super::seen::{A_MOMENT, Pods};
+
+const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
+fn marked(pod: &Pod) -> bool {
+    pod.annotations().contains_key(COST)
+}
+
+fn marked_by(pod: &Pod) -> Vec<String> {
+    managers(pod, &["f:metadata", "f:annotations", &format!("f:{COST}")])
+}
+
+fn leaving(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_some()
+}
+
+fn names(pods: &[Pod]) -> Vec<String> {
+    pods.iter().map(ResourceExt::name_any).collect()
+}
+
+/// How many partitions each worker has, once so many workers share all of them.
+async fn burdens(bed: &Bed, workers: usize) -> BTreeMap<String, usize> {
+    for _ in 0..60 {
+        let mut burdens = BTreeMap::new();
+        let partitions = bed.progress().await.partitions;
+        for owner in partitions.iter().filter_map(|partition| partition.owner.as_ref()) {
+            *burdens.entry(owner.client_id.clone()).or_default() += 1;
+        }
+        if burdens.len() == workers && burdens.values().sum::<usize>() == partitions.len() {
+            return burdens;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    panic!("the partitions are not shared by {workers} workers");
+}
+
+/// What the API server holds: it changes with every write, whoever makes it.
+async fn versions(bed: &Bed) -> Vec<Option<String>> {
+    let pods = bed.pods().list(&ListParams::default()).await.unwrap().items;
+    let deployment = bed.deployments().get("orders").await.unwrap();
+    pods.iter().map(ResourceExt::resource_version).chain([deployment.resource_version()]).collect()
+}
+
+#[tokio::test]
+async fn the_workers_with_the_fewest_partitions_are_marked_and_are_the_ones_that_go() {
+    let bed = Bed::new("leaving", 9).await;
+    let _operator = bed.operator(18117);
+    let _load = bed.load(300);
+    bed.apply(&bed.job(json!({"spec": {"replicas": 6}}))).await.unwrap();
+    bed.until_ready(6, 60).await;
+    bed.until("the objective is met", 60, |job| has(job, "WithinTarget", "True", "Met")).await;
+    let pods = Pods::watch(&bed);
+    // Three have two partitions, three have one. One of the former bears the mark of a step down that came to nothing.
+    let burdens = burdens(&bed, 6).await;
+    let (spared, most) = burdens.iter().max_by_key(|burden| *burden.1).unwrap();
+    assert_eq!(*most, 2, "{burdens:?}");
+    let mark = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"annotations": {COST: "-1"}}});
+    bed.pods().patch(spared, &PatchParams::apply("sluice/scale"), &Patch::Apply(&mark)).await.unwrap();
+    // The operator looks at the group every two seconds.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(names(&pods.that(marked)), std::slice::from_ref(spared), "nothing is marked while nothing is to leave");
+
+    bed.patch("orders", json!({"spec": {"replicas": 3}})).await;
+    bed.until("three workers", 60, |job| status(job).replicas == 3 && status(job).ready_replicas == 3).await;
+    tokio::time::sleep(A_MOMENT).await;
+    let (gone, stay) = (pods.that(leaving), pods.that(|pod| !leaving(pod)));
+    assert_eq!((gone.len(), stay.len()), (3, 3));
+    for pod in &gone {
+        assert_eq!((burdens[&pod.name_any()], marked_by(pod)), (1, vec!["sluice/scale".to_owned()]), "{burdens:?}");
+    }
+    for pod in &stay {
+        assert!(!marked(pod) && marked_by(pod).is_empty(), "{:?}", pod.metadata);
+    }
+
+    // Once that is over, nothing is written.
+    let left = async || bed.pods().list(&ListParams::default()).await.unwrap().items.len();
+    for _ in 0..60 {
+        if left().await == 3 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let before = versions(&bed).await;
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    assert_eq!(before, versions(&bed).await);
+    let page = page(18117, "/metrics").await;
+    let marks: Vec<&str> =
+        page.lines().filter(|line| line.starts_with("sluice_api_writes_total") && line.contains("mark")).collect();
+    assert!(matches!(marks[..], [ok] if ok.contains("\"ok\"") && ok.ends_with(" 4")), "three and one back: {marks:?}");
+    bed.end().await;
+}
