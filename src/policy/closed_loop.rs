@@ -1,7 +1,8 @@
 //! The decision core in closed loop with the small plant: what a person would watch on a cluster.
 
 use super::plant::{Plant, Tells};
-use super::{Action, Limit, Memory, Reason};
+use super::units::Seconds;
+use super::{Action, Limit, Memory, Observation, Partition, Reason, Replicas};
 
 fn trace(name: &str, plant: &Plant) {
     println!(
@@ -136,4 +137,33 @@ fn uneven_partitions_are_served() {
     plant.run(1800.0, 2.0, |t| 6000.0 + 3000.0 * (t / 600.0).sin());
     trace("uneven", &plant);
     assert!(plant.late_share() < 0.01, "{}", plant.late_share());
+}
+
+#[test]
+fn a_roll_out_before_the_capacity_is_known_adds_nobody() {
+    let answer = |ready: u32| {
+        let (mut memory, settings) = (Memory::default(), super::plant::settings());
+        let mut last = None;
+        // 1500 records per second arrive and none is processed: the oldest is 6 s old at the end.
+        for look in 0..4_i64 {
+            let at = 1.764e9 + 2.0 * look as f64;
+            let partition = Partition {
+                id: "orders/0".into(),
+                end: Some(10_000 + 3000 * look),
+                committed: Some(10_000),
+                position: Some(10_000),
+                ..Partition::default()
+            };
+            let observation = Observation {
+                at: Seconds(at),
+                replicas: Replicas { desired: Some(6), existing: Some(6), ready: Some(ready) },
+                partitions: (0..12).map(|p| Partition { id: format!("orders/{p}"), ..partition.clone() }).collect(),
+                ..Observation::default()
+            };
+            last = Some(super::decide(&mut memory, &observation, &settings));
+        }
+        last.unwrap()
+    };
+    assert_eq!(answer(6).action, Action::Up, "all workers are there: {}", answer(6).message);
+    assert_eq!(answer(5).action, Action::Hold, "one is being replaced: {}", answer(5).message);
 }

@@ -58,6 +58,8 @@ pub(crate) struct View {
     pub(crate) pause: Option<f64>,
     pub(crate) by_owner: Vec<Owner>,
     pub(crate) owners_known: bool,
+    /// Workers come or go, or partitions do: what waits may be that change's doing.
+    pub(crate) unsettled: bool,
     /// A change of the number of workers moves few partitions.
     pub(crate) sticky: bool,
 }
@@ -330,7 +332,9 @@ fn check_offers(memory: &mut Memory, observation: &Observation, mut counts: [u32
     let settled = |state: &str| ["stable", "empty"].iter().any(|s| state.eq_ignore_ascii_case(s));
     if observation.groups.iter().filter_map(|g| g.state.as_deref()).any(|state| !settled(state)) {
         view.gap.get_or_insert_with(|| "the group is rebalancing".to_owned());
+        view.unsettled = true;
     }
+    view.unsettled |= ready.zip(observation.replicas.desired).is_some_and(|(ready, desired)| ready < desired);
 }
 
 /// Arrivals of all partitions.

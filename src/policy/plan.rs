@@ -114,7 +114,9 @@ fn asleep(memory: &Memory, view: &View, settings: &Settings, plan: &mut Plan, mu
 /// What a worker can do is not known. If records grow old, more workers are tried; if nothing waits, fewer.
 fn unknown(memory: &Memory, view: &View, plan: &mut Plan, age: f64, current: Option<u32>) {
     let gaining = learning::processing_rate(memory).is_some_and(|done| done > 1.05 * plan.demand.level);
-    let behind = age > 0.4 * plan.latency && view.waiting && !gaining;
+    // A roll-out of another template stops partitions too.
+    let old = if view.unsettled { 0.8 } else { 0.4 };
+    let behind = age > old * plan.latency && view.waiting && !gaining;
     plan.need = current.map(|n| if behind { n.max(1).saturating_mul(2) } else { n });
     if plan.need > current {
         plan.wanted = plan.need;
