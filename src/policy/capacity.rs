@@ -30,8 +30,6 @@ pub(crate) struct Capacity {
     weight: f64,
     /// Relative variance of single looks.
     variance: f64,
-    /// How far the busy estimator is from the truth: saturated / busy.
-    bias: f64,
     /// Threads of one worker.
     threads: f64,
     /// Most that a worker was seen to do without being saturated.
@@ -40,7 +38,7 @@ pub(crate) struct Capacity {
 
 impl Default for Capacity {
     fn default() -> Self {
-        Self { mean: 0.0, weight: 0.0, variance: 0.01, bias: 1.0, threads: 1.0, least: 0.0 }
+        Self { mean: 0.0, weight: 0.0, variance: 0.01, threads: 1.0, least: 0.0 }
     }
 }
 
@@ -81,22 +79,17 @@ impl Capacity {
     /// Learns from one look at the workers.
     pub(crate) fn learn(&mut self, stints: &[Stint]) {
         let working = |s: &&Stint| s.rate.is_finite() && s.rate > 0.0;
-        let mut full: Vec<f64> = stints.iter().filter(working).filter(|s| s.saturated).map(|s| s.rate).collect();
         for busy in stints.iter().filter_map(|s| s.busy) {
             // 1.05 busy threads are one thread and a little noise.
             self.threads = self.threads.max((busy - 0.1).ceil()).min(256.0);
         }
-        let of_busy = |s: &Stint| s.busy.filter(|b| *b >= 0.1 * self.threads).map(|b| s.rate / b * self.threads);
-        let mut busy: Vec<f64> = stints.iter().filter(working).filter_map(of_busy).collect();
-        let count = num::of_usize(full.len()).min(4.0);
-        let by_busy = num::quantile(&mut busy, 0.5);
-        if let Some(rate) = num::quantile(&mut full, 0.5) {
-            if let Some(by_busy) = by_busy {
-                self.bias += 0.1 * ((rate / by_busy).clamp(0.5, 1.2) - self.bias);
-            }
-            self.take(rate, SATURATED * count);
-        } else if let Some(rate) = by_busy {
-            self.take(rate * self.bias, BUSY);
+        // Those that are behind are the slow ones: what all show together is what a worker can do.
+        let by_busy = |s: &Stint| s.busy.filter(|b| *b >= 0.1 * self.threads).map(|b| s.rate / b * self.threads);
+        let shows = |s: &Stint| if s.saturated { Some(s.rate) } else { by_busy(s) };
+        let full = stints.iter().filter(working).filter(|s| s.saturated).count();
+        let mut able: Vec<f64> = stints.iter().filter(working).filter_map(shows).collect();
+        if let Some(rate) = num::quantile(&mut able, 0.5) {
+            self.take(rate, if full > 0 { SATURATED * num::of_usize(full).min(4.0) } else { BUSY });
         } else if let Some(rate) = stints.iter().filter(working).map(|s| s.rate).reduce(f64::max) {
             self.least = self.least.max(rate);
             if self.weight > 0.0 && rate > 1.1 * self.mean {

@@ -133,16 +133,23 @@ fn counters(worker: &Worker, now: f64) -> Option<(f64, f64)> {
     (now - at <= 15.0).then_some((at, count))
 }
 
-/// Pod created -> first record processed, or ready if it does not count. Only of workers that came while we watched:
-/// when an older one began is not known.
+/// Pod created -> ready or first record processed, what comes first: the handover is counted by itself. Only of workers
+/// that came while we watched: when an older one began is not known.
 fn start_up(track: &mut WorkerTrack, worker: &Worker, now: f64, first: f64) -> Option<f64> {
-    let up = worker.processed.map_or_else(|| worker.ready == Some(true), |p| p > 0.0);
+    let up = worker.ready == Some(true) || worker.processed > Some(0.0);
     if track.started_up || !up {
         return None;
     }
     track.started_up = true;
     let created = worker.created_at?.0;
     (created >= first).then_some(now - created).filter(|s| *s >= 0.0)
+}
+
+/// Whether workers of more than one template are there.
+pub(crate) fn rolling(observation: &Observation) -> bool {
+    let mut templates = observation.workers.iter().filter_map(|w| w.template.as_ref());
+    let first = templates.next();
+    templates.any(|template| Some(template) != first)
 }
 
 /// Template of the youngest worker that works.
