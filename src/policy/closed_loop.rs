@@ -140,6 +140,28 @@ fn uneven_partitions_are_served() {
 }
 
 #[test]
+fn a_roll_out_is_no_reason_for_more_workers() {
+    let mut plant = Plant::new(12, 6);
+    (plant.mu, plant.settings.min_replicas, plant.handover) = (450.0, 6, 1.5);
+    plant.run(60.0, 2.0, |_| 1500.0);
+    plant.changes.clear();
+    plant.template = "b";
+    for _ in 0..6 {
+        plant.replace_one();
+        plant.run(3.0, 2.0, |_| 1500.0);
+    }
+    plant.run(30.0, 2.0, |_| 1500.0);
+    assert!(plant.changes.is_empty(), "{:?}", plant.changes);
+    // One that does not end holds nothing back for ever, and growth is answered in the midst of it.
+    plant.template = "c";
+    plant.replace_one();
+    plant.run(20.0, 2.0, |_| 1500.0);
+    assert_eq!(plant.last.as_ref().unwrap().reason, Reason::InFlight, "{:?}", plant.last);
+    plant.run(30.0, 2.0, |_| 4000.0);
+    assert!(plant.desired > 8, "{}", plant.desired);
+}
+
+#[test]
 fn a_roll_out_before_the_capacity_is_known_adds_nobody() {
     let answer = |ready: u32| {
         let (mut memory, settings) = (Memory::default(), super::plant::settings());

@@ -1,6 +1,6 @@
 //! Table of contents of a decision.
 
-use super::decision::{Action, Decision, Limit};
+use super::decision::{Action, BoundBy, Confidence, Decision, Limit};
 use super::guard::{self, Case, Verdict};
 use super::memory::Memory;
 use super::observation::Observation;
@@ -47,6 +47,11 @@ pub fn decide(memory: &mut Memory, observation: &Observation, settings: &Setting
     }
     if decision.action != Action::Hold {
         memory.decided_demand = plan.demand.upper;
+        // Held back for want of knowledge: the rest may follow as soon as there is more of it.
+        let leap = decision.bound_by == BoundBy::StepLimit && memory.capacity.confidence() < Confidence::High;
+        if let (true, Some(mu), Some(to)) = (leap, plan.mu, decision.desired) {
+            memory.decided_demand = plan.stairs.capacity(to, mu).min(plan.demand.upper);
+        }
     }
     learning::learn(memory, observation, settings, &view, &plan);
     decision

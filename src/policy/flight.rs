@@ -1,5 +1,6 @@
 //! A change of the number of workers that is still taking effect (law 6).
 //!
+//! The roll-out of another template is one too: workers come and go, and partitions with them.
 //! It is in flight until its workers are ready, or three times the start-up that was learned has passed, and for one
 //! handover more. Until then the backlog says nothing: partitions being moved stand still, and that looks like load.
 
@@ -19,11 +20,18 @@ pub(crate) struct Flight {
     pub(crate) pause: Option<f64>,
     /// Seconds in which nobody did anything although records waited.
     pub(crate) still: f64,
+    /// Another template is being rolled out to all workers.
+    pub(crate) rolling: bool,
 }
 
 impl Flight {
     pub(crate) fn new(since: f64, from: u32, to: u32, demand: f64) -> Self {
-        Self { since, from, to, demand, settled: None, pause: None, still: 0.0 }
+        Self { since, from, to, demand, settled: None, pause: None, still: 0.0, rolling: false }
+    }
+
+    /// Workers of two templates are there: it is not over.
+    pub(crate) fn rolls(&mut self, now: f64) {
+        (self.since, self.settled, self.rolling) = (now, None, true);
     }
 
     /// Whether it has landed.

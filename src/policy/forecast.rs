@@ -56,6 +56,8 @@ pub(crate) struct Forecast {
     /// Relative variance of a look's rate around that of the last half minute.
     noise: f64,
     looks: u32,
+    /// Rate of the last look.
+    last_moment: f64,
     /// Quantile of errors that is planned for; follows the error budget.
     quantile: f64,
 }
@@ -71,6 +73,7 @@ impl Default for Forecast {
             blocks: VecDeque::new(),
             noise: NOISE_PRIOR * NOISE_PRIOR,
             looks: 0,
+            last_moment: f64::NAN,
             quantile: 0.98,
         }
     }
@@ -119,12 +122,15 @@ impl Forecast {
 
     /// Learns from a look: the rate in the last moments and over half a minute.
     pub(crate) fn observe_noise(&mut self, moment: f64, half_minute: f64) {
-        if half_minute <= 0.0 || !(moment - half_minute).is_finite() {
+        let before = std::mem::replace(&mut self.last_moment, moment);
+        if half_minute <= 0.0 || !(moment - half_minute + before).is_finite() {
             return;
         }
         self.looks = self.looks.saturating_add(1);
         // A step is not noise: what is beyond three deviations counts as three.
-        let error = ((moment - half_minute) / half_minute).abs().min(3.0 * self.noise.sqrt().max(0.02));
+        // Nor is a trend: from one look to the next it is small.
+        let change = (moment - before).abs() / std::f64::consts::SQRT_2;
+        let error = ((moment - half_minute).abs().min(change) / half_minute).min(3.0 * self.noise.sqrt().max(0.02));
         let gain = (1.0 / (8.0 + f64::from(self.looks))).max(0.01);
         self.noise = (self.noise + gain * (error * error - self.noise)).clamp(1e-5, 1.0);
     }
@@ -166,6 +172,9 @@ impl Forecast {
     }
 
     /// Least-squares line through the last two minutes: its value now, and records per second per second.
+    ///
+    /// A step is no trend: followed into the future it would buy workers for records that never come. The slope counts
+    /// as far as a line explains the two minutes better than one step does.
     fn fit(&self) -> (f64, f64) {
         let count = self.bins.len().min(LINE);
         let rates = || self.bins.iter().rev().take(count).map(|b| f64::from(b.rate));
@@ -176,13 +185,23 @@ impl Forecast {
         }
         // Bin 0 is the newest: its middle lies half a bin back.
         let middle = (n - 1.0) / 2.0;
-        let (mut above, mut below) = (0.0, 0.0);
+        let (mut above, mut below, mut all) = (0.0, 0.0, 0.0);
+        let (mut sum, mut by_step) = (0.0, 0.0_f64);
         for (index, rate) in rates().enumerate() {
-            let x = middle - num::of_usize(index);
-            above += x * (rate - mean);
-            below += x * x;
+            let (nth, off) = (num::of_usize(index), rate - mean);
+            above += (middle - nth) * off;
+            below += (middle - nth) * (middle - nth);
+            all += off * off;
+            // What a step before this bin explains of the squares.
+            if index > 0 {
+                by_step = by_step.max(sum * sum * n / (nth * (n - nth)));
+            }
+            sum += off;
         }
         let slope = above / below;
+        let unexplained = |explained: f64| (all - explained).max(1e-6 * all) + 1e-9;
+        let (line, step) = (unexplained(above * above / below), unexplained(by_step));
+        let slope = slope * step / (step + line);
         ((mean + slope * (middle + 0.5)).max(0.0), slope / BIN)
     }
 
@@ -195,7 +214,7 @@ impl Forecast {
             Some(_) => 1.002,
             None => 1.0,
         };
-        self.quantile = (1.0 - (1.0 - self.quantile) * factor).clamp(0.8, 0.998);
+        self.quantile = (1.0 - (1.0 - self.quantile) * factor).clamp(0.75, 0.99);
     }
 
     fn measure(&mut self) {

@@ -182,6 +182,8 @@ impl Case<'_> {
         // While a change takes effect its backlog is its own doing: only demand beyond what it was made for counts.
         let need = match &memory.flight {
             Some(flight) if plan.demand.expected > BEYOND * flight.demand => plan.need?,
+            // A roll-out takes its time: not if it makes records late.
+            Some(flight) if flight.rolling && self.view.settled_age > plan.latency => plan.need?,
             Some(_) => current,
             None => plan.need?,
         };
@@ -190,7 +192,8 @@ impl Case<'_> {
         if need <= current {
             return None;
         }
-        let reason = if plan.for_demand >= Some(need) { Reason::Growth } else { Reason::CatchUp };
+        let calm = self.view.settled_age < 0.1 * plan.latency;
+        let reason = if calm || plan.for_demand >= Some(need) { Reason::Growth } else { Reason::CatchUp };
         let mut up = Verdict { desired: need, reason, bound_by: BoundBy::Objective, limit, because: None };
         if limit.is_some() {
             up.bound_by = BoundBy::Partitions;
@@ -348,12 +351,22 @@ impl Case<'_> {
         if target >= current {
             return wait("the next step down is too far");
         }
+        if current - target < self.worthwhile() {
+            return Verdict { bound_by: BoundBy::RescaleBudget, ..wait("the changes of this hour are nearly used up") };
+        }
         let (spare, _) = memory.attainment.budget(self.settings.percentile).unwrap_or((0.0, 1.0));
         if self.late_by_pause(age, target) > SPEND * spare.max(0.0) {
             return wait("the handover would make more records late than the error budget has room for");
         }
         let bound_by = if target > keep { BoundBy::StepLimit } else { BoundBy::Objective };
         Verdict { limit: None, ..Verdict::hold(target, Reason::LowerDemand, bound_by) }
+    }
+
+    /// Workers that a Down must free: one as a rule, up to a quarter while the last changes of the hour are used up.
+    fn worthwhile(&self) -> u32 {
+        let (used, most) = (self.memory.rescales_last_hour(), self.settings.max_rescales_per_hour);
+        let short = (2.0 * f64::from(used) / f64::from(most.max(1)) - 1.0).clamp(0.0, 1.0);
+        num::ceil_u32(0.25 * short * f64::from(self.current)).max(1)
     }
 
     /// Late records that a Down's own handover makes: (D + d0 - L)+ / (1 - rho) seconds of arrivals (C6, rescale budget).
@@ -376,11 +389,11 @@ pub(crate) fn down_window(memory: &Memory) -> f64 {
     (2.0 * (memory.start_up.p90() + memory.handover.p90())).clamp(30.0, 300.0).max(memory.dear)
 }
 
-/// Workers that a step may be at most.
+/// Workers that a step may be at most; a share is rounded up, as the HPA does.
 fn size(step: Step, current: u32) -> u32 {
     match step {
         Step::Workers(workers) => workers.max(1),
-        Step::Percent(percent) => num::floor_u32(f64::from(current) * f64::from(percent) / 100.0).max(1),
+        Step::Percent(percent) => num::ceil_u32(f64::from(current) * f64::from(percent) / 100.0).max(1),
     }
 }
 

@@ -15,6 +15,8 @@ use super::workers::{self, Shift};
 
 /// A change whose partitions still stand after so long is over, and they are stuck; seconds.
 const LONGEST_PAUSE: f64 = 120.0;
+/// A roll-out of another template that takes longer is stuck, and what waits is no longer its own doing; seconds.
+const LONGEST_ROLLOUT: f64 = 600.0;
 /// Weights of partitions follow their rates within about ten minutes.
 const WEIGHT_SECONDS: f64 = 600.0;
 
@@ -36,6 +38,11 @@ pub(crate) fn meet_replicas(memory: &mut Memory, observation: &Observation) {
             }
         }
         Some(_) => {}
+    }
+    memory.rolling_since = if workers::rolling(observation) { memory.rolling_since.or(Some(now)) } else { None };
+    if memory.rolling_since.is_some_and(|since| now - since < LONGEST_ROLLOUT) {
+        let upper = memory.upper;
+        memory.flight.get_or_insert_with(|| Flight::new(now, desired, desired, upper)).rolls(now);
     }
     let (start_up, handover) = (memory.start_up.p90(), memory.handover.p90());
     // Nobody moves yet: the change is not over, whatever a handover took before.
@@ -62,8 +69,10 @@ fn land(memory: &mut Memory) {
 fn begin(memory: &mut Memory, before: u32, desired: u32) {
     let now = memory.now;
     memory.note_rescale(now);
-    // What was just asked for is needed for a full window, whoever asked for it.
-    memory.needs.note(now, desired, guard::down_window(memory));
+    // More that was just asked for is needed for a full window, whoever asked for it.
+    if desired > before {
+        memory.needs.note(now, desired, guard::down_window(memory));
+    }
     let demand = memory.decided_demand;
     memory.flight = Some(Flight::new(now, before, desired, demand));
     memory.mistakes.note(now, before, desired, memory.level);
@@ -95,6 +104,7 @@ pub(crate) fn learn(memory: &mut Memory, observation: &Observation, settings: &S
     if let Some(rates) = view.rates {
         memory.forecast.observe_noise(rates.moment, rates.half_minute);
         memory.level = rates.half_minute;
+        memory.upper = plan.demand.upper;
     }
     if let Some(latest) = memory.arrivals.latest().filter(|_| view.fresh) {
         let budget = memory.attainment.budget(settings.percentile).map(|b| b.1);

@@ -43,8 +43,9 @@ pub struct Memory {
     pub(crate) weighed_at: f64,
     pub(crate) workers: BTreeMap<Box<str>, WorkerTrack>,
     pub(crate) offered: Offered,
-    /// Arrival rate over half a minute at the last look, records per second.
+    /// Arrival rate over half a minute at the last look, and the most that was planned for; records per second.
     pub(crate) level: f64,
+    pub(crate) upper: f64,
     /// Time between the last two looks, seconds.
     pub(crate) since_look: f64,
     /// (time, records processed since the watch began)
@@ -73,6 +74,8 @@ pub struct Memory {
     pub(crate) flight: Option<Flight>,
     /// Demand of the last decision to add workers.
     pub(crate) decided_demand: f64,
+    /// Since when there are workers of more than one template.
+    pub(crate) rolling_since: Option<f64>,
     /// Pauses of partitions that end before this belong to the last change.
     pub(crate) pauses_until: f64,
     pub(crate) needs: NeedWindow,
@@ -129,6 +132,7 @@ impl Default for Memory {
             workers: BTreeMap::new(),
             offered: Offered::default(),
             level: 0.0,
+            upper: 0.0,
             since_look: 0.0,
             progress: VecDeque::new(),
             still_since: None,
@@ -147,6 +151,7 @@ impl Default for Memory {
             desired: None,
             flight: None,
             decided_demand: 0.0,
+            rolling_since: None,
             pauses_until: f64::NEG_INFINITY,
             needs: NeedWindow::default(),
             rescales: VecDeque::new(),

@@ -45,6 +45,7 @@ fn why(case: &Case<'_>, verdict: &Verdict) -> String {
         Reason::Pinned => format!("pinned to {} by spec.replicas", workers(to)),
         Reason::Suspended => "suspended by spec.suspend".to_owned(),
         Reason::InFlight => match &case.memory.flight {
+            Some(flight) if flight.rolling => format!("{arriving}; another template is being rolled out"),
             Some(flight) => {
                 format!("{arriving}; the change from {} to {} is still taking effect", flight.from, flight.to)
             }

@@ -47,6 +47,7 @@ struct Pod {
     ready_at: f64,
     processed: f64,
     busy: f64,
+    template: &'static str,
 }
 
 /// What the workers tell.
@@ -69,6 +70,8 @@ pub(crate) struct Plant {
     pub(crate) start_up: f64,
     pub(crate) handover: f64,
     pub(crate) commit_every: f64,
+    /// What new pods are made from.
+    pub(crate) template: &'static str,
     pub(crate) tells: Tells,
     /// Samples of the source fail.
     pub(crate) outage: bool,
@@ -101,6 +104,7 @@ impl Plant {
             start_up: 2.0,
             handover: 0.5,
             commit_every: 5.0,
+            template: "a",
             tells: Tells::Everything,
             outage: false,
             noise: 0.1,
@@ -139,10 +143,23 @@ impl Plant {
     fn start_pods(&mut self) {
         while (self.pods.len() as u32) < self.desired {
             let ready_at = self.now + self.start_up;
-            self.pods.push(Pod { id: self.next_id, created: self.now, ready_at, processed: 0.0, busy: 0.0 });
+            self.pods.push(Pod {
+                id: self.next_id,
+                created: self.now,
+                ready_at,
+                processed: 0.0,
+                busy: 0.0,
+                template: self.template,
+            });
             self.next_id += 1;
         }
         self.pods.truncate(self.desired as usize);
+    }
+
+    /// A roll-out takes its next step: the oldest pod goes, another comes.
+    pub(crate) fn replace_one(&mut self) {
+        self.pods.remove(0);
+        self.start_pods();
     }
 
     /// Sticky: whoever has too many gives some to whoever has too few; moved partitions pause.
@@ -262,7 +279,7 @@ impl Plant {
             created_at: Some(Seconds(p.created)),
             started_at: Some(Seconds(p.created + 0.5)),
             ready: Some(p.ready_at <= self.now),
-            template: Some("a".into()),
+            template: Some(p.template.into()),
             processed: (everything && p.ready_at <= self.now).then_some(p.processed),
             busy_seconds: (everything && p.ready_at <= self.now).then_some(p.busy),
             ..Worker::default()

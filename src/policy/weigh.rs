@@ -3,7 +3,7 @@
 //! ```text
 //! reaction  R = noticing + start-up + handover            until another decision could have worked
 //! stay      while nobody waits longer than 0.8 (L - handover) within R, under the upper demand
-//! more      fewest n that, having joined, leave the same for the R after that, and nobody above 0.97
+//! more      fewest n that, having joined, leave the same within L after that, and nobody above 0.97
 //! fewer     fewest n with which, its own handover included, nobody waits longer than 0.6 (L - handover), nor works
 //!           above 0.94
 //! ```
@@ -167,7 +167,8 @@ impl<'a> Weigh<'a> {
     }
 
     fn enough(&self, n: u32, parts: &mut Vec<Part>) -> bool {
-        let horizon = self.start_up + self.handover + self.reach + self.further;
+        let drained = self.reach.min(self.latency.max(10.0));
+        let horizon = self.start_up + self.handover + drained + self.further;
         let out = self.follow(n, Some(self.joining()), horizon, parts);
         let hottest = self.crew.hottest_share(parts);
         let (later, rho) = self.later();
