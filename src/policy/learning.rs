@@ -62,7 +62,7 @@ fn land(memory: &mut Memory) {
     // A pause shorter than three looks does not tell who paused.
     if pause > 3.0 * memory.interval {
         let all = if flight.still > 0.5 * pause { 1.0 } else { 0.0 };
-        memory.all_stop += 0.5 * (all - memory.all_stop);
+        memory.all_stop = Some(memory.all_stop.map_or(all, |before| before + 0.5 * (all - before)));
     }
 }
 

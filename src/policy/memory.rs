@@ -63,8 +63,8 @@ pub struct Memory {
     pub(crate) arrivals: Arrivals,
     pub(crate) forecast: Forecast,
     pub(crate) attainment: Attainment,
-    /// How likely all partitions stand still in a handover, moved or not; 0 to 1.
-    pub(crate) all_stop: f64,
+    /// How likely all partitions stand still in a handover, moved or not; 0 to 1. `None`: no handover was seen.
+    pub(crate) all_stop: Option<f64>,
     /// See [`Plan::dear`](super::plan::Plan).
     pub(crate) dear: f64,
     /// How much hotter the hottest worker is than the staircase says; at least 1.
@@ -145,7 +145,7 @@ impl Default for Memory {
             arrivals: Arrivals::default(),
             forecast: Forecast::default(),
             attainment: Attainment::default(),
-            all_stop: 0.0,
+            all_stop: None,
             dear: 0.0,
             hot: 1.0,
             desired: None,

@@ -99,7 +99,7 @@ impl<'a> Weigh<'a> {
             start_up,
             handover,
             reaction,
-            all_stop: memory.all_stop > 0.5,
+            all_stop: memory.all_stop > Some(0.5),
             reach,
             further,
             path: demand.path(memory, start_up + handover + reach + further),
@@ -238,7 +238,7 @@ impl<'a> Weigh<'a> {
 pub(crate) fn dear(memory: &Memory, settings: &Settings, latency: f64) -> f64 {
     let over = (memory.handover.p90() - latency).max(0.0);
     // Of partitions a change moves some, one in seven as a rule; a third of the capacity works off what a pause left.
-    let moved = if memory.all_stop > 0.5 { 1.0 } else { 0.15 };
+    let moved = if memory.all_stop > Some(0.5) { 1.0 } else { 0.15 };
     (over * moved / 0.3 / (0.5 * (1.0 - settings.percentile)).max(1e-6)).min(LONGEST)
 }
 
