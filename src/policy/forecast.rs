@@ -11,6 +11,7 @@
 use std::collections::VecDeque;
 
 use super::num;
+use super::pieces::{Off, Piece};
 
 /// Length of a bin, seconds.
 pub(crate) const BIN: f64 = 5.0;
@@ -58,6 +59,8 @@ pub(crate) struct Forecast {
     looks: u32,
     /// Quantile of errors that is planned for; follows the error budget.
     quantile: f64,
+    /// Pieces of the policy that are switched off.
+    pub(crate) off: Off,
 }
 
 impl Default for Forecast {
@@ -72,6 +75,7 @@ impl Default for Forecast {
             noise: NOISE_PRIOR * NOISE_PRIOR,
             looks: 0,
             quantile: 0.98,
+            off: Off::default(),
         }
     }
 }
@@ -167,11 +171,12 @@ impl Forecast {
 
     /// Least-squares line through the last two minutes: its value now, and records per second per second.
     fn fit(&self) -> (f64, f64) {
-        let count = self.bins.len().min(LINE);
+        let flat = !self.off.spares(Piece::TREND);
+        let count = self.bins.len().min(if flat { 6 } else { LINE });
         let rates = || self.bins.iter().rev().take(count).map(|b| f64::from(b.rate));
         let n = num::of_usize(count);
         let mean = rates().sum::<f64>() / n.max(1.0);
-        if count < 6 {
+        if count < 6 || flat {
             return (mean, 0.0);
         }
         // Bin 0 is the newest: its middle lies half a bin back.
@@ -195,6 +200,7 @@ impl Forecast {
             Some(_) => 1.002,
             None => 1.0,
         };
+        let factor = if self.off.spares(Piece::BUDGET) { factor } else { 1.0 };
         self.quantile = (1.0 - (1.0 - self.quantile) * factor).clamp(0.8, 0.998);
     }
 
