@@ -5,9 +5,6 @@ use std::path::Path;
 
 use super::args::Args;
 
-const BEGIN: &str = "<!-- autoscalers: begin -->";
-const END: &str = "<!-- autoscalers: end -->";
-
 /// What is said about the run itself.
 pub(crate) struct Facts<'a> {
     pub(crate) args: &'a Args,
@@ -17,19 +14,24 @@ pub(crate) struct Facts<'a> {
     pub(crate) now: f64,
 }
 
-/// Replaces what is between the markers.
+/// Replaces what is between the markers, which name the tables.
 pub(crate) fn write(path: &Path, facts: &Facts<'_>, report: &str) -> Result<(), String> {
     let failed = |error| format!("failed to write the tables to {}: {error}", path.display());
     let text = fs::read_to_string(path).map_err(failed)?;
-    let text = replaced(&text, &format!("{}\n{report}", heading(facts)))
-        .ok_or_else(|| format!("{} lacks the lines {BEGIN} and {END}", path.display()))?;
+    let name = if facts.args.ablate { "ablation" } else { "autoscalers" };
+    let (begin, end) = (format!("<!-- {name}: begin -->"), format!("<!-- {name}: end -->"));
+    let text = replaced(&text, (&begin, &end), &format!("{}\n{report}", heading(facts)))
+        .ok_or_else(|| format!("{} lacks the lines {begin} and {end}", path.display()))?;
     fs::write(path, text).map_err(failed)
 }
 
 fn heading(facts: &Facts<'_>) -> String {
-    let Args { quick, filter, seeds, threads, date, .. } = facts.args;
+    let Args { quick, ablate, filter, seeds, threads, date, .. } = facts.args;
     let mut command = "cargo bench --bench autoscalers".to_owned();
-    if *quick || filter.is_some() {
+    if *ablate {
+        command += " -- --ablate --seeds ";
+        command += &seeds.to_string();
+    } else if *quick || filter.is_some() {
         command.push_str(" --");
         command.push_str(if *quick { " --quick" } else { "" });
         command.push_str(&filter.as_ref().map_or_else(String::new, |filter| format!(" --filter {filter}")));
@@ -45,8 +47,8 @@ fn heading(facts: &Facts<'_>) -> String {
     format!("`{command}`, {date}, {threads} threads, {seeds} seeds, {minutes} min.\n")
 }
 
-fn replaced(text: &str, part: &str) -> Option<String> {
-    let (before, rest) = text.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}\n{part}{END}{after}"))
+fn replaced(text: &str, (begin, end): (&str, &str), part: &str) -> Option<String> {
+    let (before, rest) = text.split_once(begin)?;
+    let (_, after) = rest.split_once(end)?;
+    Some(format!("{before}{begin}\n{part}{end}{after}"))
 }

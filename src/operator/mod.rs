@@ -51,6 +51,8 @@ use apply::Applier;
 use context::Jobs;
 pub use error::Error;
 use lease::{Elector, Leadership};
+#[cfg(test)]
+pub(crate) use status::{model, prior};
 use watch::{Scope, Shared};
 
 /// Jobs with news that wait to be reconciled, for each watched namespace. One that finds no room comes with its next

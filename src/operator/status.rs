@@ -136,7 +136,8 @@ fn whole(value: f64) -> Option<i64> {
     value.is_finite().then(|| value.round() as i64)
 }
 
-fn model(model: &Model) -> ModelStatus {
+/// What has been learned, in whole numbers.
+pub(crate) fn model(model: &Model) -> ModelStatus {
     let milliseconds = |seconds: Option<f64>| seconds.and_then(|seconds| whole(seconds * 1000.0));
     ModelStatus {
         capacity_per_worker: model.capacity_per_worker.and_then(whole),
@@ -149,7 +150,7 @@ fn model(model: &Model) -> ModelStatus {
 }
 
 /// What an earlier run learned, as a prior: a number out of range is not believed.
-pub(super) fn prior(status: &StreamJobStatus) -> Model {
+pub(crate) fn prior(status: &StreamJobStatus) -> Model {
     let Some(model) = &status.model else { return Model::default() };
     #[allow(clippy::cast_precision_loss, reason = "a rate or a time of 2^53 was turned away")]
     let within =

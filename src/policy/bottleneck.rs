@@ -8,6 +8,7 @@
 use super::learning::{processing_rate, rate_window};
 use super::look::View;
 use super::memory::Memory;
+use super::pieces::Piece;
 
 /// Share of the expected gain below which an Up was in vain.
 const GAIN: f64 = 0.3;
@@ -73,7 +74,7 @@ impl Bottleneck {
 
 /// Notes an Up that was decided now.
 pub(crate) fn watch(memory: &mut Memory, view: &View, from: u32, to: u32) {
-    let behind = behind(memory, view);
+    let behind = behind(memory, view) && memory.off.spares(Piece::BOTTLENECK);
     let rate = processing_rate(memory).filter(|rate| *rate > 0.0 && from > 0);
     memory.bottleneck.landed = None;
     // An Up on top of another: both are judged together.

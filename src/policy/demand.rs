@@ -3,6 +3,7 @@
 use super::forecast::{damped, damped_sum};
 use super::look::{Rates, View};
 use super::memory::Memory;
+use super::pieces::Piece;
 use super::rollout::Path;
 use super::settings::Settings;
 
@@ -24,7 +25,7 @@ impl Demand {
         let (level, slope) = (level(memory, rates), slope(memory, rates));
         let reaction = memory.reaction();
         let expected = level + slope * damped(reaction);
-        Self { level, slope, expected, upper: expected * (1.0 + memory.forecast.excess(reaction)) }
+        Self { level, slope, expected, upper: expected * (1.0 + excess(memory, reaction)) }
     }
 
     /// Mean rate that is forecast for `seconds` from now.
@@ -34,8 +35,13 @@ impl Demand {
 
     /// The most that may arrive until each moment of the next `horizon` seconds.
     pub(crate) fn path(&self, memory: &Memory, horizon: f64) -> Path {
-        Path::new(horizon, |t| self.level * t * (1.0 + memory.forecast.excess(t)) + self.slope * damped_sum(t))
+        Path::new(horizon, |t| self.level * t * (1.0 + excess(memory, t)) + self.slope * damped_sum(t))
     }
+}
+
+/// What arrives beyond the forecast within `horizon` seconds, as a share of it.
+fn excess(memory: &Memory, horizon: f64) -> f64 {
+    if memory.off.spares(Piece::RESERVE) { memory.forecast.excess(horizon) } else { 0.0 }
 }
 
 /// Arrivals now: the rate of half a minute, or a faster one if it is higher by more than its noise.
@@ -44,20 +50,26 @@ fn level(memory: &Memory, rates: Rates) -> f64 {
     let short = noise * (rates.moment_window / rates.short_window).sqrt();
     let calm = rates.half_minute.max(rates.moment - 3.0 * noise).max(rates.short - 2.0 * short);
     // Beyond four deviations it is a step, and a step is taken whole: answering it in slices would move partitions twice.
-    if rates.moment - 4.0 * noise > rates.half_minute { calm.max(rates.moment) } else { calm }
+    if !memory.off.spares(Piece::FAST_LEVEL) {
+        rates.half_minute
+    } else if rates.moment - 4.0 * noise > rates.half_minute {
+        calm.max(rates.moment)
+    } else {
+        calm
+    }
 }
 
 /// Growth to reckon with: the line's through two minutes, as long as the last half minute bears it out.
 fn slope(memory: &Memory, rates: Rates) -> f64 {
     let noise = memory.forecast.noise() * rates.half_minute * (2.0 * rates.moment_window / 15.0).sqrt() / 15.0;
     let line = memory.forecast.line().map_or(rates.recent, |l| l.1);
-    line.min(rates.recent + noise).max(0.0)
+    if memory.off.spares(Piece::TREND) { line.min(rates.recent + noise).max(0.0) } else { 0.0 }
 }
 
 /// Records per second beyond the arrivals, to work off what waits. A backlog of hours does not buy a cluster: at most
 /// twice the usual rate (algorithms.md C11, pitfall 22).
 pub(crate) fn recovery(memory: &Memory, view: &View, settings: &Settings, level: f64, capacity: f64) -> f64 {
-    if memory.flight.is_some() {
+    if memory.in_flight().is_some() || !memory.off.spares(Piece::RECOVERY) {
         return 0.0;
     }
     let latency = settings.latency.0;

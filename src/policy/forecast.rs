@@ -11,6 +11,7 @@
 use std::collections::VecDeque;
 
 use super::num;
+use super::pieces::{Off, Piece};
 
 /// Length of a bin, seconds.
 pub(crate) const BIN: f64 = 5.0;
@@ -60,6 +61,8 @@ pub(crate) struct Forecast {
     last_moment: f64,
     /// Quantile of errors that is planned for; follows the error budget.
     quantile: f64,
+    /// Pieces of the policy that are switched off.
+    pub(crate) off: Off,
 }
 
 impl Default for Forecast {
@@ -75,6 +78,7 @@ impl Default for Forecast {
             looks: 0,
             last_moment: f64::NAN,
             quantile: 0.98,
+            off: Off::default(),
         }
     }
 }
@@ -176,11 +180,12 @@ impl Forecast {
     /// A step is no trend: followed into the future it would buy workers for records that never come. The slope counts
     /// as far as a line explains the two minutes better than one step does.
     fn fit(&self) -> (f64, f64) {
-        let count = self.bins.len().min(LINE);
+        let flat = !self.off.spares(Piece::TREND);
+        let count = self.bins.len().min(if flat { 6 } else { LINE });
         let rates = || self.bins.iter().rev().take(count).map(|b| f64::from(b.rate));
         let n = num::of_usize(count);
         let mean = rates().sum::<f64>() / n.max(1.0);
-        if count < 6 {
+        if count < 6 || flat {
             return (mean, 0.0);
         }
         // Bin 0 is the newest: its middle lies half a bin back.
@@ -214,6 +219,7 @@ impl Forecast {
             Some(_) => 1.002,
             None => 1.0,
         };
+        let factor = if self.off.spares(Piece::BUDGET) { factor } else { 1.0 };
         self.quantile = (1.0 - (1.0 - self.quantile) * factor).clamp(0.75, 0.99);
     }
 

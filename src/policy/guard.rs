@@ -7,6 +7,7 @@ use super::look::View;
 use super::memory::Memory;
 use super::num;
 use super::observation::Observation;
+use super::pieces::Piece;
 use super::plan::Plan;
 use super::schedule::Bounds;
 use super::settings::{Mode, Settings, Step};
@@ -180,7 +181,7 @@ impl Case<'_> {
     fn up(&self) -> Option<Verdict> {
         let (memory, plan, current) = (self.memory, self.plan, self.current);
         // While a change takes effect its backlog is its own doing: only demand beyond what it was made for counts.
-        let need = match &memory.flight {
+        let need = match memory.in_flight() {
             Some(flight) if plan.demand.expected > BEYOND * flight.demand => plan.need?,
             // A roll-out takes its time: not if it makes records late.
             Some(flight) if flight.rolling && self.view.settled_age > plan.latency => plan.need?,
@@ -291,7 +292,7 @@ impl Case<'_> {
             let reason = if plan.need.is_none() || plan.mu.is_none() { Reason::Learning } else { Reason::Steady };
             return steady(reason);
         };
-        if memory.flight.is_some() {
+        if memory.in_flight().is_some() {
             return steady(Reason::InFlight);
         }
         if keep >= current {
@@ -386,7 +387,8 @@ impl Case<'_> {
 /// So long must fewer workers have been enough, seconds: six times what a change takes, between half a minute and five
 /// minutes. Changes that are cheap to undo may be made soon; dear ones must last.
 pub(crate) fn down_window(memory: &Memory) -> f64 {
-    (2.0 * (memory.start_up.p90() + memory.handover.p90())).clamp(30.0, 300.0).max(memory.dear)
+    let changes = (2.0 * (memory.start_up.p90() + memory.handover.p90())).clamp(30.0, 300.0);
+    (if memory.off.spares(Piece::WINDOW) { changes } else { 0.0 }).max(memory.dear)
 }
 
 /// Workers that a step may be at most; a share is rounded up, as the HPA does.

@@ -9,6 +9,7 @@ use super::look::View;
 use super::memory::Memory;
 use super::num;
 use super::observation::Observation;
+use super::pieces::Piece;
 use super::plan::Plan;
 use super::settings::Settings;
 use super::workers::{self, Shift};
@@ -75,7 +76,9 @@ fn begin(memory: &mut Memory, before: u32, desired: u32) {
     }
     let demand = memory.decided_demand;
     memory.flight = Some(Flight::new(now, before, desired, demand));
-    memory.mistakes.note(now, before, desired, memory.level);
+    if memory.off.spares(Piece::MISTAKES) {
+        memory.mistakes.note(now, before, desired, memory.level);
+    }
 }
 
 /// After the decision.

@@ -14,6 +14,7 @@ use super::learn::{HANDOVER, Learned, START_UP};
 use super::mistakes::Mistakes;
 use super::num;
 use super::partitions::Partitions;
+use super::pieces::{Off, Piece};
 use super::schedule::Calendar;
 use super::staircase::Staircase;
 use super::window::NeedWindow;
@@ -85,6 +86,8 @@ pub struct Memory {
     /// When records of any partition were last seen to be processed.
     pub(crate) moved_on: f64,
     pub(crate) calendar: Calendar,
+    /// Pieces of the policy that are switched off.
+    pub(crate) off: Off,
 }
 
 /// What is remembered of one worker.
@@ -159,6 +162,7 @@ impl Default for Memory {
             bottleneck: Bottleneck::default(),
             moved_on: f64::NEG_INFINITY,
             calendar: Calendar::default(),
+            off: Off::default(),
         }
     }
 }
@@ -247,6 +251,7 @@ impl Memory {
             all_stop: learned.all_stop,
             hot: learned.hot,
             desired: learned.desired,
+            off: learned.off,
             ..Self::default()
         };
     }
@@ -264,7 +269,16 @@ impl Memory {
     /// What the worker with this hash can do, as a share of `mu`: measured over ten minutes, and a little less sure.
     pub(crate) fn speed_of(&self, hash: u64, mu: f64) -> f64 {
         let can = self.workers.values().find(|w| w.hash == hash).map_or(f64::NAN, |w| w.can);
-        if can.is_finite() { (1.0 + 0.7 * (can / mu - 1.0)).clamp(0.6, 1.2) } else { 1.0 }
+        if can.is_finite() && self.off.spares(Piece::SPEEDS) {
+            (1.0 + 0.7 * (can / mu - 1.0)).clamp(0.6, 1.2)
+        } else {
+            1.0
+        }
+    }
+
+    /// The change under way, if it holds others back.
+    pub(crate) fn in_flight(&self) -> Option<&Flight> {
+        self.flight.as_ref().filter(|_| self.off.spares(Piece::FLIGHT))
     }
 
     /// Whether capacity is known well enough to take workers away.

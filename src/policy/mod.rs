@@ -41,6 +41,7 @@ mod mistakes;
 pub(crate) mod num;
 pub mod observation;
 mod partitions;
+pub(crate) mod pieces;
 mod plan;
 mod ring;
 mod rollout;

@@ -11,6 +11,7 @@ use super::learning;
 use super::look::{Owner, View};
 use super::memory::Memory;
 use super::num;
+use super::pieces::Piece;
 use super::settings::Settings;
 use super::staircase::Staircase;
 use super::weigh::Weigh;
@@ -133,10 +134,11 @@ fn unknown(memory: &Memory, view: &View, plan: &mut Plan, age: f64, current: Opt
 /// Who does what now.
 fn crew(memory: &Memory, view: &View, stairs: &Staircase, mu: f64, current: u32) -> Crew {
     // What waits while a change takes effect is its own doing, and was reckoned with.
-    let counts = if memory.flight.is_some() { 0.0 } else { 1.0 };
+    let counts = if memory.in_flight().is_some() { 0.0 } else { 1.0 };
     let total: f64 = view.by_owner.iter().map(|o| o.weight).sum();
     let seen: f64 = view.by_owner.iter().map(|o| o.count).sum();
-    let exact = view.owners_known
+    let exact = memory.off.spares(Piece::CREW)
+        && view.owners_known
         && view.sticky
         && total > 0.0
         && seen >= num::of_usize(memory.partitions.len())

@@ -16,6 +16,7 @@ use super::crew::{Crew, Part};
 use super::demand::{Demand, recovery};
 use super::look::View;
 use super::memory::Memory;
+use super::pieces::Piece;
 use super::rollout::{Change, Outcome, Path, rollout};
 use super::settings::Settings;
 use super::staircase::Staircase;
@@ -236,7 +237,7 @@ impl<'a> Weigh<'a> {
 /// Seconds that must pass between two changes so that their pauses spend no more than half of the error budget; 0 where
 /// a pause is shorter than the objective.
 pub(crate) fn dear(memory: &Memory, settings: &Settings, latency: f64) -> f64 {
-    let over = (memory.handover.p90() - latency).max(0.0);
+    let over = if memory.off.spares(Piece::DEAR) { (memory.handover.p90() - latency).max(0.0) } else { 0.0 };
     // Of partitions a change moves some, one in seven as a rule; a third of the capacity works off what a pause left.
     let moved = if memory.all_stop > Some(0.5) { 1.0 } else { 0.15 };
     (over * moved / 0.3 / (0.5 * (1.0 - settings.percentile)).max(1e-6)).min(LONGEST)

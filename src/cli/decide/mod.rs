@@ -52,7 +52,7 @@ pub(super) fn run(args: &Args) -> super::Outcome {
         eprintln!("sluice: reading observations, one JSON object a line, from the terminal; Ctrl-D ends");
     }
     let warn = |warning: &str| eprintln!("sluice: {warning}");
-    match answer(input, io::stdout().lock(), &job.settings, warn) {
+    match answer(input, io::stdout().lock(), &job.settings, Memory::default(), warn) {
         Ok(counts) if counts.refused == 0 => Ok(ExitCode::SUCCESS),
         Ok(counts) => {
             eprintln!("sluice: {} of {} lines could not be used", counts.refused, counts.lines);
@@ -92,12 +92,17 @@ struct Refused {
     error: Refusal,
 }
 
-/// Answers every line of `input`.
-fn answer(input: impl Read, output: impl Write, settings: &Settings, warn: impl Fn(&str)) -> io::Result<Counts> {
+/// Answers every line of `input`, beginning with what is in `memory`.
+fn answer(
+    input: impl Read,
+    output: impl Write,
+    settings: &Settings,
+    mut memory: Memory,
+    warn: impl Fn(&str),
+) -> io::Result<Counts> {
     let mut output = BufWriter::with_capacity(1 << 16, output);
     let mut lines = Lines::new(input, LONGEST);
     let mut unknown = Unknown::default();
-    let mut memory = Memory::default();
     let mut observation = Observation::default();
     let mut counts = Counts::default();
     while let Some((number, line)) = lines.next(|| output.flush())? {

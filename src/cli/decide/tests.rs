@@ -7,8 +7,11 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::status::StreamJobStatus;
+use crate::operator;
+use crate::policy::Decision;
 use crate::policy::units::Seconds;
-use crate::policy::{Group, Partition, Replicas, Worker};
+use crate::simulate::{self, Faults, Load, Rule, Scenario};
 
 fn settings() -> Settings {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/orders.yaml");
@@ -23,9 +26,13 @@ struct Answers {
 }
 
 fn answers(input: &str) -> Answers {
+    answers_from(Memory::default(), input)
+}
+
+fn answers_from(memory: Memory, input: &str) -> Answers {
     let (mut output, warnings) = (Vec::new(), RefCell::new(Vec::new()));
     let warn = |warning: &str| warnings.borrow_mut().push(warning.to_owned());
-    let counts = answer(input.as_bytes(), &mut output, &settings(), warn).unwrap();
+    let counts = answer(input.as_bytes(), &mut output, &settings(), memory, warn).unwrap();
     let text = String::from_utf8(output).unwrap();
     let lines = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     Answers { text, lines, counts, warnings: warnings.into_inner() }
@@ -91,7 +98,7 @@ fn a_line_that_cannot_be_used_is_answered_in_its_place_and_the_rest_goes_on() {
     }
     let not_utf8 = [b"{\"at\": 1, \"partitions\": [{\"id\": \"".as_slice(), &[0xff], b"\"}]}\n"].concat();
     let mut output = Vec::new();
-    assert_eq!(answer(not_utf8.as_slice(), &mut output, &settings(), |_| {}).unwrap().refused, 1);
+    assert_eq!(answer(not_utf8.as_slice(), &mut output, &settings(), Memory::default(), |_| {}).unwrap().refused, 1);
 }
 
 #[test]
@@ -166,81 +173,121 @@ fn whoever_waits_for_an_answer_gets_it_before_the_next_line() {
     let answered = RefCell::new(Vec::new());
     let mut input =
         OneByOne { lines: vec!["{\"at\": 3}\n", "{\"at\": 2}\n", "{\"at\": 1}\n"], answered: &answered, seen: vec![] };
-    answer(&mut input, Shared(&answered), &settings(), |_| {}).unwrap();
+    answer(&mut input, Shared(&answered), &settings(), Memory::default(), |_| {}).unwrap();
     assert_eq!(input.seen, [0, 1, 2, 3]);
 }
 
-/// A run in closed loop: 24 partitions, workers that do 400/s each, a load with a step and a wave, and what was decided
-/// for each look.
-fn run(looks: u32) -> Vec<(Observation, crate::policy::Decision)> {
-    let (settings, mut memory) = (settings(), Memory::default());
-    let (mut desired, mut end, mut position, mut processed) = (2_u32, 1e6, 1e6, 0.0);
-    (0..looks)
-        .map(|look| {
-            let at = 1_764_000_000.1 + 2.03 * f64::from(look);
-            let rate = if look < looks / 3 { 700.3 } else { 3100.7 + 900.0 * (f64::from(look) / 30.0).sin() };
-            end += rate * 2.03;
-            let done = f64::min(end - position, 400.0 * 2.03 * f64::from(desired));
-            position += done;
-            processed += done / f64::from(desired);
-            #[allow(clippy::cast_possible_truncation, reason = "far below 2^52")]
-            let partition = |number: u32| Partition {
-                id: format!("orders/{number}"),
-                source: Some("orders".into()),
-                at: Some(Seconds(at - 0.013 * f64::from(number))),
-                end: Some((end / 24.0) as i64),
-                committed: Some((position / 24.0) as i64),
-                owner: Some(format!("w-{}", number % desired)),
-                ..Partition::default()
-            };
-            let worker = |number: u32| Worker {
-                id: format!("w-{number}"),
-                at: Some(Seconds(at - 0.7)),
-                created_at: Some(Seconds(1_763_999_000.3)),
-                started_at: Some(Seconds(1_763_999_002.9)),
-                ready: Some(true),
-                processed: Some(processed),
-                busy_seconds: Some(processed / 400.0),
-                ..Worker::default()
-            };
-            let observation = Observation {
-                at: Seconds(at),
-                replicas: Replicas { desired: Some(desired), existing: Some(desired), ready: Some(desired) },
-                partitions: (0..24).map(partition).collect(),
-                groups: vec![Group { source: Some("orders".into()), state: Some("Stable".into()), assignor: None }],
-                workers: (0..desired).map(worker).collect(),
-                ..Observation::default()
-            };
-            let decision = decide(&mut memory, &observation, &settings);
-            desired = decision.desired.unwrap_or(desired).max(1);
-            (observation, decision)
-        })
-        .collect()
+/// Sluice as the operator runs it, and what it writes down: a line for each look, and one for each decision.
+struct Recorder {
+    settings: Settings,
+    memory: Memory,
+    last: Option<Decision>,
+    /// One for each time that the process was started.
+    records: Vec<Record>,
 }
 
-fn observed(looks: u32) -> String {
-    let line = |(observation, _): &(Observation, _)| serde_json::to_string(observation).unwrap() + "\n";
-    run(looks).iter().map(line).collect()
+#[derive(Default)]
+struct Record {
+    /// The status that it found on the job, as an API server keeps it.
+    status: String,
+    seen: String,
+    decided: String,
+    changes: usize,
 }
 
-/// What was decided in a run is decided again from the lines alone: no number loses a digit on its way through JSON.
+impl Recorder {
+    fn new() -> Self {
+        Self { settings: settings(), memory: Memory::default(), last: None, records: vec![Record::default()] }
+    }
+
+    fn note(&mut self, observation: &Observation, decision: &Decision) {
+        let record = self.records.last_mut().unwrap();
+        record.seen += &(serde_json::to_string(observation).unwrap() + "\n");
+        record.decided += &(serde_json::to_string(decision).unwrap() + "\n");
+        record.changes += usize::from(decision.desired != observation.replicas.desired);
+    }
+}
+
+impl Rule for Recorder {
+    fn name(&self) -> String {
+        "recorder".to_owned()
+    }
+
+    fn every(&self) -> f64 {
+        2.0
+    }
+
+    fn look(&mut self, observation: &Observation) -> Option<u32> {
+        let mut observation = observation.clone();
+        // Nothing happens at whole seconds, and no two samples are taken at once.
+        observation.at = Seconds(observation.at.0 + 0.1);
+        for (partition, delay) in observation.partitions.iter_mut().zip((0..).map(f64::from)) {
+            partition.at = partition.at.map(|at| Seconds(at.0 - 0.013 * delay));
+        }
+        let decision = decide(&mut self.memory, &observation, &self.settings);
+        self.note(&observation, &decision);
+        let desired = decision.desired;
+        self.last = Some(decision);
+        desired
+    }
+
+    fn restart(&mut self) {
+        let model = self.last.as_ref().map(|decision| operator::model(&decision.explain.model));
+        let status = serde_json::to_string(&StreamJobStatus { model, ..StreamJobStatus::default() }).unwrap();
+        self.memory = begin(&status);
+        self.records.push(Record { status, ..Record::default() });
+    }
+}
+
+/// What a new process of the operator knows of a job with this status.
+fn begin(status: &str) -> Memory {
+    let status: StreamJobStatus =
+        if status.is_empty() { StreamJobStatus::default() } else { serde_json::from_str(status).unwrap() };
+    Memory::with_prior(operator::prior(&status))
+}
+
+/// A simulated run: the load steps up and wanders, a worker dies, the source falls silent, and the operator is
+/// restarted in the middle.
+fn recorded(seconds: u16) -> Vec<Record> {
+    let rate = |t: u16| if t < seconds / 3 { 1700.3 } else { 5100.7 + 900.0 * (f32::from(t) / 60.0).sin() };
+    let faults = Faults {
+        kill_every: Some(170.0),
+        outage: Some(simulate::During::new(130.0, 150.0, ())),
+        restart_at: Some(f64::from(seconds / 2)),
+        ..Faults::default()
+    };
+    let scenario = Scenario { partitions: 24, faults, ..Scenario::default() };
+    let mut recorder = Recorder::new();
+    simulate::run(&Load::new((0..seconds).map(rate).collect()), &scenario, &mut recorder);
+    recorder.records
+}
+
+/// The first looks of a run.
+fn observed(looks: u16) -> String {
+    recorded(2 * looks).into_iter().map(|record| record.seen).collect()
+}
+
+/// What was decided in a run is decided again from the lines alone: no number loses a digit on its way through JSON. Of
+/// what was learned before a restart the status is all that is left.
 #[test]
-fn a_run_is_replayed_byte_for_byte() {
-    let run = run(400);
-    let changes = run.windows(2).filter(|pair| pair[0].1.desired != pair[1].1.desired).count();
-    assert!(changes >= 3, "a run in which nothing happens shows nothing: {changes}");
-    let line = |value: String| value + "\n";
-    let observed: String = run.iter().map(|(look, _)| line(serde_json::to_string(look).unwrap())).collect();
-    let decided: String = run.iter().map(|(_, decision)| line(serde_json::to_string(decision).unwrap())).collect();
-    let replayed = answers(&observed);
-    for (number, (expected, found)) in decided.lines().zip(replayed.text.lines()).enumerate() {
-        assert_eq!(expected, found, "line {}", number + 1);
+fn a_recorded_run_is_replayed_byte_for_byte() {
+    let records = recorded(800);
+    assert_eq!(records.len(), 2, "the operator was restarted once");
+    for record in &records {
+        assert!(record.changes >= 3, "a run in which nothing happens shows nothing: {}", record.changes);
+        let replayed = answers_from(begin(&record.status), &record.seen);
+        for (number, (expected, found)) in record.decided.lines().zip(replayed.text.lines()).enumerate() {
+            assert_eq!(expected, found, "line {}", number + 1);
+        }
+        assert_eq!(record.decided, replayed.text);
+        assert!(replayed.warnings.is_empty(), "{:?}", replayed.warnings);
+        // And a decision that was written down can be read, and written again.
+        for line in record.decided.lines() {
+            let decision: Decision = serde_json::from_str(line).unwrap();
+            assert_eq!(serde_json::to_string(&decision).unwrap(), line);
+        }
     }
-    assert_eq!(decided, replayed.text);
-    assert!(replayed.warnings.is_empty(), "{:?}", replayed.warnings);
-    // And a decision that was written down can be read, and written again.
-    for line in decided.lines() {
-        let decision: crate::policy::Decision = serde_json::from_str(line).unwrap();
-        assert_eq!(serde_json::to_string(&decision).unwrap(), line);
-    }
+    let after = &records[1];
+    assert!(after.status.contains("capacityPerWorker"), "{}", after.status);
+    assert_ne!(answers(&after.seen).text, after.decided, "what the status says is used");
 }

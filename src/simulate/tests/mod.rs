@@ -4,6 +4,8 @@
 mod bound;
 mod faults;
 mod plant;
+mod scene;
+mod scenes;
 
 use super::{Handover, Load, Noise, Rule, Run, Scenario, run};
 use crate::policy::Observation;
