@@ -96,6 +96,11 @@ pub(crate) fn learn(memory: &mut Memory, view: &View) {
         return;
     }
     let Some(trial) = memory.bottleneck.trial.filter(|_| memory.flight.is_none()) else { return };
+    if view.unsettled || memory.still_since.is_some() {
+        // What they do while all stand still says nothing.
+        memory.bottleneck.landed = None;
+        return;
+    }
     let landed = *memory.bottleneck.landed.get_or_insert(now);
     if !behind(memory, view) {
         memory.bottleneck.trial = None;

@@ -80,8 +80,11 @@ impl Capacity {
     pub(crate) fn learn(&mut self, stints: &[Stint]) {
         let working = |s: &&Stint| s.rate.is_finite() && s.rate > 0.0;
         for busy in stints.iter().filter_map(|s| s.busy) {
-            // 1.05 busy threads are one thread and a little noise.
-            self.threads = self.threads.max((busy - 0.1).ceil()).min(256.0);
+            // 1.05 busy threads are one thread and a little noise. A clock that stood still and jumps is not many threads.
+            let seen = (busy - 0.1).ceil();
+            if seen > self.threads && seen.is_finite() {
+                self.threads = if seen > 4.0 * self.threads { self.threads } else { seen.min(256.0) };
+            }
         }
         // Those that are behind are the slow ones: what all show together is what a worker can do.
         let by_busy = |s: &Stint| s.busy.filter(|b| *b >= 0.1 * self.threads).map(|b| s.rate / b * self.threads);

@@ -66,6 +66,9 @@ fn slope(memory: &Memory, rates: Rates) -> f64 {
     if memory.off.spares(Piece::TREND) { line.min(rates.recent + noise).max(0.0) } else { 0.0 }
 }
 
+/// A backlog is worked off by so many times the usual rate at most.
+pub(crate) const MOST_RECOVERY: f64 = 2.0;
+
 /// Records per second beyond the arrivals, to work off what waits. A backlog of hours does not buy a cluster: at most
 /// twice the usual rate (algorithms.md C11, pitfall 22).
 pub(crate) fn recovery(memory: &Memory, view: &View, settings: &Settings, level: f64, capacity: f64) -> f64 {
@@ -76,6 +79,10 @@ pub(crate) fn recovery(memory: &Memory, view: &View, settings: &Settings, level:
     // What waits in a healthy job. By the last look's level, so that more arrivals never excuse more backlog.
     let allowed = memory.level * (0.5 * latency).max(1.0);
     let excess = (view.settled_lag - allowed).max(0.0);
-    let usual = level.max(memory.forecast.mean().unwrap_or(0.0)).max(capacity);
-    (excess / (2.0 * latency).max(20.0)).min(2.0 * usual)
+    (excess / (2.0 * latency).max(20.0)).min(MOST_RECOVERY * usual(memory, level, capacity))
+}
+
+/// The usual rate, records per second: of the hour, of now, or what the present workers can do.
+pub(crate) fn usual(memory: &Memory, level: f64, capacity: f64) -> f64 {
+    level.max(memory.forecast.mean().unwrap_or(0.0)).max(capacity)
 }

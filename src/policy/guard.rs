@@ -184,7 +184,7 @@ impl Case<'_> {
         let need = match memory.in_flight() {
             Some(flight) if plan.demand.expected > BEYOND * flight.demand => plan.need?,
             // A roll-out takes its time: not if it makes records late.
-            Some(flight) if flight.rolling && self.view.settled_age > plan.latency => plan.need?,
+            Some(flight) if flight.rolling && self.view.age > Some(plan.latency) => plan.need?,
             Some(_) => current,
             None => plan.need?,
         };
@@ -207,7 +207,7 @@ impl Case<'_> {
         let pods = self.observation.replicas.existing.unwrap_or(current);
         // What the last Up gave is seen first, if everybody was behind then.
         if memory.flight.is_none() && memory.bottleneck.pending() {
-            return Some(Verdict { reason: Reason::InFlight, ..held(reason, BoundBy::Objective, Limit::StepLimit) });
+            return Some(Verdict::hold(current, Reason::InFlight, BoundBy::Objective));
         }
         if let Some(found) = memory.bottleneck.holds(memory.now) {
             let mut held = held(Reason::ExternalBottleneck, BoundBy::Objective, Limit::ExternalBottleneck);
@@ -304,7 +304,7 @@ impl Case<'_> {
         if watched < window || highest >= current || tried {
             return steady(Reason::Stabilizing);
         }
-        let keep = memory.mistakes.least(memory.now, keep.max(highest), plan.demand.level);
+        let keep = memory.mistakes.least(memory.now, keep.max(highest), (plan.demand.level, memory.level_noise()));
         if keep >= current {
             return because(Reason::Stabilizing, BoundBy::Objective, "fewer have proved too few for this".to_owned());
         }
@@ -373,7 +373,7 @@ impl Case<'_> {
     /// Late records that a Down's own handover makes: (D + d0 - L)+ / (1 - rho) seconds of arrivals (C6, rescale budget).
     fn late_by_pause(&self, age: f64, target: u32) -> f64 {
         let plan = self.plan;
-        let over = (self.memory.handover.p90() + age - plan.latency).max(0.0);
+        let over = (self.memory.careful().1 + age - plan.latency).max(0.0);
         if over <= 0.0 {
             return 0.0;
         }
@@ -387,7 +387,8 @@ impl Case<'_> {
 /// So long must fewer workers have been enough, seconds: six times what a change takes, between half a minute and five
 /// minutes. Changes that are cheap to undo may be made soon; dear ones must last.
 pub(crate) fn down_window(memory: &Memory) -> f64 {
-    let changes = (2.0 * (memory.start_up.p90() + memory.handover.p90())).clamp(30.0, 300.0);
+    let (start_up, handover) = memory.careful();
+    let changes = (2.0 * (start_up + handover)).clamp(30.0, 300.0);
     (if memory.off.spares(Piece::WINDOW) { changes } else { 0.0 }).max(memory.dear)
 }
 

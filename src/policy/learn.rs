@@ -11,6 +11,9 @@ const KEPT: usize = 10;
 pub(crate) const START_UP: f64 = 15.0;
 /// Handover that is assumed until one was seen, seconds: 0.5 to 5 where partitions are handed over one by one.
 pub(crate) const HANDOVER: f64 = 4.0;
+/// The same where a worker would be taken away: what is not known is no reason for it (algorithms.md C6).
+pub(crate) const CAREFUL_START_UP: f64 = 30.0;
+pub(crate) const CAREFUL_HANDOVER: f64 = 10.0;
 
 /// Upper (p90) estimate of a length of time from its last ten observations.
 #[derive(Debug, Clone)]
@@ -50,6 +53,11 @@ impl Learned {
         let mut values: Vec<f64> = self.recent.iter().copied().map(f64::from).collect();
         let share = (1.0 + num::of_usize(values.len())).powi(-2);
         num::quantile(&mut values, 0.9).map_or(self.prior, |p90| share * self.prior + (1.0 - share) * p90)
+    }
+
+    /// For whoever can wait: at least `assumed` until one was seen.
+    pub(crate) fn careful(&self, assumed: f64) -> f64 {
+        if self.observed { self.p90() } else { self.p90().max(assumed) }
     }
 
     /// The estimate, if it rests on anything but an assumption.

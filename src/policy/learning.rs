@@ -45,7 +45,8 @@ pub(crate) fn meet_replicas(memory: &mut Memory, observation: &Observation) {
         let upper = memory.upper;
         memory.flight.get_or_insert_with(|| Flight::new(now, desired, desired, upper)).rolls(now);
     }
-    let (start_up, handover) = (memory.start_up.p90(), memory.handover.p90());
+    memory.starting = workers::starting(observation, memory.watching_since);
+    let (start_up, handover) = (memory.start_up(), memory.handover.p90());
     // Nobody moves yet: the change is not over, whatever a handover took before.
     let pausing = memory.still_since.is_some()
         && memory.flight.is_some_and(|f| f.settled.is_none_or(|at| now - at < LONGEST_PAUSE));
@@ -77,7 +78,8 @@ fn begin(memory: &mut Memory, before: u32, desired: u32) {
     let demand = memory.decided_demand;
     memory.flight = Some(Flight::new(now, before, desired, demand));
     if memory.off.spares(Piece::MISTAKES) {
-        memory.mistakes.note(now, before, desired, memory.level);
+        let noise = memory.level_noise();
+        memory.mistakes.note(now, before, desired, (memory.level, noise));
     }
 }
 
@@ -86,7 +88,9 @@ pub(crate) fn learn(memory: &mut Memory, observation: &Observation, settings: &S
     let now = memory.now;
     let settled = memory.flight.is_none() && view.pause.is_none();
     learn_pause(memory, view);
-    let shift = workers::shift(memory, observation, view, settled);
+    // In a roll-out too: what the new template can do must not wait for its end.
+    let tells = settled || memory.in_flight().is_some_and(|f| f.rolling) && view.pause.is_none();
+    let shift = workers::shift(memory, observation, view, tells);
     let still = view.waiting && view.progress <= 0.0 && shift.processed.is_none_or(|p| p <= 0.0);
     let since_look = memory.since_look;
     if let Some(flight) = memory.flight.as_mut().filter(|_| still) {

@@ -205,7 +205,9 @@ fn add(view: &mut View, track: &mut Track, seen: &Seen, id: &str, moment: Moment
     let overdue = seen.due.map(|due| (num::of_i64(due) - seen.guess).max(0.0));
     let moving = moment.now - track.moved_at <= moment.settle;
     // A record that cannot be processed is no reason for more workers.
-    let stuck = seen.waits && !moving && moment.now - track.advanced_at >= STUCK && moment.moves;
+    // One that was moved lately may still be on its way.
+    let stands = moment.now - track.advanced_at.max(track.moved_at + STUCK);
+    let stuck = seen.waits && !moving && stands >= STUCK && moment.moves;
     if stuck {
         view.stuck.push(id.to_owned());
     } else {

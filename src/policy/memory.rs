@@ -10,7 +10,7 @@ use super::capacity::Capacity;
 use super::decision::{Confidence, Model};
 use super::flight::Flight;
 use super::forecast::Forecast;
-use super::learn::{HANDOVER, Learned, START_UP};
+use super::learn::{CAREFUL_HANDOVER, CAREFUL_START_UP, HANDOVER, Learned, START_UP};
 use super::mistakes::Mistakes;
 use super::num;
 use super::partitions::Partitions;
@@ -59,6 +59,8 @@ pub struct Memory {
     pub(crate) capacity: Capacity,
     pub(crate) template: Option<String>,
     pub(crate) start_up: Learned,
+    /// For how long the oldest worker that is not there yet has been starting, seconds.
+    pub(crate) starting: f64,
     pub(crate) handover: Learned,
     pub(crate) latency_floor: Option<f64>,
     pub(crate) arrivals: Arrivals,
@@ -117,6 +119,9 @@ pub(crate) struct Offered {
     pub(crate) kinds: [(u32, f64); 8],
 }
 
+/// A worker that does less than this share of what the others do is slow.
+const SLOW: f64 = 0.65;
+
 impl Default for Memory {
     fn default() -> Self {
         Self {
@@ -143,6 +148,7 @@ impl Default for Memory {
             capacity: Capacity::default(),
             template: None,
             start_up: Learned::with_prior(START_UP),
+            starting: 0.0,
             handover: Learned::with_prior(HANDOVER),
             latency_floor: None,
             arrivals: Arrivals::default(),
@@ -256,9 +262,24 @@ impl Memory {
         };
     }
 
+    /// Start-up and handover, seconds, as far as taking a worker away rests on them.
+    pub(crate) fn careful(&self) -> (f64, f64) {
+        (self.start_up.careful(CAREFUL_START_UP), self.handover.careful(CAREFUL_HANDOVER))
+    }
+
+    /// Start-up to reckon with, seconds: as learned, or as long as somebody has been starting by now.
+    pub(crate) fn start_up(&self) -> f64 {
+        self.start_up.p90().max(self.starting)
+    }
+
+    /// How far the rate of half a minute is off by noise alone, as a share of it: three deviations, at most 15 %.
+    pub(crate) fn level_noise(&self) -> f64 {
+        (3.0 * self.forecast.noise() * (self.interval / 30.0).sqrt()).min(0.15)
+    }
+
     /// Seconds from a change being needed to it having worked: noticing, start-up, handover.
     pub(crate) fn reaction(&self) -> f64 {
-        self.detection() + self.start_up.p90() + self.handover.p90()
+        self.detection() + self.start_up() + self.handover.p90()
     }
 
     /// Seconds until a change of load shows: two samples.
@@ -279,6 +300,11 @@ impl Memory {
     /// The change under way, if it holds others back.
     pub(crate) fn in_flight(&self) -> Option<&Flight> {
         self.flight.as_ref().filter(|_| self.off.spares(Piece::FLIGHT))
+    }
+
+    /// Whether a worker does so much less than the others that it is not worth planning with.
+    pub(crate) fn is_slow(&self, hash: u64, mu: f64) -> bool {
+        self.workers.values().any(|w| w.hash == hash && w.can < SLOW * mu)
     }
 
     /// Whether capacity is known well enough to take workers away.

@@ -24,14 +24,14 @@ pub(crate) struct Mistakes {
 }
 
 impl Mistakes {
-    /// Notes a change of the number of workers at a demand in records per second.
-    pub(crate) fn note(&mut self, now: f64, before: u32, after: u32, demand: f64) {
+    /// Notes a change of the number of workers at a demand in records per second, known to within `noise` of itself.
+    pub(crate) fn note(&mut self, now: f64, before: u32, after: u32, (demand, noise): (f64, f64)) {
         if after < before {
             self.last_down = Some((now, after, demand));
             return;
         }
         let Some((at, workers, then)) = self.last_down.take() else { return };
-        if now - at < REVERSAL && before <= workers && demand <= MORE * then {
+        if now - at < REVERSAL && before <= workers && demand <= (MORE + noise) * then {
             self.too_few.retain(|m| now - m.0 < REMEMBERED && (m.1 > workers || m.2 < then));
             if self.too_few.len() >= MOST {
                 self.too_few.pop_front();
@@ -41,8 +41,8 @@ impl Mistakes {
     }
 
     /// The fewest workers that have not proved too few for this demand, at least `workers`.
-    pub(crate) fn least(&self, now: f64, workers: u32, demand: f64) -> u32 {
-        let too_few = self.too_few.iter().filter(|m| now - m.0 < REMEMBERED && demand > LESS * m.2);
+    pub(crate) fn least(&self, now: f64, workers: u32, (demand, noise): (f64, f64)) -> u32 {
+        let too_few = self.too_few.iter().filter(|m| now - m.0 < REMEMBERED && demand > (LESS - noise) * m.2);
         too_few.map(|m| m.1.saturating_add(1)).fold(workers, u32::max)
     }
 
@@ -58,21 +58,21 @@ mod tests {
     #[test]
     fn a_number_that_proved_too_few_is_not_tried_again_at_the_same_demand() {
         let mut mistakes = Mistakes::default();
-        mistakes.note(0.0, 6, 5, 5000.0);
-        assert_eq!(mistakes.least(1.0, 5, 5000.0), 5, "nothing has gone wrong yet");
-        mistakes.note(60.0, 5, 6, 5100.0);
-        assert_eq!(mistakes.least(70.0, 4, 5000.0), 6);
-        assert_eq!(mistakes.least(70.0, 4, 4800.0), 4, "less to do");
-        assert_eq!(mistakes.least(70.0 + REMEMBERED, 4, 5000.0), 4, "forgotten after a day");
+        mistakes.note(0.0, 6, 5, (5000.0, 0.0));
+        assert_eq!(mistakes.least(1.0, 5, (5000.0, 0.0)), 5, "nothing has gone wrong yet");
+        mistakes.note(60.0, 5, 6, (5100.0, 0.0));
+        assert_eq!(mistakes.least(70.0, 4, (5000.0, 0.0)), 6);
+        assert_eq!(mistakes.least(70.0, 4, (4800.0, 0.0)), 4, "less to do");
+        assert_eq!(mistakes.least(70.0 + REMEMBERED, 4, (5000.0, 0.0)), 4, "forgotten after a day");
     }
 
     #[test]
     fn growth_and_time_excuse_a_down() {
         for (later, demand) in [(60.0, 5300.0), (2000.0, 5000.0)] {
             let mut mistakes = Mistakes::default();
-            mistakes.note(0.0, 6, 5, 5000.0);
-            mistakes.note(later, 5, 6, demand);
-            assert_eq!(mistakes.least(later, 5, demand), 5);
+            mistakes.note(0.0, 6, 5, (5000.0, 0.0));
+            mistakes.note(later, 5, 6, (demand, 0.0));
+            assert_eq!(mistakes.least(later, 5, (demand, 0.0)), 5);
         }
     }
 }

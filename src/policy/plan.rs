@@ -148,10 +148,12 @@ fn crew(memory: &Memory, view: &View, stairs: &Staircase, mu: f64, current: u32)
     }
     let load = |owner: &Owner| {
         let speed = memory.speed_of(owner.hash, mu);
+        // More workers do not mend one that does hardly half of what the others do.
+        let counts = if memory.is_slow(owner.hash, mu) { 0.0 } else { counts };
         let work = owner.settled_lag / (mu * speed);
         let uneven = if work > 0.2 { (owner.age / work).clamp(1.0, 8.0) } else { crew::UNEVEN };
         let (share, top, count) = (owner.weight / total, owner.top / total, owner.count);
-        Load { share, top, count, lag: counts * owner.settled_lag, speed, age: owner.age, uneven }
+        Load { share, top, count, lag: counts * owner.settled_lag, speed, age: counts * owner.age, uneven }
     };
     Crew::known(view.by_owner.iter().map(load).collect())
 }

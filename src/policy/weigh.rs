@@ -13,7 +13,7 @@
 //! of the budget is spent. An Up then looks as far ahead, and its size is where workers and late records cost least.
 
 use super::crew::{Crew, Part};
-use super::demand::{Demand, recovery};
+use super::demand::{Demand, MOST_RECOVERY, recovery, usual};
 use super::look::View;
 use super::memory::Memory;
 use super::pieces::Piece;
@@ -52,8 +52,12 @@ pub(crate) struct Weigh<'a> {
     /// See [`dear`].
     pub(crate) dear: f64,
     recovery: f64,
+    /// Rate that more than this many workers' worth of capacity is bought for by no backlog, records per second.
+    most: f64,
     start_up: f64,
     handover: f64,
+    /// Handover that is reckoned with where workers leave.
+    leaving: f64,
     reaction: f64,
     all_stop: bool,
     /// Seconds until another decision could have worked, and how much longer queues are followed.
@@ -82,7 +86,7 @@ impl<'a> Weigh<'a> {
         demand: Demand,
         (mu, current, latency): (f64, u32, f64),
     ) -> Self {
-        let (start_up, handover) = (memory.start_up.p90(), memory.handover.p90());
+        let (start_up, handover) = (memory.start_up(), memory.handover.p90());
         let reaction = memory.reaction();
         let reach = reaction + memory.interval;
         let dear = dear(memory, settings, latency);
@@ -96,14 +100,16 @@ impl<'a> Weigh<'a> {
             current,
             latency,
             dear,
+            most: demand.level + MOST_RECOVERY * usual(memory, demand.level, stairs.capacity(current, mu)),
             recovery: recovery(memory, view, settings, demand.level, stairs.capacity(current, mu)),
             start_up,
             handover,
+            leaving: memory.careful().1,
             reaction,
             all_stop: memory.all_stop > Some(0.5),
             reach,
             further,
-            path: demand.path(memory, start_up + handover + reach + further),
+            path: demand.path(memory, start_up + memory.careful().1 + reach + further),
         }
     }
 
@@ -119,7 +125,7 @@ impl<'a> Weigh<'a> {
         let mut answer = Answer { staying: staying.worst, ..Answer::default() };
         // The pause of a change under way was reckoned with.
         let own = if self.crew.workers() < self.current { self.handover } else { 0.0 };
-        if (staying.worst > own + USE * self.room() && !draining) || behind {
+        if (staying.worst > own + USE * self.room(self.handover) && !draining) || behind {
             let (found, met) = search(self.current.saturating_add(1), most, |n| self.enough(n, &mut parts));
             let found = if met { found } else { self.least_hot(most, &mut parts) };
             answer.need = self.stairs.snap(found).max(self.current.min(most));
@@ -134,16 +140,12 @@ impl<'a> Weigh<'a> {
     }
 
     /// Latency that may be used up before a change must have worked: its own handover is still to come.
-    fn room(&self) -> f64 {
-        if self.handover < 0.8 * self.latency { self.latency - self.handover } else { self.latency }
-    }
-
-    fn leaving(&self) -> Change {
-        Change { at: 0.0, pause: self.handover, all_stop: self.all_stop }
+    fn room(&self, handover: f64) -> f64 {
+        if handover < 0.8 * self.latency { self.latency - handover } else { self.latency }
     }
 
     fn joining(&self) -> Change {
-        Change { at: self.start_up, ..self.leaving() }
+        Change { at: self.start_up, pause: self.handover, all_stop: self.all_stop }
     }
 
     fn follow(&self, n: u32, change: Option<Change>, horizon: f64, parts: &mut Vec<Part>) -> Outcome {
@@ -161,29 +163,38 @@ impl<'a> Weigh<'a> {
     fn later(&self) -> (f64, f64) {
         let soon = self.demand.at(self.start_up + self.handover + self.reaction);
         if self.dear <= 0.0 {
-            return (soon, RHO);
+            return (soon, RHO.min(self.spare_for_stops()));
         }
         // The next change shall not come before this one is paid for.
         (soon.max(self.demand.at(self.dear.min(1800.0))), RHO_DEAR)
     }
 
+    /// Where all stand still at a change, what it leaves must be worked off in twice the objective, or it is a reason for
+    /// the next change.
+    fn spare_for_stops(&self) -> f64 {
+        if self.all_stop { 1.0 / (1.0 + self.handover / (2.0 * self.latency)) } else { 1.0 }
+    }
+
     fn enough(&self, n: u32, parts: &mut Vec<Part>) -> bool {
-        let drained = self.reach.min(self.latency.max(10.0));
+        let drained = (0.4 * self.reach).max(self.latency.max(10.0)).min(self.reach);
         let horizon = self.start_up + self.handover + drained + self.further;
         let out = self.follow(n, Some(self.joining()), horizon, parts);
         let hottest = self.crew.hottest_share(parts);
         let (later, rho) = self.later();
-        out.end <= USE * self.room()
+        // What is lost already does not buy a cluster: it is worked off in its time.
+        let all_it_may = self.most * hottest <= RHO_RECOVERY * self.mu;
+        (out.end <= USE * self.room(self.handover) || all_it_may)
             && later * hottest <= rho * self.mu
             && (self.demand.level + self.recovery) * hottest <= RHO_RECOVERY * self.mu
     }
 
     fn fits(&self, n: u32, parts: &mut Vec<Part>) -> bool {
-        let out = self.follow(n, Some(self.leaving()), self.handover + self.reach, parts);
+        let leaving = Change { at: 0.0, pause: self.leaving, all_stop: self.all_stop };
+        let out = self.follow(n, Some(leaving), self.leaving + self.reach, parts);
         let hottest = self.crew.hottest_share(parts);
-        let room = USE_DOWN * self.room();
-        let rho = if self.dear > 0.0 { RHO_DOWN_DEAR } else { RHO_DOWN };
-        out.worst <= (self.handover + room).min(0.9 * self.latency).max(self.handover)
+        let room = USE_DOWN * self.room(self.leaving);
+        let rho = if self.dear > 0.0 { RHO_DOWN_DEAR } else { RHO_DOWN.min(0.95 * self.spare_for_stops()) };
+        out.worst <= (self.leaving + room).min(0.9 * self.latency).max(self.leaving)
             && out.end <= room
             && self.later().0.max(self.demand.level) * hottest <= rho * self.mu
     }

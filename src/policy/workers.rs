@@ -145,6 +145,17 @@ fn start_up(track: &mut WorkerTrack, worker: &Worker, now: f64, first: f64) -> O
     (created >= first).then_some(now - created).filter(|s| *s >= 0.0)
 }
 
+/// Start-ups that take longer are failures, seconds.
+const LONGEST_START: f64 = 300.0;
+
+/// For how long the oldest worker that is not ready has been starting; of those that came while we watched.
+pub(crate) fn starting(observation: &Observation, first: f64) -> f64 {
+    let starts =
+        |w: &&Worker| w.terminating != Some(true) && w.ready == Some(false) && w.processed.is_none_or(|p| p <= 0.0);
+    let since = |w: &Worker| w.created_at.map(|c| c.0).filter(|c| *c >= first).map(|c| observation.at.0 - c);
+    observation.workers.iter().filter(starts).filter_map(since).fold(0.0, f64::max).min(LONGEST_START)
+}
+
 /// Whether workers of more than one template are there.
 pub(crate) fn rolling(observation: &Observation) -> bool {
     let mut templates = observation.workers.iter().filter_map(|w| w.template.as_ref());

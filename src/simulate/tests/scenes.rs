@@ -52,7 +52,7 @@ scenes! {
     the_source_is_silent: under(LEVEL).fault(|f| f.outage = during(())).says(Reason(NoSignal), 30.0).ups(0)
         .none_after().downs(0);
     the_source_is_silent_while_the_load_falls: under(FALLING).fault(|f| f.outage = during(()))
-        .says(Reason(NoSignal), 30.0).ups(0).none_after().downs(1);
+        .says(Reason(NoSignal), 30.0).ups(0).none_after().downs(3);
     half_of_the_partitions_are_missing: under(LEVEL).fault(|f| f.partial = during(0.5)).says(Reason(NoSignal), 30.0)
         .ups(0).none_after().downs(0);
     half_of_the_partitions_are_missing_while_the_load_rises: under(RISING).fault(|f| f.partial = during(0.5)).downs(0)
@@ -72,7 +72,8 @@ scenes! {
         .ups(0).downs(1);
 
     // Workers.
-    workers_start_within_180_s: under(GENTLE).job(|job| job.start_up = 180.0).workers(10);
+    // The first start-up comes as a surprise: 1 % may be late.
+    workers_start_within_180_s: under(GENTLE).job(|job| job.start_up = 180.0).workers(10).late(1.5);
     workers_are_noisy: under(LEVEL).job(|job| (job.speed_spread, job.speed_noise) = (0.1, 0.1)).ups(2).downs(2)
         .workers(12);
     a_worker_dies_and_is_missed_for_7_s: under(LEVEL).fault(|f| f.kill_every = Some(630.0)).ups(1).workers(10)
@@ -102,4 +103,10 @@ scenes! {
 
     // Time.
     the_operator_is_restarted: under(RISING).fault(|f| f.restart_at = Some(900.0)).downs(0).workers(16);
+    counters_stand_still_while_the_load_rises: under(RISING).fault(|f| f.workers_frozen = during(())).downs(0)
+        .workers(14);
+    a_handover_takes_60_s_and_the_objective_is_a_minute: under(GENTLE)
+        .job(|job| (job.handover, job.latency) = (Handover::Handoff(60.0), 60.0)).workers(16);
+    a_restart_takes_10_s: under(RISING).job(|job| (job.handover, job.latency) = (Handover::Restart(10.0), 30.0))
+        .workers(16);
 }
