@@ -1,0 +1,58 @@
+//! Law 11. **Strange offsets.** Clock steps, resets, recreated topics: handled, and no reason to take anybody away.
+
+use proptest::prelude::*;
+
+use super::cases;
+use super::moments::moment;
+use crate::policy::plant::settings;
+use crate::policy::units::Seconds;
+use crate::policy::{Action, Memory, Observation, Partition, Reason, Replicas, decide};
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn law_11_strange_offsets(plant in moment(), kind in 0..6_u32, which in 0..12_usize) {
+        let mut observation = plant.observation();
+        for (index, partition) in observation.partitions.iter_mut().enumerate() {
+            if index != which && kind != 0 { continue; }
+            match kind {
+                0 => {}
+                1 => partition.end = Some(3),
+                2 => partition.end = Some(-1),
+                3 => (partition.position, partition.committed) = (None, partition.end.map(|e| e + 1_000_000)),
+                4 => (partition.position, partition.committed) = (None, Some(-1)),
+                _ => partition.end = Some(i64::MAX),
+            }
+        }
+        if kind == 0 { observation.at = Seconds(plant.now - 3600.0); }
+        let mut memory = plant.memory.clone();
+        for look in 0..3 {
+            let decision = decide(&mut memory, &observation, &plant.settings);
+            // More workers than partitions are useless, whatever the offsets say.
+            prop_assert!(decision.action != Action::Down || decision.reason == Reason::Useless, "{kind}: {}", decision.message);
+            observation.at = Seconds(observation.at.0 + 2.0 * f64::from(look));
+        }
+    }
+}
+
+#[test]
+fn law_11_an_idle_transactional_partition_is_not_aged() {
+    let mut memory = Memory::default();
+    let mut last = None;
+    for look in 0..100_u32 {
+        let observation = Observation {
+            at: Seconds(1.764e9 + 2.0 * f64::from(look)),
+            replicas: Replicas { desired: Some(1), existing: Some(1), ready: Some(1) },
+            partitions: vec![Partition {
+                id: "t/0".into(),
+                end: Some(101),
+                committed: Some(100),
+                ..Partition::default()
+            }],
+            ..Observation::default()
+        };
+        last = Some(decide(&mut memory, &observation, &settings()));
+    }
+    assert_eq!(last.unwrap().explain.time_lag_seconds, Some(0.0));
+}

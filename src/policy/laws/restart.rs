@@ -1,0 +1,31 @@
+//! Law 9. **Restart.** The first decision, with memory or none, takes nobody away; with the number unknown it is Hold.
+
+use proptest::prelude::*;
+
+use super::cases;
+use super::inputs::any_float;
+use super::moments::moment;
+use crate::policy::{Action, Confidence, Memory, Model, decide};
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn law_09_restart(plant in moment(), capacity in any_float(), start_up in any_float(), known in any::<bool>()) {
+        let model = Model {
+            capacity_per_worker: Some(capacity), start_up_seconds: Some(start_up), handover_seconds: Some(start_up),
+            latency_floor_seconds: Some(capacity), confidence: Confidence::High, template: None,
+        };
+        for memory in [Memory::default(), Memory::with_prior(model)] {
+            let mut memory = memory;
+            let mut observation = plant.observation();
+            if !known { observation.replicas.desired = None; }
+            let decision = decide(&mut memory, &observation, &plant.settings);
+            if known {
+                prop_assert!(decision.desired >= Some(plant.desired.min(plant.settings.max_replicas)), "{decision:?}");
+            } else {
+                prop_assert_eq!((decision.desired, decision.action), (None, Action::Hold));
+            }
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Law 5. **Steady.** Constant mean load: hardly a change, and no reversal. What proved too few is not tried again for
+//! a day.
+
+use proptest::prelude::*;
+
+use super::moments::ripe;
+use super::{cases, one_in};
+use crate::policy::plant::Plant;
+use crate::policy::units::Seconds;
+use crate::policy::{Reason, decide};
+
+/// A job with about as many workers as its load needs, as (the plant, records per second). Its workers tell everything,
+/// and the load of a second deviates by 5 % at most (one standard deviation): with more the law does not hold yet.
+fn any_job() -> impl Strategy<Value = (Plant, f64)> {
+    let sizes = (2..12_u32).prop_flat_map(|workers| (workers..4 * workers, Just(workers)));
+    let times = (1.0..60.0_f64, 0.2..15.0_f64, 2.0..60.0_f64);
+    (sizes, times, 0.3..0.9_f64, 0.0..0.05_f64, 0.0..0.5_f64).prop_map(
+        |((partitions, workers), times, used, noise, uneven)| {
+            let mut plant = Plant::new(partitions as usize, workers);
+            plant.weights(|index| 1.0 + uneven * (index as f64 * 2.4).sin());
+            (plant.start_up, plant.handover, plant.settings.latency, plant.noise) =
+                (times.0, times.1, Seconds(times.2), noise);
+            let load = used * plant.mu * f64::from(workers);
+            (plant, load)
+        },
+    )
+}
+
+proptest! {
+    // A case is six hours and more.
+    #![proptest_config(one_in(64))]
+
+    #[test]
+    fn law_05_steady((mut plant, load) in any_job()) {
+        let warm_up = f64::max(600.0, 3.0 * (plant.start_up + plant.handover));
+        plant.run(warm_up, 2.0, |_| load);
+        plant.changes.clear();
+        plant.run(6.0 * 3600.0, 2.0, |_| load);
+        let changes: Vec<_> = plant.changes.iter().map(|change| (change.0 - 1.764e9, &change.2.message)).collect();
+        let times = (plant.start_up, plant.handover, plant.settings.latency.0, plant.noise);
+        prop_assert!(changes.len() <= 1, "{load:.0} records/s, (start-up, handover, objective, noise) {times:?}: {changes:#?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn law_05_what_proved_too_few_is_not_tried_again(plant in ripe(), ago in 60.0..90_000.0_f64, demand in 0.5..1.0_f64) {
+        let observation = plant.observation();
+        let first = decide(&mut plant.memory.clone(), &observation, &plant.settings);
+        let arriving = first.explain.arrival_rate.unwrap_or(0.0);
+        if first.reason == Reason::LowerDemand && arriving > 0.0 {
+            let few = first.desired.unwrap();
+            let mut memory = plant.memory.clone();
+            let demand = demand * arriving;
+            memory.mistakes.note(plant.now - ago - 60.0, few + 1, few, demand);
+            memory.mistakes.note(plant.now - ago, few, few + 1, demand);
+            let again = decide(&mut memory, &observation, &plant.settings);
+            if ago < 86_400.0 {
+                prop_assert!(again.desired > Some(few), "{} proved too few {ago} s ago: {again:?}", few);
+            } else {
+                prop_assert_eq!(again.desired, Some(few), "a day is over");
+            }
+        }
+    }
+}
