@@ -1,95 +1,109 @@
-//! One decision with 100 partitions, 40 workers and an hour of history. Goal: at most 1 ms on one core.
+//! One decision with 100 partitions, 40 workers and an hour of history: at most 1 ms on one core, and the memory of the
+//! job at most 100 KiB. Allocations are counted; the allocator that counts them costs a little time itself.
+//!
+//! Most looks find that nothing is to be done. The others search for a number of workers, and are measured on their own.
 
-#![allow(missing_docs, clippy::unwrap_used)] // criterion's macros make undocumented items; a bench may fail loudly
+#![allow(missing_docs)] // criterion's macros make undocumented items
+#![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // offsets and counts far below 2^52
 
+mod job;
+
+use std::alloc::System;
 use std::hint::black_box;
 
-use criterion::{Criterion, criterion_group, criterion_main};
-use sluice::api::fields::Step;
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use job::{HOUR, Job};
 use sluice::policy::units::Seconds;
-use sluice::policy::{Group, Memory, Mode, Observation, Partition, Replicas, Settings, Worker, decide};
+use sluice::policy::{Action, Decision, Memory, Model, Observation, Settings, decide};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const STEADY: Job = Job { partitions: 100, workers: 40, after: 1.0 };
 
 fn settings() -> Settings {
-    Settings {
-        latency: Seconds(10.0),
-        percentile: 0.99,
-        window: Seconds(3600.0),
-        min_replicas: 1,
-        max_replicas: 100,
-        pinned: None,
-        suspend: false,
-        mode: Mode::Auto,
-        max_step_up: None,
-        max_step_down: Step::Percent(30),
-        max_rescales_per_hour: 30,
-        schedules: Vec::new(),
-        fallback_after: Seconds(300.0),
-        fallback_replicas: None,
-        batch_interval: None,
-        max_records_per_second: None,
-    }
+    Settings::of(Seconds(10.0), 0.99, (1, 100))
 }
 
-/// The look number `look` at a job, two seconds apart; partitions differ in rate, and the load swings.
-fn observation(look: u32) -> Observation {
-    let at = 1_764_000_000.0 + 2.0 * f64::from(look);
-    let partitions = (0..100_u32).map(|p| {
-        let rate = i64::from(300 + 2 * p);
-        let end = 1_000_000 + i64::from(look) * rate + i64::from(look % 37) * 10;
-        Partition {
-            id: format!("orders/{p}"),
-            source: Some("orders".into()),
-            at: Some(Seconds(at)),
-            end: Some(end),
-            committed: Some(end - rate),
-            position: Some(end - rate / 10),
-            owner: Some(format!("orders-7c9f4d5b8-{}", p % 40)),
-            ..Partition::default()
-        }
-    });
-    let workers = (0..40_u32).map(|w| Worker {
-        id: format!("orders-7c9f4d5b8-{w}"),
-        at: Some(Seconds(at)),
-        created_at: Some(Seconds(1_763_999_000.0)),
-        started_at: Some(Seconds(1_763_999_002.0)),
-        ready: Some(true),
-        template: Some("7c9f4d5b8".into()),
-        processed: Some(f64::from(look) * 1000.0),
-        busy_seconds: Some(f64::from(look) * 1.5),
-        ..Worker::default()
-    });
-    Observation {
-        at: Seconds(at),
-        replicas: Replicas { desired: Some(40), existing: Some(40), ready: Some(40) },
-        partitions: partitions.collect(),
-        groups: vec![Group {
-            source: Some("orders".into()),
-            state: Some("Stable".into()),
-            assignor: Some("cooperative-sticky".into()),
-        }],
-        workers: workers.collect(),
-        ..Observation::default()
+/// The memory after an hour, from what was known before.
+fn an_hour(job: Job, prior: Model) -> Memory {
+    let mut memory = Memory::with_prior(prior);
+    for look in 0..HOUR {
+        decide(&mut memory, &job.observation(look), &settings());
     }
+    memory
 }
 
-fn one_decision(criterion: &mut Criterion) {
-    let settings = settings();
-    let mut memory = Memory::default();
-    for look in 0..1800 {
-        decide(&mut memory, &observation(look), &settings);
-    }
-    let mut look = 1800;
-    criterion.bench_function("one decision, 100 partitions, 40 workers, an hour", |bench| {
+fn steady(criterion: &mut Criterion) {
+    let region = Region::new(ALLOCATOR);
+    let mut memory = an_hour(STEADY, Model::default());
+    let heap = region.change();
+    let held = heap.bytes_allocated - heap.bytes_deallocated + size_of::<Memory>();
+    println!("memory of the job: {held} bytes held, {} by its own account", memory.size_bytes());
+    assert!(held <= 100 << 10, "more than 100 KiB: {held}");
+
+    let mut look = HOUR;
+    told("steady", &mut memory.clone(), &STEADY.observation(look));
+    criterion.bench_function("nothing is to be done", |bench| {
         bench.iter_batched(
             || {
                 look += 1;
-                observation(look)
+                STEADY.observation(look)
             },
-            |observation| black_box(decide(&mut memory, &observation, &settings)),
-            criterion::BatchSize::SmallInput,
+            |observation| black_box(decide(&mut memory, &observation, &settings())),
+            BatchSize::SmallInput,
         );
     });
 }
 
-criterion_group!(benches, one_decision);
+/// The look at which more workers are asked for first.
+fn growth(criterion: &mut Criterion) {
+    let dear = Model { handover_seconds: Some(60.0), ..Model::default() };
+    for (name, after, prior) in [
+        ("twice the load", 2.0, Model::default()),
+        ("more load than the partitions can be served for", 6.0, Model::default()),
+        ("twice the load, changes stop partitions for a minute", 2.0, dear),
+    ] {
+        let job = Job { after, ..STEADY };
+        let mut memory = an_hour(job, prior);
+        let mut look = HOUR;
+        loop {
+            let before = memory.clone();
+            if decide(&mut memory, &job.observation(look), &settings()).action == Action::Up {
+                memory = before;
+                break;
+            }
+            look += 1;
+            assert!(look < HOUR + 100, "{name}: nobody is ever asked for");
+        }
+        let observation = job.observation(look);
+        told(name, &mut memory.clone(), &observation);
+        criterion.bench_function(name, |bench| {
+            bench.iter_batched(
+                || memory.clone(),
+                |mut memory| {
+                    let decision = decide(&mut memory, black_box(&observation), &settings());
+                    (memory, decision)
+                },
+                BatchSize::SmallInput,
+            );
+        });
+    }
+}
+
+/// Says what is decided, so that a figure can be trusted to be that of its name, and what it allocates.
+fn told(name: &str, memory: &mut Memory, observation: &Observation) -> Decision {
+    let settings = settings();
+    let region = Region::new(ALLOCATOR);
+    let decision = decide(memory, observation, &settings);
+    let heap = region.change();
+    println!(
+        "{name}: {:?}, {}; {} allocations, {} reallocations, {} bytes",
+        decision.action, decision.message, heap.allocations, heap.reallocations, heap.bytes_allocated
+    );
+    decision
+}
+
+criterion_group!(benches, steady, growth);
 criterion_main!(benches);

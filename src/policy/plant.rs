@@ -2,30 +2,10 @@
 //!
 //! Not the simulator: it exists so that a law can be watched in closed loop.
 
-use super::{
-    Decision, Group, Memory, Observation, Partition, Replicas, Settings, Worker, decide, settings, units::Seconds,
-};
-use crate::api::fields::Step;
+use super::{Decision, Group, Memory, Observation, Partition, Replicas, Settings, Worker, decide, units::Seconds};
 
 pub(crate) fn settings() -> Settings {
-    Settings {
-        latency: Seconds(10.0),
-        percentile: 0.99,
-        window: Seconds(3600.0),
-        min_replicas: 1,
-        max_replicas: 40,
-        pinned: None,
-        suspend: false,
-        mode: settings::Mode::Auto,
-        max_step_up: None,
-        max_step_down: Step::Percent(30),
-        max_rescales_per_hour: 30,
-        schedules: Vec::new(),
-        fallback_after: Seconds(300.0),
-        fallback_replicas: None,
-        batch_interval: None,
-        max_records_per_second: None,
-    }
+    Settings::of(Seconds(10.0), 0.99, (1, 40))
 }
 
 #[derive(Clone)]

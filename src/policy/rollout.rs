@@ -154,6 +154,10 @@ impl Queue<'_> {
     }
 
     fn delay(&self) -> f64 {
+        // Most queues are empty most of the time, and divisions were most of what a decision took.
+        if self.lag <= 0.0 {
+            return 0.0;
+        }
         (self.uneven * self.lag / self.does.max(1e-9)).min(self.oldest.max(self.lag / self.does.max(1e-9)))
     }
 

@@ -1,4 +1,4 @@
-//! What the user asked for, validated. Made by `operator::validate` from a `StreamJob`; there is no other way in.
+//! What the user asked for, validated: made by `operator::validate` from a `StreamJob`, or for a simulated one.
 
 use jiff::tz::TimeZone;
 
@@ -41,6 +41,30 @@ pub struct Settings {
     pub batch_interval: Option<Seconds>,
     /// A worker is not allowed to do more than this many records per second.
     pub max_records_per_second: Option<f64>,
+}
+
+impl Settings {
+    /// So many workers for an objective; all else as a `StreamJob` has it by default.
+    pub fn of(latency: Seconds, percentile: f64, (min_replicas, max_replicas): (u32, u32)) -> Self {
+        Self {
+            latency,
+            percentile,
+            window: Seconds(3600.0),
+            min_replicas,
+            max_replicas,
+            pinned: None,
+            suspend: false,
+            mode: Mode::Auto,
+            max_step_up: None,
+            max_step_down: Step::Percent(30),
+            max_rescales_per_hour: 30,
+            schedules: Vec::new(),
+            fallback_after: Seconds(300.0),
+            fallback_replicas: None,
+            batch_interval: None,
+            max_records_per_second: None,
+        }
+    }
 }
 
 /// A floor or ceiling that holds for `duration` from each occurrence of a cron pattern.

@@ -1,7 +1,6 @@
 //! Rules that set the number of workers.
 
 use crate::policy::pieces::{Off, Piece};
-use crate::policy::settings::{Mode, Step};
 use crate::policy::units::Seconds;
 use crate::policy::{Decision, Memory, Observation, Settings, decide};
 
@@ -46,24 +45,8 @@ impl Sluice {
 
     /// With nothing learned, asked for what the scenario asks for; all else as a `StreamJob` has it by default.
     pub fn of(scenario: &Scenario) -> Self {
-        Self::new(Settings {
-            latency: Seconds(scenario.latency),
-            percentile: scenario.percentile,
-            window: Seconds(3600.0),
-            min_replicas: scenario.min_workers,
-            max_replicas: scenario.max_workers,
-            pinned: None,
-            suspend: false,
-            mode: Mode::Auto,
-            max_step_up: None,
-            max_step_down: Step::Percent(30),
-            max_rescales_per_hour: 30,
-            schedules: Vec::new(),
-            fallback_after: Seconds(300.0),
-            fallback_replicas: None,
-            batch_interval: None,
-            max_records_per_second: None,
-        })
+        let workers = (scenario.min_workers, scenario.max_workers);
+        Self::new(Settings::of(Seconds(scenario.latency), scenario.percentile, workers))
     }
 }
 

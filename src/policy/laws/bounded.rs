@@ -68,7 +68,7 @@ proptest! {
     #[test]
     fn law_10_age_error(
         usual in 20.0..20_000.0_f64,
-        pieces in proptest::collection::vec((1.0..400.0_f64, 1.0..9.0_f64), 1..40),
+        pieces in proptest::collection::vec((1.0..400.0_f64, 1.0..9.0_f64), 1..20),
         every in 0.5..5.0_f64,
         jitter in 0.0..0.3_f64,
         depths in proptest::collection::vec(0.0..1.0_f64, 20),
@@ -81,13 +81,17 @@ proptest! {
             look += 1;
             now += every * (1.0 + jitter * (f64::from(look) * 2.4).sin());
         }
-        let (newest, _) = ring.latest().unwrap();
+        let (newest, end) = ring.latest().unwrap();
         let oldest = ring.since().unwrap() - 1.764e9;
         let now = newest - 1.764e9;
         prop_assert!(now - oldest >= f64::min(0.9 * now, 100.0 * every), "{oldest} of {now}");
         for depth in depths {
             let appended = oldest + depth * (now - oldest);
-            let at = ring.appended(log.end(appended).floor() as i64);
+            let offset = log.end(appended).floor() as i64;
+            if offset >= end {
+                continue; // the next record
+            }
+            let at = ring.appended(offset);
             let Appended::At(found) = at else { panic!("{at:?} within the ring") };
             let (age, measured) = (now - appended, newest - found);
             // Nothing is known between two samples, and an offset is a whole number.

@@ -1,0 +1,47 @@
+//! `sluice decide` from standard input to standard output, with 24 partitions and 6 workers: at least 20,000 observations
+//! a second.
+
+#![allow(missing_docs, clippy::unwrap_used)] // criterion's macros make undocumented items; a bench may fail loudly
+#![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // offsets and counts far below 2^52
+
+mod job;
+
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use job::Job;
+
+/// Eleven hours of a job: what the start of the process takes is no longer seen.
+const LINES: u32 = 20_000;
+
+fn decide(criterion: &mut Criterion) {
+    let observations = Path::new(env!("CARGO_TARGET_TMPDIR")).join("observations.jsonl");
+    let mut file = BufWriter::new(File::create(&observations).unwrap());
+    let job = Job { partitions: 24, workers: 6, after: 1.0 };
+    for look in 0..LINES {
+        serde_json::to_writer(&mut file, &job.observation(look)).unwrap();
+        file.write_all(b"\n").unwrap();
+    }
+    file.flush().unwrap();
+    println!("{} bytes a line", std::fs::metadata(&observations).unwrap().len() / u64::from(LINES));
+
+    let mut group = criterion.benchmark_group("sluice decide");
+    group.sample_size(10).sampling_mode(SamplingMode::Flat).throughput(Throughput::Elements(u64::from(LINES)));
+    group.bench_function("24 partitions, 6 workers", |bench| {
+        bench.iter(|| {
+            let status = Command::new(env!("CARGO_BIN_EXE_sluice"))
+                .args(["decide", "--job", concat!(env!("CARGO_MANIFEST_DIR"), "/examples/orders.yaml")])
+                .stdin(File::open(&observations).unwrap())
+                .stdout(Stdio::null())
+                .status();
+            assert!(status.unwrap().success());
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, decide);
+criterion_main!(benches);
