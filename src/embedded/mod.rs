@@ -1,0 +1,6 @@
+//! A small Kubernetes in one process: an API server over HTTP and in memory, for development, demos and tests.
+//!
+//! It is no part of the operator: it would run any, and none can tell it from a real one. What differs from a real API
+//! server is listed in `README.md` of this folder.
+
+pub mod status;
