@@ -3,4 +3,9 @@
 //! It is no part of the operator: it would run any, and none can tell it from a real one. What differs from a real API
 //! server is listed in `README.md` of this folder.
 
+pub mod clock;
+pub mod kinds;
+pub mod meta;
+pub mod random;
 pub mod status;
+pub mod store;
