@@ -3,9 +3,17 @@
 //! It is no part of the operator: it would run any, and none can tell it from a real one. What differs from a real API
 //! server is listed in `README.md` of this folder.
 
+pub mod api;
+pub mod builtin;
 pub mod clock;
+pub mod http;
 pub mod kinds;
 pub mod meta;
+pub mod names;
+pub mod ownership;
 pub mod random;
+pub mod request;
+pub mod selector;
+pub mod service;
 pub mod status;
 pub mod store;

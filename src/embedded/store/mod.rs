@@ -36,6 +36,11 @@ pub struct Object {
 }
 
 impl Object {
+    /// An object that is not, or not any more, the one that is kept.
+    pub fn new(revision: u64, value: Value) -> Self {
+        Self { revision, value, json: OnceLock::new() }
+    }
+
     /// The object as JSON, written once for all who read it.
     pub fn json(&self) -> Bytes {
         self.json.get_or_init(|| Bytes::from(self.value.to_string())).clone()
@@ -224,7 +229,7 @@ impl Store {
             return Err(Raced);
         }
         meta::set(&mut value, "resourceVersion", revision.to_string());
-        let object = Arc::new(Object { revision, value, json: OnceLock::new() });
+        let object = Arc::new(Object::new(revision, value));
         let change = match (&previous, end) {
             (_, true) => {
                 table.objects.remove(key);
