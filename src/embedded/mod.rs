@@ -6,6 +6,8 @@
 pub mod api;
 pub mod builtin;
 pub mod clock;
+#[cfg(test)]
+mod conformance;
 pub mod http;
 pub mod kinds;
 pub mod meta;
