@@ -7,4 +7,5 @@
 
 pub mod lists;
 pub mod patch;
+pub mod schema;
 pub mod status;
