@@ -5,7 +5,20 @@
 
 #![allow(clippy::result_large_err)] // one failed request is one `Status`: nothing is gained by boxing it
 
+pub mod api;
+pub mod builtin;
+pub mod clock;
+pub mod http;
+pub mod kinds;
 pub mod lists;
+pub mod meta;
+pub mod names;
+pub mod ownership;
 pub mod patch;
+pub mod random;
+pub mod request;
 pub mod schema;
+pub mod selector;
+pub mod service;
 pub mod status;
+pub mod store;
