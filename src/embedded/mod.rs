@@ -3,6 +3,8 @@
 //! It is no part of the operator: it would run any, and none can tell it from a real one. What differs from a real API
 //! server is listed in `README.md` of this folder.
 
+#![allow(clippy::result_large_err)] // one failed request is one `Status`: nothing is gained by boxing it
+
 pub mod api;
 pub mod builtin;
 pub mod clock;
@@ -10,11 +12,14 @@ pub mod clock;
 mod conformance;
 pub mod http;
 pub mod kinds;
+pub mod lists;
 pub mod meta;
 pub mod names;
 pub mod ownership;
+pub mod patch;
 pub mod random;
 pub mod request;
+pub mod schema;
 pub mod selector;
 pub mod service;
 pub mod status;
