@@ -222,7 +222,7 @@ pub(super) fn patch(server: &Server, call: &Call) -> Result<Answer, Status> {
                 ownership::applied(kind, Some(live), &applied, &options.manager, force, sub, &now)
             })
         }
-        other => update(server, call, &options, &call.path.subresource, |live| other.onto(kind, live)),
+        other => update(server, call, &options, &call.path.subresource, |live| other.onto(&kind.kind, live)),
     };
     written?.answer(call)
 }
@@ -327,7 +327,7 @@ pub(super) fn update(
 }
 
 /// The same. `applied`: `make` has kept the books of who owns which field.
-fn update_as(
+pub(super) fn update_as(
     server: &Server,
     call: &Call,
     options: &WriteOptions,
