@@ -6,6 +6,7 @@
 #![allow(clippy::result_large_err)] // one failed request is one `Status`: nothing is gained by boxing it
 
 pub mod api;
+pub mod apply;
 pub mod builtin;
 pub mod clock;
 #[cfg(test)]

@@ -7,7 +7,7 @@
 mod cel;
 mod duplicates;
 mod formats;
-mod node;
+pub(super) mod node;
 mod rules;
 mod seen;
 mod shape;
@@ -87,6 +87,13 @@ impl Schema {
             errors.extend(rules::check(&self.root, new, old));
         }
         errors
+    }
+}
+
+impl Schema {
+    /// The node of the whole object, for what asks how lists are keyed.
+    pub(in crate::embedded) fn root(&self) -> &Node {
+        &self.root
     }
 }
 

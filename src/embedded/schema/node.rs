@@ -14,31 +14,31 @@ use crate::embedded::status::{FieldError, FieldErrorKind};
 /// A node of a schema.
 #[derive(Debug, Default)]
 #[allow(clippy::struct_excessive_bools)] // the format has as many
-pub(super) struct Node {
+pub(in crate::embedded) struct Node {
     /// Empty: any.
-    pub(super) kind: String,
-    pub(super) format: String,
-    pub(super) nullable: bool,
-    pub(super) default: Option<Value>,
-    pub(super) properties: BTreeMap<String, Self>,
-    pub(super) additional: Additional,
-    pub(super) items: Option<Box<Self>>,
-    pub(super) preserve: bool,
-    pub(super) embedded: bool,
-    pub(super) int_or_string: bool,
-    pub(super) list: ListType,
-    pub(super) atomic_map: bool,
-    pub(super) limits: Limits,
-    pub(super) all_of: Vec<Self>,
-    pub(super) any_of: Vec<Self>,
-    pub(super) one_of: Vec<Self>,
-    pub(super) not: Option<Box<Self>>,
+    pub(in crate::embedded) kind: String,
+    pub(in crate::embedded) format: String,
+    pub(in crate::embedded) nullable: bool,
+    pub(in crate::embedded) default: Option<Value>,
+    pub(in crate::embedded) properties: BTreeMap<String, Self>,
+    pub(in crate::embedded) additional: Additional,
+    pub(in crate::embedded) items: Option<Box<Self>>,
+    pub(in crate::embedded) preserve: bool,
+    pub(in crate::embedded) embedded: bool,
+    pub(in crate::embedded) int_or_string: bool,
+    pub(in crate::embedded) list: ListType,
+    pub(in crate::embedded) atomic_map: bool,
+    pub(in crate::embedded) limits: Limits,
+    pub(in crate::embedded) all_of: Vec<Self>,
+    pub(in crate::embedded) any_of: Vec<Self>,
+    pub(in crate::embedded) one_of: Vec<Self>,
+    pub(in crate::embedded) not: Option<Box<Self>>,
     pub(super) rules: Vec<Rule>,
 }
 
 /// What fields there may be beside the named ones.
 #[derive(Debug, Default)]
-pub(super) enum Additional {
+pub(in crate::embedded) enum Additional {
     /// None; or, with `preserve`, any.
     #[default]
     None,
@@ -50,7 +50,7 @@ pub(super) enum Additional {
 
 /// `x-kubernetes-list-type`.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) enum ListType {
+pub(in crate::embedded) enum ListType {
     #[default]
     Atomic,
     Set,
@@ -59,26 +59,26 @@ pub(super) enum ListType {
 
 /// Bounds on the value itself.
 #[derive(Debug, Default)]
-pub(super) struct Limits {
-    pub(super) required: Vec<String>,
-    pub(super) allowed: Option<Vec<Value>>,
-    pub(super) minimum: Option<f64>,
-    pub(super) above_minimum: bool,
-    pub(super) maximum: Option<f64>,
-    pub(super) below_maximum: bool,
-    pub(super) multiple_of: Option<f64>,
-    pub(super) min_length: Option<u64>,
-    pub(super) max_length: Option<u64>,
-    pub(super) pattern: Option<Regex>,
-    pub(super) min_items: Option<u64>,
-    pub(super) max_items: Option<u64>,
-    pub(super) min_properties: Option<u64>,
-    pub(super) max_properties: Option<u64>,
+pub(in crate::embedded) struct Limits {
+    pub(in crate::embedded) required: Vec<String>,
+    pub(in crate::embedded) allowed: Option<Vec<Value>>,
+    pub(in crate::embedded) minimum: Option<f64>,
+    pub(in crate::embedded) above_minimum: bool,
+    pub(in crate::embedded) maximum: Option<f64>,
+    pub(in crate::embedded) below_maximum: bool,
+    pub(in crate::embedded) multiple_of: Option<f64>,
+    pub(in crate::embedded) min_length: Option<u64>,
+    pub(in crate::embedded) max_length: Option<u64>,
+    pub(in crate::embedded) pattern: Option<Regex>,
+    pub(in crate::embedded) min_items: Option<u64>,
+    pub(in crate::embedded) max_items: Option<u64>,
+    pub(in crate::embedded) min_properties: Option<u64>,
+    pub(in crate::embedded) max_properties: Option<u64>,
 }
 
 impl Node {
     /// The node for the fields that are not named.
-    pub(super) fn additional(&self) -> Option<&Self> {
+    pub(in crate::embedded) fn additional(&self) -> Option<&Self> {
         match &self.additional {
             Additional::Of(node) => Some(node),
             Additional::None | Additional::Any => None,
@@ -86,12 +86,12 @@ impl Node {
     }
 
     /// The node for this field.
-    pub(super) fn field(&self, name: &str) -> Option<&Self> {
+    pub(in crate::embedded) fn field(&self, name: &str) -> Option<&Self> {
         self.properties.get(name).or_else(|| self.additional())
     }
 
     /// The type as errors name it.
-    pub(super) fn type_name(&self) -> &str {
+    pub(in crate::embedded) fn type_name(&self) -> &str {
         if self.int_or_string { "integer,string" } else { &self.kind }
     }
 }
@@ -100,14 +100,14 @@ impl Node {
 const MAX_DEPTH: usize = 100;
 
 /// Reads a schema, and gathers what is wrong with it.
-pub(super) struct Reader {
-    pub(super) errors: Vec<FieldError>,
+pub(in crate::embedded) struct Reader {
+    pub(in crate::embedded) errors: Vec<FieldError>,
     depth: usize,
 }
 
 /// Where in the schema a node stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
+pub(in crate::embedded) enum Role {
     Root,
     Field,
     Item,
@@ -141,12 +141,12 @@ const SHAPING: [&str; 8] = [
 ];
 
 impl Reader {
-    pub(super) fn new() -> Self {
+    pub(in crate::embedded) fn new() -> Self {
         Self { errors: Vec::new(), depth: 0 }
     }
 
     /// Reads the node `json` at `path`.
-    pub(super) fn node(&mut self, json: &Value, path: &str, role: Role) -> Node {
+    pub(in crate::embedded) fn node(&mut self, json: &Value, path: &str, role: Role) -> Node {
         let Some(map) = json.as_object() else {
             self.errors.push(FieldError::invalid(path, json.clone(), "must be an object"));
             return Node::default();
