@@ -9,7 +9,7 @@ use super::change::Patch;
 use super::{view, write};
 use crate::embedded::kinds::ScalePaths;
 use crate::embedded::meta;
-use crate::embedded::ownership;
+use crate::embedded::ownership::{self, Writer};
 use crate::embedded::status::{FieldError, Status};
 
 /// GET, PUT and PATCH of the scale of an object.
@@ -26,11 +26,8 @@ pub(super) fn scale(server: &Server, call: &Call) -> Result<Answer, Status> {
         let now = server.clock().now();
         let force = options.force.unwrap_or_default();
         write::update_as(server, call, &options, "scale", true, |live| {
-            // The scale is applied as the one field of the object that it stands for.
-            let bare = json!({"apiVersion": call.kind.api_version(), "kind": call.kind.kind,
-                "metadata": {"name": call.path.name}});
-            let part = put(call, paths, &bare, applied)?;
-            let mut new = ownership::applied(&call.kind, Some(live), &part, &options.manager, force, "scale", &now)?;
+            let writer = Writer { manager: &options.manager, subresource: "scale", now: &now };
+            let mut new = ownership::applied(&call.kind, Some(live), applied, writer, force)?;
             keep_preconditions(applied, &mut new);
             Ok(new)
         })?
