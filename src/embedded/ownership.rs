@@ -1,31 +1,53 @@
-//! Who owns which field: `metadata.managedFields`.
+//! Who owns which field, for the server: what [`apply`](super::apply) needs to know of a kind, and whether anything has
+//! changed.
 
 use serde_json::Value;
 
+use super::apply::{self, Types, Write};
 use super::kinds::Kind;
 use super::meta;
 use super::status::Status;
 
-/// Notes that a manager has changed an object by anything but an apply.
-pub fn updated(_kind: &Kind, live: Option<&Value>, new: &mut Value, _manager: &str, _subresource: &str, _now: &str) {
-    match live.and_then(|live| live.pointer("/metadata/managedFields")) {
-        Some(fields) => meta::set(new, "managedFields", fields.clone()),
-        None => meta::remove(new, "managedFields"),
-    }
+/// Who writes, and when.
+#[derive(Debug, Clone, Copy)]
+pub struct Writer<'a> {
+    /// The field manager.
+    pub manager: &'a str,
+    /// Empty: the object itself.
+    pub subresource: &'a str,
+    /// As `metav1.Time` is written.
+    pub now: &'a str,
 }
 
-/// Applies an object on the one that is there, if any.
+fn write<T>(kind: &Kind, writer: Writer<'_>, then: impl FnOnce(&Write<'_>) -> T) -> T {
+    let schema = kind.custom.as_ref().and_then(|custom| custom.schema.as_deref());
+    let api_version = kind.api_version();
+    then(&Write {
+        types: schema.map_or(Types::Builtin(&kind.kind), Types::Custom),
+        api_version: &api_version,
+        kind: &kind.kind,
+        manager: writer.manager,
+        subresource: writer.subresource,
+        has_status: kind.status,
+        replicas: kind.scale.as_ref().map(|paths| paths.spec.as_str()),
+        now: writer.now,
+    })
+}
+
+/// Notes that a manager has changed an object by anything but an apply. `live`: the object before.
+pub fn updated(kind: &Kind, live: Option<&Value>, new: &mut Value, writer: Writer<'_>) {
+    write(kind, writer, |write| apply::update(write, live, new));
+}
+
+/// Applies an object, or a Scale, onto the object that is there, if any.
 pub fn applied(
-    _kind: &Kind,
+    kind: &Kind,
     live: Option<&Value>,
     applied: &Value,
-    _manager: &str,
-    _force: bool,
-    _subresource: &str,
-    _now: &str,
+    writer: Writer<'_>,
+    force: bool,
 ) -> Result<Value, Status> {
-    let _ = live;
-    Ok(applied.clone())
+    write(kind, writer, |write| apply::apply(write, live, applied, force))
 }
 
 /// Whether two states of an object differ in nothing but the times at which managers have written.

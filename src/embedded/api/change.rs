@@ -1,9 +1,9 @@
 //! The four ways to say what an object shall be like without sending all of it.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::call::{self, Call, WriteOptions};
-use crate::embedded::kinds::Kind;
+use crate::embedded::patch;
 use crate::embedded::status::{FieldError, Status};
 
 /// A patch, read but not yet applied.
@@ -45,30 +45,12 @@ impl Patch {
         }
     }
 
-    /// Whether the object is created if it is not there.
-    pub(super) fn creates(&self) -> bool {
-        matches!(self, Self::Apply(_))
-    }
-
-    /// Applies a patch that is no server-side apply to an object.
-    pub(super) fn onto(&self, _kind: &Kind, object: &Value) -> Result<Value, Status> {
+    /// Applies a patch that is no server-side apply to an object of this kind.
+    pub(super) fn onto(&self, kind: &str, object: &Value) -> Result<Value, Status> {
         match self {
-            Self::Merge(patch) | Self::Strategic(patch) | Self::Apply(patch) => Ok(merge(object, patch)),
-            Self::Json(_) => Err(Status::unprocessable("not yet")),
+            Self::Json(patch) => patch::json_patch(object, patch),
+            Self::Merge(patch) | Self::Apply(patch) => patch::merge_patch(object, patch),
+            Self::Strategic(patch) => patch::strategic(object, patch, kind),
         }
     }
-}
-
-fn merge(object: &Value, patch: &Value) -> Value {
-    let Some(patch) = patch.as_object() else { return patch.clone() };
-    let mut merged = object.as_object().cloned().unwrap_or_else(Map::new);
-    for (key, value) in patch {
-        if value.is_null() {
-            merged.remove(key);
-        } else {
-            let old = merged.get(key).cloned().unwrap_or_default();
-            merged.insert(key.clone(), merge(&old, value));
-        }
-    }
-    Value::Object(merged)
 }

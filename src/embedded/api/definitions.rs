@@ -7,6 +7,7 @@ use super::call::Call;
 use super::delete;
 use crate::embedded::kinds::{Kind, Resource};
 use crate::embedded::meta;
+use crate::embedded::schema::Schema;
 use crate::embedded::status::FieldError;
 
 /// Holds a definition until its last object has gone.
@@ -17,14 +18,42 @@ fn definitions() -> Resource {
 }
 
 /// Drops the fields that the schema does not know.
-pub(super) fn prune(_kind: &Kind, _object: &mut Value) {}
+pub(super) fn prune(kind: &Kind, object: &mut Value) {
+    if let Some(schema) = schema(kind) {
+        schema.prune(object);
+    }
+}
+
+fn schema(kind: &Kind) -> Option<&Schema> {
+    kind.custom.as_ref()?.schema.as_deref()
+}
 
 /// Fills in the schema's defaults.
-pub(super) fn default(_kind: &Kind, _object: &mut Value) {}
+pub(super) fn default(kind: &Kind, object: &mut Value) {
+    if let Some(schema) = schema(kind) {
+        schema.default(object);
+    }
+}
 
 /// What the schema refuses.
-pub(super) fn validate(_kind: &Kind, _new: &Value, _old: Option<&Value>) -> Vec<FieldError> {
-    Vec::new()
+pub(super) fn validate(kind: &Kind, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    schema(kind).map(|schema| schema.validate(new, old)).unwrap_or_default()
+}
+
+/// What is wrong with a definition: its name, and schemas that this server would not obey in full.
+pub(super) fn check(definition: &Value) -> Vec<FieldError> {
+    let text = |pointer: &str| meta::text(definition, pointer);
+    let mut errors = Vec::new();
+    let name = format!("{}.{}", text("/spec/names/plural"), text("/spec/group"));
+    if meta::name(definition) != name {
+        let why = "must be spec.names.plural+\".\"+spec.group";
+        errors.push(FieldError::invalid("metadata.name", meta::name(definition), why));
+    }
+    let versions = definition.pointer("/spec/versions").and_then(Value::as_array);
+    for version in versions.into_iter().flatten() {
+        errors.extend(Schema::from_crd_version(version).err().into_iter().flatten());
+    }
+    errors
 }
 
 /// A definition is held while there are objects of it.

@@ -97,6 +97,14 @@ fn spend(server: &Server, call: &Call, pod: &Value) -> Result<(), Status> {
     };
     let name = meta::name(&budget.value);
     let number = |pointer: &str| budget.value.pointer(pointer).and_then(Value::as_i64).unwrap_or_default();
+    // A pod that is not ready is no part of what the budget guards, as long as enough others are.
+    if meta::condition(pod, "Ready") != Some("True") {
+        let desired = number("/status/desiredHealthy");
+        let enough = number("/status/currentHealthy") >= desired && desired > 0;
+        if enough || meta::text(&budget.value, "/spec/unhealthyPodEvictionPolicy") == "AlwaysAllow" {
+            return Ok(());
+        }
+    }
     if number("/status/observedGeneration") < meta::generation(&budget.value) {
         return refuse(&format!("The disruption budget {name} is still being processed by the server."));
     }

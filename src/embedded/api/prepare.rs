@@ -25,13 +25,10 @@ pub(super) fn shape(kind: &Kind, object: &mut Value, validation: Validation) -> 
     };
     if validation == Validation::Strict && !unknown.is_empty() {
         let listed = unknown.join(", ");
-        let message = if kind.is_custom() {
-            format!("strict decoding error: {listed}")
-        } else {
-            let (name, version) = (&kind.kind, &kind.version);
-            format!("{name} in version {version:?} cannot be handled as a {name}: strict decoding error: {listed}")
-        };
-        return Err(Status::bad_request(message));
+        let (name, version) = (&kind.kind, &kind.version);
+        return Err(Status::bad_request(format!(
+            "{name} in version {version:?} cannot be handled as a {name}: strict decoding error: {listed}"
+        )));
     }
     Ok(unknown)
 }
@@ -170,6 +167,7 @@ pub(super) fn check(kind: &Kind, live: Option<&Value>, new: &Value) -> Result<()
     let mut errors = check_metadata(kind, live, new);
     errors.extend(match (kind.is_custom(), live) {
         (true, live) => definitions::validate(kind, new, live),
+        (false, _) if kind.is("apiextensions.k8s.io", "CustomResourceDefinition") => definitions::check(new),
         (false, None) => builtin::on_create(kind, new),
         (false, Some(live)) => builtin::on_update(kind, live, new),
     });

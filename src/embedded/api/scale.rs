@@ -9,6 +9,7 @@ use super::change::Patch;
 use super::{view, write};
 use crate::embedded::kinds::ScalePaths;
 use crate::embedded::meta;
+use crate::embedded::ownership::{self, Writer};
 use crate::embedded::status::{FieldError, Status};
 
 /// GET, PUT and PATCH of the scale of an object.
@@ -21,15 +22,28 @@ pub(super) fn scale(server: &Server, call: &Call) -> Result<Answer, Status> {
     let options = call.write_options(if call.method == "PUT" { "UpdateOptions" } else { "PatchOptions" })?;
     let patch = if call.method == "PUT" { None } else { Some(Patch::read(call, &options)?) };
     let sent = if patch.is_none() { Some(call.object_of("autoscaling/v1", "Scale")?) } else { None };
-    let written = write::update(server, call, &options, "scale", |live| {
-        let now = of(paths, live);
-        let scale = match (&patch, &sent) {
-            (_, Some(sent)) => sent.clone(),
-            (Some(patch), None) => patch.onto(&call.kind, &now)?,
-            (None, None) => now.clone(),
-        };
-        put(call, paths, live, &scale)
-    })?;
+    let written = if let Some(Patch::Apply(applied)) = &patch {
+        let now = server.clock().now();
+        let force = options.force.unwrap_or_default();
+        write::update_as(server, call, &options, "scale", true, |live| {
+            let writer = Writer { manager: &options.manager, subresource: "scale", now: &now };
+            let mut new = ownership::applied(&call.kind, Some(live), applied, writer, force)?;
+            keep_preconditions(applied, &mut new);
+            Ok(new)
+        })?
+    } else {
+        write::update(server, call, &options, "scale", |live| {
+            let now = of(paths, live);
+            let scale = match (&patch, &sent) {
+                (_, Some(sent)) => sent.clone(),
+                (Some(patch), None) => patch.onto("Scale", &now)?,
+                (None, None) => now,
+            };
+            let mut new = put(call, paths, live, &scale)?;
+            keep_preconditions(&scale, &mut new);
+            Ok(new)
+        })?
+    };
     Ok(Answer::value(of(paths, &view::from_kept(&call.kind, written.object.value()))))
 }
 
@@ -106,12 +120,6 @@ fn put(call: &Call, paths: &ScalePaths, live: &Value, scale: &Value) -> Result<V
         return Err(Status::invalid("autoscaling", "Scale", &call.path.name, &[error]));
     }
     let mut new = live.clone();
-    for key in ["resourceVersion", "uid"] {
-        let given = meta::text(scale, &format!("/metadata/{key}"));
-        if !given.is_empty() {
-            meta::set(&mut new, key, given);
-        }
-    }
     let mut at = meta::as_map(&mut new);
     let mut parts = paths.spec.trim_start_matches('.').split('.').peekable();
     while let Some(part) = parts.next() {
@@ -122,4 +130,14 @@ fn put(call: &Call, paths: &ScalePaths, live: &Value, scale: &Value) -> Result<V
         at = meta::entry(at, part);
     }
     Ok(new)
+}
+
+/// What the client has seen of the scale, it has seen of the object.
+fn keep_preconditions(scale: &Value, object: &mut Value) {
+    for key in ["resourceVersion", "uid"] {
+        let given = meta::text(scale, &format!("/metadata/{key}"));
+        if !given.is_empty() {
+            meta::set(object, key, given);
+        }
+    }
 }

@@ -13,7 +13,7 @@ use super::change::Patch;
 use super::{Server, access, definitions, prepare, view};
 use crate::embedded::kinds::Resource;
 use crate::embedded::meta;
-use crate::embedded::ownership;
+use crate::embedded::ownership::{self, Writer};
 use crate::embedded::status::{FieldError, Status};
 use crate::embedded::store::Object;
 
@@ -95,7 +95,8 @@ pub(super) fn create(server: &Server, call: &Call, mut object: Value) -> Result<
             spec.insert("finalizers".to_owned(), vec!["kubernetes"].into());
         }
         prepare::check(kind, None, &object)?;
-        ownership::updated(kind, None, &mut object, &options.manager, "", &server.clock().now());
+        let writer = Writer { manager: &options.manager, subresource: "", now: &server.clock().now() };
+        ownership::updated(kind, None, &mut object, writer);
         view::to_kept(kind, &mut object);
         let key = crate::embedded::store::key(meta::namespace(&object), meta::name(&object));
         let name = meta::name(&object).to_owned();
@@ -213,16 +214,13 @@ pub(super) fn patch(server: &Server, call: &Call) -> Result<Answer, Status> {
         Patch::Apply(applied) => {
             let now = server.clock().now();
             let force = options.force.unwrap_or_default();
-            update_as(server, call, &options, &call.path.subresource, true, |live| {
-                let mut applied = applied.clone();
-                if kind.is_custom() {
-                    definitions::prune(kind, &mut applied);
-                }
-                let sub = &call.path.subresource;
-                ownership::applied(kind, Some(live), &applied, &options.manager, force, sub, &now)
+            let sub = &call.path.subresource;
+            let writer = Writer { manager: &options.manager, subresource: sub, now: &now };
+            update_as(server, call, &options, sub, true, |live| {
+                ownership::applied(kind, Some(live), applied, writer, force)
             })
         }
-        other => update(server, call, &options, &call.path.subresource, |live| other.onto(kind, live)),
+        other => update(server, call, &options, &call.path.subresource, |live| other.onto(&kind.kind, live)),
     };
     written?.answer(call)
 }
@@ -265,7 +263,8 @@ fn create_applied(server: &Server, call: &Call, options: &WriteOptions, applied:
     let kind = &call.kind;
     let warnings = prepare::shape(kind, &mut object, options.validation)?;
     let now = server.clock().now();
-    let mut object = ownership::applied(kind, None, &object, &options.manager, false, "", &now)?;
+    let writer = Writer { manager: &options.manager, subresource: "", now: &now };
+    let mut object = ownership::applied(kind, None, &object, writer, false)?;
     prepare::new(server, kind, &mut object);
     prepare::check(kind, None, &object)?;
     view::to_kept(kind, &mut object);
@@ -327,7 +326,7 @@ pub(super) fn update(
 }
 
 /// The same. `applied`: `make` has kept the books of who owns which field.
-fn update_as(
+pub(super) fn update_as(
     server: &Server,
     call: &Call,
     options: &WriteOptions,
@@ -349,7 +348,8 @@ fn update_as(
         prepare::check(kind, Some(&live), &new)?;
         let now = server.clock().now();
         if !applied {
-            ownership::updated(kind, Some(&live), &mut new, &options.manager, subresource, &now);
+            let writer = Writer { manager: &options.manager, subresource, now: &now };
+            ownership::updated(kind, Some(&live), &mut new, writer);
         }
         meta::set(&mut new, "resourceVersion", meta::resource_version(&live));
         if ownership::same(&live, &new) {

@@ -34,7 +34,8 @@ async fn f09_a_budget_refuses_an_eviction_for_now(bed: &Bed) {
     };
     bed.merge(&format!("{budgets}/b/status"), allow(0)).await;
     pod(bed, "a", Some("n")).await;
-    bed.merge(&bed.core("pods/a/status"), json!({"status": {"phase": "Running"}})).await;
+    let ready = json!([{"type": "Ready", "status": "True"}]);
+    bed.merge(&bed.core("pods/a/status"), json!({"status": {"phase": "Running", "conditions": ready}})).await;
     let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "a"},
         "deleteOptions": {"gracePeriodSeconds": 0}});
     let (code, refused) = bed.call("POST", &bed.core("pods/a/eviction"), eviction.clone()).await;

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{Custom, Kind, ScalePaths};
 use crate::embedded::meta;
+use crate::embedded::schema::Schema;
 
 /// The served versions of a definition that is established. Nothing of one that is not.
 pub fn from_definition(definition: &Value) -> Vec<Kind> {
@@ -52,6 +53,7 @@ fn kind(definition: &Value, version: &Value, storage_version: &str) -> Kind {
             storage_version: storage_version.to_owned(),
             selectable_fields: selectable.collect(),
             terminating: meta::deleting(definition),
+            schema: Schema::from_crd_version(version).ok().map(Arc::new),
         })),
         kind,
     }

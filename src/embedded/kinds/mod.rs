@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::schema::Schema;
+
 pub use custom::from_definition;
 
 /// Where objects are kept: all versions of a kind share one.
@@ -80,6 +82,8 @@ pub struct Custom {
     pub selectable_fields: Vec<String>,
     /// Whether nothing is created any more, for the definition is being deleted.
     pub terminating: bool,
+    /// What its objects must be like. `None`: a definition without a usable schema, whose objects are kept as they come.
+    pub schema: Option<Arc<Schema>>,
 }
 
 /// Where the numbers of the subresource scale are, as JSON paths such as `.spec.replicas`.
