@@ -13,11 +13,14 @@ pub mod clock;
 mod conformance;
 pub mod http;
 pub mod kinds;
+#[cfg(test)]
+mod kubectl_test;
 pub mod lists;
 pub mod meta;
 pub mod names;
 pub mod ownership;
 pub mod patch;
+pub mod protobuf;
 pub mod random;
 pub mod request;
 pub mod schema;

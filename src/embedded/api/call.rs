@@ -11,6 +11,7 @@ use super::Server;
 use super::access::User;
 use super::answer::Accept;
 use crate::embedded::kinds::{Kind, Resource};
+use crate::embedded::protobuf;
 use crate::embedded::request::{Query, ResourcePath};
 use crate::embedded::status::{FieldError, FieldErrorKind, Status};
 use crate::embedded::store;
@@ -237,9 +238,10 @@ pub(super) fn decode(content_type: &str, body: &[u8], kind: &str) -> Result<Valu
             serde_json::from_slice(body).map_err(|error| unread(format!("json parse error: {error}")))
         }
         "application/yaml" => yaml(body).map_err(|error| unread(format!("yaml parse error: {error}"))),
+        "application/vnd.kubernetes.protobuf" => protobuf::decode(body).map_err(unread),
         _ => Err(Status::unsupported_media_type(
             "the body of the request was in an unknown format - accepted media types include: application/json, \
-             application/yaml",
+             application/yaml, application/vnd.kubernetes.protobuf",
         )),
     }
 }

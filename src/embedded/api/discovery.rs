@@ -57,6 +57,8 @@ fn other(server: &Server, path: &str, parts: &Parts) -> Answer {
             "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z", "goVersion": "",
             "compiler": "rustc", "platform": format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
         })),
+        // The older documents: an empty one, in the only encoding that is asked for. Clients then go by version 3.
+        "/openapi/v2" => Answer::text("").with_type("application/com.github.proto-openapi.spec.v2.v1.0+protobuf"),
         path if path.starts_with("/openapi/v3") => openapi::answer(&server.registry(), path),
         "" => Answer::value(
             json!({"paths": ["/api", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]}),

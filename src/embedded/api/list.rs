@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, Form};
 use super::call::Call;
+use super::tables::Tables;
 use super::{Server, view};
 use crate::embedded::meta;
 use crate::embedded::selector::Selector;
@@ -152,7 +153,8 @@ pub(super) async fn list(server: &Server, call: &Call) -> Result<Answer, Status>
     }
     if form == Form::Table {
         let objects: Vec<&Value> = objects.iter().map(|(_, object)| &object.value).collect();
-        return Ok(Answer::value(table(call, &objects, &metadata)));
+        let tables = Tables::new(call, server.clock())?;
+        return Ok(Answer::value(tables.of(&call.kind, &objects, &metadata, true)));
     }
     Ok(Answer::json(write(call, form, &metadata, &objects)))
 }
@@ -216,24 +218,4 @@ fn write(call: &Call, form: Form, metadata: &Value, objects: &[(String, Arc<Obje
     }
     text.extend_from_slice(b"]}");
     Bytes::from(text)
-}
-
-/// Objects as a table.
-pub(super) fn table(call: &Call, objects: &[&Value], metadata: &Value) -> Value {
-    let rows: Vec<Value> = objects
-        .iter()
-        .map(|object| {
-            let created = meta::text(object, "/metadata/creationTimestamp");
-            json!({"cells": [meta::name(object), created], "object": view::metadata(object)})
-        })
-        .collect();
-    let _ = call;
-    json!({
-        "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
-        "columnDefinitions": [
-            {"name": "Name", "type": "string", "format": "name", "description": "", "priority": 0},
-            {"name": "Created At", "type": "date", "format": "", "description": "", "priority": 0},
-        ],
-        "rows": rows,
-    })
 }

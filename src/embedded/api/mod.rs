@@ -16,6 +16,7 @@ mod pods;
 mod prepare;
 mod read;
 mod scale;
+mod tables;
 mod view;
 mod watching;
 mod write;

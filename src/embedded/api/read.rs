@@ -1,9 +1,8 @@
 //! Reading one object.
 
-use serde_json::Value;
-
 use super::answer::{Answer, Form};
 use super::call::Call;
+use super::tables::Tables;
 use super::{Server, view};
 use crate::embedded::status::Status;
 use crate::embedded::store::Object;
@@ -12,13 +11,13 @@ use crate::embedded::store::Object;
 pub(super) fn get(server: &Server, call: &Call) -> Result<Answer, Status> {
     super::list::check_version(server, call)?;
     let object = server.store().get(&call.resource(), &call.key()).ok_or_else(|| call.not_found())?;
-    one(call, &object)
+    one(server, call, &object)
 }
 
 /// An object in the form asked for.
-pub(super) fn one(call: &Call, object: &Object) -> Result<Answer, Status> {
+fn one(server: &Server, call: &Call, object: &Object) -> Result<Answer, Status> {
     Ok(match call.accept.form()? {
-        Form::Table => Answer::value(super::list::table(call, &[&object.value], &Value::Null)),
+        Form::Table => Answer::value(Tables::new(call, server.clock())?.of_one(&call.kind, &object.value, true)),
         form => Answer::json(view::json(&call.kind, object, form)),
     })
 }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::answer::{Answer, Form};
 use super::call::Call;
+use super::tables::Tables;
 use super::{Server, list, view};
 use crate::embedded::kinds::Kind;
 use crate::embedded::selector::Selector;
@@ -47,7 +48,8 @@ pub(super) fn watch(server: &Server, call: &Call) -> Result<Answer, Status> {
         form,
         selector,
         namespace: call.path.namespace.clone(),
-        call: call.accept.forms.contains(&Form::Table).then(|| Call::internal(&call.kind, "", "")),
+        tables: if form == Form::Table { Some(Tables::new(call, server.clock())?) } else { None },
+        first: std::cell::Cell::new(true),
     };
     // Without a version, or with 0, a watch begins with what is there.
     let initial = streaming || (version == 0 && call.query.get("sendInitialEvents") != "false");
@@ -100,18 +102,19 @@ struct Shape {
     form: Form,
     selector: Selector,
     namespace: String,
-    /// For tables.
-    call: Option<Call>,
+    tables: Option<Tables>,
+    /// Whether nothing has been sent yet: only the first table has the columns' names.
+    first: std::cell::Cell<bool>,
 }
 
 impl Shape {
     fn line(&self, change: &str, object: &Object) -> Vec<u8> {
-        let json = match (&self.call, self.form) {
-            (Some(call), Form::Table) => {
-                let metadata = json!({"resourceVersion": object.revision.to_string()});
-                Bytes::from(list::table(call, &[&object.value], &metadata).to_string())
+        let json = match &self.tables {
+            Some(tables) => {
+                let table = tables.of_one(&self.kind, &object.value, self.first.replace(false));
+                Bytes::from(table.to_string())
             }
-            _ => view::json(&self.kind, object, self.form),
+            None => view::json(&self.kind, object, self.form),
         };
         let mut line = format!("{{\"type\":\"{change}\",\"object\":").into_bytes();
         line.extend_from_slice(&json);

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::answer::{Answer, Form};
 use super::call::{Call, WriteOptions};
 use super::change::Patch;
+use super::tables::Tables;
 use super::{Server, access, definitions, prepare, view};
 use crate::embedded::kinds::Resource;
 use crate::embedded::meta;
@@ -47,9 +48,11 @@ impl Outcome {
 }
 
 impl Written {
-    fn answer(self, call: &Call) -> Result<Answer, Status> {
+    fn answer(self, server: &Server, call: &Call) -> Result<Answer, Status> {
         let answer = match (&self.object, call.accept.form()?) {
-            (outcome, Form::Table) => Answer::value(super::list::table(call, &[outcome.value()], &Value::Null)),
+            (outcome, Form::Table) => {
+                Answer::value(Tables::new(call, server.clock())?.of_one(&call.kind, outcome.value(), true))
+            }
             (Outcome::Kept(object), form) => Answer::json(view::json(&call.kind, object, form)),
             (Outcome::Dry(value), Form::Metadata) => Answer::value(view::metadata(value)),
             (Outcome::Dry(value), _) => Answer::value(view::from_kept(&call.kind, value)),
@@ -64,7 +67,7 @@ pub(super) fn post(server: &Server, call: &Call) -> Result<Answer, Status> {
     if !call.kind.stored {
         return access::review(server, call, object);
     }
-    create(server, call, object)?.answer(call)
+    create(server, call, object)?.answer(server, call)
 }
 
 /// Creates an object.
@@ -168,7 +171,7 @@ pub(super) fn put(server: &Server, call: &Call) -> Result<Answer, Status> {
         let missing = server.store().get(&call.resource(), &call.key()).is_none();
         if missing && meta::uid(&object).is_empty() {
             meta::remove(&mut object, "resourceVersion");
-            return create(server, call, object)?.answer(call);
+            return create(server, call, object)?.answer(server, call);
         }
     }
     let unseen = meta::resource_version(&object).is_empty();
@@ -180,7 +183,7 @@ pub(super) fn put(server: &Server, call: &Call) -> Result<Answer, Status> {
         }
         return Err(Status::invalid(&kind.group, &kind.kind, &call.path.name, &[error]));
     }
-    update(server, call, &options, &call.path.subresource, |_| Ok(object.clone()))?.answer(call)
+    update(server, call, &options, &call.path.subresource, |_| Ok(object.clone()))?.answer(server, call)
 }
 
 fn check_name(call: &Call, object: &Value) -> Result<(), Status> {
@@ -203,7 +206,7 @@ pub(super) fn patch(server: &Server, call: &Call) -> Result<Answer, Status> {
     if let Patch::Apply(applied) = &patch {
         check_applied(call, applied)?;
         if missing && call.path.subresource.is_empty() {
-            return create_applied(server, call, &options, applied)?.answer(call);
+            return create_applied(server, call, &options, applied)?.answer(server, call);
         }
     }
     if missing {
@@ -222,7 +225,7 @@ pub(super) fn patch(server: &Server, call: &Call) -> Result<Answer, Status> {
         }
         other => update(server, call, &options, &call.path.subresource, |live| other.onto(&kind.kind, live)),
     };
-    written?.answer(call)
+    written?.answer(server, call)
 }
 
 /// An applied object names itself as the path does, and owns no bookkeeping.
@@ -295,7 +298,7 @@ pub(super) fn finalize(server: &Server, call: &Call) -> Result<Answer, Status> {
         };
         Ok(new)
     })?;
-    written.answer(call)
+    written.answer(server, call)
 }
 
 /// Changes a pod as the scheduler does: past the rules that hold for everybody else.
