@@ -22,7 +22,7 @@ pub async fn serve(server: Server, listener: TcpListener, stop: CancellationToke
     let serving = axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await });
     // Watches last as long as their clients like: they are cut off, not waited for.
     tokio::select! {
-        served = serving => served,
+        outcome = serving => outcome,
         () = ended.cancelled() => Ok(()),
     }
 }

@@ -1,7 +1,7 @@
 //! What a request that fails is answered with: `metav1.Status`, worded as the real API server words it, for clients
 //! show these words and some decide by them.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use serde_json::{Map, Value, json};
 
@@ -160,7 +160,9 @@ impl FieldError {
         {
             text.push_str(": ");
             match value {
-                Value::String(string) => text.push_str(&format!("{string:?}")),
+                Value::String(string) => {
+                    let _ = write!(text, "{string:?}");
+                }
                 other => text.push_str(&other.to_string()),
             }
         }

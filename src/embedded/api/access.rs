@@ -182,7 +182,7 @@ fn allows(rule: &Value, deed: &Deed<'_>) -> bool {
         && (names.is_empty() || (!deed.name.is_empty() && names.iter().any(|name| name == deed.name)))
 }
 
-/// POST of a SelfSubjectAccessReview: whether the one who asks may do something.
+/// POST of a `SelfSubjectAccessReview`: whether the one who asks may do something.
 pub(super) fn review(server: &Server, call: &Call, mut review: Value) -> Result<Answer, Status> {
     super::prepare::shape(&call.kind, &mut review, super::call::Validation::Ignore)?;
     let allowed = match review.pointer("/spec/resourceAttributes") {

@@ -1,4 +1,4 @@
-//! CustomResourceDefinitions: what a new one leads to, and what their schemas do to custom resources.
+//! `CustomResourceDefinitions`: what a new one leads to, and what their schemas do to custom resources.
 
 use serde_json::{Value, json};
 

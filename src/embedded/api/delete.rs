@@ -118,7 +118,7 @@ pub(super) fn delete_collection(server: &Server, call: &Call) -> Result<Answer, 
         each.user = call.user.clone();
         match one(server, &each, &options) {
             Ok(Deleted::Gone(object) | Deleted::Marked(object)) => {
-                items.push(view::from_kept(&call.kind, &object.value))
+                items.push(view::from_kept(&call.kind, &object.value));
             }
             Err(status) if status.code == 404 => {}
             Err(status) => return Err(status),
@@ -198,7 +198,8 @@ fn mark(server: &Server, call: &Call, options: &DeleteOptions, object: &mut Valu
     let held = collect(call, options, object);
     let Some(seconds) = graceful else {
         let namespace = call.kind.is("", "Namespace");
-        if !held && !(namespace && object.pointer("/spec/finalizers").is_some()) {
+        let stays = held || (namespace && object.pointer("/spec/finalizers").is_some());
+        if !stays {
             return Mark::Now;
         }
         if !meta::deleting(object) {

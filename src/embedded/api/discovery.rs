@@ -37,14 +37,14 @@ pub(super) fn answer(server: &Server, path: &Path, parts: &Parts, accept: &Accep
             None => Answer::no_such_path(),
         },
         (Path::Version(group, version), _) => resources(&registry, group, version),
-        (Path::Other(text), _) => other(server, text, parts)?,
+        (Path::Other(text), _) => other(server, text, parts),
         (Path::Resource(_), _) => Answer::no_such_path(),
     })
 }
 
-fn other(server: &Server, path: &str, parts: &Parts) -> Result<Answer, Status> {
+fn other(server: &Server, path: &str, parts: &Parts) -> Answer {
     let query = Query::parse(parts.uri.query().unwrap_or_default());
-    Ok(match path.trim_end_matches('/') {
+    match path.trim_end_matches('/') {
         "/healthz" | "/livez" | "/readyz" => {
             if query.flag("verbose") {
                 Answer::text(format!("[+]ping ok\n{} check passed\n", path.trim_start_matches('/')))
@@ -62,7 +62,7 @@ fn other(server: &Server, path: &str, parts: &Parts) -> Result<Answer, Status> {
             json!({"paths": ["/api", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]}),
         ),
         _ => Answer::no_such_path(),
-    })
+    }
 }
 
 fn group(name: &str, versions: &[String]) -> Value {

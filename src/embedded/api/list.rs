@@ -152,7 +152,7 @@ pub(super) async fn list(server: &Server, call: &Call) -> Result<Answer, Status>
     }
     if form == Form::Table {
         let objects: Vec<&Value> = objects.iter().map(|(_, object)| &object.value).collect();
-        return Ok(Answer::value(table(call, &objects, metadata)));
+        return Ok(Answer::value(table(call, &objects, &metadata)));
     }
     Ok(Answer::json(write(call, form, &metadata, &objects)))
 }
@@ -206,7 +206,7 @@ fn write(call: &Call, form: Form, metadata: &Value, objects: &[(String, Arc<Obje
         _ => (call.kind.list_kind.as_str(), call.kind.api_version()),
     };
     let mut text = Vec::with_capacity(128 + objects.len() * 1024);
-    let head = format!("{{\"kind\":{:?},\"apiVersion\":{version:?},\"metadata\":{metadata},\"items\":[", kind);
+    let head = format!("{{\"kind\":{kind:?},\"apiVersion\":{version:?},\"metadata\":{metadata},\"items\":[");
     text.extend_from_slice(head.as_bytes());
     for (at, (_, object)) in objects.iter().enumerate() {
         if at > 0 {
@@ -219,7 +219,7 @@ fn write(call: &Call, form: Form, metadata: &Value, objects: &[(String, Arc<Obje
 }
 
 /// Objects as a table.
-pub(super) fn table(call: &Call, objects: &[&Value], metadata: Value) -> Value {
+pub(super) fn table(call: &Call, objects: &[&Value], metadata: &Value) -> Value {
     let rows: Vec<Value> = objects
         .iter()
         .map(|object| {

@@ -123,7 +123,7 @@ impl Server {
         Arc::clone(&self.0.registry.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads the CustomResourceDefinitions again.
+    /// Reads the `CustomResourceDefinitions` again.
     fn reload(&self) {
         let resource = Resource::new("apiextensions.k8s.io", "customresourcedefinitions");
         let page = self.0.store.list(&resource, None, None, None);
@@ -167,11 +167,10 @@ impl Server {
         match (call.path.subresource.as_str(), method, whole) {
             ("", "GET" | "HEAD", _) if call.query.flag("watch") => watching::watch(self, &call),
             ("", "GET" | "HEAD", true) => list::list(self, &call).await,
-            ("", "GET" | "HEAD", false) => read::get(self, &call),
             ("", "POST", true) => write::post(self, &call),
             ("" | "status", "PUT", false) => write::put(self, &call),
             ("" | "status", "PATCH", false) => write::patch(self, &call),
-            ("status", "GET" | "HEAD", false) => read::get(self, &call),
+            ("" | "status", "GET" | "HEAD", false) => read::get(self, &call),
             ("", "DELETE", false) => delete::delete(self, &call),
             ("", "DELETE", true) if call.kind.delete_collection => delete::delete_collection(self, &call),
             ("scale", "GET" | "PUT" | "PATCH", false) => scale::scale(self, &call),

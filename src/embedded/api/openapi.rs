@@ -1,4 +1,4 @@
-//! OpenAPI v3, enough for `kubectl explain`, `kubectl apply` and their validation: schemas, and for each path the
+//! `OpenAPI` v3, enough for `kubectl explain`, `kubectl apply` and their validation: schemas, and for each path the
 //! kind and the parameters of its operations.
 
 use serde_json::{Map, Value, json};
@@ -50,14 +50,14 @@ fn hash(registry: &Registry, group: &str, version: &str) -> u64 {
 
 fn document(kinds: &[&Kind]) -> Value {
     let (mut schemas, named) = builtin::schemas(kinds.iter().copied());
-    let mut names: Vec<(&Kind, String)> = named;
+    let mut all: Vec<(&Kind, String)> = named;
     for kind in kinds.iter().filter(|kind| kind.is_custom()) {
         let name = format!("{}.{}.{}", reversed(&kind.group), kind.version, kind.kind);
         schemas.insert(name.clone(), custom(kind));
-        names.push((kind, name));
+        all.push((kind, name));
     }
     let mut paths = Map::new();
-    for (kind, name) in names {
+    for (kind, name) in all {
         if let Some(schema) = schemas.get_mut(&name) {
             schema["x-kubernetes-group-version-kind"] = json!([gvk(kind)]);
         }

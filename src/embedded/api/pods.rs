@@ -51,7 +51,7 @@ pub(super) fn bind(server: &Server, call: &Call) -> Result<Answer, Status> {
     Ok(success(201))
 }
 
-/// POST of an Eviction: a deletion that a PodDisruptionBudget may refuse for now.
+/// POST of an Eviction: a deletion that a `PodDisruptionBudget` may refuse for now.
 pub(super) fn evict(server: &Server, call: &Call) -> Result<Answer, Status> {
     let eviction = call.object_of("policy/v1", "Eviction")?;
     let name = meta::name(&eviction);

@@ -155,7 +155,9 @@ fn only_status(kind: &Kind, live: &Value, new: &mut Value) {
         None => meta::remove(new, key),
     };
     set("managedFields", managed);
-    kept.into_iter().for_each(|(key, value)| set(key, value));
+    for (key, value) in kept {
+        set(key, value);
+    }
     match status {
         Some(status) => meta::as_map(new).insert("status".to_owned(), status),
         None => meta::as_map(new).remove("status"),

@@ -18,7 +18,7 @@ pub(super) fn get(server: &Server, call: &Call) -> Result<Answer, Status> {
 /// An object in the form asked for.
 pub(super) fn one(call: &Call, object: &Object) -> Result<Answer, Status> {
     Ok(match call.accept.form()? {
-        Form::Table => Answer::value(super::list::table(call, &[&object.value], Value::Null)),
+        Form::Table => Answer::value(super::list::table(call, &[&object.value], &Value::Null)),
         form => Answer::json(view::json(&call.kind, object, form)),
     })
 }

@@ -109,7 +109,7 @@ impl Shape {
         let json = match (&self.call, self.form) {
             (Some(call), Form::Table) => {
                 let metadata = json!({"resourceVersion": object.revision.to_string()});
-                Bytes::from(list::table(call, &[&object.value], metadata).to_string())
+                Bytes::from(list::table(call, &[&object.value], &metadata).to_string())
             }
             _ => view::json(&self.kind, object, self.form),
         };

@@ -49,7 +49,7 @@ impl Outcome {
 impl Written {
     fn answer(self, call: &Call) -> Result<Answer, Status> {
         let answer = match (&self.object, call.accept.form()?) {
-            (outcome, Form::Table) => Answer::value(super::list::table(call, &[outcome.value()], Value::Null)),
+            (outcome, Form::Table) => Answer::value(super::list::table(call, &[outcome.value()], &Value::Null)),
             (Outcome::Kept(object), form) => Answer::json(view::json(&call.kind, object, form)),
             (Outcome::Dry(value), Form::Metadata) => Answer::value(view::metadata(value)),
             (Outcome::Dry(value), _) => Answer::value(view::from_kept(&call.kind, value)),

@@ -36,11 +36,11 @@ pub fn on_update(kind: &Kind, old: &Value, new: &Value) -> Vec<FieldError> {
         }
         ("", "Pod") => pod(old, new, &mut errors),
         ("", "Secret") => frozen("type", &mut errors),
-        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
-            if old.get("roleRef") != new.get("roleRef") {
-                let value = new.get("roleRef").cloned().unwrap_or_default();
-                errors.push(FieldError::invalid("roleRef", value, "cannot change roleRef"));
-            }
+        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding")
+            if old.get("roleRef") != new.get("roleRef") =>
+        {
+            let value = new.get("roleRef").cloned().unwrap_or_default();
+            errors.push(FieldError::invalid("roleRef", value, "cannot change roleRef"));
         }
         _ => {}
     }
@@ -68,9 +68,9 @@ fn always(kind: &Kind, object: &Value, errors: &mut Vec<FieldError>) {
             }
         }
         ("coordination.k8s.io", "Lease") => {
-            if object.pointer("/spec/leaseDurationSeconds").and_then(Value::as_i64).is_some_and(|n| n <= 0) {
-                let value = object.pointer("/spec/leaseDurationSeconds").cloned().unwrap_or_default();
-                errors.push(FieldError::invalid("spec.leaseDurationSeconds", value, "must be greater than 0"));
+            let duration = object.pointer("/spec/leaseDurationSeconds").and_then(Value::as_i64);
+            if let Some(duration) = duration.filter(|duration| *duration <= 0) {
+                errors.push(FieldError::invalid("spec.leaseDurationSeconds", duration, "must be greater than 0"));
             }
         }
         ("", "ConfigMap" | "Secret") => keys(object, "data", errors),
@@ -168,9 +168,9 @@ fn stateful_set(old: &Value, new: &Value, errors: &mut Vec<FieldError>) {
     ];
     let fixed = |object: &Value| {
         let mut spec = object.get("spec").cloned().unwrap_or_default();
-        MUTABLE.iter().for_each(|field| {
+        for field in MUTABLE {
             meta::as_map(&mut spec).remove(*field);
-        });
+        }
         spec
     };
     if fixed(old) != fixed(new) {

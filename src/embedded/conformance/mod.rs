@@ -3,6 +3,8 @@
 //!
 //! The numbers are those of the list of rules: F1 revisions, F2 no-op writes, and so on.
 
+#![allow(clippy::needless_pass_by_value, reason = "bodies are written where they are sent: json!({…})")]
+
 mod deletion;
 mod identity;
 mod lists;
@@ -37,19 +39,19 @@ pub(super) struct Bed {
 /// An answer: the code and the object.
 pub(super) type Answer = (u16, Value);
 
-pub(super) const WIDGETS: &str = "/apis/example.test/v1/namespaces";
+const WIDGETS: &str = "/apis/example.test/v1/namespaces";
 
 impl Bed {
     async fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let (client, server) = match std::env::var("CONFORMANCE_KUBECONFIG") {
-            Ok(path) => (real(&path).await, None),
-            Err(_) => {
-                let mut options = Options::new(Clock::new(crate::clock::Clock::system()));
-                options.seed = Some(7);
-                let server = Server::new(options);
-                (Client::new(InMemory::new(server.clone()), "default"), Some(server))
-            }
+        let (client, server) = if let Ok(path) = std::env::var("CONFORMANCE_KUBECONFIG") {
+            (real(&path).await, None)
+        } else {
+            let mut options = Options::new(Clock::new(crate::clock::Clock::system()));
+            options.seed = Some(7);
+            options.history = 500;
+            let server = Server::new(options);
+            (Client::new(InMemory::new(server.clone()), "default"), Some(server))
         };
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("conformance-{}-{number}", std::process::id());
@@ -95,8 +97,8 @@ impl Bed {
     }
 
     /// Sends a merge patch.
-    pub(super) async fn merge(&self, path: &str, patch: Value) -> Answer {
-        self.call_as("PATCH", path, "application/merge-patch+json", &patch).await
+    pub(super) async fn merge(&self, path: &str, changes: Value) -> Answer {
+        self.call_as("PATCH", path, "application/merge-patch+json", &changes).await
     }
 
     pub(super) async fn call_as(&self, method: &str, path: &str, content_type: &str, body: &Value) -> Answer {
@@ -176,7 +178,8 @@ impl Events {
 async fn real(path: &str) -> Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let kubeconfig = Kubeconfig::read_from(path).unwrap();
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    config.default_retry = false;
     Client::try_from(config).unwrap()
 }
 

@@ -15,8 +15,8 @@ conformance! {
     dry_runs_change_nothing;
 }
 
-async fn json_patch(bed: &Bed, path: &str, patch: Value) -> Answer {
-    bed.call_as("PATCH", path, "application/json-patch+json", &patch).await
+async fn json_patch(bed: &Bed, path: &str, operations: Value) -> Answer {
+    bed.call_as("PATCH", path, "application/json-patch+json", &operations).await
 }
 
 async fn apply(bed: &Bed, path: &str, manager: &str, object: Value) -> Answer {

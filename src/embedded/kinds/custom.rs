@@ -1,4 +1,4 @@
-//! The kinds that a CustomResourceDefinition adds.
+//! The kinds that a `CustomResourceDefinition` adds.
 
 use std::sync::Arc;
 

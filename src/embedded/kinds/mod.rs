@@ -1,4 +1,4 @@
-//! Which kinds of objects there are: the built-in ones of [`builtin`], and those that CustomResourceDefinitions add.
+//! Which kinds of objects there are: the built-in ones of [`builtin`], and those that `CustomResourceDefinitions` add.
 
 mod builtin;
 mod custom;
@@ -30,6 +30,7 @@ impl Resource {
 
 /// One version of one kind of objects, as discovery shows it.
 #[derive(Debug, Clone, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "a row of the table of kinds: each is a fact of its own")]
 pub struct Kind {
     /// Empty: the core group.
     pub group: String,
@@ -65,11 +66,11 @@ pub struct Kind {
     pub generation: bool,
     /// Where the objects are kept.
     pub storage: Option<Resource>,
-    /// What a CustomResourceDefinition says of this version. `None`: built in.
+    /// What a `CustomResourceDefinition` says of this version. `None`: built in.
     pub custom: Option<Arc<Custom>>,
 }
 
-/// What a CustomResourceDefinition says of one version.
+/// What a `CustomResourceDefinition` says of one version.
 #[derive(Debug, Clone, Default)]
 pub struct Custom {
     /// The entry of `spec.versions`.
@@ -122,7 +123,7 @@ impl Kind {
         self.storage.clone().unwrap_or_else(|| Resource::new(&self.group, &self.plural))
     }
 
-    /// Whether a CustomResourceDefinition defines it.
+    /// Whether a `CustomResourceDefinition` defines it.
     pub fn is_custom(&self) -> bool {
         self.custom.is_some()
     }
@@ -173,7 +174,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// The built-in kinds, and those of the CustomResourceDefinitions that are given.
+    /// The built-in kinds, and those of the `CustomResourceDefinitions` that are given.
     pub fn new<'a>(definitions: impl Iterator<Item = &'a Value>) -> Self {
         let custom = definitions.flat_map(from_definition);
         let kinds = builtin::kinds().into_iter().chain(custom).map(Arc::new);
