@@ -17,6 +17,14 @@ pub(super) struct Manager {
 }
 
 impl Manager {
+    /// By which conflicts are ordered.
+    pub(super) fn identifier(&self) -> String {
+        let operation = if self.applies { "Apply" } else { "Update" };
+        let more = |key: &str, text: &str| if text.is_empty() { String::new() } else { format!(",{key:?}:{text:?}") };
+        let (version, subresource) = (more("apiVersion", &self.version), more("subresource", &self.subresource));
+        format!("{{\"manager\":{:?},\"operation\":{operation:?}{version}{subresource}}}", self.name)
+    }
+
     /// As conflicts name it.
     pub(super) fn in_words(&self) -> String {
         let subresource = match self.subresource.as_str() {

@@ -223,6 +223,11 @@ pub fn apply(write: &Write<'_>, live: Option<&Value>, applied: &Value, force: bo
         outcome = attempt(write, &old, applied, kept, &manager, true);
     }
     let (mut new, mut managers) = outcome.map_err(Conflicts::into_status)?;
+    match (write.types, new.get_mut("metadata")) {
+        (Types::Builtin(_), _) => walk::without_nulls(&mut new),
+        (Types::Custom(_), Some(metadata)) => walk::without_nulls(metadata),
+        _ => {}
+    }
     if new != old
         && let Some(own) = managers.get_mut(&manager)
     {
@@ -242,7 +247,8 @@ struct Conflicts(Vec<(Manager, Set)>);
 
 impl Conflicts {
     fn into_status(self) -> Status {
-        let Self(conflicts) = self;
+        let Self(mut conflicts) = self;
+        conflicts.sort_by_cached_key(|(manager, _)| manager.identifier());
         let causes: Vec<Cause> = conflicts
             .iter()
             .flat_map(|(manager, fields)| {
@@ -313,7 +319,7 @@ fn prune(types: Types<'_>, merged: Value, managers: &Managers, last: &Set) -> Va
     let place = Place::root(types);
     let named = |set: &Set| set.with_named(&|path, step| is_named(types, path, step));
     let fields = |value: &Value| named(&walk::fields(value, &place));
-    let less = |set: &Set| walk::remove(&merged, set, &place).unwrap_or_else(|| Value::Object(Map::new()));
+    let less = |set: &Set| walk::remove(&merged, set, &place);
     let all = fields(&merged);
     let last = named(last);
     let owned = managers.values().fold(Set::default(), |all, owned| all.union(&owned.fields));

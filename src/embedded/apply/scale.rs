@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::managers::{self, Manager, Managers, Owned};
 use super::set::{self, Set};
-use super::{BEFORE, Conflicts, Write};
+use super::{BEFORE, Conflicts, Types, Write};
 use crate::embedded::status::Status;
 
 pub(super) const VERSION: &str = "autoscaling/v1";
@@ -67,6 +67,14 @@ pub(super) fn apply(
     let path = path(write);
     let wished = applied.pointer("/spec/replicas").filter(|number| !number.is_null());
     let before = number(write, live);
+    let custom = matches!(write.types, Types::Custom(_));
+    if custom && owners(&managers, &path).is_empty() {
+        return Err(cannot_convert("create manager for existing fields: failed to convert live object (/"));
+    }
+    if owners(&managers, &path).is_empty() && before.is_some() {
+        let unknown = Manager { name: BEFORE.to_owned(), ..write.manager(false) };
+        give(write, &mut managers, &unknown, &path);
+    }
     let mut others = owners(&managers, &path);
     others.retain(|other| other != manager);
     let mut changed = wished.is_some_and(|wished| wished.as_i64() != before);
@@ -74,13 +82,14 @@ pub(super) fn apply(
         // To the merge, a number that is not written and one that is are not the same.
         changed = true;
     }
-    if managers_are_unknown(&managers, &path) && before.is_some() {
-        others.push(Manager { name: BEFORE.to_owned(), ..write.manager(false) });
-    }
     if changed && !force && !others.is_empty() {
         let conflicts =
             others.iter().map(|other| (seen(other), Set::of(&[set::field("spec"), set::field("replicas")])));
         return Err(Conflicts(conflicts.collect()).into_status());
+    }
+    if custom && changed {
+        let name = |key: &str| live.pointer(&format!("/metadata/{key}")).and_then(Value::as_str).unwrap_or_default();
+        return Err(cannot_convert(&format!("convert new object ({}/{}", name("namespace"), name("name"))));
     }
     let mut new = super::without_managed(live);
     if changed {
@@ -108,8 +117,11 @@ pub(super) fn apply(
     Ok(new)
 }
 
-fn managers_are_unknown(managers: &Managers, path: &[String]) -> bool {
-    owners(managers, path).is_empty()
+/// What the real server answers to a `Scale` that is applied to a custom resource, unless it changes nothing: updates are
+/// the only way.
+fn cannot_convert(what: &str) -> Status {
+    let why = "request to convert CR to an invalid group/version: autoscaling/v1";
+    Status::new(500, "", format!("failed to {what}; {VERSION}, Kind={KIND}) to proper version: {why}"))
 }
 
 /// Puts a number at a path of fields.

@@ -184,6 +184,25 @@ fn applying_a_scale() {
     }
 }
 
+/// Recorded.
+#[test]
+fn a_scale_cannot_be_applied_to_a_custom_resource() {
+    let schema = schema_of_w();
+    let write = Write { types: Types::Custom(&schema), replicas: Some(".spec.i32"), ..by("sc", "scale") };
+    let object = |fields: Value| json!({"metadata": {"name": "f", "namespace": "default", "managedFields": fields}, "spec": {"i32": 3}});
+    let refused = |live: &Value| apply(&write, Some(live), &scale(5), true).unwrap_err().message;
+    let why = "; autoscaling/v1, Kind=Scale) to proper version: request to convert CR to an invalid group/version: \
+               autoscaling/v1";
+    assert_eq!(
+        refused(&object(Value::Null)),
+        format!("failed to create manager for existing fields: failed to convert live object (/{why}")
+    );
+    let owned = json!([{"manager": "m", "operation": "Apply", "apiVersion": "v1", "fieldsType": "FieldsV1",
+        "fieldsV1": {"f:spec": {"f:i32": {}}}}]);
+    assert_eq!(refused(&object(owned.clone())), format!("failed to convert new object (default/f{why}"));
+    assert!(apply(&write, Some(&object(owned)), &scale(3), false).is_ok(), "the same number");
+}
+
 #[test]
 fn an_update_over_scale_of_a_number_that_nobody_has_is_not_noted() {
     let live = deployment(&json!({"replicas": 3}));

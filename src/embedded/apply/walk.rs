@@ -118,11 +118,14 @@ impl Changes {
         if old == new {
             return;
         }
+        let both = old.is_some() && new.is_some();
         match (old, new) {
             (Some(old), Some(new)) if place.is_leaf(old) && place.is_leaf(new) => {
                 self.modified.insert(path);
                 return;
             }
+            // Null against something with members is nothing with members.
+            (Some(Value::Null), Some(_)) | (Some(_), Some(Value::Null)) => {}
             (Some(old), Some(new)) if place.is_leaf(old) || place.is_leaf(new) || old.is_array() != new.is_array() => {
                 // Not the same kind of thing: the one goes and the other comes.
                 self.compare(Some(old), None, place, path);
@@ -131,7 +134,7 @@ impl Changes {
             }
             _ => {}
         }
-        if ![old, new].into_iter().flatten().any(|value| place.is_leaf(value)) {
+        if ![old, new].into_iter().flatten().any(|value| place.is_leaf(value) && !(value.is_null() && both)) {
             for (step, old, new) in pairs(old, new, place) {
                 let below = place.step(&step);
                 path.push(step);
@@ -192,42 +195,71 @@ pub(super) fn merge(live: &Value, applied: &Value, place: &Place<'_>) -> Value {
     }
 }
 
-/// The items of both: in the order of `new`, each of the others before the first that came after it.
+/// The items of both. Those of `new` are in its order; each of the others stays behind what it stood behind, as far as
+/// the new order lets it.
 fn merge_items(old: &[Value], new: &[Value], place: &Place<'_>) -> Vec<Value> {
     let steps = |items: &[Value]| -> Vec<String> {
         items.iter().map(|item| place.step_to(item).unwrap_or_else(|_| item.to_string())).collect()
     };
     let (old_steps, new_steps) = (steps(old), steps(new));
     let below = place.item();
-    let mut merged = Vec::with_capacity(old.len() + new.len());
-    let mut left = old.iter().zip(&old_steps).peekable();
-    let mut done: Vec<&String> = Vec::new();
-    for (item, step) in new.iter().zip(&new_steps) {
-        while let Some((item, _)) = left.next_if(|(_, other)| !new_steps.contains(other)) {
-            merged.push(item.clone());
-        }
-        // What has been put where the new order wants it.
-        left.next_if(|(_, other)| done.contains(other));
+    let with_old = |item: &Value, step: &String| {
         let before = old.iter().zip(&old_steps).find(|(_, other)| *other == step);
-        merged.push(before.map_or_else(|| item.clone(), |(old, _)| merge(old, item, &below)));
-        done.push(step);
-        left.next_if(|(_, other)| *other == step);
+        before.map_or_else(|| item.clone(), |(old, _)| merge(old, item, &below))
+    };
+    let mut merged = Vec::with_capacity(old.len() + new.len());
+    let mut done: Vec<&String> = Vec::new();
+    let mut left = old.iter().zip(&old_steps).peekable();
+    let mut right = new.iter().zip(&new_steps).peekable();
+    let mut shared = new_steps.iter().filter(|step| old_steps.contains(step)).peekable();
+    loop {
+        match (left.peek().copied(), right.peek().copied()) {
+            (None, None) => return merged,
+            (Some((_, one)), Some((item, other))) if one == other => {
+                merged.push(with_old(item, other));
+                done.push(other);
+                left.next();
+                right.next();
+                shared.next();
+                continue;
+            }
+            // In both, but another of those comes first now: it will be put where that stands.
+            (Some((_, one)), Some(_)) if new_steps.contains(one) && shared.peek().is_some_and(|next| *next != one) => {
+                left.next();
+                continue;
+            }
+            (Some((item, one)), _) if !new_steps.contains(one) => {
+                merged.push(item.clone());
+                left.next();
+                continue;
+            }
+            (Some((_, one)), _) if done.contains(&one) => drop(left.next()),
+            // In both, and taken from the right: nothing is left there only when it has been taken.
+            (Some(_), None) => drop(left.next()),
+            _ => {}
+        }
+        if let Some((item, step)) = right.next() {
+            merged.push(with_old(item, step));
+            done.push(step);
+            shared.next_if(|next| *next == step);
+        }
     }
-    merged.extend(left.filter(|(_, step)| !new_steps.contains(step)).map(|(item, _)| item.clone()));
-    merged
 }
 
-/// `value` less the fields of `set`. `None`: nothing is left of it.
-pub(super) fn remove(value: &Value, set: &Set, place: &Place<'_>) -> Option<Value> {
+/// `value` less the fields of `set`; null when nothing is left of what was something.
+///
+/// That null is the real server's: a map that others still have when its last member goes becomes null, and a custom
+/// resource is refused for it where its schema wants a map.
+pub(super) fn remove(value: &Value, set: &Set, place: &Place<'_>) -> Value {
     if place.is_leaf(value) {
-        return Some(value.clone());
+        return value.clone();
     }
     let keep = |step: &str, value: &Value| -> Option<Value> {
         if set.ends(step) {
             return None;
         }
         match set.below(step) {
-            Some(below) => remove(value, below, &place.step(step)),
+            Some(below) => Some(remove(value, below, &place.step(step))),
             None => Some(value.clone()),
         }
     };
@@ -235,7 +267,7 @@ pub(super) fn remove(value: &Value, set: &Set, place: &Place<'_>) -> Option<Valu
         Value::Object(map) => {
             let left: Map<String, Value> =
                 map.iter().filter_map(|(name, value)| Some((name.clone(), keep(&set::field(name), value)?))).collect();
-            (!left.is_empty() || map.is_empty()).then_some(Value::Object(left))
+            if left.is_empty() && !map.is_empty() { Value::Null } else { Value::Object(left) }
         }
         Value::Array(items) => {
             let left: Vec<Value> = items
@@ -245,8 +277,20 @@ pub(super) fn remove(value: &Value, set: &Set, place: &Place<'_>) -> Option<Valu
                     Err(_) => Some(item.clone()),
                 })
                 .collect();
-            (!left.is_empty() || items.is_empty()).then_some(Value::Array(left))
+            if left.is_empty() && !items.is_empty() { Value::Null } else { Value::Array(left) }
         }
-        scalar => Some(scalar.clone()),
+        scalar => scalar.clone(),
+    }
+}
+
+/// `value` without the nulls of its objects, as decoding into a structure leaves it.
+pub(super) fn without_nulls(value: &mut Value) {
+    match value {
+        Value::Object(map) => map.retain(|_, value| {
+            without_nulls(value);
+            !value.is_null()
+        }),
+        Value::Array(items) => items.iter_mut().for_each(without_nulls),
+        _ => {}
     }
 }

@@ -97,22 +97,15 @@ fn merge_map(mut original: Fields, patch: &Fields, place: Place<'_>) -> Result<F
     match patch.get(DIRECTIVE) {
         None => {}
         Some(directive) if directive == "replace" => {
-            return Ok(patch
-                .iter()
-                .filter(|(key, _)| *key != DIRECTIVE)
-                .map(|(k, v)| (k.clone(), v.clone()))
-                .collect());
+            let rest = patch.iter().filter(|(key, _)| *key != DIRECTIVE);
+            return Ok(rest.filter_map(|(key, value)| Some((key.clone(), without_directives(value)?))).collect());
         }
         Some(directive) if directive == "delete" => return Ok(Map::new()),
         Some(directive) => return Err(unknown_directive(directive, patch)),
     }
     retain_keys(&mut original, patch)?;
     for (key, change) in patch {
-        if key == RETAIN_KEYS || key.starts_with(SET_ORDER) {
-            continue;
-        }
-        if let Some(field) = key.strip_prefix(DELETE_FROM) {
-            delete_from(&mut original, field, change)?;
+        if key == RETAIN_KEYS || key.starts_with(SET_ORDER) || key.starts_with(DELETE_FROM) {
             continue;
         }
         if change.is_null() {
@@ -144,6 +137,11 @@ fn merge_map(mut original: Fields, patch: &Fields, place: Place<'_>) -> Result<F
     for (key, order) in patch {
         if let Some(field) = key.strip_prefix(SET_ORDER) {
             set_order(&mut original, field, order, place)?;
+        }
+    }
+    for (key, values) in patch {
+        if let Some(field) = key.strip_prefix(DELETE_FROM) {
+            delete_from(&mut original, field, values)?;
         }
     }
     Ok(original)
@@ -190,7 +188,7 @@ fn without_directives(value: &Value) -> Option<Value> {
 
 fn merge_list(mut old: Vec<Value>, new: &[Value], field: &str, place: Place<'_>) -> Result<Vec<Value>, Status> {
     let key = match place.list(field) {
-        List::Atomic => return Ok(new.to_vec()),
+        List::Atomic => return Ok(new.iter().filter_map(without_directives).collect()),
         List::Set => {
             let before = old.clone();
             for item in new {
@@ -224,7 +222,8 @@ fn merge_list(mut old: Vec<Value>, new: &[Value], field: &str, place: Place<'_>)
         }
     }
     if replaced {
-        return Ok(changes.into_iter().cloned().map(Value::Object).collect());
+        let changes = changes.into_iter().cloned().map(Value::Object);
+        return Ok(changes.filter_map(|change| without_directives(&change)).collect());
     }
     let before = old.clone();
     for change in &changes {
@@ -412,6 +411,8 @@ mod tests {
         assert_eq!(finalizers(json!({"finalizers": ["a/w", "a/y"]})), json!(["a/w", "a/x", "a/y", "a/z"]));
         assert_eq!(finalizers(json!({"finalizers": ["a/z", "a/x"]})), json!(["a/y", "a/z", "a/x"]));
         assert_eq!(finalizers(json!({"$deleteFromPrimitiveList/finalizers": ["a/y"]})), json!(["a/x", "a/z"]));
+        let both = json!({"$deleteFromPrimitiveList/finalizers": ["a/y", "a/w"], "finalizers": ["a/w"]});
+        assert_eq!(finalizers(both), json!(["a/x", "a/z"]), "what is deleted is not there in the end");
         assert_eq!(
             finalizers(json!({"$setElementOrder/finalizers": ["a/z", "a/w", "a/x"], "finalizers": ["a/w"]})),
             json!(["a/y", "a/z", "a/w", "a/x"])
