@@ -130,8 +130,9 @@ fn message(name: &str, bytes: &[u8], into: &mut Map<String, Value>, depth: usize
             (how, content) => {
                 let value = value(field.kind, content, depth)?;
                 // What is zero and not given on purpose is what nobody has set.
-                let zero = value == Value::from("") || value == Value::from(0) || value == Value::from(false);
-                if !value.is_null() && !(zero && how == How::One) {
+                let zero = value == "" || value == 0 || value == false;
+                let unset = value.is_null() || (zero && how == How::One);
+                if !unset {
                     into.insert(field.name.to_owned(), value);
                 }
             }
