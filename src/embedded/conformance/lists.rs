@@ -46,8 +46,8 @@ async fn f18_a_version_to_come_is_a_timeout(bed: &Bed) {
 }
 
 async fn f18_an_expired_token_gives_one_that_goes_on(bed: &Bed) {
-    // A real server compacts when it likes.
-    let Some(server) = &bed.server else { return };
+    // Measured on a 1.20 server. A 1.34 one goes on serving the token from its own cache long after a compaction.
+    let Some(server) = bed.ours() else { return };
     three(bed).await;
     let first = bed.get(&format!("{}?limit=1", bed.widgets())).await;
     bed.ok("DELETE", &bed.widget("b"), Value::Null).await;

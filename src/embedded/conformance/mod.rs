@@ -33,7 +33,7 @@ pub(super) struct Bed {
     pub(super) client: Client,
     pub(super) namespace: String,
     /// The server, where it is ours.
-    pub(super) server: Option<Server>,
+    server: Option<Server>,
 }
 
 /// An answer: the code and the object.
@@ -59,6 +59,14 @@ impl Bed {
         bed.ok("POST", "/api/v1/namespaces", json!({"metadata": {"name": bed.namespace}})).await;
         bed.define_widgets().await;
         bed
+    }
+
+    /// The server, if it is ours: some rules need its history forgotten on demand. Otherwise says that nothing is tested.
+    pub(super) fn ours(&self) -> Option<&Server> {
+        if self.server.is_none() {
+            eprintln!("left out: it needs a history that is forgotten on demand");
+        }
+        self.server.as_ref()
     }
 
     async fn define_widgets(&self) {

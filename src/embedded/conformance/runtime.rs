@@ -58,7 +58,7 @@ async fn a_reflector_follows_streaming_lists(bed: &Bed) {
 }
 
 async fn a_watcher_survives_an_expired_history(bed: &Bed) {
-    let Some(server) = &bed.server else { return };
+    let Some(server) = bed.ours() else { return };
     let api: Api<ConfigMap> = Api::namespaced(bed.client.clone(), &bed.namespace);
     let config = watcher::Config::default().timeout(1);
     let mut stream = std::pin::pin!(watcher(api, config).applied_objects());

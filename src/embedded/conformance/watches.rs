@@ -30,7 +30,7 @@ async fn f19_changes_come_in_order_from_a_version(bed: &Bed) {
 }
 
 async fn f19_a_version_that_is_gone_is_an_event_of_code_410(bed: &Bed) {
-    let Some(server) = &bed.server else { return };
+    let Some(server) = bed.ours() else { return };
     let made = bed.create("a", json!({})).await;
     bed.create("b", json!({})).await;
     server.store().compact(server.store().revision());
