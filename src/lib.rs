@@ -10,6 +10,7 @@
 //! - [`worker`]: the reference worker.
 //! - [`report`]: decisions in words, tables and plots.
 //! - [`serve`]: HTTP: health and metrics.
+//! - [`embedded`]: a small Kubernetes in one process, for development, demos and tests.
 //! - [`cli`]: one file for each command.
 //!
 //! [`clock`] is the one place that reads the clock.
@@ -17,6 +18,7 @@
 pub mod api;
 pub mod cli;
 pub mod clock;
+pub mod embedded;
 pub mod operator;
 pub mod policy;
 pub mod report;

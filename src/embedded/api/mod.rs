@@ -1,0 +1,185 @@
+//! The API server: from a request to an answer, without a network.
+//!
+//! One file for each thing that can be asked. What they share: [`call`] is the request as understood, [`answer`] is
+//! how answers are written, [`prepare`] is what the server does to objects before it keeps them.
+
+mod access;
+mod answer;
+mod call;
+mod change;
+mod definitions;
+mod delete;
+mod discovery;
+mod list;
+mod openapi;
+mod pods;
+mod prepare;
+mod read;
+mod scale;
+mod tables;
+mod view;
+mod watching;
+mod write;
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use axum::body::Body;
+use axum::http::{Request, Response};
+use serde_json::{Value, json};
+
+pub use access::User;
+
+use super::clock::Clock;
+use super::kinds::{Registry, Resource};
+use super::random::Random;
+use super::request::{self, Path};
+use super::status::Status;
+use super::store::{self, Store};
+use answer::Answer;
+use call::Call;
+
+/// The version that the server says it is of: the one whose behaviour it follows.
+pub const VERSION: (&str, &str) = ("1", "34");
+
+/// How a server is made.
+#[derive(Debug)]
+pub struct Options {
+    /// The clock that everything goes by.
+    pub clock: Clock,
+    /// Where uids and generated names come from. `None`: others each time.
+    pub seed: Option<u64>,
+    /// How many changes of each resource are remembered.
+    pub history: usize,
+    /// Who may come, by bearer token. Empty: everybody, and as an administrator.
+    pub tokens: Vec<(String, User)>,
+}
+
+impl Options {
+    /// The usual history, random names, no tokens.
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, seed: None, history: store::HISTORY, tokens: Vec::new() }
+    }
+}
+
+/// An API server. Clones are the same one.
+#[derive(Debug, Clone)]
+pub struct Server(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    registry: RwLock<Arc<Registry>>,
+    clock: Clock,
+    random: Random,
+    tokens: RwLock<Vec<(String, User)>>,
+}
+
+impl Server {
+    /// A server with the namespaces that every cluster has.
+    pub fn new(options: Options) -> Self {
+        let server = Self(Arc::new(Inner {
+            store: Store::new(options.history),
+            registry: RwLock::new(Arc::new(Registry::new(std::iter::empty()))),
+            clock: options.clock,
+            random: options.seed.map_or_else(Random::from_system, Random::seeded),
+            tokens: RwLock::new(options.tokens),
+        }));
+        for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
+            server.seed(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
+        }
+        server
+    }
+
+    /// Creates an object as the server itself. One that is there already is left alone.
+    fn seed(&self, object: &Value) {
+        let registry = self.registry();
+        let api_version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+        let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
+        if let Some(kind) = registry.of(api_version, kind) {
+            let call = Call::internal(kind, super::meta::namespace(object), super::meta::name(object));
+            let _ = write::create(self, &call, object.clone());
+        }
+    }
+
+    /// The objects themselves, for tests that look behind the scenes and for compaction.
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// The clock that everything goes by.
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// Lets somebody come with a bearer token.
+    pub fn admit(&self, token: &str, user: User) {
+        self.0.tokens.write().unwrap_or_else(PoisonError::into_inner).push((token.to_owned(), user));
+    }
+
+    fn random(&self) -> &Random {
+        &self.0.random
+    }
+
+    fn registry(&self) -> Arc<Registry> {
+        Arc::clone(&self.0.registry.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads the `CustomResourceDefinitions` again.
+    fn reload(&self) {
+        let resource = Resource::new("apiextensions.k8s.io", "customresourcedefinitions");
+        let page = self.0.store.list(&resource, None, None, None);
+        let definitions: Vec<_> = page.map(|page| page.objects).unwrap_or_default();
+        let registry = Registry::new(definitions.iter().map(|(_, object)| &object.value));
+        *self.0.registry.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(registry);
+    }
+
+    /// Answers a request.
+    pub async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let accept = answer::Accept::of(&parts.headers);
+        let outcome = self.route(&parts, body, &accept).await;
+        outcome.unwrap_or_else(|status| Answer::failure(&status)).into_response(&accept)
+    }
+
+    async fn route(
+        &self,
+        parts: &axum::http::request::Parts,
+        body: Body,
+        accept: &answer::Accept,
+    ) -> Result<Answer, Status> {
+        let path = request::path(parts.uri.path());
+        let user = access::authenticate(self, &parts.headers)?;
+        access::may_see_path(&user, &path, parts.uri.path())?;
+        match path {
+            Path::Resource(path) => {
+                let Some(call) = Call::read(self, parts, path, user, body, accept).await? else {
+                    return Ok(Answer::no_such_path());
+                };
+                access::authorize(self, &call)?;
+                self.dispatch(call).await
+            }
+            other => discovery::answer(self, &other, parts, accept),
+        }
+    }
+
+    async fn dispatch(&self, call: Call) -> Result<Answer, Status> {
+        let method = call.method.as_str();
+        let whole = call.path.name.is_empty();
+        match (call.path.subresource.as_str(), method, whole) {
+            ("", "GET" | "HEAD", _) if call.query.flag("watch") => watching::watch(self, &call),
+            ("", "GET" | "HEAD", true) => list::list(self, &call).await,
+            ("", "POST", true) => write::post(self, &call),
+            ("" | "status", "PUT", false) => write::put(self, &call),
+            ("" | "status", "PATCH", false) => write::patch(self, &call),
+            ("" | "status", "GET" | "HEAD", false) => read::get(self, &call),
+            ("", "DELETE", false) => delete::delete(self, &call),
+            ("", "DELETE", true) if call.kind.delete_collection => delete::delete_collection(self, &call),
+            ("scale", "GET" | "PUT" | "PATCH", false) => scale::scale(self, &call),
+            ("finalize", "PUT", false) => write::finalize(self, &call),
+            ("eviction", "POST", false) => pods::evict(self, &call),
+            ("binding", "POST", false) => pods::bind(self, &call),
+            ("log", "GET", false) => pods::log(self, &call),
+            _ => Err(Status::method_not_allowed()),
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The subresource scale: one number of a workload, read and written by those who know nothing else about it.
+
+use serde_json::{Map, Value, json};
+
+use super::Server;
+use super::answer::Answer;
+use super::call::Call;
+use super::change::Patch;
+use super::{view, write};
+use crate::embedded::kinds::ScalePaths;
+use crate::embedded::meta;
+use crate::embedded::ownership::{self, Writer};
+use crate::embedded::status::{FieldError, Status};
+
+/// GET, PUT and PATCH of the scale of an object.
+pub(super) fn scale(server: &Server, call: &Call) -> Result<Answer, Status> {
+    let Some(paths) = &call.kind.scale else { return Err(Status::no_such_path()) };
+    let kept = server.store().get(&call.resource(), &call.key()).ok_or_else(|| call.not_found())?;
+    if call.method == "GET" {
+        return Ok(Answer::value(of(paths, &view::from_kept(&call.kind, &kept.value))));
+    }
+    let options = call.write_options(if call.method == "PUT" { "UpdateOptions" } else { "PatchOptions" })?;
+    let patch = if call.method == "PUT" { None } else { Some(Patch::read(call, &options)?) };
+    let sent = if patch.is_none() { Some(call.object_of("autoscaling/v1", "Scale")?) } else { None };
+    let written = if let Some(Patch::Apply(applied)) = &patch {
+        let now = server.clock().now();
+        let force = options.force.unwrap_or_default();
+        write::update_as(server, call, &options, "scale", true, |live| {
+            let writer = Writer { manager: &options.manager, subresource: "scale", now: &now };
+            let mut new = ownership::applied(&call.kind, Some(live), applied, writer, force)?;
+            keep_preconditions(applied, &mut new);
+            Ok(new)
+        })?
+    } else {
+        write::update(server, call, &options, "scale", |live| {
+            let now = of(paths, live);
+            let scale = match (&patch, &sent) {
+                (_, Some(sent)) => sent.clone(),
+                (Some(patch), None) => patch.onto("Scale", &now)?,
+                (None, None) => now,
+            };
+            let mut new = put(call, paths, live, &scale)?;
+            keep_preconditions(&scale, &mut new);
+            Ok(new)
+        })?
+    };
+    Ok(Answer::value(of(paths, &view::from_kept(&call.kind, written.object.value()))))
+}
+
+/// A path such as `.spec.replicas` as a JSON pointer.
+fn pointer(path: &str) -> String {
+    format!("/{}", path.trim_start_matches('.').replace('.', "/"))
+}
+
+/// The scale of an object.
+fn of(paths: &ScalePaths, object: &Value) -> Value {
+    let number = |path: &str| object.pointer(&pointer(path)).and_then(Value::as_i64).unwrap_or_default();
+    let mut metadata = Map::new();
+    for key in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        if let Some(value) = object.pointer(&format!("/metadata/{key}")) {
+            metadata.insert(key.to_owned(), value.clone());
+        }
+    }
+    let mut spec = Map::new();
+    let wished = number(&paths.spec);
+    if wished != 0 {
+        spec.insert("replicas".to_owned(), wished.into());
+    }
+    let mut status = json!({"replicas": number(&paths.status)});
+    let selector = paths.selector.as_ref().and_then(|path| object.pointer(&pointer(path)));
+    let selector = match selector {
+        Some(Value::String(text)) => text.clone(),
+        Some(selector) => as_text(selector),
+        None => String::new(),
+    };
+    if !selector.is_empty() {
+        meta::as_map(&mut status).insert("selector".to_owned(), selector.into());
+    }
+    json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status})
+}
+
+/// A label selector as it stands in a query.
+fn as_text(selector: &Value) -> String {
+    let mut terms: Vec<String> = Vec::new();
+    for (key, value) in selector.get("matchLabels").and_then(Value::as_object).into_iter().flatten() {
+        terms.push(format!("{key}={}", value.as_str().unwrap_or_default()));
+    }
+    for expression in selector.get("matchExpressions").and_then(Value::as_array).into_iter().flatten() {
+        let (key, values) = (meta::text(expression, "/key"), meta::texts(expression, "/values").join(","));
+        terms.push(match meta::text(expression, "/operator") {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "DoesNotExist" => format!("!{key}"),
+            _ => key.to_owned(),
+        });
+    }
+    terms.sort();
+    terms.join(",")
+}
+
+/// Writes a scale into its object.
+fn put(call: &Call, paths: &ScalePaths, live: &Value, scale: &Value) -> Result<Value, Status> {
+    let name = meta::name(scale);
+    if !name.is_empty() && name != call.path.name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            call.path.name
+        )));
+    }
+    let wished = match scale.pointer("/spec/replicas") {
+        None | Some(Value::Null) => 0,
+        Some(value) => value.as_i64().ok_or_else(|| {
+            let message = "Scale in version \"v1\" cannot be handled as a Scale: json: cannot unmarshal into Go struct \
+                           field ScaleSpec.spec.replicas of type int32";
+            Status::bad_request(message)
+        })?,
+    };
+    if wished < 0 {
+        let error = FieldError::invalid("spec.replicas", wished, "must be greater than or equal to 0");
+        return Err(Status::invalid("autoscaling", "Scale", &call.path.name, &[error]));
+    }
+    let mut new = live.clone();
+    let mut at = meta::as_map(&mut new);
+    let mut parts = paths.spec.trim_start_matches('.').split('.').peekable();
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            at.insert(part.to_owned(), wished.into());
+            break;
+        }
+        at = meta::entry(at, part);
+    }
+    Ok(new)
+}
+
+/// What the client has seen of the scale, it has seen of the object.
+fn keep_preconditions(scale: &Value, object: &mut Value) {
+    for key in ["resourceVersion", "uid"] {
+        let given = meta::text(scale, &format!("/metadata/{key}"));
+        if !given.is_empty() {
+            meta::set(object, key, given);
+        }
+    }
+}

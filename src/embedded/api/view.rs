@@ -1,0 +1,56 @@
+//! How an object that is kept looks in the version, and in the form, that is asked for.
+
+use axum::body::Bytes;
+use serde_json::{Value, json};
+
+use super::answer::Form;
+use crate::embedded::builtin;
+use crate::embedded::kinds::Kind;
+use crate::embedded::meta;
+use crate::embedded::store::Object;
+
+/// Whether objects of a kind look as they are kept.
+fn as_kept(kind: &Kind) -> bool {
+    match &kind.custom {
+        Some(custom) => custom.storage_version == kind.version,
+        None => kind.storage.is_none(),
+    }
+}
+
+/// Turns an object as it is kept into one of the version asked for.
+pub(super) fn from_kept(kind: &Kind, object: &Value) -> Value {
+    let mut object = object.clone();
+    if kind.is("events.k8s.io", "Event") {
+        builtin::events_from_core(&mut object);
+    } else if !as_kept(kind) {
+        meta::as_map(&mut object).insert("apiVersion".to_owned(), kind.api_version().into());
+    }
+    object
+}
+
+/// Turns an object of the version asked for into one as it is kept.
+pub(super) fn to_kept(kind: &Kind, object: &mut Value) {
+    if kind.is("events.k8s.io", "Event") {
+        builtin::events_to_core(object);
+    } else if let (false, Some(custom)) = (as_kept(kind), &kind.custom) {
+        let version = format!("{}/{}", kind.group, custom.storage_version);
+        meta::as_map(object).insert("apiVersion".to_owned(), version.into());
+    }
+}
+
+/// An object as JSON in the version and form asked for. A table is the caller's business.
+pub(super) fn json(kind: &Kind, object: &Object, form: Form) -> Bytes {
+    match form {
+        Form::Metadata => Bytes::from(metadata(&object.value).to_string()),
+        _ if as_kept(kind) => object.json(),
+        _ => Bytes::from(from_kept(kind, &object.value).to_string()),
+    }
+}
+
+/// The metadata of an object, as `PartialObjectMetadata`.
+pub(super) fn metadata(object: &Value) -> Value {
+    json!({
+        "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+        "metadata": object.get("metadata").cloned().unwrap_or_default(),
+    })
+}

@@ -1,0 +1,406 @@
+//! Creating objects and replacing them by others: POST, PUT, PATCH.
+//!
+//! Nothing is locked while an object is prepared. Who finds at the end that somebody was faster begins again with
+//! the new state, as the real server does.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::answer::{Answer, Form};
+use super::call::{Call, WriteOptions};
+use super::change::Patch;
+use super::tables::Tables;
+use super::{Server, access, definitions, prepare, view};
+use crate::embedded::kinds::Resource;
+use crate::embedded::meta;
+use crate::embedded::ownership::{self, Writer};
+use crate::embedded::status::{FieldError, Status};
+use crate::embedded::store::Object;
+
+/// How often a generated name may turn out to be taken.
+const TRIES: usize = 8;
+
+/// What has become of a write.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) code: u16,
+    pub(super) object: Outcome,
+    pub(super) warnings: Vec<String>,
+}
+
+/// The object after the write.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Kept(Arc<Object>),
+    /// A dry run: as it would be.
+    Dry(Value),
+}
+
+impl Outcome {
+    /// The object, as it is kept.
+    pub(super) fn value(&self) -> &Value {
+        match self {
+            Self::Kept(object) => &object.value,
+            Self::Dry(value) => value,
+        }
+    }
+}
+
+impl Written {
+    fn answer(self, server: &Server, call: &Call) -> Result<Answer, Status> {
+        let answer = match (&self.object, call.accept.form()?) {
+            (outcome, Form::Table) => {
+                Answer::value(Tables::new(call, server.clock())?.of_one(&call.kind, outcome.value(), true))
+            }
+            (Outcome::Kept(object), form) => Answer::json(view::json(&call.kind, object, form)),
+            (Outcome::Dry(value), Form::Metadata) => Answer::value(view::metadata(value)),
+            (Outcome::Dry(value), _) => Answer::value(view::from_kept(&call.kind, value)),
+        };
+        Ok(answer.with_code(self.code).with_warnings(self.warnings))
+    }
+}
+
+/// POST to a collection.
+pub(super) fn post(server: &Server, call: &Call) -> Result<Answer, Status> {
+    let object = call.object()?;
+    if !call.kind.stored {
+        return access::review(server, call, object);
+    }
+    create(server, call, object)?.answer(server, call)
+}
+
+/// Creates an object.
+pub(super) fn create(server: &Server, call: &Call, mut object: Value) -> Result<Written, Status> {
+    let options = call.write_options("CreateOptions")?;
+    let kind = &call.kind;
+    if !meta::resource_version(&object).is_empty() {
+        return Err(Status::new(500, "", "resourceVersion should not be set on objects to be created"));
+    }
+    in_namespace(call, &mut object)?;
+    check_namespace(server, call)?;
+    let warnings = prepare::shape(kind, &mut object, options.validation)?;
+    let generate = meta::name(&object).is_empty() && !meta::text(&object, "/metadata/generateName").is_empty();
+    if meta::name(&object).is_empty() && !generate {
+        let error = FieldError::required("metadata.name", "name or generateName is required");
+        return Err(Status::invalid(&kind.group, &kind.kind, "", &[error]));
+    }
+    for attempt in 1.. {
+        let mut object = object.clone();
+        if generate {
+            let base: String = meta::text(&object, "/metadata/generateName").chars().take(58).collect();
+            let name = format!("{base}{}", server.random().suffix());
+            meta::set(&mut object, "name", name);
+        }
+        prepare::new(server, kind, &mut object);
+        if kind.is("", "Namespace") {
+            let spec = meta::entry(meta::as_map(&mut object), "spec");
+            spec.insert("finalizers".to_owned(), vec!["kubernetes"].into());
+        }
+        prepare::check(kind, None, &object)?;
+        let writer = Writer { manager: &options.manager, subresource: "", now: &server.clock().now() };
+        ownership::updated(kind, None, &mut object, writer);
+        view::to_kept(kind, &mut object);
+        let key = crate::embedded::store::key(meta::namespace(&object), meta::name(&object));
+        let name = meta::name(&object).to_owned();
+        let taken = server.store().get(&call.resource(), &key).is_some();
+        if options.dry_run && !taken {
+            return Ok(Written { code: 201, object: Outcome::Dry(object), warnings });
+        }
+        let put = if taken { None } else { server.store().put(&call.resource(), &key, None, object).ok() };
+        match put {
+            Some(object) => {
+                definitions::changed(server, &call.resource());
+                let object = server.store().get(&call.resource(), &key).unwrap_or(object);
+                return Ok(Written { code: 201, object: Outcome::Kept(object), warnings });
+            }
+            None if generate && attempt < TRIES => {}
+            None => return Err(Status::already_exists(&kind.group, &kind.plural, &name)),
+        }
+    }
+    Err(Status::internal("no attempt was made"))
+}
+
+/// The namespace of an object is the one of the path.
+fn in_namespace(call: &Call, object: &mut Value) -> Result<(), Status> {
+    let given = meta::namespace(object);
+    if !given.is_empty() && given != call.path.namespace {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    if call.kind.namespaced {
+        meta::set(object, "namespace", call.path.namespace.as_str());
+    } else {
+        meta::remove(object, "namespace");
+    }
+    Ok(())
+}
+
+/// Nothing is created in a namespace that is not there, or that is going.
+fn check_namespace(server: &Server, call: &Call) -> Result<(), Status> {
+    if !call.kind.namespaced {
+        return Ok(());
+    }
+    let namespace = &call.path.namespace;
+    let found = server.store().get(&Resource::new("", "namespaces"), namespace);
+    let Some(found) = found else { return Err(Status::not_found("", "namespaces", namespace)) };
+    if meta::deleting(&found.value) {
+        let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
+        let mut status = Status::forbidden(&call.kind.group, &call.kind.plural, &call.path.name, why);
+        let cause = crate::embedded::status::Cause {
+            reason: "NamespaceTerminating".to_owned(),
+            message: format!("namespace {namespace} is being terminated"),
+            field: "metadata.namespace".to_owned(),
+        };
+        if let Some(details) = &mut status.details {
+            details.causes.push(cause);
+        }
+        return Err(status);
+    }
+    Ok(())
+}
+
+/// PUT of an object or of its status.
+pub(super) fn put(server: &Server, call: &Call) -> Result<Answer, Status> {
+    let options = call.write_options("UpdateOptions")?;
+    let mut object = call.object()?;
+    in_namespace(call, &mut object)?;
+    check_name(call, &object)?;
+    if call.kind.create_on_update && call.path.subresource.is_empty() {
+        let missing = server.store().get(&call.resource(), &call.key()).is_none();
+        if missing && meta::uid(&object).is_empty() {
+            meta::remove(&mut object, "resourceVersion");
+            return create(server, call, object)?.answer(server, call);
+        }
+    }
+    let unseen = meta::resource_version(&object).is_empty();
+    if unseen && !call.kind.unconditional_update {
+        let kind = &call.kind;
+        let error = FieldError::invalid("metadata.resourceVersion", 0, "must be specified for an update");
+        if server.store().get(&call.resource(), &call.key()).is_none() {
+            return Err(call.not_found());
+        }
+        return Err(Status::invalid(&kind.group, &kind.kind, &call.path.name, &[error]));
+    }
+    update(server, call, &options, &call.path.subresource, |_| Ok(object.clone()))?.answer(server, call)
+}
+
+fn check_name(call: &Call, object: &Value) -> Result<(), Status> {
+    let name = meta::name(object);
+    if name == call.path.name {
+        return Ok(());
+    }
+    if name.is_empty() {
+        return Err(Status::bad_request("name must be provided"));
+    }
+    let path = &call.path.name;
+    Err(Status::bad_request(format!("the name of the object ({name}) does not match the name on the URL ({path})")))
+}
+
+/// PATCH of an object or of its status.
+pub(super) fn patch(server: &Server, call: &Call) -> Result<Answer, Status> {
+    let options = call.write_options("PatchOptions")?;
+    let patch = Patch::read(call, &options)?;
+    let missing = server.store().get(&call.resource(), &call.key()).is_none();
+    if let Patch::Apply(applied) = &patch {
+        check_applied(call, applied)?;
+        if missing && call.path.subresource.is_empty() {
+            return create_applied(server, call, &options, applied)?.answer(server, call);
+        }
+    }
+    if missing {
+        return Err(call.not_found());
+    }
+    let kind = &call.kind;
+    let written = match &patch {
+        Patch::Apply(applied) => {
+            let now = server.clock().now();
+            let force = options.force.unwrap_or_default();
+            let sub = &call.path.subresource;
+            let writer = Writer { manager: &options.manager, subresource: sub, now: &now };
+            update_as(server, call, &options, sub, true, |live| {
+                ownership::applied(kind, Some(live), applied, writer, force)
+            })
+        }
+        other => update(server, call, &options, &call.path.subresource, |live| other.onto(&kind.kind, live)),
+    };
+    written?.answer(server, call)
+}
+
+/// An applied object names itself as the path does, and owns no bookkeeping.
+fn check_applied(call: &Call, applied: &Value) -> Result<(), Status> {
+    let (version, kind) = (call.kind.api_version(), &call.kind.kind);
+    let given = (meta::text(applied, "/apiVersion"), meta::text(applied, "/kind"));
+    if given != (version.as_str(), kind.as_str()) {
+        let (given_version, given_kind) = given;
+        let message = if given_version.is_empty() || given_kind.is_empty() {
+            "error decoding YAML: Object 'Kind' is missing".to_owned()
+        } else {
+            format!("incorrect object kind, expected {version}, Kind={kind}; got {given_version}, Kind={given_kind}")
+        };
+        return Err(Status::bad_request(message));
+    }
+    let name = meta::name(applied);
+    if !name.is_empty() && name != call.path.name {
+        check_name(call, applied)?;
+    }
+    if applied.pointer("/metadata/managedFields").and_then(Value::as_array).is_some_and(|list| !list.is_empty()) {
+        return Err(Status::bad_request("metadata.managedFields must be nil"));
+    }
+    Ok(())
+}
+
+/// Server-side apply of what is not there yet.
+fn create_applied(server: &Server, call: &Call, options: &WriteOptions, applied: &Value) -> Result<Written, Status> {
+    if !meta::uid(applied).is_empty() {
+        let why = "uid mismatch: the provided object specified uid ".to_owned()
+            + meta::uid(applied)
+            + ", and no existing object was found";
+        return Err(Status::conflict(&call.kind.group, &call.kind.plural, &call.path.name, why));
+    }
+    let mut object = applied.clone();
+    in_namespace(call, &mut object)?;
+    check_namespace(server, call)?;
+    meta::set(&mut object, "name", call.path.name.as_str());
+    let kind = &call.kind;
+    let warnings = prepare::shape(kind, &mut object, options.validation)?;
+    let now = server.clock().now();
+    let writer = Writer { manager: &options.manager, subresource: "", now: &now };
+    let mut object = ownership::applied(kind, None, &object, writer, false)?;
+    prepare::new(server, kind, &mut object);
+    prepare::check(kind, None, &object)?;
+    view::to_kept(kind, &mut object);
+    if options.dry_run {
+        return Ok(Written { code: 201, object: Outcome::Dry(object), warnings });
+    }
+    match server.store().put(&call.resource(), &call.key(), None, object) {
+        Ok(object) => {
+            definitions::changed(server, &call.resource());
+            Ok(Written { code: 201, object: Outcome::Kept(object), warnings })
+        }
+        Err(_) => Err(Status::already_exists(&kind.group, &kind.plural, &call.path.name)),
+    }
+}
+
+/// PUT of a namespace's finalizers.
+pub(super) fn finalize(server: &Server, call: &Call) -> Result<Answer, Status> {
+    let options = call.write_options("UpdateOptions")?;
+    let object = call.object()?;
+    check_name(call, &object)?;
+    let finalizers = object.pointer("/spec/finalizers").cloned();
+    let written = update(server, call, &options, "finalize", |live| {
+        let mut new = live.clone();
+        let spec = meta::entry(meta::as_map(&mut new), "spec");
+        match &finalizers {
+            Some(finalizers) => spec.insert("finalizers".to_owned(), finalizers.clone()),
+            None => spec.remove("finalizers"),
+        };
+        Ok(new)
+    })?;
+    written.answer(server, call)
+}
+
+/// Changes a pod as the scheduler does: past the rules that hold for everybody else.
+pub(super) fn bound(
+    server: &Server,
+    call: &Call,
+    options: &WriteOptions,
+    make: impl Fn(&Value) -> Result<Value, Status>,
+) -> Result<(), Status> {
+    loop {
+        let kept = server.store().get(&call.resource(), &call.key()).ok_or_else(|| call.not_found())?;
+        let new = make(&kept.value)?;
+        if options.dry_run || server.store().put(&call.resource(), &call.key(), Some(kept.revision), new).is_ok() {
+            return Ok(());
+        }
+    }
+}
+
+/// Replaces the object by what `make` makes of it.
+pub(super) fn update(
+    server: &Server,
+    call: &Call,
+    options: &WriteOptions,
+    subresource: &str,
+    make: impl Fn(&Value) -> Result<Value, Status>,
+) -> Result<Written, Status> {
+    update_as(server, call, options, subresource, false, make)
+}
+
+/// The same. `applied`: `make` has kept the books of who owns which field.
+pub(super) fn update_as(
+    server: &Server,
+    call: &Call,
+    options: &WriteOptions,
+    subresource: &str,
+    applied: bool,
+    make: impl Fn(&Value) -> Result<Value, Status>,
+) -> Result<Written, Status> {
+    let kind = &call.kind;
+    loop {
+        let kept = server.store().get(&call.resource(), &call.key()).ok_or_else(|| call.not_found())?;
+        let live = view::from_kept(kind, &kept.value);
+        let mut new = make(&live)?;
+        check_name(call, &new)?;
+        in_namespace(call, &mut new)?;
+        check_seen(call, &live, &new)?;
+        let warnings = prepare::shape(kind, &mut new, options.validation)?;
+        prepare::replacement(kind, &live, &mut new, subresource);
+        prepare::defaults(kind, &mut new);
+        prepare::check(kind, Some(&live), &new)?;
+        let now = server.clock().now();
+        if !applied {
+            let writer = Writer { manager: &options.manager, subresource, now: &now };
+            ownership::updated(kind, Some(&live), &mut new, writer);
+        }
+        meta::set(&mut new, "resourceVersion", meta::resource_version(&live));
+        if ownership::same(&live, &new) {
+            return Ok(Written { code: 200, object: Outcome::Kept(kept), warnings });
+        }
+        view::to_kept(kind, &mut new);
+        if options.dry_run {
+            return Ok(Written { code: 200, object: Outcome::Dry(new), warnings });
+        }
+        let gone = goes(&new);
+        let done = if gone {
+            server.store().remove(&call.resource(), &call.key(), kept.revision, new)
+        } else {
+            server.store().put(&call.resource(), &call.key(), Some(kept.revision), new)
+        };
+        if let Ok(object) = done {
+            definitions::changed(server, &call.resource());
+            return Ok(Written { code: 200, object: Outcome::Kept(object), warnings });
+        }
+    }
+}
+
+/// Whether nothing holds an object that is being deleted any more.
+fn goes(object: &Value) -> bool {
+    let held = |pointer: &str| object.pointer(pointer).and_then(Value::as_array).is_some_and(|list| !list.is_empty());
+    let namespace =
+        object.get("kind").is_some_and(|kind| kind == "Namespace") && meta::text(object, "/apiVersion") == "v1";
+    meta::deleting(object)
+        && !held("/metadata/finalizers")
+        && !(namespace && held("/spec/finalizers"))
+        && object.pointer("/metadata/deletionGracePeriodSeconds").and_then(Value::as_i64).unwrap_or_default() == 0
+}
+
+/// Who says what they have seen must have seen the latest.
+fn check_seen(call: &Call, live: &Value, new: &Value) -> Result<(), Status> {
+    let (seen, current) = (meta::resource_version(new), meta::resource_version(live));
+    if !seen.is_empty() && seen != current {
+        if seen.parse::<u64>().is_err() {
+            return Err(Status::new(500, "", format!("strconv.ParseUint: parsing {seen:?}: invalid syntax")));
+        }
+        if seen != "0" {
+            return Err(call.modified());
+        }
+    }
+    let (uid, real) = (meta::uid(new), meta::uid(live));
+    if !uid.is_empty() && uid != real {
+        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {real}");
+        return Err(Status::conflict(&call.kind.group, &call.kind.plural, &call.path.name, why));
+    }
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! F1 to F6: revisions, no-op writes, creation, updates, names, generations.
+
+use serde_json::{Value, json};
+
+use super::{Bed, conformance, generation, version, widget};
+
+conformance! {
+    f01_every_change_takes_a_later_revision;
+    f02_a_write_that_changes_nothing_is_no_write;
+    f03_creation_sets_what_the_server_knows_and_drops_what_it_must_not_be_told;
+    f03_a_name_that_is_taken_is_a_conflict;
+    f03_a_generated_name_begins_as_asked;
+    f04_updates_without_a_version_are_for_built_in_kinds;
+    f04_a_stale_version_or_a_wrong_uid_is_a_conflict;
+    f05_names_must_agree_with_the_path;
+    f05_schemas_prune_default_and_refuse;
+    f06_the_generation_counts_changes_of_the_specification;
+    namespaces_must_be_there;
+}
+
+async fn f01_every_change_takes_a_later_revision(bed: &Bed) {
+    let first = bed.create("a", json!({})).await;
+    let other = bed.ok("POST", &bed.core("configmaps"), json!({"metadata": {"name": "a"}})).await;
+    assert!(version(&other) > version(&first));
+    let list = bed.get(&bed.widgets()).await;
+    assert!(version(&list) >= version(&other));
+}
+
+async fn f02_a_write_that_changes_nothing_is_no_write(bed: &Bed) {
+    let created = bed.create("a", json!({"color": "red"})).await;
+    let mut watch = bed.watch(&bed.widgets(), &format!("resourceVersion={}", version(&created))).await;
+    let put = bed.ok("PUT", &bed.widget("a"), created.clone()).await;
+    assert_eq!(version(&put), version(&created));
+    let (code, patched) = bed.merge(&bed.widget("a"), json!({"spec": {"color": "red"}})).await;
+    assert_eq!((code, version(&patched), generation(&patched)), (200, version(&created), 1));
+    bed.merge(&bed.widget("a"), json!({"spec": {"color": "blue"}})).await;
+    let event = watch.next().await.unwrap();
+    assert_eq!(event["object"]["spec"]["color"], "blue", "the first event is of the first change");
+}
+
+async fn f03_creation_sets_what_the_server_knows_and_drops_what_it_must_not_be_told(bed: &Bed) {
+    let mut object = widget("a", json!({"color": "red"}));
+    object["metadata"]["deletionTimestamp"] = "2020-01-01T00:00:00Z".into();
+    object["metadata"]["generation"] = 7.into();
+    object["status"] = json!({"note": "x"});
+    let created = bed.ok("POST", &bed.widgets(), object.clone()).await;
+    let metadata = &created["metadata"];
+    assert_eq!(metadata["uid"].as_str().unwrap().len(), 36);
+    assert!(metadata["creationTimestamp"].is_string());
+    assert_eq!(generation(&created), 1);
+    assert_eq!(metadata["deletionTimestamp"], Value::Null);
+    assert_eq!(created["status"], Value::Null);
+    object["metadata"] = json!({"name": "b", "resourceVersion": "5"});
+    let (code, refused) = bed.call("POST", &bed.widgets(), object).await;
+    assert_eq!(code, 500);
+    assert_eq!(refused["message"], "resourceVersion should not be set on objects to be created");
+}
+
+async fn f03_a_name_that_is_taken_is_a_conflict(bed: &Bed) {
+    bed.create("a", json!({})).await;
+    let (code, refused) = bed.call("POST", &bed.widgets(), widget("a", json!({}))).await;
+    assert_eq!((code, &refused["reason"]), (409, &json!("AlreadyExists")));
+    assert_eq!(refused["message"], "widgets.example.test \"a\" already exists");
+}
+
+async fn f03_a_generated_name_begins_as_asked(bed: &Bed) {
+    let made = bed.ok("POST", &bed.core("configmaps"), json!({"metadata": {"generateName": "x-"}})).await;
+    let name = made["metadata"]["name"].as_str().unwrap();
+    assert!(name.starts_with("x-") && name.len() == 7, "{name}");
+    let (code, refused) = bed.call("POST", &bed.core("configmaps"), json!({"metadata": {}})).await;
+    assert_eq!(code, 422);
+    let message = "ConfigMap \"\" is invalid: metadata.name: Required value: name or generateName is required";
+    assert_eq!(refused["message"], message);
+}
+
+async fn f04_updates_without_a_version_are_for_built_in_kinds(bed: &Bed) {
+    bed.create("a", json!({})).await;
+    let (code, refused) = bed.call("PUT", &bed.widget("a"), widget("a", json!({"size": 1}))).await;
+    assert_eq!(code, 422, "{refused}");
+    assert!(refused["message"].as_str().unwrap().contains("must be specified for an update"), "{refused}");
+    bed.ok("POST", &bed.core("configmaps"), json!({"metadata": {"name": "a"}})).await;
+    let path = bed.core("configmaps/a");
+    let put = bed.ok("PUT", &path, json!({"metadata": {"name": "a"}, "data": {"x": "1"}})).await;
+    assert_eq!(put["data"]["x"], "1");
+}
+
+async fn f04_a_stale_version_or_a_wrong_uid_is_a_conflict(bed: &Bed) {
+    let first = bed.create("a", json!({})).await;
+    let (_, second) = bed.merge(&bed.widget("a"), json!({"spec": {"size": 1}})).await;
+    let mut stale = first.clone();
+    stale["spec"]["size"] = 2.into();
+    let (code, refused) = bed.call("PUT", &bed.widget("a"), stale).await;
+    assert_eq!((code, &refused["reason"]), (409, &json!("Conflict")));
+    assert_eq!(
+        refused["message"],
+        "Operation cannot be fulfilled on widgets.example.test \"a\": the object has been modified; please apply your \
+         changes to the latest version and try again"
+    );
+    let version = first["metadata"]["resourceVersion"].clone();
+    let (code, _) =
+        bed.merge(&bed.widget("a"), json!({"metadata": {"resourceVersion": version}, "spec": {"size": 3}})).await;
+    assert_eq!(code, 409);
+    let mut other = second.clone();
+    other["metadata"]["uid"] = "00000000-0000-4000-8000-000000000000".into();
+    let (code, refused) = bed.call("PUT", &bed.widget("a"), other).await;
+    assert_eq!((code, &refused["reason"]), (409, &json!("Conflict")));
+}
+
+async fn f05_names_must_agree_with_the_path(bed: &Bed) {
+    let mut object = bed.create("a", json!({})).await;
+    object["metadata"]["name"] = "b".into();
+    let (code, refused) = bed.call("PUT", &bed.widget("a"), object.clone()).await;
+    assert_eq!(code, 400);
+    assert_eq!(refused["message"], "the name of the object (b) does not match the name on the URL (a)");
+    object["metadata"] = json!({"name": "c", "namespace": "elsewhere"});
+    let (code, refused) = bed.call("POST", &bed.widgets(), object).await;
+    assert_eq!(code, 400);
+    let message = "the namespace of the provided object does not match the namespace sent on the request";
+    assert_eq!(refused["message"], message);
+    let (code, refused) = bed.call("POST", &bed.widgets(), widget("A_b", json!({}))).await;
+    assert_eq!((code, &refused["details"]["causes"][0]["field"]), (422, &json!("metadata.name")));
+}
+
+async fn f05_schemas_prune_default_and_refuse(bed: &Bed) {
+    let made = bed.create("a", json!({"color": "red", "unknown": 1})).await;
+    assert_eq!(made["spec"], json!({"color": "red", "replicas": 1}));
+    let (code, refused) = bed.call("POST", &bed.widgets(), widget("b", json!({"size": "big"}))).await;
+    assert_eq!((code, &refused["reason"]), (422, &json!("Invalid")));
+    assert_eq!(refused["details"]["causes"][0]["field"], "spec.size");
+    let (code, _) = bed.merge(&bed.widget("a"), json!({"spec": {"replicas": -1}})).await;
+    assert_eq!(code, 422);
+    let strict = format!("{}?fieldValidation=Strict", bed.widgets());
+    let (code, refused) = bed.call("POST", &strict, widget("b", json!({"unknown": 1}))).await;
+    let message = "Widget in version \"v1\" cannot be handled as a Widget: strict decoding error: unknown field \
+                   \"spec.unknown\"";
+    assert_eq!((code, &refused["message"]), (400, &json!(message)));
+}
+
+async fn f06_the_generation_counts_changes_of_the_specification(bed: &Bed) {
+    bed.create("a", json!({})).await;
+    let (_, changed) = bed.merge(&bed.widget("a"), json!({"spec": {"size": 1}})).await;
+    assert_eq!(generation(&changed), 2);
+    let (_, labelled) = bed.merge(&bed.widget("a"), json!({"metadata": {"labels": {"x": "y"}}})).await;
+    assert_eq!(generation(&labelled), 2);
+    assert!(version(&labelled) > version(&changed));
+    let (_, status) = bed.merge(&bed.widget("a/status"), json!({"status": {"note": "x"}})).await;
+    assert_eq!(generation(&status), 2);
+    bed.merge(&bed.widget("a"), json!({"metadata": {"finalizers": ["example.test/hold"]}})).await;
+    let deleted = bed.ok("DELETE", &bed.widget("a"), Value::Null).await;
+    assert_eq!(generation(&deleted), 3);
+    bed.merge(&bed.widget("a"), json!({"metadata": {"finalizers": null}})).await;
+}
+
+async fn namespaces_must_be_there(bed: &Bed) {
+    let (code, refused) =
+        bed.call("POST", "/api/v1/namespaces/nowhere/configmaps", json!({"metadata": {"name": "a"}})).await;
+    assert_eq!((code, &refused["message"]), (404, &json!("namespaces \"nowhere\" not found")));
+}

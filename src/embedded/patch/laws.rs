@@ -1,0 +1,122 @@
+//! What holds of every patch of every object.
+
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+use super::*;
+
+/// Any JSON, with the words that mean something to a strategic merge among its keys and strings.
+fn any_json() -> impl Strategy<Value = Value> {
+    let word = prop::sample::select(vec![
+        "a",
+        "b",
+        "name",
+        "spec",
+        "containers",
+        "metadata",
+        "finalizers",
+        "ports",
+        "containerPort",
+        "$patch",
+        "delete",
+        "replace",
+        "merge",
+        "$retainKeys",
+        "$setElementOrder/containers",
+        "$setElementOrder/finalizers",
+        "$deleteFromPrimitiveList/finalizers",
+        "op",
+        "path",
+        "from",
+        "value",
+        "add",
+        "/a",
+        "/spec/containers/0",
+        "/-",
+        "",
+    ]);
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        (-3i64..4).prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        word.clone().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(5, 48, 5, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(Value::Array),
+            prop::collection::vec((word.clone(), inner), 0..6)
+                .prop_map(|entries| Value::Object(entries.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())),
+        ]
+    })
+}
+
+fn has_null(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(map) => map.values().any(has_null),
+        Value::Array(items) => items.iter().any(has_null),
+        _ => false,
+    }
+}
+
+fn null_in_a_list(value: &Value) -> bool {
+    match value {
+        Value::Object(map) => map.values().any(null_in_a_list),
+        list => list.is_array() && has_null(list),
+    }
+}
+
+/// The merge patch that makes `to` of `from`.
+fn difference(from: &Value, to: &Value) -> Value {
+    let (Value::Object(old), Value::Object(new)) = (from, to) else { return to.clone() };
+    let mut patch = Map::new();
+    for (key, value) in new {
+        match old.get(key) {
+            Some(before) if before == value => {}
+            Some(before) => drop(patch.insert(key.clone(), difference(before, value))),
+            None => drop(patch.insert(key.clone(), value.clone())),
+        }
+    }
+    for key in old.keys().filter(|key| !new.contains_key(*key)) {
+        patch.insert(key.clone(), Value::Null);
+    }
+    Value::Object(patch)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_difference_merged_into_where_it_began_gives_where_it_ended(from in any_json(), to in any_json()) {
+        prop_assume!(!has_null(&to));
+        prop_assert_eq!(merge(&from, &difference(&from, &to)), to);
+    }
+
+    #[test]
+    fn merging_twice_is_merging_once(object in any_json(), patch in any_json()) {
+        prop_assume!(!null_in_a_list(&patch));
+        let once = merge(&object, &patch);
+        prop_assert_eq!(merge(&once, &patch), once);
+    }
+
+    #[test]
+    fn no_patch_makes_any_of_them_panic(object in any_json(), patch in any_json()) {
+        drop(json_patch(&object, &patch));
+        drop(json_patch(&object, &json!([patch.clone()])));
+        drop(merge_patch(&object, &patch));
+        for kind in ["Pod", "Deployment", "Service", ""] {
+            drop(strategic(&object, &patch, kind));
+        }
+    }
+
+    /// What a strategic merge makes of an object that has no keyed list is what a merge makes of it.
+    #[test]
+    fn without_directives_and_keyed_lists_a_strategic_merge_is_a_merge(
+        object in prop::collection::btree_map("[a-d]", 0i64..3, 0..4),
+        patch in prop::collection::btree_map("[a-d]", prop::option::of(0i64..3), 0..4),
+    ) {
+        let (object, patch) = (json!({"data": object}), json!({"data": patch}));
+        prop_assert_eq!(strategic(&object, &patch, "ConfigMap").unwrap(), merge(&object, &patch));
+    }
+}

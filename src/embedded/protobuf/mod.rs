@@ -1,0 +1,275 @@
+//! The binary encoding in which some clients send built-in objects: `kubectl create` does. Answers are JSON, which
+//! they take as well.
+//!
+//! The encoding names fields by numbers; which they are is in `messages.txt`.
+
+mod wire;
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use wire::{Content, Reader};
+
+/// What every encoded object begins with.
+const MAGIC: &[u8] = b"k8s\0";
+/// How deep messages may be in one another. The deepest of the API are half as deep.
+const DEEPEST: usize = 64;
+
+static MESSAGES: LazyLock<BTreeMap<&'static str, Message>> = LazyLock::new(|| read(include_str!("messages.txt")));
+
+type Message = BTreeMap<u64, Field>;
+
+#[derive(Debug, Clone, Copy)]
+struct Field {
+    name: &'static str,
+    kind: &'static str,
+    how: How,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    One,
+    /// Written even if it is zero.
+    Given,
+    Many,
+    Map,
+    /// Its fields are fields of the outer message.
+    Inline,
+}
+
+fn read(text: &'static str) -> BTreeMap<&'static str, Message> {
+    let mut messages: BTreeMap<&'static str, Message> = BTreeMap::new();
+    let mut current = "";
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let Some(field) = line.strip_prefix(' ') else {
+            current = line;
+            continue;
+        };
+        let mut words = field.split(' ');
+        let (Some(number), Some(name), Some(kind)) = (words.next(), words.next(), words.next()) else { continue };
+        let Ok(number) = number.parse() else { continue };
+        let (kind, how) = [("[]", How::Many), ("{}", How::Map), ("^", How::Inline), ("?", How::Given)]
+            .into_iter()
+            .find_map(|(mark, how)| Some((kind.strip_suffix(mark)?, how)))
+            .unwrap_or((kind, How::One));
+        messages.entry(current).or_default().insert(number, Field { name, kind, how });
+    }
+    messages
+}
+
+/// Reads an encoded object. The error says what is wrong with it.
+pub fn decode(bytes: &[u8]) -> Result<Value, String> {
+    let rest = bytes.strip_prefix(MAGIC).ok_or("provided data does not appear to be a protobuf message")?;
+    let (mut api_version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
+    for field in Reader::new(rest) {
+        match field? {
+            (1, Content::Bytes(meta)) => {
+                for field in Reader::new(meta) {
+                    match field? {
+                        (1, Content::Bytes(text)) => api_version = utf8(text)?,
+                        (2, Content::Bytes(text)) => kind = utf8(text)?,
+                        _ => {}
+                    }
+                }
+            }
+            (2, Content::Bytes(bytes)) => raw = bytes,
+            _ => {}
+        }
+    }
+    let name = message_name(&api_version, &kind).ok_or_else(|| {
+        format!("no kind {kind:?} of version {api_version:?} is known in this encoding; send application/json")
+    })?;
+    let mut object = Map::new();
+    object.insert("apiVersion".to_owned(), api_version.into());
+    object.insert("kind".to_owned(), kind.into());
+    message(name, raw, &mut object, 0)?;
+    Ok(Value::Object(object))
+}
+
+fn message_name(api_version: &str, kind: &str) -> Option<&'static str> {
+    let group = match api_version.split_once('/') {
+        None => "core",
+        Some((group, _)) => group.split('.').next().unwrap_or_default(),
+    };
+    let group = if kind == "DeleteOptions" { "meta" } else { group };
+    let group = if group == "rbac" || group == "authorization" { group } else { group.trim_end_matches(".k8s.io") };
+    MESSAGES.keys().find(|name| name.split_once('.') == Some((group, kind))).copied()
+}
+
+fn utf8(bytes: &[u8]) -> Result<String, String> {
+    String::from_utf8(bytes.to_vec()).map_err(|error| error.to_string())
+}
+
+fn message(name: &str, bytes: &[u8], into: &mut Map<String, Value>, depth: usize) -> Result<(), String> {
+    if depth > DEEPEST {
+        return Err("the message is nested too deeply".to_owned());
+    }
+    let Some(fields) = MESSAGES.get(name) else { return Ok(()) };
+    for field in Reader::new(bytes) {
+        let (number, content) = field?;
+        let Some(field) = fields.get(&number) else { continue };
+        match (field.how, content) {
+            (How::Inline, Content::Bytes(bytes)) => message(field.kind, bytes, into, depth + 1)?,
+            (How::Map, Content::Bytes(bytes)) => {
+                let (key, value) = entry(field.kind, bytes, depth)?;
+                let map = into.entry(field.name).or_insert_with(|| Value::Object(Map::new()));
+                if let Value::Object(map) = map {
+                    map.insert(key, value);
+                }
+            }
+            (How::Many, content) => {
+                let value = value(field.kind, content, depth)?;
+                let list = into.entry(field.name).or_insert_with(|| Value::Array(Vec::new()));
+                if let Value::Array(list) = list {
+                    list.push(value);
+                }
+            }
+            (how, content) => {
+                let value = value(field.kind, content, depth)?;
+                // What is zero and not given on purpose is what nobody has set.
+                let zero = value == "" || value == 0 || value == false;
+                let unset = value.is_null() || (zero && how == How::One);
+                if !unset {
+                    into.insert(field.name.to_owned(), value);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn entry(kind: &str, bytes: &[u8], depth: usize) -> Result<(String, Value), String> {
+    let (mut key, mut found) = (String::new(), Value::from(""));
+    for field in Reader::new(bytes) {
+        match field? {
+            (1, Content::Bytes(text)) => key = utf8(text)?,
+            (2, content) => found = value(kind, content, depth)?,
+            _ => {}
+        }
+    }
+    Ok((key, found))
+}
+
+fn value(kind: &str, content: Content<'_>, depth: usize) -> Result<Value, String> {
+    Ok(match (kind, content) {
+        ("string", Content::Bytes(bytes)) => utf8(bytes)?.into(),
+        ("bytes", Content::Bytes(bytes)) => base64(bytes).into(),
+        ("raw", Content::Bytes(bytes)) => {
+            let inner = first(bytes, 1)?;
+            if inner.is_empty() { Value::Null } else { serde_json::from_slice(inner).map_err(|e| e.to_string())? }
+        }
+        ("quantity", Content::Bytes(bytes)) => utf8(first(bytes, 1)?)?.into(),
+        ("time" | "microtime", Content::Bytes(bytes)) => time(kind, bytes)?,
+        ("intorstring", Content::Bytes(bytes)) => int_or_string(bytes)?,
+        ("bool", Content::Number(number)) => (number != 0).into(),
+        // Negative numbers are sent as what they are in 64 bits.
+        (_, Content::Number(number)) => number.cast_signed().into(),
+        (name, Content::Bytes(bytes)) => {
+            let mut map = Map::new();
+            message(name, bytes, &mut map, depth + 1)?;
+            Value::Object(map)
+        }
+    })
+}
+
+fn first(bytes: &[u8], wanted: u64) -> Result<&[u8], String> {
+    for field in Reader::new(bytes) {
+        if let (number, Content::Bytes(bytes)) = field?
+            && number == wanted
+        {
+            return Ok(bytes);
+        }
+    }
+    Ok(&[])
+}
+
+fn time(kind: &str, bytes: &[u8]) -> Result<Value, String> {
+    let (mut seconds, mut nanoseconds, mut some) = (0_i64, 0_i32, false);
+    for field in Reader::new(bytes) {
+        match field? {
+            (1, Content::Number(number)) => (seconds, some) = (number.cast_signed(), true),
+            (2, Content::Number(number)) => nanoseconds = i32::try_from(number).unwrap_or_default(),
+            _ => {}
+        }
+    }
+    if !some {
+        return Ok(Value::Null);
+    }
+    let nanoseconds = if kind == "time" { 0 } else { nanoseconds };
+    let time = Timestamp::new(seconds, nanoseconds).map_err(|error| error.to_string())?;
+    Ok(if kind == "time" { time.to_string() } else { format!("{time:.6}") }.into())
+}
+
+fn int_or_string(bytes: &[u8]) -> Result<Value, String> {
+    let (mut is_text, mut number, mut text) = (false, 0, String::new());
+    for field in Reader::new(bytes) {
+        match field? {
+            (1, Content::Number(kind)) => is_text = kind == 1,
+            (2, Content::Number(given)) => number = given.cast_signed(),
+            (3, Content::Bytes(given)) => text = utf8(given)?,
+            _ => {}
+        }
+    }
+    Ok(if is_text { text.into() } else { number.into() })
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let group = chunk.iter().enumerate().fold(0_u32, |group, (at, &byte)| group | u32::from(byte) << (16 - 8 * at));
+        for at in 0..4 {
+            let letter = usize::try_from((group >> (18 - 6 * at)) & 63).ok().and_then(|index| LETTERS.get(index));
+            let letter = letter.filter(|_| at <= chunk.len()).map_or('=', |&letter| char::from(letter));
+            text.push(letter);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// A field that holds bytes.
+    fn field(number: u8, content: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![number << 3 | 2, u8::try_from(content.len()).unwrap()];
+        bytes.extend_from_slice(content);
+        bytes
+    }
+
+    fn object(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
+        let meta = [field(1, api_version.as_bytes()), field(2, kind.as_bytes())].concat();
+        [MAGIC.to_vec(), field(1, &meta), field(2, raw)].concat()
+    }
+
+    #[test]
+    fn an_object_is_read() {
+        let metadata = [field(1, b"a"), field(3, b""), field(8, b"")].concat();
+        let data = [field(1, b"key"), field(2, b"value")].concat();
+        let map = object("v1", "Secret", &[field(1, &metadata), field(2, &data)].concat());
+        let wanted =
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}, "data": {"key": "dmFsdWU="}});
+        assert_eq!(decode(&map).unwrap(), wanted);
+    }
+
+    #[test]
+    fn what_is_cut_off_or_nobody_knows_is_an_error_and_no_panic() {
+        let whole = object("v1", "ConfigMap", &field(1, &field(1, b"a")));
+        for end in 0..whole.len() {
+            let _ = decode(&whole[..end]);
+        }
+        assert!(decode(b"{}").is_err());
+        assert!(decode(&object("v1", "Nothing", b"")).is_err());
+        assert!(decode(&object("v1", "ConfigMap", &[0xff; 40])).is_err());
+    }
+
+    #[test]
+    fn base64_is_padded() {
+        assert_eq!([base64(b""), base64(b"f"), base64(b"fo"), base64(b"foo")], ["", "Zg==", "Zm8=", "Zm9v"]);
+    }
+}

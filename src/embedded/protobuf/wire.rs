@@ -1,0 +1,69 @@
+//! The wire format: numbered fields that are numbers or bytes.
+
+/// What a field holds.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Content<'a> {
+    Number(u64),
+    Bytes(&'a [u8]),
+}
+
+/// Reads the fields of a message one after the other.
+#[derive(Debug)]
+pub(super) struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    fn varint(&mut self) -> Option<u64> {
+        let mut number = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let (&byte, rest) = self.rest.split_first()?;
+            self.rest = rest;
+            number |= u64::from(byte & 0x7f).checked_shl(shift)?;
+            if byte < 0x80 {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(count)?;
+        self.rest = rest;
+        Some(taken)
+    }
+
+    fn field(&mut self) -> Option<(u64, Content<'a>)> {
+        let tag = self.varint()?;
+        let content = match tag & 7 {
+            0 => Content::Number(self.varint()?),
+            1 => Content::Number(self.take(8)?.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))),
+            2 => {
+                let length = usize::try_from(self.varint()?).ok()?;
+                Content::Bytes(self.take(length)?)
+            }
+            5 => Content::Number(self.take(4)?.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))),
+            _ => return None,
+        };
+        Some((tag >> 3, content))
+    }
+}
+
+impl<'a> Iterator for Reader<'a> {
+    type Item = Result<(u64, Content<'a>), String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let field = self.field();
+        if field.is_none() {
+            self.rest = &[];
+        }
+        Some(field.ok_or_else(|| "unexpected EOF".to_owned()))
+    }
+}
