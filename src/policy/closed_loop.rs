@@ -163,7 +163,7 @@ fn a_roll_out_is_no_reason_for_more_workers() {
 
 #[test]
 fn a_roll_out_before_the_capacity_is_known_adds_nobody() {
-    let answer = |ready: u32| {
+    let answer = |earlier: u32, ready: u32| {
         let (mut memory, settings) = (Memory::default(), super::plant::settings());
         let mut last = None;
         // 1500 records per second arrive and none is processed: the oldest is 6 s old at the end.
@@ -178,7 +178,11 @@ fn a_roll_out_before_the_capacity_is_known_adds_nobody() {
             };
             let observation = Observation {
                 at: Seconds(at),
-                replicas: Replicas { desired: Some(6), existing: Some(6), ready: Some(ready) },
+                replicas: Replicas {
+                    desired: Some(6),
+                    existing: Some(6),
+                    ready: Some(if look < 2 { earlier } else { ready }),
+                },
                 partitions: (0..12).map(|p| Partition { id: format!("orders/{p}"), ..partition.clone() }).collect(),
                 ..Observation::default()
             };
@@ -186,6 +190,7 @@ fn a_roll_out_before_the_capacity_is_known_adds_nobody() {
         }
         last.unwrap()
     };
-    assert_eq!(answer(6).action, Action::Up, "all workers are there: {}", answer(6).message);
-    assert_eq!(answer(5).action, Action::Hold, "one is being replaced: {}", answer(5).message);
+    assert_eq!(answer(6, 6).action, Action::Up, "all workers are there: {}", answer(6, 6).message);
+    assert_eq!(answer(5, 5).action, Action::Hold, "one is being replaced: {}", answer(5, 5).message);
+    assert_eq!(answer(0, 6).action, Action::Hold, "they have only just come: {}", answer(0, 6).message);
 }

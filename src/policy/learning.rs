@@ -123,6 +123,9 @@ pub(crate) fn learn(memory: &mut Memory, observation: &Observation, settings: &S
         learn_hot(memory, view, plan);
     }
     learn_floor(memory, settings, view, plan, settled);
+    if view.unsettled {
+        memory.unsettled_at = now;
+    }
     if view.progress > 0.0 {
         memory.moved_on = now;
     }

@@ -77,6 +77,8 @@ pub struct Memory {
     pub(crate) flight: Option<Flight>,
     /// Demand of the last decision to add workers.
     pub(crate) decided_demand: f64,
+    /// When workers or partitions were last seen to come or go.
+    pub(crate) unsettled_at: f64,
     /// Since when there are workers of more than one template.
     pub(crate) rolling_since: Option<f64>,
     /// Pauses of partitions that end before this belong to the last change.
@@ -160,6 +162,7 @@ impl Default for Memory {
             desired: None,
             flight: None,
             decided_demand: 0.0,
+            unsettled_at: f64::NEG_INFINITY,
             rolling_since: None,
             pauses_until: f64::NEG_INFINITY,
             needs: NeedWindow::default(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::crew::{self, Crew, Load};
 use super::demand::{Demand, recovery};
+use super::learn::CAREFUL_HANDOVER;
 use super::learning;
 use super::look::{Owner, View};
 use super::memory::Memory;
@@ -115,8 +116,9 @@ fn asleep(memory: &Memory, view: &View, settings: &Settings, plan: &mut Plan, mu
 /// What a worker can do is not known. If records grow old, more workers are tried; if nothing waits, fewer.
 fn unknown(memory: &Memory, view: &View, plan: &mut Plan, age: f64, current: Option<u32>) {
     let gaining = learning::processing_rate(memory).is_some_and(|done| done > 1.05 * plan.demand.level);
-    // A roll-out of another template stops partitions too.
-    let old = if view.unsettled { 0.8 } else { 0.4 };
+    // Workers that come or go stop partitions, and what waits is worked off only after that.
+    let unsettled = view.unsettled || memory.now - memory.unsettled_at < CAREFUL_HANDOVER;
+    let old = if unsettled { 0.8 } else { 0.4 };
     let behind = age > old * plan.latency && view.waiting && !gaining;
     plan.need = current.map(|n| if behind { n.max(1).saturating_mul(2) } else { n });
     if plan.need > current {

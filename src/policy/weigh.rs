@@ -30,6 +30,9 @@ const RHO_DOWN: f64 = 0.94;
 /// The same where changes are dear.
 const RHO_DEAR: f64 = 0.9;
 const RHO_DOWN_DEAR: f64 = 0.8;
+/// Utilisation from which on a queue grows for good, and the share of the latency at which that shows.
+const OVER: f64 = 1.02;
+const SHOWS: f64 = 0.35;
 /// Utilisation while working off a backlog.
 const RHO_RECOVERY: f64 = 0.95;
 /// The longest that changes are spared for, seconds.
@@ -118,14 +121,17 @@ impl<'a> Weigh<'a> {
         let mut parts = Vec::new();
         let most = self.stairs.useful().unwrap_or(u32::MAX);
         let staying = self.staying(self.reach, &mut parts);
+        // The pause of a change under way was reckoned with.
+        let own_pause = if self.crew.workers() < self.current { self.handover } else { 0.0 };
         // A backlog that is being worked off in time, that of the last change above all, asks for nobody.
         let draining = staying.end < 0.95 * self.crew.delay(self.mu) && staying.worst < 0.9 * self.latency;
         let behind =
             self.recovery > 0.0 && (self.demand.level + self.recovery) * self.crew.hottest_share(&parts) > self.mu;
+        // More comes than they can do, and it shows: sooner or later it takes more of them.
+        let over = self.demand.level * self.crew.hottest_share(&parts) > OVER * self.mu
+            && self.crew.delay(self.mu) > SHOWS * self.room(self.handover);
         let mut answer = Answer { staying: staying.worst, ..Answer::default() };
-        // The pause of a change under way was reckoned with.
-        let own = if self.crew.workers() < self.current { self.handover } else { 0.0 };
-        if (staying.worst > own + USE * self.room(self.handover) && !draining) || behind {
+        if over || (staying.worst > own_pause + USE * self.room(self.handover) && !draining) || behind {
             let (found, met) = search(self.current.saturating_add(1), most, |n| self.enough(n, &mut parts));
             let found = if met { found } else { self.least_hot(most, &mut parts) };
             answer.need = self.stairs.snap(found).max(self.current.min(most));
