@@ -16,8 +16,10 @@ pub mod kinds;
 #[cfg(test)]
 mod kubectl_test;
 pub mod lists;
+pub mod logs;
 pub mod meta;
 pub mod names;
+pub mod node;
 pub mod ownership;
 pub mod patch;
 pub mod protobuf;
@@ -29,3 +31,4 @@ pub mod service;
 pub mod status;
 pub mod store;
 pub mod table;
+pub mod tls;

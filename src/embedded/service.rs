@@ -6,19 +6,29 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::http::{Request, Response};
+use axum::http::{HeaderValue, Request, Response, header};
 use tower::Service;
 
 use super::api::Server;
 
 /// Answers requests without a network. `kube::Client::new(InMemory::new(server), "default")` is a client of it.
 #[derive(Debug, Clone)]
-pub struct InMemory(Server);
+pub struct InMemory {
+    server: Server,
+    authorization: Option<HeaderValue>,
+}
 
 impl InMemory {
     /// A connection to the server.
     pub fn new(server: Server) -> Self {
-        Self(server)
+        Self { server, authorization: None }
+    }
+
+    /// A connection of somebody who comes with a bearer token.
+    #[must_use]
+    pub fn with_token(mut self, token: &str) -> Self {
+        self.authorization = HeaderValue::from_str(&format!("Bearer {token}")).ok();
+        self
     }
 }
 
@@ -36,8 +46,11 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let server = self.0.clone();
-        let request = request.map(Body::new);
+        let server = self.server.clone();
+        let mut request = request.map(Body::new);
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().insert(header::AUTHORIZATION, authorization.clone());
+        }
         Box::pin(async move { Ok(server.answer(request).await) })
     }
 }

@@ -11,6 +11,7 @@ mod definitions;
 mod delete;
 mod discovery;
 mod list;
+mod logs;
 mod openapi;
 mod pods;
 mod prepare;
@@ -31,6 +32,7 @@ pub use access::User;
 
 use super::clock::Clock;
 use super::kinds::{Registry, Resource};
+use super::logs::Logs;
 use super::random::Random;
 use super::request::{self, Path};
 use super::status::Status;
@@ -52,12 +54,14 @@ pub struct Options {
     pub history: usize,
     /// Who may come, by bearer token. Empty: everybody, and as an administrator.
     pub tokens: Vec<(String, User)>,
+    /// Where the node writes its containers' logs. `None`: there is no node whose logs can be read.
+    pub logs: Option<Logs>,
 }
 
 impl Options {
     /// The usual history, random names, no tokens.
     pub fn new(clock: Clock) -> Self {
-        Self { clock, seed: None, history: store::HISTORY, tokens: Vec::new() }
+        Self { clock, seed: None, history: store::HISTORY, tokens: Vec::new(), logs: None }
     }
 }
 
@@ -72,18 +76,27 @@ struct Inner {
     clock: Clock,
     random: Random,
     tokens: RwLock<Vec<(String, User)>>,
+    logs: Option<Logs>,
 }
 
 impl Server {
     /// A server with the namespaces that every cluster has.
     pub fn new(options: Options) -> Self {
+        let store = Store::new(options.history);
+        Self::with_store(options, store)
+    }
+
+    /// A server with the objects of a store; the options' history is the store's business.
+    pub fn with_store(options: Options, store: Store) -> Self {
         let server = Self(Arc::new(Inner {
-            store: Store::new(options.history),
+            store,
             registry: RwLock::new(Arc::new(Registry::new(std::iter::empty()))),
             clock: options.clock,
             random: options.seed.map_or_else(Random::from_system, Random::seeded),
             tokens: RwLock::new(options.tokens),
+            logs: options.logs,
         }));
+        server.reload();
         for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
             server.seed(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
         }
@@ -178,7 +191,7 @@ impl Server {
             ("finalize", "PUT", false) => write::finalize(self, &call),
             ("eviction", "POST", false) => pods::evict(self, &call),
             ("binding", "POST", false) => pods::bind(self, &call),
-            ("log", "GET", false) => pods::log(self, &call),
+            ("log", "GET", false) => logs::log(self, &call),
             _ => Err(Status::method_not_allowed()),
         }
     }

@@ -1,4 +1,4 @@
-//! What pods have and nobody else: binding to a node, eviction within a budget, logs.
+//! What pods have and nobody else: binding to a node, and eviction within a budget. Their logs are next door.
 
 use serde_json::{Map, Value, json};
 
@@ -123,14 +123,4 @@ fn spend(server: &Server, call: &Call, pod: &Value) -> Result<(), Status> {
     // Whoever was faster has spent it; the client tries again, as it does for the real server.
     let spent = server.store().put(&budgets, key, Some(budget.revision), new);
     spent.map(|_| ()).map_err(|_| Status::too_many_requests("too many concurrent evictions, try again", 10))
-}
-
-/// GET of a pod's log, from the node that runs it.
-pub(super) fn log(server: &Server, call: &Call) -> Result<Answer, Status> {
-    let pod = server.store().get(&call.resource(), &call.key()).ok_or_else(|| call.not_found())?;
-    if meta::text(&pod.value, "/spec/nodeName").is_empty() {
-        // A pod that runs nowhere has said nothing.
-        return Ok(Answer::text(""));
-    }
-    Err(Status::internal("no node of this server keeps logs"))
 }

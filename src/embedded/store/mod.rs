@@ -5,20 +5,25 @@
 //! no memory and, once it has fallen out of the history, is told so instead of losing events. The same history gives
 //! the state at an earlier revision, which is how the pages of a list show one moment.
 //!
-//! Nothing here waits: every call takes the lock, does a little, and gives it back.
+//! Nothing here waits: every call takes the lock, does a little, and gives it back. A store may keep its changes in a
+//! folder, from which it is opened again; a change that cannot be kept does not happen.
 
+mod journal;
 mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
+use std::path::Path;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use axum::body::Bytes;
 use serde_json::Value;
 use tokio::sync::watch as signal;
 
+pub use journal::JournalError;
 pub use watch::Watch;
 
+use self::journal::{Journal, Objects};
 use super::kinds::Resource;
 use super::meta;
 
@@ -125,6 +130,13 @@ struct Inner {
     revision: u64,
     compacted: u64,
     tables: BTreeMap<Resource, Table>,
+    journal: Option<Journal>,
+}
+
+impl Inner {
+    fn objects(&self) -> Objects {
+        self.tables.iter().map(|(resource, table)| (resource.clone(), table.objects.clone())).collect()
+    }
 }
 
 /// All objects. Clones share them.
@@ -132,6 +144,8 @@ struct Inner {
 pub struct Store {
     inner: Arc<RwLock<Inner>>,
     history: usize,
+    /// Why nothing can be kept any more, once that is so.
+    failure: Arc<signal::Sender<Option<String>>>,
 }
 
 /// Where an object is in its resource.
@@ -143,7 +157,36 @@ impl Store {
     /// No objects. Of each resource the last `history` changes will be kept.
     pub fn new(history: usize) -> Self {
         // A fresh cluster is not at revision 0, which means "any" to those who list.
-        Self { inner: Arc::new(RwLock::new(Inner { revision: 1, ..Inner::default() })), history: history.max(1) }
+        Self::of(Inner { revision: 1, ..Inner::default() }, history)
+    }
+
+    /// The objects kept in a folder, which is made if it is not there; their changes will be kept in it too. What
+    /// happened before is not remembered: watches from then are told that their revision has expired.
+    pub fn open(folder: &Path, history: usize) -> Result<Self, JournalError> {
+        let (journal, revision, objects) = Journal::open(folder, 1)?;
+        let tables = objects.into_iter().map(|(resource, objects)| (resource, Table { objects, ..Table::default() }));
+        let inner = Inner { revision, compacted: revision, tables: tables.collect(), journal: Some(journal) };
+        Ok(Self::of(inner, history))
+    }
+
+    fn of(inner: Inner, history: usize) -> Self {
+        let failure = Arc::new(signal::Sender::new(None));
+        Self { inner: Arc::new(RwLock::new(inner)), history: history.max(1), failure }
+    }
+
+    /// Waits until a change could not be kept, and says why. From then on nothing changes any more.
+    pub async fn failed(&self) -> String {
+        let mut failure = self.failure.subscribe();
+        match failure.wait_for(Option::is_some).await {
+            Ok(why) => why.clone().unwrap_or_default(),
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Flushes what is kept to the disk. Blocks as long as the disk takes, but holds nobody up.
+    pub fn flush(&self) -> std::io::Result<()> {
+        let file = self.read().journal.as_ref().map(Journal::file).transpose()?;
+        file.map_or(Ok(()), |file| file.sync_data())
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Inner> {
@@ -230,6 +273,17 @@ impl Store {
         }
         meta::set(&mut value, "resourceVersion", revision.to_string());
         let object = Arc::new(Object::new(revision, value));
+        // Where a change is missing in the log, none may follow.
+        if self.failure.borrow().is_some() {
+            return Err(Raced);
+        }
+        if let Some(journal) = &mut inner.journal
+            && let Err(error) = journal.append(resource, key, &object, end)
+        {
+            self.failure.send_replace(Some(error.to_string()));
+            return Err(Raced);
+        }
+        let Some(table) = inner.tables.get_mut(resource) else { return Err(Raced) };
         let change = match (&previous, end) {
             (_, true) => {
                 table.objects.remove(key);
@@ -250,6 +304,12 @@ impl Store {
         }
         table.changed.send_replace(revision);
         inner.revision = revision;
+        if inner.journal.as_ref().is_some_and(Journal::is_long) {
+            let objects = inner.objects();
+            if let Some(Err(error)) = inner.journal.as_mut().map(|journal| journal.fold(revision, &objects)) {
+                self.failure.send_replace(Some(error.to_string()));
+            }
+        }
         Ok(object)
     }
 
