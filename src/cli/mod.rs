@@ -8,10 +8,12 @@ mod decide;
 mod demo;
 mod jobfile;
 mod load;
+mod local;
 mod nearest;
 mod operator;
 mod resume;
 mod simulate;
+mod supervise;
 mod worker;
 
 use std::process::ExitCode;
@@ -46,6 +48,10 @@ enum Command {
     Decide(decide::Args),
     /// Show the whole thing on a cluster and a Kafka: load, workers, operator, a live view and a report.
     Demo(demo::Args),
+    /// Run a small Kubernetes on this machine, with pods as processes.
+    Local(local::Args),
+    #[command(name = crate::embedded::node::supervise::COMMAND, hide = true)]
+    Supervise(supervise::Args),
 }
 
 /// Runs the command and turns its outcome into an exit code.
@@ -59,6 +65,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Decide(args) => decide::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Demo(args) => demo::run(args),
+        Command::Local(args) => local::run(args),
+        Command::Supervise(args) => supervise::run(&args),
     };
     match outcome {
         Ok(code) => code,

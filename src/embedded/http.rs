@@ -32,11 +32,11 @@ pub async fn serve(server: Server, listener: TcpListener, stop: CancellationToke
 pub async fn serve_tls(
     server: Server,
     listener: TcpListener,
-    identity: &Identity,
+    identity: Identity,
     stop: CancellationToken,
 ) -> io::Result<()> {
     loopback(listener.local_addr()?)?;
-    let acceptor = TlsAcceptor::from(std::sync::Arc::clone(&identity.config));
+    let acceptor = TlsAcceptor::from(identity.config);
     run(server, Handshakes { listener, acceptor, under_way: JoinSet::new() }, stop).await
 }
 

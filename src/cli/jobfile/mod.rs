@@ -17,7 +17,7 @@ use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnost
 use serde_json::Value;
 
 use self::schema::Check;
-use self::tree::{Node, Place};
+use self::tree::{Node, Place, Tree};
 use crate::api::StreamJob;
 use crate::operator::validate::{Job, validate};
 
@@ -128,6 +128,54 @@ pub(super) fn parse(file: &str, text: &str, name: Option<&str>) -> Result<Job, J
     let document =
         choose(&documents, name).map_err(|message| JobFileError::Choice { file: file.to_owned(), message })?;
     job(document).map_err(wrong)
+}
+
+/// An object of a file, of whatever kind.
+#[derive(Debug)]
+pub(super) struct Document {
+    /// As it is written.
+    pub(super) object: Value,
+    /// Where it begins.
+    pub(super) line: u64,
+}
+
+/// Reads all objects of a file. Of jobs everything is checked, of others that they say what they are: the rest is for
+/// the API server to judge.
+pub(super) fn documents(path: &Path) -> Result<Vec<Document>, JobFileError> {
+    let text = std::fs::read_to_string(path).map_err(|source| JobFileError::Read { path: path.to_owned(), source })?;
+    let wrong = |findings| JobFileError::Wrong { file: path.display().to_string(), text: text.clone(), findings };
+    let nodes: Vec<Node> = serde_saphyr::from_multiple(&text).map_err(|error| wrong(vec![not_yaml(&error)]))?;
+    // Between two lines of `---` there may be nothing.
+    let nodes: Vec<Node> = nodes.into_iter().filter(|node| !matches!(node.tree, Tree::Null)).collect();
+    let mut findings = Vec::new();
+    for node in &nodes {
+        let mut found = match (node.text("kind"), node.text("apiVersion")) {
+            (Some(KIND), Some(API_VERSION)) => job(node).err().unwrap_or_default(),
+            _ => nameless(node),
+        };
+        found.sort_by_key(|finding| (finding.place.line, finding.place.column));
+        findings.append(&mut found);
+    }
+    if !findings.is_empty() {
+        return Err(wrong(findings));
+    }
+    Ok(nodes.iter().map(|node| Document { object: node.plain(), line: node.place.line }).collect())
+}
+
+/// What every object must say of itself.
+fn nameless(node: &Node) -> Vec<Finding> {
+    let said = |field: &str| match field.split_once('.') {
+        Some((outer, inner)) => node.get(outer).and_then(|node| node.text(inner)),
+        None => node.text(field),
+    };
+    let missing = ["apiVersion", "kind", "metadata.name"].into_iter().filter(|field| said(field).is_none());
+    let finding = |field: &str| Finding {
+        place: node.place_of(field),
+        field: field.to_owned(),
+        message: "expected a text, found none".to_owned(),
+        help: None,
+    };
+    missing.map(finding).collect()
 }
 
 fn not_yaml(error: &serde_saphyr::Error) -> Finding {

@@ -1,0 +1,50 @@
+//! `sluice local node`: the node alone, for a cluster that is there already.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::cli::cluster::ClusterArgs;
+use crate::embedded::logs::Logs;
+use crate::embedded::node::supervise::own_program;
+use crate::embedded::node::{Node, Settings};
+
+/// The taint of a node that other pods of a cluster must not land on.
+const TAINT: &str = "sluice.dev/local";
+
+/// Arguments of `sluice local node`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    /// Name of the node
+    #[arg(long, value_name = "NAME", default_value = "sluice-local")]
+    name: String,
+    /// Folder for logs and volumes
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+    /// Let pods be scheduled here that do not tolerate the taint sluice.dev/local
+    #[arg(long)]
+    no_taint: bool,
+    #[command(flatten)]
+    run: super::Run,
+}
+
+pub(super) async fn run(args: Args) -> crate::cli::Outcome {
+    crate::cli::init_logging(&args.run.log, crate::cli::LogFormat::Text)?;
+    let client = args.cluster.client().await?;
+    let folder = std::path::absolute(&args.data_dir)?;
+    let logs = Logs::new(folder.join("logs"));
+    let settings = Settings {
+        name: args.name.clone(),
+        images: args.run.table()?,
+        folder: folder.join("node"),
+        logs: logs.clone(),
+        supervisor: own_program()?,
+        taint: (!args.no_taint).then(|| TAINT.to_owned()),
+    };
+    let node = Node::new(settings, client, crate::clock::Clock::system())?;
+    let stop = crate::cli::stop_on_signal()?;
+    eprintln!("node {}: its pods run here as processes; their logs are in {}", args.name, logs.folder().display());
+    node.run(stop).await;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,14 @@
+//! `sluice __supervise`: what a node starts for each container. Not for people.
+
+use crate::embedded::node::supervise::{Deed, supervise};
+
+/// Arguments of `sluice __supervise`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    deed: Deed,
+}
+
+pub(super) fn run(args: &Args) -> super::Outcome {
+    Ok(supervise(&args.deed))
+}
