@@ -28,7 +28,7 @@ const KIND: &str = "StreamJob";
 #[derive(Debug, thiserror::Error)]
 pub(super) enum JobFileError {
     /// The file cannot be read.
-    #[error("failed to read the job {path}: {source}")]
+    #[error("failed to read {path}: {source}")]
     Read {
         /// Its path.
         path: PathBuf,
@@ -164,18 +164,20 @@ pub(super) fn documents(path: &Path) -> Result<Vec<Document>, JobFileError> {
 
 /// What every object must say of itself.
 fn nameless(node: &Node) -> Vec<Finding> {
-    let said = |field: &str| match field.split_once('.') {
-        Some((outer, inner)) => node.get(outer).and_then(|node| node.text(inner)),
-        None => node.text(field),
-    };
-    let missing = ["apiVersion", "kind", "metadata.name"].into_iter().filter(|field| said(field).is_none());
-    let finding = |field: &str| Finding {
-        place: node.place_of(field),
-        field: field.to_owned(),
-        message: "expected a text, found none".to_owned(),
-        help: None,
-    };
-    missing.map(finding).collect()
+    let mut findings = Vec::new();
+    for field in ["apiVersion", "kind", "metadata.name"] {
+        let found = match field.split_once('.') {
+            Some((outer, inner)) => node.get(outer).and_then(|node| node.get(inner)),
+            None => node.get(field),
+        };
+        let (message, help) = match found.map(|node| &node.tree) {
+            Some(Tree::Text(_)) => continue,
+            Some(other) => (format!("expected a text, found {other}"), Some("put it in quotes".to_owned())),
+            None => ("is missing".to_owned(), None),
+        };
+        findings.push(Finding { place: node.place_of(field), field: field.to_owned(), message, help });
+    }
+    findings
 }
 
 fn not_yaml(error: &serde_saphyr::Error) -> Finding {

@@ -40,9 +40,11 @@ impl Folder {
     pub(super) fn is_kept(&self) -> bool {
         self.kept
     }
+}
 
-    /// Removes a temporary folder.
-    pub(super) fn leave(self) {
+/// A temporary folder is removed, however the command ends.
+impl Drop for Folder {
+    fn drop(&mut self) {
         if self.kept {
             return;
         }

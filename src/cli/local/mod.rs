@@ -155,7 +155,6 @@ async fn whole(args: Whole) -> super::Outcome {
     flushing.abort();
     store.flush()?;
     kubeconfig::remove(&kubeconfig);
-    folder.leave();
     outcome
 }
 

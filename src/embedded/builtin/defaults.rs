@@ -1,5 +1,6 @@
 //! The values that the API server fills in where a built-in object says nothing.
 
+use k8s_openapi::ByteString;
 use serde_json::{Map, Value, json};
 
 use crate::embedded::kinds::Kind;
@@ -18,7 +19,7 @@ pub fn set(kind: &Kind, object: &mut Value) {
     let map = meta::as_map(object);
     match (kind.group.as_str(), kind.kind.as_str()) {
         ("", "Pod") => pod(map),
-        ("", "Secret") => default(map, "type", "Opaque"),
+        ("", "Secret") => secret(map),
         ("", "Service") => service(entry(map, "spec")),
         ("", "Namespace") => {
             default(entry(map, "status"), "phase", "Active");
@@ -37,6 +38,18 @@ pub fn set(kind: &Kind, object: &mut Value) {
         ("rbac.authorization.k8s.io", _) => binding(map),
         ("apiextensions.k8s.io", _) => definition(entry(map, "spec")),
         _ => {}
+    }
+}
+
+/// What is written as text is kept as bytes.
+fn secret(map: &mut Map<String, Value>) {
+    default(map, "type", "Opaque");
+    if let Some(Value::Object(texts)) = map.remove("stringData") {
+        let data = entry(map, "data");
+        for (key, text) in texts {
+            let bytes = ByteString(text.as_str().unwrap_or_default().as_bytes().to_vec());
+            data.insert(key, json!(bytes));
+        }
     }
 }
 
