@@ -1,7 +1,7 @@
 //! `sluice worker`: the reference worker.
 
 use std::io::IsTerminal as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -14,6 +14,9 @@ use crate::api::fields::Duration;
 use crate::api::v1alpha1::LogLevel;
 use crate::clock::Clock;
 use crate::worker::{Cost, GroupProtocol, KafkaSettings, LeaveOnStop, Settings, Start};
+
+/// Where metrics are served if nothing is said.
+const PORT: u16 = 8080;
 
 /// Arguments of `sluice worker`. Each can also be given in the environment.
 #[derive(Debug, clap::Args)]
@@ -30,9 +33,12 @@ pub(super) struct Args {
     /// Value of the label `source` on the worker's series: the source's name in the StreamJob [default: the topic]
     #[arg(long, env = "SLUICE_WORKER_SOURCE", value_name = "NAME")]
     source: Option<String>,
-    /// Where /metrics, /livez and /readyz are served
-    #[arg(long, env = "SLUICE_WORKER_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
-    listen: SocketAddr,
+    /// Where /metrics, /livez and /readyz are served [default: port 8080 of `POD_IP`, else of all addresses]
+    #[arg(long, env = "SLUICE_WORKER_LISTEN", value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// The pod's own address: where pods share a network, several may then listen on one port
+    #[arg(long, env = "POD_IP", hide = true, default_value = "0.0.0.0")]
+    pod_ip: IpAddr,
     /// Wait for each record: stands for a call to something outside
     #[arg(long, env = "SLUICE_WORKER_PROCESS_TIME", default_value = "0s", value_name = "DURATION", value_parser = duration)]
     process_time: std::time::Duration,
@@ -61,7 +67,7 @@ pub(super) struct Args {
     #[arg(long, env = "SLUICE_WORKER_DRAIN_TIMEOUT", default_value = "25s", value_name = "DURATION", value_parser = duration)]
     drain_timeout: std::time::Duration,
     /// Name of this worker, also its Kafka client id: the operator maps group members to pods with it
-    /// [default: `POD_NAME`, else the host's name]
+    /// [default: `POD_NAME`, else `HOSTNAME`, else the host's name]
     #[arg(long, env = "SLUICE_WORKER_NAME")]
     name: Option<String>,
     /// Processing file to obey; the operator sets the variable
@@ -122,7 +128,7 @@ impl Args {
             },
             source: self.source.clone().unwrap_or_else(|| self.topic.clone()),
             name,
-            listen: self.listen,
+            listen: self.listen.unwrap_or_else(|| SocketAddr::new(self.pod_ip, PORT)),
             cost: Cost { wait: self.process_time, cpu: self.cpu_time },
             commit_interval: self.commit_interval,
             drain_timeout: self.drain_timeout,
@@ -134,7 +140,9 @@ impl Args {
 
 fn pod_or_host_name() -> Option<String> {
     let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    let name = std::env::var("POD_NAME").ok().filter(|name| !name.is_empty()).or_else(host)?;
+    let given = |name: &str| std::env::var(name).ok().filter(|name| !name.is_empty());
+    // A container's HOSTNAME is its pod, also where it has no host name of its own.
+    let name = given("POD_NAME").or_else(|| given("HOSTNAME")).or_else(host)?;
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
@@ -196,6 +204,13 @@ mod tests {
         assert_eq!(settings.kafka.group_protocol, GroupProtocol::Classic);
         assert_eq!(settings.kafka.leave_on_stop, LeaveOnStop::Always);
         assert_eq!(settings.cost.wait, std::time::Duration::ZERO);
+    }
+
+    #[test]
+    fn a_worker_listens_on_the_address_of_its_pod() {
+        let listen = |flags: &str| parse(flags).unwrap().listen.to_string();
+        assert_eq!(listen("--pod-ip 127.64.0.1"), "127.64.0.1:8080");
+        assert_eq!(listen("--pod-ip 127.64.0.1 --listen 127.0.0.1:1"), "127.0.0.1:1");
     }
 
     #[test]

@@ -1,0 +1,394 @@
+//! `sluice local` as a process: what only the real program can show. It is killed, its children are looked for in the
+//! system's own list, and a client comes in over TLS with the kubeconfig that it has written.
+#![cfg(target_os = "linux")]
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
+use kube::api::{DeleteParams, LogParams, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::runtime::conditions::is_deleted;
+use kube::runtime::wait::await_condition;
+use kube::{Api, Client, Config};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+/// Longer than anything here takes on a slow machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A folder of the test's own.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("sluice-test-local-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    /// A word that is in the command line of this test's processes and of no others.
+    fn mark(&self) -> String {
+        self.0.file_name().unwrap().to_string_lossy().into_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn sluice(arguments: &[&str]) -> Command {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+    command.arg("local").args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+/// A cluster that runs.
+struct Cluster {
+    child: Child,
+    client: Client,
+    kubeconfig: PathBuf,
+}
+
+impl Cluster {
+    async fn start(folder: &Folder, more: &[&str]) -> Self {
+        let data = folder.0.join("data");
+        let mut command = sluice(&["--data-dir", data.to_str().unwrap()]);
+        let mut child = command.args(more).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut said = Vec::new();
+        while said.len() < 3 {
+            let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap();
+            said.push(line.unwrap_or_else(|| panic!("it has ended; it said {said:?}")));
+        }
+        let kubeconfig = PathBuf::from(said[1].trim().strip_prefix("export KUBECONFIG=").expect("a line to copy"));
+        let client = client(&kubeconfig).await;
+        Self { child, client, kubeconfig }
+    }
+
+    fn pods(&self) -> Api<Pod> {
+        Api::default_namespaced(self.client.clone())
+    }
+
+    async fn run(&self, name: &str, spec: Value) {
+        let mut pod = json!({"metadata": {"name": name}, "spec": spec});
+        pod["spec"]["nodeName"] = "local".into();
+        self.pods().create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
+    }
+
+    /// Waits until a pod is so.
+    async fn until(&self, name: &str, is: impl Fn(&Value) -> bool) -> Value {
+        let last = std::sync::Mutex::new(Value::Null);
+        let condition = |pod: Option<&Pod>| {
+            let pod = serde_json::to_value(pod).unwrap();
+            let so = is(&pod);
+            *last.lock().unwrap() = pod;
+            so
+        };
+        let waited = tokio::time::timeout(PATIENCE, await_condition(self.pods(), name, condition)).await;
+        let last = last.into_inner().unwrap();
+        match waited {
+            Ok(outcome) => outcome.map(|_| last).unwrap(),
+            Err(_) => panic!("{name} never became so: {last:#}"),
+        }
+    }
+
+    async fn log(&self, name: &str, params: LogParams) -> String {
+        self.pods().logs(name, &params).await.unwrap()
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id().unwrap()).unwrap();
+        kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
+    }
+
+    async fn end(mut self) -> i32 {
+        self.signal(Signal::TERM);
+        let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap();
+        status.code().unwrap()
+    }
+}
+
+async fn client(kubeconfig: &Path) -> Client {
+    let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
+    Client::try_from(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap()).unwrap()
+}
+
+/// The processes with a word in their command line.
+fn processes(mark: &str) -> Vec<(i32, String)> {
+    let own = std::process::id().to_string();
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let named = entries.filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        (name != own && line.contains(mark)).then(|| Some((name.parse().ok()?, line)))?
+    });
+    named.collect()
+}
+
+/// Waits until no process has the word. Of processes of others the system tells no end.
+async fn until_none(mark: &str) {
+    let gone = async {
+        while !processes(mark).is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    if tokio::time::timeout(PATIENCE, gone).await.is_err() {
+        panic!("still there: {:?}", processes(mark));
+    }
+}
+
+fn shell(script: &str) -> Value {
+    json!({"name": "c", "image": "none", "command": ["sh", "-c", script]})
+}
+
+fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    conditions.is_some_and(|all| all.iter().any(|one| one["type"] == "Ready" && one["status"] == "True"))
+}
+
+fn container<'a>(pod: &'a Value) -> &'a Value {
+    &pod["status"]["containerStatuses"][0]
+}
+
+#[tokio::test]
+async fn a_kill_leaves_no_process_whatever_it_has_done_to_be_missed() {
+    let folder = Folder::new("kill");
+    let cluster = Cluster::start(&folder, &[]).await;
+    // One child in the group, one that has left it and whose parent is gone, one that does not want to end.
+    let mark = folder.mark();
+    let script = format!(
+        "trap '' TERM; sleep 1000000 {mark} 2>/dev/null & exec 3>&-; (setsid sh -c 'while :; do sleep 1; done # {mark}' &) ; \
+         while :; do sleep 1; done # {mark}"
+    );
+    cluster.run("stubborn", json!({"containers": [shell(&script)]})).await;
+    cluster.until("stubborn", is_ready).await;
+    let in_a_session_of_its_own = || processes(&mark).iter().any(|(_, line)| line.starts_with("sh -c while"));
+    while !in_a_session_of_its_own() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    cluster.signal(Signal::KILL);
+    until_none(&mark).await;
+}
+
+#[tokio::test]
+async fn a_killed_supervisor_takes_its_container_with_it_and_the_node_starts_another() {
+    let folder = Folder::new("supervisor");
+    let cluster = Cluster::start(&folder, &[]).await;
+    let mark = folder.mark();
+    cluster.run("p", json!({"containers": [shell(&format!("while :; do sleep 1; done # {mark} own"))]})).await;
+    cluster.until("p", is_ready).await;
+    let all = processes(&mark);
+    let (supervisor, _) = all.iter().find(|(_, line)| line.contains("__supervise run")).unwrap();
+    let (own, _) = all.iter().find(|(_, line)| line.starts_with("sh ")).unwrap();
+    kill_process(Pid::from_raw(*supervisor).unwrap(), Signal::KILL).unwrap();
+    let pod = cluster.until("p", |pod| container(pod)["restartCount"] == 1 && is_ready(pod)).await;
+    assert_eq!(container(&pod)["lastState"]["terminated"]["exitCode"], 137);
+    assert!(!processes(&mark).iter().any(|(pid, _)| pid == own));
+    assert_eq!(cluster.end().await, 0);
+    until_none(&format!("{mark} own")).await;
+}
+
+#[tokio::test]
+async fn what_was_written_survives_a_kill_and_pods_start_again() {
+    let folder = Folder::new("data");
+    let cluster = Cluster::start(&folder, &[]).await;
+    assert_eq!(std::fs::metadata(&cluster.kubeconfig).unwrap().permissions().mode() & 0o777, 0o600);
+    cluster.run("p", json!({"containers": [shell("while :; do sleep 1; done")]})).await;
+    cluster.until("p", is_ready).await;
+    let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client.clone());
+    let map = json!({"metadata": {"name": "m"}, "data": {"a": "1"}});
+    let map = maps.create(&PostParams::default(), &serde_json::from_value(map).unwrap()).await.unwrap();
+    cluster.signal(Signal::KILL);
+    drop(cluster);
+
+    let cluster = Cluster::start(&folder, &[]).await;
+    let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client.clone());
+    let kept = maps.get("m").await.unwrap();
+    assert_eq!(kept, map);
+    let patch = Patch::Merge(json!({"data": {"a": "2"}}));
+    let changed = maps.patch("m", &PatchParams::default(), &patch).await.unwrap();
+    let version = |map: &ConfigMap| map.metadata.resource_version.as_ref().unwrap().parse::<u64>().unwrap();
+    assert!(version(&changed) > version(&map));
+    let pod = cluster.until("p", |pod| container(pod)["restartCount"] == 1 && is_ready(pod)).await;
+    assert_eq!(container(&pod)["lastState"]["terminated"]["reason"], "ContainerStatusUnknown");
+    let kubeconfig = cluster.kubeconfig.clone();
+    assert_eq!(cluster.end().await, 0);
+    assert!(!kubeconfig.exists(), "a kubeconfig of a server that is gone is of no use");
+}
+
+#[tokio::test]
+async fn only_who_has_the_token_comes_in() {
+    let folder = Folder::new("token");
+    let cluster = Cluster::start(&folder, &[]).await;
+    let mut kubeconfig = Kubeconfig::read_from(&cluster.kubeconfig).unwrap();
+    kubeconfig.auth_infos[0].auth_info.as_mut().unwrap().token = Some("0".repeat(64).into());
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    let nodes: Api<Node> = Api::all(Client::try_from(config).unwrap());
+    let Err(kube::Error::Api(status)) = nodes.get("local").await else { panic!("it was let in") };
+    assert_eq!(status.code, 401);
+    let nodes: Api<Node> = Api::all(cluster.client.clone());
+    assert!(nodes.get("local").await.is_ok());
+}
+
+#[tokio::test]
+async fn a_pod_gets_what_it_asks_for_and_its_files_follow_the_config_map() {
+    let folder = Folder::new("pod");
+    let cluster = Cluster::start(&folder, &["--image", "said=echo $(WORD)"]).await;
+    let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client.clone());
+    let map = json!({"metadata": {"name": "m"}, "data": {"word": "one"}});
+    maps.create(&PostParams::default(), &serde_json::from_value(map).unwrap()).await.unwrap();
+    let variables = json!([
+        {"name": "WORD", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "word"}}},
+        {"name": "ME", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+        {"name": "FILE", "value": "/etc/m/word"},
+    ]);
+    let mut follows =
+        shell("echo $WORD $ME; until [ $(cat $FILE) = two ]; do sleep 0.05; done; cat /etc/m/word; exit 3");
+    follows["env"] = variables.clone();
+    follows["volumeMounts"] = json!([{"name": "m", "mountPath": "/etc/m"}]);
+    let volumes = json!([{"name": "m", "configMap": {"name": "m"}}]);
+    cluster.run("follows", json!({"restartPolicy": "Never", "containers": [follows], "volumes": volumes})).await;
+    let pod = cluster.until("follows", |pod| container(pod)["state"]["running"].is_object()).await;
+    let address = pod["status"]["podIP"].as_str().unwrap().to_owned();
+    assert!(address.starts_with("127."), "{address}");
+    let patch = Patch::Merge(json!({"data": {"word": "two"}}));
+    maps.patch("m", &PatchParams::default(), &patch).await.unwrap();
+    let pod = cluster.until("follows", |pod| pod["status"]["phase"] == "Failed").await;
+    assert_eq!(container(&pod)["state"]["terminated"]["exitCode"], 3);
+    assert_eq!(cluster.log("follows", LogParams::default()).await, format!("one {address}\ntwo"));
+
+    // The command of an image, once something that it needs is there.
+    let said = json!({"name": "c", "image": "registry/said:1", "args": ["$(WORD)"],
+        "env": [{"name": "WORD", "valueFrom": {"configMapKeyRef": {"name": "late", "key": "word"}}}]});
+    cluster.run("said", json!({"restartPolicy": "Never", "containers": [said]})).await;
+    let waiting = |pod: &Value| container(pod)["state"]["waiting"]["reason"] == "CreateContainerConfigError";
+    let pod = cluster.until("said", waiting).await;
+    assert_eq!(container(&pod)["state"]["waiting"]["message"], "configmap \"late\" not found");
+    let late = json!({"metadata": {"name": "late"}, "data": {"word": "now"}});
+    maps.create(&PostParams::default(), &serde_json::from_value(late).unwrap()).await.unwrap();
+    cluster.until("said", |pod| pod["status"]["phase"] == "Succeeded").await;
+    assert_eq!(cluster.log("said", LogParams::default()).await.trim(), "now now");
+}
+
+#[tokio::test]
+async fn a_container_that_fails_is_started_again_and_its_logs_are_kept_apart() {
+    let folder = Folder::new("crash");
+    let cluster = Cluster::start(&folder, &[]).await;
+    cluster.run("crash", json!({"containers": [shell("echo one; echo two; echo three >&2; exit 4")]})).await;
+    let crashing = |pod: &Value| container(pod)["state"]["waiting"]["reason"] == "CrashLoopBackOff";
+    let pod = cluster.until("crash", crashing).await;
+    // The second run came at once, the third waits.
+    assert_eq!(container(&pod)["restartCount"], 1);
+    assert_eq!(container(&pod)["lastState"]["terminated"]["exitCode"], 4);
+    let message = container(&pod)["state"]["waiting"]["message"].as_str().unwrap();
+    assert!(message.starts_with("back-off 10s restarting failed container=c pod=crash_default("), "{message}");
+    let last = LogParams { tail_lines: Some(1), previous: true, ..LogParams::default() };
+    let said = cluster.log("crash", last).await;
+    assert!(["one", "two", "three"].contains(&said.trim()), "{said}");
+    cluster.pods().delete("crash", &DeleteParams::default()).await.unwrap();
+    let gone = await_condition(cluster.pods(), "crash", is_deleted(pod["metadata"]["uid"].as_str().unwrap()));
+    tokio::time::timeout(PATIENCE, gone).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_deleted_pod_may_finish_and_one_that_will_not_is_killed() {
+    let folder = Folder::new("grace");
+    let cluster = Cluster::start(&folder, &[]).await;
+    let mark = folder.mark();
+    let polite = shell(&format!(
+        "trap 'echo bye > {}/bye; exit 0' TERM; echo up; while :; do sleep 0.05; done",
+        folder.0.display()
+    ));
+    cluster.run("polite", json!({"containers": [polite]})).await;
+    let stubborn = shell(&format!("trap '' TERM; echo up; while :; do sleep 0.05; done # {mark} stubborn"));
+    cluster.run("stubborn", json!({"terminationGracePeriodSeconds": 1, "containers": [stubborn]})).await;
+    for name in ["polite", "stubborn"] {
+        let pod = cluster.until(name, is_ready).await;
+        // Until it has said that it is up, it has not set its trap.
+        while cluster.log(name, LogParams::default()).await.is_empty() {}
+        cluster.pods().delete(name, &DeleteParams::default()).await.unwrap();
+        let gone = await_condition(cluster.pods(), name, is_deleted(pod["metadata"]["uid"].as_str().unwrap()));
+        tokio::time::timeout(PATIENCE, gone).await.unwrap().unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(folder.0.join("bye")).unwrap(), "bye\n");
+    assert_eq!(processes(&format!("{mark} stubborn")), []);
+}
+
+#[tokio::test]
+async fn probes_reach_pods_that_share_a_port_and_end_one_that_does_not_live() {
+    let folder = Folder::new("probes");
+    let cluster = Cluster::start(&folder, &[]).await;
+    // A listener on the pod's own address, in a language that is on every machine that builds Rust: this very program.
+    let serve = |ready: &str| {
+        let mut container = json!({
+            "name": "c", "image": "sluice",
+            "args": ["worker", "--bootstrap-servers=127.0.0.1:1", "--topic=t", "--group=g"],
+            "ports": [{"name": "metrics", "containerPort": 8080}],
+        });
+        container[ready] = json!({"httpGet": {"path": "/livez", "port": "metrics"}, "periodSeconds": 1});
+        container
+    };
+    cluster.run("one", json!({"containers": [serve("readinessProbe")]})).await;
+    cluster.run("two", json!({"containers": [serve("readinessProbe")]})).await;
+    let one = cluster.until("one", is_ready).await;
+    let two = cluster.until("two", is_ready).await;
+    assert_ne!(one["status"]["podIP"], two["status"]["podIP"]);
+    let mut dies = shell("while :; do sleep 1; done");
+    dies["livenessProbe"] = json!({"exec": {"command": ["false"]}, "periodSeconds": 1, "failureThreshold": 1});
+    cluster.run("dies", json!({"containers": [dies]})).await;
+    let pod = cluster.until("dies", |pod| container(pod)["restartCount"] == 1).await;
+    assert_eq!(container(&pod)["lastState"]["terminated"]["exitCode"], 143);
+}
+
+async fn refused(arguments: &[&str]) -> (i32, String) {
+    let output: Output = sluice(arguments).output().await.unwrap();
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[tokio::test]
+async fn what_cannot_be_is_said_exactly() {
+    let folder = Folder::new("refusals");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let (code, said) = refused(&["--port", &port.to_string()]).await;
+    assert_eq!((code, said.lines().count()), (1, 1), "{said}");
+    assert!(said.contains(&format!("127.0.0.1:{port}")) && said.contains("give another port with --port"), "{said}");
+
+    let file = folder.0.join("file");
+    std::fs::write(&file, "").unwrap();
+    let (code, said) = refused(&["--data-dir", file.join("x").to_str().unwrap()]).await;
+    assert_eq!((code, said.lines().count()), (1, 1), "{said}");
+    assert!(said.contains("file/x: Not a directory") && said.contains("give another with --data-dir"), "{said}");
+
+    let bad = folder.0.join("bad.yaml");
+    let text = "apiVersion: v1\nkind: Pod\nmetadata: {nme: y}\n---\napiVersion: sluice.dev/v1alpha1\nkind: StreamJob\n\
+        metadata: {name: x}\nspec:\n  sorces: []\n  maxReplicas: many\n  objective: {latency: 10s}\n";
+    std::fs::write(&bad, text).unwrap();
+    let (code, said) = refused(&["-f", bad.to_str().unwrap()]).await;
+    assert_eq!(code, 1);
+    for (line, what) in [(3, "metadata.name"), (9, "did you mean `sources`?"), (10, "spec.maxReplicas")] {
+        let found = said.lines().any(|said| said.contains(&format!("bad.yaml:{line}:")) && said.contains(what));
+        assert!(found, "line {line}, {what}: {said}");
+    }
+    std::fs::write(&bad, "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {nodeNme: local, containers: []}\n")
+        .unwrap();
+    let (code, said) = refused(&["-f", bad.to_str().unwrap()]).await;
+    assert_eq!(code, 1);
+    assert!(
+        said.contains("bad.yaml:1: failed to apply Pod a") && said.contains("unknown field \"spec.nodeNme\""),
+        "{said}"
+    );
+
+    assert_eq!(refused(&["--port", "nine"]).await.0, 2);
+    assert_eq!(refused(&["--image", "web"]).await.0, 2);
+}
