@@ -66,7 +66,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Simulate(args) => simulate::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::Local(args) => local::run(args),
-        Command::Supervise(args) => supervise::run(&args),
+        Command::Supervise(args) => Ok(supervise::run(&args)),
     };
     match outcome {
         Ok(code) => code,

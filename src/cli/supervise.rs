@@ -1,5 +1,7 @@
 //! `sluice __supervise`: what a node starts for each container. Not for people.
 
+use std::process::ExitCode;
+
 use crate::embedded::node::supervise::{Deed, supervise};
 
 /// Arguments of `sluice __supervise`.
@@ -9,6 +11,6 @@ pub(super) struct Args {
     deed: Deed,
 }
 
-pub(super) fn run(args: &Args) -> super::Outcome {
-    Ok(supervise(&args.deed))
+pub(super) fn run(args: &Args) -> ExitCode {
+    supervise(&args.deed)
 }

@@ -76,7 +76,8 @@ fn params(name: &str) -> Result<CertificateParams, rcgen::Error> {
 pub fn token() -> Result<String, TlsError> {
     let mut bytes = [0; 32];
     ring::default_provider().secure_random.fill(&mut bytes).map_err(|_| TlsError::Random)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    let digit = |number: u8| char::from_digit(u32::from(number), 16).unwrap_or('0');
+    Ok(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect())
 }
 
 #[cfg(test)]

@@ -98,7 +98,7 @@ fn reasons(error: &kube::Error) -> Vec<String> {
 
 async fn put(client: &Client, object: &Value) -> Result<(), kube::Error> {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-    let (group, version) = text("/apiVersion").rsplit_once('/').unwrap_or(("", text("/apiVersion")));
+    let (group, version) = text("/apiVersion").rsplit_once('/').unwrap_or_else(|| ("", text("/apiVersion")));
     let kind = GroupVersionKind::gvk(group, version, text("/kind"));
     let (resource, capabilities) = pinned_kind(client, &kind).await?;
     let namespace = Some(text("/metadata/namespace")).filter(|namespace| !namespace.is_empty()).unwrap_or("default");

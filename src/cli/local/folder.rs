@@ -16,12 +16,11 @@ pub(super) struct Folder {
 impl Folder {
     /// The folder given, or a temporary one, with a name that nobody can guess.
     pub(super) fn new(given: Option<&Path>, token: &str) -> Result<Self, Failure> {
-        let (path, kept) = match given {
-            Some(path) => (std::path::absolute(path)?, true),
-            None => {
-                let digits: String = token.chars().rev().take(12).collect();
-                (std::env::temp_dir().join(format!("sluice-local-{digits}")), false)
-            }
+        let (path, kept) = if let Some(path) = given {
+            (std::path::absolute(path)?, true)
+        } else {
+            let digits: String = token.chars().rev().take(12).collect();
+            (std::env::temp_dir().join(format!("sluice-local-{digits}")), false)
         };
         let mend = if kept { "give another with --data-dir" } else { "give one with --data-dir" };
         // A temporary folder that is there already was put there by somebody else.

@@ -19,6 +19,13 @@ use crate::embedded::store;
 /// The most that a request may send.
 const LIMIT: usize = 3 * 1024 * 1024;
 
+/// What a kubelet streams and a process does not need; and what to do instead.
+const INTERACTIVE: [(&str, &str); 3] = [
+    ("exec", "run the command beside them"),
+    ("attach", "see what they say with `kubectl logs -f`"),
+    ("portforward", "go straight to the pod's address: `kubectl get pods -o wide`"),
+];
+
 /// A request for an object or a collection.
 #[derive(Debug)]
 pub(super) struct Call {
@@ -68,6 +75,12 @@ impl Call {
             return if known { Err(Status::no_such_path()) } else { Ok(None) };
         };
         let sub = &path.subresource;
+        if kind.is("", "Pod")
+            && let Some((_, instead)) = INTERACTIVE.iter().find(|(name, _)| name == sub)
+        {
+            let message = format!("{sub} is not served here: pods are processes of this machine; {instead}");
+            return Err(Status::new(501, "NotImplemented", message));
+        }
         let scoped = kind.namespaced || path.namespace.is_empty();
         if !scoped || !(sub.is_empty() || kind.subresources().iter().any(|known| known.name == sub)) {
             return Err(Status::no_such_path());

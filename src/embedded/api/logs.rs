@@ -31,12 +31,16 @@ pub(super) fn log(server: &Server, call: &Call) -> Result<Answer, Status> {
     }
     let wanted = wanted(server, call)?;
     let run = run(call, pod, &container)?;
-    let Some(logs) = &server.0.logs else {
+    let folder = server.0.logs.as_ref().map(|logs| logs.pod(&call.path.namespace, &call.path.name, meta::uid(pod)));
+    let Some(folder) = folder.filter(|folder| folder.is_dir()) else {
         let node = meta::text(pod, "/spec/nodeName");
-        let why = format!("the logs of node {node:?} are not to be had here: it is no node of this process");
+        let why = format!(
+            "the logs of pod \"{}\" are not to be had here: node \"{node}\" is no node of this process; look into the \
+             folder of logs that it names when it starts",
+            call.path.name
+        );
         return Err(Status::internal(why));
     };
-    let folder = logs.pod(&call.path.namespace, &call.path.name, meta::uid(pod));
     let file = Logs::file(&folder, &container, run);
     let failed = |error: io::Error| Status::internal(format!("failed to read {}: {error}", file.display()));
     if call.query.flag("follow") {
@@ -66,11 +70,12 @@ fn container(call: &Call, pod: &Value) -> Result<String, Status> {
     match (call.query.get("container"), own.as_slice()) {
         ("", [only]) => Ok((*only).to_owned()),
         ("", _) => {
-            let mut why =
-                format!("a container name must be specified for pod {name}, choose one of: [{}]", own.join(" "));
-            if !init.is_empty() {
-                why.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
-            }
+            let or = match init.as_slice() {
+                [] => String::new(),
+                init => format!(" or one of the init containers: [{}]", init.join(" ")),
+            };
+            let own = own.join(" ");
+            let why = format!("a container name must be specified for pod {name}, choose one of: [{own}]{or}");
             Err(Status::bad_request(why))
         }
         (given, _) if own.contains(&given) || init.contains(&given) => Ok(given.to_owned()),
@@ -223,3 +228,7 @@ fn replaced(file: &File, path: &Path) -> bool {
     let number = |data: io::Result<std::fs::Metadata>| data.map(|data| data.ino()).ok();
     matches!((number(file.metadata()), number(std::fs::metadata(path))), (Some(old), Some(new)) if old != new)
 }
+
+#[cfg(test)]
+#[path = "logs_test.rs"]
+mod tests;

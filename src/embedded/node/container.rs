@@ -65,13 +65,11 @@ impl Life {
                     seen.last = Some(end);
                 });
             }
-            match self.prepared().await {
-                Some(target) => ended = Some(self.run(target).await),
-                None => {
-                    let last = self.slot.get(|seen| seen.last.clone()).flatten();
-                    return self.finish(last.unwrap_or_else(|| End::unseen(&self.context.clock.now())));
-                }
-            }
+            let Some(target) = self.prepared().await else {
+                let last = self.slot.get(|seen| seen.last.clone()).flatten();
+                return self.finish(last.unwrap_or_else(|| End::unseen(&self.context.clock.now())));
+            };
+            ended = Some(self.run(target).await);
         }
     }
 
@@ -118,10 +116,10 @@ impl Life {
         tokio::time::timeout(wait, self.stop.wait_for(Option::is_some)).await.is_ok()
     }
 
-    fn say(&self, kind: EventType, reason: &'static str, note: String) {
+    fn say(&self, kind: EventType, reason: &'static str, text: String) {
         let list = if self.slot.init { "initContainers" } else { "containers" };
         let field = format!("spec.{list}{{{}}}", self.container.name);
-        self.context.say(&self.pod.borrow(), Note { kind, reason, note, field: Some(field) });
+        self.context.say(&self.pod.borrow(), Note { kind, reason, text, field: Some(field) });
     }
 
     /// What is needed to start the container, as soon as it is there. `None`: it is not to be started any more.
@@ -157,18 +155,17 @@ impl Life {
         let mounts = self.volumes.mounts(&pod, container, &own).map_err(config)?;
         let text = |word: &String| mounts.in_text(&expand(word, &own));
         let image = container.image.as_deref().unwrap_or_default();
-        let program: Vec<String> = match container.command.as_deref().filter(|command| !command.is_empty()) {
-            Some(command) => command.iter().map(text).collect(),
-            None => match self.context.images.command(image) {
-                Some(command) => command.iter().map(|word| expand(word, &own)).collect(),
-                None => {
-                    let why = format!(
-                        "image \"{image}\" stands for no command on this node: start it with --image {image}=COMMAND, \
-                         or give the container a command"
-                    );
-                    return Err(("ErrImagePull", why));
-                }
-            },
+        let own_command = container.command.as_deref().filter(|command| !command.is_empty());
+        let program: Vec<String> = if let Some(command) = own_command {
+            command.iter().map(text).collect()
+        } else if let Some(command) = self.context.images.command(image) {
+            command.iter().map(|word| expand(word, &own)).collect()
+        } else {
+            let why = format!(
+                "image \"{image}\" stands for no command on this node: start it with --image {image}=COMMAND, or give \
+                 the container a command"
+            );
+            return Err(("ErrImagePull", why));
         };
         let arguments = container.args.iter().flatten().map(text);
         let folder = self.folder.join("containers").join(&container.name);
@@ -256,7 +253,7 @@ impl Life {
                 Some(word) = words.recv() => {
                     if let Some(grace) = self.hear(word, stopping) {
                         process.terminate().await;
-                        kill_at.get_or_insert(self.context.clock.monotonic() + grace);
+                        kill_at.get_or_insert_with(|| self.context.clock.monotonic() + grace);
                     }
                 }
                 () = &mut probing, if !probed => probed = true,

@@ -17,7 +17,7 @@ pub(super) fn expand(text: &str, variables: &BTreeMap<String, String>) -> String
         } else if let Some((name, after)) = after.strip_prefix('(').and_then(|name| name.split_once(')')) {
             match variables.get(name) {
                 Some(value) => expanded.push_str(value),
-                None => expanded.push_str(&format!("$({name})")),
+                None => expanded.extend(["$(", name, ")"]),
             }
             rest = after;
         } else {
@@ -58,15 +58,12 @@ impl Mounts {
                         .strip_prefix(path.as_str())
                         .is_some_and(|after| after.starts_with('/') || !after.starts_with(part_of_name))
             });
-            let taken = match found {
-                Some((path, local)) => {
-                    done.push_str(&local.display().to_string());
-                    path.len()
-                }
-                None => {
-                    done.push('/');
-                    1
-                }
+            let taken = if let Some((path, local)) = found {
+                done.push_str(&local.display().to_string());
+                path.len()
+            } else {
+                done.push('/');
+                1
             };
             rest = from.get(taken..).unwrap_or_default();
         }

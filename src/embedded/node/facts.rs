@@ -71,7 +71,7 @@ pub(super) fn resource(pod: &Pod, own: &Container, node: Capacity, asked: &Resou
         (None, "limits", "memory") => node.memory_bytes * 1000,
         (None, ..) => 0,
     };
-    quantity::divided(amount, asked.divisor.as_ref().map_or("", |divisor| &divisor.0))
+    Some(quantity::divided(amount, asked.divisor.as_ref().map_or("", |divisor| &divisor.0)))
 }
 
 #[cfg(test)]

@@ -106,7 +106,7 @@ struct Context {
 struct Note {
     kind: EventType,
     reason: &'static str,
-    note: String,
+    text: String,
     /// The part of the pod that is meant.
     field: Option<String>,
 }
@@ -123,7 +123,7 @@ impl Context {
 
     /// Publishes an event in the background: a lost one fails nothing.
     fn say(&self, pod: &Pod, note: Note) {
-        let mut text = note.note;
+        let mut text = note.text;
         text.truncate((0..=NOTE_BYTES.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0));
         let event = Event {
             type_: note.kind,
@@ -243,7 +243,9 @@ impl Pods {
                     Some(Ok(watcher::Event::Init)) => listed.clear(),
                     Some(Ok(watcher::Event::InitDone)) => {
                         let gone: Vec<String> = self.known.keys().filter(|uid| !listed.contains(*uid)).cloned().collect();
-                        gone.iter().for_each(|uid| self.gone(uid));
+                        for uid in &gone {
+                            self.gone(uid);
+                        }
                     }
                     Some(Err(error)) => tracing::warn!(error = %error, "failed to watch pods; it is tried again"),
                     None => return,
@@ -256,18 +258,17 @@ impl Pods {
     fn see(&mut self, pod: Pod) -> Option<String> {
         let uid = pod.metadata.uid.clone()?;
         let known = Known { pod: Arc::new(pod), gone: false };
-        match self.known.get(&uid) {
-            Some(sender) => drop(sender.send_replace(known)),
-            None => {
-                let sender = watch::Sender::new(known);
-                let life = pod::live(Arc::clone(&self.context), sender.subscribe(), self.stop.clone());
-                self.known.insert(uid.clone(), sender);
-                let ended = uid.clone();
-                self.lives.spawn(async move {
-                    life.await;
-                    ended
-                });
-            }
+        if let Some(sender) = self.known.get(&uid) {
+            sender.send_replace(known);
+        } else {
+            let sender = watch::Sender::new(known);
+            let life = pod::live(Arc::clone(&self.context), sender.subscribe(), self.stop.clone());
+            self.known.insert(uid.clone(), sender);
+            let ended = uid.clone();
+            self.lives.spawn(async move {
+                life.await;
+                ended
+            });
         }
         Some(uid)
     }

@@ -70,14 +70,12 @@ pub(super) async fn live(context: Arc<Context>, known: watch::Receiver<Known>, s
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
     if matches!(phase, "Succeeded" | "Failed") {
         life.wait_for_deletion().await;
+    } else if let Some(address) = life.context.addresses.take() {
+        life.run(&pod, address).await;
+        life.context.addresses.give_back(address);
     } else {
-        match life.context.addresses.take() {
-            Some(address) => {
-                life.run(&pod, address).await;
-                life.context.addresses.give_back(address);
-            }
-            None => tracing::error!(pod = life.name, "failed to give the pod an address: all are in use"),
-        }
+        tracing::error!(pod = life.name, "failed to give the pod an address: all are in use");
+        life.wait_for_deletion().await;
     }
     if !life.stop.is_cancelled() || life.known.borrow().gone {
         life.remove(&pod).await;
@@ -311,7 +309,7 @@ impl Work {
             let pod = Arc::clone(&self.pod.borrow());
             let Err(why) = volumes.write(&self.context, &pod, self.address).await else { return true };
             if said != why {
-                let note = Note { kind: EventType::Warning, reason: "FailedMount", note: why.clone(), field: None };
+                let note = Note { kind: EventType::Warning, reason: "FailedMount", text: why.clone(), field: None };
                 self.context.say(&pod, note);
                 said = why;
             }
@@ -373,7 +371,7 @@ async fn refresh(
     loop {
         tokio::select! {
             Some(()) = changes.next() => {}
-            changed = pod.changed() => if changed.is_err() { return },
+            news = pod.changed() => if news.is_err() { return },
         }
         let now = Arc::clone(&pod.borrow());
         // What is gone leaves its files behind, as on a real node.

@@ -44,12 +44,12 @@ fn ceil(number: i128, by: i128) -> i128 {
 }
 
 /// A quantity in units of a divisor, rounded up, as the downward API writes it.
-pub(super) fn divided(milli: i128, divisor: &str) -> Option<String> {
+pub(super) fn divided(milli: i128, divisor: &str) -> String {
     let divisor = match self::milli(divisor) {
         None | Some(0) => 1000,
         Some(divisor) => divisor,
     };
-    Some(ceil(milli, divisor).to_string())
+    ceil(milli, divisor).to_string()
 }
 
 #[cfg(test)]
@@ -66,9 +66,9 @@ mod tests {
         assert_eq!(milli("1n"), Some(1));
         assert_eq!(milli("Gi"), None);
         assert_eq!(milli("x"), None);
-        assert_eq!(divided(250, "1").unwrap(), "1");
-        assert_eq!(divided(250, "1m").unwrap(), "250");
-        assert_eq!(divided(1_610_612_736_000, "1Mi").unwrap(), "1536");
-        assert_eq!(divided(2500, "0").unwrap(), "3");
+        assert_eq!(divided(250, "1"), "1");
+        assert_eq!(divided(250, "1m"), "250");
+        assert_eq!(divided(1_610_612_736_000, "1Mi"), "1536");
+        assert_eq!(divided(2500, "0"), "3");
     }
 }

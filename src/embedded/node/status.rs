@@ -145,11 +145,11 @@ fn phase(about: About<'_>, board: &Board) -> &'static str {
     if running > 0 {
         return "Running";
     }
-    let last = |seen: &Seen| match &seen.state {
+    let final_end = |seen: &Seen| match &seen.state {
         State::Terminated(end) => Some(end.clone()),
         _ => seen.last.clone(),
     };
-    let ends: Vec<End> = board.containers.iter().filter_map(last).collect();
+    let ends: Vec<End> = board.containers.iter().filter_map(final_end).collect();
     if ended > 0 && ends.iter().any(|end| policy.starts_again(end)) {
         "Running"
     } else if ends.iter().all(|end| end.code == 0) {

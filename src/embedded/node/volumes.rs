@@ -231,7 +231,7 @@ fn put(
 
 fn downward(
     payload: &mut Payload,
-    context: &Context,
+    node: &Context,
     pod: &Pod,
     address: Ipv4Addr,
     items: Option<&[DownwardAPIVolumeFile]>,
@@ -239,13 +239,13 @@ fn downward(
 ) -> Result<(), String> {
     let first = pod.spec.as_ref().and_then(|spec| spec.containers.first());
     for item in items.unwrap_or_default() {
-        let text = match (&item.field_ref, &item.resource_field_ref, first) {
+        let told = match (&item.field_ref, &item.resource_field_ref, first) {
             (Some(field), _, _) => facts::field(pod, address, &field.field_path),
-            (None, Some(asked), Some(first)) => facts::resource(pod, first, context.capacity, asked),
+            (None, Some(asked), Some(first)) => facts::resource(pod, first, node.capacity, asked),
             _ => None,
         };
-        let text = text.ok_or_else(|| format!("the field of {} is not known to this node", item.path))?;
-        let content = Content { bytes: text.into_bytes(), mode: mode(item.mode, default_mode) };
+        let told = told.ok_or_else(|| format!("the field of {} is not known to this node", item.path))?;
+        let content = Content { bytes: told.into_bytes(), mode: mode(item.mode, default_mode) };
         payload.insert(item.path.clone().into(), content);
     }
     Ok(())

@@ -175,7 +175,7 @@ impl Journal {
         self.log.read_to_end(&mut bytes).map_err(|source| JournalError::Read { path: path.clone(), source })?;
         let wrong = |offset, what| JournalError::Log { path: path.clone(), offset, what };
         let mut lines = Lines { bytes: &bytes, offset: 0 };
-        while let Some((offset, line)) = lines.next() {
+        for (offset, line) in lines.by_ref() {
             let record: Record = parse(line).ok_or_else(|| wrong(offset, "is not what was written"))?;
             // A log that was about to be cut when its writer was killed: the snapshot has these changes.
             if record.revision <= *revision {
@@ -426,6 +426,39 @@ mod tests {
         let store = folder.store().unwrap();
         assert_eq!(store.revision(), revision + 1);
         assert!(store.get(&things(), "a/x").is_some());
+    }
+
+    #[test]
+    fn a_long_log_is_folded_and_nothing_is_lost() {
+        let folder = Folder::new("long");
+        let store = folder.store().unwrap();
+        let text = "x".repeat(1024 * 1024);
+        for number in 0..10 {
+            store.put(&things(), &format!("a/{number}"), None, json!({"metadata": {}, "text": text})).unwrap();
+        }
+        let revision = store.revision();
+        drop(store);
+        assert!(folder.log().len() < 3 * 1024 * 1024);
+        let store = folder.store().unwrap();
+        assert_eq!((store.count(&things()), store.revision()), (10, revision));
+    }
+
+    #[tokio::test]
+    async fn a_change_that_cannot_be_kept_does_not_happen_and_is_the_last_one() {
+        let folder = Folder::new("full");
+        let store = folder.store().unwrap();
+        let first = put(&store, "a/x");
+        let log = folder.0.join(LOG);
+        let journal = |file| store.write().journal.as_mut().unwrap().log = file;
+        journal(File::open(&log).unwrap());
+        let change = || store.put(&things(), "a/x", Some(first), json!({"metadata": {}}));
+        assert!(change().is_err());
+        assert_eq!(store.revision(), first);
+        let why = store.failed().await;
+        assert!(why.starts_with(&format!("failed to write {}: ", log.display())), "{why}");
+        // Even if the disk is well again: what is missing in the log would be missing for ever.
+        journal(OpenOptions::new().append(true).open(&log).unwrap());
+        assert!(change().is_err());
     }
 
     #[test]
