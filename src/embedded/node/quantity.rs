@@ -5,9 +5,9 @@ pub(super) fn milli(text: &str) -> Option<i128> {
     let end = text.find(|letter: char| !matches!(letter, '0'..='9' | '.' | '+' | '-')).unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
     let (mantissa, power): (i128, u32) = match suffix {
-        "n" => return scaled(number, 1).map(|n| ceil(n, 1_000_000_000)),
-        "u" => return scaled(number, 1).map(|n| ceil(n, 1_000_000)),
-        "m" => return scaled(number, 1).map(|n| ceil(n, 1_000)),
+        "n" => return scaled(number, 1).map(|n| ceil(n, 1_000_000_000_000)),
+        "u" => return scaled(number, 1).map(|n| ceil(n, 1_000_000_000)),
+        "m" => return scaled(number, 1).map(|n| ceil(n, 1_000_000)),
         "" => (1, 0),
         "k" => (1000, 1),
         "M" => (1000, 2),
