@@ -395,7 +395,9 @@ mod tests {
         drop(store);
         let whole = folder.log();
         let mut bytes = whole.clone();
-        bytes[second + 20] ^= 1;
+        // Still JSON, but not what was written.
+        let text = second + bytes[second..].windows(4).position(|text| text == br"a\nb").unwrap();
+        bytes[text + 3] = b'c';
         std::fs::write(folder.0.join(LOG), &bytes).unwrap();
         let error = folder.store().unwrap_err().to_string();
         let mend = format!("truncate -s {second} {}", folder.0.join(LOG).display());
