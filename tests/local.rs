@@ -365,6 +365,13 @@ async fn probes_reach_pods_that_share_a_port_and_end_one_that_does_not_live() {
     let one = cluster.until("one", is_ready).await;
     let two = cluster.until("two", is_ready).await;
     assert_ne!(one["status"]["podIP"], two["status"]["podIP"]);
+    // It was the second that has answered for the second: it does so without the first.
+    cluster.pods().delete("one", &DeleteParams::default()).await.unwrap();
+    let gone = await_condition(cluster.pods(), "one", is_deleted(one["metadata"]["uid"].as_str().unwrap()));
+    tokio::time::timeout(PATIENCE, gone).await.unwrap().unwrap();
+    let two = cluster.until("two", is_ready).await;
+    assert_eq!(container(&two)["restartCount"], 0);
+    tokio::net::TcpStream::connect((two["status"]["podIP"].as_str().unwrap(), 8080)).await.unwrap();
     let mut dies = shell("while :; do sleep 1; done");
     dies["livenessProbe"] = json!({"exec": {"command": ["false"]}, "periodSeconds": 1, "failureThreshold": 1});
     cluster.run("dies", json!({"containers": [dies]})).await;
