@@ -227,13 +227,33 @@ async fn what_was_written_survives_a_kill_and_pods_start_again() {
     let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client.clone());
     let map = json!({"metadata": {"name": "m"}, "data": {"a": "1"}});
     let map = maps.create(&PostParams::default(), &serde_json::from_value(map).unwrap()).await.unwrap();
+    // It is killed in the midst of writes. What it has answered must be there.
+    let (sender, mut answered) = tokio::sync::mpsc::unbounded_channel();
+    let writing = tokio::spawn(async move {
+        for number in 0.. {
+            let map = json!({"metadata": {"name": format!("m{number}")}});
+            let written = maps.create(&PostParams::default(), &serde_json::from_value(map).unwrap()).await;
+            if written.is_err() || sender.send(number).is_err() {
+                return;
+            }
+        }
+    });
+    while answered.recv().await != Some(50) {}
     cluster.signal(Signal::KILL);
     drop(cluster);
+    let mut last = 50;
+    while let Some(number) = answered.recv().await {
+        last = number;
+    }
+    writing.await.unwrap();
 
     let cluster = Cluster::start(&folder, &[]).await;
     let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client.clone());
     let kept = maps.get("m").await.unwrap();
     assert_eq!(kept, map);
+    for number in 0..=last {
+        assert!(maps.get_opt(&format!("m{number}")).await.unwrap().is_some(), "m{number} of {last}");
+    }
     let patch = Patch::Merge(json!({"data": {"a": "2"}}));
     let changed = maps.patch("m", &PatchParams::default(), &patch).await.unwrap();
     let version = |map: &ConfigMap| map.metadata.resource_version.as_ref().unwrap().parse::<u64>().unwrap();
@@ -351,17 +371,17 @@ async fn probes_reach_pods_that_share_a_port_and_end_one_that_does_not_live() {
     let folder = Folder::new("probes");
     let cluster = Cluster::start(&folder, &[]).await;
     // A listener on the pod's own address, in a language that is on every machine that builds Rust: this very program.
-    let serve = |ready: &str| {
-        let mut container = json!({
-            "name": "c", "image": "sluice",
-            "args": ["worker", "--bootstrap-servers=127.0.0.1:1", "--topic=t", "--group=g"],
-            "ports": [{"name": "metrics", "containerPort": 8080}],
-        });
-        container[ready] = json!({"httpGet": {"path": "/livez", "port": "metrics"}, "periodSeconds": 1});
-        container
-    };
-    cluster.run("one", json!({"containers": [serve("readinessProbe")]})).await;
-    cluster.run("two", json!({"containers": [serve("readinessProbe")]})).await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let worker = json!({
+        "name": "c", "image": "sluice",
+        "args": ["worker", "--bootstrap-servers=127.0.0.1:1", "--topic=t", "--group=g", format!("--listen=$(POD_IP):{port}")],
+        "ports": [{"name": "metrics", "containerPort": port}],
+        "readinessProbe": {"httpGet": {"path": "/livez", "port": "metrics"}, "periodSeconds": 1},
+    });
+    cluster.run("one", json!({"containers": [worker]})).await;
+    cluster.run("two", json!({"containers": [worker]})).await;
     let one = cluster.until("one", is_ready).await;
     let two = cluster.until("two", is_ready).await;
     assert_ne!(one["status"]["podIP"], two["status"]["podIP"]);
@@ -371,7 +391,7 @@ async fn probes_reach_pods_that_share_a_port_and_end_one_that_does_not_live() {
     tokio::time::timeout(PATIENCE, gone).await.unwrap().unwrap();
     let two = cluster.until("two", is_ready).await;
     assert_eq!(container(&two)["restartCount"], 0);
-    tokio::net::TcpStream::connect((two["status"]["podIP"].as_str().unwrap(), 8080)).await.unwrap();
+    tokio::net::TcpStream::connect((two["status"]["podIP"].as_str().unwrap(), port)).await.unwrap();
     let mut dies = shell("while :; do sleep 1; done");
     dies["livenessProbe"] = json!({"exec": {"command": ["false"]}, "periodSeconds": 1, "failureThreshold": 1});
     cluster.run("dies", json!({"containers": [dies]})).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Taint};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
@@ -60,24 +60,36 @@ fn apply() -> PatchParams {
 
 async fn register(context: &Context, nodes: &Api<Node>) -> kube::Result<Option<String>> {
     let name = &context.name;
-    let taints: Vec<Value> = context.taint.iter().map(|key| json!({"key": key, "effect": "NoSchedule"})).collect();
-    let mut body = json!({
+    let body = json!({
         "apiVersion": "v1", "kind": "Node",
         "metadata": {"name": name, "labels": {
             "kubernetes.io/hostname": name,
             "kubernetes.io/os": std::env::consts::OS,
             "kubernetes.io/arch": arch(),
         }},
-        "spec": {},
     });
-    if !taints.is_empty() {
-        body["spec"]["taints"] = taints.into();
-    }
     let node = nodes.patch(name, &apply(), &Patch::Apply(&body)).await?;
+    if let Some(key) = &context.taint {
+        taint(nodes, &node, key).await?;
+    }
     let status = status(context, &serde_json::to_value(&node.status).unwrap_or_default());
     let body = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": status});
     nodes.patch_status(name, &apply(), &Patch::Apply(&body)).await?;
     Ok(node.metadata.uid)
+}
+
+/// Adds a taint to those that others have put there.
+async fn taint(nodes: &Api<Node>, node: &Node, key: &str) -> kube::Result<()> {
+    let mut taints = node.spec.clone().and_then(|spec| spec.taints).unwrap_or_default();
+    if taints.iter().any(|taint| taint.key == key) {
+        return Ok(());
+    }
+    taints.push(Taint { key: key.to_owned(), effect: "NoSchedule".to_owned(), ..Taint::default() });
+    // With the version that was seen: the list is written as a whole.
+    let patch = json!({"metadata": {"resourceVersion": node.metadata.resource_version}, "spec": {"taints": taints}});
+    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    let name = node.metadata.name.as_deref().unwrap_or_default();
+    nodes.patch(name, &params, &Patch::Merge(patch)).await.map(drop)
 }
 
 /// The name of the processor as Go has it, which is the one of labels.

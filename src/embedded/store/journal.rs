@@ -8,8 +8,9 @@
 //! [`Store::flush`]: super::Store::flush
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -130,6 +131,8 @@ impl Journal {
     pub(super) fn open(folder: &Path, fresh: u64) -> Result<(Self, u64, Objects), JournalError> {
         let problem = |source| JournalError::Folder { path: folder.to_owned(), source };
         std::fs::create_dir_all(folder).map_err(problem)?;
+        // There are Secrets in it.
+        std::fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(problem)?;
         let options = || OpenOptions::new().read(true).append(true).create(true).clone();
         let lock = options().open(folder.join(LOCK)).map_err(problem)?;
         match lock.try_lock() {
