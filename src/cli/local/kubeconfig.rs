@@ -36,9 +36,9 @@ pub(super) fn write(path: &Path, address: SocketAddr, authority: &str, token: &s
     })
 }
 
-/// Removes it: nobody answers there any more.
-pub(super) fn remove(path: &Path) {
-    if is_ours(path) {
+/// Removes the one with this token: nobody answers there any more. Another run may have put its own in this place.
+pub(super) fn remove(path: &Path, token: &str) {
+    if std::fs::read_to_string(path).is_ok_and(|text| text.contains(token)) {
         let _ = std::fs::remove_file(path);
     }
 }
@@ -81,8 +81,14 @@ mod tests {
         std::fs::write(&path, "current-context: production").unwrap();
         let error = write(&path, address, "authority", "token").unwrap_err().to_string();
         assert!(error.contains("not from an earlier run"), "{error}");
-        remove(&path);
+        remove(&path, "token");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "current-context: production");
+        std::fs::remove_file(&path).unwrap();
+        write(&path, address, "authority", "of another run").unwrap();
+        remove(&path, "token-1");
+        assert!(path.exists());
+        remove(&path, "of another run");
+        assert!(!path.exists());
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -153,8 +153,8 @@ async fn whole(args: Whole) -> super::Outcome {
         () = signals.next() => eprintln!("sluice: not waiting for pods to end"),
     }
     flushing.abort();
-    store.flush()?;
-    kubeconfig::remove(&kubeconfig);
+    kubeconfig::remove(&kubeconfig, &token);
+    store.flush().map_err(|error| format!("failed to flush {} to the disk: {error}", folder.path().display()))?;
     outcome
 }
 

@@ -15,7 +15,7 @@ struct Bed {
 }
 
 impl Bed {
-    fn new(name: &str, runs: i32, state: Value, last: Value) -> Self {
+    fn new(name: &str, runs: i32, state: &Value, last: &Value) -> Self {
         let folder = std::env::temp_dir().join(format!("sluice-logs-{}-{name}", std::process::id()));
         let logs = Logs::new(folder.clone());
         let mut options = Options::new(Clock::new(crate::clock::Clock::system()));
@@ -81,7 +81,7 @@ const LINES: &str = "2026-01-01T00:00:00Z stdout F one\n2026-01-01T00:00:01Z std
 
 #[tokio::test]
 async fn as_much_is_shown_as_is_asked_for() {
-    let bed = Bed::new("parts", 0, running(), json!({}));
+    let bed = Bed::new("parts", 0, &running(), &json!({}));
     bed.say(LINES);
     assert_eq!(bed.text("").await, "one\ntwo\n");
     assert_eq!(bed.text("tailLines=1").await, "two\n");
@@ -98,21 +98,21 @@ async fn as_much_is_shown_as_is_asked_for() {
 #[tokio::test]
 async fn the_run_before_is_the_one_that_has_ended() {
     let waiting = json!({"waiting": {"reason": "CrashLoopBackOff"}});
-    let bed = Bed::new("waiting", 1, waiting, ended());
+    let bed = Bed::new("waiting", 1, &waiting, &ended());
     bed.say(LINES);
     // Both are the log of the last run: there is none after it yet.
     assert_eq!(bed.text("").await, "one\ntwo\n");
     assert_eq!(bed.text("previous=true").await, "one\ntwo\n");
     bed.state(running());
     assert_eq!(bed.text("previous=true").await, "");
-    let fresh = Bed::new("fresh", 0, json!({"waiting": {"reason": "ContainerCreating"}}), json!({}));
+    let fresh = Bed::new("fresh", 0, &json!({"waiting": {"reason": "ContainerCreating"}}), &json!({}));
     let why = fresh.text("").await;
     assert_eq!(why, "container \"c\" in pod \"p\" is waiting to start: ContainerCreating");
 }
 
 #[tokio::test]
 async fn the_logs_of_another_node_are_said_to_be_there() {
-    let bed = Bed::new("far", 0, running(), json!({}));
+    let bed = Bed::new("far", 0, &running(), &json!({}));
     std::fs::remove_dir_all(&bed.folder).unwrap();
     let why = bed.text("").await;
     assert!(why.contains("node \"local\" is no node of this process"), "{why}");
@@ -122,7 +122,7 @@ async fn the_logs_of_another_node_are_said_to_be_there() {
 #[tokio::test(start_paused = true)]
 async fn a_log_is_followed_over_its_halves_until_the_run_is_over() {
     use futures::StreamExt as _;
-    let bed = Bed::new("follow", 0, running(), json!({}));
+    let bed = Bed::new("follow", 0, &running(), &json!({}));
     bed.say(LINES);
     let (_, body) = bed.ask("follow=true&tailLines=1").await;
     let mut chunks = body.into_data_stream();

@@ -1,8 +1,11 @@
-//! An address for each pod. On Linux all of 127.0.0.0/8 leads to this machine, so pods may listen on the same port.
+//! An address for each pod. On Linux all of 127.0.0.0/8 leads to this machine, so pods may listen on the same port;
+//! elsewhere only 127.0.0.1 does, which then is the address of all.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::{Mutex, PoisonError};
+
+use super::facts::HOST;
 
 /// 127.64.0.0/10: away from 127.0.0.1 and what distributions put beside it.
 const BASE: u32 = u32::from_be_bytes([127, 64, 0, 0]);
@@ -21,6 +24,9 @@ impl Addresses {
 
     /// A free one. `None`: all four million are in use.
     pub(super) fn take(&self) -> Option<Ipv4Addr> {
+        if !cfg!(target_os = "linux") {
+            return Some(HOST);
+        }
         let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (next, used) = &mut *guard;
         for _ in 0..SIZE {

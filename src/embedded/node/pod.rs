@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::board::{Board, Slot, State};
 use super::container::Life;
+use super::facts::HOST;
 use super::status::{About, Policy, status};
 use super::volumes::{Shown, Volumes, shown};
 use super::{Context, MANAGER, Note};
@@ -70,6 +71,8 @@ pub(super) async fn live(context: Arc<Context>, known: watch::Receiver<Known>, s
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
     if matches!(phase, "Succeeded" | "Failed") {
         life.wait_for_deletion().await;
+    } else if pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true)) {
+        life.run(&pod, HOST).await;
     } else if let Some(address) = life.context.addresses.take() {
         life.run(&pod, address).await;
         life.context.addresses.give_back(address);
