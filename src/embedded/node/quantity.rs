@@ -33,7 +33,8 @@ pub(super) fn milli(text: &str) -> Option<i128> {
 fn scaled(number: &str, factor: i128) -> Option<i128> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let digits: String = fraction.chars().chain("000000".chars()).take(6).collect();
-    if !fraction.chars().all(|digit| digit.is_ascii_digit()) {
+    let is_number = number.contains(|digit: char| digit.is_ascii_digit());
+    if !is_number || !fraction.chars().all(|digit| digit.is_ascii_digit()) {
         return None;
     }
     format!("{whole}{digits}").parse::<i128>().ok()?.checked_mul(factor)
