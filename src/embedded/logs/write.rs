@@ -35,17 +35,21 @@ impl Writer {
         Ok(Self { path: path.to_owned(), clock, file: Mutex::new((file, length)) })
     }
 
-    /// Copies everything that a stream says until its end. `stream` is its name in the log.
+    /// Copies everything that a stream says until its end. `stream` is its name in the log. What cannot be written is
+    /// lost, and the error is that of the last such line: who writes to a full pipe would wait for ever.
     pub fn copy(&self, stream: &str, from: impl Read) -> io::Result<()> {
         let mut from = BufReader::new(from);
         let mut text = Vec::new();
+        let mut outcome = Ok(());
         loop {
             text.clear();
             if from.by_ref().take(LINE_BYTES).read_until(b'\n', &mut text)? == 0 {
-                return Ok(());
+                return outcome;
             }
             let whole = text.pop_if(|byte| *byte == b'\n').is_some();
-            self.line(stream, if whole { "F" } else { "P" }, &text)?;
+            if let Err(error) = self.line(stream, if whole { "F" } else { "P" }, &text) {
+                outcome = Err(error);
+            }
         }
     }
 
@@ -78,6 +82,20 @@ fn now(clock: &Clock) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stream_is_read_to_its_end_even_if_nothing_can_be_written() {
+        let folder = std::env::temp_dir().join(format!("sluice-logs-full-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("0.log");
+        std::fs::write(&path, "").unwrap();
+        let readable = Mutex::new((File::open(&path).unwrap(), 0));
+        let writer = Writer { path, clock: Clock::system(), file: readable };
+        let mut said = b"one\ntwo\nthree\n".as_slice();
+        assert!(writer.copy("stdout", &mut said).is_err());
+        assert!(said.is_empty());
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 
     #[test]
     fn what_is_said_is_read_again_whatever_it_is() {

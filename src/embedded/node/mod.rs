@@ -173,9 +173,15 @@ impl Node {
             // Secrets are written there, and what containers say is nobody else's business.
             std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).map_err(failed)?;
         }
-        // A probe asks the pod itself, and follows it nowhere.
-        let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build();
-        let http = http.map_err(io::Error::other)?;
+        // A probe asks the pod itself, follows it nowhere, and keeps no connection: one that is kept is one more that a
+        // pod has to close before it can end.
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .pool_max_idle_per_host(0)
+            .user_agent(format!("kube-probe/{}.{}", super::api::VERSION.0, super::api::VERSION.1))
+            .build()
+            .map_err(io::Error::other)?;
         let reporter = Reporter { controller: MANAGER.to_owned(), instance: Some(settings.name.clone()) };
         let mut base_env: BTreeMap<String, String> =
             ENVIRONMENT.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect();
