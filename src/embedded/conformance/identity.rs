@@ -16,6 +16,14 @@ conformance! {
     f05_schemas_prune_default_and_refuse;
     f06_the_generation_counts_changes_of_the_specification;
     namespaces_must_be_there;
+    the_text_of_a_secret_is_kept_as_bytes;
+}
+
+async fn the_text_of_a_secret_is_kept_as_bytes(bed: &Bed) {
+    let secret = json!({"metadata": {"name": "a"}, "data": {"a": "MQ==", "b": "MQ=="}, "stringData": {"b": "2"}});
+    let secret = bed.ok("POST", &bed.core("secrets"), secret).await;
+    assert_eq!(secret["data"], json!({"a": "MQ==", "b": "Mg=="}));
+    assert_eq!(secret["stringData"], Value::Null);
 }
 
 async fn f01_every_change_takes_a_later_revision(bed: &Bed) {

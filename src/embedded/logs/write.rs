@@ -91,9 +91,27 @@ mod tests {
         std::fs::write(&path, "").unwrap();
         let readable = Mutex::new((File::open(&path).unwrap(), 0));
         let writer = Writer { path, clock: Clock::system(), file: readable };
-        let mut said = b"one\ntwo\nthree\n".as_slice();
+        // More than is read at a time.
+        let said = "a line\n".repeat(10_000);
+        let mut said = said.as_bytes();
         assert!(writer.copy("stdout", &mut said).is_err());
         assert!(said.is_empty());
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_log_that_grows_keeps_its_younger_half() {
+        let folder = std::env::temp_dir().join(format!("sluice-logs-long-{}", std::process::id()));
+        let path = folder.join("0.log");
+        let writer = Writer::open(&path, Clock::system()).unwrap();
+        let line = "x".repeat(16_000) + "\n";
+        let lines = usize::try_from(FILE_BYTES).unwrap() / 16_000 + 20;
+        writer.copy("stdout", line.repeat(lines).as_bytes()).unwrap();
+        writer.copy("stdout", b"last\n".as_slice()).unwrap();
+        let length = |path: &Path| std::fs::metadata(path).unwrap().len();
+        assert!(length(&Logs::older(&path)) > FILE_BYTES && length(&path) < 1_000_000);
+        let read = super::super::read(&path).unwrap();
+        assert_eq!((read.len(), read.last().unwrap().text.as_slice()), (lines + 1, b"last\n".as_slice()));
         std::fs::remove_dir_all(folder).unwrap();
     }
 

@@ -97,7 +97,9 @@ impl PodLife {
 
     async fn run(&mut self, pod: &Arc<Pod>, address: Ipv4Addr) {
         let board = watch::Sender::new(Board::new(pod, &self.context.clock.now()));
-        let stopping = watch::Sender::new(None);
+        // One that is to end already must not start anything first.
+        let known = self.known.borrow().clone();
+        let stopping = watch::Sender::new(self.deadline(&known));
         let latest = watch::Sender::new(Arc::clone(pod));
         let work = Work {
             context: Arc::clone(&self.context),
