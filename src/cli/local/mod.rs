@@ -26,7 +26,7 @@ use crate::embedded::clock::Clock;
 use crate::embedded::http;
 use crate::embedded::logs::Logs;
 use crate::embedded::node::supervise::own_program;
-use crate::embedded::node::{Image, Images, Node, Settings};
+use crate::embedded::node::{Image, Images, Node, SHUTDOWN, Settings};
 use crate::embedded::service::InMemory;
 use crate::embedded::store::{HISTORY, Store};
 use crate::embedded::tls::{self, Identity};
@@ -37,6 +37,9 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 const NODE: &str = "local";
 /// How often what is kept is flushed to the disk: more than this is never lost, not even with the power.
 const FLUSH: Duration = Duration::from_secs(1);
+
+/// Pods that end within this time are not worth a word.
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Arguments of `sluice local`.
 #[derive(Debug, clap::Args)]
@@ -128,7 +131,7 @@ async fn whole(args: Whole) -> super::Outcome {
     let serving = tokio::spawn(http::serve_tls(server, listener, identity, stop.clone()));
     let flushing = tokio::spawn(flush(store.clone()));
     // The controllers are to be started here: they need `client` and `stop`.
-    let running = tokio::spawn(node.run(stop.clone()));
+    let mut running = tokio::spawn(node.run(stop.clone()));
 
     let outcome = async {
         files::install(&client).await?;
@@ -147,10 +150,13 @@ async fn whole(args: Whole) -> super::Outcome {
     };
     let outcome: super::Outcome = outcome.await;
     stop.cancel();
-    tokio::select! {
-        _ = running => {}
-        // Once more: their supervisors kill them as soon as this process is gone.
-        () = signals.next() => eprintln!("sluice: not waiting for pods to end"),
+    if tokio::time::timeout(PATIENCE, &mut running).await.is_err() {
+        eprintln!("sluice: waiting for pods to end, at most {} s; Ctrl-C once more kills them", SHUTDOWN.as_secs());
+        tokio::select! {
+            _ = running => {}
+            // Their supervisors do it, as soon as this process is gone.
+            () = signals.next() => {}
+        }
     }
     flushing.abort();
     kubeconfig::remove(&kubeconfig, &token);

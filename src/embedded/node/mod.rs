@@ -54,6 +54,8 @@ use super::clock::Clock;
 use super::logs::Logs;
 use super::random::Random;
 
+/// How long pods have to end when the node does, whatever they are promised.
+pub const SHUTDOWN: Duration = Duration::from_secs(10);
 /// The name under which the node writes.
 const MANAGER: &str = "kubelet";
 /// What a process gets of the node's own environment: what programs need to run at all.

@@ -24,12 +24,10 @@ use super::container::Life;
 use super::facts::HOST;
 use super::status::{About, Policy, status};
 use super::volumes::{Shown, Volumes, shown};
-use super::{Context, MANAGER, Note};
+use super::{Context, MANAGER, Note, SHUTDOWN};
 
 /// How long a pod has to end that has been deleted without grace, or whose object is gone.
 const NO_GRACE: Duration = Duration::from_secs(1);
-/// How long pods have to end when the node does, whatever they are promised.
-const SHUTDOWN: Duration = Duration::from_secs(10);
 /// How long a write may take, and how soon it is tried again.
 const WRITE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(2));
 /// How often it is tried again to make volumes for which something is missing of which no change is seen.
