@@ -169,7 +169,9 @@ impl Server {
                     return Ok(Answer::no_such_path());
                 };
                 access::authorize(self, &call)?;
-                self.dispatch(call).await
+                let outcome = self.dispatch(call).await;
+                // Whatever a write made of it: that it could not be kept is the reason.
+                outcome.map_err(|status| self.0.store.failure().map_or(status, Status::internal))
             }
             other => discovery::answer(self, &other, parts, accept),
         }

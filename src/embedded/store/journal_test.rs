@@ -1,5 +1,10 @@
+use axum::body::{Body, to_bytes};
+use axum::http::Request;
+
 use super::super::Store;
 use super::*;
+use crate::embedded::api::{Options, Server};
+use crate::embedded::clock::Clock;
 
 struct Folder(PathBuf);
 
@@ -146,6 +151,13 @@ async fn a_change_that_cannot_be_kept_does_not_happen_and_is_the_last_one() {
     assert_eq!(store.revision(), first);
     let why = store.failed().await;
     assert!(why.starts_with(&format!("failed to write {}: ", log.display())), "{why}");
+    let server = Server::with_store(Options::new(Clock::new(crate::clock::Clock::system())), store.clone());
+    let body = r#"{"metadata": {"name": "a"}}"#;
+    let request = Request::post("/api/v1/namespaces/default/configmaps").body(Body::from(body)).unwrap();
+    let answer = server.answer(request).await;
+    assert_eq!(answer.status(), 500);
+    let said = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+    assert!(String::from_utf8_lossy(&said).contains("make room"), "{said:?}");
     // Even if the disk is well again: what is missing in the log would be missing for ever.
     journal(OpenOptions::new().append(true).open(&log).unwrap());
     assert!(change().is_err());

@@ -183,6 +183,11 @@ impl Store {
         }
     }
 
+    /// Why nothing changes any more, if that is so.
+    pub fn failure(&self) -> Option<String> {
+        self.failure.borrow().clone()
+    }
+
     /// Flushes what is kept to the disk. Blocks as long as the disk takes, but holds nobody up.
     pub fn flush(&self) -> std::io::Result<()> {
         let file = self.read().journal.as_ref().map(Journal::file).transpose()?;
