@@ -4,14 +4,17 @@
 //! how answers are written, [`prepare`] is what the server does to objects before it keeps them.
 
 mod access;
+mod admission;
 mod answer;
 mod call;
 mod change;
 mod definitions;
 mod delete;
 mod discovery;
+mod inside;
 mod list;
 mod openapi;
+mod pod_security;
 mod pods;
 mod prepare;
 mod read;
@@ -21,13 +24,14 @@ mod view;
 mod watching;
 mod write;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use axum::body::Body;
 use axum::http::{Request, Response};
 use serde_json::{Value, json};
 
 pub use access::User;
+pub use inside::Actor;
 
 use super::clock::Clock;
 use super::kinds::{Registry, Resource};
@@ -72,6 +76,8 @@ struct Inner {
     clock: Clock,
     random: Random,
     tokens: RwLock<Vec<(String, User)>>,
+    /// Held while something is admitted that a quota counts, and while a quota is counted.
+    counting: Mutex<()>,
 }
 
 impl Server {
@@ -83,6 +89,7 @@ impl Server {
             clock: options.clock,
             random: options.seed.map_or_else(Random::from_system, Random::seeded),
             tokens: RwLock::new(options.tokens),
+            counting: Mutex::new(()),
         }));
         for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
             server.seed(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
@@ -114,6 +121,10 @@ impl Server {
     /// Lets somebody come with a bearer token.
     pub fn admit(&self, token: &str, user: User) {
         self.0.tokens.write().unwrap_or_else(PoisonError::into_inner).push((token.to_owned(), user));
+    }
+
+    fn counting(&self) -> MutexGuard<'_, ()> {
+        self.0.counting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn random(&self) -> &Random {

@@ -18,13 +18,19 @@ fn success(code: u16) -> Answer {
 
 /// POST of a Binding: the scheduler's word on which node a pod runs.
 pub(super) fn bind(server: &Server, call: &Call) -> Result<Answer, Status> {
-    let options = call.write_options("CreateOptions")?;
     let binding = call.object_of("v1", "Binding")?;
     let node = meta::text(&binding, "/target/name").to_owned();
     if node.is_empty() {
         let error = crate::embedded::status::FieldError::required("target.name", "");
         return Err(Status::invalid("", "Binding", &call.path.name, &[error]));
     }
+    bind_to(server, call, &node)?;
+    Ok(success(201))
+}
+
+/// Assigns a pod to a node.
+pub(super) fn bind_to(server: &Server, call: &Call, node: &str) -> Result<(), Status> {
+    let options = call.write_options("CreateOptions")?;
     let now = server.clock().now();
     write::bound(server, call, &options, |pod| {
         let conflict = |why: String| Err(Status::conflict("", "pods/binding", &call.path.name, why));
@@ -37,18 +43,17 @@ pub(super) fn bind(server: &Server, call: &Call) -> Result<Answer, Status> {
         }
         let mut new = pod.clone();
         let map = meta::as_map(&mut new);
-        meta::entry(map, "spec").insert("nodeName".to_owned(), node.clone().into());
+        meta::entry(map, "spec").insert("nodeName".to_owned(), node.into());
         let status = meta::entry(map, "status");
         let scheduled =
-            json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now});
+            json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": &now});
         let conditions = status.entry("conditions").or_insert_with(|| json!([]));
         if let Some(list) = conditions.as_array_mut() {
             list.retain(|condition| meta::text(condition, "/type") != "PodScheduled");
             list.push(scheduled);
         }
         Ok(new)
-    })?;
-    Ok(success(201))
+    })
 }
 
 /// POST of an Eviction: a deletion that a `PodDisruptionBudget` may refuse for now.

@@ -1,0 +1,456 @@
+//! Jobs: pods that run until enough of them have succeeded, or too many have failed.
+//!
+//! A pod is counted once: it is held by a finalizer until its uid stands in the status, and the uid until the
+//! finalizer has gone.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+use super::condition::{self, Condition};
+use super::drive::{Controller, Next};
+use super::events::{Severity, record};
+use super::{core, pods, replicaset};
+use crate::embedded::api::Actor;
+use crate::embedded::kinds::Resource;
+use crate::embedded::meta;
+use crate::embedded::status::Status;
+use crate::embedded::store::Event;
+
+const SOURCE: &str = "job-controller";
+const TRACKING: &str = "batch.kubernetes.io/job-tracking";
+/// The wait for another pod after the first failure, doubled with each further one, in seconds.
+const FIRST_BACKOFF: i64 = 10;
+/// The longest such wait.
+const LONGEST_BACKOFF: i64 = 600;
+
+/// The controller.
+#[derive(Debug)]
+pub(super) struct Jobs;
+
+fn jobs() -> Resource {
+    Resource::new("batch", "jobs")
+}
+
+impl Controller for Jobs {
+    fn name(&self) -> &'static str {
+        "job"
+    }
+
+    fn watched(&self, _: &Actor) -> Vec<Resource> {
+        vec![jobs(), core("pods")]
+    }
+
+    fn touched(&mut self, actor: &Actor, resource: &Resource, event: &Event) -> Vec<String> {
+        if resource.plural == "pods" {
+            return pods::owners_of(actor, event, "Job", "jobs", "batch");
+        }
+        vec![event.key.clone()]
+    }
+
+    fn reconcile(&mut self, actor: &Actor, key: &str) -> Result<Next, Status> {
+        let Some(job) = actor.get(&jobs(), key) else {
+            release(actor, key)?;
+            return Ok(Next::Change);
+        };
+        let job = &job.value;
+        let status = job.get("status").and_then(Value::as_object).cloned().unwrap_or_default();
+        if let Some(finished) = finished_at(&status) {
+            return clean_up(actor, job, finished);
+        }
+        if meta::text(job, "/spec/completionMode") == "Indexed" {
+            let message = "Skipped Job sync because completion mode Indexed is not served here";
+            record(actor, SOURCE, job, Severity::Warning, "UnknownCompletionMode", message);
+            return Ok(Next::Change);
+        }
+        let mine = pods::claim(actor, job, pods::all(actor, meta::namespace(job)), |_| true)?;
+        let pods = mine.iter().map(|pod| pod.value.clone()).collect();
+        Work { actor, job, status, pods, next: Next::Change }.act()
+    }
+}
+
+/// When a job was finished, in Unix seconds.
+fn finished_at(status: &Map<String, Value>) -> Option<i64> {
+    let kind = ["Complete", "Failed"].into_iter().find(|kind| condition::holds(status, kind))?;
+    pods::seconds(meta::text(condition::find(status, kind)?, "/lastTransitionTime"))
+}
+
+/// Pods whose job is gone are counted by nobody.
+fn release(actor: &Actor, key: &str) -> Result<(), Status> {
+    let Some((namespace, name)) = key.split_once('/') else { return Ok(()) };
+    for pod in pods::all(actor, namespace) {
+        let of_job = meta::controller(&pod.value)
+            .is_some_and(|owner| meta::text(owner, "/kind") == "Job" && meta::text(owner, "/name") == name);
+        if of_job && tracked(&pod.value) {
+            pods::ignore_gone(actor.replace(untracked(&pod.value), ""))?;
+        }
+    }
+    Ok(())
+}
+
+/// Deletes a finished job when its time has come.
+fn clean_up(actor: &Actor, job: &Value, finished: i64) -> Result<Next, Status> {
+    let Some(keep) = meta::number(job, "/spec/ttlSecondsAfterFinished") else { return Ok(Next::Change) };
+    if meta::deleting(job) {
+        return Ok(Next::Change);
+    }
+    let left = finished.saturating_add(keep).saturating_sub(actor.clock().unix());
+    if left > 0 {
+        return Ok(Next::After(left));
+    }
+    actor.delete(job, "Foreground", None).map(|()| Next::Change)
+}
+
+fn tracked(pod: &Value) -> bool {
+    meta::finalizers(pod).iter().any(|finalizer| finalizer == TRACKING)
+}
+
+fn untracked(pod: &Value) -> Value {
+    let mut pod = pod.clone();
+    let rest = meta::finalizers(&pod).into_iter().filter(|finalizer| finalizer != TRACKING).collect();
+    meta::set_finalizers(&mut pod, rest);
+    pod
+}
+
+fn list(status: &Map<String, Value>, which: &str) -> Vec<String> {
+    status.get("uncountedTerminatedPods").map(|lists| meta::texts(lists, &format!("/{which}"))).unwrap_or_default()
+}
+
+fn counted(status: &Map<String, Value>, which: &str) -> i64 {
+    status.get(which).and_then(Value::as_i64).unwrap_or_default()
+}
+
+/// Why a job ends.
+struct End {
+    success: bool,
+    reason: &'static str,
+    message: &'static str,
+}
+
+/// One look at a job.
+struct Work<'a> {
+    actor: &'a Actor,
+    job: &'a Value,
+    status: Map<String, Value>,
+    pods: Vec<Value>,
+    next: Next,
+}
+
+impl Work<'_> {
+    fn act(mut self) -> Result<Next, Status> {
+        let suspended = self.job.pointer("/spec/suspend") == Some(&Value::Bool(true));
+        if !self.status.contains_key("startTime") && !suspended {
+            self.status.insert("startTime".to_owned(), self.actor.clock().now().into());
+        }
+        self.note_ended();
+        let end = if suspended { None } else { self.end() };
+        let managed = match &end {
+            Some(_) => self.end_all(),
+            None if meta::deleting(self.job) => Ok(()),
+            None if suspended => self.end_all().inspect(|()| self.note_suspension(true)),
+            None => {
+                self.note_suspension(false);
+                self.manage()
+            }
+        };
+        let end = end.filter(|_| managed.is_ok()).or_else(|| self.success());
+        if let Some(end) = &end {
+            let kind = if end.success { "SuccessCriteriaMet" } else { "FailureTarget" };
+            self.say(kind, "True", end.reason, end.message);
+        }
+        self.count_active();
+        self.write()?;
+        self.let_counted_go(end.is_some())?;
+        if let Some(end) = end
+            && !self.is_waiting()
+        {
+            self.finish(&end);
+        }
+        self.write()?;
+        managed.map(|()| self.next)
+    }
+
+    fn active(&self) -> impl Iterator<Item = &Value> {
+        self.pods.iter().filter(|pod| pods::active(pod))
+    }
+
+    fn failed(pod: &Value) -> bool {
+        pods::phase(pod) == "Failed" || (meta::deleting(pod) && !pods::over(pod))
+    }
+
+    /// How many pods have succeeded or failed, counted or about to be.
+    fn total(&self, which: &str) -> i64 {
+        counted(&self.status, which) + pods::count(list(&self.status, which).iter())
+    }
+
+    /// Notes the pods that have ended and are not counted yet.
+    fn note_ended(&mut self) {
+        for which in ["succeeded", "failed"] {
+            let known: BTreeSet<String> =
+                ["succeeded", "failed"].iter().flat_map(|which| list(&self.status, which)).collect();
+            let ended = self.pods.iter().filter(|pod| match which {
+                "succeeded" => pods::phase(pod) == "Succeeded",
+                _ => Self::failed(pod),
+            });
+            let fresh = ended.filter(|pod| tracked(pod)).map(meta::uid).filter(|uid| !known.contains(*uid));
+            let mut uids = list(&self.status, which);
+            uids.extend(fresh.map(str::to_owned));
+            self.set_list(which, uids);
+        }
+    }
+
+    fn set_list(&mut self, which: &str, uids: Vec<String>) {
+        let lists = meta::entry(&mut self.status, "uncountedTerminatedPods");
+        if uids.is_empty() {
+            lists.remove(which);
+        } else {
+            lists.insert(which.to_owned(), uids.into());
+        }
+    }
+
+    /// Whether the job has to end although not enough pods have succeeded, or has begun to end.
+    fn end(&mut self) -> Option<End> {
+        let limit = meta::number(self.job, "/spec/backoffLimit").unwrap_or(6);
+        let begun = |kind: &str| condition::holds(&self.status, kind);
+        let late = condition::find(&self.status, "FailureTarget").map(|condition| meta::text(condition, "/reason"));
+        let too_many = End {
+            success: false,
+            reason: "BackoffLimitExceeded",
+            message: "Job has reached the specified backoff limit",
+        };
+        let too_long = End {
+            success: false,
+            reason: "DeadlineExceeded",
+            message: "Job was active longer than specified deadline",
+        };
+        if begun("SuccessCriteriaMet") {
+            return self.reached();
+        }
+        if begun("FailureTarget") {
+            return Some(if late == Some("DeadlineExceeded") { too_long } else { too_many });
+        }
+        if self.total("failed") > limit || self.restarts_are_too_many(limit) {
+            return Some(too_many);
+        }
+        let deadline = meta::number(self.job, "/spec/activeDeadlineSeconds")?;
+        let start = self.status.get("startTime").and_then(Value::as_str).and_then(pods::seconds)?;
+        let left = start.saturating_add(deadline).saturating_sub(self.actor.clock().unix());
+        if left <= 0 {
+            return Some(too_long);
+        }
+        self.next = self.next.or(Next::After(left));
+        None
+    }
+
+    fn restarts_are_too_many(&self, limit: i64) -> bool {
+        if meta::text(self.job, "/spec/template/spec/restartPolicy") != "OnFailure" {
+            return false;
+        }
+        let restarts = |pod: &Value, list: &str| -> i64 {
+            let statuses = pod.pointer(list).and_then(Value::as_array).into_iter().flatten();
+            statuses.filter_map(|status| meta::number(status, "/restartCount")).sum()
+        };
+        let running = self.pods.iter().filter(|pod| matches!(pods::phase(pod), "Running" | "Pending"));
+        let all: i64 = running
+            .map(|pod| {
+                restarts(pod, "/status/containerStatuses")
+                    .saturating_add(restarts(pod, "/status/initContainerStatuses"))
+            })
+            .sum();
+        all > 0 && all >= limit
+    }
+
+    /// The end of a job of which enough pods have succeeded.
+    fn success(&self) -> Option<End> {
+        let succeeded = self.total("succeeded");
+        let enough = match meta::number(self.job, "/spec/completions") {
+            Some(completions) => succeeded >= completions,
+            None => succeeded > 0,
+        };
+        if enough && self.active().next().is_none() { self.reached() } else { None }
+    }
+
+    #[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "the one way to succeed, beside those to fail")]
+    fn reached(&self) -> Option<End> {
+        Some(End { success: true, reason: "CompletionsReached", message: "Reached expected number of succeeded pods" })
+    }
+
+    fn end_all(&mut self) -> Result<(), Status> {
+        let active: Vec<Value> = self.active().cloned().collect();
+        active.iter().try_for_each(|pod| self.end_pod(pod))?;
+        self.look_again()
+    }
+
+    fn end_pod(&self, pod: &Value) -> Result<(), Status> {
+        self.actor.delete(pod, "Background", None)?;
+        let message = format!("Deleted pod: {}", meta::name(pod));
+        record(self.actor, SOURCE, self.job, Severity::Normal, "SuccessfulDelete", &message);
+        Ok(())
+    }
+
+    /// Reads the pods again after some have been ended or created.
+    fn look_again(&mut self) -> Result<(), Status> {
+        let all = pods::all(self.actor, meta::namespace(self.job));
+        let mine = all.into_iter().filter(|pod| meta::controlled_by(&pod.value, meta::uid(self.job)));
+        self.pods = mine.map(|pod| pod.value.clone()).collect();
+        self.note_ended();
+        Ok(())
+    }
+
+    /// Creates or ends pods.
+    fn manage(&mut self) -> Result<(), Status> {
+        let active: Vec<Value> = self.active().cloned().collect();
+        let running = pods::count(active.iter());
+        // By default a pod that is going is replaced only once it has gone.
+        let replaced_late = meta::text(self.job, "/spec/podReplacementPolicy") == "Failed";
+        let going = pods::count(self.pods.iter().filter(|pod| meta::deleting(pod) && !pods::over(pod)));
+        let going = if replaced_late { going } else { 0 };
+        let parallel = meta::number(self.job, "/spec/parallelism").unwrap_or(1);
+        let succeeded = self.total("succeeded");
+        let wished = match meta::number(self.job, "/spec/completions") {
+            Some(completions) => parallel.min((completions - succeeded).max(0)),
+            None if succeeded > 0 => running,
+            None => parallel,
+        };
+        if running > parallel {
+            for pod in active.iter().take(usize::try_from(running - parallel).unwrap_or_default()) {
+                self.end_pod(pod)?;
+            }
+            return self.look_again();
+        }
+        let missing = wished - running - going;
+        if missing <= 0 {
+            return Ok(());
+        }
+        let wait = self.backoff();
+        if wait > 0 {
+            self.next = self.next.or(Next::After(wait));
+            return Ok(());
+        }
+        let missing = usize::try_from(missing).unwrap_or_default().min(500);
+        replicaset::in_slow_batches(missing, |_| self.create())?;
+        self.look_again()
+    }
+
+    /// How long to wait for another pod after failures, in seconds.
+    fn backoff(&self) -> i64 {
+        let ended = |pod: &&Value| Self::failed(pod);
+        let last = self.pods.iter().filter(ended).filter_map(ended_at).max();
+        let success = self.pods.iter().filter(|pod| pods::phase(pod) == "Succeeded").filter_map(ended_at).max();
+        let failures = self.pods.iter().filter(ended).filter(|pod| ended_at(pod) > success).count();
+        let (Some(last), Some(doublings)) = (last, u32::try_from(failures).ok().and_then(|count| count.checked_sub(1)))
+        else {
+            return 0;
+        };
+        let wait = FIRST_BACKOFF.saturating_mul(2_i64.saturating_pow(doublings)).min(LONGEST_BACKOFF);
+        (last.saturating_add(wait) - self.actor.clock().unix()).max(0)
+    }
+
+    fn create(&self) -> Result<(), Status> {
+        let mut pod = pods::of_template(self.job.pointer("/spec/template").unwrap_or(&Value::Null), self.job);
+        meta::set(&mut pod, "generateName", pods::prefix(self.job));
+        let mut finalizers = meta::finalizers(&pod);
+        finalizers.push(TRACKING.to_owned());
+        meta::set_finalizers(&mut pod, finalizers);
+        match self.actor.create(pod) {
+            Ok(pod) => {
+                let message = format!("Created pod: {}", meta::name(&pod.value));
+                record(self.actor, SOURCE, self.job, Severity::Normal, "SuccessfulCreate", &message);
+                Ok(())
+            }
+            Err(status) if pods::namespace_is_going(&status) => Ok(()),
+            Err(status) => {
+                let message = format!("Error creating: {status}");
+                record(self.actor, SOURCE, self.job, Severity::Warning, "FailedCreate", &message);
+                Err(status)
+            }
+        }
+    }
+
+    fn say(&mut self, kind: &str, status: &str, reason: &str, message: &str) {
+        if condition::find(&self.status, kind).is_some_and(|old| meta::text(old, "/status") == status) {
+            return;
+        }
+        let now = self.actor.clock().now();
+        let condition = Condition { kind, status, reason, message };
+        condition::set(&mut self.status, condition, &now, json!({"lastProbeTime": now}));
+    }
+
+    fn note_suspension(&mut self, suspended: bool) {
+        let was = condition::holds(&self.status, "Suspended");
+        if suspended && !was {
+            self.say("Suspended", "True", "JobSuspended", "Job suspended");
+            self.status.remove("startTime");
+            record(self.actor, SOURCE, self.job, Severity::Normal, "Suspended", "Job suspended");
+        } else if was && !suspended {
+            self.say("Suspended", "False", "JobResumed", "Job resumed");
+            self.status.insert("startTime".to_owned(), self.actor.clock().now().into());
+            record(self.actor, SOURCE, self.job, Severity::Normal, "Resumed", "Job resumed");
+        }
+    }
+
+    fn count_active(&mut self) {
+        let active = pods::count(self.active());
+        let ready = pods::count(self.active().filter(|pod| pods::ready(pod)));
+        let going = pods::count(self.pods.iter().filter(|pod| meta::deleting(pod) && !pods::over(pod)));
+        pods::counts(&mut self.status, &[("active", active)]);
+        self.status.insert("ready".to_owned(), ready.into());
+        self.status.insert("terminating".to_owned(), going.into());
+    }
+
+    /// Takes the finalizer off the pods that stand in the status, and counts those that have lost it. `all`: the job
+    /// ends, and the rest of the pods with it.
+    fn let_counted_go(&mut self, all: bool) -> Result<(), Status> {
+        let noted: BTreeSet<String> =
+            ["succeeded", "failed"].iter().flat_map(|which| list(&self.status, which)).collect();
+        for pod in &mut self.pods {
+            let over = all || meta::deleting(self.job) || noted.contains(meta::uid(pod));
+            if tracked(pod) && over && (pods::over(pod) || meta::deleting(pod)) {
+                pods::ignore_gone(self.actor.replace(untracked(pod), ""))?;
+                *pod = untracked(pod);
+            }
+        }
+        let held: BTreeSet<&str> = self.pods.iter().filter(|pod| tracked(pod)).map(meta::uid).collect();
+        let split = |uids: Vec<String>| uids.into_iter().partition::<Vec<_>, _>(|uid| held.contains(uid.as_str()));
+        let parts = ["succeeded", "failed"].map(|which| (which, split(list(&self.status, which))));
+        for (which, (held, free)) in parts {
+            let count = counted(&self.status, which) + pods::count(free.iter());
+            pods::counts(&mut self.status, &[(which, count)]);
+            self.set_list(which, held);
+        }
+        Ok(())
+    }
+
+    /// Whether the end has to wait for pods that are still there.
+    fn is_waiting(&self) -> bool {
+        let uncounted = ["succeeded", "failed"].iter().any(|which| !list(&self.status, which).is_empty());
+        uncounted || self.pods.iter().any(|pod| !pods::over(pod))
+    }
+
+    fn finish(&mut self, end: &End) {
+        let kind = if end.success { "Complete" } else { "Failed" };
+        self.say(kind, "True", end.reason, end.message);
+        if end.success {
+            self.status.insert("completionTime".to_owned(), self.actor.clock().now().into());
+            record(self.actor, SOURCE, self.job, Severity::Normal, "Completed", "Job completed");
+        } else {
+            record(self.actor, SOURCE, self.job, Severity::Warning, end.reason, end.message);
+        }
+    }
+
+    /// Writes the status, onto whatever state the job is in by now.
+    fn write(&self) -> Result<(), Status> {
+        let Some(now) = self.actor.get(&jobs(), &meta::key(self.job)) else { return Ok(()) };
+        if meta::uid(&now.value) != meta::uid(self.job) {
+            return Ok(());
+        }
+        pods::ignore_gone(self.actor.set_status(&now.value, Value::Object(self.status.clone()))).map(|_| ())
+    }
+}
+
+/// When a pod has ended, in Unix seconds: its last container, or its deletion.
+fn ended_at(pod: &Value) -> Option<i64> {
+    let statuses = pod.pointer("/status/containerStatuses").and_then(Value::as_array).into_iter().flatten();
+    let ended = statuses.filter_map(|status| pods::seconds(meta::text(status, "/state/terminated/finishedAt"))).max();
+    ended.or_else(|| pods::seconds(meta::text(pod, "/metadata/deletionTimestamp"))).or_else(|| Some(pods::created(pod)))
+}
