@@ -44,7 +44,8 @@ impl Quantity {
             (None, Some((_, factor))) => *factor,
             (None, None) => exponent(suffix)?,
         };
-        let (sign, number) = number.strip_prefix('-').map_or((1, number.trim_start_matches('+')), |rest| (-1, rest));
+        let negative = number.starts_with('-');
+        let number = number.strip_prefix(['+', '-']).unwrap_or(number);
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
         if whole.is_empty() && fraction.is_empty() {
             return None;
@@ -56,7 +57,7 @@ impl Quantity {
         // Rounded up, as what is asked for must not become less.
         let scaled = numerator.checked_mul(factor)?;
         let nanos = scaled.div_euclid(scale) + i128::from(scaled.rem_euclid(scale) > 0);
-        Some(Self { nanos: nanos.checked_mul(sign)?, binary: binary.is_some() })
+        Some(Self { nanos: if negative { -nanos } else { nanos }, binary: binary.is_some() })
     }
 
     /// The sum, written as the first of the two is, unless that is nothing.

@@ -25,7 +25,9 @@ fn absorb(state: &mut u64, value: &Value) {
     match value {
         Value::Array(list) => {
             bytes(b"[");
-            list.iter().for_each(|item| absorb(state, item));
+            for item in list {
+                absorb(state, item);
+            }
         }
         Value::Object(map) => {
             bytes(b"{");

@@ -15,7 +15,7 @@ use crate::embedded::status::Status;
 
 /// An object that may be created. Until it is kept, or dropped, nothing else is admitted that a quota counts.
 pub(super) struct Admitted<'a> {
-    _counting: Option<MutexGuard<'a, ()>>,
+    counting: Option<MutexGuard<'a, ()>>,
     /// Quotas with what the object adds to them: key, the revision that was seen, the new state.
     charges: Vec<(String, u64, Value)>,
     /// What the client is told.
@@ -25,6 +25,7 @@ pub(super) struct Admitted<'a> {
 impl Admitted<'_> {
     /// Takes what the object needs from the quotas.
     pub(super) fn charge(&self, server: &Server) -> Result<(), Status> {
+        debug_assert!(self.counting.is_some() || self.charges.is_empty(), "two could take the same");
         for (key, seen, quota) in &self.charges {
             let written = server.store().put(&quotas(), key, Some(*seen), quota.clone());
             written.map_err(|_| Status::modified("", "resourcequotas", meta::name(quota)))?;
@@ -49,7 +50,7 @@ pub(super) fn complete(kind: &Kind, object: &mut Value) {
 
 /// Decides whether an object may be created.
 pub(super) fn create<'a>(server: &'a Server, call: &Call, object: &Value) -> Result<Admitted<'a>, Status> {
-    let mut admitted = Admitted { _counting: None, charges: Vec::new(), warnings: Vec::new() };
+    let mut admitted = Admitted { counting: None, charges: Vec::new(), warnings: Vec::new() };
     if !call.kind.namespaced {
         return Ok(admitted);
     }
@@ -69,7 +70,7 @@ pub(super) fn create<'a>(server: &'a Server, call: &Call, object: &Value) -> Res
     if present().is_empty() {
         return Ok(admitted);
     }
-    admitted._counting = Some(server.counting());
+    admitted.counting = Some(server.counting());
     for (key, found) in present() {
         let quota = &found.value;
         let is_pod = call.kind.is("", "Pod");

@@ -93,8 +93,8 @@ impl Actor {
     }
 
     /// Puts an object, or its status, in the place of the one that was seen.
-    pub fn replace(&self, object: Value, subresource: &str) -> Result<Arc<Object>, Status> {
-        let call = self.call(&object, subresource)?;
+    pub fn replace(&self, object: &Value, subresource: &str) -> Result<Arc<Object>, Status> {
+        let call = self.call(object, subresource)?;
         let options = call.write_options("UpdateOptions")?;
         write::update(&self.server, &call, &options, subresource, |_| Ok(object.clone()))?.kept()
     }
@@ -106,7 +106,7 @@ impl Actor {
         }
         let mut object = seen.clone();
         meta::as_map(&mut object).insert("status".to_owned(), status);
-        self.replace(object, "status").map(|_| ())
+        self.replace(&object, "status").map(|_| ())
     }
 
     /// Takes the finalizer off a namespace by which the server holds it.

@@ -117,8 +117,9 @@ fn plural<'a>(count: usize, one: &'a str, many: &'a str) -> &'a str {
     if count == 1 { one } else { many }
 }
 
-fn verdict(reason: &str, detail: &str) -> Option<String> {
-    Some(format!("{reason} ({detail})"))
+/// What is forbidden, if it is asked for.
+fn verdict(is: bool, reason: &str, detail: &str) -> Option<String> {
+    is.then(|| format!("{reason} ({detail})"))
 }
 
 /// The specification of a pod.
@@ -141,7 +142,7 @@ impl<'a> Pod<'a> {
     }
 
     /// Those who set something to what they must not: the pod, its containers.
-    fn setters(&self, pod: bool, names: &[&str]) -> Option<String> {
+    fn setters(pod: bool, names: &[&str]) -> Option<String> {
         let names = (!names.is_empty()).then(|| containers(names));
         let all: Vec<String> = pod.then(|| "pod".to_owned()).into_iter().chain(names).collect();
         (!all.is_empty()).then(|| all.join(" and "))
@@ -152,7 +153,7 @@ impl<'a> Pod<'a> {
     }
 
     fn baseline_capabilities(&self) -> Option<String> {
-        self.capabilities(BASELINE_CAPABILITIES).and_then(|detail| verdict("non-default capabilities", &detail))
+        self.capabilities(BASELINE_CAPABILITIES).and_then(|detail| verdict(true, "non-default capabilities", &detail))
     }
 
     /// Who adds other capabilities than these.
@@ -174,7 +175,7 @@ impl<'a> Pod<'a> {
             .filter(|name| self.0.get(*name) == Some(&Value::Bool(true)))
             .map(|name| format!("{name}=true"))
             .collect();
-        if set.is_empty() { None } else { verdict("host namespaces", &set.join(", ")) }
+        verdict(!set.is_empty(), "host namespaces", &set.join(", "))
     }
 
     fn volumes_where(&self, is: impl Fn(&Value) -> bool) -> Vec<&'a Value> {
@@ -186,7 +187,7 @@ impl<'a> Pod<'a> {
         let found = self.volumes_where(|volume| volume.get("hostPath").is_some());
         let names = quoted(found.iter().map(|volume| meta::text(volume, "/name")));
         let words = plural(found.len(), "volume", "volumes");
-        if found.is_empty() { None } else { verdict("hostPath volumes", &format!("{words} {names}")) }
+        verdict(!found.is_empty(), "hostPath volumes", &format!("{words} {names}"))
     }
 
     fn host_ports(&self) -> Option<String> {
@@ -202,13 +203,13 @@ impl<'a> Pod<'a> {
         }
         let (uses, port) = (plural(names.len(), "uses", "use"), plural(all.len(), "hostPort", "hostPorts"));
         let listed = all.into_iter().collect::<Vec<_>>().join(", ");
-        verdict("hostPort", &format!("{} {uses} {port} {listed}", containers(&names)))
+        verdict(true, "hostPort", &format!("{} {uses} {port} {listed}", containers(&names)))
     }
 
     fn privileged(&self) -> Option<String> {
         let names = self.those(|container| Self::is_so(container, "/securityContext/privileged") == Some(true));
         let detail = format!("{} must not set securityContext.privileged=true", containers(&names));
-        if names.is_empty() { None } else { verdict("privileged", &detail) }
+        verdict(!names.is_empty(), "privileged", &detail)
     }
 
     fn proc_mounts(&self) -> Option<String> {
@@ -220,7 +221,7 @@ impl<'a> Pod<'a> {
         let names: Vec<&str> = bad.iter().map(|container| meta::text(container, "/name")).collect();
         let kinds: BTreeSet<&str> = bad.iter().filter_map(|container| mount(container)).collect();
         let detail = format!("{} must not set securityContext.procMount to {}", containers(&names), quoted(kinds));
-        if names.is_empty() { None } else { verdict("procMount", &detail) }
+        verdict(!names.is_empty(), "procMount", &detail)
     }
 
     fn seccomp(&self, must: bool) -> Option<String> {
@@ -228,11 +229,11 @@ impl<'a> Pod<'a> {
         let wrong = |profile: &str| !profile.is_empty() && profile != "RuntimeDefault" && profile != "Localhost";
         let own = meta::text(self.0, TYPE);
         let names = self.those(|container| wrong(meta::text(container, TYPE)));
-        if let Some(setters) = self.setters(wrong(own), &names) {
+        if let Some(setters) = Self::setters(wrong(own), &names) {
             let profiles = self.containers().map(|container| meta::text(container, TYPE)).chain([own]);
             let values: BTreeSet<&str> = profiles.filter(|profile| wrong(profile)).collect();
             let detail = format!("{setters} must not set securityContext.seccompProfile.type to {}", quoted(values));
-            return verdict("seccompProfile", &detail);
+            return verdict(true, "seccompProfile", &detail);
         }
         let silent = self.those(|container| meta::text(container, TYPE).is_empty());
         if !must || !own.is_empty() || silent.is_empty() {
@@ -242,21 +243,21 @@ impl<'a> Pod<'a> {
             "pod or {} must set securityContext.seccompProfile.type to \"RuntimeDefault\" or \"Localhost\"",
             containers(&silent)
         );
-        verdict("seccompProfile", &detail)
+        verdict(true, "seccompProfile", &detail)
     }
 
     fn sysctls(&self) -> Option<String> {
         let all = self.0.pointer("/securityContext/sysctls").and_then(Value::as_array).into_iter().flatten();
         let names: Vec<&str> =
             all.map(|sysctl| meta::text(sysctl, "/name")).filter(|name| !SYSCTLS.contains(name)).collect();
-        if names.is_empty() { None } else { verdict("forbidden sysctls", &names.join(", ")) }
+        verdict(!names.is_empty(), "forbidden sysctls", &names.join(", "))
     }
 
     fn escalation(&self) -> Option<String> {
         const FIELD: &str = "/securityContext/allowPrivilegeEscalation";
         let names = self.those(|container| Self::is_so(container, FIELD) != Some(false));
         let detail = format!("{} must set securityContext.allowPrivilegeEscalation=false", containers(&names));
-        if names.is_empty() { None } else { verdict("allowPrivilegeEscalation != false", &detail) }
+        verdict(!names.is_empty(), "allowPrivilegeEscalation != false", &detail)
     }
 
     fn restricted_capabilities(&self) -> Option<String> {
@@ -267,7 +268,7 @@ impl<'a> Pod<'a> {
         let kept = (!keeping.is_empty())
             .then(|| format!("{} must set securityContext.capabilities.drop=[\"ALL\"]", containers(&keeping)));
         let details: Vec<String> = kept.into_iter().chain(self.capabilities(&["NET_BIND_SERVICE"])).collect();
-        if details.is_empty() { None } else { verdict("unrestricted capabilities", &details.join("; ")) }
+        verdict(!details.is_empty(), "unrestricted capabilities", &details.join("; "))
     }
 
     fn volumes(&self) -> Option<String> {
@@ -289,7 +290,7 @@ impl<'a> Pod<'a> {
             plural(kinds.len(), "restricted volume type", "restricted volume types"),
             quoted(kinds)
         );
-        verdict("restricted volume types", &detail)
+        verdict(true, "restricted volume types", &detail)
     }
 
     fn non_root(&self) -> Option<String> {
@@ -297,22 +298,22 @@ impl<'a> Pod<'a> {
         const REASON: &str = "runAsNonRoot != true";
         let own = Self::is_so(self.0, FIELD);
         let names = self.those(|container| Self::is_so(container, FIELD) == Some(false));
-        if let Some(setters) = self.setters(own == Some(false), &names) {
-            return verdict(REASON, &format!("{setters} must not set securityContext.runAsNonRoot=false"));
+        if let Some(setters) = Self::setters(own == Some(false), &names) {
+            return verdict(true, REASON, &format!("{setters} must not set securityContext.runAsNonRoot=false"));
         }
         let silent = self.those(|container| Self::is_so(container, FIELD).is_none());
         if own == Some(true) || silent.is_empty() {
             return None;
         }
         let detail = format!("pod or {} must set securityContext.runAsNonRoot=true", containers(&silent));
-        verdict(REASON, &detail)
+        verdict(true, REASON, &detail)
     }
 
     fn root_user(&self) -> Option<String> {
         const FIELD: &str = "/securityContext/runAsUser";
         let names = self.those(|container| meta::number(container, FIELD) == Some(0));
-        let setters = self.setters(meta::number(self.0, FIELD) == Some(0), &names)?;
-        verdict("runAsUser=0", &format!("{setters} must not set runAsUser=0"))
+        let setters = Self::setters(meta::number(self.0, FIELD) == Some(0), &names)?;
+        verdict(true, "runAsUser=0", &format!("{setters} must not set runAsUser=0"))
     }
 }
 

@@ -47,6 +47,8 @@ pub(crate) trait Controller: Send + 'static {
     /// The keys of what has to be looked at after a change. Objects that were there before the controller was are told
     /// of as new ones.
     fn touched(&mut self, actor: &Actor, resource: &Resource, event: &Event) -> Vec<String>;
+    /// Changes have been missed: all that is there will be told of anew.
+    fn lost_track(&mut self, _: &Resource) {}
     /// Looks at the object and does one thing after the other to it until it is as it should be, or something must be
     /// waited for. After an error it is tried again.
     fn reconcile(&mut self, actor: &Actor, key: &str) -> Result<Next, Status>;
@@ -113,7 +115,7 @@ pub(super) async fn drive<C: Controller>(mut controller: C, actor: Actor, pace: 
     let mut watches = Watches::default();
     let mut queue = Queue::default();
     loop {
-        for (resource, event) in watches.read(&controller, &actor) {
+        for (resource, event) in watches.read(&mut controller, &actor) {
             let at = actor.clock().monotonic() + pace.draw(&random);
             for key in controller.touched(&actor, &resource, &event) {
                 queue.add(key, at);
@@ -170,7 +172,7 @@ type Told = Vec<(Resource, Arc<Event>)>;
 
 impl Watches {
     /// All changes that have not been read yet, resource by resource.
-    fn read(&mut self, controller: &impl Controller, actor: &Actor) -> Told {
+    fn read(&mut self, controller: &mut impl Controller, actor: &Actor) -> Told {
         let mut told = Told::new();
         let wanted = controller.watched(actor);
         self.open.retain(|resource, _| wanted.contains(resource));
@@ -185,6 +187,8 @@ impl Watches {
                     Ok(events) if events.is_empty() => break,
                     Ok(events) => told.extend(events.into_iter().map(|event| (resource.clone(), event))),
                     Err(Expired { .. }) => {
+                        controller.lost_track(&resource);
+                        told.retain(|(other, _)| *other != resource);
                         self.open.remove(&resource);
                     }
                 }

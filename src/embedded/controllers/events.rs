@@ -30,7 +30,7 @@ pub(crate) fn record(actor: &Actor, source: &str, about: &Value, severity: Sever
         let map = meta::as_map(&mut event);
         map.insert("count".to_owned(), count.into());
         map.insert("lastTimestamp".to_owned(), now.into());
-        actor.replace(event, "")
+        actor.replace(&event, "")
     } else {
         actor.create(json!({
             "apiVersion": "v1", "kind": "Event",

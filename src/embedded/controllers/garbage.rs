@@ -75,7 +75,7 @@ impl Controller for Garbage {
             if held(ORPHAN) {
                 self.orphan(actor, object)?;
             } else if held(FOREGROUND) && !self.is_blocked(actor, object) {
-                pods::ignore_gone(actor.replace(without(object, FOREGROUND), ""))?;
+                pods::ignore_gone(actor.replace(&without(object, FOREGROUND), ""))?;
             }
             return Ok(Next::Change);
         }
@@ -145,9 +145,9 @@ impl Garbage {
     /// Lets the dependents of an object be without it, and then lets the object go.
     fn orphan(&self, actor: &Actor, object: &Value) -> Result<(), Status> {
         for dependent in self.dependents(actor, object) {
-            pods::ignore_gone(actor.replace(pods::without_owner(&dependent.value, meta::uid(object)), ""))?;
+            pods::ignore_gone(actor.replace(&pods::without_owner(&dependent.value, meta::uid(object)), ""))?;
         }
-        pods::ignore_gone(actor.replace(without(object, ORPHAN), "")).map(|_| ())
+        pods::ignore_gone(actor.replace(&without(object, ORPHAN), "")).map(|_| ())
     }
 
     /// Deletes an object whose owners are all gone, or wait for it.
@@ -164,7 +164,7 @@ impl Garbage {
             for (owner, _) in states.iter().filter(|(_, state)| *state != Owner::There) {
                 kept = pods::without_owner(&kept, meta::text(owner, "/uid"));
             }
-            return if kept == *object { Ok(()) } else { pods::ignore_gone(actor.replace(kept, "")).map(|_| ()) };
+            return if kept == *object { Ok(()) } else { pods::ignore_gone(actor.replace(&kept, "")).map(|_| ()) };
         }
         let held = |by: &str| meta::finalizers(object).iter().any(|finalizer| finalizer == by);
         let owner_waits = any(Owner::Waiting) && !self.dependents(actor, object).is_empty();

@@ -21,6 +21,7 @@ mod quota;
 mod replicaset;
 mod scaled;
 mod statefulset;
+mod stranded;
 #[cfg(test)]
 mod tests;
 mod victims;
@@ -58,7 +59,8 @@ impl Controllers {
         running.add(job::Jobs, MANAGER, 7);
         running.add(disruption::Budgets, MANAGER, 8);
         running.add(quota::Quotas, MANAGER, 9);
-        running.add(Scheduler::default(), "kube-scheduler", 10);
+        running.add(stranded::Stranded::default(), MANAGER, 10);
+        running.add(Scheduler::default(), "kube-scheduler", 11);
         running.tasks.close();
         Self { tasks: running.tasks }
     }

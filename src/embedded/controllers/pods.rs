@@ -110,7 +110,7 @@ pub(super) fn claim(
             Some(_) if selected => mine.push(object),
             Some(_) if meta::deleting(value) || meta::deleting(owner) => {}
             Some(_) => {
-                ignore_gone(actor.replace(without_owner(value, uid), ""))?;
+                ignore_gone(actor.replace(&without_owner(value, uid), ""))?;
             }
             None if !selected || meta::deleting(value) || meta::deleting(owner) || !fits(value) => {}
             None => {
@@ -118,7 +118,7 @@ pub(super) fn claim(
                 let mut owners: Vec<Value> = meta::owners(value).cloned().collect();
                 owners.push(reference(owner));
                 meta::set(&mut adopted, "ownerReferences", owners);
-                if let Some(adopted) = ignore_gone(actor.replace(adopted, ""))? {
+                if let Some(adopted) = ignore_gone(actor.replace(&adopted, ""))? {
                     mine.push(adopted);
                 }
             }

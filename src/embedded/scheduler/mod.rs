@@ -71,6 +71,12 @@ impl Controller for Scheduler {
         }
     }
 
+    fn lost_track(&mut self, resource: &Resource) {
+        if *resource == pods() {
+            *self = Self::default();
+        }
+    }
+
     fn reconcile(&mut self, actor: &Actor, key: &str) -> Result<Next, Status> {
         let Some(found) = actor.get(&pods(), key) else { return Ok(Next::Change) };
         let pod = &found.value;
@@ -82,7 +88,7 @@ impl Controller for Scheduler {
             pod.pointer("/spec/schedulingGates").and_then(Value::as_array).is_some_and(|gates| !gates.is_empty());
         if gated {
             let message = "Scheduling is blocked due to non-empty scheduling gates";
-            return say(actor, pod, "SchedulingGated", message).map(|()| Next::Change);
+            return say(actor, pod, "SchedulingGated", message).map(|_| Next::Change);
         }
         match self.choose(actor, pod) {
             Ok(node) => {
@@ -94,8 +100,9 @@ impl Controller for Scheduler {
             }
             Err(message) => {
                 self.waiting.insert(key.to_owned());
-                record(actor, NAME, pod, Severity::Warning, "FailedScheduling", &message);
-                say(actor, pod, "Unschedulable", &message)?;
+                if say(actor, pod, "Unschedulable", &message)? {
+                    record(actor, NAME, pod, Severity::Warning, "FailedScheduling", &message);
+                }
             }
         }
         Ok(Next::Change)
@@ -183,18 +190,18 @@ fn explain(refusals: &[Refusal]) -> String {
     )
 }
 
-/// Says on a pod why it runs nowhere, if that is not said already.
-fn say(actor: &Actor, pod: &Value, reason: &str, message: &str) -> Result<(), Status> {
+/// Says on a pod why it runs nowhere. `false`: that is said already.
+fn say(actor: &Actor, pod: &Value, reason: &str, message: &str) -> Result<bool, Status> {
     let mut status = pod.get("status").cloned().unwrap_or_default();
     let conditions = meta::as_map(&mut status).entry("conditions").or_insert_with(|| json!([]));
-    let Some(list) = conditions.as_array_mut() else { return Ok(()) };
+    let Some(list) = conditions.as_array_mut() else { return Ok(false) };
     let same = |condition: &Value| {
         meta::text(condition, "/type") == "PodScheduled"
             && meta::text(condition, "/reason") == reason
             && meta::text(condition, "/message") == message
     };
     if list.iter().any(same) {
-        return Ok(());
+        return Ok(false);
     }
     let since = list.iter().find(|condition| meta::text(condition, "/type") == "PodScheduled");
     let since = since.filter(|condition| meta::text(condition, "/status") == "False");
@@ -205,7 +212,7 @@ fn say(actor: &Actor, pod: &Value, reason: &str, message: &str) -> Result<(), St
         "lastTransitionTime": since.unwrap_or_else(|| actor.clock().now()),
     }));
     match actor.set_status(pod, status) {
-        Err(status) if status.code == 404 => Ok(()),
-        done => done,
+        Err(status) if status.code == 404 => Ok(false),
+        done => done.map(|()| true),
     }
 }

@@ -44,7 +44,7 @@ impl Controller for Deployments {
         let Some(found) = actor.get(&apps("deployments"), key) else { return Ok(Next::Change) };
         let sets = actor.list(&apps("replicasets"), Some(meta::namespace(&found.value)));
         let sets = pods::claim(actor, &found.value, sets, |_| true)?;
-        let mut work = Work::new(actor, &found.value, sets);
+        let mut work = Work::new(actor, &found.value, &sets);
         let done = work.act();
         // What has been found out is written even if something has failed.
         let next = work.finish()?;
@@ -83,7 +83,7 @@ struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    fn new(actor: &'a Actor, deployment: &'a Value, sets: Vec<Arc<Object>>) -> Self {
+    fn new(actor: &'a Actor, deployment: &'a Value, sets: &[Arc<Object>]) -> Self {
         let template = revisions::without_hash(deployment.pointer("/spec/template"));
         let mut old: Vec<Value> = sets.iter().map(|set| set.value.clone()).collect();
         old.sort_by(|a, b| sizes::age(a).cmp(&sizes::age(b)));
@@ -139,7 +139,7 @@ impl<'a> Work<'a> {
         let next = self.stuck_at();
         meta::as_map(&mut new).insert("status".to_owned(), Value::Object(self.status));
         if new != *self.deployment {
-            pods::ignore_gone(self.actor.replace(new, "status"))?;
+            pods::ignore_gone(self.actor.replace(&new, "status"))?;
         }
         Ok(next)
     }

@@ -52,7 +52,7 @@ impl Work<'_> {
                 if changed.pointer("/spec/minReadySeconds") != minimum {
                     self.copy_minimum(&mut changed);
                 }
-                let set = if changed == set { set } else { self.actor.replace(changed, "")?.value.clone() };
+                let set = if changed == set { set } else { self.actor.replace(&changed, "")?.value.clone() };
                 self.revision = Some(of(&set).to_string());
                 if condition::find(&self.status, "Progressing").is_none() {
                     self.progressing(

@@ -79,7 +79,7 @@ impl Work<'_> {
             return Ok(new);
         }
         let from = size(set);
-        let written = self.actor.replace(new, "")?.value.clone();
+        let written = self.actor.replace(&new, "")?.value.clone();
         if from != to {
             let way = if from < to { "up" } else { "down" };
             let message = format!("Scaled {way} replica set {} from {from} to {to}", meta::name(set));
@@ -120,7 +120,7 @@ impl Work<'_> {
         let wished = self.wished();
         let active: Vec<&Value> = self.all().filter(|set| size(set) > 0).collect();
         let only = match active.as_slice() {
-            [] => self.new.as_ref().or(self.old.last()),
+            [] => self.new.as_ref().or_else(|| self.old.last()),
             [one] => Some(*one),
             _ => None,
         };

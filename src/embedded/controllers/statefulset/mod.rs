@@ -71,7 +71,8 @@ impl Controller for StatefulSets {
 /// The number at the end of a pod's name, if the rest is the set's.
 fn ordinal(set: &Value, pod: &Value) -> Option<i64> {
     let (parent, number) = meta::name(pod).rsplit_once('-')?;
-    if parent != meta::name(set) { None } else { number.parse().ok().filter(|number| *number >= 0) }
+    let number = number.parse().ok().filter(|number| *number >= 0);
+    number.filter(|_| parent == meta::name(set))
 }
 
 fn running_and_ready(pod: &Value) -> bool {

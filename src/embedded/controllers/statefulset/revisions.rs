@@ -43,7 +43,7 @@ impl Revisions {
             Some(at) => {
                 let mut again = all.remove(at).value.clone();
                 meta::as_map(&mut again).insert("revision".to_owned(), (newest + 1).into());
-                Some(actor.replace(again, "")?)
+                Some(actor.replace(&again, "")?)
             }
             None => None,
         };

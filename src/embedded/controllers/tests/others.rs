@@ -157,7 +157,7 @@ async fn a_namespace_goes_when_all_in_it_has_gone() {
     );
     let mut held = world.user.get(&core("configmaps"), "t/held").unwrap().value.clone();
     meta::set_finalizers(&mut held, Vec::new());
-    world.user.replace(held, "").unwrap();
+    world.user.replace(&held, "").unwrap();
     world.settle().await;
     assert!(world.user.get(&core("namespaces"), "t").is_none());
     assert!(world.user.list(&core("pods"), Some("t")).is_empty());
@@ -317,5 +317,60 @@ async fn a_quota_is_given_back_when_pods_end() {
     world.change(&apps("replicasets"), "a", |set| set["spec"]["replicas"] = 1.into());
     world.settle().await;
     assert_eq!(used()["pods"], "1");
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspended_job_ends_its_pods_and_counts_no_failure() {
+    let world = World::with_node().await;
+    world.create(job(&[], json!({"parallelism": 2})));
+    world.settle().await;
+    world.change(&jobs(), "a", |job| job["spec"]["suspend"] = true.into());
+    world.settle().await;
+    let suspended = world.get(&jobs(), "a").unwrap();
+    assert!(world.pods().is_empty());
+    assert_eq!(said(&suspended), ["Suspended"]);
+    assert!(suspended["status"].get("failed").is_none() && suspended["status"].get("startTime").is_none());
+    world.change(&jobs(), "a", |job| job["spec"]["suspend"] = false.into());
+    world.settle().await;
+    assert_eq!(world.pods().len(), 2);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_node_is_gone_is_removed_and_replaced_elsewhere() {
+    let world = World::with_node().await;
+    world.create(workload("ReplicaSet", 1, json!({})));
+    world.settle().await;
+    world.add_node("other", "10");
+    let node = world.user.get(&core("nodes"), "n").unwrap();
+    world.user.delete(&node.value, "Background", None).unwrap();
+    world.after(30).await;
+    assert_eq!(world.pods()[0]["spec"]["nodeName"], "n", "it may come back");
+    world.after(30).await;
+    assert_eq!(world.pods().len(), 1);
+    assert_eq!(world.pods()[0]["spec"]["nodeName"], "other");
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_scheduler_starts_over_when_it_has_missed_changes() {
+    let world = World::new();
+    world.add_node("n", "2");
+    world.create(workload("ReplicaSet", 2, json!({})));
+    world.settle().await;
+    // All in one go, and then there is no history: nobody sees the pods go.
+    let set = world.get(&apps("replicasets"), "a").unwrap();
+    world.user.delete(&set, "Orphan", None).unwrap();
+    for pod in world.pods() {
+        world.user.delete(&pod, "Background", Some(0)).unwrap();
+    }
+    world.server.store().compact(world.server.store().revision());
+    world.settle().await;
+    let mut again = workload("ReplicaSet", 2, json!({}));
+    again["metadata"]["name"] = "b".into();
+    world.create(again);
+    world.settle().await;
+    assert!(world.pods().iter().all(|pod| pod["spec"]["nodeName"] == "n"), "{:?}", world.pods());
     world.end().await;
 }

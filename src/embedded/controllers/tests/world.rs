@@ -101,7 +101,7 @@ impl World {
     pub(super) fn change(&self, resource: &Resource, name: &str, change: impl Fn(&mut Value)) {
         let mut object = self.get(resource, name).expect("the object");
         change(&mut object);
-        self.user.replace(object, "").unwrap();
+        self.user.replace(&object, "").unwrap();
     }
 
     pub(super) fn delete(&self, resource: &Resource, name: &str, propagation: &str) -> Result<(), Status> {
@@ -157,10 +157,9 @@ fn serve(actor: &Actor, key: &str) {
     let labelled = |label: &str| meta::label(pod, label).is_some();
     let now = actor.clock().now();
     let phase = match meta::text(pod, "/status/phase") {
-        "Succeeded" | "Failed" => return,
         "Running" if labelled("brief") => "Succeeded",
         "Running" if labelled("doomed") => "Failed",
-        "Running" => return,
+        "Running" | "Succeeded" | "Failed" => return,
         _ => "Running",
     };
     let ready = if phase == "Running" && !labelled("broken") { "True" } else { "False" };

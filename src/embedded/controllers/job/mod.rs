@@ -1,9 +1,6 @@
 //! Jobs: pods that run until enough of them have succeeded, or too many have failed.
-//!
-//! A pod is counted once: it is held by a finalizer until its uid stands in the status, and the uid until the
-//! finalizer has gone.
 
-use std::collections::BTreeSet;
+mod tally;
 
 use serde_json::{Map, Value, json};
 
@@ -16,9 +13,9 @@ use crate::embedded::kinds::Resource;
 use crate::embedded::meta;
 use crate::embedded::status::Status;
 use crate::embedded::store::Event;
+use tally::{TRACKING, failed, tracked, untracked};
 
 const SOURCE: &str = "job-controller";
-const TRACKING: &str = "batch.kubernetes.io/job-tracking";
 /// The wait for another pod after the first failure, doubled with each further one, in seconds.
 const FIRST_BACKOFF: i64 = 10;
 /// The longest such wait.
@@ -82,7 +79,7 @@ fn release(actor: &Actor, key: &str) -> Result<(), Status> {
         let of_job = meta::controller(&pod.value)
             .is_some_and(|owner| meta::text(owner, "/kind") == "Job" && meta::text(owner, "/name") == name);
         if of_job && tracked(&pod.value) {
-            pods::ignore_gone(actor.replace(untracked(&pod.value), ""))?;
+            pods::ignore_gone(actor.replace(&untracked(&pod.value), ""))?;
         }
     }
     Ok(())
@@ -101,31 +98,15 @@ fn clean_up(actor: &Actor, job: &Value, finished: i64) -> Result<Next, Status> {
     actor.delete(job, "Foreground", None).map(|()| Next::Change)
 }
 
-fn tracked(pod: &Value) -> bool {
-    meta::finalizers(pod).iter().any(|finalizer| finalizer == TRACKING)
-}
-
-fn untracked(pod: &Value) -> Value {
-    let mut pod = pod.clone();
-    let rest = meta::finalizers(&pod).into_iter().filter(|finalizer| finalizer != TRACKING).collect();
-    meta::set_finalizers(&mut pod, rest);
-    pod
-}
-
-fn list(status: &Map<String, Value>, which: &str) -> Vec<String> {
-    status.get("uncountedTerminatedPods").map(|lists| meta::texts(lists, &format!("/{which}"))).unwrap_or_default()
-}
-
-fn counted(status: &Map<String, Value>, which: &str) -> i64 {
-    status.get(which).and_then(Value::as_i64).unwrap_or_default()
-}
-
 /// Why a job ends.
 struct End {
     success: bool,
     reason: &'static str,
     message: &'static str,
 }
+
+const REACHED: End =
+    End { success: true, reason: "CompletionsReached", message: "Reached expected number of succeeded pods" };
 
 /// One look at a job.
 struct Work<'a> {
@@ -145,9 +126,9 @@ impl Work<'_> {
         self.note_ended();
         let end = if suspended { None } else { self.end() };
         let managed = match &end {
-            Some(_) => self.end_all(),
+            Some(_) => self.end_all(true),
             None if meta::deleting(self.job) => Ok(()),
-            None if suspended => self.end_all().inspect(|()| self.note_suspension(true)),
+            None if suspended => self.end_all(false).inspect(|()| self.note_suspension(true)),
             None => {
                 self.note_suspension(false);
                 self.manage()
@@ -174,40 +155,6 @@ impl Work<'_> {
         self.pods.iter().filter(|pod| pods::active(pod))
     }
 
-    fn failed(pod: &Value) -> bool {
-        pods::phase(pod) == "Failed" || (meta::deleting(pod) && !pods::over(pod))
-    }
-
-    /// How many pods have succeeded or failed, counted or about to be.
-    fn total(&self, which: &str) -> i64 {
-        counted(&self.status, which) + pods::count(list(&self.status, which).iter())
-    }
-
-    /// Notes the pods that have ended and are not counted yet.
-    fn note_ended(&mut self) {
-        for which in ["succeeded", "failed"] {
-            let known: BTreeSet<String> =
-                ["succeeded", "failed"].iter().flat_map(|which| list(&self.status, which)).collect();
-            let ended = self.pods.iter().filter(|pod| match which {
-                "succeeded" => pods::phase(pod) == "Succeeded",
-                _ => Self::failed(pod),
-            });
-            let fresh = ended.filter(|pod| tracked(pod)).map(meta::uid).filter(|uid| !known.contains(*uid));
-            let mut uids = list(&self.status, which);
-            uids.extend(fresh.map(str::to_owned));
-            self.set_list(which, uids);
-        }
-    }
-
-    fn set_list(&mut self, which: &str, uids: Vec<String>) {
-        let lists = meta::entry(&mut self.status, "uncountedTerminatedPods");
-        if uids.is_empty() {
-            lists.remove(which);
-        } else {
-            lists.insert(which.to_owned(), uids.into());
-        }
-    }
-
     /// Whether the job has to end although not enough pods have succeeded, or has begun to end.
     fn end(&mut self) -> Option<End> {
         let limit = meta::number(self.job, "/spec/backoffLimit").unwrap_or(6);
@@ -224,7 +171,7 @@ impl Work<'_> {
             message: "Job was active longer than specified deadline",
         };
         if begun("SuccessCriteriaMet") {
-            return self.reached();
+            return Some(REACHED);
         }
         if begun("FailureTarget") {
             return Some(if late == Some("DeadlineExceeded") { too_long } else { too_many });
@@ -267,21 +214,21 @@ impl Work<'_> {
             Some(completions) => succeeded >= completions,
             None => succeeded > 0,
         };
-        if enough && self.active().next().is_none() { self.reached() } else { None }
+        if enough && self.active().next().is_none() { Some(REACHED) } else { None }
     }
 
-    #[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "the one way to succeed, beside those to fail")]
-    fn reached(&self) -> Option<End> {
-        Some(End { success: true, reason: "CompletionsReached", message: "Reached expected number of succeeded pods" })
-    }
-
-    fn end_all(&mut self) -> Result<(), Status> {
+    /// Ends all pods. `counted`: each is a failure.
+    fn end_all(&mut self, counted: bool) -> Result<(), Status> {
         let active: Vec<Value> = self.active().cloned().collect();
-        active.iter().try_for_each(|pod| self.end_pod(pod))?;
-        self.look_again()
+        active.iter().try_for_each(|pod| self.end_pod(pod, counted))?;
+        self.look_again();
+        Ok(())
     }
 
-    fn end_pod(&self, pod: &Value) -> Result<(), Status> {
+    fn end_pod(&self, pod: &Value, counted: bool) -> Result<(), Status> {
+        if !counted && tracked(pod) {
+            pods::ignore_gone(self.actor.replace(&untracked(pod), ""))?;
+        }
         self.actor.delete(pod, "Background", None)?;
         let message = format!("Deleted pod: {}", meta::name(pod));
         record(self.actor, SOURCE, self.job, Severity::Normal, "SuccessfulDelete", &message);
@@ -289,12 +236,11 @@ impl Work<'_> {
     }
 
     /// Reads the pods again after some have been ended or created.
-    fn look_again(&mut self) -> Result<(), Status> {
+    fn look_again(&mut self) {
         let all = pods::all(self.actor, meta::namespace(self.job));
         let mine = all.into_iter().filter(|pod| meta::controlled_by(&pod.value, meta::uid(self.job)));
         self.pods = mine.map(|pod| pod.value.clone()).collect();
         self.note_ended();
-        Ok(())
     }
 
     /// Creates or ends pods.
@@ -314,9 +260,10 @@ impl Work<'_> {
         };
         if running > parallel {
             for pod in active.iter().take(usize::try_from(running - parallel).unwrap_or_default()) {
-                self.end_pod(pod)?;
+                self.end_pod(pod, false)?;
             }
-            return self.look_again();
+            self.look_again();
+            return Ok(());
         }
         let missing = wished - running - going;
         if missing <= 0 {
@@ -329,12 +276,13 @@ impl Work<'_> {
         }
         let missing = usize::try_from(missing).unwrap_or_default().min(500);
         replicaset::in_slow_batches(missing, |_| self.create())?;
-        self.look_again()
+        self.look_again();
+        Ok(())
     }
 
     /// How long to wait for another pod after failures, in seconds.
     fn backoff(&self) -> i64 {
-        let ended = |pod: &&Value| Self::failed(pod);
+        let ended = |pod: &&Value| failed(pod);
         let last = self.pods.iter().filter(ended).filter_map(ended_at).max();
         let success = self.pods.iter().filter(|pod| pods::phase(pod) == "Succeeded").filter_map(ended_at).max();
         let failures = self.pods.iter().filter(ended).filter(|pod| ended_at(pod) > success).count();
@@ -396,35 +344,6 @@ impl Work<'_> {
         pods::counts(&mut self.status, &[("active", active)]);
         self.status.insert("ready".to_owned(), ready.into());
         self.status.insert("terminating".to_owned(), going.into());
-    }
-
-    /// Takes the finalizer off the pods that stand in the status, and counts those that have lost it. `all`: the job
-    /// ends, and the rest of the pods with it.
-    fn let_counted_go(&mut self, all: bool) -> Result<(), Status> {
-        let noted: BTreeSet<String> =
-            ["succeeded", "failed"].iter().flat_map(|which| list(&self.status, which)).collect();
-        for pod in &mut self.pods {
-            let over = all || meta::deleting(self.job) || noted.contains(meta::uid(pod));
-            if tracked(pod) && over && (pods::over(pod) || meta::deleting(pod)) {
-                pods::ignore_gone(self.actor.replace(untracked(pod), ""))?;
-                *pod = untracked(pod);
-            }
-        }
-        let held: BTreeSet<&str> = self.pods.iter().filter(|pod| tracked(pod)).map(meta::uid).collect();
-        let split = |uids: Vec<String>| uids.into_iter().partition::<Vec<_>, _>(|uid| held.contains(uid.as_str()));
-        let parts = ["succeeded", "failed"].map(|which| (which, split(list(&self.status, which))));
-        for (which, (held, free)) in parts {
-            let count = counted(&self.status, which) + pods::count(free.iter());
-            pods::counts(&mut self.status, &[(which, count)]);
-            self.set_list(which, held);
-        }
-        Ok(())
-    }
-
-    /// Whether the end has to wait for pods that are still there.
-    fn is_waiting(&self) -> bool {
-        let uncounted = ["succeeded", "failed"].iter().any(|which| !list(&self.status, which).is_empty());
-        uncounted || self.pods.iter().any(|pod| !pods::over(pod))
     }
 
     fn finish(&mut self, end: &End) {
