@@ -23,7 +23,7 @@ mod scaled;
 mod statefulset;
 mod stranded;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod victims;
 
 use tokio_util::sync::CancellationToken;

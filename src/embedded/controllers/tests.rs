@@ -2,6 +2,7 @@
 
 mod deployments;
 mod determinism;
+pub(in crate::embedded) mod kubelet;
 mod others;
 mod world;
 

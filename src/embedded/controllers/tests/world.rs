@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use super::kubelet;
 use crate::embedded::api::{Actor, Options, Server};
 use crate::embedded::clock::Clock;
 use crate::embedded::controllers::{Controllers, Pace};
@@ -51,9 +52,7 @@ impl World {
     }
 
     pub(super) fn add_node(&self, name: &str, pods: &str) {
-        let node = self.create(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}));
-        let status = json!({"allocatable": {"cpu": "4", "memory": "8Gi", "pods": pods}});
-        self.user.set_status(&node.value, status).unwrap();
+        kubelet::add_node(&self.user, name, pods);
     }
 
     /// Gives a node another number of cores.
@@ -64,24 +63,8 @@ impl World {
         self.user.set_status(&node.value, status).unwrap();
     }
 
-    /// A kubelet that starts what is bound after a second and ends what is deleted after another. Pods with the label
-    /// `broken` never become ready, those with `brief` end well, those with `doomed` badly.
     pub(super) fn run_kubelet(&self) {
-        let (actor, cancel) = (Actor::new(self.server.clone(), "kubelet"), self.cancel.clone());
-        let mut watch = self.server.store().watch(&Resource::new("", "pods"), Some(1)).unwrap();
-        tokio::spawn(async move {
-            loop {
-                let events = tokio::select! {
-                    biased;
-                    () = cancel.cancelled() => return,
-                    events = watch.next() => events.unwrap(),
-                };
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                for event in events {
-                    serve(&actor, &event.key);
-                }
-            }
-        });
+        kubelet::run(&self.server, Duration::from_secs(1), &self.cancel);
     }
 
     pub(super) fn create(&self, object: Value) -> Arc<Object> {
@@ -141,35 +124,6 @@ impl World {
         self.cancel.cancel();
         self.controllers.ended().await;
     }
-}
-
-/// What a kubelet does with a pod.
-fn serve(actor: &Actor, key: &str) {
-    let Some(pod) = actor.get(&Resource::new("", "pods"), key) else { return };
-    let pod = &pod.value;
-    if meta::text(pod, "/spec/nodeName").is_empty() {
-        return;
-    }
-    if meta::deleting(pod) {
-        actor.delete(pod, "Background", Some(0)).unwrap();
-        return;
-    }
-    let labelled = |label: &str| meta::label(pod, label).is_some();
-    let now = actor.clock().now();
-    let phase = match meta::text(pod, "/status/phase") {
-        "Running" if labelled("brief") => "Succeeded",
-        "Running" if labelled("doomed") => "Failed",
-        "Running" | "Succeeded" | "Failed" => return,
-        _ => "Running",
-    };
-    let ready = if phase == "Running" && !labelled("broken") { "True" } else { "False" };
-    let mut status = pod["status"].clone();
-    status["phase"] = phase.into();
-    status["conditions"] = json!([
-        {"type": "PodScheduled", "status": "True", "lastTransitionTime": now},
-        {"type": "Ready", "status": ready, "lastTransitionTime": now},
-    ]);
-    actor.set_status(pod, status).unwrap();
 }
 
 /// A template of pods of this image, with these further labels.
