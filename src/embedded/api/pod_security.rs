@@ -377,4 +377,26 @@ mod tests {
             )
         );
     }
+
+    #[test]
+    fn a_namespace_warns_of_templates_and_refuses_pods_only() {
+        let registry = crate::embedded::kinds::Registry::new(std::iter::empty());
+        let namespace = |mode: &str| {
+            let labels = [
+                (format!("pod-security.kubernetes.io/{mode}"), Value::from("baseline")),
+                (format!("pod-security.kubernetes.io/{mode}-version"), Value::from("v1.30")),
+            ];
+            json!({"metadata": {"labels": serde_json::Map::from_iter(labels)}})
+        };
+        let spec = json!({"hostPID": true, "containers": []});
+        let (pod, workload) = (json!({"spec": spec}), json!({"spec": {"template": {"spec": spec}}}));
+        let pods = registry.at("", "v1", "pods").unwrap();
+        let deployments = registry.at("apps", "v1", "deployments").unwrap();
+        let words = "PodSecurity \"baseline:v1.30\": host namespaces (hostPID=true)";
+        assert_eq!(judge(pods, &pod, &namespace("enforce")), Err(format!("violates {words}")));
+        assert_eq!(judge(deployments, &workload, &namespace("enforce")), Ok(Vec::new()));
+        for (kind, object) in [(pods, &pod), (deployments, &workload)] {
+            assert_eq!(judge(kind, object, &namespace("warn")), Ok(vec![format!("would violate {words}")]));
+        }
+    }
 }

@@ -7,6 +7,7 @@ use super::{Bed, conformance};
 conformance! {
     acting:
     f26_a_quota_is_a_limit;
+    f26_a_quota_holds_against_many_at_a_time;
     f26_a_quota_of_cpu_makes_pods_say_what_they_need;
     f26_a_namespace_forbids_pods_that_may_too_much;
     f26_a_pod_runs_as_an_account_that_is_there;
@@ -26,6 +27,7 @@ async fn quota(bed: &Bed, hard: Value) {
 
 async fn f26_a_quota_is_a_limit(bed: &Bed) {
     quota(bed, json!({"pods": "1", "count/widgets.example.test": "1"})).await;
+    bed.ok("POST", &format!("{}?dryRun=All", bed.core("pods")), pod("a", json!({}))).await;
     bed.ok("POST", &bed.core("pods"), pod("a", json!({}))).await;
     let (code, refused) = bed.call("POST", &bed.core("pods"), pod("b", json!({}))).await;
     assert_eq!((code, &refused["reason"]), (403, &json!("Forbidden")));
@@ -40,6 +42,18 @@ async fn f26_a_quota_is_a_limit(bed: &Bed) {
     bed.create("w", json!({})).await;
     let (code, refused) = bed.call("POST", &bed.widgets(), super::widget("v", json!({}))).await;
     assert_eq!(code, 403, "{refused}");
+}
+
+async fn f26_a_quota_holds_against_many_at_a_time(bed: &Bed) {
+    quota(bed, json!({"pods": "5"})).await;
+    let create = |number: usize| async move {
+        bed.call("POST", &bed.core("pods"), pod(&format!("p{number}"), json!({}))).await.0
+    };
+    let mut codes = futures::future::join_all((0..20).map(create)).await;
+    codes.sort_unstable();
+    assert_eq!(codes, [[201; 5].as_slice(), &[403; 15]].concat());
+    let quota = bed.get(&bed.core("resourcequotas/q")).await;
+    assert_eq!(quota["status"]["used"]["pods"], "5");
 }
 
 async fn f26_a_quota_of_cpu_makes_pods_say_what_they_need(bed: &Bed) {

@@ -21,6 +21,9 @@ const FIRST_BACKOFF: i64 = 10;
 /// The longest such wait.
 const LONGEST_BACKOFF: i64 = 600;
 
+/// Before the key of a pod that no job counts.
+const UNCOUNTED: &str = "pod:";
+
 /// The controller.
 #[derive(Debug)]
 pub(super) struct Jobs;
@@ -40,12 +43,19 @@ impl Controller for Jobs {
 
     fn touched(&mut self, actor: &Actor, resource: &Resource, event: &Event) -> Vec<String> {
         if resource.plural == "pods" {
-            return pods::owners_of(actor, event, "Job", "jobs", "batch");
+            let mut keys = pods::owners_of(actor, event, "Job", "jobs", "batch");
+            if tracked(&event.object.value) && meta::controller(&event.object.value).is_none() {
+                keys.push(format!("{UNCOUNTED}{}", event.key));
+            }
+            return keys;
         }
         vec![event.key.clone()]
     }
 
     fn reconcile(&mut self, actor: &Actor, key: &str) -> Result<Next, Status> {
+        if let Some(key) = key.strip_prefix(UNCOUNTED) {
+            return release_one(actor, key).map(|()| Next::Change);
+        }
         let Some(job) = actor.get(&jobs(), key) else {
             release(actor, key)?;
             return Ok(Next::Change);
@@ -83,6 +93,15 @@ fn release(actor: &Actor, key: &str) -> Result<(), Status> {
         }
     }
     Ok(())
+}
+
+/// A pod that a job has left behind is let go.
+fn release_one(actor: &Actor, key: &str) -> Result<(), Status> {
+    let pod = actor.get(&core("pods"), key);
+    let Some(pod) = pod.filter(|pod| tracked(&pod.value) && meta::controller(&pod.value).is_none()) else {
+        return Ok(());
+    };
+    pods::ignore_gone(actor.replace(&untracked(&pod.value), "")).map(|_| ())
 }
 
 /// Deletes a finished job when its time has come.

@@ -235,6 +235,19 @@ async fn a_job_that_takes_too_long_is_ended() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn pods_that_a_job_leaves_behind_are_free() {
+    let world = World::with_node().await;
+    world.create(job(&[], json!({})));
+    world.settle().await;
+    assert_eq!(meta::finalizers(&world.pods()[0]), ["batch.kubernetes.io/job-tracking"]);
+    world.delete(&jobs(), "a", "Orphan").unwrap();
+    world.settle().await;
+    assert!(world.get(&jobs(), "a").is_none());
+    assert!(meta::finalizers(&world.pods()[0]).is_empty() && meta::controller(&world.pods()[0]).is_none());
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_budget_counts_what_may_be_evicted() {
     let world = World::with_node().await;
     world.create(workload("Deployment", 4, json!({})));
