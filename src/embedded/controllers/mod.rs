@@ -1,7 +1,7 @@
 //! What acts on objects by itself: the controllers, one file each, and the scheduler beside them.
 //!
 //! Each is a task of its own that looks at the present state of one object, acts, and waits for the next change
-//! ([`drive`]). None remembers what it has done: whatever state it is started in, it goes on from there. They know
+//! (`drive.rs`). None has to remember what it has done: whatever state it is started in, it goes on from there. They know
 //! the server as any client does, by [`Actor`], and know nothing of each other.
 //!
 //! On a current-thread runtime with paused time, what they do depends on the seed of the server and on nothing else:

@@ -13,9 +13,9 @@ impl Work<'_> {
     pub(super) fn roll(&mut self) -> Result<(), Status> {
         self.adopt_new(true)?;
         let Some(new) = &self.new else { return Ok(()) };
-        let (present, wished) = (size(new), self.wished());
+        let (name, present, wished) = (meta::name(new).to_owned(), size(new), self.wished());
         let to = if present > wished { wished } else { self.room_for_new(present) };
-        if self.scale_new(to)? || self.shrink_old()? {
+        if (to != present && self.scale_to(&name, to)?) || self.shrink_old()? {
             return Ok(());
         }
         self.clean_up()
@@ -49,7 +49,7 @@ impl Work<'_> {
         for (name, size, by) in sets {
             let less = by.min(most - done).min(size);
             if less > 0 {
-                self.scale_old(&name, size - less)?;
+                self.scale_to(&name, size - less)?;
                 done += less;
             }
         }
@@ -59,18 +59,15 @@ impl Work<'_> {
     /// Ends all pods of the old templates, waits until they are gone, and only then starts the new ones.
     pub(super) fn recreate(&mut self) -> Result<(), Status> {
         self.adopt_new(false)?;
-        let running: Vec<String> =
-            self.old.iter().filter(|set| size(set) > 0).map(|set| meta::name(set).to_owned()).collect();
-        for name in &running {
-            self.scale_old(name, 0)?;
-        }
-        if !running.is_empty() || self.old_pods_are_there() {
+        if self.end_old()? || self.old_pods_are_there() {
             return Ok(());
         }
         if self.new.is_none() {
             self.adopt_new(true)?;
         }
-        self.scale_new(self.wished())?;
+        if let Some(name) = self.new.as_ref().map(|new| meta::name(new).to_owned()) {
+            self.scale_to(&name, self.wished())?;
+        }
         if self.complete() {
             self.clean_up()?;
         }

@@ -71,7 +71,7 @@ impl Work<'_> {
     }
 
     /// Sizes a set and notes for how many pods that was done. Gives the set as it is then.
-    pub(super) fn scale(&self, set: &Value, to: i64) -> Result<Value, Status> {
+    fn scale(&self, set: &Value, to: i64) -> Result<Value, Status> {
         let mut new = set.clone();
         meta::entry(meta::as_map(&mut new), "spec").insert("replicas".to_owned(), to.into());
         self.annotate_sizes(&mut new);
@@ -88,22 +88,15 @@ impl Work<'_> {
         Ok(written)
     }
 
-    pub(super) fn scale_new(&mut self, to: i64) -> Result<bool, Status> {
-        let Some(set) = self.new.take() else { return Ok(false) };
-        let from = size(&set);
-        let scaled = if from == to { Ok(set) } else { self.scale(&set, to) };
-        self.new = Some(scaled?);
-        Ok(from != to)
-    }
-
-    pub(super) fn scale_old(&mut self, name: &str, to: i64) -> Result<(), Status> {
-        let Some(at) = self.old.iter().position(|set| meta::name(set) == name) else { return Ok(()) };
-        let Some(set) = self.old.get(at).filter(|set| size(set) != to).cloned() else { return Ok(()) };
+    /// Sizes one of the sets, by name. Whether its size has changed.
+    pub(super) fn scale_to(&mut self, name: &str, to: i64) -> Result<bool, Status> {
+        let Some(set) = self.all().find(|set| meta::name(set) == name).cloned() else { return Ok(false) };
         let scaled = self.scale(&set, to)?;
-        if let Some(place) = self.old.get_mut(at) {
+        let changed = size(&set) != size(&scaled);
+        if let Some(place) = self.old.iter_mut().chain(&mut self.new).find(|set| meta::name(set) == name) {
             *place = scaled;
         }
-        Ok(())
+        Ok(changed)
     }
 
     /// Whether somebody has changed the wished number since the sets were sized.
@@ -125,7 +118,7 @@ impl Work<'_> {
             _ => None,
         };
         if let Some(name) = only.map(|set| meta::name(set).to_owned()) {
-            return self.scale_by_name(&name, wished, false);
+            return self.scale_to(&name, wished).map(|_| ());
         }
         if active.is_empty() {
             return Ok(());
@@ -135,36 +128,25 @@ impl Work<'_> {
             size(new) == wished && desired == Some(wished) && available(new) == wished
         });
         if saturated {
-            let names: Vec<String> = self.old.iter().map(|set| meta::name(set).to_owned()).collect();
-            return names.iter().try_for_each(|name| self.scale_old(name, 0));
+            return self.end_old().map(|_| ());
         }
         if !self.rolls() {
             return Ok(());
         }
         for (name, to) in self.shares() {
-            self.scale_by_name(&name, to, true)?;
+            self.scale_to(&name, to)?;
         }
         Ok(())
     }
 
-    /// `note`: the number that it was sized for is noted even if the size stays.
-    fn scale_by_name(&mut self, name: &str, to: i64, note: bool) -> Result<(), Status> {
-        if let Some(set) = self.new.take_if(|set| meta::name(set) == name) {
-            let scaled = if note || size(&set) != to { self.scale(&set, to) } else { Ok(set) };
-            self.new = Some(scaled?);
-            return Ok(());
+    /// Asks for no pods of old templates any more. Whether there were any.
+    pub(super) fn end_old(&mut self) -> Result<bool, Status> {
+        let active = self.old.iter().filter(|set| size(set) > 0);
+        let names: Vec<String> = active.map(|set| meta::name(set).to_owned()).collect();
+        for name in &names {
+            self.scale_to(name, 0)?;
         }
-        if note {
-            let Some(set) = self.old.iter_mut().find(|set| meta::name(set) == name).map(|set| set.clone()) else {
-                return Ok(());
-            };
-            let scaled = self.scale(&set, to)?;
-            if let Some(place) = self.old.iter_mut().find(|set| meta::name(set) == name) {
-                *place = scaled;
-            }
-            return Ok(());
-        }
-        self.scale_old(name, to)
+        Ok(!names.is_empty())
     }
 
     /// What each of several sets is to have, in proportion to what it has; the largest takes what rounding leaves.
