@@ -58,3 +58,30 @@ async fn two_runs_of_a_seed_are_the_same() {
 async fn another_seed_is_another_run() {
     assert_ne!(transcript(3).await, transcript(4).await);
 }
+
+#[tokio::test(start_paused = true)]
+async fn whatever_the_pace_the_end_is_the_same() {
+    for seed in 0..12 {
+        let world = World::seeded(seed, Pace { longest: Duration::from_secs(4), seed });
+        world.add_node("n", "20");
+        world.run_kubelet();
+        world.create(workload("Deployment", 5, json!({})));
+        for number in 2..5 {
+            world.after(seed + number).await;
+            world.change(&apps("deployments"), "a", |deployment| {
+                deployment["spec"]["template"] = template(&format!("x:{number}"), &[]);
+                deployment["spec"]["replicas"] = (number + 1).into();
+            });
+        }
+        world.after(600).await;
+        let status = &world.get(&apps("deployments"), "a").unwrap()["status"];
+        for count in ["replicas", "updatedReplicas", "availableReplicas"] {
+            assert_eq!(status[count], 5, "seed {seed}: {status}");
+        }
+        assert!(world.pods().iter().all(|pod| pod["spec"]["containers"][0]["image"] == "x:4"), "seed {seed}");
+        let quiet = world.server.store().revision();
+        world.after(3600).await;
+        assert_eq!(world.server.store().revision(), quiet, "seed {seed}: nothing is written when nothing happens");
+        world.end().await;
+    }
+}
