@@ -1,6 +1,6 @@
 //! How a controller runs: it is told of changes, says which objects they concern, and is given these one at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,27 +82,38 @@ impl Pace {
 #[derive(Debug, Default)]
 struct Queue {
     due: BTreeMap<String, Instant>,
+    by_time: BTreeSet<(Instant, String)>,
     failures: BTreeMap<String, u32>,
 }
 
 impl Queue {
     /// Notes that an object has to be looked at no later than that.
     fn add(&mut self, key: String, at: Instant) {
-        let due = self.due.entry(key).or_insert(at);
-        *due = at.min(*due);
+        if let Some(due) = self.due.get(&key).copied() {
+            if due <= at {
+                return;
+            }
+            self.by_time.remove(&(due, key.clone()));
+        }
+        self.due.insert(key.clone(), at);
+        self.by_time.insert((at, key));
     }
 
     fn earliest(&self) -> Option<Instant> {
-        self.due.values().min().copied()
+        self.by_time.first().map(|(at, _)| *at)
     }
 
     /// Takes out what is due, in the order of keys.
     fn take(&mut self, now: Instant) -> Vec<String> {
-        let due: Vec<String> = self.due.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()).collect();
-        for key in &due {
-            self.due.remove(key);
+        let mut keys = Vec::new();
+        while self.earliest().is_some_and(|at| at <= now) {
+            if let Some((_, key)) = self.by_time.pop_first() {
+                self.due.remove(&key);
+                keys.push(key);
+            }
         }
-        due
+        keys.sort();
+        keys
     }
 
     /// How long to wait after one more failure.

@@ -13,6 +13,7 @@ mod deployment;
 mod disruption;
 mod drive;
 mod events;
+mod expiry;
 mod garbage;
 mod job;
 mod namespace;
@@ -60,7 +61,8 @@ impl Controllers {
         running.add(disruption::Budgets, MANAGER, 8);
         running.add(quota::Quotas, MANAGER, 9);
         running.add(stranded::Stranded::default(), MANAGER, 10);
-        running.add(Scheduler::default(), "kube-scheduler", 11);
+        running.add(expiry::Expiry, "kube-apiserver", 11);
+        running.add(Scheduler::default(), "kube-scheduler", 12);
         running.tasks.close();
         Self { tasks: running.tasks }
     }

@@ -387,3 +387,18 @@ async fn the_scheduler_starts_over_when_it_has_missed_changes() {
     assert!(world.pods().iter().all(|pod| pod["spec"]["nodeName"] == "n"), "{:?}", world.pods());
     world.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_said_long_ago_is_forgotten() {
+    let world = World::with_node().await;
+    world.create(workload("ReplicaSet", 1, json!({})));
+    world.settle().await;
+    world.after(3500).await;
+    assert_eq!(world.events("a").len(), 1);
+    world.change(&apps("replicasets"), "a", |set| set["spec"]["replicas"] = 2.into());
+    world.after(300).await;
+    assert_eq!(world.events("a").len(), 1, "{:?}", world.events("a"));
+    world.after(3600).await;
+    assert!(world.events("a").is_empty());
+    world.end().await;
+}
