@@ -7,8 +7,10 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::api::{Options, Server};
+use super::api::{Actor, Options, Server};
 use super::clock::Clock;
+use super::controllers::tests::kubelet;
+use super::controllers::{Controllers, Pace};
 
 const DEPLOYMENT: &str = r#"
 apiVersion: apps/v1
@@ -62,6 +64,24 @@ impl Kubectl {
 
 /// Runs a test with a server and a kubectl that talks to it.
 async fn with_kubectl(name: &str, test: impl FnOnce(&Kubectl) + Send + 'static) {
+    with_server(name, |_, _| {}, test).await;
+}
+
+/// The same, with controllers and a node.
+async fn with_cluster(name: &str, test: impl FnOnce(&Kubectl) + Send + 'static) {
+    let bring_up = |server: &Server, stop: &CancellationToken| {
+        Controllers::start(server, Pace::default(), stop);
+        kubelet::add_node(&Actor::new(server.clone(), "kubelet"), "n", "20");
+        kubelet::run(server, Duration::from_millis(20), stop);
+    };
+    with_server(name, bring_up, test).await;
+}
+
+async fn with_server(
+    name: &str,
+    prepare: impl FnOnce(&Server, &CancellationToken),
+    test: impl FnOnce(&Kubectl) + Send + 'static,
+) {
     if Command::new("kubectl").arg("version").arg("--client").output().is_err() {
         assert!(std::env::var_os("CI").is_none(), "these tests need kubectl on the PATH");
         eprintln!("there is no kubectl: nothing is tested");
@@ -71,6 +91,7 @@ async fn with_kubectl(name: &str, test: impl FnOnce(&Kubectl) + Send + 'static) 
     let address = listener.local_addr().unwrap();
     let server = Server::new(Options::new(Clock::new(crate::clock::Clock::system())));
     let stop = CancellationToken::new();
+    prepare(&server, &stop);
     let serving = tokio::spawn(super::http::serve(server, listener, stop.clone()));
     let home = std::env::temp_dir().join(format!("embedded-kubectl-{}-{name}", std::process::id()));
     std::fs::create_dir_all(&home).unwrap();
@@ -183,6 +204,73 @@ async fn objects_that_kubectl_makes_itself() {
         assert_eq!(kubectl.says(&["auth", "can-i", "create", "pods"], ""), "yes\n");
         kubectl.says(&["delete", "pod", "alone"], "");
         kubectl.says(&["delete", "configmaps,secrets", "--all"], "");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rollouts_and_what_becomes_of_what_is_deleted() {
+    with_cluster("rollout", |kubectl| {
+        kubectl.says(&["apply", "-f", "-"], DEPLOYMENT);
+        let status = &["rollout", "status", "deployment/web", "--timeout=30s"];
+        assert!(kubectl.says(status, "").ends_with("deployment \"web\" successfully rolled out\n"));
+        kubectl.says(&["wait", "--for=condition=available", "deployment/web", "--timeout=30s"], "");
+        kubectl.says(&["set", "image", "deployment/web", "c=web:2"], "");
+        assert!(kubectl.says(status, "").ends_with("deployment \"web\" successfully rolled out\n"));
+        let history = kubectl.says(&["rollout", "history", "deployment/web"], "");
+        assert!(history.contains("\n1 ") && history.contains("\n2 "), "{history}");
+        kubectl.says(&["rollout", "undo", "deployment/web"], "");
+        kubectl.says(status, "");
+        let images = "jsonpath={.items[*].spec.containers[0].image}";
+        let running = ["get", "pods", "--field-selector=status.phase=Running", "-o", images];
+        assert!(kubectl.says(&running, "").contains("web:1"));
+        kubectl.says(&["rollout", "restart", "deployment/web"], "");
+        kubectl.says(status, "");
+        kubectl.says(&["scale", "deployment/web", "--replicas=3"], "");
+        kubectl.says(status, "");
+        let table = kubectl.says(&["get", "deployment", "web"], "");
+        assert!(table.contains("3/3"), "{table}");
+        let described = kubectl.says(&["describe", "deployment", "web"], "");
+        assert!(described.contains("Scaled up replica set") && described.contains("NewReplicaSet:"), "{described}");
+        kubectl.says(&["drain", "n", "--force", "--timeout=30s"], "");
+        let unscheduled = ["get", "pods", "-o", "jsonpath={.items[*].status.conditions[0].reason}"];
+        assert!(kubectl.says(&unscheduled, "").contains("Unschedulable"));
+        kubectl.says(&["uncordon", "n"], "");
+        kubectl.says(status, "");
+        kubectl.says(&["delete", "deployment", "web", "--cascade=foreground", "--timeout=30s"], "");
+        assert_eq!(kubectl.says(&["get", "pods,replicasets", "-o", "name"], ""), "");
+        kubectl.says(&["create", "namespace", "one"], "");
+        kubectl.says(&["create", "deployment", "web", "--image=web:1", "-n", "one"], "");
+        kubectl.says(&["delete", "namespace", "one", "--timeout=30s"], "");
+        assert!(kubectl.refused(&["get", "namespace", "one"], "").contains("(NotFound)"));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stateful_sets_and_jobs() {
+    with_cluster("sets", |kubectl| {
+        let set = DEPLOYMENT.replace("kind: Deployment", "kind: StatefulSet");
+        kubectl.says(&["apply", "-f", "-"], &set);
+        let status = &["rollout", "status", "statefulset/web", "--timeout=30s"];
+        assert!(kubectl.says(status, "").contains("roll out complete: 2 new pods have been updated"));
+        kubectl.says(&["set", "image", "statefulset/web", "c=web:2"], "");
+        assert!(kubectl.says(status, "").contains("roll out complete: 2 new pods have been updated"));
+        let history = kubectl.says(&["rollout", "history", "statefulset/web"], "");
+        assert!(history.contains("\n1 ") && history.contains("\n2 "), "{history}");
+        assert!(kubectl.says(&["get", "controllerrevisions"], "").contains("statefulset.apps/web"));
+        kubectl.says(&["rollout", "undo", "statefulset/web"], "");
+        kubectl.says(status, "");
+        let image = ["get", "pod", "web-1", "-o", "jsonpath={.spec.containers[0].image}"];
+        assert_eq!(kubectl.says(&image, ""), "web:1");
+        let job = "{apiVersion: batch/v1, kind: Job, metadata: {name: once}, spec: {completions: 2, template: \
+                   {metadata: {labels: {brief: \"yes\"}}, spec: {restartPolicy: Never, containers: [{name: c, image: x}]}}}}";
+        kubectl.says(&["apply", "-f", "-"], &format!("---\n{job}"));
+        kubectl.says(&["wait", "--for=condition=complete", "job/once", "--timeout=30s"], "");
+        let table = kubectl.says(&["get", "jobs"], "");
+        assert!(table.contains("Complete") && table.contains("2/2"), "{table}");
+        kubectl.says(&["delete", "job", "once", "--timeout=30s"], "");
+        assert_eq!(kubectl.says(&["get", "pods", "-l", "job-name=once", "-o", "name"], ""), "");
     })
     .await;
 }

@@ -53,6 +53,31 @@ pub fn owners(object: &Value) -> impl Iterator<Item = &Value> {
     object.pointer("/metadata/ownerReferences").and_then(Value::as_array).into_iter().flatten()
 }
 
+/// The whole number at a JSON pointer.
+pub fn number(object: &Value, pointer: &str) -> Option<i64> {
+    object.pointer(pointer).and_then(Value::as_i64)
+}
+
+/// The owner that controls the object, if one does.
+pub fn controller(object: &Value) -> Option<&Value> {
+    owners(object).find(|owner| owner.get("controller") == Some(&Value::Bool(true)))
+}
+
+/// Whether the object with this uid controls it.
+pub fn controlled_by(object: &Value, uid: &str) -> bool {
+    controller(object).is_some_and(|owner| text(owner, "/uid") == uid)
+}
+
+/// The value of one of its annotations.
+pub fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
+    object.pointer("/metadata/annotations")?.get(key)?.as_str()
+}
+
+/// Where it is in its resource.
+pub fn key(object: &Value) -> String {
+    super::store::key(namespace(object), name(object))
+}
+
 /// The value of one of its labels.
 pub fn label<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
     object.pointer("/metadata/labels")?.get(key)?.as_str()

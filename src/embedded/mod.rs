@@ -11,6 +11,7 @@ pub mod builtin;
 pub mod clock;
 #[cfg(test)]
 mod conformance;
+pub mod controllers;
 pub mod http;
 pub mod kinds;
 #[cfg(test)]
@@ -23,8 +24,11 @@ pub mod node;
 pub mod ownership;
 pub mod patch;
 pub mod protobuf;
+pub mod quantity;
+pub mod quota;
 pub mod random;
 pub mod request;
+pub mod scheduler;
 pub mod schema;
 pub mod selector;
 pub mod service;

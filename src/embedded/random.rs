@@ -1,10 +1,60 @@
 //! Random names and uids: from a seed, so that a run can be repeated.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde_json::Value;
+
 /// The letters of generated names: no vowels and nothing that looks like another, as the real server has it.
 const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// A number that depends on a value, whatever the order of its keys: FNV-1a, 64 bits.
+pub fn hash(value: &Value) -> u64 {
+    let mut state = 0xcbf2_9ce4_8422_2325;
+    absorb(&mut state, value);
+    state
+}
+
+fn absorb(state: &mut u64, value: &Value) {
+    let mut bytes = |bytes: &[u8]| {
+        for byte in bytes {
+            *state = (*state ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    };
+    match value {
+        Value::Array(list) => {
+            bytes(b"[");
+            for item in list {
+                absorb(state, item);
+            }
+        }
+        Value::Object(map) => {
+            bytes(b"{");
+            let sorted: BTreeMap<_, _> = map.iter().collect();
+            for (key, value) in sorted {
+                absorb(state, &Value::from(key.as_str()));
+                absorb(state, value);
+            }
+        }
+        // With its quotes, so that where one text ends and the next begins is told apart.
+        other => bytes(other.to_string().as_bytes()),
+    }
+}
+
+/// A number in the letters of generated names.
+pub fn letters(mut number: u64, count: usize) -> String {
+    let radix = LETTERS.len() as u64;
+    let letter =
+        |at: u64| usize::try_from(at).ok().and_then(|at| LETTERS.get(at)).map_or('x', |&byte| char::from(byte));
+    (0..count)
+        .map(|_| {
+            let at = number % radix;
+            number /= radix;
+            letter(at)
+        })
+        .collect()
+}
 
 /// A source of random numbers: splitmix64.
 #[derive(Debug)]
@@ -45,14 +95,6 @@ impl Random {
 
     /// The five letters at the end of a generated name.
     pub fn suffix(&self) -> String {
-        let mut number = self.next();
-        let count = LETTERS.len() as u64;
-        (0..5)
-            .map(|_| {
-                let at = usize::try_from(number % count).unwrap_or_default();
-                number /= count;
-                LETTERS.get(at).map_or('x', |&letter| char::from(letter))
-            })
-            .collect()
+        letters(self.next(), 5)
     }
 }

@@ -70,6 +70,9 @@ impl Selector {
                 "NotIn" => Some(Requirement::NotIn(key, values)),
                 "Exists" => Some(Requirement::Exists(key)),
                 "DoesNotExist" => Some(Requirement::Missing(key)),
+                // Only the node affinity of pods has these.
+                "Gt" => Some(Requirement::Above(key, values.first()?.parse().ok()?)),
+                "Lt" => Some(Requirement::Below(key, values.first()?.parse().ok()?)),
                 _ => None,
             }
         });

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use self::folder::Folder;
 use crate::embedded::api::{Options, Server, User};
 use crate::embedded::clock::Clock;
+use crate::embedded::controllers::{Controllers, Pace};
 use crate::embedded::http;
 use crate::embedded::logs::Logs;
 use crate::embedded::node::supervise::own_program;
@@ -128,9 +129,9 @@ async fn whole(args: Whole) -> super::Outcome {
     kubeconfig::write(&kubeconfig, address, &identity.authority, &token)?;
 
     let stop = CancellationToken::new();
-    let serving = tokio::spawn(http::serve_tls(server, listener, identity, stop.clone()));
+    let serving = tokio::spawn(http::serve_tls(server.clone(), listener, identity, stop.clone()));
     let flushing = tokio::spawn(flush(store.clone()));
-    // The controllers are to be started here: they need `client` and `stop`.
+    let controllers = Controllers::start(&server, Pace::default(), &stop);
     let mut running = tokio::spawn(node.run(stop.clone()));
 
     let outcome = async {
@@ -150,6 +151,7 @@ async fn whole(args: Whole) -> super::Outcome {
     };
     let outcome: super::Outcome = outcome.await;
     stop.cancel();
+    controllers.ended().await;
     if tokio::time::timeout(PATIENCE, &mut running).await.is_err() {
         eprintln!("sluice: waiting for pods to end, at most {} s; Ctrl-C once more kills them", SHUTDOWN.as_secs());
         tokio::select! {

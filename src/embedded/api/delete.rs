@@ -23,7 +23,7 @@ pub(super) struct DeleteOptions {
     resource_version: Option<String>,
     grace: Option<i64>,
     propagation: Option<String>,
-    dry_run: bool,
+    pub(super) dry_run: bool,
 }
 
 /// What has become of a deletion.
@@ -132,12 +132,23 @@ pub(super) fn delete_collection(server: &Server, call: &Call) -> Result<Answer, 
 
 /// Deletes one object, or marks it if something must happen first.
 pub(super) fn one(server: &Server, call: &Call, options: &DeleteOptions) -> Result<Deleted, Status> {
+    one_after(server, call, options, |_| {})
+}
+
+/// The same, with a change that is made to the object first.
+pub(super) fn one_after(
+    server: &Server,
+    call: &Call,
+    options: &DeleteOptions,
+    change: impl Fn(&mut Value),
+) -> Result<Deleted, Status> {
     let store = server.store();
     let (resource, key) = (call.resource(), call.key());
     loop {
         let kept = store.get(&resource, &key).ok_or_else(|| call.not_found())?;
         check(call, options, &kept.value)?;
         let mut new = kept.value.clone();
+        change(&mut new);
         match mark(server, call, options, &mut new) {
             Mark::Pending => return Ok(Deleted::Marked(kept)),
             Mark::Wait if new == kept.value => return Ok(Deleted::Marked(kept)),

@@ -4,15 +4,18 @@
 //! how answers are written, [`prepare`] is what the server does to objects before it keeps them.
 
 mod access;
+mod admission;
 mod answer;
 mod call;
 mod change;
 mod definitions;
 mod delete;
 mod discovery;
+mod inside;
 mod list;
 mod logs;
 mod openapi;
+mod pod_security;
 mod pods;
 mod prepare;
 mod read;
@@ -22,13 +25,14 @@ mod view;
 mod watching;
 mod write;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use axum::body::Body;
 use axum::http::{Request, Response};
 use serde_json::{Value, json};
 
 pub use access::User;
+pub use inside::Actor;
 
 use super::clock::Clock;
 use super::kinds::{Registry, Resource};
@@ -77,6 +81,8 @@ struct Inner {
     random: Random,
     tokens: RwLock<Vec<(String, User)>>,
     logs: Option<Logs>,
+    /// Held while something is admitted that a quota counts, and while a quota is counted.
+    counting: Mutex<()>,
 }
 
 impl Server {
@@ -95,6 +101,7 @@ impl Server {
             random: options.seed.map_or_else(Random::from_system, Random::seeded),
             tokens: RwLock::new(options.tokens),
             logs: options.logs,
+            counting: Mutex::new(()),
         }));
         server.reload();
         for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
@@ -127,6 +134,10 @@ impl Server {
     /// Lets somebody come with a bearer token.
     pub fn admit(&self, token: &str, user: User) {
         self.0.tokens.write().unwrap_or_else(PoisonError::into_inner).push((token.to_owned(), user));
+    }
+
+    fn counting(&self) -> MutexGuard<'_, ()> {
+        self.0.counting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn random(&self) -> &Random {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::call::Validation;
-use super::{Server, definitions};
+use super::{Server, admission, definitions};
 use crate::embedded::builtin;
 use crate::embedded::kinds::Kind;
 use crate::embedded::meta;
@@ -47,6 +47,7 @@ pub(super) fn new(server: &Server, kind: &Kind, object: &mut Value) {
         meta::as_map(object).remove("status");
     }
     defaults(kind, object);
+    admission::complete(kind, object);
     if !kind.is_custom() {
         first_status(kind, object);
     }
@@ -67,7 +68,7 @@ fn first_status(kind: &Kind, object: &mut Value) {
         ("", "Service") => json!({"loadBalancer": {}}),
         ("apps", "StatefulSet") => json!({"replicas": 0, "availableReplicas": 0}),
         ("apps", "ReplicaSet") => json!({"replicas": 0}),
-        ("apps" | "batch", _) | ("", "ResourceQuota") => json!({}),
+        ("apps", "Deployment") | ("batch", "Job") | ("", "ResourceQuota") => json!({}),
         ("policy", _) => {
             json!({"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0})
         }
@@ -144,9 +145,11 @@ fn only_status(kind: &Kind, live: &Value, new: &mut Value) {
     let status = new.get("status").cloned();
     let managed = new.pointer("/metadata/managedFields").cloned();
     let loose = kind.is("", "Pod") || kind.is("", "Node") || kind.is("", "Namespace");
-    let kept: Vec<_> = ["labels", "annotations"]
+    // The controller of Deployments writes the revision with the status.
+    let annotations = loose || kind.is("apps", "Deployment");
+    let kept: Vec<_> = [("labels", loose), ("annotations", annotations)]
         .into_iter()
-        .filter(|_| loose)
+        .filter_map(|(key, may)| may.then_some(key))
         .map(|key| (key, new.pointer(&format!("/metadata/{key}")).cloned()))
         .collect();
     *new = live.clone();

@@ -11,7 +11,7 @@ use super::answer::{Answer, Form};
 use super::call::{Call, WriteOptions};
 use super::change::Patch;
 use super::tables::Tables;
-use super::{Server, access, definitions, prepare, view};
+use super::{Server, access, admission, definitions, prepare, view};
 use crate::embedded::kinds::Resource;
 use crate::embedded::meta;
 use crate::embedded::ownership::{self, Writer};
@@ -48,6 +48,14 @@ impl Outcome {
 }
 
 impl Written {
+    /// The object, which was no dry run.
+    pub(super) fn kept(self) -> Result<Arc<Object>, Status> {
+        match self.object {
+            Outcome::Kept(object) => Ok(object),
+            Outcome::Dry(_) => Err(Status::internal("a dry run keeps nothing")),
+        }
+    }
+
     fn answer(self, server: &Server, call: &Call) -> Result<Answer, Status> {
         let answer = match (&self.object, call.accept.form()?) {
             (outcome, Form::Table) => {
@@ -98,18 +106,26 @@ pub(super) fn create(server: &Server, call: &Call, mut object: Value) -> Result<
             spec.insert("finalizers".to_owned(), vec!["kubernetes"].into());
         }
         prepare::check(kind, None, &object)?;
+        let admitted = admission::create(server, call, &object)?;
         let writer = Writer { manager: &options.manager, subresource: "", now: &server.clock().now() };
         ownership::updated(kind, None, &mut object, writer);
         view::to_kept(kind, &mut object);
         let key = crate::embedded::store::key(meta::namespace(&object), meta::name(&object));
         let name = meta::name(&object).to_owned();
         let taken = server.store().get(&call.resource(), &key).is_some();
+        let warnings = || warnings.iter().chain(&admitted.warnings).cloned().collect();
         if options.dry_run && !taken {
-            return Ok(Written { code: 201, object: Outcome::Dry(object), warnings });
+            return Ok(Written { code: 201, object: Outcome::Dry(object), warnings: warnings() });
         }
-        let put = if taken { None } else { server.store().put(&call.resource(), &key, None, object).ok() };
+        let put = if taken {
+            None
+        } else {
+            admitted.charge(server)?;
+            server.store().put(&call.resource(), &key, None, object).ok()
+        };
         match put {
             Some(object) => {
+                let warnings = warnings();
                 definitions::changed(server, &call.resource());
                 let object = server.store().get(&call.resource(), &key).unwrap_or(object);
                 return Ok(Written { code: 201, object: Outcome::Kept(object), warnings });
@@ -264,15 +280,20 @@ fn create_applied(server: &Server, call: &Call, options: &WriteOptions, applied:
     check_namespace(server, call)?;
     meta::set(&mut object, "name", call.path.name.as_str());
     let kind = &call.kind;
-    let warnings = prepare::shape(kind, &mut object, options.validation)?;
+    let mut warnings = prepare::shape(kind, &mut object, options.validation)?;
     let now = server.clock().now();
     let writer = Writer { manager: &options.manager, subresource: "", now: &now };
     let mut object = ownership::applied(kind, None, &object, writer, false)?;
     prepare::new(server, kind, &mut object);
     prepare::check(kind, None, &object)?;
+    let mut admitted = admission::create(server, call, &object)?;
+    warnings.append(&mut admitted.warnings);
     view::to_kept(kind, &mut object);
     if options.dry_run {
         return Ok(Written { code: 201, object: Outcome::Dry(object), warnings });
+    }
+    if server.store().get(&call.resource(), &call.key()).is_none() {
+        admitted.charge(server)?;
     }
     match server.store().put(&call.resource(), &call.key(), None, object) {
         Ok(object) => {
@@ -285,11 +306,16 @@ fn create_applied(server: &Server, call: &Call, options: &WriteOptions, applied:
 
 /// PUT of a namespace's finalizers.
 pub(super) fn finalize(server: &Server, call: &Call) -> Result<Answer, Status> {
-    let options = call.write_options("UpdateOptions")?;
     let object = call.object()?;
     check_name(call, &object)?;
+    finalize_as(server, call, &object)?.answer(server, call)
+}
+
+/// Gives a namespace the finalizers of another state of it.
+pub(super) fn finalize_as(server: &Server, call: &Call, object: &Value) -> Result<Written, Status> {
+    let options = call.write_options("UpdateOptions")?;
     let finalizers = object.pointer("/spec/finalizers").cloned();
-    let written = update(server, call, &options, "finalize", |live| {
+    update(server, call, &options, "finalize", |live| {
         let mut new = live.clone();
         let spec = meta::entry(meta::as_map(&mut new), "spec");
         match &finalizers {
@@ -297,8 +323,7 @@ pub(super) fn finalize(server: &Server, call: &Call) -> Result<Answer, Status> {
             None => spec.remove("finalizers"),
         };
         Ok(new)
-    })?;
-    written.answer(server, call)
+    })
 }
 
 /// Changes a pod as the scheduler does: past the rules that hold for everybody else.

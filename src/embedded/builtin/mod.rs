@@ -38,6 +38,7 @@ pub fn shape(kind: &Kind, object: &mut Value) -> Result<(), Status> {
         ("", "Secret") => through::<core::Secret>(object),
         ("", "Service") => through::<core::Service>(object),
         ("", "ServiceAccount") => through::<core::ServiceAccount>(object),
+        ("apps", "ControllerRevision") => through::<apps::ControllerRevision>(object),
         ("apps", "Deployment") => through::<apps::Deployment>(object),
         ("apps", "ReplicaSet") => through::<apps::ReplicaSet>(object),
         ("apps", "StatefulSet") => through::<apps::StatefulSet>(object),

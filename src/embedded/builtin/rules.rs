@@ -35,6 +35,10 @@ pub fn on_update(kind: &Kind, old: &Value, new: &Value) -> Vec<FieldError> {
             frozen("spec.completionMode", &mut errors);
         }
         ("", "Pod") => pod(old, new, &mut errors),
+        ("apps", "ControllerRevision") if old.get("data") != new.get("data") => {
+            let data = new.get("data").cloned().unwrap_or_default();
+            errors.push(FieldError::invalid("data", data, IMMUTABLE));
+        }
         ("", "Secret") => frozen("type", &mut errors),
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding")
             if old.get("roleRef") != new.get("roleRef") =>
@@ -58,7 +62,7 @@ pub fn on_update(kind: &Kind, old: &Value, new: &Value) -> Vec<FieldError> {
 fn always(kind: &Kind, object: &Value, errors: &mut Vec<FieldError>) {
     match (kind.group.as_str(), kind.kind.as_str()) {
         ("", "Pod") => pod_spec(object, "spec", errors),
-        ("apps", _) => workload(object, errors),
+        ("apps", "Deployment" | "ReplicaSet" | "StatefulSet") => workload(object, errors),
         ("batch", "Job") => {
             not_negative(object, &["spec.parallelism", "spec.completions", "spec.backoffLimit"], errors);
             pod_spec(object, "spec.template.spec", errors);

@@ -29,6 +29,7 @@ fn name(kind: &Kind, generator: &mut SchemaGenerator) -> Option<String> {
         ("", "Secret") => generator.subschema_for::<core::Secret>(),
         ("", "Service") => generator.subschema_for::<core::Service>(),
         ("", "ServiceAccount") => generator.subschema_for::<core::ServiceAccount>(),
+        ("apps", "ControllerRevision") => generator.subschema_for::<apps::ControllerRevision>(),
         ("apps", "Deployment") => generator.subschema_for::<apps::Deployment>(),
         ("apps", "ReplicaSet") => generator.subschema_for::<apps::ReplicaSet>(),
         ("apps", "StatefulSet") => generator.subschema_for::<apps::StatefulSet>(),

@@ -5,6 +5,8 @@
 
 #![allow(clippy::needless_pass_by_value, reason = "bodies are written where they are sent: json!({…})")]
 
+mod actors;
+mod admission;
 mod deletion;
 mod identity;
 mod lists;
@@ -23,9 +25,11 @@ use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::{Value, json};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::api::{Options, Server};
 use super::clock::Clock;
+use super::controllers::{Controllers, Pace};
 use super::service::InMemory;
 
 /// A server, and a namespace of the test's own.
@@ -34,6 +38,8 @@ pub(super) struct Bed {
     pub(super) namespace: String,
     /// The server, where it is ours.
     server: Option<Server>,
+    /// Ends its controllers.
+    ends: Option<DropGuard>,
 }
 
 /// An answer: the code and the object.
@@ -55,10 +61,38 @@ impl Bed {
         };
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("conformance-{}-{number}", std::process::id());
-        let bed = Self { client, namespace, server };
+        let bed = Self { client, namespace, server, ends: None };
         bed.ok("POST", "/api/v1/namespaces", json!({"metadata": {"name": bed.namespace}})).await;
         bed.define_widgets().await;
         bed
+    }
+
+    /// The same, with controllers, and with a node that nobody looks after. The real server has controllers anyway, and
+    /// nodes of its own.
+    async fn acting() -> Self {
+        let mut bed = Self::new().await;
+        if let Some(server) = &bed.server {
+            let cancel = CancellationToken::new();
+            Controllers::start(server, Pace::default(), &cancel);
+            bed.ends = Some(cancel.drop_guard());
+            bed.ok("POST", "/api/v1/nodes", json!({"metadata": {"name": "idle"}})).await;
+        }
+        // From then on the namespace is as every other.
+        bed.until(&bed.core("serviceaccounts"), "default", |account| !account.is_null()).await;
+        bed
+    }
+
+    /// Waits until an object of a collection is as it should be, and gives it; one that is not there is null.
+    pub(super) async fn until(&self, collection: &str, name: &str, is: impl Fn(&Value) -> bool) -> Value {
+        let selector = format!("fieldSelector=metadata.name%3D{name}");
+        let list = self.get(&format!("{collection}?{selector}")).await;
+        let mut watch = self.watch(collection, &format!("{selector}&resourceVersion={}", version(&list))).await;
+        let mut object = list["items"][0].clone();
+        while !is(&object) {
+            let event = watch.next().await.expect("an event");
+            object = if event["type"] == "DELETED" { Value::Null } else { event["object"].clone() };
+        }
+        object
     }
 
     /// The server, if it is ours: some rules need its history forgotten on demand. Otherwise says that nothing is tested.
@@ -243,18 +277,24 @@ fn widgets() -> Value {
     })
 }
 
-/// Declares each function as a test that is run with a bed of its own.
+/// Declares each function as a test that is run with a bed of its own; after `acting:` with one that has controllers.
 macro_rules! conformance {
-    ($($(#[$attribute:meta])* $name:ident;)+) => {
+    (acting: $($(#[$attribute:meta])* $name:ident;)+) => {
+        crate::embedded::conformance::conformance! { @acting $($(#[$attribute])* $name;)+ }
+    };
+    (@$bed:ident $($(#[$attribute:meta])* $name:ident;)+) => {
         mod run {
             $(
                 $(#[$attribute])*
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $name() {
-                    super::$name(&crate::embedded::conformance::Bed::new().await).await;
+                    super::$name(&crate::embedded::conformance::Bed::$bed().await).await;
                 }
             )+
         }
+    };
+    ($($(#[$attribute:meta])* $name:ident;)+) => {
+        crate::embedded::conformance::conformance! { @new $($(#[$attribute])* $name;)+ }
     };
 }
 pub(super) use conformance;

@@ -36,6 +36,7 @@ const TABLE: &[Row] = &[
     row("", "Secret", "secrets", &[], "nu"),
     row("", "Service", "services", &["svc"], "nasu"),
     row("", "ServiceAccount", "serviceaccounts", &["sa"], "nu"),
+    row(APPS, "ControllerRevision", "controllerrevisions", &[], "nu"),
     row(APPS, "Deployment", "deployments", &["deploy"], "nasrug"),
     row(APPS, "ReplicaSet", "replicasets", &["rs"], "nasrug"),
     row(APPS, "StatefulSet", "statefulsets", &["sts"], "nasrug"),

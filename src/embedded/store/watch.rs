@@ -38,6 +38,13 @@ impl Watch {
         }
     }
 
+    /// Waits until something has changed since the last reading, or since the watch began.
+    pub async fn ready(&mut self) {
+        if self.changed.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// The next changes, none if there are none yet.
     pub fn read(&mut self) -> Result<Vec<Arc<Event>>, Expired> {
         self.changed.mark_unchanged();

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::since::since;
 use super::{Column, holds, items, number, pod, text};
+use crate::embedded::meta;
 
 /// Makes the cells of an object, in the order of the columns.
 pub(super) type Cells = fn(&Value, &str) -> Vec<Value>;
@@ -17,6 +18,13 @@ pub(super) fn of(kind: &str) -> (Vec<Column>, Cells) {
         "Namespace" => {
             ("Status,Age", |object, now| vec![name(object), text(object, "/status/phase").into(), age(object, now)])
         }
+        "ControllerRevision" => ("Controller,Revision#,Age", |object, now| {
+            let controller = meta::controller(object).map_or_else(String::new, |owner| {
+                let group = text(owner, "/apiVersion").split('/').next().unwrap_or_default();
+                format!("{}.{group}/{}", text(owner, "/kind").to_ascii_lowercase(), text(owner, "/name"))
+            });
+            vec![name(object), controller.into(), number(object, "/revision").into(), age(object, now)]
+        }),
         "ReplicaSet" => ("Desired#,Current#,Ready#,Age;Containers,Images,Selector", replica_set),
         "Deployment" => ("Ready,Up-to-date,Available,Age;Containers,Images,Selector", deployment),
         "StatefulSet" => ("Ready,Age;Containers,Images", stateful_set),

@@ -1,0 +1,135 @@
+//! What is let in: objects within the quotas of their namespace, and pods within its level of security.
+//!
+//! It comes last, when an object is otherwise as it should be, as in the real server.
+
+use std::sync::MutexGuard;
+
+use serde_json::{Value, json};
+
+use super::call::Call;
+use super::{Server, pod_security};
+use crate::embedded::kinds::{Kind, Resource};
+use crate::embedded::meta;
+use crate::embedded::quota::{self, Amounts};
+use crate::embedded::status::Status;
+
+/// An object that may be created. Until it is kept, or dropped, nothing else is admitted that a quota counts.
+pub(super) struct Admitted<'a> {
+    counting: Option<MutexGuard<'a, ()>>,
+    /// Quotas with what the object adds to them: key, the revision that was seen, the new state.
+    charges: Vec<(String, u64, Value)>,
+    /// What the client is told.
+    pub(super) warnings: Vec<String>,
+}
+
+impl Admitted<'_> {
+    /// Takes what the object needs from the quotas.
+    pub(super) fn charge(&self, server: &Server) -> Result<(), Status> {
+        debug_assert!(self.counting.is_some() || self.charges.is_empty(), "two could take the same");
+        for (key, seen, quota) in &self.charges {
+            let written = server.store().put(&quotas(), key, Some(*seen), quota.clone());
+            written.map_err(|_| Status::modified("", "resourcequotas", meta::name(quota)))?;
+        }
+        Ok(())
+    }
+}
+
+fn quotas() -> Resource {
+    Resource::new("", "resourcequotas")
+}
+
+/// Fills in what admission fills in: every pod runs as some service account.
+pub(super) fn complete(kind: &Kind, object: &mut Value) {
+    if kind.is("", "Pod") {
+        let spec = meta::entry(meta::as_map(object), "spec");
+        let account = spec.get("serviceAccountName").cloned().unwrap_or_else(|| json!("default"));
+        spec.insert("serviceAccountName".to_owned(), account.clone());
+        spec.insert("serviceAccount".to_owned(), account);
+    }
+}
+
+/// Decides whether an object may be created.
+pub(super) fn create<'a>(server: &'a Server, call: &Call, object: &Value) -> Result<Admitted<'a>, Status> {
+    let mut admitted = Admitted { counting: None, charges: Vec::new(), warnings: Vec::new() };
+    if !call.kind.namespaced {
+        return Ok(admitted);
+    }
+    let (kind, name) = (&call.kind, meta::name(object));
+    let forbid = |why: String| Status::forbidden(&kind.group, &kind.plural, name, why);
+    let namespace = server.store().get(&Resource::new("", "namespaces"), &call.path.namespace);
+    if let Some(namespace) = &namespace {
+        admitted.warnings = pod_security::judge(&call.kind, object, &namespace.value).map_err(forbid)?;
+    }
+    if call.kind.is("", "Pod") {
+        account(server, call, object).map_err(forbid)?;
+    }
+    let present = || {
+        let page = server.store().list(&quotas(), Some(&call.path.namespace), None, None);
+        page.map(|page| page.objects).unwrap_or_default()
+    };
+    if present().is_empty() {
+        return Ok(admitted);
+    }
+    admitted.counting = Some(server.counting());
+    for (key, found) in present() {
+        let quota = &found.value;
+        let is_pod = call.kind.is("", "Pod");
+        if !quota::in_scope(is_pod, object, quota) {
+            continue;
+        }
+        if is_pod && let Some(unsaid) = quota::unsaid(object, quota) {
+            return Err(forbid(format!("failed quota: {}: {unsaid}", meta::name(quota))));
+        }
+        let taken = quota::taken(&call.kind, object, quota);
+        if !taken.is_empty() {
+            let new = within(quota, &taken).map_err(forbid)?;
+            admitted.charges.push((key, found.revision, new));
+        }
+    }
+    Ok(admitted)
+}
+
+/// A pod runs as an account that is there. `default` is made by a controller and not waited for.
+fn account(server: &Server, call: &Call, pod: &Value) -> Result<(), String> {
+    let (namespace, name) = (&call.path.namespace, meta::text(pod, "/spec/serviceAccountName"));
+    let key = crate::embedded::store::key(namespace, name);
+    if name == "default" || server.store().get(&Resource::new("", "serviceaccounts"), &key).is_some() {
+        return Ok(());
+    }
+    Err(format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found"))
+}
+
+/// The quota with what is taken, if there is room for it.
+fn within(quota: &Value, taken: &Amounts) -> Result<Value, String> {
+    let (hard, used) = (quota::amounts(quota, "/status/hard"), quota::amounts(quota, "/status/used"));
+    let unknown: Vec<&str> =
+        taken.keys().filter(|name| hard.contains_key(*name) && !used.contains_key(*name)).map(String::as_str).collect();
+    if !unknown.is_empty() {
+        let name = meta::name(quota);
+        return Err(format!("status unknown for quota: {name}, resources: {}", unknown.join(",")));
+    }
+    // A limit that the controller has not taken over from the specification yet is none.
+    let limited = taken.iter().filter(|(name, _)| hard.contains_key(*name));
+    let sums: Amounts = limited
+        .map(|(name, amount)| (name.clone(), used.get(name).copied().unwrap_or_default().plus(*amount)))
+        .collect();
+    let exceeded: Vec<&String> = sums
+        .iter()
+        .filter(|(name, sum)| hard.get(*name).is_some_and(|hard| *sum > hard))
+        .map(|(name, _)| name)
+        .collect();
+    if !exceeded.is_empty() {
+        let only = |amounts: &Amounts| quota::listed(amounts.iter().filter(|(name, _)| exceeded.contains(name)));
+        return Err(format!(
+            "exceeded quota: {}, requested: {}, used: {}, limited: {}",
+            meta::name(quota),
+            only(taken),
+            only(&used),
+            only(&hard)
+        ));
+    }
+    let mut new = quota.clone();
+    let written = meta::entry(meta::entry(meta::as_map(&mut new), "status"), "used");
+    written.extend(sums.iter().map(|(name, sum)| (name.clone(), sum.to_string().into())));
+    Ok(new)
+}

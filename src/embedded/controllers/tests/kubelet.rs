@@ -1,0 +1,69 @@
+//! A stand-in for the kubelets of all nodes.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::embedded::api::{Actor, Server};
+use crate::embedded::kinds::Resource;
+use crate::embedded::meta;
+
+/// Starts what is bound, and ends what is deleted, `delay` later. Pods with the label `broken` never
+/// become ready, those with `brief` end well, those with `doomed` badly.
+pub(in crate::embedded) fn run(server: &Server, delay: Duration, cancel: &CancellationToken) {
+    let (actor, cancel) = (Actor::new(server.clone(), "kubelet"), cancel.clone());
+    let mut watch = server.store().watch(&Resource::new("", "pods"), Some(1)).unwrap();
+    tokio::spawn(async move {
+        loop {
+            let events = tokio::select! {
+                biased;
+                () = cancel.cancelled() => return,
+                events = watch.next() => events.unwrap(),
+            };
+            tokio::time::sleep(delay).await;
+            for event in events {
+                serve(&actor, &event.key);
+            }
+        }
+    });
+}
+
+/// A node with room for so many pods.
+pub(in crate::embedded) fn add_node(actor: &Actor, name: &str, pods: &str) {
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
+    let node = actor.create(node).unwrap();
+    let status = json!({"allocatable": {"cpu": "4", "memory": "8Gi", "pods": pods}});
+    actor.set_status(&node.value, status).unwrap();
+}
+
+/// What a kubelet does with a pod.
+///
+/// Somebody else may be faster: then there is another event.
+fn serve(actor: &Actor, key: &str) {
+    let Some(pod) = actor.get(&Resource::new("", "pods"), key) else { return };
+    let pod = &pod.value;
+    if meta::text(pod, "/spec/nodeName").is_empty() {
+        return;
+    }
+    if meta::deleting(pod) {
+        let _ = actor.delete(pod, "Background", Some(0));
+        return;
+    }
+    let labelled = |label: &str| meta::label(pod, label).is_some();
+    let now = actor.clock().now();
+    let phase = match meta::text(pod, "/status/phase") {
+        "Running" if labelled("brief") => "Succeeded",
+        "Running" if labelled("doomed") => "Failed",
+        "Running" | "Succeeded" | "Failed" => return,
+        _ => "Running",
+    };
+    let ready = if phase == "Running" && !labelled("broken") { "True" } else { "False" };
+    let mut status = pod["status"].clone();
+    status["phase"] = phase.into();
+    status["conditions"] = json!([
+        {"type": "PodScheduled", "status": "True", "lastTransitionTime": now},
+        {"type": "Ready", "status": ready, "lastTransitionTime": now},
+    ]);
+    let _ = actor.set_status(pod, status);
+}

@@ -1,0 +1,9 @@
+//! The controllers together, with a stand-in for the kubelet, under paused time.
+
+mod deployments;
+mod determinism;
+pub(in crate::embedded) mod kubelet;
+mod others;
+mod world;
+
+use world::World;
