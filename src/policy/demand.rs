@@ -25,7 +25,7 @@ impl Demand {
         let (level, slope) = (level(memory, rates), slope(memory, rates));
         let reaction = memory.reaction();
         let expected = level + slope * damped(reaction);
-        Self { level, slope, expected, upper: expected * (1.0 + excess(memory, reaction)) }
+        Self { level, slope, expected, upper: expected * (1.0 + excess(memory, reaction, level)) }
     }
 
     /// Mean rate that is forecast for `seconds` from now.
@@ -35,13 +35,13 @@ impl Demand {
 
     /// The most that may arrive until each moment of the next `horizon` seconds.
     pub(crate) fn path(&self, memory: &Memory, horizon: f64) -> Path {
-        Path::new(horizon, |t| self.level * t * (1.0 + excess(memory, t)) + self.slope * damped_sum(t))
+        Path::new(horizon, |t| self.level * t * (1.0 + excess(memory, t, self.level)) + self.slope * damped_sum(t))
     }
 }
 
-/// What arrives beyond the forecast within `horizon` seconds, as a share of it.
-fn excess(memory: &Memory, horizon: f64) -> f64 {
-    if memory.off.spares(Piece::RESERVE) { memory.forecast.excess(horizon) } else { 0.0 }
+/// What may arrive beyond the forecast within `horizon` seconds, as a share of it.
+fn excess(memory: &Memory, horizon: f64, level: f64) -> f64 {
+    if memory.off.spares(Piece::RESERVE) { memory.forecast.excess(horizon, level) } else { 0.0 }
 }
 
 /// Arrivals now: the rate of half a minute, or a faster one if it is higher by more than its noise.

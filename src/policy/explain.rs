@@ -35,7 +35,7 @@ pub(crate) fn explain(memory: &Memory, view: &View, plan: &Plan, range: Range, s
         sample_age_seconds: known(view.sample_age),
         rescales_last_hour: Some(memory.rescales_last_hour()),
         in_flight: memory.flight.is_some(),
-        growth_reserve: known(Some(1.0 + memory.forecast.excess(plan.reaction))),
+        growth_reserve: known(Some(1.0 + memory.forecast.excess(plan.reaction, plan.demand.level))),
         growth_quantile: known(Some(memory.forecast.quantile())),
         down_window_seconds: known(Some(guard::down_window(memory))),
         staying_seconds: known(plan.staying),

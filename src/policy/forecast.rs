@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Errors are those of the *sum* over a horizon, for a queue takes in sums: noise of single seconds evens out. They are
-//! shares of the level, with a floor: ratios to next to nothing say nothing.
+//! shares of the level, with a floor: ratios to next to nothing say nothing. And a level near the highest of the day does
+//! not jump as the lowest did: beyond that record only a little more is reckoned with, and the trend.
 
 use std::collections::VecDeque;
 
@@ -31,9 +32,12 @@ const REFRESH: usize = 6;
 const ENOUGH: usize = 60;
 /// Deviation of a single look's rate that is assumed at first, as a share of the rate.
 const NOISE_PRIOR: f64 = 0.15;
-/// The highest errors of each ten minutes are remembered for so many of them: a day.
+/// The highest rate of each ten minutes is remembered for so many of them: a day.
 const BLOCKS: usize = 144;
 const BLOCK_BINS: usize = 120;
+/// Share by which a new record exceeds the old one without a trend: less than this, and half of the bursts of a first day
+/// come late; twice as much costs a sixth more where load jumps between two levels, and gains nothing.
+const NEW_RECORD: f64 = 0.15;
 
 /// One bin: what arrived in it, and the line that was drawn at its end. Records per second.
 #[derive(Debug, Clone, Copy)]
@@ -52,8 +56,8 @@ pub(crate) struct Forecast {
     since_refresh: usize,
     in_block: usize,
     excess: [f64; HORIZONS.len()],
-    /// Highest errors at each horizon, newest last.
-    blocks: VecDeque<[f32; HORIZONS.len()]>,
+    /// Highest rate of each block, newest last.
+    blocks: VecDeque<f32>,
     /// Relative variance of a look's rate around that of the last half minute.
     noise: f64,
     looks: u32,
@@ -110,8 +114,20 @@ impl Forecast {
         self.bins.back().map(|b| (f64::from(b.level), f64::from(b.slope)))
     }
 
-    /// How much more than forecast arrives within `horizon` seconds, as a share of what was forecast; at least 0.
-    pub(crate) fn excess(&self, horizon: f64) -> f64 {
+    /// Highest rate of a bin in the day, records per second.
+    fn record(&self) -> f64 {
+        self.blocks.iter().copied().map(f64::from).fold(self.most(), f64::max)
+    }
+
+    /// How much more than forecast may arrive within `horizon` seconds while the level is this, as a share of what is
+    /// forecast; at least 0.
+    pub(crate) fn excess(&self, horizon: f64, level: f64) -> f64 {
+        let known = (1.0 + NEW_RECORD) * self.record() / level.max(1e-9) - 1.0;
+        self.errors(horizon).min(known.max(NEW_RECORD))
+    }
+
+    /// How much more than forecast arrived within `horizon` seconds at the quantile that is planned for, likewise.
+    fn errors(&self, horizon: f64) -> f64 {
         let x = horizon / BIN;
         let mut before = (0.0, 0.0);
         for (bins, excess) in HORIZONS.iter().zip(self.excess) {
@@ -166,8 +182,15 @@ impl Forecast {
             (bin.level, bin.slope) = (num::f32_of(level), num::f32_of(slope));
         }
         self.steer(budget);
-        self.since_refresh += 1;
         self.in_block += 1;
+        if self.in_block >= BLOCK_BINS {
+            self.in_block = 0;
+            if self.blocks.len() >= BLOCKS {
+                self.blocks.pop_front();
+            }
+            self.blocks.push_back(self.bins.iter().rev().take(BLOCK_BINS).map(|b| b.rate).fold(0.0, f32::max));
+        }
+        self.since_refresh += 1;
         if self.since_refresh >= REFRESH {
             self.since_refresh = 0;
             self.measure();
@@ -235,33 +258,20 @@ impl Forecast {
             sum += f64::from(bin.rate);
             sums.push(sum);
         }
-        let recent = self.bins.len().saturating_sub(BLOCK_BINS);
-        let mut highest = [0.0_f32; HORIZONS.len()];
         let mut errors = Vec::with_capacity(self.bins.len());
-        for ((horizon, excess), high) in HORIZONS.iter().zip(&mut self.excess).zip(&mut highest) {
+        for (horizon, excess) in HORIZONS.iter().zip(&mut self.excess) {
             errors.clear();
             let ahead = num::of_usize(*horizon);
             let reach = mean_damped(ahead * BIN);
             for (index, bin) in self.bins.iter().enumerate().skip(LINE / 2) {
                 let (Some(from), Some(to)) = (sums.get(index + 1), sums.get(index + 1 + horizon)) else { break };
                 let expected = (f64::from(bin.level) + f64::from(bin.slope) * reach).max(0.0);
-                let error = ((to - from) / ahead - expected) / expected.max(least);
-                errors.push(error);
-                if index >= recent {
-                    *high = high.max(num::f32_of(error));
-                }
+                errors.push(((to - from) / ahead - expected) / expected.max(least));
             }
             // So many of an hour's errors may be higher; in less than an hour as many.
             let higher = (1.0 - self.quantile) * num::of_usize(BINS);
             let rank = 1.0 - higher / num::of_usize(errors.len().max(1));
             *excess = num::quantile(&mut errors, rank.max(0.0)).unwrap_or(PRIOR).clamp(0.0, 2.0);
-        }
-        if self.in_block >= BLOCK_BINS {
-            self.in_block = 0;
-            if self.blocks.len() >= BLOCKS {
-                self.blocks.pop_front();
-            }
-            self.blocks.push_back(highest);
         }
         // Longer horizons have seen fewer errors: none is taken to be less uncertain per second than the one before.
         let mut least = 0.0;
@@ -273,7 +283,7 @@ impl Forecast {
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.bins.capacity() * size_of::<Bin>() + self.blocks.capacity() * size_of::<[f32; HORIZONS.len()]>()
+        self.bins.capacity() * size_of::<Bin>() + self.blocks.capacity() * size_of::<f32>()
     }
 }
 
@@ -295,4 +305,32 @@ fn mean_damped(horizon: f64) -> f64 {
         return horizon / 2.0;
     }
     10.0 / (1.0 - DAMPING) * (1.0 - (1.0 - (-x).exp()) / x)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An hour of five minutes at 1,000/s and five at 2,000/s by turns.
+    fn two_levels() -> Forecast {
+        let mut forecast = Forecast::default();
+        let mut total = 0.0;
+        for bin in 0..=720_i32 {
+            forecast.observe((f64::from(bin) * BIN, total), None);
+            total += BIN * if bin / 60 % 2 == 0 { 1000.0 } else { 2000.0 };
+        }
+        forecast
+    }
+
+    #[test]
+    fn the_higher_of_two_levels_is_not_expected_to_double() {
+        let forecast = two_levels();
+        let low = forecast.excess(30.0, 1000.0);
+        assert!(low > 0.6, "at the lower level a step to the higher one is: {low}");
+        let high = forecast.excess(30.0, 2000.0);
+        assert!((high - NEW_RECORD).abs() < 1e-9, "{high}");
+        // Arrivals that are planned for never fall when the level grows.
+        let planned = |level: f64| level * (1.0 + forecast.excess(30.0, level));
+        assert!((1..80).all(|n| planned(50.0 * f64::from(n)) <= planned(50.0 * f64::from(n + 1)) + 1e-9));
+    }
 }

@@ -57,7 +57,7 @@ impl Settings {
             mode: Mode::Auto,
             max_step_up: None,
             max_step_down: Step::Percent(30),
-            max_rescales_per_hour: 30,
+            max_rescales_per_hour: 60,
             schedules: Vec::new(),
             fallback_after: Seconds(300.0),
             fallback_replicas: None,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Event, Namespace, Pod};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
@@ -250,7 +251,12 @@ impl Bed {
         self.dynamic(object).patch(object["metadata"]["name"].as_str().unwrap(), &params, &Patch::Apply(object)).await
     }
 
-    fn dynamic(&self, object: &Value) -> Api<DynamicObject> {
+    /// Installs the definition of another kind.
+    pub(crate) async fn define(&self, definition: &CustomResourceDefinition) {
+        define(&self.client, definition).await;
+    }
+
+    pub(crate) fn dynamic(&self, object: &Value) -> Api<DynamicObject> {
         let api_version = object["apiVersion"].as_str().unwrap();
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         let kind = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, object["kind"].as_str().unwrap()));
@@ -362,15 +368,15 @@ pub(crate) async fn page(port: u16, path: &str) -> String {
 }
 
 async fn install_definitions(client: &Client) {
-    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-    let api = Api::<CustomResourceDefinition>::all(client.clone());
-    for crd in sluice::api::crds() {
-        let name = crd.name_any();
-        api.patch(&name, &PatchParams::apply("sluice-tests").force(), &Patch::Apply(&crd)).await.unwrap();
-        let established = await_condition(api.clone(), &name, conditions::is_crd_established());
-        tokio::time::timeout(Duration::from_secs(20), established)
-            .await
-            .expect("the definition is established")
-            .unwrap();
+    for definition in sluice::api::crds() {
+        define(client, &definition).await;
     }
+}
+
+async fn define(client: &Client, definition: &CustomResourceDefinition) {
+    let api = Api::<CustomResourceDefinition>::all(client.clone());
+    let name = definition.name_any();
+    api.patch(&name, &PatchParams::apply("sluice-tests").force(), &Patch::Apply(definition)).await.unwrap();
+    let established = await_condition(api, &name, conditions::is_crd_established());
+    tokio::time::timeout(Duration::from_secs(20), established).await.expect("the definition is established").unwrap();
 }

@@ -117,6 +117,47 @@ async fn recommend_on_an_existing_deployment_does_nothing_and_says_what_it_would
 }
 
 #[tokio::test]
+async fn a_custom_kind_with_a_scale_subresource_is_scaled_and_given_up_to_another_writer() {
+    let bed = Bed::new("custom", 4).await;
+    let integer = json!({"type": "object", "properties": {"replicas": {"type": "integer"}}});
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "rollouts.tests.sluice.dev"},
+        "spec": {
+            "group": "tests.sluice.dev", "scope": "Namespaced",
+            "names": {"plural": "rollouts", "singular": "rollout", "kind": "Rollout"},
+            "versions": [{
+                "name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": integer, "status": integer}}},
+                "subresources": {"scale": {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"}},
+            }],
+        },
+    });
+    bed.define(&serde_json::from_value(definition).unwrap()).await;
+    let mut rollout = json!({
+        "apiVersion": "tests.sluice.dev/v1", "kind": "Rollout", "metadata": {"name": "theirs", "namespace": bed.namespace},
+        "spec": {"replicas": 1},
+    });
+    bed.apply(&rollout).await.unwrap();
+    let _operator = bed.operator(18119);
+    let target = json!({"apiVersion": "tests.sluice.dev/v1", "kind": "Rollout", "name": "theirs"});
+    bed.apply(&bed.job(json!({"spec": {"workload": null, "targetRef": target, "minReplicas": 3}}))).await.unwrap();
+    let wanted = async |bed: &Bed| bed.dynamic(&rollout).get("theirs").await.unwrap().data["spec"]["replicas"].as_u64();
+    let mut seen = None;
+    for _ in 0..60 {
+        seen = wanted(&bed).await;
+        if seen == Some(3) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(seen, Some(3), "what the floor asks for is written through /scale");
+    rollout["spec"]["replicas"] = json!(2);
+    bed.apply(&rollout).await.unwrap();
+    bed.until("somebody else's number is seen", 60, |job| has(job, "ScalingActive", "False", "ForeignWriter")).await;
+    bed.end().await;
+}
+
+#[tokio::test]
 async fn a_workload_of_the_same_name_that_is_not_ours_is_left_alone() {
     let bed = Bed::new("taken", 4).await;
     let mut template = bed.template();

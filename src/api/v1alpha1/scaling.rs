@@ -33,7 +33,7 @@ pub struct Scaling {
     pub max_step_down: IntOrString,
 
     /// Most changes of the number of workers in one hour. Never keeps a job from meeting its target.
-    #[serde(default = "thirty")]
+    #[serde(default = "sixty")]
     #[schemars(range(min = 1, max = 720))]
     pub max_rescales_per_hour: i32,
 
@@ -117,8 +117,8 @@ pub struct Fallback {
     pub replicas: Option<i32>,
 }
 
-fn thirty() -> i32 {
-    30
+fn sixty() -> i32 {
+    60
 }
 fn thirty_percent() -> IntOrString {
     IntOrString::String("30%".to_owned())
@@ -137,7 +137,7 @@ impl Default for Scaling {
             initial_replicas: None,
             max_step_up: None,
             max_step_down: thirty_percent(),
-            max_rescales_per_hour: thirty(),
+            max_rescales_per_hour: sixty(),
             schedules: Vec::new(),
             fallback: None,
         }

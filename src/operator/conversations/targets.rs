@@ -4,6 +4,8 @@ use super::*;
 
 const LEGACY: &str = "/apis/apps/v1/namespaces/payments/deployments/legacy";
 const LEGACY_SCALE: &str = "/apis/apps/v1/namespaces/payments/deployments/legacy/scale";
+const ROLLOUT: &str = "/apis/demo.test/v1/namespaces/payments/rollouts/legacy";
+const ROLLOUT_SCALE: &str = "/apis/demo.test/v1/namespaces/payments/rollouts/legacy/scale";
 const PODS: &str = "/api/v1/namespaces/payments/pods";
 
 fn job_for_legacy(changes: Value) -> crate::api::StreamJob {
@@ -115,6 +117,31 @@ async fn a_target_that_does_not_answer_blocks_for_seconds_only_and_is_left_in_pe
     conversation.then(vec![
         line("GET", LEGACY, Value::Null).refused(404, "NotFound", "deployments.apps \"legacy\" not found"),
         status_with("Ready", "False", "TargetNotFound", &job),
+    ]);
+    conversation.reconcile(&job).await;
+    conversation.end();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_custom_kind_is_scaled_by_a_merge_patch_for_an_apply_on_its_scale_is_refused() {
+    let target = json!({"apiVersion": "demo.test/v1", "kind": "Rollout", "name": "legacy"});
+    let job = job_for_legacy(json!({"spec": {"minReplicas": 3, "targetRef": target}}));
+    let rollout = |replicas: u32, manager: &str, operation: &str| {
+        let mut object = legacy(replicas, manager);
+        (object["apiVersion"], object["kind"]) = (json!("demo.test/v1"), json!("Rollout"));
+        object["metadata"]["managedFields"][0]["operation"] = json!(operation);
+        object
+    };
+    let conversation = Conversation::new(vec![
+        line("GET", ROLLOUT, rollout(1, "kubectl", "Apply")),
+        pods(1),
+        line("GET", ROLLOUT, rollout(1, "kubectl", "Apply")),
+        line("PATCH", ROLLOUT_SCALE, scale_answer()).checked(|body| {
+            assert_eq!(body["kind"], Value::Null, "no apply");
+            assert_eq!((&body["spec"]["replicas"], &body["metadata"]["resourceVersion"]), (&json!(3), &json!("3")));
+        }),
+        line("GET", ROLLOUT, rollout(3, "sluice/scale", "Update")),
+        status_with("ScalingActive", "False", "NoSignal", &job),
     ]);
     conversation.reconcile(&job).await;
     conversation.end();
