@@ -1,13 +1,14 @@
-# Two commands: `make demo` shows Sluice at work, `make test` runs every test. Each installs or builds what it needs into
-# the user's cache folder. The rest are the parts that these are made of.
+# Two commands: `make demo` shows Sluice at work, `make test` runs every test. The first needs nothing but Rust; the second
+# installs or builds what it needs into the user's cache folder. The rest are the parts that these are made of.
 
 SHELL := /bin/bash
 CARGO := cargo
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit real bench crds
+.PHONY: help demo demo-cluster test lint unit real bench crds
 
 help:
-	@echo "make demo   bring up a real cluster and a real Kafka, and show Sluice at work (about 6 minutes; root, Linux)"
+	@echo "make demo   show Sluice at work, all in one process and its workers (3 minutes once built; needs nothing but Rust)"
+	@echo "make demo-cluster   the same on a real cluster and a real Kafka, which it brings up (about 6 minutes; root, Linux)"
 	@echo "make test   every test, the real cluster too (root, Linux)"
 	@echo "make lint   format, clippy, dependencies, scripts"
 	@echo "make unit   the tests that need no cluster"
@@ -33,6 +34,9 @@ real:
 	hack/with-testbed $(CARGO) test --locked --no-fail-fast --test kafka_real --test cluster -- --test-threads 1
 
 demo:
+	$(CARGO) run --release --locked -- demo
+
+demo-cluster:
 	hack/demo
 
 bench:

@@ -19,6 +19,11 @@ pub(super) struct ClusterArgs {
 }
 
 impl ClusterArgs {
+    /// The cluster of this kubeconfig and context.
+    pub(super) fn of(kubeconfig: Option<PathBuf>, context: Option<String>) -> Self {
+        Self { kubeconfig, context }
+    }
+
     /// A client of that cluster. Its default namespace is the context's.
     pub(super) async fn client(&self) -> Result<Client, Error> {
         let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };

@@ -4,10 +4,16 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use kube::Client;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
 use crate::clock::Clock;
 use crate::operator::{Election, Operator, Stopped};
 use crate::serve::metrics::Metrics;
 use crate::serve::{self, Health};
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Arguments of `sluice operator`.
 #[derive(Debug, clap::Args)]
@@ -48,25 +54,41 @@ pub(super) fn run(args: Args) -> super::Outcome {
 
 async fn serve(args: Args) -> super::Outcome {
     let client = args.cluster.client().await?;
-    let clock = Clock::system();
-    let (health, metrics) = (Health::default(), Metrics::default());
     let stop = super::stop_on_signal()?;
     let listener = serve::bind(args.listen).await?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = %listener.local_addr()?, "starting");
-    let server = tokio::spawn(serve::run(listener, health.clone(), metrics.clone(), stop.clone()));
-
-    let hub = super::hub(clock.clone())?;
-    let updates = hub.updates();
     let election = args.leader_elect.then(|| Election {
         namespace: args.lease_namespace,
         lease: args.lease_name,
         // A number, so that a container that is restarted in its pod is another process.
         identity: format!("{}_{}", args.identity.unwrap_or_else(host_name), std::process::id()),
     });
+    let namespaces = args.watch_namespaces.into_iter().filter(|name| !name.is_empty()).collect();
+    let stopped = operate(Setup { client, namespaces, election, listener }, stop).await?;
+    Ok(if stopped == Stopped::AsTold { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What the operator is run with.
+pub(super) struct Setup {
+    pub(super) client: Client,
+    /// Those to watch; none: all.
+    pub(super) namespaces: Vec<String>,
+    pub(super) election: Option<Election>,
+    /// Where /livez, /readyz and /metrics are served.
+    pub(super) listener: TcpListener,
+}
+
+/// Runs the operator until it is told to stop or has lost its lease.
+pub(super) async fn operate(setup: Setup, stop: CancellationToken) -> Result<Stopped, Failure> {
+    let clock = Clock::system();
+    let (health, metrics) = (Health::default(), Metrics::default());
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = %setup.listener.local_addr()?, "starting");
+    let server = tokio::spawn(serve::run(setup.listener, health.clone(), metrics.clone(), stop.clone()));
+    let hub = super::hub(clock.clone())?;
+    let updates = hub.updates();
     let operator = Operator {
-        client,
-        namespaces: args.watch_namespaces.into_iter().filter(|name| !name.is_empty()).collect(),
-        election,
+        client: setup.client,
+        namespaces: setup.namespaces,
+        election: setup.election,
         signals: Arc::new(hub.clone()),
         health,
         metrics,
@@ -77,7 +99,7 @@ async fn serve(args: Args) -> super::Outcome {
     hub.shutdown().await;
     server.await??;
     tracing::info!("stopped");
-    Ok(if stopped == Stopped::AsTold { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(stopped)
 }
 
 fn host_name() -> String {

@@ -9,6 +9,7 @@ pub mod api;
 pub mod apply;
 pub mod builtin;
 pub mod clock;
+pub mod cluster;
 #[cfg(test)]
 mod conformance;
 pub mod controllers;

@@ -84,6 +84,12 @@ impl Quantity {
         self.nanos == 0
     }
 
+    /// In whole units of a divisor, rounded up; of 1 if that is nothing.
+    pub fn in_units_of(self, divisor: Self) -> i128 {
+        let divisor = if divisor.nanos == 0 { UNIT } else { divisor.nanos };
+        self.nanos.div_euclid(divisor) + i128::from(self.nanos.rem_euclid(divisor) > 0)
+    }
+
     /// How many millionths of `whole` it is.
     pub fn millionths_of(self, whole: Self) -> i128 {
         self.nanos.saturating_mul(1_000_000).checked_div(whole.nanos).unwrap_or(1_000_000)
@@ -161,6 +167,20 @@ mod tests {
         }
         for wrong in ["", "x", "1x", ".", "1..2", "1Kib"] {
             assert!(Quantity::parse(wrong).is_none(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_amount_in_units_is_rounded_up() {
+        for (amount, divisor, units) in [
+            ("250m", "1", 1),
+            ("250m", "1m", 250),
+            ("1.5Gi", "1Mi", 1536),
+            ("2500m", "0", 3),
+            ("0", "1", 0),
+            ("1n", "1m", 1),
+        ] {
+            assert_eq!(parse(amount).in_units_of(parse(divisor)), units, "{amount} in {divisor}");
         }
     }
 

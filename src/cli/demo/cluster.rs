@@ -1,16 +1,14 @@
 //! What the demo does to the cluster: definitions, a namespace of its own, the job; and takes away again.
 
 use std::fmt::Display;
-use std::path::Path;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Event, Namespace, Pod};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::conditions::is_crd_established;
 use kube::runtime::wait::await_condition;
-use kube::{Client, Config, ResourceExt as _};
+use kube::{Client, ResourceExt as _};
 use serde::Serialize;
 use serde_json::json;
 use tokio::time::timeout;
@@ -44,17 +42,8 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Connects to the cluster of the kubeconfig.
-    pub(super) async fn connect(kubeconfig: Option<&Path>, namespace: &str) -> Result<Self, Failure> {
-        let failed = |error: &dyn Display| format!("failed to read the kubeconfig: {error}");
-        let config = match kubeconfig {
-            Some(path) => {
-                let file = Kubeconfig::read_from(path).map_err(|error| failed(&error))?;
-                Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(|e| failed(&e))?
-            }
-            None => Config::infer().await.map_err(|error| failed(&error))?,
-        };
-        let client = Client::try_from(config).map_err(|error| failed(&error))?;
+    /// The cluster that the client speaks to, if it answers.
+    pub(super) async fn connect(client: Client, namespace: &str) -> Result<Self, Failure> {
         answer("reach the cluster", client.apiserver_version()).await?;
         Ok(Self { client, namespace: namespace.to_owned() })
     }
@@ -161,6 +150,10 @@ impl Cluster {
             .collect();
         events.sort_by(|a, b| a.time.cmp(&b.time));
         Ok(events)
+    }
+
+    pub(super) fn client(&self) -> Client {
+        self.client.clone()
     }
 
     pub(super) fn jobs(&self) -> Api<StreamJob> {

@@ -1,6 +1,8 @@
 //! The job of the demo: `examples/orders.yaml` with this run's addresses in it.
 
-use serde_json::Value;
+use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use super::Failure;
 use crate::api::StreamJob;
@@ -23,6 +25,10 @@ pub(super) struct Places {
     pub(super) topic: String,
     pub(super) group: String,
     pub(super) max_replicas: Option<i32>,
+    /// How the workers share the partitions out, if not as they do by themselves.
+    pub(super) group_protocol: Option<&'static str>,
+    /// What each worker waits before it starts.
+    pub(super) slow_start: Option<Duration>,
 }
 
 /// The example, at these places.
@@ -45,10 +51,29 @@ pub(super) fn job(places: &Places) -> Result<StreamJob, Failure> {
         (topic.as_str(), &places.topic),
         (group.as_str(), &places.group),
     ];
-    for value in job.spec.workload.iter_mut().flat_map(|workload| workload.template.values_mut()) {
-        replace(value, &words);
+    if let Some(workload) = &mut job.spec.workload {
+        workload.template.values_mut().for_each(|value| replace(value, &words));
+        if let Some(spec) = workload.template.get_mut("spec") {
+            adapt(spec, places);
+        }
     }
     Ok(job)
+}
+
+/// Adds to the pods what the example does not have.
+fn adapt(spec: &mut Value, places: &Places) {
+    let arguments = spec.pointer_mut("/containers/0/args").and_then(Value::as_array_mut);
+    if let (Some(arguments), Some(protocol)) = (arguments, places.group_protocol) {
+        arguments.extend(["--group-protocol", protocol].map(Value::from));
+    }
+    let security = spec.pointer("/containers/0/securityContext").cloned().unwrap_or_default();
+    if let (Some(wait), Some(spec)) = (places.slow_start, spec.as_object_mut()) {
+        let wait = json!({
+            "name": "wait", "image": places.image, "command": ["sleep", wait.as_secs().to_string()],
+            "securityContext": security,
+        });
+        spec.insert("initContainers".to_owned(), json!([wait]));
+    }
 }
 
 /// Replaces every string that is exactly one of the words.
@@ -79,6 +104,8 @@ mod tests {
             topic: "orders-7".into(),
             group: "orders-enricher-7".into(),
             max_replicas: None,
+            group_protocol: Some("consumer"),
+            slow_start: Some(Duration::from_secs(15)),
         };
         let job = job(&places).unwrap();
         let kafka = job.spec.sources[0].kafka.clone().unwrap();
@@ -86,7 +113,8 @@ mod tests {
             (kafka.bootstrap_servers, kafka.topic, kafka.consumer_group),
             (vec!["127.0.0.1:1".to_owned()], "orders-7".to_owned(), "orders-enricher-7".to_owned())
         );
-        let container = &job.spec.workload.unwrap().template["spec"]["containers"][0];
+        let template = job.spec.workload.unwrap().template;
+        let container = &template["spec"]["containers"][0];
         assert_eq!(container["image"], "localhost/x:y");
         let args: Vec<&str> = container["args"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
         assert_eq!(
@@ -101,9 +129,14 @@ mod tests {
                 "orders-enricher-7",
                 "--process-time",
                 "2ms",
-                "--totals"
+                "--totals",
+                "--group-protocol",
+                "consumer"
             ]
         );
+        let wait = &template["spec"]["initContainers"][0];
+        assert_eq!(wait["command"], json!(["sleep", "15"]));
+        assert_eq!(wait["securityContext"], container["securityContext"]);
         assert_eq!(job.spec.max_replicas, 20);
     }
 }

@@ -1,14 +1,19 @@
-//! `sluice demo`: the whole thing on a real cluster and a real broker, in one command: a topic, the operator, a job, a
-//! day's load in five minutes; a live view; a report at the end; and nothing left behind.
+//! `sluice demo`: the whole thing in one command: a cluster and a broker in this process, or real ones; a topic, the operator,
+//! a job, a day's load in three minutes; a live view; a report at the end; and nothing left behind.
 //!
-//! The parts: [`topic`] and [`cluster`] make things and take them away, [`child`] runs the operator and the load,
-//! [`watch`] sees what happens, [`view`] shows it, and `crate::report` says what came of it.
+//! The parts: [`place`] says where it plays and [`here`] makes such a place with [`broker`] in it, [`topic`] and [`cluster`]
+//! make things and take them away, [`scenario`] is what happens, [`part`] runs the operator and the load, [`watch`] sees
+//! what happens, [`view`] shows it, and `crate::report` says what came of it.
 
-mod child;
+mod broker;
 mod cluster;
 mod drain;
+mod here;
 mod job;
 mod page;
+mod part;
+mod place;
+mod scenario;
 mod stage;
 mod topic;
 mod totals;
@@ -18,63 +23,78 @@ mod watch;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use serde::Serialize;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::cluster::JobEvent;
+use self::scenario::Scenario;
 use self::stage::Stage;
+use super::signals::Signals;
 use crate::report::plot;
 use crate::report::run::RunReport;
 
 /// A step that could not be done, in words.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// The conventional exit code of a program that Ctrl-C has ended: 128 and the number of the signal.
-const INTERRUPTED: u8 = 130;
-/// The same for SIGTERM.
-const TERMINATED: u8 = 143;
-
 /// Arguments of `sluice demo`.
 #[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("cluster").multiple(true).requires_all(["kafka_host", "image"])))]
 pub(super) struct Args {
-    /// Cluster to run in
-    #[arg(long, value_name = "PATH", env = "KUBECONFIG")]
-    kubeconfig: Option<PathBuf>,
-    /// Namespace to make, and to delete at the end
-    #[arg(long, short, value_name = "NAME", default_value = "sluice-demo")]
-    namespace: String,
-    /// Kafka as this computer reaches it: host:port, separated by commas
-    #[arg(long, value_name = "HOST:PORT,…", env = "SLUICE_TEST_KAFKA_HOST", value_parser = NonEmptyStringValueParser::new())]
-    kafka_host: String,
-    /// Kafka as pods reach it [default: as this computer does]
-    #[arg(long, value_name = "HOST:PORT,…", env = "SLUICE_TEST_KAFKA_POD")]
-    kafka_pod: Option<String>,
-    /// Image with this program as its entry point, for the workers
-    #[arg(long, env = "SLUICE_TEST_IMAGE", value_parser = NonEmptyStringValueParser::new())]
-    image: String,
+    /// What happens
+    #[arg(long, value_enum, default_value = "trace")]
+    scenario: Scenario,
+    /// How long the load lasts
+    #[arg(long, default_value = "3m", value_parser = length)]
+    duration: Duration,
+    /// Highest rate of the load, in records per second
+    #[arg(long, value_name = "R", default_value = "3000", value_parser = positive)]
+    peak: f64,
+    /// Load to replay instead of the scenario's: lines of `t_seconds,records_per_second`
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// Partitions of the topic
     #[arg(long, value_name = "N", default_value = "24", value_parser = clap::value_parser!(i32).range(1..=1000))]
     partitions: i32,
     /// Most workers [default: what examples/orders.yaml says]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=1000))]
     max_replicas: Option<i32>,
-    /// Load to replay: lines of `t_seconds,records_per_second` [default: a day of advertisements, 18 h]
-    #[arg(long, value_name = "FILE")]
-    trace: Option<PathBuf>,
-    /// Replay so many times faster
-    #[arg(long, value_name = "FACTOR", default_value = "216", value_parser = positive)]
-    compress: f64,
-    /// Highest rate of the load, in records per second
-    #[arg(long, value_name = "R", default_value = "3000", value_parser = positive)]
-    peak: f64,
-    /// Folder for report.json, demo.svg and the logs
+    /// Folder for report.json, report.html, demo.svg and demo.log
     #[arg(long, value_name = "DIR", default_value = "out")]
     out: PathBuf,
     /// No colours
     #[arg(long)]
     no_color: bool,
+    /// What to write to demo.log: error, warn, info, debug, trace, or a tracing filter such as sluice=debug
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "SLUICE_LOG")]
+    log: String,
+    /// Kubeconfig of a cluster to play in [default: none, but one in this process, with a broker of its own]
+    #[arg(long, value_name = "PATH", group = "cluster")]
+    kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig
+    #[arg(long, value_name = "NAME", group = "cluster")]
+    context: Option<String>,
+    /// Namespace to make, and to delete at the end
+    #[arg(long, short, value_name = "NAME", default_value = "sluice-demo")]
+    namespace: String,
+    /// In a cluster: Kafka as this computer reaches it: host:port, separated by commas
+    #[arg(long, value_name = "HOST:PORT,…", requires = "cluster", value_parser = NonEmptyStringValueParser::new())]
+    kafka_host: Option<String>,
+    /// In a cluster: Kafka as pods reach it [default: as this computer does]
+    #[arg(long, value_name = "HOST:PORT,…", requires = "cluster")]
+    kafka_pod: Option<String>,
+    /// In a cluster: image with this program as its entry point, for the workers
+    #[arg(long, requires = "cluster", value_parser = NonEmptyStringValueParser::new())]
+    image: Option<String>,
+}
+
+/// Shorter, nothing could be seen.
+const SHORTEST: Duration = Duration::from_secs(10);
+
+fn length(text: &str) -> Result<Duration, String> {
+    let length = super::worker::duration(text)?;
+    if length < SHORTEST { Err("expected 10s or more".to_owned()) } else { Ok(length) }
 }
 
 fn positive(text: &str) -> Result<f64, String> {
@@ -91,6 +111,7 @@ async fn play(args: Args) -> super::Outcome {
     let mut signals = Signals::listen()?;
     std::fs::create_dir_all(&args.out).map_err(|error| format!("failed to make {}: {error}", args.out.display()))?;
     let out = args.out.clone();
+    log_to(&out.join("demo.log"), &args.log)?;
     let mut stage = Stage::new(args);
     let outcome = tokio::select! {
         outcome = stage.perform() => outcome.map(Ok),
@@ -108,7 +129,7 @@ async fn play(args: Args) -> super::Outcome {
     tokio::select! {
         () = stage.clean_up() => code,
         code = signals.next() => {
-            say("left as it is; the next demo deletes the namespace");
+            say("left as it is; the next demo takes it away");
             Ok(ExitCode::from(code))
         }
     }
@@ -135,24 +156,16 @@ fn deliver(report: &RunReport, events: &[JobEvent], out: &Path) -> super::Outcom
     Ok(if report.met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Ctrl-C and SIGTERM.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-
-    /// The exit code that the next signal asks for.
-    async fn next(&mut self) -> u8 {
-        tokio::select! {
-            _ = self.interrupt.recv() => INTERRUPTED,
-            _ = self.terminate.recv() => TERMINATED,
-        }
-    }
+/// Sends log lines to a file: the view has the screen.
+fn log_to(path: &Path, filter: &str) -> Result<(), Failure> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .map_err(|error| format!("{filter:?} is not a log filter: {error}; use a level such as info"))?;
+    let file = std::fs::File::create(path).map_err(|error| format!("failed to write {}: {error}", path.display()))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(std::sync::Mutex::new(file))
+        .try_init()
 }
 
 /// Progress goes to stderr.

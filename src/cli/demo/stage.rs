@@ -1,30 +1,32 @@
 //! The run itself: what is made, in which order, and how it is taken away whatever has happened.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use kube::ResourceExt as _;
+use tokio::net::TcpListener;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::child::Child;
 use super::cluster::{Cluster, JobEvent};
 use super::drain::Drain;
+use super::here::Here;
 use super::job::{Places, job};
+use super::part::Part;
+use super::place::Place;
+use super::scenario::{Load, Outage};
 use super::topic::Topic;
 use super::view::{Scene, View};
 use super::watch::Watch;
 use super::{Args, Failure, say};
 use crate::api::StreamJob;
 use crate::api::fields::PercentileBasisPoints;
+use crate::cli::operator::{Setup, operate};
 use crate::clock::Clock;
+use crate::operator::Stopped;
 use crate::report::run::{Point, Run, RunReport, Target};
-use crate::simulate::trace::{self, Gaps};
-use crate::worker::load::pace::{Course, steps};
+use crate::worker::load::{self, Progress};
 
-/// The trace that is replayed unless another is given. Its origin and licence: examples/traces/README.md.
-const TRACE: &str = include_str!("../../../examples/traces/diurnal-ads-18h.csv");
-const RECORD_BYTES: u32 = 100;
+const RECORD_BYTES: usize = 100;
 
 /// For the operator to answer.
 const OPERATOR_START: Duration = Duration::from_secs(30);
@@ -37,38 +39,47 @@ const WORKERS_LEAVE: Duration = Duration::from_secs(45);
 pub(super) struct Stage {
     args: Args,
     clock: Clock,
+    /// Seconds of the clock when everything began.
+    began: f64,
+    load: Option<Part<Progress>>,
+    operator: Option<Part<Stopped>>,
+    topic: Option<Topic>,
     cluster: Option<Cluster>,
     namespace_made: bool,
-    topic: Option<Topic>,
-    operator: Option<Child>,
-    load: Option<Child>,
     job: Option<String>,
     group: String,
+    /// The last to go.
+    here: Option<Here>,
 }
 
 impl Stage {
     pub(super) fn new(args: Args) -> Self {
+        let clock = Clock::system();
         Self {
             args,
-            clock: Clock::system(),
+            began: clock.now().0,
+            clock,
+            load: None,
+            operator: None,
+            topic: None,
             cluster: None,
             namespace_made: false,
-            topic: None,
-            operator: None,
-            load: None,
             job: None,
             group: String::new(),
+            here: None,
         }
     }
 
     /// Everything from the empty cluster to the report.
     pub(super) async fn perform(&mut self) -> Result<(RunReport, Vec<JobEvent>), Failure> {
-        let (trace, length) = self.trace()?;
-        let cluster = Cluster::connect(self.args.kubeconfig.as_deref(), &self.args.namespace).await?;
+        let args = &self.args;
+        let load = Load::new(args.scenario, args.trace.as_ref(), args.duration, args.peak)?;
+        let place = self.place().await?;
+        let cluster = Cluster::connect(place.client.clone(), &self.args.namespace).await?;
         self.cluster = Some(cluster.clone());
-        let job = job(&self.places())?;
+        let job = job(&self.places(&place))?;
         let target = target(&job)?;
-        self.prepare(&cluster, &job).await?;
+        self.prepare(&cluster, &job, &place).await?;
 
         let mut watch = self.start_operator(&cluster, &job).await?;
         self.job = Some(job.name_any());
@@ -77,14 +88,15 @@ impl Stage {
 
         let mut points = Vec::new();
         let start = self.clock.now().0;
-        let uncommitted = self.replay(&mut watch, &trace, start, length, target, &mut points).await?;
+        self.start_load(&load, &place);
+        let uncommitted = self.replay(&mut watch, start, load.course.seconds(), target, &mut points).await?;
         let events = self.workers_leave(&cluster, &mut watch, &job.name_any()).await;
         let produced = self.produced().await;
 
         let seen = watch.seen();
         let report = RunReport::of(Run {
             job: job.name_any(),
-            load: self.load_in_words(length),
+            load: load.words,
             target,
             produced,
             uncommitted,
@@ -95,42 +107,55 @@ impl Stage {
         Ok((report, events))
     }
 
-    fn places(&self) -> Places {
+    /// The place that the arguments name; if they name none, one of our own.
+    async fn place(&mut self) -> Result<Place, Failure> {
+        let named = Place::of(&self.args).await?;
+        if named.is_some() && self.args.scenario.needs_own_broker() {
+            return Err(
+                "this scenario is only for the broker in this process; leave --kubeconfig and --context out".into()
+            );
+        }
+        match named {
+            Some(place) => Ok(place),
+            None => Ok(self.here.insert(Here::start(self.clock.clone()).await?).place()),
+        }
+    }
+
+    fn places(&self, place: &Place) -> Places {
         // Names of this run alone: what is in the broker already is neither read nor deleted.
-        let run = format!("{:.0}", self.clock.now().0.floor());
-        let hosts = &self.args.kafka_host;
-        let pods = self.args.kafka_pod.clone().filter(|brokers| !brokers.is_empty());
+        let run = format!("{:.0}", self.began.floor());
         Places {
             namespace: self.args.namespace.clone(),
-            brokers: hosts.split(',').map(|broker| broker.trim().to_owned()).collect(),
-            brokers_in_pods: pods.unwrap_or_else(|| hosts.clone()),
-            image: self.args.image.clone(),
+            brokers: place.brokers.split(',').map(|broker| broker.trim().to_owned()).collect(),
+            brokers_in_pods: place.brokers_in_pods.clone(),
+            image: place.image.clone(),
             topic: format!("orders-{run}"),
             group: format!("orders-enricher-{run}"),
             max_replicas: self.args.max_replicas,
+            group_protocol: place.group_protocol,
+            slow_start: self.args.scenario.slow_start(),
         }
     }
 
     /// Definitions, namespace, topic.
-    async fn prepare(&mut self, cluster: &Cluster, job: &StreamJob) -> Result<(), Failure> {
+    async fn prepare(&mut self, cluster: &Cluster, job: &StreamJob, place: &Place) -> Result<(), Failure> {
         cluster.define().await?;
         cluster.make_namespace(&mut self.namespace_made).await?;
         let topic = kafka(job)?.topic.clone();
         self.group.clone_from(&kafka(job)?.consumer_group);
-        self.topic = Some(Topic::create(&self.args.kafka_host, &topic, self.args.partitions).await?);
+        self.topic = Some(Topic::create(&place.brokers, &topic, self.args.partitions).await?);
         say(&format!("made the namespace {} and the topic {topic}", cluster.namespace));
         Ok(())
     }
 
     async fn start_operator(&mut self, cluster: &Cluster, job: &StreamJob) -> Result<Watch, Failure> {
-        let address = free_address()?;
-        let mut arguments: Vec<OsString> = vec!["operator".into()];
-        if let Some(path) = &self.args.kubeconfig {
-            arguments.extend(["--kubeconfig".into(), path.into()]);
-        }
-        arguments.extend(["--listen", &address, "--watch-namespaces", &cluster.namespace].map(OsString::from));
-        let operator = self.operator.insert(Child::start("operator", arguments, self.args.out.join("operator.log"))?);
-        let watch = Watch::start(cluster, &job.name_any(), format!("http://{address}/metrics"));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+        let listener = listener.map_err(|error| format!("failed to find a free port: {error}"))?;
+        let page = format!("http://{}/metrics", listener.local_addr()?);
+        let namespaces = vec![cluster.namespace.clone()];
+        let setup = Setup { client: cluster.client(), namespaces, election: None, listener };
+        let operator = self.operator.insert(Part::start("operator", |stop| operate(setup, stop)));
+        let watch = Watch::start(cluster, &job.name_any(), page.clone());
         let answers = async {
             while !watch.operator_answers().await {
                 operator.must_run()?;
@@ -138,10 +163,10 @@ impl Stage {
             }
             Ok::<_, Failure>(())
         };
-        timeout(OPERATOR_START, answers).await.map_err(|_| {
-            format!("the operator did not answer at http://{address}/metrics within {OPERATOR_START:?}")
-        })??;
-        say(&format!("the operator runs; its metrics: http://{address}/metrics"));
+        timeout(OPERATOR_START, answers)
+            .await
+            .map_err(|_| format!("the operator did not answer at {page} within {OPERATOR_START:?}"))??;
+        say(&format!("the operator runs; its metrics: {page}"));
         Ok(watch)
     }
 
@@ -152,48 +177,59 @@ impl Stage {
             let Some(operator) = operator else { return Ok(()) };
             while watch.look(0.0).await.ready.is_none_or(|ready| ready == 0) {
                 operator.must_run()?;
-                sleep(Duration::from_millis(500)).await;
+                sleep(Duration::from_millis(200)).await;
             }
             Ok::<_, Failure>(())
         };
         match timeout(FIRST_WORKER, ready).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(format!("no worker was ready after {FIRST_WORKER:?}: {}", watch.seen().trouble()).into()),
+            Ok(outcome) => outcome?,
+            Err(_) => {
+                return Err(format!("no worker was ready after {FIRST_WORKER:?}: {}", watch.seen().trouble()).into());
+            }
         }
+        say(&format!("the first worker is ready, {:.1} s after the start", self.clock.now().0 - self.began));
+        Ok(())
     }
 
-    /// Sends the load and looks on, until the workers are through with it. Returns the records that they had not committed
-    /// by then; that is asked of the brokers, because the operator is what is judged here.
+    /// Looks on while the load is sent, until the workers are through with it. Returns the records that they had not
+    /// committed by then; that is asked of the brokers, because the operator is what is judged here.
     async fn replay(
         &mut self,
         watch: &mut Watch,
-        trace: &std::path::Path,
         start: f64,
         length: f64,
         target: Target,
         points: &mut Vec<Point>,
     ) -> Result<Option<u64>, Failure> {
-        self.start_load(trace)?;
         let mut view = View::on_stderr(self.args.no_color);
         let mut ticks = interval(Duration::from_secs(1));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut drain = Drain::default();
+        let outage = self.args.scenario.outage(length);
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
-                status = ended(&mut self.load) => {
-                    if !status?.success() {
-                        say(&format!("the load did not keep its pace; see {}", self.args.out.join("load.log").display()));
+                end = ended(&mut self.load) => {
+                    let end = end?;
+                    if !end.kept_pace() {
+                        say(&format!(
+                            "the load did not keep its pace: {:.0} records were due, {} arrived, {} were refused",
+                            end.due, end.acknowledged, end.failed
+                        ));
                     }
                     self.load = None;
                     drain.began = Some(self.clock.now().0);
                     continue;
                 }
+                why = failed(&mut self.here) => return Err(why),
             }
             if let Some(operator) = &mut self.operator {
                 operator.must_run()?;
             }
             let now = self.clock.now().0;
+            if let Some(outage) = outage {
+                self.hold_outage(outage, now - start);
+            }
             let point = watch.look(now - start).await;
             points.push(point);
             let (changes, processed, state) = {
@@ -210,26 +246,27 @@ impl Stage {
         }
     }
 
-    fn start_load(&mut self, trace: &std::path::Path) -> Result<(), Failure> {
-        let topic = self.topic.as_ref().map(|topic| topic.name().to_owned()).unwrap_or_default();
-        let number = |number: &dyn ToString| OsString::from(number.to_string());
-        let arguments: [OsString; 13] = [
-            "load".into(),
-            "--bootstrap-servers".into(),
-            self.args.kafka_host.clone().into(),
-            "--topic".into(),
-            topic.into(),
-            "--trace".into(),
-            trace.into(),
-            "--compress".into(),
-            number(&self.args.compress),
-            "--peak".into(),
-            number(&self.args.peak),
-            "--record-bytes".into(),
-            number(&RECORD_BYTES),
-        ];
-        self.load = Some(Child::start("load", arguments, self.args.out.join("load.log"))?);
-        Ok(())
+    /// Whoever is away already goes away once more without harm, and back likewise.
+    fn hold_outage(&self, outage: Outage, at: f64) {
+        let Some(here) = &self.here else { return };
+        if (outage.from..outage.to).contains(&at) { here.broker.go_away() } else { here.broker.come_back() }
+    }
+
+    fn start_load(&mut self, load: &Load, place: &Place) {
+        let target = load::Target {
+            bootstrap_servers: place.brokers.clone(),
+            topic: self.topic.as_ref().map(|topic| topic.name().to_owned()).unwrap_or_default(),
+            create_partitions: None,
+            record_bytes: RECORD_BYTES,
+            keys: None,
+            skew: self.args.scenario.skew(),
+        };
+        let (course, clock) = (load.course.clone(), self.clock.clone());
+        let run = async move |stop| {
+            let log = |progress: &Progress| tracing::info!(?progress, "load");
+            load::replay(&course, &target, clock, stop, log).await.map_err(Failure::from)
+        };
+        self.load = Some(Part::start("load", run));
     }
 
     /// Lets the workers stop in good order, so that each says its last totals. The events go with the namespace, so they
@@ -264,6 +301,14 @@ impl Stage {
         if let Some(load) = self.load.take() {
             load.stop(Duration::from_secs(10)).await;
         }
+        if let Some(here) = self.here.take() {
+            // With our own cluster everything in it goes.
+            if let Some(operator) = self.operator.take() {
+                operator.stop(Duration::from_secs(10)).await;
+            }
+            here.stop().await;
+            return;
+        }
         if let (Some(cluster), Some(job)) = (&self.cluster, self.job.take()) {
             tell(cluster.delete_job(&job, WORKERS_LEAVE).await);
         }
@@ -278,41 +323,20 @@ impl Stage {
             tell(cluster.delete_namespace(Duration::from_secs(90)).await);
         }
     }
-
-    /// The file to replay, and how long the replay takes in seconds.
-    fn trace(&self) -> Result<(PathBuf, f64), Failure> {
-        let (path, text) = if let Some(path) = &self.args.trace {
-            let read = std::fs::read_to_string(path);
-            (path.clone(), read.map_err(|error| format!("failed to read {}: {error}", path.display()))?)
-        } else {
-            let path = self.args.out.join("trace.csv");
-            std::fs::write(&path, TRACE).map_err(|error| format!("failed to write {}: {error}", path.display()))?;
-            (path, TRACE.to_owned())
-        };
-        let points = trace::parse(&path.display().to_string(), &text, Gaps::Allowed)?;
-        let seconds = Course::new(&steps(&points)).seconds();
-        Ok((path, seconds / self.args.compress))
-    }
-
-    fn load_in_words(&self, length: f64) -> String {
-        let name = match &self.args.trace {
-            Some(path) => path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
-            None => "a day of advertisements".to_owned(),
-        };
-        let words = crate::report::words::seconds;
-        format!(
-            "{name}, {} in {}, up to {}",
-            words((length * self.args.compress).round()),
-            words(length.round()),
-            crate::report::words::rate(self.args.peak)
-        )
-    }
 }
 
 /// Until the load has ended; for ever if there is none.
-async fn ended(load: &mut Option<Child>) -> Result<std::process::ExitStatus, Failure> {
+async fn ended(load: &mut Option<Part<Progress>>) -> Result<Progress, Failure> {
     match load {
         Some(load) => load.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Until our own cluster has failed; for ever if there is none.
+async fn failed(here: &mut Option<Here>) -> Failure {
+    match here {
+        Some(here) => here.failed().await,
         None => std::future::pending().await,
     }
 }
@@ -340,14 +364,6 @@ fn target(job: &StreamJob) -> Result<Target, Failure> {
 fn kafka(job: &StreamJob) -> Result<&crate::api::v1alpha1::Kafka, Failure> {
     let source = job.spec.sources.first().and_then(|source| source.kafka.as_ref());
     source.ok_or_else(|| "the job has no Kafka source".into())
-}
-
-/// An address on this computer that nobody listens at. Someone else may take it before the operator does: then the
-/// operator says so and the demo with it.
-fn free_address() -> Result<String, Failure> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0");
-    let address = listener.and_then(|listener| listener.local_addr());
-    Ok(address.map_err(|error| format!("failed to find a free port: {error}"))?.to_string())
 }
 
 #[cfg(test)]

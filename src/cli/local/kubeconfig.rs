@@ -15,7 +15,7 @@ use super::Failure;
 const NAME: &str = "sluice-local";
 
 /// Writes it whole or not at all. A file that somebody else has written is left alone.
-pub(super) fn write(path: &Path, address: SocketAddr, authority: &str, token: &str) -> Result<(), Failure> {
+pub(in crate::cli) fn write(path: &Path, address: SocketAddr, authority: &str, token: &str) -> Result<(), Failure> {
     let failed =
         |error: io::Error| format!("failed to write {}: {error}; give another file with --kubeconfig", path.display());
     if path.exists() && !is_ours(path) {

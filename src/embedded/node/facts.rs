@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceFieldSelector};
 
-use super::quantity;
+use crate::embedded::quantity::Quantity;
 
 /// The address of the machine.
 pub(super) const HOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -13,9 +13,10 @@ pub(super) const HOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// What the node gives to its pods.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Capacity {
-    /// Thousandths of a processor.
-    pub(super) cpu_milli: i128,
-    pub(super) memory_bytes: i128,
+    /// Processors.
+    pub(super) cpu: Quantity,
+    /// Bytes.
+    pub(super) memory: Quantity,
 }
 
 /// A field of the pod, by its path. `None`: there is no such field that could be told.
@@ -64,14 +65,15 @@ pub(super) fn resource(pod: &Pod, own: &Container, node: Capacity, asked: &Resou
         "requests" => resources.requests,
         _ => return None,
     };
-    let given = map.and_then(|map| quantity::milli(&map.get(name)?.0));
+    let given = map.and_then(|map| Quantity::parse(&map.get(name)?.0));
     let amount = match (given, kind, name) {
         (Some(given), ..) => given,
-        (None, "limits", "cpu") => node.cpu_milli,
-        (None, "limits", "memory") => node.memory_bytes * 1000,
-        (None, ..) => 0,
+        (None, "limits", "cpu") => node.cpu,
+        (None, "limits", "memory") => node.memory,
+        (None, ..) => Quantity::default(),
     };
-    Some(quantity::divided(amount, asked.divisor.as_ref().map_or("", |divisor| &divisor.0)))
+    let divisor = asked.divisor.as_ref().and_then(|divisor| Quantity::parse(&divisor.0)).unwrap_or_default();
+    Some(amount.in_units_of(divisor).to_string())
 }
 
 #[cfg(test)]
@@ -97,7 +99,7 @@ mod tests {
         assert_eq!(told("metadata.labels").unwrap(), "b=\"two \\\"2\\\"\"\nx/y=\"1\"");
         assert_eq!(told("metadata.annotations['none']").unwrap(), "");
         assert_eq!(told("spec.something"), None);
-        let node = Capacity { cpu_milli: 2000, memory_bytes: 1 << 30 };
+        let node = Capacity { cpu: Quantity::whole(2), memory: Quantity::whole(1 << 30) };
         let containers = &pod.spec.as_ref().unwrap().containers;
         let resource = |container: usize, name: &str, divisor: &str| {
             let asked = json!({"resource": name, "divisor": divisor});

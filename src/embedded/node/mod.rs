@@ -17,7 +17,6 @@ mod images;
 mod pod;
 mod probe;
 mod process;
-mod quantity;
 mod register;
 mod status;
 pub mod supervise;

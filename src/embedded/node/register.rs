@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::facts::{Capacity, HOST};
 use super::{Context, MANAGER};
+use crate::embedded::quantity::Quantity;
 
 /// As often as a kubelet: a lease of 40 s is renewed every 10, the status is written every 5 min.
 const RENEW: Duration = Duration::from_secs(10);
@@ -17,20 +18,21 @@ const LEASE_SECONDS: i32 = 40;
 const STATUS_EVERY: u32 = 30;
 /// The most pods of a node, as on a real one.
 const PODS: u32 = 110;
-const MIB: i128 = 1 << 20;
+/// Where the system does not say what it has.
+const MEMORY_UNKNOWN: &str = "4Gi";
 const NAMESPACE: &str = "kube-node-lease";
 
 /// What this machine has.
 pub(super) fn capacity() -> Capacity {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let memory = std::fs::read_to_string("/proc/meminfo").ok();
-    let memory = memory.as_deref().and_then(memory_bytes).unwrap_or(4096 * MIB);
-    Capacity { cpu_milli: i128::try_from(processors).unwrap_or(1) * 1000, memory_bytes: memory }
+    let memory = memory.as_deref().and_then(memory_of).or_else(|| Quantity::parse(MEMORY_UNKNOWN));
+    Capacity { cpu: Quantity::whole(i64::try_from(processors).unwrap_or(1)), memory: memory.unwrap_or_default() }
 }
 
-fn memory_bytes(meminfo: &str) -> Option<i128> {
+fn memory_of(meminfo: &str) -> Option<Quantity> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    Some(line.split_whitespace().next()?.parse::<i128>().ok()? * 1024)
+    Quantity::parse(&format!("{}Ki", line.split_whitespace().next()?))
 }
 
 /// Registers the node and renews its lease for as long as it is polled.
@@ -104,8 +106,8 @@ fn arch() -> &'static str {
 fn status(context: &Context, before: &Value) -> Value {
     let now = context.clock.now();
     let capacity = json!({
-        "cpu": (context.capacity.cpu_milli / 1000).to_string(),
-        "memory": format!("{}Ki", context.capacity.memory_bytes / 1024),
+        "cpu": context.capacity.cpu.to_string(),
+        "memory": context.capacity.memory.to_string(),
         "pods": PODS.to_string(),
     });
     let condition = |kind: &str, status: &str, reason: &str, message: &str| {
@@ -158,7 +160,7 @@ mod tests {
 
     #[test]
     fn memory_is_what_the_kernel_says() {
-        assert_eq!(memory_bytes("MemTotal:       24576 kB\nMemFree: 1 kB\n"), Some(24576 * 1024));
-        assert_eq!(memory_bytes(""), None);
+        assert_eq!(memory_of("MemTotal:       24576 kB\nMemFree: 1 kB\n"), Some(Quantity::whole(24576 * 1024)));
+        assert_eq!(memory_of(""), None);
     }
 }

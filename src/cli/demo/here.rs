@@ -1,0 +1,73 @@
+//! A cluster and a broker in this process, for a demo that needs nothing but this program. Everything is in one temporary
+//! folder, and nothing of it is left, however the demo ends.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+use super::broker::Broker;
+use super::place::Place;
+use super::{Failure, say};
+use crate::cli::folder::Folder;
+use crate::cli::local::kubeconfig;
+use crate::clock::Clock;
+use crate::embedded::cluster::{Cluster, Setup};
+use crate::embedded::node::{Images, SHUTDOWN};
+
+/// The name of the image that is this program.
+const IMAGE: &str = "sluice";
+/// Beyond what pods may take to end.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What runs. The folder is the last to go.
+pub(super) struct Here {
+    pub(super) broker: Broker,
+    cluster: Cluster,
+    kubeconfig: PathBuf,
+    _folder: Folder,
+}
+
+impl Here {
+    pub(super) async fn start(clock: Clock) -> Result<Self, Failure> {
+        let folder = Folder::new(None, "demo")?;
+        let broker = Broker::start(clock).await?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+        let listener = listener.map_err(|error| format!("failed to serve at 127.0.0.1: {error}"))?;
+        let own = std::env::current_exe().map_err(|error| format!("failed to find this program: {error}"))?;
+        let images = Images::new(Vec::new(), &own);
+        let cluster = Cluster::start(Setup { listener, folder: folder.path().to_owned(), keep: false, images })?;
+        let kubeconfig = folder.path().join("kubeconfig");
+        kubeconfig::write(&kubeconfig, cluster.address(), cluster.authority(), cluster.token())?;
+        say(&format!("a small Kubernetes is up in this process: export KUBECONFIG={}", kubeconfig.display()));
+        Ok(Self { broker, cluster, kubeconfig, _folder: folder })
+    }
+
+    /// For everything that would be no different in a real cluster.
+    pub(super) fn place(&self) -> Place {
+        Place {
+            client: self.cluster.client().clone(),
+            brokers: self.broker.address(),
+            brokers_in_pods: self.broker.address(),
+            image: IMAGE.to_owned(),
+            // All that the broker's groups know of several members.
+            group_protocol: Some("consumer"),
+        }
+    }
+
+    /// Waits until the cluster has failed, and says why.
+    pub(super) async fn failed(&mut self) -> Failure {
+        self.cluster.failed().await.into()
+    }
+
+    /// Ends everything.
+    pub(super) async fn stop(mut self) {
+        if timeout(SHUTDOWN + GRACE, self.cluster.stop()).await.is_err() {
+            say("some workers did not end by themselves; they are killed with this process");
+        }
+        // It goes with the folder; but nobody may come in with it from here on.
+        let _ = std::fs::remove_file(&self.kubeconfig);
+    }
+}
