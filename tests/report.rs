@@ -50,6 +50,7 @@ fn made_up() -> Run {
             workers: 14,
             processed: 450_020,
             in_time: 449_800,
+            skipped: 0,
             busy_seconds: 1000.0,
             latency_buckets_milliseconds: vec![(Some(1000.0), 300_000), (Some(5000.0), 149_000), (None, 1_020)],
         },

@@ -3,6 +3,7 @@
 //! Architecture invariant: pure. Time series and decisions in, text out; who prints or writes it is at the edge.
 
 pub mod compare;
+pub mod page;
 pub mod plot;
 pub mod run;
 pub mod table;

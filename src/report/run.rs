@@ -77,6 +77,8 @@ pub struct Work {
     pub processed: u64,
     /// Of those, within the target's latency.
     pub in_time: u64,
+    /// Records that could not be decoded and were passed over. They count as late, and not as lost.
+    pub skipped: u64,
     /// Seconds spent on records, not waiting for them, of all workers together.
     pub busy_seconds: f64,
     /// Records by latency: upper bound of the bucket in milliseconds (`None`: no bound), records in it alone.
@@ -145,7 +147,7 @@ impl RunReport {
         let lost = run
             .produced
             .zip(run.uncommitted)
-            .map(|(produced, uncommitted)| produced.saturating_sub(work.processed).max(uncommitted));
+            .map(|(produced, uncommitted)| produced.saturating_sub(work.processed + work.skipped).max(uncommitted));
         let duplicates = run.produced.map(|produced| work.processed.saturating_sub(produced));
         let capacity = (work.busy_seconds > 0.0).then(|| float(work.processed) / work.busy_seconds);
         let worker_seconds = integral(&run.points);
@@ -190,11 +192,15 @@ impl RunReport {
             return format!("Missed the target: {}.", self.missed.join("; "));
         }
         format!(
-            "Met the target: {} of {} records were processed within {} (target {}), and none was lost.",
+            "Met the target: {} of {} records were processed within {} (target {}), and none was lost{}.",
             self.share.map_or_else(|| "?".to_owned(), words::percent),
             whole(self.run.produced.unwrap_or(self.run.work.processed)),
             words::seconds(self.run.target.latency_seconds),
             words::percent(self.run.target.share),
+            match self.run.work.skipped {
+                0 => String::new(),
+                skipped => format!("; {} could not be decoded", whole(skipped)),
+            },
         )
     }
 

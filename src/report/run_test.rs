@@ -17,6 +17,7 @@ fn run() -> Run {
             workers: 3,
             processed: 10_000,
             in_time: 9_950,
+            skipped: 0,
             busy_seconds: 20.0,
             latency_buckets_milliseconds: vec![
                 (Some(100.0), 6_000),
@@ -54,6 +55,15 @@ fn conclusions_follow_from_the_counts() {
     assert_eq!(report.ideal_worker_seconds, Some(20.0));
     assert_eq!(report.cost_ratio, Some(1.5));
     assert!((report.fixed_worker_seconds - 80.0).abs() < 1e-9, "{}", report.fixed_worker_seconds);
+}
+
+#[test]
+fn records_that_nobody_could_decode_are_late_and_not_lost() {
+    let mut poisoned = run();
+    poisoned.work = Work { processed: 9_998, skipped: 2, ..poisoned.work };
+    let report = RunReport::of(poisoned);
+    assert_eq!((report.met, report.lost, report.share), (true, Some(0), Some(0.995)));
+    assert!(report.verdict().ends_with("and none was lost; 2 could not be decoded."), "{}", report.verdict());
 }
 
 #[test]

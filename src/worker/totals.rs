@@ -122,6 +122,8 @@ impl Snapshot {
             worker: &'a str,
             processed: u64,
             in_time: Option<u64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            skipped: Option<u64>,
             busy_seconds: f64,
             latency_buckets_milliseconds: Vec<&'a (Option<u64>, u64)>,
         }
@@ -130,6 +132,7 @@ impl Snapshot {
                 worker,
                 processed: self.processed,
                 in_time: self.in_time,
+                skipped: Some(self.skipped).filter(|skipped| *skipped > 0),
                 busy_seconds: self.busy.as_secs_f64(),
                 // Empty buckets say nothing, and the line is followed once a second.
                 latency_buckets_milliseconds: self.latency_buckets.iter().filter(|(_, count)| *count > 0).collect(),

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::broker::Broker;
 use super::place::Place;
+use super::scenario::Mischief;
 use super::{Failure, say};
 use crate::cli::folder::Folder;
 use crate::cli::local::kubeconfig;
@@ -24,7 +25,7 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// What runs. The folder is the last to go.
 pub(super) struct Here {
-    pub(super) broker: Broker,
+    broker: Broker,
     cluster: Cluster,
     kubeconfig: PathBuf,
     _folder: Folder,
@@ -54,6 +55,22 @@ impl Here {
             image: IMAGE.to_owned(),
             // All that the broker's groups know of several members.
             group_protocol: Some("consumer"),
+        }
+    }
+
+    /// Does to the broker what is due, `at` seconds after the load began.
+    pub(super) fn play(&self, mischief: &mut Mischief, at: f64) {
+        match mischief {
+            Mischief::None => {}
+            // Who is away already goes away once more without harm, and comes back likewise.
+            Mischief::Outage { from, to } if (*from..*to).contains(&at) => self.broker.go_away(),
+            Mischief::Outage { .. } => self.broker.come_back(),
+            Mischief::Poison { from } => {
+                if at >= *from && self.broker.poison() {
+                    say("a batch that nobody can decode is in the topic now");
+                    *mischief = Mischief::None;
+                }
+            }
         }
     }
 

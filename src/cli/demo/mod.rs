@@ -5,9 +5,14 @@
 //! make things and take them away, [`scenario`] is what happens, [`part`] runs the operator and the load, [`watch`] sees
 //! what happens, [`view`] shows it, and `crate::report` says what came of it.
 
+#[cfg(feature = "demo")]
 mod broker;
 mod cluster;
 mod drain;
+#[cfg(feature = "demo")]
+mod here;
+#[cfg(not(feature = "demo"))]
+#[path = "nowhere.rs"]
 mod here;
 mod job;
 mod page;
@@ -32,8 +37,8 @@ use self::cluster::JobEvent;
 use self::scenario::Scenario;
 use self::stage::Stage;
 use super::signals::Signals;
-use crate::report::plot;
 use crate::report::run::RunReport;
+use crate::report::{page as report_page, plot};
 
 /// A step that could not be done, in words.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -148,7 +153,8 @@ fn deliver(report: &RunReport, events: &[JobEvent], out: &Path) -> super::Outcom
     let width = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     writeln!(std::io::stdout().lock(), "{}", report.text(width))?;
     let json = serde_json::to_string_pretty(&Files { report, events })?;
-    for (name, text) in [("report.json", json), ("demo.svg", plot::svg(report)?)] {
+    let html = report_page::html(report, &json)?;
+    for (name, text) in [("report.json", json), ("report.html", html), ("demo.svg", plot::svg(report)?)] {
         let path = out.join(name);
         std::fs::write(&path, text).map_err(|error| format!("failed to write {}: {error}", path.display()))?;
         say(&format!("wrote {}", path.display()));

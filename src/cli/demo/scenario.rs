@@ -29,25 +29,26 @@ pub(super) enum Scenario {
     Step,
     /// The same day, but some partitions get far more than others
     Skew,
+    /// The same day, and a batch of records that cannot be decoded
+    Poison,
     /// The same day, and the broker is away for some seconds
     BrokerOutage,
     /// The same day, and each worker takes 15 s to start
     SlowStart,
 }
 
-/// When the broker is away, in seconds since the load began.
+/// What is done to the broker, and when, in seconds since the load began.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Outage {
-    pub(super) from: f64,
-    pub(super) to: f64,
+pub(super) enum Mischief {
+    /// Nothing, or nothing more.
+    None,
+    /// It is away.
+    Outage { from: f64, to: f64 },
+    /// It gets a batch that cannot be decoded.
+    Poison { from: f64 },
 }
 
 impl Scenario {
-    /// Whether the demo must have the cluster or the broker in its own hands for it.
-    pub(super) fn needs_own_broker(self) -> bool {
-        self == Self::BrokerOutage
-    }
-
     /// Skew of the load over the partitions (see `Spread`).
     pub(super) fn skew(self) -> f64 {
         if self == Self::Skew { SKEW } else { 0.0 }
@@ -58,16 +59,21 @@ impl Scenario {
         (self == Self::SlowStart).then_some(SLOW_START)
     }
 
-    pub(super) fn outage(self, length: f64) -> Option<Outage> {
+    /// What is done to the broker in a load of this length.
+    pub(super) fn mischief(self, length: f64) -> Mischief {
         let from = length * 0.4;
-        let to = from + OUTAGE.as_secs_f64().min(length * 0.1);
-        (self == Self::BrokerOutage).then_some(Outage { from, to })
+        match self {
+            Self::BrokerOutage => Mischief::Outage { from, to: from + OUTAGE.as_secs_f64().min(length * 0.1) },
+            Self::Poison => Mischief::Poison { from },
+            Self::Trace | Self::Step | Self::Skew | Self::SlowStart => Mischief::None,
+        }
     }
 
     fn words(self) -> &'static str {
         match self {
             Self::Trace | Self::Step => "",
             Self::Skew => ", unevenly spread over the partitions",
+            Self::Poison => ", with a batch that cannot be decoded",
             Self::BrokerOutage => ", with the broker away for some seconds",
             Self::SlowStart => ", with workers that take 15 s to start",
         }
@@ -155,11 +161,8 @@ mod tests {
     }
 
     #[test]
-    fn only_the_outage_has_one_and_it_is_over_in_time() {
-        for scenario in Scenario::value_variants() {
-            assert_eq!(scenario.outage(180.0).is_some(), *scenario == Scenario::BrokerOutage);
-        }
-        assert_eq!(Scenario::BrokerOutage.outage(180.0), Some(Outage { from: 72.0, to: 80.0 }));
-        assert_eq!(Scenario::BrokerOutage.outage(20.0), Some(Outage { from: 8.0, to: 10.0 }));
+    fn an_outage_is_over_in_time() {
+        assert_eq!(Scenario::BrokerOutage.mischief(180.0), Mischief::Outage { from: 72.0, to: 80.0 });
+        assert_eq!(Scenario::BrokerOutage.mischief(20.0), Mischief::Outage { from: 8.0, to: 10.0 });
     }
 }

@@ -13,7 +13,7 @@ use super::here::Here;
 use super::job::{Places, job};
 use super::part::Part;
 use super::place::Place;
-use super::scenario::{Load, Outage};
+use super::scenario::{Load, Mischief};
 use super::topic::Topic;
 use super::view::{Scene, View};
 use super::watch::Watch;
@@ -110,7 +110,8 @@ impl Stage {
     /// The place that the arguments name; if they name none, one of our own.
     async fn place(&mut self) -> Result<Place, Failure> {
         let named = Place::of(&self.args).await?;
-        if named.is_some() && self.args.scenario.needs_own_broker() {
+        let length = self.args.duration.as_secs_f64();
+        if named.is_some() && self.args.scenario.mischief(length) != Mischief::None {
             return Err(
                 "this scenario is only for the broker in this process; leave --kubeconfig and --context out".into()
             );
@@ -205,7 +206,7 @@ impl Stage {
         let mut ticks = interval(Duration::from_secs(1));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut drain = Drain::default();
-        let outage = self.args.scenario.outage(length);
+        let mut mischief = self.args.scenario.mischief(length);
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
@@ -227,8 +228,8 @@ impl Stage {
                 operator.must_run()?;
             }
             let now = self.clock.now().0;
-            if let Some(outage) = outage {
-                self.hold_outage(outage, now - start);
+            if let Some(here) = &self.here {
+                here.play(&mut mischief, now - start);
             }
             let point = watch.look(now - start).await;
             points.push(point);
@@ -244,12 +245,6 @@ impl Stage {
                 return Ok(uncommitted);
             }
         }
-    }
-
-    /// Whoever is away already goes away once more without harm, and back likewise.
-    fn hold_outage(&self, outage: Outage, at: f64) {
-        let Some(here) = &self.here else { return };
-        if (outage.from..outage.to).contains(&at) { here.broker.go_away() } else { here.broker.come_back() }
     }
 
     fn start_load(&mut self, load: &Load, place: &Place) {

@@ -20,6 +20,9 @@ pub(super) struct Totals {
     /// Unknown until the worker has read its objective.
     #[serde(default)]
     in_time: Option<u64>,
+    /// Absent while there are none.
+    #[serde(default)]
+    skipped: u64,
     busy_seconds: f64,
     #[serde(default)]
     latency_buckets_milliseconds: Vec<(Option<f64>, u64)>,
@@ -61,6 +64,7 @@ impl Ledger {
             work.workers += 1;
             work.processed += totals.processed;
             work.in_time += totals.in_time.unwrap_or_else(|| totals.within(target * 1000.0));
+            work.skipped += totals.skipped;
             work.busy_seconds += totals.busy_seconds;
             for &(bound, count) in &totals.latency_buckets_milliseconds {
                 match buckets.iter_mut().find(|(known, _)| *known == bound) {
@@ -110,6 +114,14 @@ mod tests {
         let work = ledger.work(10.0);
         assert_eq!((work.workers, work.processed, work.in_time, work.busy_seconds), (2, 10, 8, 5.0));
         assert_eq!(work.latency_buckets_milliseconds, [(Some(10.0), 6), (Some(20_000.0), 2), (None, 2)]);
+    }
+
+    #[test]
+    fn records_passed_over_are_summed() {
+        let mut ledger = Ledger::default();
+        ledger.note("a", Totals::in_line(&line(5, "4").replace(r#""busy"#, r#""skipped":2,"busy"#)).unwrap());
+        ledger.note("b", Totals::in_line(&line(5, "4")).unwrap());
+        assert_eq!(ledger.work(10.0).skipped, 2);
     }
 
     #[test]

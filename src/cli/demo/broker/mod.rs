@@ -53,6 +53,29 @@ impl Broker {
     pub(super) fn come_back(&self) {
         self.broker.restart(NODE);
     }
+
+    /// Appends a batch that cannot be decoded. Whether it did: there must be a batch that has not been processed yet.
+    pub(super) fn poison(&self) -> bool {
+        self.broker.with_state(|state| {
+            let mut partitions = state.topics.values_mut().flat_map(|topic| &mut topic.partitions);
+            partitions.any(append_undecodable)
+        })
+    }
+}
+
+/// A copy of the partition's last batch, but for its last byte, which the checksum covers.
+fn append_undecodable(partition: &mut PartitionState) -> bool {
+    let Some(batch) = partition.log.last() else { return false };
+    let (Some(start), Some(end)) = (start_of(batch), end_of(batch)) else { return false };
+    let mut copy = batch.to_vec();
+    let (Some(offset), next) = (copy.first_chunk_mut(), partition.next_offset) else { return false };
+    *offset = next.to_be_bytes();
+    if let Some(last) = copy.last_mut() {
+        *last ^= 1;
+    }
+    partition.log.push(copy.into());
+    partition.next_offset += end - start;
+    true
 }
 
 async fn keep_tidy(broker: Arc<FakeBroker>, clock: Clock) {
@@ -167,6 +190,21 @@ mod tests {
         commit(5);
         tidy(&broker, &mut names, now);
         assert_eq!(seen(), (0, 5, 5), "the count of all records stays");
+    }
+
+    #[tokio::test]
+    async fn a_poisoned_batch_has_offsets_of_its_own_and_a_wrong_checksum() {
+        let broker = Broker::start(Clock::system()).await.unwrap();
+        broker.broker.create_topic("orders", 1);
+        assert!(!broker.poison(), "there is nothing to copy yet");
+        let kafka = broker.broker.kafka().connect().await.unwrap();
+        let producer = kafka.producer().build().await.unwrap();
+        let _ = producer.send(krafka::Record::new("orders", "1").partition(0)).await.unwrap();
+        assert!(broker.poison());
+        assert_eq!(broker.broker.next_offset("orders", 0), Some(2));
+        let _ = producer.send(krafka::Record::new("orders", "2").partition(0)).await.unwrap();
+        assert_eq!(broker.broker.next_offset("orders", 0), Some(3));
+        assert!(broker.broker.all_records("orders").is_err());
     }
 
     #[test]
