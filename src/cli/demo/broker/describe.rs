@@ -26,8 +26,8 @@ impl Names {
     }
 
     /// Forgets those that are in no group any more.
-    pub(super) fn keep<'a>(&mut self, groups: impl Iterator<Item = &'a GroupState> + Clone) {
-        self.0.retain(|member, _| groups.clone().any(|group| group.consumer_members.contains_key(member)));
+    pub(super) fn keep(&mut self, groups: &HashMap<String, GroupState>) {
+        self.0.retain(|member, _| groups.values().any(|group| group.consumer_members.contains_key(member)));
     }
 
     /// Writes the group's members down where a description is read from.
@@ -89,7 +89,7 @@ mod tests {
         names.learn(&words(&["m2"]), &words(&["pod-2"]));
         names.learn(&words(&["m2"]), &words(&[]));
         assert_eq!(names.0, [("m1", "pod-1"), ("m2", "pod-2")].map(|(a, b)| (a.to_owned(), b.to_owned())).into());
-        names.keep(std::iter::empty());
+        names.keep(&HashMap::new());
         assert!(names.0.is_empty());
     }
 

@@ -103,7 +103,7 @@ fn tidy(broker: &FakeBroker, names: &mut Names, now: Instant) {
             let_go_of_the_silent(group, now);
             names.fill(group);
         }
-        names.keep(state.groups.values());
+        names.keep(&state.groups);
         forget_processed(state);
     });
 }
