@@ -143,10 +143,10 @@ async fn a_worker_outlasts_a_broker_that_is_away() {
     let worker = start(&broker, "orders-0", Cost::default()).await;
     eventually("it owns everything", || async { worker.partitions().await == 6 }).await;
 
-    broker.crash(1);
+    broker.crash(0);
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(worker.get("/livez").await.0, 200, "no reason to restart it");
-    broker.restart(1);
+    broker.restart(0);
 
     let sent = load(&broker, 200.0, 1.0).await;
     eventually("it consumes again", || async {

@@ -91,7 +91,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_part_that_does_not_stop_is_made_to() {
-        let part = Part::<()>::start("operator", |_| std::future::pending());
+        let gone = CancellationToken::new();
+        let guard = gone.clone().drop_guard();
+        let part = Part::<()>::start("operator", |_| async {
+            let _guard = guard;
+            std::future::pending().await
+        });
+        tokio::task::yield_now().await;
         part.stop(Duration::from_secs(10)).await;
+        gone.cancelled().await;
     }
 }

@@ -17,7 +17,7 @@ use super::Failure;
 use crate::clock::Clock;
 
 /// The number of the only broker.
-const NODE: i32 = 1;
+const NODE: i32 = 0;
 /// Seldom enough to cost nothing, often enough that hardly two heartbeats of a member come in between.
 const TIDY: Duration = Duration::from_millis(200);
 /// A member that was silent for so long is gone: six of its heartbeats. (The broker's own patience is 45 s.)
@@ -154,6 +154,7 @@ fn end_of(batch: &[u8]) -> Option<i64> {
 mod tests {
     use super::*;
     use krafka::testing::CommittedOffset;
+    use tokio::io::AsyncReadExt as _;
 
     #[tokio::test]
     async fn what_is_committed_is_forgotten_and_nothing_else() {
@@ -190,6 +191,21 @@ mod tests {
         commit(5);
         tidy(&broker, &mut names, now);
         assert_eq!(seen(), (0, 5, 5), "the count of all records stays");
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_is_away_ends_its_connections_and_takes_none_until_it_is_back() {
+        let broker = Broker::start(Clock::system()).await.unwrap();
+        let connect = async || tokio::net::TcpStream::connect(broker.address()).await.unwrap();
+        let mut before = connect().await;
+        while broker.broker.open_connections() == 0 {
+            tokio::task::yield_now().await;
+        }
+        broker.go_away();
+        assert!(before.read_u8().await.is_err(), "nothing comes but the end");
+        assert!(connect().await.read_u8().await.is_err());
+        broker.come_back();
+        assert!(broker.broker.kafka().connect().await.is_ok());
     }
 
     #[tokio::test]
