@@ -3,6 +3,7 @@
 
 mod defaults;
 mod events;
+mod pods;
 mod rules;
 mod schemas;
 

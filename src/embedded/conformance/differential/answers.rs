@@ -28,13 +28,15 @@ fn without(mut value: Value, keys: &[&str]) -> Value {
     value
 }
 
-/// Reason, and which fields are at fault: the words of most messages are held by the tests of the rules.
+/// Reason, and which fields are at fault, each once: of some a real server speaks two or three times. The words of most
+/// messages are held by the tests of the rules.
 fn status(status: &Map<String, Value>) -> Value {
     let details = status.get("details").cloned().unwrap_or_default();
     let causes = details["causes"].as_array().cloned().unwrap_or_default();
     let mut causes: Vec<String> =
         causes.iter().map(|cause| format!("{} {}", text(&cause["reason"]), text(&cause["field"]))).collect();
     causes.sort();
+    causes.dedup();
     json!({
         "status": status.get("status"), "reason": status.get("reason"), "causes": causes,
         "of": [details["group"], details["kind"], details["name"]],

@@ -1,7 +1,7 @@
 //! Random sequences of requests go to this server and to a real one, and the answers must agree.
 //!
 //! The real server is the one that `CONFORMANCE_KUBECONFIG` names; without it two servers of ours are compared, which
-//! shows that no sequence is answered with a fault of the server, and that the answers are repeatable. Each sequence has
+//! shows no more than that no sequence ends a server, and that the answers are repeatable. Each sequence has
 //! a namespace of its own. `PROPTEST_CASES` and `PROPTEST_RNG_SEED` say how many sequences, and which.
 
 mod answers;
@@ -18,7 +18,7 @@ use super::{Bed, ours, real};
 
 /// Sequences, unless `PROPTEST_CASES` says otherwise.
 const SEQUENCES: u32 = 200;
-/// Without a real server it is only asked that nothing breaks.
+/// Without a real server there is little to find.
 const SEQUENCES_ALONE: u32 = 10;
 
 /// One of the two servers, and what it has said last of each object.
@@ -142,13 +142,11 @@ async fn same_on_both(
         sides.push(Side::new(bed));
     }
     let [one, other] = sides.as_mut_slice() else { unreachable!() };
-    let alone = servers.iter().all(|(_, server)| server.is_some());
     let last = Kind::ALL.map(Request::list);
     let mut outcome = Ok(0);
     for (index, request) in sequence.iter().chain(&last).enumerate() {
         let (ours, theirs) = tokio::join!(one.send(request), other.send(request));
-        let broken = alone && ours["answer"]["reason"] == "InternalError";
-        if ours != theirs || broken {
+        if ours != theirs {
             let message = format!("request {index}, {request:?}:\nours   {ours}\ntheirs {theirs}");
             outcome = Err(TestCaseError::fail(message));
             break;
