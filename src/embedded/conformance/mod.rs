@@ -7,6 +7,7 @@
 
 mod actors;
 mod admission;
+mod builtin;
 mod deletion;
 mod differential;
 mod identity;
