@@ -107,7 +107,7 @@ async fn writes(watchers: usize) {
     }
     let written = clock.now().0 - begun;
     for task in tasks {
-        tokio::time::timeout(Duration::from_secs(60), task).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_mins(1), task).await.unwrap().unwrap();
     }
     let all = clock.now().0 - begun;
     #[allow(clippy::cast_precision_loss, reason = "a few thousand")]

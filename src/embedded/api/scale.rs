@@ -19,7 +19,7 @@ pub(super) fn scale(server: &Server, call: &Call) -> Result<Answer, Status> {
     if call.method == "GET" {
         let has = kept.value.pointer(&pointer(&paths.spec)).is_some_and(Value::is_i64);
         if call.kind.is_custom() && !has {
-            return Err(Status::internal(&format!("the spec replicas field {:?} does not exist", paths.spec)));
+            return Err(Status::internal(format!("the spec replicas field {:?} does not exist", paths.spec)));
         }
         return Ok(Answer::value(of(paths, &view::from_kept(&call.kind, &kept.value))));
     }

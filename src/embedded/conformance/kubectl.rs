@@ -189,7 +189,9 @@ async fn kubectl_says_the_same_of_both() {
     let namespace = format!("kubectl-{}", std::process::id());
     let home = std::env::temp_dir().join(&namespace);
     let homes = ["ours", "theirs"].map(|side| home.join(side));
-    homes.iter().for_each(|home| std::fs::create_dir_all(home).unwrap());
+    for home in &homes {
+        std::fs::create_dir_all(home).unwrap();
+    }
 
     let (client, server) = ours();
     let stop = CancellationToken::new();
@@ -211,16 +213,14 @@ async fn kubectl_says_the_same_of_both() {
     stop.cancel();
     std::fs::remove_dir_all(home).unwrap();
 
-    let mut differences = String::new();
+    let mut differences = Vec::new();
     for (((arguments, _), ours), theirs) in commands().iter().zip(ours).zip(theirs) {
         let (ours, theirs) = (comparable(&ours), comparable(&theirs));
-        let only = |sign: &str, one: &BTreeSet<String>, other: &BTreeSet<String>| -> String {
-            one.difference(other).map(|line| format!("  {sign} {line}\n")).collect()
-        };
-        let found = only("ours  ", &ours, &theirs) + &only("theirs", &theirs, &ours);
+        let mut found: Vec<String> = ours.difference(&theirs).map(|line| format!("  ours   {line}")).collect();
+        found.extend(theirs.difference(&ours).map(|line| format!("  theirs {line}")));
         if !found.is_empty() {
-            differences += &format!("kubectl {}\n{found}", arguments.join(" "));
+            differences.push(format!("kubectl {}\n{}", arguments.join(" "), found.join("\n")));
         }
     }
-    assert!(differences.is_empty(), "{} commands:\n{differences}", commands().len());
+    assert!(differences.is_empty(), "of {} commands:\n{}", commands().len(), differences.join("\n"));
 }
