@@ -148,8 +148,10 @@ fn local(folder: &std::path::Path) -> (Child, PathBuf) {
     command.args(["local", "--data-dir"]).arg(folder).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-    let said = lines.take(2).last().unwrap();
-    (child, PathBuf::from(said.trim().strip_prefix("export KUBECONFIG=").unwrap()))
+    // All that it says: it ends when nobody listens.
+    let said: Vec<String> = lines.take(3).collect();
+    let kubeconfig = said.iter().find_map(|line| line.trim().strip_prefix("export KUBECONFIG=")).unwrap();
+    (child, PathBuf::from(kubeconfig))
 }
 
 fn kubectl(kubeconfig: &std::path::Path, home: &std::path::Path, clock: &Clock) {
