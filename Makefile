@@ -27,11 +27,15 @@ lint:
 unit:
 	$(CARGO) test --locked --quiet
 
+# What holds of the embedded control plane is asked of a real one too, and both are given the same random requests.
+CONFORMANCE := CONFORMANCE_KUBECONFIG=$$KUBECONFIG $(CARGO) test --locked --lib embedded::conformance -- --test-threads 2
 # One test at a time: they share two cores with the cluster, and one of them stops the broker.
+CLUSTER_TESTS := $(CARGO) test --locked --no-fail-fast --test kafka_real --test cluster -- --test-threads 1
+
 real:
 	hack/tools helm >/dev/null
-	$(CARGO) test --locked --no-run --test kafka_real --test cluster
-	hack/with-testbed $(CARGO) test --locked --no-fail-fast --test kafka_real --test cluster -- --test-threads 1
+	$(CARGO) test --locked --no-run --lib --test kafka_real --test cluster
+	hack/with-testbed $(SHELL) -c 'code=0; $(CONFORMANCE) || code=$$?; $(CLUSTER_TESTS) || code=$$?; exit $$code'
 
 demo:
 	$(CARGO) run --release --locked -- demo

@@ -57,7 +57,7 @@ pub(crate) struct Bed {
 pub(crate) struct Process(Child);
 
 impl Process {
-    fn start(arguments: &[&str], log: &str) -> Self {
+    pub(crate) fn start(arguments: &[&str], log: &str) -> Self {
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(log);
         let log = File::options().create(true).append(true).open(&path).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_sluice"))

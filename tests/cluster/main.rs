@@ -14,6 +14,7 @@ mod faults;
 mod helm;
 mod leaving;
 mod load;
+mod node;
 mod refusals;
 mod replicas;
 mod seen;

@@ -4,7 +4,7 @@
 
 use std::sync::MutexGuard;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::call::Call;
 use super::{Server, pod_security};
@@ -38,13 +38,65 @@ fn quotas() -> Resource {
     Resource::new("", "resourcequotas")
 }
 
-/// Fills in what admission fills in: every pod runs as some service account.
-pub(super) fn complete(kind: &Kind, object: &mut Value) {
-    if kind.is("", "Pod") {
-        let spec = meta::entry(meta::as_map(object), "spec");
-        let account = spec.get("serviceAccountName").cloned().unwrap_or_else(|| json!("default"));
-        spec.insert("serviceAccountName".to_owned(), account.clone());
-        spec.insert("serviceAccount".to_owned(), account);
+/// Fills in what admission fills in of a new object: every pod runs as some service account, and has a priority.
+pub(super) fn complete(kind: &Kind, object: &mut Value) -> Result<(), Status> {
+    if !kind.is("", "Pod") {
+        return Ok(());
+    }
+    let name = meta::name(object).to_owned();
+    let spec = meta::entry(meta::as_map(object), "spec");
+    let account = spec.get("serviceAccountName").cloned().unwrap_or_else(|| json!("default"));
+    spec.insert("serviceAccountName".to_owned(), account.clone());
+    spec.insert("serviceAccount".to_owned(), account);
+    let priority = match spec.get("priorityClassName").and_then(Value::as_str) {
+        None | Some("") => 0,
+        Some("system-cluster-critical") => 2_000_000_000,
+        Some("system-node-critical") => 2_000_001_000,
+        Some(class) => {
+            let why = format!("no PriorityClass with name {class} was found");
+            return Err(Status::forbidden("", "pods", &name, why));
+        }
+    };
+    if let Some(given) = spec.get("priority").and_then(Value::as_i64).filter(|given| *given != priority) {
+        let why = format!(
+            "the integer value of priority ({given}) must not be provided in pod spec; priority admission controller \
+             computed {priority} from the given PriorityClass name"
+        );
+        return Err(Status::forbidden("", "pods", &name, why));
+    }
+    spec.insert("priority".to_owned(), priority.into());
+    spec.entry("preemptionPolicy").or_insert_with(|| "PreemptLowerPriority".into());
+    tolerate(spec);
+    Ok(())
+}
+
+/// The same of an object that takes the place of another.
+pub(super) fn complete_update(kind: &Kind, live: &Value, object: &mut Value) {
+    if !kind.is("", "Pod") {
+        return;
+    }
+    let spec = meta::entry(meta::as_map(object), "spec");
+    for field in ["priority", "preemptionPolicy"] {
+        if let Some(value) = live.pointer(&format!("/spec/{field}")).filter(|_| !spec.contains_key(field)) {
+            spec.insert(field.to_owned(), value.clone());
+        }
+    }
+    tolerate(spec);
+}
+
+/// A node that is not well keeps its pods for five minutes.
+fn tolerate(spec: &mut Map<String, Value>) {
+    let all = spec.entry("tolerations").or_insert_with(|| json!([]));
+    let Value::Array(all) = all else { return };
+    let given = all.clone();
+    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+        let is = |toleration: &Value, field: &str, value: &str| {
+            let given = meta::text(toleration, field);
+            given.is_empty() || given == value
+        };
+        if !given.iter().any(|given| is(given, "/key", key) && is(given, "/effect", "NoExecute")) {
+            all.push(json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}));
+        }
     }
 }
 

@@ -37,7 +37,27 @@ pub(super) fn default(kind: &Kind, object: &mut Value) {
 
 /// What the schema refuses.
 pub(super) fn validate(kind: &Kind, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    schema(kind).map(|schema| schema.validate(new, old)).unwrap_or_default()
+    let mut errors = schema(kind).map(|schema| schema.validate(new, old)).unwrap_or_default();
+    if let Some(paths) = &kind.scale {
+        errors.extend([&paths.spec, &paths.status].into_iter().filter_map(|path| replicas(path, new)));
+        errors.extend(paths.selector.as_ref().and_then(|path| {
+            let selector = new.pointer(&super::scale::pointer(path)).filter(|selector| !selector.is_string())?;
+            Some(FieldError::invalid(path.as_str(), selector.clone(), "must be a string"))
+        }));
+    }
+    errors
+}
+
+/// What a number that can be scaled must be, whatever the schema says.
+fn replicas(path: &str, object: &Value) -> Option<FieldError> {
+    let value = object.pointer(&super::scale::pointer(path))?;
+    let why = match value.as_i64() {
+        None => format!("{path} accessor error: {value} is no int64"),
+        Some(number) if number < 0 => "should be a non-negative integer".to_owned(),
+        Some(number) if number > i64::from(i32::MAX) => format!("should be less than or equal to {}", i32::MAX),
+        Some(_) => return None,
+    };
+    Some(FieldError::invalid(path, value.as_i64().unwrap_or_default(), why))
 }
 
 /// What is wrong with a definition: its name, and schemas that this server would not obey in full.

@@ -34,7 +34,7 @@ pub(super) fn shape(kind: &Kind, object: &mut Value, validation: Validation) -> 
 }
 
 /// Fills in what a new object gets from the server.
-pub(super) fn new(server: &Server, kind: &Kind, object: &mut Value) {
+pub(super) fn new(server: &Server, kind: &Kind, object: &mut Value) -> Result<(), Status> {
     for key in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion", "generation"] {
         meta::remove(object, key);
     }
@@ -47,10 +47,11 @@ pub(super) fn new(server: &Server, kind: &Kind, object: &mut Value) {
         meta::as_map(object).remove("status");
     }
     defaults(kind, object);
-    admission::complete(kind, object);
+    admission::complete(kind, object)?;
     if !kind.is_custom() {
         first_status(kind, object);
     }
+    Ok(())
 }
 
 /// Fills in the defaults.
@@ -161,6 +162,16 @@ fn only_status(kind: &Kind, live: &Value, new: &mut Value) {
     for (key, value) in kept {
         set(key, value);
     }
+    let quality = live.pointer("/status/qosClass").filter(|_| kind.is("", "Pod"));
+    let status = match (status, quality) {
+        (Some(mut status), Some(quality)) => {
+            // It is the server's: who leaves it out does not mean it.
+            meta::as_map(&mut status).entry("qosClass").or_insert_with(|| quality.clone());
+            Some(status)
+        }
+        (None, Some(quality)) => Some(json!({"qosClass": quality})),
+        (status, None) => status,
+    };
     match status {
         Some(status) => meta::as_map(new).insert("status".to_owned(), status),
         None => meta::as_map(new).remove("status"),

@@ -17,6 +17,10 @@ pub(super) fn scale(server: &Server, call: &Call) -> Result<Answer, Status> {
     let Some(paths) = &call.kind.scale else { return Err(Status::no_such_path()) };
     let kept = server.store().get(&call.resource(), &call.key()).ok_or_else(|| call.not_found())?;
     if call.method == "GET" {
+        let has = kept.value.pointer(&pointer(&paths.spec)).is_some_and(Value::is_i64);
+        if call.kind.is_custom() && !has {
+            return Err(Status::internal(format!("the spec replicas field {:?} does not exist", paths.spec)));
+        }
         return Ok(Answer::value(of(paths, &view::from_kept(&call.kind, &kept.value))));
     }
     let options = call.write_options(if call.method == "PUT" { "UpdateOptions" } else { "PatchOptions" })?;
@@ -28,7 +32,7 @@ pub(super) fn scale(server: &Server, call: &Call) -> Result<Answer, Status> {
         write::update_as(server, call, &options, "scale", true, |live| {
             let writer = Writer { manager: &options.manager, subresource: "scale", now: &now };
             let mut new = ownership::applied(&call.kind, Some(live), applied, writer, force)?;
-            keep_preconditions(applied, &mut new);
+            keep_preconditions(call, applied, &mut new);
             Ok(new)
         })?
     } else {
@@ -40,7 +44,7 @@ pub(super) fn scale(server: &Server, call: &Call) -> Result<Answer, Status> {
                 (None, None) => now,
             };
             let mut new = put(call, paths, live, &scale)?;
-            keep_preconditions(&scale, &mut new);
+            keep_preconditions(call, &scale, &mut new);
             Ok(new)
         })?
     };
@@ -48,7 +52,7 @@ pub(super) fn scale(server: &Server, call: &Call) -> Result<Answer, Status> {
 }
 
 /// A path such as `.spec.replicas` as a JSON pointer.
-fn pointer(path: &str) -> String {
+pub(super) fn pointer(path: &str) -> String {
     format!("/{}", path.trim_start_matches('.').replace('.', "/"))
 }
 
@@ -107,7 +111,12 @@ fn put(call: &Call, paths: &ScalePaths, live: &Value, scale: &Value) -> Result<V
             call.path.name
         )));
     }
+    let custom = call.kind.is_custom();
+    let unset = custom && !live.pointer(&pointer(&paths.spec)).is_some_and(Value::is_i64);
     let wished = match scale.pointer("/spec/replicas") {
+        None | Some(Value::Null) if unset && call.method == "PATCH" => {
+            return Err(Status::bad_request(format!("the spec replicas field {:?} cannot be empty", paths.spec)));
+        }
         None | Some(Value::Null) => 0,
         Some(value) => value.as_i64().ok_or_else(|| {
             let message = "Scale in version \"v1\" cannot be handled as a Scale: json: cannot unmarshal into Go struct \
@@ -115,7 +124,8 @@ fn put(call: &Call, paths: &ScalePaths, live: &Value, scale: &Value) -> Result<V
             Status::bad_request(message)
         })?,
     };
-    if wished < 0 {
+    // A custom resource has rules of its own.
+    if wished < 0 && !custom {
         let error = FieldError::invalid("spec.replicas", wished, "must be greater than or equal to 0");
         return Err(Status::invalid("autoscaling", "Scale", &call.path.name, &[error]));
     }
@@ -132,9 +142,13 @@ fn put(call: &Call, paths: &ScalePaths, live: &Value, scale: &Value) -> Result<V
     Ok(new)
 }
 
-/// What the client has seen of the scale, it has seen of the object.
-fn keep_preconditions(scale: &Value, object: &mut Value) {
+/// What the client has seen of the scale, it has seen of the object. To a patch the uid of a custom resource does not
+/// matter.
+fn keep_preconditions(call: &Call, scale: &Value, object: &mut Value) {
     for key in ["resourceVersion", "uid"] {
+        if key == "uid" && call.method == "PATCH" && call.kind.is_custom() {
+            continue;
+        }
         let given = meta::text(scale, &format!("/metadata/{key}"));
         if !given.is_empty() {
             meta::set(object, key, given);

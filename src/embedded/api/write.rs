@@ -100,7 +100,7 @@ pub(super) fn create(server: &Server, call: &Call, mut object: Value) -> Result<
             let name = format!("{base}{}", server.random().suffix());
             meta::set(&mut object, "name", name);
         }
-        prepare::new(server, kind, &mut object);
+        prepare::new(server, kind, &mut object)?;
         if kind.is("", "Namespace") {
             let spec = meta::entry(meta::as_map(&mut object), "spec");
             spec.insert("finalizers".to_owned(), vec!["kubernetes"].into());
@@ -284,7 +284,7 @@ fn create_applied(server: &Server, call: &Call, options: &WriteOptions, applied:
     let now = server.clock().now();
     let writer = Writer { manager: &options.manager, subresource: "", now: &now };
     let mut object = ownership::applied(kind, None, &object, writer, false)?;
-    prepare::new(server, kind, &mut object);
+    prepare::new(server, kind, &mut object)?;
     prepare::check(kind, None, &object)?;
     let mut admitted = admission::create(server, call, &object)?;
     warnings.append(&mut admitted.warnings);
@@ -371,8 +371,12 @@ pub(super) fn update_as(
         in_namespace(call, &mut new)?;
         check_seen(call, &live, &new)?;
         let warnings = prepare::shape(kind, &mut new, options.validation)?;
-        prepare::replacement(kind, &live, &mut new, subresource);
+        // Defaults first: what they fill in is no change that the generation would count.
         prepare::defaults(kind, &mut new);
+        if subresource.is_empty() {
+            admission::complete_update(kind, &live, &mut new);
+        }
+        prepare::replacement(kind, &live, &mut new, subresource);
         prepare::check(kind, Some(&live), &new)?;
         let now = server.clock().now();
         if !applied {
@@ -422,10 +426,20 @@ fn check_seen(call: &Call, live: &Value, new: &Value) -> Result<(), Status> {
             return Err(call.modified());
         }
     }
+    let kind = &call.kind;
+    if seen.is_empty() && !kind.unconditional_update {
+        let error = FieldError::invalid("metadata.resourceVersion", 0, "must be specified for an update");
+        return Err(Status::invalid(&kind.group, &kind.kind, &call.path.name, &[error]));
+    }
     let (uid, real) = (meta::uid(new), meta::uid(live));
     if !uid.is_empty() && uid != real {
+        // To a PUT it is a precondition, to a patch a field like others.
+        if call.method == "PATCH" && call.path.subresource != "scale" {
+            let error = FieldError::invalid("metadata.uid", uid, "field is immutable");
+            return Err(Status::invalid(&kind.group, &kind.kind, &call.path.name, &[error]));
+        }
         let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {real}");
-        return Err(Status::conflict(&call.kind.group, &call.kind.plural, &call.path.name, why));
+        return Err(Status::conflict(&kind.group, &kind.plural, &call.path.name, why));
     }
     Ok(())
 }

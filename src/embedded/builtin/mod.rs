@@ -3,6 +3,7 @@
 
 mod defaults;
 mod events;
+mod pods;
 mod rules;
 mod schemas;
 
@@ -28,6 +29,8 @@ use super::status::Status;
 /// not fit is an error.
 pub fn shape(kind: &Kind, object: &mut Value) -> Result<(), Status> {
     clean(object);
+    // The types have an empty one where there is none, which is another mistake.
+    let unselected = kind.group == "apps" && object.get("spec").is_some_and(|spec| spec.get("selector").is_none());
     let shaped = match (kind.group.as_str(), kind.kind.as_str()) {
         ("", "ConfigMap") => through::<core::ConfigMap>(object),
         ("", "Event") => through::<core::Event>(object),
@@ -55,6 +58,9 @@ pub fn shape(kind: &Kind, object: &mut Value) -> Result<(), Status> {
         _ => through_metadata(object).map(|()| object.clone()),
     };
     *object = shaped.map_err(|error| unfit(kind, &error))?;
+    if unselected {
+        meta::entry(meta::as_map(object), "spec").remove("selector");
+    }
     clean(object);
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! What the API server refuses in built-in objects: the rules that operators and tests run into.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::pods;
 use crate::embedded::kinds::Kind;
 use crate::embedded::meta;
 use crate::embedded::names;
@@ -34,7 +35,7 @@ pub fn on_update(kind: &Kind, old: &Value, new: &Value) -> Vec<FieldError> {
             frozen("spec.selector", &mut errors);
             frozen("spec.completionMode", &mut errors);
         }
-        ("", "Pod") => pod(old, new, &mut errors),
+        ("", "Pod") => pods::update(old, new, &mut errors),
         ("apps", "ControllerRevision") if old.get("data") != new.get("data") => {
             let data = new.get("data").cloned().unwrap_or_default();
             errors.push(FieldError::invalid("data", data, IMMUTABLE));
@@ -62,7 +63,11 @@ pub fn on_update(kind: &Kind, old: &Value, new: &Value) -> Vec<FieldError> {
 fn always(kind: &Kind, object: &Value, errors: &mut Vec<FieldError>) {
     match (kind.group.as_str(), kind.kind.as_str()) {
         ("", "Pod") => pod_spec(object, "spec", errors),
-        ("apps", "Deployment" | "ReplicaSet" | "StatefulSet") => workload(object, errors),
+        ("apps", "ReplicaSet" | "StatefulSet") => workload(object, errors),
+        ("apps", "Deployment") => {
+            workload(object, errors);
+            deployment(object, errors);
+        }
         ("batch", "Job") => {
             not_negative(object, &["spec.parallelism", "spec.completions", "spec.backoffLimit"], errors);
             pod_spec(object, "spec.template.spec", errors);
@@ -77,7 +82,11 @@ fn always(kind: &Kind, object: &Value, errors: &mut Vec<FieldError>) {
                 errors.push(FieldError::invalid("spec.leaseDurationSeconds", duration, "must be greater than 0"));
             }
         }
-        ("", "ConfigMap" | "Secret") => keys(object, "data", errors),
+        ("", "ConfigMap") => {
+            keys(object, "data", errors);
+            keys(object, "binaryData", errors);
+        }
+        ("", "Secret") => keys(object, "data", errors),
         _ => {}
     }
 }
@@ -95,6 +104,10 @@ fn keys(object: &Value, field: &str, errors: &mut Vec<FieldError>) {
             let why = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  \
                        or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
             errors.push(FieldError::invalid(format!("{field}[{key}]"), key.as_str(), why));
+        }
+        if field == "data" && object.get("binaryData").is_some_and(|other| other.get(key).is_some()) {
+            let why = "duplicate of key present in binaryData";
+            errors.push(FieldError::invalid(format!("data[{key}]"), key.as_str(), why));
         }
     }
 }
@@ -114,23 +127,92 @@ fn workload(object: &Value, errors: &mut Vec<FieldError>) {
     not_negative(object, &["spec.replicas", "spec.minReadySeconds"], errors);
     let selector = object.pointer("/spec/selector");
     match selector {
-        None => errors.push(FieldError::required("spec.selector", "")),
+        None => {
+            errors.push(FieldError::required("spec.selector", ""));
+            // None is one that selects nothing.
+            unselected(object, errors);
+        }
         Some(selector) => {
             let parsed = Selector::of_labels(selector);
             if parsed.is_empty() {
                 let why = "empty selector is invalid for deployment";
                 errors.push(FieldError::invalid("spec.selector", selector.clone(), why));
             } else if !object.pointer("/spec/template").is_some_and(|template| parsed.selects(template)) {
-                let labels = object.pointer("/spec/template/metadata/labels").cloned().unwrap_or_default();
-                let why = "`selector` does not match template `labels`";
-                errors.push(FieldError::invalid("spec.template.metadata.labels", labels, why));
+                unselected(object, errors);
             }
         }
     }
+    for (key, value) in
+        object.pointer("/spec/template/metadata/labels").and_then(Value::as_object).into_iter().flatten()
+    {
+        let why = names::qualified_name(key).map(|why| (Value::from(key.as_str()), why));
+        let why = why.or_else(|| Some((value.clone(), names::label_value(value.as_str().unwrap_or_default())?)));
+        if let Some((value, why)) = why {
+            errors.push(FieldError::invalid("spec.template.metadata.labels", value, why));
+        }
+    }
     pod_spec(object, "spec.template.spec", errors);
+    if object.pointer("/spec/template/spec/activeDeadlineSeconds").is_some() {
+        let why = "activeDeadlineSeconds in ReplicaSet is not Supported";
+        errors.push(FieldError::forbidden("spec.template.spec.activeDeadlineSeconds", why));
+    }
     let policy = meta::text(object, "/spec/template/spec/restartPolicy");
     if policy != "Always" {
         errors.push(FieldError::not_supported("spec.template.spec.restartPolicy", policy, &["Always"]));
+    }
+}
+
+fn unselected(object: &Value, errors: &mut Vec<FieldError>) {
+    let labels = object.pointer("/spec/template/metadata/labels").cloned().unwrap_or_default();
+    let why = "`selector` does not match template `labels`";
+    errors.push(FieldError::invalid("spec.template.metadata.labels", labels, why));
+}
+
+fn deployment(object: &Value, errors: &mut Vec<FieldError>) {
+    not_negative(object, &["spec.revisionHistoryLimit", "spec.progressDeadlineSeconds"], errors);
+    let number = |pointer: &str| object.pointer(pointer).and_then(Value::as_i64);
+    let (deadline, ready) = (number("/spec/progressDeadlineSeconds"), number("/spec/minReadySeconds"));
+    if let Some(deadline) = deadline.filter(|deadline| *deadline <= ready.unwrap_or_default()) {
+        let why = "must be greater than minReadySeconds";
+        errors.push(FieldError::invalid("spec.progressDeadlineSeconds", deadline, why));
+    }
+    let strategy = object.pointer("/spec/strategy").unwrap_or(&Value::Null);
+    let rolling = strategy.get("rollingUpdate");
+    match meta::text(strategy, "/type") {
+        "Recreate" if rolling.is_some() => {
+            let why = "may not be specified when strategy `type` is 'Recreate'";
+            errors.push(FieldError::forbidden("spec.strategy.rollingUpdate", why));
+        }
+        "Recreate" => {}
+        "RollingUpdate" => rolling_update(rolling.unwrap_or(&Value::Null), errors),
+        _ => errors.push(FieldError::not_supported("spec.strategy", strategy.clone(), &["Recreate", "RollingUpdate"])),
+    }
+}
+
+fn rolling_update(rolling: &Value, errors: &mut Vec<FieldError>) {
+    let at = |field: &str| format!("spec.strategy.rollingUpdate.{field}");
+    let mut numbers = [0, 0];
+    for (field, number) in ["maxUnavailable", "maxSurge"].into_iter().zip(&mut numbers) {
+        let value = rolling.get(field).unwrap_or(&Value::Null);
+        let percent = value.as_str().map(|text| text.strip_suffix('%').and_then(|text| text.parse::<i64>().ok()));
+        match percent {
+            Some(Some(percent)) if percent >= 0 => {
+                if field == "maxUnavailable" && percent > 100 {
+                    errors.push(FieldError::invalid(at(field), value.clone(), "must not be greater than 100%"));
+                }
+            }
+            Some(_) => {
+                let why = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or \
+                           '93%', regex used for validation is '[0-9]+%')";
+                errors.push(FieldError::invalid(at(field), value.clone(), why));
+            }
+            None => not_negative(&json!({"spec": {"strategy": {"rollingUpdate": rolling}}}), &[&at(field)], errors),
+        }
+        *number = percent.map_or(value.as_i64(), |percent| percent).unwrap_or_default();
+    }
+    if numbers == [0, 0] {
+        let value = rolling.get("maxUnavailable").cloned().unwrap_or_default();
+        errors.push(FieldError::invalid(at("maxUnavailable"), value, "may not be 0 when `maxSurge` is 0"));
     }
 }
 
@@ -181,29 +263,6 @@ fn stateful_set(old: &Value, new: &Value, errors: &mut Vec<FieldError>) {
         let why = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', \
                    'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and \
                    'minReadySeconds' are forbidden";
-        errors.push(FieldError::forbidden("spec", why));
-    }
-}
-
-fn pod(old: &Value, new: &Value, errors: &mut Vec<FieldError>) {
-    let fixed = |object: &Value| {
-        let mut spec = object.get("spec").cloned().unwrap_or_default();
-        let map = meta::as_map(&mut spec);
-        for field in ["activeDeadlineSeconds", "terminationGracePeriodSeconds", "tolerations", "schedulingGates"] {
-            map.remove(field);
-        }
-        for list in ["containers", "initContainers"] {
-            for container in map.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
-                meta::as_map(container).remove("image");
-            }
-        }
-        spec
-    };
-    if fixed(old) != fixed(new) {
-        let why = "pod updates may not change fields other than `spec.containers[*].image`,\
-                   `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to \
-                   existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was \
-                   previously negative)";
         errors.push(FieldError::forbidden("spec", why));
     }
 }

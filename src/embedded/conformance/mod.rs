@@ -7,8 +7,11 @@
 
 mod actors;
 mod admission;
+mod builtin;
 mod deletion;
+mod differential;
 mod identity;
+mod kubectl;
 mod lists;
 mod patches;
 mod pods;
@@ -50,20 +53,20 @@ const WIDGETS: &str = "/apis/example.test/v1/namespaces";
 impl Bed {
     async fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let (client, server) = if let Ok(path) = std::env::var("CONFORMANCE_KUBECONFIG") {
-            (real(&path).await, None)
-        } else {
-            let mut options = Options::new(Clock::new(crate::clock::Clock::system()));
-            options.seed = Some(7);
-            options.history = 500;
-            let server = Server::new(options);
-            (Client::new(InMemory::new(server.clone()), "default"), Some(server))
+        let (client, server) = match real().await {
+            Some(client) => (client, None),
+            None => ours(),
         };
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("conformance-{}-{number}", std::process::id());
+        let bed = Self::of(client, server, namespace).await;
+        bed.define_widgets().await;
+        bed
+    }
+
+    async fn of(client: Client, server: Option<Server>, namespace: String) -> Self {
         let bed = Self { client, namespace, server, ends: None };
         bed.ok("POST", "/api/v1/namespaces", json!({"metadata": {"name": bed.namespace}})).await;
-        bed.define_widgets().await;
         bed
     }
 
@@ -217,12 +220,23 @@ impl Events {
     }
 }
 
-async fn real(path: &str) -> Client {
+/// The real server, if there is one.
+async fn real() -> Option<Client> {
+    let path = std::env::var("CONFORMANCE_KUBECONFIG").ok()?;
     let _ = rustls::crypto::ring::default_provider().install_default();
     let kubeconfig = Kubeconfig::read_from(path).unwrap();
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     config.default_retry = false;
-    Client::try_from(config).unwrap()
+    Some(Client::try_from(config).unwrap())
+}
+
+/// A server of our own, in memory.
+fn ours() -> (Client, Option<Server>) {
+    let mut options = Options::new(Clock::new(crate::clock::Clock::system()));
+    options.seed = Some(7);
+    options.history = 500;
+    let server = Server::new(options);
+    (Client::new(InMemory::new(server.clone()), "default"), Some(server))
 }
 
 pub(super) fn widget(name: &str, spec: Value) -> Value {

@@ -9,6 +9,8 @@ conformance! {
     f08_scale_is_read_and_written_through_its_paths;
     f08_scale_has_preconditions_of_its_own;
     f08_deployments_scale;
+    f17_a_write_over_scale_takes_the_number_from_who_has_applied_it;
+    f27_a_lease_is_a_plain_object;
 }
 
 async fn f07_the_object_ignores_status_and_the_status_ignores_the_rest(bed: &Bed) {
@@ -75,4 +77,45 @@ async fn f08_deployments_scale(bed: &Bed) {
     let (code, _) = bed.merge(&bed.apps("deployments/web/scale"), json!({"spec": {"replicas": 4}})).await;
     assert_eq!(code, 200);
     assert_eq!(bed.get(&bed.apps("deployments/web")).await["spec"]["replicas"], 4);
+}
+
+async fn f17_a_write_over_scale_takes_the_number_from_who_has_applied_it(bed: &Bed) {
+    const APPLY: &str = "application/apply-patch+yaml";
+    let workload = |replicas: Value| {
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": {
+            "paused": true, "replicas": replicas, "selector": {"matchLabels": {"app": "web"}},
+            "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "x"}]}},
+        }})
+    };
+    let path = format!("{}?fieldManager=m1", bed.apps("deployments/web"));
+    assert_eq!(bed.call_as("PATCH", &path, APPLY, &workload(json!(0))).await.0, 201);
+    let scale = format!("{}?fieldManager=m2", bed.apps("deployments/web/scale"));
+    assert_eq!(bed.merge(&scale, json!({"spec": {"replicas": 3}})).await.0, 200);
+    let (code, refused) = bed.call_as("PATCH", &path, APPLY, &workload(json!(0))).await;
+    assert_eq!((code, &refused["reason"]), (409, &json!("Conflict")));
+    let message = refused["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("Apply failed with 1 conflict: conflict with \"m2\" with subresource \"scale\""),
+        "{message}"
+    );
+    // Who applies without the number leaves it alone.
+    let mut without = workload(Value::Null);
+    without["spec"].as_object_mut().unwrap().remove("replicas");
+    let (code, left) = bed.call_as("PATCH", &path, APPLY, &without).await;
+    assert_eq!((code, &left["spec"]["replicas"]), (200, &json!(3)), "{left}");
+    bed.merge(&scale, json!({"spec": {"replicas": 0}})).await;
+}
+
+async fn f27_a_lease_is_a_plain_object(bed: &Bed) {
+    let leases = format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases", bed.namespace);
+    // Its times are those of whoever holds it: the server takes them as they come.
+    let spec = json!({"holderIdentity": "a", "leaseDurationSeconds": 15, "renewTime": "2001-01-01T00:00:00.000001Z"});
+    let made = bed.ok("POST", &leases, json!({"metadata": {"name": "l"}, "spec": spec})).await;
+    assert_eq!((&made["spec"], generation(&made)), (&spec, 0));
+    let mut taken = made.clone();
+    taken["spec"]["holderIdentity"] = "b".into();
+    bed.ok("PUT", &format!("{leases}/l"), taken.clone()).await;
+    assert_eq!(bed.call("PUT", &format!("{leases}/l"), taken).await.0, 409, "one of two wins");
+    let (code, refused) = bed.merge(&format!("{leases}/l"), json!({"spec": {"leaseDurationSeconds": 0}})).await;
+    assert_eq!((code, &refused["details"]["causes"][0]["field"]), (422, &json!("spec.leaseDurationSeconds")));
 }
