@@ -9,7 +9,7 @@ use crate::clock::Clock;
 pub(super) enum Here {}
 
 impl Here {
-    #[allow(clippy::unused_async, reason = "as the other one")]
+    #[allow(clippy::unused_async, reason = "called as the broker of the feature demo is, whose start waits")]
     pub(super) async fn start(_: Clock) -> Result<Self, Failure> {
         Err("this program has no broker of its own: give --kubeconfig, --kafka-host and --image, or build it with the feature demo".into())
     }

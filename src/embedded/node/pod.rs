@@ -194,16 +194,15 @@ impl PodLife {
             Ok(Ok(_)) => self.written = new,
             // The watch says so too, and what then is to be done.
             Ok(Err(kube::Error::Api(error))) if matches!(error.code, 404 | 409 | 422) => self.written = new,
-            Ok(Err(error)) => return self.try_again(&error),
-            Err(late) => return self.try_again(&late),
+            Ok(Err(error)) => return Some(self.try_again(&error)),
+            Err(late) => return Some(self.try_again(&late)),
         }
         None
     }
 
-    #[allow(clippy::unnecessary_wraps, reason = "the answer of its only caller")]
-    fn try_again(&self, error: &dyn std::fmt::Display) -> Option<Instant> {
+    fn try_again(&self, error: &dyn std::fmt::Display) -> Instant {
         tracing::warn!(pod = self.name, error = %error, "failed to write the status of a pod; it is tried again");
-        Some(self.context.clock.monotonic() + WRITE.1)
+        self.context.clock.monotonic() + WRITE.1
     }
 
     /// Takes away what is left: the object, for which the node has the last word, and the folders.
