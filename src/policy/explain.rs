@@ -1,7 +1,8 @@
 //! Every number that a decision rests on, and whether the objective is met. Only finite numbers leave this room.
 
 use super::decision::{Explain, WithinTarget};
-use super::guard::{self, Range};
+use super::down;
+use super::guard::Range;
 use super::learning::processing_rate;
 use super::look::View;
 use super::memory::Memory;
@@ -37,7 +38,7 @@ pub(crate) fn explain(memory: &Memory, view: &View, plan: &Plan, range: Range, s
         in_flight: memory.flight.is_some(),
         growth_reserve: known(Some(1.0 + memory.forecast.excess(plan.reaction, plan.demand.level))),
         growth_quantile: known(Some(memory.forecast.quantile())),
-        down_window_seconds: known(Some(guard::down_window(memory))),
+        down_window_seconds: known(Some(down::down_window(memory))),
         staying_seconds: known(plan.staying),
         not_fewer: plan.keep,
     }

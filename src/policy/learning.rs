@@ -2,9 +2,9 @@
 
 use super::bottleneck;
 use super::capacity::Stint;
+use super::down;
 use super::flight::Flight;
 use super::forecast::BIN;
-use super::guard;
 use super::look::View;
 use super::memory::Memory;
 use super::num;
@@ -73,7 +73,7 @@ fn begin(memory: &mut Memory, before: u32, desired: u32) {
     memory.note_rescale(now);
     // More that was just asked for is needed for a full window, whoever asked for it.
     if desired > before {
-        memory.needs.note(now, desired, guard::down_window(memory));
+        memory.needs.note(now, desired, down::down_window(memory));
     }
     let demand = memory.decided_demand;
     memory.flight = Some(Flight::new(now, before, desired, demand));
@@ -136,7 +136,7 @@ pub(crate) fn learn(memory: &mut Memory, observation: &Observation, settings: &S
         _ => observation.replicas.desired,
     };
     if let Some(keep) = keep {
-        let window = guard::down_window(memory) * if plan.trial { 2.0 } else { 1.0 };
+        let window = down::down_window(memory) * if plan.trial { 2.0 } else { 1.0 };
         memory.needs.note(now, keep, window);
     }
 }

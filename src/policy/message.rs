@@ -3,7 +3,8 @@
 use crate::report::words::{count, rate, seconds};
 
 use super::decision::{BoundBy, Limit, Limited, Reason};
-use super::guard::{Case, Verdict, down_window};
+use super::down::down_window;
+use super::guard::{Case, Verdict};
 
 /// Why a decision is what it is, in one sentence.
 pub(crate) fn sentence(case: &Case<'_>, verdict: &Verdict) -> String {

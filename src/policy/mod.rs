@@ -28,6 +28,7 @@ mod crew;
 mod decide;
 pub mod decision;
 mod demand;
+mod down;
 mod explain;
 mod flight;
 mod forecast;
