@@ -89,6 +89,7 @@ pub struct Work {
 
 impl Work {
     /// Share of the processed records that were in time; `None`: there are none.
+    #[cfg_attr(not(feature = "demo"), allow(dead_code, reason = "for the screen, which comes with the feature demo"))]
     pub(crate) fn share(&self) -> Option<f64> {
         (self.processed > 0).then(|| ratio(self.in_time, self.processed))
     }

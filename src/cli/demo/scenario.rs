@@ -45,6 +45,7 @@ pub(super) enum Mischief {
     /// It goes away for a time.
     Outage { from: f64, to: f64 },
     /// It is away.
+    #[cfg_attr(not(feature = "demo"), allow(dead_code, reason = "nobody else has a broker of his own"))]
     Away { until: f64 },
     /// It gets a batch that cannot be decoded.
     Poison { from: f64 },

@@ -18,6 +18,7 @@ use crate::report::words;
 
 /// What is shown.
 #[derive(Debug)]
+#[cfg_attr(not(feature = "demo"), allow(dead_code, reason = "for the screen, which comes with the feature demo"))]
 pub(super) struct Scene<'a> {
     /// The scenario and its load, in words.
     pub(super) title: &'a str,
