@@ -8,61 +8,22 @@
     reason = "clippy allows them in tests, but not in what tests of a whole file share"
 )]
 
+mod shared;
+
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 
-/// Longer than anything here takes on a slow machine.
-const PATIENCE: Duration = Duration::from_mins(3);
+use shared::{Folder, PATIENCE, processes, until_none};
 
-/// A folder of the test's own, which the demo takes for the system's temporary one.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("sluice-test-demo-{}-{name}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    /// What demos have left.
-    fn left(&self) -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(&self.0).unwrap().flatten().map(|entry| entry.path());
-        entries.filter(|path| !path.ends_with("out")).collect()
-    }
-
-    /// The processes that run for it: each has the folder in its environment.
-    fn processes(&self) -> usize {
-        let mark = format!("TMPDIR={}", self.0.display()).into_bytes();
-        let has_mark = |environment: Vec<u8>| environment.split(|byte| *byte == 0).any(|entry| entry == mark);
-        let entries = std::fs::read_dir("/proc").unwrap().flatten();
-        entries
-            .filter_map(|entry| std::fs::read(entry.path().join("environ")).ok())
-            .filter(|e| has_mark(e.clone()))
-            .count()
-    }
-
-    async fn until_no_process_is_left(&self) {
-        let gone = async {
-            // Of processes of others the system tells no end.
-            while self.processes() > 0 {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, gone).await.expect("processes are left");
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+/// What demos have left in the folder that they take for the system's temporary one.
+fn left(folder: &Folder) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(&folder.0).unwrap().flatten().map(|entry| entry.path());
+    entries.filter(|path| !path.ends_with("out")).collect()
 }
 
 /// A demo that runs.
@@ -117,27 +78,68 @@ async fn a_demo_meets_its_target_in_spite_of_a_poisoned_batch_and_says_so() {
     assert!(report["work"]["skipped"].as_u64().unwrap() > 0, "{:#}", report["work"]);
     let page = std::fs::read_to_string(folder.0.join("out/report.html")).unwrap();
     assert!(page.contains("Met the target") && page.contains("<svg"));
-    assert!(folder.left().is_empty(), "{:?}", folder.left());
-    folder.until_no_process_is_left().await;
+    assert!(left(&folder).is_empty(), "{:?}", left(&folder));
+    until_none(&folder.mark()).await;
 }
 
 #[tokio::test]
-async fn nothing_is_left_of_a_demo_that_was_interrupted_or_killed() {
+async fn nothing_is_left_of_a_demo_that_was_interrupted_or_killed_or_has_crashed() {
     let folder = Folder::new("end");
-    let mut demo = Demo::start(&folder, &[]);
-    demo.until_it_says("the first worker is ready").await;
-    assert!(folder.processes() > 1);
-    demo.signal(Signal::KILL);
-    assert_eq!(demo.end().await, None);
-    folder.until_no_process_is_left().await;
-    let left = folder.left();
-    assert_eq!(left.len(), 1, "a killed process cannot remove its folder: {left:?}");
+    // By SIGABRT a process ends that has panicked where it must not.
+    let mut before: Vec<PathBuf> = Vec::new();
+    for signal in [Signal::KILL, Signal::ABORT] {
+        let mut demo = Demo::start(&folder, &[]);
+        demo.until_it_says("the first worker is ready").await;
+        assert!(processes(&folder.mark()).len() > 1);
+        demo.signal(signal);
+        assert_eq!(demo.end().await, None);
+        until_none(&folder.mark()).await;
+        let left = left(&folder);
+        assert_eq!(left.len(), 1, "it cannot remove its own folder any more, but that of the one before: {left:?}");
+        assert!(!before.contains(&left[0]));
+        before = left;
+    }
 
     let mut demo = Demo::start(&folder, &[]);
     demo.until_it_says("the first worker is ready").await;
-    assert!(!left[0].exists(), "the next one does");
+    assert!(!before[0].exists(), "the next one does");
     demo.signal(Signal::INT);
     assert_eq!(demo.end().await, Some(130));
-    assert!(folder.left().is_empty(), "{:?}", folder.left());
-    folder.until_no_process_is_left().await;
+    assert!(left(&folder).is_empty(), "{:?}", left(&folder));
+    until_none(&folder.mark()).await;
+}
+
+#[tokio::test]
+async fn a_terminal_gets_a_screen_and_is_given_back_when_a_key_ends_the_demo() {
+    let folder = Folder::new("screen");
+    let demo = format!("{} demo --out {}", env!("CARGO_BIN_EXE_sluice"), folder.0.join("out").display());
+    let mut command = Command::new("script");
+    command.args(["-qec", &format!("stty rows 24 cols 80; {demo}; echo code $?; stty -a"), "/dev/null"]);
+    command.env("TMPDIR", &folder.0).env("TERM", "xterm").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.kill_on_drop(true).spawn().unwrap();
+    let (mut keys, mut shown) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut text = String::new();
+    let all = async {
+        let mut piece = [0; 4096];
+        loop {
+            let length = shown.read(&mut piece).await.unwrap();
+            if length == 0 {
+                return;
+            }
+            // Words by themselves: over blanks the cursor is moved.
+            let before = text.contains("cleans");
+            text.push_str(&String::from_utf8_lossy(&piece[..length]));
+            if !before && text.contains("cleans") {
+                keys.write_all(b"q").await.unwrap();
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, all).await.unwrap();
+    let (_, screen) = text.split_once("\x1b[?1049h").expect("a screen");
+    let (screen, after) = screen.split_once("\x1b[?1049l").expect("the screen goes");
+    assert!(screen.contains("advertisements,"), "{screen}");
+    assert!(after.contains("interrupted; taking everything away") && after.contains("code 130"), "{after}");
+    assert!(after.contains(" icanon") && after.contains(" echo "), "{after}");
+    assert!(left(&folder).is_empty(), "{:?}", left(&folder));
+    until_none(&folder.mark()).await;
 }

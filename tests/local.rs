@@ -8,6 +8,8 @@
     reason = "clippy allows them in tests, but not in what tests of a whole file share"
 )]
 
+mod shared;
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -24,31 +26,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-/// Longer than anything here takes on a slow machine.
-const PATIENCE: Duration = Duration::from_mins(1);
-
-/// A folder of the test's own.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("sluice-test-local-{}-{name}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    /// A word that is in the command line of this test's processes and of no others.
-    fn mark(&self) -> String {
-        self.0.file_name().unwrap().to_string_lossy().into_owned()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
+use shared::{Folder, PATIENCE, processes, until_none};
 
 fn sluice(arguments: &[&str]) -> Command {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -128,30 +106,6 @@ async fn client(kubeconfig: &Path) -> Client {
 
 fn kill(pid: i32, signal: Signal) {
     kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
-}
-
-/// The processes with a word in their command line.
-fn processes(mark: &str) -> Vec<(i32, String)> {
-    let own = std::process::id().to_string();
-    let entries = std::fs::read_dir("/proc").unwrap().flatten();
-    let named = entries.filter_map(|entry| {
-        let name = entry.file_name().into_string().ok()?;
-        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        (name != own && line.contains(mark)).then(|| Some((name.parse().ok()?, line)))?
-    });
-    named.collect()
-}
-
-/// Waits until no process has the word. Of processes of others the system tells no end.
-async fn until_none(mark: &str) {
-    let gone = async {
-        while !processes(mark).is_empty() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let waited = tokio::time::timeout(PATIENCE, gone).await;
-    assert!(waited.is_ok(), "still there: {:?}", processes(mark));
 }
 
 fn shell(script: &str) -> Value {
@@ -437,6 +391,24 @@ async fn what_cannot_be_is_said_exactly() {
         said.contains("bad.yaml:1: failed to apply Pod a") && said.contains("unknown field \"spec.nodeNme\""),
         "{said}"
     );
+
+    std::fs::write(
+        &bad,
+        "apiVersion: v1\nkind: Pood\nmetadata: {name: a}\n---\napiVersion: a.b/v1\nkind: C\nmetadata: {name: d}\n",
+    )
+    .unwrap();
+    let (_, said) = refused(&["-f", bad.to_str().unwrap()]).await;
+    for object in ["bad.yaml:1: failed to apply Pood a", "bad.yaml:5: failed to apply C d"] {
+        assert!(said.contains(&format!("{object}: there is no such kind here; give its Custom")), "{said}");
+    }
+    let (_, said) = refused(&["-f", folder.0.join("none").to_str().unwrap()]).await;
+    assert!(said.starts_with("sluice: failed to read ") && said.lines().count() == 1, "{said}");
+
+    let cluster = Cluster::start(&folder, &[]).await;
+    let (code, said) = refused(&["--data-dir", folder.0.join("data").to_str().unwrap()]).await;
+    assert_eq!((code, said.lines().count()), (1, 1), "{said}");
+    assert!(said.contains("another process uses it; stop that one, or give another folder"), "{said}");
+    assert_eq!(cluster.end().await, 0);
 
     assert_eq!(refused(&["--port", "nine"]).await.0, 2);
     assert_eq!(refused(&["--image", "web"]).await.0, 2);

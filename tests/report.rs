@@ -32,6 +32,7 @@ fn made_up() -> Run {
         points.push(Point {
             at,
             rate: running.then(|| load(at)),
+            capacity: running.then(|| 400.0 * f64::from(existing)),
             lag: running.then_some(900.0),
             // A gap, as when the operator's page does not answer.
             latency: (at > 3.0 && !(100.0..108.0).contains(&at)).then(|| 1.5 + 3.0 * (at / 40.0).sin().abs()),

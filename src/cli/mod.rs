@@ -48,7 +48,7 @@ enum Command {
     Simulate(simulate::Args),
     /// Read observations as JSON lines, and print a decision for each.
     Decide(decide::Args),
-    /// Show the whole thing on a cluster and a Kafka: load, workers, operator, a live view and a report.
+    /// Show Sluice at work, all in this process and its workers: load, operator, a live view and a report.
     Demo(demo::Args),
     /// Run a small Kubernetes on this machine, with pods as processes.
     Local(local::Args),

@@ -49,17 +49,32 @@ impl<E: std::error::Error + Send + Sync> From<plotters::drawing::DrawingAreaErro
     }
 }
 
+/// A piece of a line: times in seconds, and the values then.
+pub(crate) type Segment = Vec<(f64, f64)>;
+
 pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 pub(super) type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Times, RangedCoordf64>>;
 
-/// The run as an SVG document.
+/// The run as an SVG document, with its title and verdict.
 pub fn svg(report: &RunReport) -> Result<String, PlotError> {
+    draw(report, true)
+}
+
+/// The same for a page that has title and verdict already.
+pub(super) fn panels(report: &RunReport) -> Result<String, PlotError> {
+    draw(report, false)
+}
+
+fn draw(report: &RunReport, with_heading: bool) -> Result<String, PlotError> {
     let mut document = String::new();
     {
-        let root = SVGBackend::with_string(&mut document, (WIDTH, HEADING + 3 * PANEL + AXIS)).into_drawing_area();
+        let heading = if with_heading { HEADING } else { 0 };
+        let root = SVGBackend::with_string(&mut document, (WIDTH, heading + 3 * PANEL + AXIS)).into_drawing_area();
         root.fill(&WHITE)?;
-        let (heading, rest) = root.split_vertically(HEADING);
-        head(&heading, report)?;
+        let (top, rest) = root.split_vertically(heading);
+        if with_heading {
+            head(&top, report)?;
+        }
         let (load, rest) = rest.split_vertically(PANEL);
         let (workers, latency) = rest.split_vertically(PANEL);
         let span = span(&report.run.points);
@@ -79,13 +94,21 @@ fn head(area: &Area<'_>, report: &RunReport) -> Result<(), PlotError> {
 }
 
 fn draw_load(area: &Area<'_>, report: &RunReport, span: (f64, f64)) -> Result<(), PlotError> {
-    let segments = segments(&report.run.points, |point| point.rate);
-    let mut chart = panel(area, span, top(&segments, 0.0), &|rate| words::rate(*rate), false)?;
-    marks(&mut chart, shown(report, span), top(&segments, 0.0))?;
-    for segment in segments {
+    let arriving = segments(&report.run.points, |point| point.rate);
+    let capacity: Vec<_> = segments(&report.run.points, |point| point.capacity).iter().map(|s| steps(s)).collect();
+    let height = top(&arriving, top(&capacity, 0.0));
+    let mut chart = panel(area, span, height, &|rate| words::rate(*rate), false)?;
+    marks(&mut chart, shown(report, span), height)?;
+    for segment in arriving {
         chart.draw_series(AreaSeries::new(segment, 0.0, LOAD.mix(0.25)).border_style(line(LOAD, 2)))?;
     }
-    legend(area, &[("records arriving", LOAD)])
+    if capacity.is_empty() {
+        return legend(area, &[("records arriving", LOAD)]);
+    }
+    for segment in capacity {
+        chart.draw_series(LineSeries::new(segment, line(WORKERS, 1)))?;
+    }
+    legend(area, &[("records arriving", LOAD), ("what the ready workers can do", WORKERS)])
 }
 
 fn draw_workers(area: &Area<'_>, report: &RunReport, span: (f64, f64)) -> Result<(), PlotError> {
@@ -240,13 +263,13 @@ fn round_times(range: &Range<f64>) -> Vec<f64> {
 }
 
 /// The upper end of a panel: a little above the highest value, and not below `least`.
-pub(super) fn top(segments: &[Vec<(f64, f64)>], least: f64) -> f64 {
+pub(super) fn top(segments: &[Segment], least: f64) -> f64 {
     let highest = segments.iter().flatten().map(|(_, value)| *value).fold(0.0, f64::max);
     (highest * 1.1).max(least).max(f64::MIN_POSITIVE.sqrt())
 }
 
 /// The known values, in pieces: a line must not run on where nothing is known.
-pub(super) fn segments(points: &[Point], value: impl Fn(&Point) -> Option<f64>) -> Vec<Vec<(f64, f64)>> {
+pub(crate) fn segments(points: &[Point], value: impl Fn(&Point) -> Option<f64>) -> Vec<Segment> {
     let known = |point: &Point| value(point).filter(|value| value.is_finite() && point.at.is_finite());
     points
         .chunk_by(|a, b| known(a).is_some() == known(b).is_some())
@@ -256,7 +279,7 @@ pub(super) fn segments(points: &[Point], value: impl Fn(&Point) -> Option<f64>) 
 }
 
 /// A line whose value holds until the next one.
-pub(super) fn steps(segment: &[(f64, f64)]) -> Vec<(f64, f64)> {
+pub(crate) fn steps(segment: &[(f64, f64)]) -> Segment {
     let mut line = Vec::with_capacity(segment.len() * 2);
     for (index, &(at, value)) in segment.iter().enumerate() {
         if let Some(&(_, before)) = index.checked_sub(1).and_then(|before| segment.get(before)) {

@@ -29,6 +29,8 @@ pub struct Point {
     pub at: f64,
     /// Records arriving per second.
     pub rate: Option<f64>,
+    /// Records per second that the ready workers can do.
+    pub capacity: Option<f64>,
     /// Records not yet processed.
     pub lag: Option<f64>,
     /// Latency at the target's percentile over the last minute, in seconds.
@@ -83,6 +85,20 @@ pub struct Work {
     pub busy_seconds: f64,
     /// Records by latency: upper bound of the bucket in milliseconds (`None`: no bound), records in it alone.
     pub latency_buckets_milliseconds: Vec<(Option<f64>, u64)>,
+}
+
+impl Work {
+    /// Share of the processed records that were in time; `None`: there are none.
+    #[cfg_attr(not(feature = "demo"), allow(dead_code, reason = "for the screen, which comes with the feature demo"))]
+    pub(crate) fn share(&self) -> Option<f64> {
+        (self.processed > 0).then(|| ratio(self.in_time, self.processed))
+    }
+
+    /// The upper bound of the bucket in which the quantile of the latency lies: `<= 250ms`, `> 2m` beyond the last bound,
+    /// or `?`.
+    pub(crate) fn quantile(&self, share: f64) -> String {
+        quantile(&self.latency_buckets_milliseconds, share)
+    }
 }
 
 /// What was measured.
@@ -173,9 +189,7 @@ impl RunReport {
     /// The report for a person; `width` is the terminal's.
     pub fn text(&self, width: Option<usize>) -> String {
         let mut text = self.verdict() + "\n\n";
-        for (heading, sentences) in
-            [("records", self.records()), ("latency", self.latency()), ("workers", self.workers())]
-        {
+        for (heading, sentences) in self.facts() {
             let left = width.map_or(usize::MAX, |width| width.saturating_sub(11).max(40));
             for (index, line) in sentences.iter().flat_map(|sentence| wrap(sentence, left)).enumerate() {
                 let heading = if index == 0 { heading } else { "" };
@@ -204,6 +218,11 @@ impl RunReport {
         )
     }
 
+    /// What came of it, in sentences under headings.
+    pub(super) fn facts(&self) -> [(&'static str, Vec<String>); 3] {
+        [("records", self.records()), ("latency", self.latency()), ("workers", self.workers())]
+    }
+
     fn records(&self) -> Vec<String> {
         let some = |count: Option<u64>, nothing: &str, what: &str| match count {
             None => format!("{what} unknown"),
@@ -223,7 +242,7 @@ impl RunReport {
     fn latency(&self) -> Vec<String> {
         let quantiles: Vec<String> = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)]
             .into_iter()
-            .map(|(name, share)| format!("{name} {}", quantile(&self.run.work.latency_buckets_milliseconds, share)))
+            .map(|(name, share)| format!("{name} {}", self.run.work.quantile(share)))
             .collect();
         let share = self.share.map_or_else(|| "an unknown share".to_owned(), words::percent);
         vec![format!("{share} within {}; {}", words::seconds(self.run.target.latency_seconds), quantiles.join(", "))]
@@ -318,7 +337,6 @@ fn integral(points: &[Point]) -> f64 {
     sum
 }
 
-/// The upper bound of the bucket in which the quantile lies: `<= 250ms`, `> 2m` beyond the last bound, or `?`.
 fn quantile(buckets: &[(Option<f64>, u64)], share: f64) -> String {
     let total: u64 = buckets.iter().map(|(_, count)| count).sum();
     let mut below = 0;

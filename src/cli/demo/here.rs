@@ -42,8 +42,9 @@ impl Here {
         let cluster = Cluster::start(Setup { listener, folder: folder.path().to_owned(), keep: false, images })?;
         let kubeconfig = folder.path().join("kubeconfig");
         kubeconfig::write(&kubeconfig, cluster.address(), cluster.authority(), cluster.token())?;
-        say(&format!("a small Kubernetes is up in this process: export KUBECONFIG={}", kubeconfig.display()));
-        Ok(Self { broker, cluster, kubeconfig, _folder: folder })
+        let here = Self { broker, cluster, kubeconfig, _folder: folder };
+        say(&format!("a small Kubernetes is up in this process: {}", here.way_in()));
+        Ok(here)
     }
 
     /// For everything that would be no different in a real cluster.
@@ -58,13 +59,29 @@ impl Here {
         }
     }
 
+    /// The line that lets kubectl in.
+    pub(super) fn way_in(&self) -> String {
+        format!("export KUBECONFIG={}", self.kubeconfig.display())
+    }
+
     /// Does to the broker what is due, `at` seconds after the load began.
     pub(super) fn play(&self, mischief: &mut Mischief, at: f64) {
         match mischief {
             Mischief::None => {}
-            // Who is away already goes away once more without harm, and comes back likewise.
-            Mischief::Outage { from, to } if (*from..*to).contains(&at) => self.broker.go_away(),
-            Mischief::Outage { .. } => self.broker.come_back(),
+            Mischief::Outage { from, to } => {
+                if at >= *from {
+                    self.broker.go_away();
+                    say("the broker is away now");
+                    *mischief = Mischief::Away { until: *to };
+                }
+            }
+            Mischief::Away { until } => {
+                if at >= *until {
+                    self.broker.come_back();
+                    say("the broker is back");
+                    *mischief = Mischief::None;
+                }
+            }
             Mischief::Poison { from } => {
                 if at >= *from && self.broker.poison() {
                     say("a batch that nobody can decode is in the topic now");
@@ -86,5 +103,27 @@ impl Here {
         }
         // It goes with the folder; but nobody may come in with it from here on.
         let _ = std::fs::remove_file(&self.kubeconfig);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_takes_the_folder_with_it() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let mut folder = PathBuf::new();
+        let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            runtime.block_on(async {
+                let _ = rustls::crypto::ring::default_provider().install_default();
+                let here = Here::start(Clock::system()).await.unwrap();
+                here.kubeconfig.parent().unwrap().clone_into(&mut folder);
+                assert!(folder.exists());
+                panic!("a defect");
+            });
+        }));
+        assert!(panic.is_err());
+        assert!(folder.is_absolute() && !folder.exists());
     }
 }

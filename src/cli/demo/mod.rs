@@ -36,6 +36,7 @@ use serde::Serialize;
 use self::cluster::JobEvent;
 use self::scenario::Scenario;
 use self::stage::Stage;
+use self::view::say;
 use super::signals::Signals;
 use crate::report::run::RunReport;
 use crate::report::{page as report_page, plot};
@@ -50,7 +51,7 @@ pub(super) struct Args {
     /// What happens
     #[arg(long, value_enum, default_value = "trace")]
     scenario: Scenario,
-    /// How long the load lasts
+    /// How long the load lasts: 10s to 24h
     #[arg(long, default_value = "3m", value_parser = length)]
     duration: Duration,
     /// Highest rate of the load, in records per second
@@ -81,7 +82,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME", group = "cluster")]
     context: Option<String>,
     /// Namespace to make, and to delete at the end
-    #[arg(long, short, value_name = "NAME", default_value = "sluice-demo")]
+    #[arg(long, short, value_name = "NAME", default_value = "sluice-demo", value_parser = NonEmptyStringValueParser::new())]
     namespace: String,
     /// In a cluster: Kafka as this computer reaches it: host:port, separated by commas
     #[arg(long, value_name = "HOST:PORT,…", requires = "cluster", value_parser = NonEmptyStringValueParser::new())]
@@ -94,12 +95,12 @@ pub(super) struct Args {
     image: Option<String>,
 }
 
-/// Shorter, nothing could be seen.
-const SHORTEST: Duration = Duration::from_secs(10);
+/// Shorter, nothing could be seen; longer, the report could not be read: it has a point for each second.
+const LENGTHS: std::ops::RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_hours(24);
 
 fn length(text: &str) -> Result<Duration, String> {
-    let length = super::worker::duration(text)?;
-    if length < SHORTEST { Err("expected 10s or more".to_owned()) } else { Ok(length) }
+    let length = super::worker::duration(text).ok().filter(|length| LENGTHS.contains(length));
+    length.ok_or_else(|| "expected 10s to 24h, such as 90s, 3m or 1h30m".to_owned())
 }
 
 fn positive(text: &str) -> Result<f64, String> {
@@ -114,8 +115,8 @@ pub(super) fn run(args: Args) -> super::Outcome {
 
 async fn play(args: Args) -> super::Outcome {
     let mut signals = Signals::listen()?;
-    std::fs::create_dir_all(&args.out).map_err(|error| format!("failed to make {}: {error}", args.out.display()))?;
     let out = args.out.clone();
+    std::fs::create_dir_all(&out).map_err(|error| unwritten(&out, &error))?;
     log_to(&out.join("demo.log"), &args.log)?;
     let mut stage = Stage::new(args);
     let outcome = tokio::select! {
@@ -150,23 +151,33 @@ struct Files<'a> {
 
 /// Prints the report and writes its files.
 fn deliver(report: &RunReport, events: &[JobEvent], out: &Path) -> super::Outcome {
-    let width = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    writeln!(std::io::stdout().lock(), "{}", report.text(width))?;
+    writeln!(std::io::stdout().lock(), "{}", report.text(width()))?;
     let json = serde_json::to_string_pretty(&Files { report, events })?;
     let html = report_page::html(report, &json)?;
     for (name, text) in [("report.json", json), ("report.html", html), ("demo.svg", plot::svg(report)?)] {
         let path = out.join(name);
-        std::fs::write(&path, text).map_err(|error| format!("failed to write {}: {error}", path.display()))?;
+        std::fs::write(&path, text).map_err(|error| unwritten(&path, &error))?;
         say(&format!("wrote {}", path.display()));
     }
     Ok(if report.met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn unwritten(path: &Path, error: &std::io::Error) -> Failure {
+    format!("failed to write {}: {error}; name another folder with --out", path.display()).into()
+}
+
+/// Columns of the terminal that stdout is, or what COLUMNS says.
+fn width() -> Option<usize> {
+    let told = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let seen = || rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| usize::from(size.ws_col));
+    told.or_else(seen).filter(|columns| *columns > 0)
 }
 
 /// Sends log lines to a file: the view has the screen.
 fn log_to(path: &Path, filter: &str) -> Result<(), Failure> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .map_err(|error| format!("{filter:?} is not a log filter: {error}; use a level such as info"))?;
-    let file = std::fs::File::create(path).map_err(|error| format!("failed to write {}: {error}", path.display()))?;
+    let file = std::fs::File::create(path).map_err(|error| unwritten(path, &error))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)
@@ -174,7 +185,16 @@ fn log_to(path: &Path, filter: &str) -> Result<(), Failure> {
         .try_init()
 }
 
-/// Progress goes to stderr.
-fn say(words: &str) {
-    eprintln!("demo: {words}");
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_demo_is_neither_too_short_to_see_nor_too_long_to_read() {
+        assert_eq!(length("10s"), Ok(Duration::from_secs(10)));
+        assert_eq!(length("24h"), Ok(Duration::from_hours(24)));
+        for text in ["0", "9s", "-5s", "99d", "25h", "soon", ""] {
+            assert!(length(text).unwrap_err().starts_with("expected 10s to 24h, such as "), "{text}");
+        }
+    }
 }

@@ -18,6 +18,10 @@ impl Here {
         match *self {}
     }
 
+    pub(super) fn way_in(&self) -> String {
+        match *self {}
+    }
+
     pub(super) fn play(&self, _: &mut Mischief, _: f64) {
         match *self {}
     }

@@ -5,7 +5,8 @@
 pub(super) struct Live {
     pub(super) lag: Option<f64>,
     pub(super) latency: Option<f64>,
-    pub(super) rate: Option<f64>,
+    /// Records per second that one worker can process.
+    pub(super) capacity: Option<f64>,
     pub(super) desired: Option<f64>,
 }
 
@@ -26,7 +27,7 @@ impl Live {
             match series {
                 "sluice_job_lag_records" => live.lag = value,
                 "sluice_job_latency_seconds" => live.latency = value,
-                "sluice_job_arrival_rate" => live.rate = value,
+                "sluice_job_worker_capacity" => live.capacity = value,
                 "sluice_job_desired_replicas" => live.desired = value,
                 _ => {}
             }
@@ -44,7 +45,7 @@ mod tests {
 sluice_job_lag_records{namespace="demo",name="orders"} 1200
 sluice_job_lag_records{namespace="demo",name="orders-2"} 7
 sluice_job_latency_seconds{name="orders",namespace="demo"} 3.25 1700000000
-sluice_job_arrival_rate{namespace="demo",name="orders"} NaN
+sluice_job_worker_capacity{namespace="demo",name="orders"} NaN
 sluice_job_desired_replicas{namespace="other",name="orders"} 9
 sluice_up 1
 # EOF
@@ -53,7 +54,7 @@ sluice_up 1
     #[test]
     fn only_the_jobs_own_series_are_read() {
         let live = Live::on_page(PAGE, "demo", "orders");
-        assert_eq!(live, Live { lag: Some(1200.0), latency: Some(3.25), rate: None, desired: None });
+        assert_eq!(live, Live { lag: Some(1200.0), latency: Some(3.25), capacity: None, desired: None });
         assert_eq!(Live::on_page("", "demo", "orders"), Live::default());
     }
 }

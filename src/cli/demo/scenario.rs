@@ -42,8 +42,11 @@ pub(super) enum Scenario {
 pub(super) enum Mischief {
     /// Nothing, or nothing more.
     None,
-    /// It is away.
+    /// It goes away for a time.
     Outage { from: f64, to: f64 },
+    /// It is away.
+    #[cfg_attr(not(feature = "demo"), allow(dead_code, reason = "nobody else has a broker of his own"))]
+    Away { until: f64 },
     /// It gets a batch that cannot be decoded.
     Poison { from: f64 },
 }
@@ -67,6 +70,11 @@ impl Scenario {
             Self::Poison => Mischief::Poison { from },
             Self::Trace | Self::Step | Self::Skew | Self::SlowStart => Mischief::None,
         }
+    }
+
+    /// As it is called on the command line.
+    pub(super) fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
     fn words(self) -> &'static str {

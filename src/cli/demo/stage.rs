@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use kube::ResourceExt as _;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::cluster::{Cluster, JobEvent};
@@ -32,6 +33,8 @@ const RECORD_BYTES: usize = 100;
 const OPERATOR_START: Duration = Duration::from_secs(30);
 /// For the first worker to be ready: an image may have to be pulled.
 const FIRST_WORKER: Duration = Duration::from_mins(2);
+/// Seconds after which the load's progress, which it tells each second, is none any more.
+const STALE: f64 = 3.0;
 /// For workers to finish and leave: more than their grace period.
 const WORKERS_LEAVE: Duration = Duration::from_secs(45);
 
@@ -42,6 +45,8 @@ pub(super) struct Stage {
     /// Seconds of the clock when everything began.
     began: f64,
     load: Option<Part<Progress>>,
+    /// The newest of the load.
+    progress: watch::Sender<Option<Progress>>,
     operator: Option<Part<Stopped>>,
     topic: Option<Topic>,
     cluster: Option<Cluster>,
@@ -60,6 +65,7 @@ impl Stage {
             began: clock.now().0,
             clock,
             load: None,
+            progress: watch::Sender::new(None),
             operator: None,
             topic: None,
             cluster: None,
@@ -89,7 +95,7 @@ impl Stage {
         let mut points = Vec::new();
         let start = self.clock.now().0;
         self.start_load(&load, &place);
-        let uncommitted = self.replay(&mut watch, start, load.course.seconds(), target, &mut points).await?;
+        let uncommitted = self.replay(&mut watch, start, &load, target, &mut points).await?;
         let events = self.workers_leave(&cluster, &mut watch, &job.name_any()).await;
         let produced = self.produced().await;
 
@@ -176,7 +182,7 @@ impl Stage {
         let operator = self.operator.as_mut();
         let ready = async {
             let Some(operator) = operator else { return Ok(()) };
-            while watch.look(0.0).await.ready.is_none_or(|ready| ready == 0) {
+            while watch.look(0.0, None).await.ready.is_none_or(|ready| ready == 0) {
                 operator.must_run()?;
                 sleep(Duration::from_millis(200)).await;
             }
@@ -198,18 +204,22 @@ impl Stage {
         &mut self,
         watch: &mut Watch,
         start: f64,
-        length: f64,
+        load: &Load,
         target: Target,
         points: &mut Vec<Point>,
     ) -> Result<Option<u64>, Failure> {
+        let length = load.course.seconds();
+        let title = format!("{}: {}", self.args.scenario.name(), load.words);
+        let way_in = self.here.as_ref().map(Here::way_in);
         let mut view = View::on_stderr(self.args.no_color);
         let mut ticks = interval(Duration::from_secs(1));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut drain = Drain::default();
         let mut mischief = self.args.scenario.mischief(length);
         loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
+            let is_new = tokio::select! {
+                _ = ticks.tick() => true,
+                () = view.resized() => false,
                 end = ended(&mut self.load) => {
                     let end = end?;
                     if !end.kept_pace() {
@@ -223,25 +233,30 @@ impl Stage {
                     continue;
                 }
                 why = failed(&mut self.here) => return Err(why),
-            }
-            if let Some(operator) = &mut self.operator {
-                operator.must_run()?;
-            }
-            let now = self.clock.now().0;
-            if let Some(here) = &self.here {
-                here.play(&mut mischief, now - start);
-            }
-            let point = watch.look(now - start).await;
-            points.push(point);
-            let (changes, processed, state) = {
-                let seen = watch.seen();
-                (seen.changes(start), seen.ledger.processed(), state(&seen.status.conditions))
             };
-            let scene = Scene { point, length, target, changes: &changes, processed, state: &state };
+            let now = self.clock.now().0;
+            if is_new {
+                if let Some(operator) = &mut self.operator {
+                    operator.must_run()?;
+                }
+                if let Some(here) = &self.here {
+                    here.play(&mut mischief, now - start);
+                }
+                points.push(watch.look(now - start, self.arriving(now - start)).await);
+            }
+            let (changes, work, state) = {
+                let seen = watch.seen();
+                (seen.changes(start), seen.ledger.work(target.latency_seconds), state(&seen.status.conditions))
+            };
+            let (changes, work, way_in) = (&changes, &work, way_in.as_deref());
+            let scene = Scene { title: &title, way_in, length, target, points, changes, work, state: &state };
             // A view that cannot be shown is no reason to stop.
             let _ = view.show(&scene);
+            if !is_new {
+                continue;
+            }
             let uncommitted = if drain.began.is_some() { self.uncommitted().await } else { None };
-            if drain.is_over(now, uncommitted, processed) {
+            if drain.is_over(now, uncommitted, work.processed) {
                 return Ok(uncommitted);
             }
         }
@@ -256,12 +271,25 @@ impl Stage {
             keys: None,
             skew: self.args.scenario.skew(),
         };
-        let (course, clock) = (load.course.clone(), self.clock.clone());
+        let (course, clock, progress) = (load.course.clone(), self.clock.clone(), self.progress.clone());
         let run = async move |stop| {
-            let log = |progress: &Progress| tracing::info!(?progress, "load");
-            load::replay(&course, &target, clock, stop, log).await.map_err(Failure::from)
+            let note = |now: &Progress| {
+                tracing::info!(progress = ?now, "load");
+                progress.send_replace(Some(*now));
+            };
+            load::replay(&course, &target, clock, stop, note).await.map_err(Failure::from)
         };
         self.load = Some(Part::start("load", run));
+    }
+
+    /// Records that the brokers took per second, over the last one: what the report's totals are made of, and not what the
+    /// operator makes of it. `at` is in seconds since the load began.
+    fn arriving(&self, at: f64) -> Option<f64> {
+        if self.load.is_none() {
+            return Some(0.0);
+        }
+        let progress = *self.progress.borrow();
+        progress.filter(|progress| at - progress.seconds < STALE).map(|progress| progress.actual_rate)
     }
 
     /// Lets the workers stop in good order, so that each says its last totals. The events go with the namespace, so they

@@ -51,11 +51,6 @@ impl Ledger {
         }
     }
 
-    /// Records processed by all of them so far.
-    pub(super) fn processed(&self) -> u64 {
-        self.0.values().map(|totals| totals.processed).sum()
-    }
-
     /// The sum over all of them. `target` is the latency in seconds: it decides for a worker that did not know it.
     pub(super) fn work(&self, target: f64) -> Work {
         let mut work = Work::default();
@@ -110,7 +105,6 @@ mod tests {
         for (incarnation, processed) in [("a", 3), ("a", 5), ("a", 3), ("b", 5)] {
             ledger.note(incarnation, Totals::in_line(&line(processed, "4")).unwrap());
         }
-        assert_eq!(ledger.processed(), 10);
         let work = ledger.work(10.0);
         assert_eq!((work.workers, work.processed, work.in_time, work.busy_seconds), (2, 10, 8, 5.0));
         assert_eq!(work.latency_buckets_milliseconds, [(Some(10.0), 6), (Some(20_000.0), 2), (None, 2)]);

@@ -115,9 +115,9 @@ impl Watch {
         self.read_page().await.is_some()
     }
 
-    /// Looks once. `at` is the time to write beside it. Unknown is unknown: a page that does not answer in time leaves
-    /// a gap.
-    pub(super) async fn look(&mut self, at: f64) -> Point {
+    /// Looks once. `at` and `rate` are the time and the load to write beside it. Unknown is unknown: a page that does not
+    /// answer in time leaves a gap.
+    pub(super) async fn look(&mut self, at: f64, rate: Option<f64>) -> Point {
         let (page, pods) = tokio::join!(self.read_page(), self.read_pods());
         let live = page.map(|page| Live::on_page(&page, &self.cluster.namespace, &self.job)).unwrap_or_default();
         let pods = pods.map(|pods| {
@@ -131,7 +131,8 @@ impl Watch {
         let from_status = self.seen().status.desired_replicas.and_then(|desired| u32::try_from(desired).ok());
         Point {
             at,
-            rate: live.rate,
+            rate,
+            capacity: live.capacity.zip(pods).map(|(one, (_, ready))| one * f64::from(ready)),
             lag: live.lag,
             latency: live.latency,
             desired: live.desired.and_then(whole).or(from_status),

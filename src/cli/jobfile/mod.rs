@@ -106,8 +106,10 @@ impl JobFileError {
     pub(super) fn print(&self) {
         if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
             eprint!("{}", self.picture(std::env::var_os("NO_COLOR").is_none()));
-        } else {
+        } else if matches!(self, Self::Wrong { .. }) {
             eprintln!("{self}");
+        } else {
+            eprintln!("sluice: {self}");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use kube::api::{DynamicObject, Patch, PatchParams, ValidationDirective};
 use kube::core::GroupVersionKind;
 use kube::discovery::{Scope, pinned_kind};
+use kube::error::DiscoveryError;
 use kube::{Api, Client};
 use serde_json::Value;
 
@@ -77,7 +78,13 @@ pub(super) async fn apply(client: &Client, objects: &[Object]) -> bool {
 
 /// What the server says is wrong, each thing for itself.
 fn reasons(error: &kube::Error) -> Vec<String> {
-    let kube::Error::Api(status) = error else { return vec![error.to_string()] };
+    let status = match error {
+        kube::Error::Api(status) => status,
+        kube::Error::Discovery(DiscoveryError::MissingKind(_)) => {
+            return vec!["there is no such kind here; give its CustomResourceDefinition with -f, too".to_owned()];
+        }
+        _ => return vec![error.to_string()],
+    };
     let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
     if causes.is_empty() {
         return vec![status.message.clone()];
@@ -100,7 +107,13 @@ async fn put(client: &Client, object: &Value) -> Result<(), kube::Error> {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let (group, version) = text("/apiVersion").rsplit_once('/').unwrap_or_else(|| ("", text("/apiVersion")));
     let kind = GroupVersionKind::gvk(group, version, text("/kind"));
-    let (resource, capabilities) = pinned_kind(client, &kind).await?;
+    let (resource, capabilities) = pinned_kind(client, &kind).await.map_err(|error| match error {
+        // Of a group that it does not have, a server says no more.
+        kube::Error::Api(status) if status.code == 404 => {
+            kube::Error::Discovery(DiscoveryError::MissingKind(status.message))
+        }
+        error => error,
+    })?;
     let namespace = Some(text("/metadata/namespace")).filter(|namespace| !namespace.is_empty()).unwrap_or("default");
     let api: Api<DynamicObject> = match capabilities.scope {
         Scope::Namespaced => Api::namespaced_with(client.clone(), namespace, &resource),
