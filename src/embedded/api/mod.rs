@@ -6,6 +6,7 @@
 mod access;
 mod admission;
 mod answer;
+mod applying;
 mod call;
 mod change;
 mod definitions;

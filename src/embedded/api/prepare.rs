@@ -33,9 +33,9 @@ pub(super) fn shape(kind: &Kind, object: &mut Value, validation: Validation) -> 
     Ok(unknown)
 }
 
-/// Fills in what a new object gets from the server.
-pub(super) fn new(server: &Server, kind: &Kind, object: &mut Value) -> Result<(), Status> {
-    for key in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion", "generation"] {
+/// Fills in what a new object gets from the server, less what admission fills in: that is nobody's.
+pub(super) fn new(server: &Server, kind: &Kind, object: &mut Value) {
+    for key in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
         meta::remove(object, key);
     }
     meta::set(object, "uid", server.random().uid());
@@ -47,6 +47,10 @@ pub(super) fn new(server: &Server, kind: &Kind, object: &mut Value) -> Result<()
         meta::as_map(object).remove("status");
     }
     defaults(kind, object);
+}
+
+/// Fills in what admission does, and the first status.
+pub(super) fn admit(kind: &Kind, object: &mut Value) -> Result<(), Status> {
     admission::complete(kind, object)?;
     if !kind.is_custom() {
         first_status(kind, object);
@@ -178,10 +182,16 @@ fn only_status(kind: &Kind, live: &Value, new: &mut Value) {
     };
 }
 
-/// What is wrong with an object, as 422.
-pub(super) fn check(kind: &Kind, live: Option<&Value>, new: &Value) -> Result<(), Status> {
-    let mut errors = check_metadata(kind, live, new);
+/// What is wrong with an object, as 422. `before`: what was found already.
+pub(super) fn check(kind: &Kind, live: Option<&Value>, new: &Value, before: Option<FieldError>) -> Result<(), Status> {
+    let mut errors: Vec<FieldError> = before.into_iter().collect();
+    let named = meta::text(new, "/kind");
+    let another = kind.is_custom() && named != kind.kind;
+    if !(another && live.is_none()) {
+        errors.extend(check_metadata(kind, live, new));
+    }
     errors.extend(match (kind.is_custom(), live) {
+        _ if another => vec![FieldError::invalid("kind", named, format!("must be {}", kind.kind))],
         (true, live) => definitions::validate(kind, new, live),
         (false, _) if kind.is("apiextensions.k8s.io", "CustomResourceDefinition") => definitions::check(new),
         (false, None) => builtin::on_create(kind, new),
@@ -190,13 +200,15 @@ pub(super) fn check(kind: &Kind, live: Option<&Value>, new: &Value) -> Result<()
     if errors.is_empty() {
         return Ok(());
     }
-    Err(Status::invalid(&kind.group, &kind.kind, meta::name(new), &errors))
+    Err(Status::invalid(&kind.group, if another { named } else { &kind.kind }, meta::name(new), &errors))
 }
 
 fn check_metadata(kind: &Kind, live: Option<&Value>, new: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let name = meta::name(new);
-    if live.is_none() {
+    if name.is_empty() {
+        errors.push(FieldError::required("metadata.name", "name or generateName is required"));
+    } else if live.is_none() {
         let wrong = match (kind.group.as_str(), kind.kind.as_str()) {
             ("", "Namespace") => names::label(name),
             ("", "Service") => names::label_1035(name),
@@ -247,17 +259,21 @@ fn check_finalizers(live: Option<&Value>, new: &Value, errors: &mut Vec<FieldErr
 }
 
 fn check_owners(new: &Value, errors: &mut Vec<FieldError>) {
-    let mut controller: Option<&str> = None;
-    for (at, owner) in meta::owners(new).enumerate() {
-        for field in ["apiVersion", "kind", "name", "uid"] {
+    let mut controller: Option<String> = None;
+    for owner in meta::owners(new) {
+        for (field, why) in [
+            ("apiVersion", "version must not be empty"),
+            ("kind", "must not be empty"),
+            ("name", "must not be empty"),
+            ("uid", "must not be empty"),
+        ] {
             if meta::text(owner, &format!("/{field}")).is_empty() {
-                let path = format!("metadata.ownerReferences[{at}].{field}");
-                errors.push(FieldError::invalid(path, "", "must not be empty"));
+                errors.push(FieldError::invalid(format!("metadata.ownerReferences.{field}"), "", why));
             }
         }
         if owner.get("controller") == Some(&Value::Bool(true)) {
-            let name = meta::text(owner, "/name");
-            if let Some(first) = controller {
+            let name = format!("{}/{}", meta::text(owner, "/kind"), meta::text(owner, "/name"));
+            if let Some(first) = &controller {
                 let why = format!(
                     "Only one reference can have Controller set to true. Found \"true\" in references for {first} and \
                      {name}"
@@ -265,7 +281,7 @@ fn check_owners(new: &Value, errors: &mut Vec<FieldError>) {
                 let all = new.pointer("/metadata/ownerReferences").cloned().unwrap_or_default();
                 errors.push(FieldError::invalid("metadata.ownerReferences", all, why));
             }
-            controller = Some(name);
+            controller.get_or_insert(name);
         }
     }
 }

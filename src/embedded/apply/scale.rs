@@ -66,6 +66,12 @@ pub(super) fn apply(
     let Some(live) = live else { return Err(Status::new(404, "NotFound", "there is nothing to scale")) };
     let path = path(write);
     let wished = applied.pointer("/spec/replicas").filter(|number| !number.is_null());
+    if let Some(other) = wished.filter(|number| !number.is_number()) {
+        let name = |key: &str| applied.pointer(&format!("/metadata/{key}")).and_then(Value::as_str).unwrap_or_default();
+        let what = format!("({}/{}; {VERSION}, Kind={KIND})", name("namespace"), name("name"));
+        let why = format!(".spec.replicas: expected numeric (int or float), got {other}");
+        return Err(Status::new(500, "", format!("failed to create typed patch object {what}: {why}")));
+    }
     let before = number(write, live);
     let custom = matches!(write.types, Types::Custom(_));
     if custom && owners(&managers, &path).is_empty() {

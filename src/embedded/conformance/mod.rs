@@ -110,14 +110,20 @@ impl Bed {
         let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
         let (code, answer) = self.call("POST", path, widgets()).await;
         assert!(code == 201 || code == 409, "{answer}");
-        // A real server needs a moment until it serves them.
+        self.soon(&self.widgets(), |code, _| code == 200).await;
+    }
+
+    /// Asks until the answer is as it should be, and gives it. A real server needs a moment until it serves what a
+    /// definition says.
+    pub(super) async fn soon(&self, path: &str, is: impl Fn(u16, &Value) -> bool) -> Value {
         for _ in 0..100 {
-            if self.call("GET", &self.widgets(), Value::Null).await.0 == 200 {
-                return;
+            let (code, answer) = self.call("GET", path, Value::Null).await;
+            if is(code, &answer) {
+                return answer;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        panic!("the definition is not served");
+        panic!("{path} does not become what it should be");
     }
 
     pub(super) fn widgets(&self) -> String {

@@ -81,10 +81,10 @@ impl Schema {
         if old.is_none_or(|old| duplicates::of(&self.root, old).is_empty()) {
             errors.extend(duplicates::of(&self.root, new));
         }
-        if errors.iter().any(rules::blocking) {
-            errors.push(rules::not_checked());
-        } else {
+        if !errors.iter().any(rules::blocking) {
             errors.extend(rules::check(&self.root, new, old));
+        } else if rules::any(&self.root) {
+            errors.push(rules::not_checked());
         }
         errors
     }
