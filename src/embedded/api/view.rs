@@ -23,6 +23,16 @@ fn is_older(kind: &Kind, revision: u64) -> bool {
     kind.custom.as_ref().is_some_and(|custom| revision < custom.revision)
 }
 
+/// Whether an object is kept with all the defaults that it is read with. A write that changes nothing keeps them.
+pub(super) fn has_defaults(kind: &Kind, object: &Object) -> bool {
+    if !is_older(kind, object.revision) {
+        return true;
+    }
+    let mut filled = object.value.clone();
+    definitions::default(kind, &mut filled);
+    filled == object.value
+}
+
 /// Turns an object as it is kept into one of the version asked for.
 pub(super) fn from_kept(kind: &Kind, object: &Value) -> Value {
     let mut object = object.clone();

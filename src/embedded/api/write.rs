@@ -335,7 +335,7 @@ pub(super) fn update_as(
             ownership::updated(kind, Some(&live), &mut new, writer);
         }
         meta::set(&mut new, "resourceVersion", meta::resource_version(&live));
-        if ownership::same(&live, &new) {
+        if ownership::same(&live, &new) && view::has_defaults(kind, &kept) {
             return Ok(Written { code: 200, object: Outcome::Kept(kept), warnings });
         }
         view::to_kept(kind, &mut new);

@@ -171,6 +171,9 @@ async fn f05_a_new_default_is_there_where_an_older_object_is_read(bed: &Bed) {
     assert_eq!(version(&read), version(&made));
     let list = bed.soon(&gadgets, |code, _| code == 200).await;
     assert_eq!(list["items"][0]["spec"]["color"], "red");
+    // A write that changes nothing keeps it.
+    let put = bed.ok("PUT", &format!("{gadgets}/a"), read.clone()).await;
+    assert!(version(&put) > version(&made));
     bed.ok("DELETE", &format!("{DEFINITIONS}/{name}"), Value::Null).await;
 }
 

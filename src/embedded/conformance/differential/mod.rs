@@ -114,6 +114,24 @@ impl Side {
         }
         panic!("{path} does not go");
     }
+
+    /// Lets go of whatever there is, or the namespaces would not go either: a real cluster tries again and again.
+    async fn clear(&self) {
+        for kind in Kind::ALL {
+            let collection = self.collection(kind);
+            let list = self.bed.get(&collection).await;
+            for object in list["items"].as_array().into_iter().flatten() {
+                let path = format!("{collection}/{}", object["metadata"]["name"].as_str().unwrap_or_default());
+                if object["metadata"]["finalizers"].is_array() {
+                    self.bed.merge(&path, json!({"metadata": {"finalizers": null}})).await;
+                }
+                if kind == Kind::Pod {
+                    self.bed.call("DELETE", &path, json!({"gracePeriodSeconds": 0})).await;
+                }
+            }
+        }
+        self.bed.call("DELETE", &format!("/api/v1/namespaces/{}", self.bed.namespace), Value::Null).await;
+    }
 }
 
 /// Puts in what one server alone knows: `$uid`, `$version` and `$stale`.
@@ -172,7 +190,7 @@ impl Both {
             outcome = Ok(index + 1);
         }
         for side in &sides {
-            side.bed.call("DELETE", &format!("/api/v1/namespaces/{namespace}"), Value::Null).await;
+            side.clear().await;
         }
         outcome
     }
