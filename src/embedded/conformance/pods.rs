@@ -16,8 +16,10 @@ async fn pod(bed: &Bed, name: &str, node: Option<&str>) -> Value {
         "metadata": {"name": name, "labels": {"app": "a"}},
         "spec": {"containers": [{"name": "c", "image": "x"}], "automountServiceAccountToken": false},
     });
-    if let Some(node) = node {
-        pod["spec"]["nodeName"] = node.into();
+    match node {
+        Some(node) => pod["spec"]["nodeName"] = node.into(),
+        // A real scheduler would find a node.
+        None => pod["spec"]["schedulerName"] = "nobody".into(),
     }
     bed.ok("POST", &bed.core("pods"), pod).await
 }
