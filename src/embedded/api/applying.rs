@@ -42,7 +42,7 @@ fn check_fields(call: &Call, applied: &Value) -> Result<(), Status> {
     let mut shaped = applied.clone();
     let why = match builtin::shape(&call.kind, &mut shaped) {
         Err(status) => status.message,
-        Ok(()) => match builtin::missing(applied, &shaped).first() {
+        Ok(()) => match prepare::missing(&call.kind, applied, &shaped)?.first() {
             None => return Ok(()),
             Some(unknown) => format!(".{unknown}: field not declared in schema"),
         },

@@ -21,7 +21,7 @@ pub(super) fn shape(kind: &Kind, object: &mut Value, validation: Validation) -> 
     }
     let unknown: Vec<String> = match validation {
         Validation::Ignore => Vec::new(),
-        _ => builtin::missing(&given, object).iter().map(|path| format!("unknown field {path:?}")).collect(),
+        _ => missing(kind, &given, object)?.iter().map(|path| format!("unknown field {path:?}")).collect(),
     };
     if validation == Validation::Strict && !unknown.is_empty() {
         let listed = unknown.join(", ");
@@ -31,6 +31,21 @@ pub(super) fn shape(kind: &Kind, object: &mut Value, validation: Validation) -> 
         )));
     }
     Ok(unknown)
+}
+
+/// The fields that a request names and nobody knows.
+pub(super) fn missing(kind: &Kind, given: &Value, shaped: &Value) -> Result<Vec<String>, Status> {
+    let missing = builtin::missing(given, shaped);
+    if missing.is_empty() {
+        return Ok(missing);
+    }
+    // What is empty is dropped too, known or not.
+    let mut whole = given.clone();
+    builtin::read(kind, &mut whole)?;
+    if kind.is_custom() {
+        definitions::prune(kind, &mut whole);
+    }
+    Ok(builtin::missing(given, &whole))
 }
 
 /// Fills in what a new object gets from the server, less what admission fills in: that is nobody's.
@@ -145,26 +160,25 @@ fn differs(kind: &Kind, live: &Value, new: &Value) -> bool {
     fields(live) != fields(new)
 }
 
-/// A write of the status changes nothing else; of some built-in objects it may change labels and annotations.
+/// A write of the status changes nothing else; of a built-in object it may change metadata, but for what its kind takes
+/// from the old one.
 fn only_status(kind: &Kind, live: &Value, new: &mut Value) {
     let status = new.get("status").cloned();
-    let managed = new.pointer("/metadata/managedFields").cloned();
-    let loose = kind.is("", "Pod") || kind.is("", "Node") || kind.is("", "Namespace");
-    // The controller of Deployments writes the revision with the status.
-    let annotations = loose || kind.is("apps", "Deployment");
-    let kept: Vec<_> = [("labels", loose), ("annotations", annotations)]
-        .into_iter()
-        .filter_map(|(key, may)| may.then_some(key))
-        .map(|key| (key, new.pointer(&format!("/metadata/{key}")).cloned()))
-        .collect();
-    *new = live.clone();
-    let mut set = |key: &str, value: Option<Value>| match value {
-        Some(value) => meta::set(new, key, value),
-        None => meta::remove(new, key),
-    };
-    set("managedFields", managed);
-    for (key, value) in kept {
-        set(key, value);
+    let written = std::mem::replace(new, live.clone());
+    if kind.is_custom() {
+        match written.pointer("/metadata/managedFields") {
+            Some(managed) => meta::set(new, "managedFields", managed.clone()),
+            None => meta::remove(new, "managedFields"),
+        }
+    } else {
+        meta::copy(Some(&written), new, "metadata");
+        for (of, field) in [("Deployment", "labels"), ("Pod", "ownerReferences")] {
+            match live.pointer(&format!("/metadata/{field}")).filter(|_| kind.kind == of) {
+                Some(value) => meta::set(new, field, value.clone()),
+                None if kind.kind == of => meta::remove(new, field),
+                None => {}
+            }
+        }
     }
     let quality = live.pointer("/status/qosClass").filter(|_| kind.is("", "Pod"));
     let status = match (status, quality) {

@@ -324,16 +324,17 @@ pub(super) fn update_as(
         let blamed = check_seen(call, &live, &new)?;
         // Defaults first: what they fill in is no change that the generation would count.
         prepare::defaults(kind, &mut new);
-        if subresource.is_empty() {
-            admission::complete_update(kind, &live, &mut new);
-        }
-        prepare::replacement(kind, &live, &mut new, subresource);
-        prepare::check(kind, Some(&live), &new, blamed)?;
+        // Then the books, which are about what was asked for; then what the server makes of it.
         let now = server.clock().now();
         if by != By::Apply {
             let writer = Writer { manager: &options.manager, subresource, now: &now };
             ownership::updated(kind, Some(&live), &mut new, writer);
         }
+        if subresource.is_empty() {
+            admission::complete_update(kind, &live, &mut new);
+        }
+        prepare::replacement(kind, &live, &mut new, subresource);
+        prepare::check(kind, Some(&live), &new, blamed)?;
         meta::set(&mut new, "resourceVersion", meta::resource_version(&live));
         if ownership::same(&live, &new) && view::has_defaults(kind, &kept) {
             return Ok(Written { code: 200, object: Outcome::Kept(kept), warnings });

@@ -68,7 +68,8 @@ fn commands() -> Vec<(Vec<&'static str>, &'static str)> {
         said("get replicasets -l app=web --sort-by=.spec.replicas -o json"),
         said("get pods -l app=web -o jsonpath={.items[0]}"),
         said("describe pods -l app=web"),
-        said("explain deployment.spec.strategy"),
+        // Not of what is one of some words: which ones there are is not in the schemas here.
+        said("explain deployment.spec.strategy.rollingUpdate"),
         said("explain widget.spec"),
         said("explain widget.spec.none"),
         said("api-resources --api-group=example.test"),
