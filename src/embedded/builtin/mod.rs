@@ -201,7 +201,9 @@ mod tests {
                 "spec": {"containers": [{"name": "c", "resources": {}}]},
             })
         );
-        assert_eq!(missing(&given, &object), ["foo", "spec.containers[0].imagee"]);
+        let mut whole = given.clone();
+        read(kind, &mut whole).unwrap();
+        assert_eq!(missing(&given, &whole), ["foo", "spec.containers[0].imagee"]);
         let error = shape(kind, &mut json!({"metadata": {"name": 1}})).unwrap_err();
         assert_eq!(error.code, 400);
     }

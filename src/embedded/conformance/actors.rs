@@ -1,5 +1,5 @@
-//! F9, F12, F13, F29: what happens by itself. Pods name a node that is not there, so that nobody but the test says what
-//! has become of them.
+//! F9, F12, F13, F29: what happens by itself. Pods name a node that nobody looks after, so that nobody but the test
+//! says what has become of them.
 
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! What kubectl prints, command for command, for this server with its controllers and for a real cluster, compared word
 //! by word. Nothing is compared, and nothing tested, without `CONFORMANCE_KUBECONFIG` or without kubectl.
 //!
-//! Pods name a node that is not there; on both sides the test is its kubelet.
+//! Pods name a node that nobody looks after; on both sides the test is its kubelet.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -180,7 +180,7 @@ async fn be_the_kubelet(pods: Api<Pod>) {
 
 /// What kubectl says of one of the two.
 async fn transcript(bed: &Bed, kubeconfig: PathBuf, home: PathBuf) -> Vec<String> {
-    bed.define_widgets().await;
+    bed.prepare().await;
     bed.until(&bed.core("serviceaccounts"), "default", |account| !account.is_null()).await;
     let kubelet = tokio::spawn(be_the_kubelet(Api::namespaced(bed.client.clone(), &bed.namespace)));
     let namespace = bed.namespace.clone();

@@ -60,7 +60,7 @@ impl Bed {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("conformance-{}-{number}", std::process::id());
         let bed = Self::of(client, server, namespace).await;
-        bed.define_widgets().await;
+        bed.prepare().await;
         bed
     }
 
@@ -106,9 +106,13 @@ impl Bed {
         self.server.as_ref()
     }
 
-    async fn define_widgets(&self) {
+    async fn prepare(&self) {
         let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
         let (code, answer) = self.call("POST", path, widgets()).await;
+        assert!(code == 201 || code == 409, "{answer}");
+        // The node of the pods that nobody but the test looks after: those of nodes that are not there are soon deleted.
+        let node = json!({"metadata": {"name": "nowhere"}, "spec": {"unschedulable": true}});
+        let (code, answer) = self.call("POST", "/api/v1/nodes", node).await;
         assert!(code == 201 || code == 409, "{answer}");
         self.soon(&self.widgets(), |code, _| code == 200).await;
     }

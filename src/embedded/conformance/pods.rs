@@ -32,7 +32,7 @@ async fn f12_a_pod_that_runs_nowhere_goes_at_once(bed: &Bed) {
 }
 
 async fn f12_a_pod_on_a_node_is_given_its_grace_which_can_only_become_shorter(bed: &Bed) {
-    let made = pod(bed, "a", Some("n")).await;
+    let made = pod(bed, "a", Some("nowhere")).await;
     assert_eq!(generation(&made), 1);
     let going = bed.ok("DELETE", &bed.core("pods/a"), Value::Null).await;
     assert_eq!(going["metadata"]["deletionGracePeriodSeconds"], 30);

@@ -1,7 +1,7 @@
 //! The kinds that are asked for, and what is written to them: few fields, few values, so that they meet each other.
 //!
 //! On a real cluster controllers act on some of the objects. Deployments are paused, so that they get no pods; a pod is on
-//! a node that is not there, or waits for a scheduler that is not there.
+//! a node that nobody looks after, or waits for a scheduler that is not there.
 
 use serde_json::{Value, json};
 

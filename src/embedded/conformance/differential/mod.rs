@@ -230,7 +230,7 @@ fn random_requests_are_answered_alike() {
         for (client, server) in &both.clients {
             let bed =
                 Bed { client: client.clone(), namespace: "default".to_owned(), server: server.clone(), ends: None };
-            bed.define_widgets().await;
+            bed.prepare().await;
         }
     });
     let config = Config::default();
