@@ -23,7 +23,7 @@ fn pod(name: &str, container: Value) -> Value {
 
 async fn quota(bed: &Bed, hard: Value) {
     bed.ok("POST", &bed.core("resourcequotas"), json!({"metadata": {"name": "q"}, "spec": {"hard": hard}})).await;
-    bed.until(&bed.core("resourcequotas"), "q", |quota| quota["status"]["used"].is_object()).await;
+    bed.until(&bed.core("resourcequotas"), "q", |quota| quota["status"]["hard"].is_object()).await;
 }
 
 async fn f26_a_quota_is_a_limit(bed: &Bed) {
