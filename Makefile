@@ -13,7 +13,7 @@ help:
 	@echo "make lint   format, clippy, dependencies, scripts"
 	@echo "make unit   the tests that need no cluster"
 	@echo "make real   the tests on a real cluster and a real Kafka"
-	@echo "make conformance   the embedded control plane beside a real one"
+	@echo "make conformance   the embedded control plane beside a real one; a part of make real"
 	@echo "make bench  the benchmarks (half an hour, most of it Sluice beside other autoscalers on simulated jobs)"
 	@echo "make crds   write crds/ anew"
 
@@ -33,12 +33,13 @@ real:
 	hack/tools helm >/dev/null
 	$(CARGO) test --locked --no-run --test kafka_real --test cluster
 	hack/with-testbed $(CARGO) test --locked --no-fail-fast --test kafka_real --test cluster -- --test-threads 1
+	$(MAKE) conformance
 
-# What holds of the embedded control plane is asked of a real one too, and both are given the same random requests. Not part
-# of `test` while some of it does not hold (docs/verification.md).
+# What holds of the embedded control plane is asked of a real one too, and both are given the same random requests and the
+# same commands of kubectl. It needs neither Kafka nor an image.
 conformance:
 	$(CARGO) test --locked --no-run --lib
-	hack/with-testbed $(SHELL) -c 'CONFORMANCE_KUBECONFIG=$$KUBECONFIG $(CARGO) test --locked --lib embedded::conformance -- --test-threads 2'
+	SLUICE_TEST_IMAGE= SLUICE_TEST_KAFKA_HOST=none hack/with-testbed $(SHELL) -c 'CONFORMANCE_KUBECONFIG=$$KUBECONFIG $(CARGO) test --locked --lib embedded::conformance -- --test-threads 2'
 
 demo:
 	$(CARGO) run --release --locked -- demo

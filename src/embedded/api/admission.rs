@@ -34,6 +34,14 @@ impl Admitted<'_> {
     }
 }
 
+/// What an object is called where it is not let in.
+fn called(object: &Value) -> &str {
+    match meta::name(object) {
+        "" => "Unknown",
+        name => name,
+    }
+}
+
 fn quotas() -> Resource {
     Resource::new("", "resourcequotas")
 }
@@ -43,7 +51,7 @@ pub(super) fn complete(kind: &Kind, object: &mut Value) -> Result<(), Status> {
     if !kind.is("", "Pod") {
         return Ok(());
     }
-    let name = meta::name(object).to_owned();
+    let name = called(object).to_owned();
     let spec = meta::entry(meta::as_map(object), "spec");
     let account = spec.get("serviceAccountName").cloned().unwrap_or_else(|| json!("default"));
     spec.insert("serviceAccountName".to_owned(), account.clone());
@@ -106,7 +114,7 @@ pub(super) fn create<'a>(server: &'a Server, call: &Call, object: &Value) -> Res
     if !call.kind.namespaced {
         return Ok(admitted);
     }
-    let (kind, name) = (&call.kind, meta::name(object));
+    let (kind, name) = (&call.kind, called(object));
     let forbid = |why: String| Status::forbidden(&kind.group, &kind.plural, name, why);
     let namespace = server.store().get(&Resource::new("", "namespaces"), &call.path.namespace);
     if let Some(namespace) = &namespace {

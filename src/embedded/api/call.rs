@@ -202,6 +202,11 @@ impl Call {
         let (version_given, kind_given) = (given("apiVersion", map), given("kind", map));
         let version_differs = !version_given.is_empty() && version_given != api_version;
         let kind_differs = !kind_given.is_empty() && kind_given != kind;
+        // Of a custom resource that is a field at fault like others.
+        if kind_differs && !version_differs && self.kind.is_custom() && kind == self.kind.kind {
+            map.insert("apiVersion".to_owned(), api_version.into());
+            return Ok(object);
+        }
         if version_differs || kind_differs {
             return Err(Status::bad_request(self.wrong_kind(&version_given, &kind_given, api_version, kind)));
         }

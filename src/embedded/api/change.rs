@@ -16,6 +16,16 @@ pub(super) enum Patch {
 }
 
 impl Patch {
+    /// Refuses what is no patch of this kind: that comes before anything else is looked at.
+    pub(super) fn check_type(call: &Call) -> Result<(), Status> {
+        let known = match call.content_type.as_str() {
+            "application/json-patch+json" | "application/merge-patch+json" | "application/apply-patch+yaml" => true,
+            "application/strategic-merge-patch+json" => !call.kind.is_custom(),
+            _ => false,
+        };
+        if known { Ok(()) } else { Err(unsupported()) }
+    }
+
     /// Reads the body of a PATCH.
     pub(super) fn read(call: &Call, options: &WriteOptions) -> Result<Self, Status> {
         let kind = call.content_type.as_str();
@@ -34,14 +44,13 @@ impl Patch {
         match kind {
             "application/json-patch+json" => Ok(Self::Json(json()?)),
             "application/merge-patch+json" => Ok(Self::Merge(json()?)),
-            "application/strategic-merge-patch+json" if !call.kind.is_custom() => Ok(Self::Strategic(json()?)),
+            "application/strategic-merge-patch+json" => Ok(Self::Strategic(json()?)),
             "application/apply-patch+yaml" => {
                 let applied = call::yaml(&call.body)
                     .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
                 Ok(Self::Apply(applied))
             }
-            _ => Err(Status::unsupported_media_type("415: Unsupported Media Type")
-                .with(crate::embedded::status::Details::default())),
+            _ => Err(unsupported()),
         }
     }
 
@@ -53,4 +62,16 @@ impl Patch {
             Self::Strategic(patch) => patch::strategic(object, patch, kind),
         }
     }
+}
+
+fn unsupported() -> Status {
+    Status::unsupported_media_type("415: Unsupported Media Type").with(crate::embedded::status::Details::default())
+}
+
+/// What a patch has led to is no object of its kind.
+pub(super) fn unfit(patched: &Value, why: Status) -> Status {
+    if why.code != 400 {
+        return why;
+    }
+    Status::invalid("", "", "", &[FieldError::invalid("patch", patched.to_string(), why.message)])
 }

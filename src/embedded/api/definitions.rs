@@ -48,6 +48,16 @@ pub(super) fn validate(kind: &Kind, new: &Value, old: Option<&Value>) -> Vec<Fie
     errors
 }
 
+/// What the schema refuses of an object that says it is of another kind: its fields are not looked at one by one.
+pub(super) fn validate_another(kind: &Kind, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let why = format!("must be {}", kind.kind);
+    let mut errors = vec![FieldError::invalid("kind", meta::text(new, "/kind"), why)];
+    if let Some(schema) = schema(kind) {
+        schema.invariants(new, old, &mut errors);
+    }
+    errors
+}
+
 /// What a number that can be scaled must be, whatever the schema says.
 fn replicas(path: &str, object: &Value) -> Option<FieldError> {
     let value = object.pointer(&super::scale::pointer(path))?;

@@ -8,6 +8,7 @@ use super::answer::Answer;
 use super::call::{self, Call};
 use super::{Server, definitions, list, view};
 use crate::embedded::meta;
+use crate::embedded::request::Query;
 use crate::embedded::status::{FieldError, Status};
 use crate::embedded::store::Object;
 
@@ -36,21 +37,20 @@ pub(super) enum Deleted {
 }
 
 impl DeleteOptions {
-    /// Reads them from the body and from the query.
+    /// Reads them from the body or, if there is none, from the query.
     pub(super) fn read(call: &Call) -> Result<Self, Status> {
-        let body = if call.body.is_empty() {
-            json!({})
-        } else {
-            call::decode(&call.content_type, &call.body, "DeleteOptions")?
-        };
-        Self::of(call, &body)
+        if call.body.is_empty() {
+            return Self::of(&call.query, &json!({}));
+        }
+        let body = call::decode(&call.content_type, &call.body, "DeleteOptions")?;
+        Self::of(&Query::default(), &body)
     }
 
-    /// Reads them from an object and from the query.
-    pub(super) fn of(call: &Call, body: &Value) -> Result<Self, Status> {
+    /// Reads them from a query and from an object.
+    pub(super) fn of(query: &Query, body: &Value) -> Result<Self, Status> {
         let refuse = |error: FieldError| Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", &[error]));
         let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-        let asked = |key: &str| Some(call.query.get(key).to_owned()).filter(|value| !value.is_empty());
+        let asked = |key: &str| Some(query.get(key).to_owned()).filter(|value| !value.is_empty());
         let mut propagation = text("/propagationPolicy").or_else(|| asked("propagationPolicy"));
         if let Some(orphan) = body.get("orphanDependents").and_then(Value::as_bool) {
             if let Some(policy) = propagation {
@@ -66,7 +66,7 @@ impl DeleteOptions {
             return refuse(FieldError::not_supported("propagationPolicy", policy.as_str(), supported));
         }
         let mut dry_run: Vec<String> = meta::texts(body, "/dryRun");
-        dry_run.extend(call.query.all("dryRun").iter().cloned());
+        dry_run.extend(query.all("dryRun").iter().cloned());
         if dry_run.iter().any(|value| value != "All") {
             return refuse(FieldError::not_supported("dryRun", Value::from(dry_run), &["All"]));
         }
@@ -116,10 +116,10 @@ pub(super) fn delete_collection(server: &Server, call: &Call) -> Result<Answer, 
     for object in selected {
         let mut each = Call::internal(&call.kind, meta::namespace(&object.value), meta::name(&object.value));
         each.user = call.user.clone();
+        // The answer shows them as they were found.
+        items.push(view::from_kept(&call.kind, &object.value));
         match one(server, &each, &options) {
-            Ok(Deleted::Gone(object) | Deleted::Marked(object)) => {
-                items.push(view::from_kept(&call.kind, &object.value));
-            }
+            Ok(_) => {}
             Err(status) if status.code == 404 => {}
             Err(status) => return Err(status),
         }
@@ -152,14 +152,14 @@ pub(super) fn one_after(
         match mark(server, call, options, &mut new) {
             Mark::Pending => return Ok(Deleted::Marked(kept)),
             Mark::Wait if new == kept.value => return Ok(Deleted::Marked(kept)),
-            Mark::Wait if options.dry_run => return Ok(Deleted::Marked(kept)),
+            Mark::Wait if options.dry_run => return Ok(Deleted::Marked(Arc::new(Object::new(kept.revision, new)))),
             Mark::Wait => {
                 if let Ok(object) = store.put(&resource, &key, Some(kept.revision), new) {
                     definitions::changed(server, &resource);
                     return Ok(Deleted::Marked(object));
                 }
             }
-            Mark::Now if options.dry_run => return Ok(Deleted::Gone(kept)),
+            Mark::Now if options.dry_run => return Ok(Deleted::Gone(Arc::new(Object::new(kept.revision, new)))),
             Mark::Now => {
                 if let Ok(object) = store.remove(&resource, &key, kept.revision, new) {
                     definitions::changed(server, &resource);
@@ -294,5 +294,5 @@ fn collect(call: &Call, options: &DeleteOptions, object: &mut Value) -> bool {
 
 /// The options of a deletion that somebody else's request leads to.
 pub(super) fn options(call: &Call, body: &Map<String, Value>) -> Result<DeleteOptions, Status> {
-    DeleteOptions::of(call, &Value::Object(body.clone()))
+    DeleteOptions::of(&call.query, &Value::Object(body.clone()))
 }

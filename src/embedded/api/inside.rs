@@ -89,7 +89,8 @@ impl Actor {
     /// Creates an object.
     pub fn create(&self, object: Value) -> Result<Arc<Object>, Status> {
         let call = self.call(&object, "")?;
-        write::create(&self.server, &call, object)?.kept()
+        let options = call.write_options("CreateOptions")?;
+        write::create(&self.server, &call, &options, object)?.kept()
     }
 
     /// Puts an object, or its status, in the place of the one that was seen.
@@ -128,7 +129,7 @@ impl Actor {
         if let Some(seconds) = grace {
             meta::as_map(&mut body).insert("gracePeriodSeconds".to_owned(), seconds.into());
         }
-        match delete::one(&self.server, &call, &DeleteOptions::of(&call, &body)?) {
+        match delete::one(&self.server, &call, &DeleteOptions::of(&call.query, &body)?) {
             Err(status) if status.code == 404 => Ok(()),
             done => done.map(|_| ()),
         }

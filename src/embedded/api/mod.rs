@@ -6,6 +6,7 @@
 mod access;
 mod admission;
 mod answer;
+mod applying;
 mod call;
 mod change;
 mod definitions;
@@ -117,7 +118,8 @@ impl Server {
         let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
         if let Some(kind) = registry.of(api_version, kind) {
             let call = Call::internal(kind, super::meta::namespace(object), super::meta::name(object));
-            let _ = write::create(self, &call, object.clone());
+            let options = call.write_options("CreateOptions");
+            let _ = options.and_then(|options| write::create(self, &call, &options, object.clone()));
         }
     }
 

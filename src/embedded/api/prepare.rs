@@ -21,7 +21,7 @@ pub(super) fn shape(kind: &Kind, object: &mut Value, validation: Validation) -> 
     }
     let unknown: Vec<String> = match validation {
         Validation::Ignore => Vec::new(),
-        _ => builtin::missing(&given, object).iter().map(|path| format!("unknown field {path:?}")).collect(),
+        _ => missing(kind, &given, object)?.iter().map(|path| format!("unknown field {path:?}")).collect(),
     };
     if validation == Validation::Strict && !unknown.is_empty() {
         let listed = unknown.join(", ");
@@ -33,9 +33,24 @@ pub(super) fn shape(kind: &Kind, object: &mut Value, validation: Validation) -> 
     Ok(unknown)
 }
 
-/// Fills in what a new object gets from the server.
-pub(super) fn new(server: &Server, kind: &Kind, object: &mut Value) -> Result<(), Status> {
-    for key in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion", "generation"] {
+/// The fields that a request names and nobody knows.
+pub(super) fn missing(kind: &Kind, given: &Value, shaped: &Value) -> Result<Vec<String>, Status> {
+    let missing = builtin::missing(given, shaped);
+    if missing.is_empty() {
+        return Ok(missing);
+    }
+    // What is empty is dropped too, known or not.
+    let mut whole = given.clone();
+    builtin::read(kind, &mut whole)?;
+    if kind.is_custom() {
+        definitions::prune(kind, &mut whole);
+    }
+    Ok(builtin::missing(given, &whole))
+}
+
+/// Fills in what a new object gets from the server, less what admission fills in: that is nobody's.
+pub(super) fn new(server: &Server, kind: &Kind, object: &mut Value) {
+    for key in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
         meta::remove(object, key);
     }
     meta::set(object, "uid", server.random().uid());
@@ -47,6 +62,10 @@ pub(super) fn new(server: &Server, kind: &Kind, object: &mut Value) -> Result<()
         meta::as_map(object).remove("status");
     }
     defaults(kind, object);
+}
+
+/// Fills in what admission does, and the first status.
+pub(super) fn admit(kind: &Kind, object: &mut Value) -> Result<(), Status> {
     admission::complete(kind, object)?;
     if !kind.is_custom() {
         first_status(kind, object);
@@ -141,26 +160,25 @@ fn differs(kind: &Kind, live: &Value, new: &Value) -> bool {
     fields(live) != fields(new)
 }
 
-/// A write of the status changes nothing else; of some built-in objects it may change labels and annotations.
+/// A write of the status changes nothing else; of a built-in object it may change metadata, but for what its kind takes
+/// from the old one.
 fn only_status(kind: &Kind, live: &Value, new: &mut Value) {
     let status = new.get("status").cloned();
-    let managed = new.pointer("/metadata/managedFields").cloned();
-    let loose = kind.is("", "Pod") || kind.is("", "Node") || kind.is("", "Namespace");
-    // The controller of Deployments writes the revision with the status.
-    let annotations = loose || kind.is("apps", "Deployment");
-    let kept: Vec<_> = [("labels", loose), ("annotations", annotations)]
-        .into_iter()
-        .filter_map(|(key, may)| may.then_some(key))
-        .map(|key| (key, new.pointer(&format!("/metadata/{key}")).cloned()))
-        .collect();
-    *new = live.clone();
-    let mut set = |key: &str, value: Option<Value>| match value {
-        Some(value) => meta::set(new, key, value),
-        None => meta::remove(new, key),
-    };
-    set("managedFields", managed);
-    for (key, value) in kept {
-        set(key, value);
+    let written = std::mem::replace(new, live.clone());
+    if kind.is_custom() {
+        match written.pointer("/metadata/managedFields") {
+            Some(managed) => meta::set(new, "managedFields", managed.clone()),
+            None => meta::remove(new, "managedFields"),
+        }
+    } else {
+        meta::copy(Some(&written), new, "metadata");
+        for (of, field) in [("Deployment", "labels"), ("Pod", "ownerReferences")] {
+            match live.pointer(&format!("/metadata/{field}")).filter(|_| kind.kind == of) {
+                Some(value) => meta::set(new, field, value.clone()),
+                None if kind.kind == of => meta::remove(new, field),
+                None => {}
+            }
+        }
     }
     let quality = live.pointer("/status/qosClass").filter(|_| kind.is("", "Pod"));
     let status = match (status, quality) {
@@ -178,10 +196,16 @@ fn only_status(kind: &Kind, live: &Value, new: &mut Value) {
     };
 }
 
-/// What is wrong with an object, as 422.
-pub(super) fn check(kind: &Kind, live: Option<&Value>, new: &Value) -> Result<(), Status> {
-    let mut errors = check_metadata(kind, live, new);
+/// What is wrong with an object, as 422. `before`: what was found already.
+pub(super) fn check(kind: &Kind, live: Option<&Value>, new: &Value, before: Option<FieldError>) -> Result<(), Status> {
+    let mut errors: Vec<FieldError> = before.into_iter().collect();
+    let named = meta::text(new, "/kind");
+    let another = kind.is_custom() && named != kind.kind;
+    if !(another && live.is_none()) {
+        errors.extend(check_metadata(kind, live, new));
+    }
     errors.extend(match (kind.is_custom(), live) {
+        (_, live) if another => definitions::validate_another(kind, new, live),
         (true, live) => definitions::validate(kind, new, live),
         (false, _) if kind.is("apiextensions.k8s.io", "CustomResourceDefinition") => definitions::check(new),
         (false, None) => builtin::on_create(kind, new),
@@ -190,13 +214,15 @@ pub(super) fn check(kind: &Kind, live: Option<&Value>, new: &Value) -> Result<()
     if errors.is_empty() {
         return Ok(());
     }
-    Err(Status::invalid(&kind.group, &kind.kind, meta::name(new), &errors))
+    Err(Status::invalid(&kind.group, if another { named } else { &kind.kind }, meta::name(new), &errors))
 }
 
 fn check_metadata(kind: &Kind, live: Option<&Value>, new: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let name = meta::name(new);
-    if live.is_none() {
+    if name.is_empty() {
+        errors.push(FieldError::required("metadata.name", "name or generateName is required"));
+    } else if live.is_none() {
         let wrong = match (kind.group.as_str(), kind.kind.as_str()) {
             ("", "Namespace") => names::label(name),
             ("", "Service") => names::label_1035(name),
@@ -247,17 +273,21 @@ fn check_finalizers(live: Option<&Value>, new: &Value, errors: &mut Vec<FieldErr
 }
 
 fn check_owners(new: &Value, errors: &mut Vec<FieldError>) {
-    let mut controller: Option<&str> = None;
-    for (at, owner) in meta::owners(new).enumerate() {
-        for field in ["apiVersion", "kind", "name", "uid"] {
+    let mut controller: Option<String> = None;
+    for owner in meta::owners(new) {
+        for (field, why) in [
+            ("apiVersion", "version must not be empty"),
+            ("kind", "must not be empty"),
+            ("name", "must not be empty"),
+            ("uid", "must not be empty"),
+        ] {
             if meta::text(owner, &format!("/{field}")).is_empty() {
-                let path = format!("metadata.ownerReferences[{at}].{field}");
-                errors.push(FieldError::invalid(path, "", "must not be empty"));
+                errors.push(FieldError::invalid(format!("metadata.ownerReferences.{field}"), "", why));
             }
         }
         if owner.get("controller") == Some(&Value::Bool(true)) {
-            let name = meta::text(owner, "/name");
-            if let Some(first) = controller {
+            let name = format!("{}/{}", meta::text(owner, "/kind"), meta::text(owner, "/name"));
+            if let Some(first) = &controller {
                 let why = format!(
                     "Only one reference can have Controller set to true. Found \"true\" in references for {first} and \
                      {name}"
@@ -265,7 +295,7 @@ fn check_owners(new: &Value, errors: &mut Vec<FieldError>) {
                 let all = new.pointer("/metadata/ownerReferences").cloned().unwrap_or_default();
                 errors.push(FieldError::invalid("metadata.ownerReferences", all, why));
             }
-            controller = Some(name);
+            controller.get_or_insert(name);
         }
     }
 }

@@ -5,8 +5,9 @@ use serde_json::{Map, Value, json};
 use super::Server;
 use super::answer::Answer;
 use super::call::Call;
-use super::change::Patch;
-use super::{view, write};
+use super::change::{self, Patch};
+use super::view;
+use super::write::{self, By};
 use crate::embedded::kinds::ScalePaths;
 use crate::embedded::meta;
 use crate::embedded::ownership::{self, Writer};
@@ -15,34 +16,44 @@ use crate::embedded::status::{FieldError, Status};
 /// GET, PUT and PATCH of the scale of an object.
 pub(super) fn scale(server: &Server, call: &Call) -> Result<Answer, Status> {
     let Some(paths) = &call.kind.scale else { return Err(Status::no_such_path()) };
-    let kept = server.store().get(&call.resource(), &call.key()).ok_or_else(|| call.not_found())?;
+    let found = || server.store().get(&call.resource(), &call.key()).ok_or_else(|| call.not_found());
     if call.method == "GET" {
+        let kept = found()?;
         let has = kept.value.pointer(&pointer(&paths.spec)).is_some_and(Value::is_i64);
         if call.kind.is_custom() && !has {
             return Err(Status::internal(format!("the spec replicas field {:?} does not exist", paths.spec)));
         }
         return Ok(Answer::value(of(paths, &view::from_kept(&call.kind, &kept.value))));
     }
-    let options = call.write_options(if call.method == "PUT" { "UpdateOptions" } else { "PatchOptions" })?;
-    let patch = if call.method == "PUT" { None } else { Some(Patch::read(call, &options)?) };
-    let sent = if patch.is_none() { Some(call.object_of("autoscaling/v1", "Scale")?) } else { None };
+    let is_patch = call.method != "PUT";
+    if is_patch {
+        Patch::check_type(call)?;
+    }
+    let options = call.write_options(if is_patch { "PatchOptions" } else { "UpdateOptions" })?;
+    let patch = if is_patch { Some(Patch::read(call, &options)?) } else { None };
+    let sent = if is_patch { None } else { Some(call.object_of("autoscaling/v1", "Scale")?) };
+    sent.as_ref().map(replicas).transpose()?;
+    found()?;
     let written = if let Some(Patch::Apply(applied)) = &patch {
         let now = server.clock().now();
         let force = options.force.unwrap_or_default();
-        write::update_as(server, call, &options, "scale", true, |live| {
+        write::update_as(server, call, &options, "scale", By::Apply, |live| {
             let writer = Writer { manager: &options.manager, subresource: "scale", now: &now };
             let mut new = ownership::applied(&call.kind, Some(live), applied, writer, force)?;
             keep_preconditions(call, applied, &mut new);
             Ok(new)
         })?
     } else {
-        write::update(server, call, &options, "scale", |live| {
+        write::update_as(server, call, &options, "scale", By::Put, |live| {
             let now = of(paths, live);
             let scale = match (&patch, &sent) {
                 (_, Some(sent)) => sent.clone(),
                 (Some(patch), None) => patch.onto("Scale", &now)?,
                 (None, None) => now,
             };
+            if is_patch {
+                replicas(&scale).map_err(|why| change::unfit(&scale, why))?;
+            }
             let mut new = put(call, paths, live, &scale)?;
             keep_preconditions(call, &scale, &mut new);
             Ok(new)
@@ -102,6 +113,16 @@ fn as_text(selector: &Value) -> String {
     terms.join(",")
 }
 
+/// The number that a scale wishes; none is 0.
+fn replicas(scale: &Value) -> Result<i64, Status> {
+    let value = scale.pointer("/spec/replicas").filter(|value| !value.is_null());
+    value.map_or(Some(0), Value::as_i64).ok_or_else(|| {
+        let message = "Scale in version \"v1\" cannot be handled as a Scale: json: cannot unmarshal into Go struct field \
+                       ScaleSpec.spec.replicas of type int32";
+        Status::bad_request(message)
+    })
+}
+
 /// Writes a scale into its object.
 fn put(call: &Call, paths: &ScalePaths, live: &Value, scale: &Value) -> Result<Value, Status> {
     let name = meta::name(scale);
@@ -117,12 +138,7 @@ fn put(call: &Call, paths: &ScalePaths, live: &Value, scale: &Value) -> Result<V
         None | Some(Value::Null) if unset && call.method == "PATCH" => {
             return Err(Status::bad_request(format!("the spec replicas field {:?} cannot be empty", paths.spec)));
         }
-        None | Some(Value::Null) => 0,
-        Some(value) => value.as_i64().ok_or_else(|| {
-            let message = "Scale in version \"v1\" cannot be handled as a Scale: json: cannot unmarshal into Go struct \
-                           field ScaleSpec.spec.replicas of type int32";
-            Status::bad_request(message)
-        })?,
+        _ => replicas(scale)?,
     };
     // A custom resource has rules of its own.
     if wished < 0 && !custom {

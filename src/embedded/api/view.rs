@@ -4,6 +4,7 @@ use axum::body::Bytes;
 use serde_json::{Value, json};
 
 use super::answer::Form;
+use super::definitions;
 use crate::embedded::builtin;
 use crate::embedded::kinds::Kind;
 use crate::embedded::meta;
@@ -17,6 +18,21 @@ fn as_kept(kind: &Kind) -> bool {
     }
 }
 
+/// Whether an object was written under another definition, which may have had other defaults.
+fn is_older(kind: &Kind, revision: u64) -> bool {
+    kind.custom.as_ref().is_some_and(|custom| revision < custom.revision)
+}
+
+/// Whether an object is kept with all the defaults that it is read with. A write that changes nothing keeps them.
+pub(super) fn has_defaults(kind: &Kind, object: &Object) -> bool {
+    if !is_older(kind, object.revision) {
+        return true;
+    }
+    let mut filled = object.value.clone();
+    definitions::default(kind, &mut filled);
+    filled == object.value
+}
+
 /// Turns an object as it is kept into one of the version asked for.
 pub(super) fn from_kept(kind: &Kind, object: &Value) -> Value {
     let mut object = object.clone();
@@ -24,6 +40,9 @@ pub(super) fn from_kept(kind: &Kind, object: &Value) -> Value {
         builtin::events_from_core(&mut object);
     } else if !as_kept(kind) {
         meta::as_map(&mut object).insert("apiVersion".to_owned(), kind.api_version().into());
+    }
+    if is_older(kind, meta::resource_version(&object).parse().unwrap_or(u64::MAX)) {
+        definitions::default(kind, &mut object);
     }
     object
 }
@@ -42,7 +61,7 @@ pub(super) fn to_kept(kind: &Kind, object: &mut Value) {
 pub(super) fn json(kind: &Kind, object: &Object, form: Form) -> Bytes {
     match form {
         Form::Metadata => Bytes::from(metadata(&object.value).to_string()),
-        _ if as_kept(kind) => object.json(),
+        _ if as_kept(kind) && !is_older(kind, object.revision) => object.json(),
         _ => Bytes::from(from_kept(kind, &object.value).to_string()),
     }
 }

@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use super::answer::{Answer, Form};
 use super::call::{Call, WriteOptions};
-use super::change::Patch;
+use super::change::{self, Patch};
 use super::tables::Tables;
-use super::{Server, access, admission, definitions, prepare, view};
+use super::{Server, access, admission, applying, definitions, prepare, view};
 use crate::embedded::kinds::Resource;
 use crate::embedded::meta;
 use crate::embedded::ownership::{self, Writer};
@@ -71,28 +71,26 @@ impl Written {
 
 /// POST to a collection.
 pub(super) fn post(server: &Server, call: &Call) -> Result<Answer, Status> {
+    let options = call.write_options("CreateOptions")?;
     let object = call.object()?;
     if !call.kind.stored {
         return access::review(server, call, object);
     }
-    create(server, call, object)?.answer(server, call)
+    create(server, call, &options, object)?.answer(server, call)
 }
 
 /// Creates an object.
-pub(super) fn create(server: &Server, call: &Call, mut object: Value) -> Result<Written, Status> {
-    let options = call.write_options("CreateOptions")?;
+pub(super) fn create(
+    server: &Server,
+    call: &Call,
+    options: &WriteOptions,
+    mut object: Value,
+) -> Result<Written, Status> {
     let kind = &call.kind;
-    if !meta::resource_version(&object).is_empty() {
-        return Err(Status::new(500, "", "resourceVersion should not be set on objects to be created"));
-    }
     in_namespace(call, &mut object)?;
-    check_namespace(server, call)?;
     let warnings = prepare::shape(kind, &mut object, options.validation)?;
+    check_namespace(server, call)?;
     let generate = meta::name(&object).is_empty() && !meta::text(&object, "/metadata/generateName").is_empty();
-    if meta::name(&object).is_empty() && !generate {
-        let error = FieldError::required("metadata.name", "name or generateName is required");
-        return Err(Status::invalid(&kind.group, &kind.kind, "", &[error]));
-    }
     for attempt in 1.. {
         let mut object = object.clone();
         if generate {
@@ -100,15 +98,19 @@ pub(super) fn create(server: &Server, call: &Call, mut object: Value) -> Result<
             let name = format!("{base}{}", server.random().suffix());
             meta::set(&mut object, "name", name);
         }
-        prepare::new(server, kind, &mut object)?;
+        prepare::new(server, kind, &mut object);
+        let writer = Writer { manager: &options.manager, subresource: "", now: &server.clock().now() };
+        ownership::updated(kind, None, &mut object, writer);
+        prepare::admit(kind, &mut object)?;
         if kind.is("", "Namespace") {
             let spec = meta::entry(meta::as_map(&mut object), "spec");
             spec.insert("finalizers".to_owned(), vec!["kubernetes"].into());
         }
-        prepare::check(kind, None, &object)?;
+        prepare::check(kind, None, &object, None)?;
         let admitted = admission::create(server, call, &object)?;
-        let writer = Writer { manager: &options.manager, subresource: "", now: &server.clock().now() };
-        ownership::updated(kind, None, &mut object, writer);
+        if !options.dry_run && !matches!(meta::resource_version(&object), "" | "0") {
+            return Err(Status::new(500, "", "resourceVersion should not be set on objects to be created"));
+        }
         view::to_kept(kind, &mut object);
         let key = crate::embedded::store::key(meta::namespace(&object), meta::name(&object));
         let name = meta::name(&object).to_owned();
@@ -138,7 +140,7 @@ pub(super) fn create(server: &Server, call: &Call, mut object: Value) -> Result<
 }
 
 /// The namespace of an object is the one of the path.
-fn in_namespace(call: &Call, object: &mut Value) -> Result<(), Status> {
+pub(super) fn in_namespace(call: &Call, object: &mut Value) -> Result<(), Status> {
     let given = meta::namespace(object);
     if !given.is_empty() && given != call.path.namespace {
         return Err(Status::bad_request(
@@ -154,7 +156,7 @@ fn in_namespace(call: &Call, object: &mut Value) -> Result<(), Status> {
 }
 
 /// Nothing is created in a namespace that is not there, or that is going.
-fn check_namespace(server: &Server, call: &Call) -> Result<(), Status> {
+pub(super) fn check_namespace(server: &Server, call: &Call) -> Result<(), Status> {
     if !call.kind.namespaced {
         return Ok(());
     }
@@ -183,26 +185,19 @@ pub(super) fn put(server: &Server, call: &Call) -> Result<Answer, Status> {
     let mut object = call.object()?;
     in_namespace(call, &mut object)?;
     check_name(call, &object)?;
-    if call.kind.create_on_update && call.path.subresource.is_empty() {
-        let missing = server.store().get(&call.resource(), &call.key()).is_none();
-        if missing && meta::uid(&object).is_empty() {
+    if server.store().get(&call.resource(), &call.key()).is_none() {
+        // It is read before the object is looked for.
+        prepare::shape(&call.kind, &mut object.clone(), options.validation)?;
+        let may = call.kind.create_on_update && call.path.subresource.is_empty();
+        if may && meta::uid(&object).is_empty() {
             meta::remove(&mut object, "resourceVersion");
-            return create(server, call, object)?.answer(server, call);
+            return create(server, call, &options, object)?.answer(server, call);
         }
-    }
-    let unseen = meta::resource_version(&object).is_empty();
-    if unseen && !call.kind.unconditional_update {
-        let kind = &call.kind;
-        let error = FieldError::invalid("metadata.resourceVersion", 0, "must be specified for an update");
-        if server.store().get(&call.resource(), &call.key()).is_none() {
-            return Err(call.not_found());
-        }
-        return Err(Status::invalid(&kind.group, &kind.kind, &call.path.name, &[error]));
     }
     update(server, call, &options, &call.path.subresource, |_| Ok(object.clone()))?.answer(server, call)
 }
 
-fn check_name(call: &Call, object: &Value) -> Result<(), Status> {
+pub(super) fn check_name(call: &Call, object: &Value) -> Result<(), Status> {
     let name = meta::name(object);
     if name == call.path.name {
         return Ok(());
@@ -216,13 +211,14 @@ fn check_name(call: &Call, object: &Value) -> Result<(), Status> {
 
 /// PATCH of an object or of its status.
 pub(super) fn patch(server: &Server, call: &Call) -> Result<Answer, Status> {
+    Patch::check_type(call)?;
     let options = call.write_options("PatchOptions")?;
     let patch = Patch::read(call, &options)?;
     let missing = server.store().get(&call.resource(), &call.key()).is_none();
     if let Patch::Apply(applied) = &patch {
-        check_applied(call, applied)?;
+        applying::check(call, applied)?;
         if missing && call.path.subresource.is_empty() {
-            return create_applied(server, call, &options, applied)?.answer(server, call);
+            return applying::create(server, call, &options, applied)?.answer(server, call);
         }
     }
     if missing {
@@ -235,73 +231,16 @@ pub(super) fn patch(server: &Server, call: &Call) -> Result<Answer, Status> {
             let force = options.force.unwrap_or_default();
             let sub = &call.path.subresource;
             let writer = Writer { manager: &options.manager, subresource: sub, now: &now };
-            update_as(server, call, &options, sub, true, |live| {
+            update_as(server, call, &options, sub, By::Apply, |live| {
                 ownership::applied(kind, Some(live), applied, writer, force)
             })
         }
-        other => update(server, call, &options, &call.path.subresource, |live| other.onto(&kind.kind, live)),
+        other => {
+            let sub = &call.path.subresource;
+            update_as(server, call, &options, sub, By::Patch, |live| other.onto(&kind.kind, live))
+        }
     };
     written?.answer(server, call)
-}
-
-/// An applied object names itself as the path does, and owns no bookkeeping.
-fn check_applied(call: &Call, applied: &Value) -> Result<(), Status> {
-    let (version, kind) = (call.kind.api_version(), &call.kind.kind);
-    let given = (meta::text(applied, "/apiVersion"), meta::text(applied, "/kind"));
-    if given != (version.as_str(), kind.as_str()) {
-        let (given_version, given_kind) = given;
-        let message = if given_version.is_empty() || given_kind.is_empty() {
-            "error decoding YAML: Object 'Kind' is missing".to_owned()
-        } else {
-            format!("incorrect object kind, expected {version}, Kind={kind}; got {given_version}, Kind={given_kind}")
-        };
-        return Err(Status::bad_request(message));
-    }
-    let name = meta::name(applied);
-    if !name.is_empty() && name != call.path.name {
-        check_name(call, applied)?;
-    }
-    if applied.pointer("/metadata/managedFields").and_then(Value::as_array).is_some_and(|list| !list.is_empty()) {
-        return Err(Status::bad_request("metadata.managedFields must be nil"));
-    }
-    Ok(())
-}
-
-/// Server-side apply of what is not there yet.
-fn create_applied(server: &Server, call: &Call, options: &WriteOptions, applied: &Value) -> Result<Written, Status> {
-    if !meta::uid(applied).is_empty() {
-        let why = "uid mismatch: the provided object specified uid ".to_owned()
-            + meta::uid(applied)
-            + ", and no existing object was found";
-        return Err(Status::conflict(&call.kind.group, &call.kind.plural, &call.path.name, why));
-    }
-    let mut object = applied.clone();
-    in_namespace(call, &mut object)?;
-    check_namespace(server, call)?;
-    meta::set(&mut object, "name", call.path.name.as_str());
-    let kind = &call.kind;
-    let mut warnings = prepare::shape(kind, &mut object, options.validation)?;
-    let now = server.clock().now();
-    let writer = Writer { manager: &options.manager, subresource: "", now: &now };
-    let mut object = ownership::applied(kind, None, &object, writer, false)?;
-    prepare::new(server, kind, &mut object)?;
-    prepare::check(kind, None, &object)?;
-    let mut admitted = admission::create(server, call, &object)?;
-    warnings.append(&mut admitted.warnings);
-    view::to_kept(kind, &mut object);
-    if options.dry_run {
-        return Ok(Written { code: 201, object: Outcome::Dry(object), warnings });
-    }
-    if server.store().get(&call.resource(), &call.key()).is_none() {
-        admitted.charge(server)?;
-    }
-    match server.store().put(&call.resource(), &call.key(), None, object) {
-        Ok(object) => {
-            definitions::changed(server, &call.resource());
-            Ok(Written { code: 201, object: Outcome::Kept(object), warnings })
-        }
-        Err(_) => Err(Status::already_exists(&kind.group, &kind.plural, &call.path.name)),
-    }
 }
 
 /// PUT of a namespace's finalizers.
@@ -350,16 +289,27 @@ pub(super) fn update(
     subresource: &str,
     make: impl Fn(&Value) -> Result<Value, Status>,
 ) -> Result<Written, Status> {
-    update_as(server, call, options, subresource, false, make)
+    update_as(server, call, options, subresource, By::Put, make)
 }
 
-/// The same. `applied`: `make` has kept the books of who owns which field.
+/// How the new state of an object has come about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    /// It was sent.
+    Put,
+    /// By a patch, which is to blame if it does not fit.
+    Patch,
+    /// By an apply, which has kept the books of who owns which field.
+    Apply,
+}
+
+/// The same, in one of the ways in which objects are changed.
 pub(super) fn update_as(
     server: &Server,
     call: &Call,
     options: &WriteOptions,
     subresource: &str,
-    applied: bool,
+    by: By,
     make: impl Fn(&Value) -> Result<Value, Status>,
 ) -> Result<Written, Status> {
     let kind = &call.kind;
@@ -367,33 +317,36 @@ pub(super) fn update_as(
         let kept = server.store().get(&call.resource(), &call.key()).ok_or_else(|| call.not_found())?;
         let live = view::from_kept(kind, &kept.value);
         let mut new = make(&live)?;
+        let warnings = prepare::shape(kind, &mut new, options.validation)
+            .map_err(|why| if by == By::Patch { change::unfit(&new, why) } else { why })?;
         check_name(call, &new)?;
         in_namespace(call, &mut new)?;
-        check_seen(call, &live, &new)?;
-        let warnings = prepare::shape(kind, &mut new, options.validation)?;
+        let blamed = check_seen(call, &live, &new)?;
         // Defaults first: what they fill in is no change that the generation would count.
         prepare::defaults(kind, &mut new);
+        // Then the books, which are about what was asked for; then what the server makes of it.
+        let now = server.clock().now();
+        if by != By::Apply {
+            let writer = Writer { manager: &options.manager, subresource, now: &now };
+            ownership::updated(kind, Some(&live), &mut new, writer);
+        }
         if subresource.is_empty() {
             admission::complete_update(kind, &live, &mut new);
         }
         prepare::replacement(kind, &live, &mut new, subresource);
-        prepare::check(kind, Some(&live), &new)?;
-        let now = server.clock().now();
-        if !applied {
-            let writer = Writer { manager: &options.manager, subresource, now: &now };
-            ownership::updated(kind, Some(&live), &mut new, writer);
-        }
+        prepare::check(kind, Some(&live), &new, blamed)?;
         meta::set(&mut new, "resourceVersion", meta::resource_version(&live));
-        if ownership::same(&live, &new) {
+        if ownership::same(&live, &new) && view::has_defaults(kind, &kept) {
             return Ok(Written { code: 200, object: Outcome::Kept(kept), warnings });
         }
         view::to_kept(kind, &mut new);
         if options.dry_run {
             return Ok(Written { code: 200, object: Outcome::Dry(new), warnings });
         }
-        let gone = goes(&new);
-        let done = if gone {
-            server.store().remove(&call.resource(), &call.key(), kept.revision, new)
+        let done = if goes(&new) {
+            // Its end is no version that whoever ends it is told of.
+            let last = Arc::new(Object::new(kept.revision, new.clone()));
+            server.store().remove(&call.resource(), &call.key(), kept.revision, new).map(|_| last)
         } else {
             server.store().put(&call.resource(), &call.key(), Some(kept.revision), new)
         };
@@ -415,31 +368,28 @@ fn goes(object: &Value) -> bool {
         && object.pointer("/metadata/deletionGracePeriodSeconds").and_then(Value::as_i64).unwrap_or_default() == 0
 }
 
-/// Who says what they have seen must have seen the latest.
-fn check_seen(call: &Call, live: &Value, new: &Value) -> Result<(), Status> {
-    let (seen, current) = (meta::resource_version(new), meta::resource_version(live));
-    if !seen.is_empty() && seen != current {
-        if seen.parse::<u64>().is_err() {
-            return Err(Status::new(500, "", format!("strconv.ParseUint: parsing {seen:?}: invalid syntax")));
-        }
-        if seen != "0" {
-            return Err(call.modified());
-        }
-    }
+/// Who says what they have seen must have seen the latest. Gives what is wrong among other things.
+fn check_seen(call: &Call, live: &Value, new: &Value) -> Result<Option<FieldError>, Status> {
     let kind = &call.kind;
-    if seen.is_empty() && !kind.unconditional_update {
-        let error = FieldError::invalid("metadata.resourceVersion", 0, "must be specified for an update");
-        return Err(Status::invalid(&kind.group, &kind.kind, &call.path.name, &[error]));
-    }
     let (uid, real) = (meta::uid(new), meta::uid(live));
-    if !uid.is_empty() && uid != real {
-        // To a PUT it is a precondition, to a patch a field like others.
-        if call.method == "PATCH" && call.path.subresource != "scale" {
-            let error = FieldError::invalid("metadata.uid", uid, "field is immutable");
-            return Err(Status::invalid(&kind.group, &kind.kind, &call.path.name, &[error]));
-        }
+    let other = !uid.is_empty() && uid != real;
+    // To a PUT it is a precondition, to a patch a field like others.
+    let is_field = call.method == "PATCH" && call.path.subresource != "scale";
+    if other && !is_field {
         let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {real}");
         return Err(Status::conflict(&kind.group, &kind.plural, &call.path.name, why));
     }
-    Ok(())
+    let (seen, current) = (meta::resource_version(new), meta::resource_version(live));
+    if matches!(seen, "" | "0") {
+        if !kind.unconditional_update {
+            let error = FieldError::invalid("metadata.resourceVersion", 0, "must be specified for an update");
+            return Err(Status::invalid(&kind.group, &kind.plural, &call.path.name, &[error]));
+        }
+    } else if seen != current {
+        if seen.parse::<u64>().is_err() {
+            return Err(Status::new(500, "", format!("strconv.ParseUint: parsing {seen:?}: invalid syntax")));
+        }
+        return Err(call.modified());
+    }
+    Ok((other && is_field).then(|| FieldError::invalid("metadata.uid", uid, "field is immutable")))
 }

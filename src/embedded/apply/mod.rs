@@ -63,8 +63,13 @@ impl Write<'_> {
         let mut set = Set::default();
         if self.subresource == "status" {
             set.insert(&[set::field("spec")]);
-            if matches!(self.types, Types::Builtin(_)) {
-                set.insert(&[set::field("metadata"), set::field("labels")]);
+            let kept: &[&str] = match self.types {
+                Types::Builtin("Deployment") => &["labels"],
+                Types::Builtin("Pod") => &["deletionTimestamp", "ownerReferences"],
+                _ => &[],
+            };
+            for name in kept {
+                set.insert(&[set::field("metadata"), set::field(name)]);
             }
         } else if self.has_status {
             set.insert(&[set::field("status")]);

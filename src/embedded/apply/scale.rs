@@ -65,7 +65,16 @@ pub(super) fn apply(
 ) -> Result<Value, Status> {
     let Some(live) = live else { return Err(Status::new(404, "NotFound", "there is nothing to scale")) };
     let path = path(write);
-    let wished = applied.pointer("/spec/replicas").filter(|number| !number.is_null());
+    // Null is a number that is not written, and yet a wish.
+    let none = Value::from(0);
+    let named = applied.pointer("/spec/replicas");
+    let wished = named.map(|number| if number.is_null() { &none } else { number });
+    if let Some(other) = wished.filter(|number| !number.is_number()) {
+        let name = |key: &str| applied.pointer(&format!("/metadata/{key}")).and_then(Value::as_str).unwrap_or_default();
+        let what = format!("({}/{}; {VERSION}, Kind={KIND})", name("namespace"), name("name"));
+        let why = format!(".spec.replicas: expected numeric (int or float), got {other}");
+        return Err(Status::new(500, "", format!("failed to create typed patch object {what}: {why}")));
+    }
     let before = number(write, live);
     let custom = matches!(write.types, Types::Custom(_));
     if custom && owners(&managers, &path).is_empty() {
@@ -78,7 +87,7 @@ pub(super) fn apply(
     let mut others = owners(&managers, &path);
     others.retain(|other| other != manager);
     let mut changed = wished.is_some_and(|wished| wished.as_i64() != before);
-    if wished == Some(&Value::from(0)) && live.pointer(&pointer(write)) == Some(&Value::from(0)) {
+    if named.is_some_and(Value::is_null) || wished == Some(&none) && live.pointer(&pointer(write)) == Some(&none) {
         // To the merge, a number that is not written and one that is are not the same.
         changed = true;
     }

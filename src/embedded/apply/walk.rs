@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::place::Place;
 use super::set::{self, Set};
+use crate::embedded::schema::node::Node;
 
 /// The fields that `value` has. An error names the field.
 pub(super) fn fields(value: &Value, place: &Place<'_>) -> Set {
@@ -50,6 +51,11 @@ fn gather(value: &Value, place: &Place<'_>, path: &mut Vec<String>, fields: &mut
 /// Refuses what cannot be applied: an item without its keys, an item twice, a field that the schema does not name.
 pub(super) fn check(value: &Value, place: &Place<'_>, path: &mut Vec<String>) -> Result<(), String> {
     let failed = |path: &[String], why: String| Err(format!("{}: {why}", set::in_words(path)));
+    if let Place::Custom(node, _) = place
+        && let Some(expected) = mistyped(node, value)
+    {
+        return failed(path, format!("expected {expected}, got {value}"));
+    }
     match value {
         Value::Object(map) => {
             for (name, value) in map {
@@ -87,6 +93,19 @@ pub(super) fn check(value: &Value, place: &Place<'_>, path: &mut Vec<String>) ->
         }
         _ => Ok(()),
     }
+}
+
+/// What stands in the schema where `value` is something else.
+fn mistyped(node: &Node, value: &Value) -> Option<&'static str> {
+    let (expected, fits) = match node.kind.as_str() {
+        "string" => ("string", value.is_string()),
+        "integer" | "number" => ("numeric (int or float)", value.is_number()),
+        "boolean" => ("boolean", value.is_boolean()),
+        "array" => ("list", value.is_array()),
+        "object" => ("map", value.is_object()),
+        _ => return None,
+    };
+    (!fits && !value.is_null() && !node.int_or_string).then_some(expected)
 }
 
 /// How a value has changed.

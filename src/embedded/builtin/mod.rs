@@ -29,6 +29,32 @@ use super::status::Status;
 /// not fit is an error.
 pub fn shape(kind: &Kind, object: &mut Value) -> Result<(), Status> {
     clean(object);
+    read(kind, object)?;
+    clean(object);
+    if kind.is("", "Pod") {
+        times(object);
+    }
+    Ok(())
+}
+
+/// Times that are written even where there are none.
+fn times(pod: &mut Value) {
+    let conditions = pod.pointer_mut("/status/conditions").and_then(Value::as_array_mut);
+    for condition in conditions.into_iter().flatten().filter_map(Value::as_object_mut) {
+        for time in ["lastProbeTime", "lastTransitionTime"] {
+            condition.entry(time).or_insert(Value::Null);
+        }
+    }
+}
+
+/// The same, but for what is empty: it stays.
+pub fn read(kind: &Kind, object: &mut Value) -> Result<(), Status> {
+    if kind.is_custom() {
+        let given = object.get("metadata").cloned().unwrap_or_else(|| Value::Object(Map::new()));
+        let metadata = through::<machinery::ObjectMeta>(&given).map_err(|error| unfit(kind, &error))?;
+        meta::as_map(object).insert("metadata".to_owned(), metadata);
+        return Ok(());
+    }
     // The types have an empty one where there is none, which is another mistake.
     let unselected = kind.group == "apps" && object.get("spec").is_some_and(|spec| spec.get("selector").is_none());
     let shaped = match (kind.group.as_str(), kind.kind.as_str()) {
@@ -61,7 +87,6 @@ pub fn shape(kind: &Kind, object: &mut Value) -> Result<(), Status> {
     if unselected {
         meta::entry(meta::as_map(object), "spec").remove("selector");
     }
-    clean(object);
     Ok(())
 }
 
@@ -136,7 +161,7 @@ fn compare(given: &Value, kept: &Value, path: &str, paths: &mut Vec<String>) {
                 let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
                 match kept.get(key) {
                     Some(other) => compare(value, other, &path, paths),
-                    None if is_nothing(value) => {}
+                    None if value.is_null() => {}
                     None => paths.push(path),
                 }
             }
@@ -147,15 +172,6 @@ fn compare(given: &Value, kept: &Value, path: &str, paths: &mut Vec<String>) {
             }
         }
         _ => {}
-    }
-}
-
-fn is_nothing(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Array(list) => list.is_empty(),
-        Value::Object(map) => map.is_empty(),
-        _ => false,
     }
 }
 
@@ -185,7 +201,9 @@ mod tests {
                 "spec": {"containers": [{"name": "c", "resources": {}}]},
             })
         );
-        assert_eq!(missing(&given, &object), ["foo", "spec.containers[0].imagee"]);
+        let mut whole = given.clone();
+        read(kind, &mut whole).unwrap();
+        assert_eq!(missing(&given, &whole), ["foo", "spec.containers[0].imagee"]);
         let error = shape(kind, &mut json!({"metadata": {"name": 1}})).unwrap_err();
         assert_eq!(error.code, 400);
     }

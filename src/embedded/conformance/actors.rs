@@ -1,5 +1,5 @@
-//! F9, F12, F13, F29: what happens by itself. Pods name a node that is not there, so that nobody but the test says what
-//! has become of them.
+//! F9, F12, F13, F29: what happens by itself. Pods name a node that nobody looks after, so that nobody but the test
+//! says what has become of them.
 
 use serde_json::{Value, json};
 
@@ -7,6 +7,7 @@ use super::{Bed, conformance, version};
 
 conformance! {
     acting:
+    f09_a_budget_refuses_an_eviction_for_now;
     f09_a_budget_is_counted_and_spent;
     f12_a_pod_that_is_going_is_replaced_at_once;
     f13_dependents_go_in_the_background;
@@ -54,6 +55,32 @@ async fn become_ready(bed: &Bed, pod: &str, phase: &str) {
     assert_eq!(code, 200, "{answer}");
 }
 
+fn eviction(name: &str) -> Value {
+    json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}})
+}
+
+async fn f09_a_budget_refuses_an_eviction_for_now(bed: &Bed) {
+    let mut pod = json!({"metadata": {"name": "a", "labels": {"app": "a"}}, "spec": template()["spec"]});
+    pod["spec"]["terminationGracePeriodSeconds"] = 0.into();
+    bed.ok("POST", &bed.core("pods"), pod).await;
+    become_ready(bed, "a", "Running").await;
+    let budgets = format!("/apis/policy/v1/namespaces/{}/poddisruptionbudgets", bed.namespace);
+    let budget =
+        json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "a"}}}});
+    bed.ok("POST", &budgets, budget).await;
+    bed.until(&budgets, "b", |budget| budget["status"]["currentHealthy"] == 1).await;
+    let (code, refused) = bed.call("POST", &bed.core("pods/a/eviction"), eviction("a")).await;
+    assert_eq!((code, &refused["reason"]), (429, &json!("TooManyRequests")), "{refused}");
+    assert_eq!(refused["message"], "Cannot evict pod as it would violate the pod's disruption budget.");
+    assert_eq!(refused["details"]["causes"][0]["reason"], "DisruptionBudget");
+    // Who may go is what was counted last: it takes a moment until another budget is.
+    bed.merge(&format!("{budgets}/b"), json!({"spec": {"minAvailable": 0}})).await;
+    bed.until(&budgets, "b", |budget| budget["status"]["disruptionsAllowed"] == 1).await;
+    bed.ok("POST", &bed.core("pods/a/eviction"), eviction("a")).await;
+    assert_eq!(bed.call("GET", &bed.core("pods/a"), Value::Null).await.0, 404);
+    bed.until(&budgets, "b", |budget| budget["status"]["disruptionsAllowed"] == 0).await;
+}
+
 async fn f09_a_budget_is_counted_and_spent(bed: &Bed) {
     bed.ok("POST", &bed.apps("replicasets"), workload(2)).await;
     for pod in pods(bed, "replicasets", 2).await {
@@ -72,12 +99,11 @@ async fn f09_a_budget_is_counted_and_spent(bed: &Bed) {
     let condition = &status["conditions"][0];
     assert_eq!((&condition["type"], &condition["reason"]), (&json!("DisruptionAllowed"), &json!("SufficientPods")));
     let ready = names(bed).await;
-    let evict = |name: &str| json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}});
     let path = |name: &str| bed.core(&format!("pods/{name}/eviction"));
-    let (code, answer) = bed.call("POST", &format!("{}?dryRun=All", path(&ready[0])), evict(&ready[0])).await;
+    let (code, answer) = bed.call("POST", &format!("{}?dryRun=All", path(&ready[0])), eviction(&ready[0])).await;
     assert_eq!(code, 201, "{answer}");
-    bed.ok("POST", &path(&ready[0]), evict(&ready[0])).await;
-    let (code, refused) = bed.call("POST", &path(&ready[1]), evict(&ready[1])).await;
+    bed.ok("POST", &path(&ready[0]), eviction(&ready[0])).await;
+    let (code, refused) = bed.call("POST", &path(&ready[1]), eviction(&ready[1])).await;
     assert_eq!((code, &refused["reason"]), (429, &json!("TooManyRequests")), "{refused}");
     let going = bed.get(&bed.core(&format!("pods/{}", ready[0]))).await;
     assert!(going["metadata"]["deletionTimestamp"].is_string());

@@ -7,6 +7,7 @@ use super::{Bed, conformance};
 conformance! {
     acting:
     f26_a_quota_is_a_limit;
+    f26_a_quota_counts_custom_objects_once_it_knows_them;
     f26_a_quota_holds_against_many_at_a_time;
     f26_a_quota_of_cpu_makes_pods_say_what_they_need;
     f26_a_namespace_forbids_pods_that_may_too_much;
@@ -22,11 +23,11 @@ fn pod(name: &str, container: Value) -> Value {
 
 async fn quota(bed: &Bed, hard: Value) {
     bed.ok("POST", &bed.core("resourcequotas"), json!({"metadata": {"name": "q"}, "spec": {"hard": hard}})).await;
-    bed.until(&bed.core("resourcequotas"), "q", |quota| quota["status"]["used"].is_object()).await;
+    bed.until(&bed.core("resourcequotas"), "q", |quota| quota["status"]["hard"].is_object()).await;
 }
 
 async fn f26_a_quota_is_a_limit(bed: &Bed) {
-    quota(bed, json!({"pods": "1", "count/widgets.example.test": "1"})).await;
+    quota(bed, json!({"pods": "1", "count/leases.coordination.k8s.io": "1"})).await;
     bed.ok("POST", &format!("{}?dryRun=All", bed.core("pods")), pod("a", json!({}))).await;
     bed.ok("POST", &bed.core("pods"), pod("a", json!({}))).await;
     let (code, refused) = bed.call("POST", &bed.core("pods"), pod("b", json!({}))).await;
@@ -39,6 +40,30 @@ async fn f26_a_quota_is_a_limit(bed: &Bed) {
     bed.ok("DELETE", &bed.core("pods/a"), json!({"gracePeriodSeconds": 0})).await;
     bed.until(&bed.core("resourcequotas"), "q", |quota| quota["status"]["used"]["pods"] == "0").await;
     bed.ok("POST", &bed.core("pods"), pod("b", json!({}))).await;
+    let leases = format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases", bed.namespace);
+    bed.ok("POST", &leases, json!({"metadata": {"name": "l"}})).await;
+    let (code, refused) = bed.call("POST", &leases, json!({"metadata": {"name": "m"}})).await;
+    assert_eq!(code, 403, "{refused}");
+}
+
+async fn f26_a_quota_counts_custom_objects_once_it_knows_them(bed: &Bed) {
+    let hard = json!({"count/widgets.example.test": "1"});
+    let known = |quota: &Value| quota["status"]["used"].get("count/widgets.example.test").is_some();
+    // The real controller looks for new kinds every 30 seconds. What it did not know when it counted it counts minutes
+    // later, or when there is a new quota. Until then nothing of the kind is let in.
+    for attempt in 0.. {
+        quota(bed, hard.clone()).await;
+        if known(&bed.get(&bed.core("resourcequotas/q")).await) {
+            break;
+        }
+        assert!(attempt < 90, "the kind is not counted");
+        let (code, refused) = bed.call("POST", &bed.widgets(), super::widget("w", json!({}))).await;
+        let message = "widgets.example.test \"w\" is forbidden: status unknown for quota: q, resources: \
+                       count/widgets.example.test";
+        assert_eq!((code, &refused["message"]), (403, &json!(message)));
+        bed.ok("DELETE", &bed.core("resourcequotas/q"), Value::Null).await;
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    }
     bed.create("w", json!({})).await;
     let (code, refused) = bed.call("POST", &bed.widgets(), super::widget("v", json!({}))).await;
     assert_eq!(code, 403, "{refused}");

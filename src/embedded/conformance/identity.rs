@@ -14,6 +14,7 @@ conformance! {
     f04_a_stale_version_or_a_wrong_uid_is_a_conflict;
     f05_names_must_agree_with_the_path;
     f05_schemas_prune_default_and_refuse;
+    f05_a_new_default_is_there_where_an_older_object_is_read;
     f06_the_generation_counts_changes_of_the_specification;
     namespaces_must_be_there;
     the_text_of_a_secret_is_kept_as_bytes;
@@ -142,6 +143,38 @@ async fn f05_schemas_prune_default_and_refuse(bed: &Bed) {
     let message = "Widget in version \"v1\" cannot be handled as a Widget: strict decoding error: unknown field \
                    \"spec.unknown\"";
     assert_eq!((code, &refused["message"]), (400, &json!(message)));
+}
+
+async fn f05_a_new_default_is_there_where_an_older_object_is_read(bed: &Bed) {
+    const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let group = format!("{}.test", bed.namespace);
+    let versions = |color: Value| {
+        let spec = json!({"type": "object", "properties": {"color": color}});
+        let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}});
+        json!([{"name": "v1", "served": true, "storage": true, "schema": schema}])
+    };
+    let name = format!("gadgets.{group}");
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": name},
+        "spec": {"group": group, "scope": "Namespaced", "names": {"plural": "gadgets", "kind": "Gadget"},
+            "versions": versions(json!({"type": "string"}))},
+    });
+    bed.ok("POST", DEFINITIONS, definition).await;
+    let gadgets = format!("/apis/{group}/v1/namespaces/{}/gadgets", bed.namespace);
+    bed.soon(&gadgets, |code, _| code == 200).await;
+    let gadget = json!({"apiVersion": format!("{group}/v1"), "kind": "Gadget", "metadata": {"name": "a"}, "spec": {}});
+    let made = bed.ok("POST", &gadgets, gadget).await;
+    assert_eq!(made["spec"], json!({}));
+    let default = json!({"spec": {"versions": versions(json!({"type": "string", "default": "red"}))}});
+    assert_eq!(bed.merge(&format!("{DEFINITIONS}/{name}"), default).await.0, 200);
+    let read = bed.soon(&format!("{gadgets}/a"), |_, object| object["spec"]["color"] == "red").await;
+    assert_eq!(version(&read), version(&made));
+    let list = bed.soon(&gadgets, |code, _| code == 200).await;
+    assert_eq!(list["items"][0]["spec"]["color"], "red");
+    // A write that changes nothing keeps it.
+    let put = bed.ok("PUT", &format!("{gadgets}/a"), read.clone()).await;
+    assert!(version(&put) > version(&made));
+    bed.ok("DELETE", &format!("{DEFINITIONS}/{name}"), Value::Null).await;
 }
 
 async fn f06_the_generation_counts_changes_of_the_specification(bed: &Bed) {

@@ -60,7 +60,7 @@ impl Bed {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("conformance-{}-{number}", std::process::id());
         let bed = Self::of(client, server, namespace).await;
-        bed.define_widgets().await;
+        bed.prepare().await;
         bed
     }
 
@@ -106,18 +106,28 @@ impl Bed {
         self.server.as_ref()
     }
 
-    async fn define_widgets(&self) {
+    async fn prepare(&self) {
         let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
         let (code, answer) = self.call("POST", path, widgets()).await;
         assert!(code == 201 || code == 409, "{answer}");
-        // A real server needs a moment until it serves them.
+        // The node of the pods that nobody but the test looks after: those of nodes that are not there are soon deleted.
+        let node = json!({"metadata": {"name": "nowhere"}, "spec": {"unschedulable": true}});
+        let (code, answer) = self.call("POST", "/api/v1/nodes", node).await;
+        assert!(code == 201 || code == 409, "{answer}");
+        self.soon(&self.widgets(), |code, _| code == 200).await;
+    }
+
+    /// Asks until the answer is as it should be, and gives it. A real server needs a moment until it serves what a
+    /// definition says.
+    pub(super) async fn soon(&self, path: &str, is: impl Fn(u16, &Value) -> bool) -> Value {
         for _ in 0..100 {
-            if self.call("GET", &self.widgets(), Value::Null).await.0 == 200 {
-                return;
+            let (code, answer) = self.call("GET", path, Value::Null).await;
+            if is(code, &answer) {
+                return answer;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        panic!("the definition is not served");
+        panic!("{path} does not become what it should be");
     }
 
     pub(super) fn widgets(&self) -> String {

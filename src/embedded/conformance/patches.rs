@@ -12,6 +12,7 @@ conformance! {
     f16_conflicts_name_manager_and_field;
     f16_lists_are_merged_by_key;
     f16_options_of_apply_are_checked;
+    f16_what_admission_fills_in_is_nobodys;
     dry_runs_change_nothing;
 }
 
@@ -21,6 +22,20 @@ async fn json_patch(bed: &Bed, path: &str, operations: Value) -> Answer {
 
 async fn apply(bed: &Bed, path: &str, manager: &str, object: Value) -> Answer {
     bed.call_as("PATCH", &format!("{path}?fieldManager={manager}"), "application/apply-patch+yaml", &object).await
+}
+
+async fn f16_what_admission_fills_in_is_nobodys(bed: &Bed) {
+    let pod = json!({"metadata": {"name": "a"}, "spec": {"nodeName": "nowhere", "automountServiceAccountToken": false,
+        "containers": [{"name": "c", "image": "x"}]}});
+    let made = bed.ok("POST", &bed.core("pods"), pod).await;
+    assert_eq!(made["spec"]["preemptionPolicy"], "PreemptLowerPriority");
+    let fields = &made["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"];
+    let names: Vec<&String> = fields.as_object().unwrap().keys().collect();
+    let defaults = ["f:dnsPolicy", "f:enableServiceLinks", "f:restartPolicy", "f:schedulerName", "f:securityContext"];
+    let given = ["f:automountServiceAccountToken", "f:containers", "f:nodeName", "f:terminationGracePeriodSeconds"];
+    let mut expected: Vec<&str> = defaults.into_iter().chain(given).collect();
+    expected.sort_unstable();
+    assert_eq!(names, expected);
 }
 
 async fn f15_json_patches(bed: &Bed) {

@@ -1,11 +1,10 @@
-//! F9 and F12: eviction, grace, binding.
+//! F12: grace, binding.
 
 use serde_json::{Value, json};
 
 use super::{Bed, conformance, generation};
 
 conformance! {
-    f09_a_budget_refuses_an_eviction_for_now;
     f12_a_pod_that_runs_nowhere_goes_at_once;
     f12_a_pod_on_a_node_is_given_its_grace_which_can_only_become_shorter;
     a_pod_is_bound_once;
@@ -17,35 +16,12 @@ async fn pod(bed: &Bed, name: &str, node: Option<&str>) -> Value {
         "metadata": {"name": name, "labels": {"app": "a"}},
         "spec": {"containers": [{"name": "c", "image": "x"}], "automountServiceAccountToken": false},
     });
-    if let Some(node) = node {
-        pod["spec"]["nodeName"] = node.into();
+    match node {
+        Some(node) => pod["spec"]["nodeName"] = node.into(),
+        // A real scheduler would find a node.
+        None => pod["spec"]["schedulerName"] = "nobody".into(),
     }
     bed.ok("POST", &bed.core("pods"), pod).await
-}
-
-async fn f09_a_budget_refuses_an_eviction_for_now(bed: &Bed) {
-    let budgets = format!("/apis/policy/v1/namespaces/{}/poddisruptionbudgets", bed.namespace);
-    let budget =
-        json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "a"}}}});
-    bed.ok("POST", &budgets, budget).await;
-    let allow = |allowed: i64| {
-        json!({"status": {"observedGeneration": 1, "disruptionsAllowed": allowed, "currentHealthy": 1,
-            "desiredHealthy": 1, "expectedPods": 1}})
-    };
-    bed.merge(&format!("{budgets}/b/status"), allow(0)).await;
-    pod(bed, "a", Some("n")).await;
-    let ready = json!([{"type": "Ready", "status": "True"}]);
-    bed.merge(&bed.core("pods/a/status"), json!({"status": {"phase": "Running", "conditions": ready}})).await;
-    let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "a"},
-        "deleteOptions": {"gracePeriodSeconds": 0}});
-    let (code, refused) = bed.call("POST", &bed.core("pods/a/eviction"), eviction.clone()).await;
-    assert_eq!((code, &refused["reason"]), (429, &json!("TooManyRequests")), "{refused}");
-    assert_eq!(refused["message"], "Cannot evict pod as it would violate the pod's disruption budget.");
-    assert_eq!(refused["details"]["causes"][0]["reason"], "DisruptionBudget");
-    bed.merge(&format!("{budgets}/b/status"), allow(1)).await;
-    bed.ok("POST", &bed.core("pods/a/eviction"), eviction).await;
-    assert_eq!(bed.call("GET", &bed.core("pods/a"), Value::Null).await.0, 404);
-    assert_eq!(bed.get(&format!("{budgets}/b")).await["status"]["disruptionsAllowed"], 0);
 }
 
 async fn f12_a_pod_that_runs_nowhere_goes_at_once(bed: &Bed) {
@@ -56,7 +32,7 @@ async fn f12_a_pod_that_runs_nowhere_goes_at_once(bed: &Bed) {
 }
 
 async fn f12_a_pod_on_a_node_is_given_its_grace_which_can_only_become_shorter(bed: &Bed) {
-    let made = pod(bed, "a", Some("n")).await;
+    let made = pod(bed, "a", Some("nowhere")).await;
     assert_eq!(generation(&made), 1);
     let going = bed.ok("DELETE", &bed.core("pods/a"), Value::Null).await;
     assert_eq!(going["metadata"]["deletionGracePeriodSeconds"], 30);

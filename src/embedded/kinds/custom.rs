@@ -51,6 +51,7 @@ fn kind(definition: &Value, version: &Value, storage_version: &str) -> Kind {
             version: version.clone(),
             preserve_unknown_fields: definition.pointer("/spec/preserveUnknownFields") == Some(&Value::Bool(true)),
             storage_version: storage_version.to_owned(),
+            revision: meta::resource_version(definition).parse().unwrap_or_default(),
             selectable_fields: selectable.collect(),
             terminating: meta::deleting(definition),
             schema: Schema::from_crd_version(version).ok().map(Arc::new),

@@ -79,6 +79,8 @@ pub struct Custom {
     pub preserve_unknown_fields: bool,
     /// The version that is stored.
     pub storage_version: String,
+    /// The revision of the definition: what was written before may lack a default.
+    pub revision: u64,
     /// The fields that field selectors may name, as JSON paths.
     pub selectable_fields: Vec<String>,
     /// Whether nothing is created any more, for the definition is being deleted.

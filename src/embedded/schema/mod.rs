@@ -78,15 +78,21 @@ impl Schema {
         if let Some(scale) = &self.scale {
             scale.check(new, &mut errors);
         }
+        self.invariants(new, old, &mut errors);
+        errors
+    }
+
+    /// The part of it that is about more than one field: what is twice in a list, and the rules, unless the `errors` so
+    /// far are in their way.
+    pub fn invariants(&self, new: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
         if old.is_none_or(|old| duplicates::of(&self.root, old).is_empty()) {
             errors.extend(duplicates::of(&self.root, new));
         }
-        if errors.iter().any(rules::blocking) {
-            errors.push(rules::not_checked());
-        } else {
+        if !errors.iter().any(rules::blocking) {
             errors.extend(rules::check(&self.root, new, old));
+        } else if rules::any(&self.root) {
+            errors.push(rules::not_checked());
         }
-        errors
     }
 }
 

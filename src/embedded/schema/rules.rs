@@ -154,6 +154,12 @@ fn leads_somewhere(node: &Node, path: &str) -> bool {
     true
 }
 
+/// Whether there are any rules.
+pub(super) fn any(node: &Node) -> bool {
+    let below = node.properties.values().chain(node.additional()).chain(node.items.as_deref()).chain(&node.all_of);
+    !node.rules.is_empty() || below.into_iter().any(any)
+}
+
 /// Whether an error keeps the rules from being run.
 pub(super) fn blocking(error: &FieldError) -> bool {
     use FieldErrorKind::{NotSupported, Required, TooLong, TooMany, TypeInvalid};

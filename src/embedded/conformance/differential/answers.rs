@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::requests::Kind;
+use super::kinds::Kind;
 
 /// An answer without what the server alone decides: times, versions, uids, who owns which field; and without what others
 /// write on a real cluster: the status of a Deployment, and objects that we have not made.
@@ -66,4 +66,29 @@ fn object(kind: Kind, object: &Value) -> Value {
         }
     }
     object
+}
+
+/// Where two results differ first: at their codes, or at a field of the answer.
+pub(super) fn first_difference(ours: &Value, theirs: &Value) -> Option<String> {
+    if ours["code"] != theirs["code"] {
+        return Some(format!("{} here, {} there", ours["code"], theirs["code"]));
+    }
+    differing(ours, theirs)
+}
+
+fn differing(one: &Value, other: &Value) -> Option<String> {
+    let below = |at: &str, one: Option<&Value>, other: Option<&Value>| {
+        let (one, other) = (one.unwrap_or(&Value::Null), other.unwrap_or(&Value::Null));
+        differing(one, other).map(|place| format!("/{at}{place}"))
+    };
+    match (one, other) {
+        _ if one == other => None,
+        (Value::Object(one), Value::Object(other)) => {
+            one.keys().chain(other.keys()).find_map(|key| below(key, one.get(key), other.get(key)))
+        }
+        (Value::Array(one), Value::Array(other)) if one.len() == other.len() => {
+            one.iter().zip(other).find_map(|(one, other)| below("*", Some(one), Some(other)))
+        }
+        _ => Some(String::new()),
+    }
 }
