@@ -388,7 +388,8 @@ async fn what_cannot_be_is_said_exactly() {
     let (code, said) = refused(&["-f", bad.to_str().unwrap()]).await;
     assert_eq!(code, 1);
     assert!(
-        said.contains("bad.yaml:1: failed to apply Pod a") && said.contains("unknown field \"spec.nodeNme\""),
+        said.contains("bad.yaml:1: failed to apply Pod a")
+            && said.contains(".spec.nodeNme: field not declared in schema"),
         "{said}"
     );
 
