@@ -135,7 +135,8 @@ fn put(call: &Call, paths: &ScalePaths, live: &Value, scale: &Value) -> Result<V
     let custom = call.kind.is_custom();
     let unset = custom && !live.pointer(&pointer(&paths.spec)).is_some_and(Value::is_i64);
     let wished = match scale.pointer("/spec/replicas") {
-        None | Some(Value::Null) if unset && call.method == "PATCH" => {
+        // Null is 0 here, as in Go; a merge patch leaves none.
+        None if unset && call.method == "PATCH" => {
             return Err(Status::bad_request(format!("the spec replicas field {:?} cannot be empty", paths.spec)));
         }
         _ => replicas(scale)?,
