@@ -23,9 +23,9 @@ use sluice::embedded::api::{Options, Server};
 use sluice::embedded::service::InMemory;
 
 const WATCHERS: usize = 200;
-const WRITES: u64 = 10_000;
+const WRITES: u32 = 10_000;
 /// Each watcher follows one of so many namespaces, as operators do that are given a team each.
-const NAMESPACES: u64 = 20;
+const NAMESPACES: u32 = 20;
 const PODS: usize = 10_000;
 const TRIES: u32 = 5;
 
@@ -110,8 +110,7 @@ async fn writes(watchers: usize) {
         tokio::time::timeout(Duration::from_mins(1), task).await.unwrap().unwrap();
     }
     let all = clock.now().0 - begun;
-    #[allow(clippy::cast_precision_loss, reason = "a few thousand")]
-    let rate = |seconds: f64| WRITES as f64 / seconds;
+    let rate = |seconds: f64| f64::from(WRITES) / seconds;
     println!(
         "{watchers} watchers: {:.0} writes/s, {:.0} until the last event was seen; {} watchers have seen all of theirs",
         rate(written),
@@ -120,7 +119,7 @@ async fn writes(watchers: usize) {
     );
 }
 
-fn maps(client: &Client, number: u64) -> Api<ConfigMap> {
+fn maps(client: &Client, number: u32) -> Api<ConfigMap> {
     Api::namespaced(client.clone(), &format!("n{number}"))
 }
 

@@ -65,27 +65,15 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::run::{Run, Target, Work};
+    use crate::report::run::tests::run;
+    use crate::report::run::{Run, Work};
 
     #[test]
     fn a_page_has_everything_in_it_and_no_markup_of_others() {
-        let report = RunReport::of(Run {
-            job: "orders".into(),
-            load: "<script>alert(1)</script>".into(),
-            target: Target { latency_seconds: 10.0, share: 0.99 },
-            produced: Some(0),
-            uncommitted: Some(0),
-            work: Work::default(),
-            points: Vec::new(),
-            changes: vec![Change {
-                at: 8.0,
-                from: 1,
-                to: 2,
-                reason: "Growth".into(),
-                bound_by: "Objective".into(),
-                message: "1 -> 2: a <b> arrives".into(),
-            }],
-        });
+        let mut run = run();
+        run.changes[0].message = "1 -> 2: a <b> arrives".into();
+        let load = "<script>alert(1)</script>".into();
+        let report = RunReport::of(Run { load, work: Work::default(), points: Vec::new(), ..run });
         let page = html(&report, r#"{"job": "</pre>"}"#).unwrap();
         assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>\n"));
         assert!(page.contains("<svg") && page.contains("class=\"missed\"") && page.contains("&lt;/pre&gt;"));

@@ -387,4 +387,4 @@ fn group(digits: &str) -> String {
 
 #[cfg(test)]
 #[path = "run_test.rs"]
-mod tests;
+pub(super) mod tests;

@@ -6,7 +6,7 @@ fn point(at: f64, replicas: u32) -> Point {
     Point { at, replicas: Some(replicas), ..Point::default() }
 }
 
-fn run() -> Run {
+pub(in crate::report) fn run() -> Run {
     Run {
         job: "orders".into(),
         load: "a test".into(),

@@ -1,5 +1,4 @@
 //! What tests of the program itself share: a folder for each, and the system's own list of processes.
-#![allow(clippy::unwrap_used, reason = "clippy allows it in tests, but not in what they share")]
 
 use std::path::PathBuf;
 use std::time::Duration;

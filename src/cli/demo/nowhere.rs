@@ -1,5 +1,7 @@
 //! In place of [`super::here`], where this program was built without a broker of its own.
 
+use std::future::{Ready, ready};
+
 use super::Failure;
 use super::place::Place;
 use super::scenario::Mischief;
@@ -9,9 +11,12 @@ use crate::clock::Clock;
 pub(super) enum Here {}
 
 impl Here {
-    #[allow(clippy::unused_async, reason = "called as the broker of the feature demo is, whose start waits")]
-    pub(super) async fn start(_: Clock) -> Result<Self, Failure> {
-        Err("this program has no broker of its own: give --kubeconfig, --kafka-host and --image, or build it with the feature demo".into())
+    pub(super) fn start(_: Clock) -> Ready<Result<Self, Failure>> {
+        ready(Err(
+            "this program has no broker of its own: give --kubeconfig, --kafka-host and --image, or build it with the \
+                   feature demo"
+                .into(),
+        ))
     }
 
     pub(super) fn place(&self) -> Place {

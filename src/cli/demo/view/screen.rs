@@ -112,14 +112,13 @@ fn progress<'a>(scene: &Scene<'_>, width: usize) -> Line<'a> {
         return Line::from("the load is over; waiting until the workers are through with it");
     }
     let (done, all) = (words::seconds(at.round()), words::seconds(scene.length.round()));
-    let room = width.saturating_sub(2 * all.len() + 5);
+    let room = u16::try_from(width.saturating_sub(2 * all.len() + 5)).unwrap_or(u16::MAX);
     Line::from(format!("{done:>width$} of {all} {}", bar(at / scene.length, room), width = all.len()))
 }
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "0 to width")]
-fn bar(share: f64, width: usize) -> String {
-    let full = (share.clamp(0.0, 1.0) * width as f64).round() as usize;
-    "█".repeat(full) + &"░".repeat(width.saturating_sub(full))
+fn bar(share: f64, width: u16) -> String {
+    let full = |column: &u16| f64::from(*column) + 0.5 <= share * f64::from(width);
+    (0..width).map(|column| if full(&column) { '█' } else { '░' }).collect()
 }
 
 /// The newest decision first, each in as many lines as it takes.

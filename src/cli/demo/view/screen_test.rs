@@ -11,8 +11,7 @@ use super::*;
 fn points() -> Vec<Point> {
     let load = |at: f64| 3000.0 - 2400.0 * (at / 60.0 * std::f64::consts::TAU).cos();
     let workers = |at: f64| (load(at.max(0.0)) / 1200.0).ceil();
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 5")]
-    let whole = |workers: f64| workers as u32;
+    let whole = |workers: f64| (1..=5_u32).rev().find(|n| f64::from(*n) <= workers).unwrap();
     (0..=110)
         .map(f64::from)
         .map(|at| Point {

@@ -138,20 +138,19 @@ mod tests {
     use super::*;
     use std::process::{Command, Stdio};
 
-    /// What [`a_panic_gives_the_terminal_back_before_it_says_anything`] looks at, in a process of its own.
-    #[test]
-    #[ignore = "it panics"]
-    fn panics_behind_the_screen() {
-        let _screen = Screen::take(false).expect("a screen");
-        assert!(keep("said meanwhile"));
-        panic!("a defect");
-    }
+    /// Set where the test below runs itself in a process of its own, to look at its end.
+    const ITSELF: &str = "SLUICE_TEST_PANICS_BEHIND_THE_SCREEN";
 
     #[test]
     fn a_panic_gives_the_terminal_back_before_it_says_anything() {
+        if std::env::var_os(ITSELF).is_some() {
+            let _screen = Screen::take(false).expect("a screen");
+            assert!(keep("said meanwhile"));
+            panic!("a defect");
+        }
         let own = std::env::current_exe().unwrap();
-        let test = "cli::demo::view::terminal::tests::panics_behind_the_screen";
-        let run = format!("stty rows 24 cols 80; {} --exact {test} --ignored --nocapture; stty -a", own.display());
+        let test = "cli::demo::view::terminal::tests::a_panic_gives_the_terminal_back_before_it_says_anything";
+        let run = format!("stty rows 24 cols 80; {ITSELF}=1 {} --exact {test} --nocapture; stty -a", own.display());
         let mut command = Command::new("script");
         command.args(["-qec", &run, "/dev/null"]).env("TERM", "xterm").stdin(Stdio::null());
         let output = String::from_utf8(command.output().unwrap().stdout).unwrap();
