@@ -31,11 +31,11 @@ impl Here {
         match *self {}
     }
 
-    pub(super) async fn failed(&mut self) -> Failure {
+    pub(super) fn failed(&mut self) -> Ready<Failure> {
         match *self {}
     }
 
-    pub(super) async fn stop(self) {
+    pub(super) fn stop(self) -> Ready<()> {
         match self {}
     }
 }
