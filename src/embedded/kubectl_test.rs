@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::api::{Actor, Options, Server};
 use super::clock::Clock;
-use super::controllers::tests::kubelet;
 use super::controllers::{Controllers, Pace};
+use super::standin;
 
 const DEPLOYMENT: &str = r#"
 apiVersion: apps/v1
@@ -71,8 +71,8 @@ async fn with_kubectl(name: &str, test: impl FnOnce(&Kubectl) + Send + 'static) 
 async fn with_cluster(name: &str, test: impl FnOnce(&Kubectl) + Send + 'static) {
     let bring_up = |server: &Server, stop: &CancellationToken| {
         Controllers::start(server, Pace::default(), stop);
-        kubelet::add_node(&Actor::new(server.clone(), "kubelet"), "n", "20");
-        kubelet::run(server, Duration::from_millis(20), stop);
+        standin::add_node(&Actor::new(server.clone(), "kubelet"), "n", "20").unwrap();
+        standin::run(server, Duration::from_millis(20), stop);
     };
     with_server(name, bring_up, test).await;
 }

@@ -13,6 +13,7 @@ pub mod cluster;
 #[cfg(test)]
 mod conformance;
 pub mod controllers;
+pub mod faults;
 pub mod http;
 pub mod kinds;
 #[cfg(test)]
@@ -33,6 +34,7 @@ pub mod scheduler;
 pub mod schema;
 pub mod selector;
 pub mod service;
+pub mod standin;
 pub mod status;
 pub mod store;
 pub mod table;

@@ -2,7 +2,6 @@
 
 mod deployments;
 mod determinism;
-pub(in crate::embedded) mod kubelet;
 mod others;
 mod world;
 

@@ -6,12 +6,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::kubelet;
 use crate::embedded::api::{Actor, Options, Server};
 use crate::embedded::clock::Clock;
 use crate::embedded::controllers::{Controllers, Pace};
 use crate::embedded::kinds::Resource;
 use crate::embedded::meta;
+use crate::embedded::standin;
 use crate::embedded::status::Status;
 use crate::embedded::store::{self, Object};
 use crate::policy::units::Seconds;
@@ -52,7 +52,7 @@ impl World {
     }
 
     pub(super) fn add_node(&self, name: &str, pods: &str) {
-        kubelet::add_node(&self.user, name, pods);
+        standin::add_node(&self.user, name, pods).unwrap();
     }
 
     /// Gives a node another number of cores.
@@ -64,7 +64,7 @@ impl World {
     }
 
     pub(super) fn run_kubelet(&self) {
-        kubelet::run(&self.server, Duration::from_secs(1), &self.cancel);
+        standin::run(&self.server, Duration::from_secs(1), &self.cancel);
     }
 
     pub(super) fn create(&self, object: Value) -> Arc<Object> {

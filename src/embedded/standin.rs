@@ -1,40 +1,51 @@
-//! A stand-in for the kubelets of all nodes.
+//! A stand-in for the kubelets of all nodes: pods that are bound start, and nothing runs. For tests, and for looking at what
+//! thousands of pods do to a server.
 
 use std::time::Duration;
 
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::embedded::api::{Actor, Server};
-use crate::embedded::kinds::Resource;
-use crate::embedded::meta;
+use super::api::{Actor, Server};
+use super::kinds::Resource;
+use super::meta;
+use super::status::Status;
 
 /// Starts what is bound, and ends what is deleted, `delay` later. Pods with the label `broken` never
 /// become ready, those with `brief` end well, those with `doomed` badly.
-pub(in crate::embedded) fn run(server: &Server, delay: Duration, cancel: &CancellationToken) {
+pub fn run(server: &Server, delay: Duration, cancel: &CancellationToken) {
     let (actor, cancel) = (Actor::new(server.clone(), "kubelet"), cancel.clone());
-    let mut watch = server.store().watch(&Resource::new("", "pods"), Some(1)).unwrap();
+    let resource = Resource::new("", "pods");
     tokio::spawn(async move {
-        loop {
-            let events = tokio::select! {
-                biased;
-                () = cancel.cancelled() => return,
-                events = watch.next() => events.unwrap(),
-            };
-            tokio::time::sleep(delay).await;
-            for event in events {
-                serve(&actor, &event.key);
+        // What is there already comes first, and then again whenever the history has moved on too far.
+        'anew: loop {
+            let begin = actor.store().revision();
+            for pod in actor.list(&resource, None) {
+                serve(&actor, &super::store::key(meta::namespace(&pod.value), meta::name(&pod.value)));
+            }
+            let Ok(mut watch) = actor.store().watch(&resource, Some(begin)) else { continue };
+            loop {
+                let events = tokio::select! {
+                    biased;
+                    () = cancel.cancelled() => return,
+                    events = watch.next() => events,
+                };
+                let Ok(events) = events else { continue 'anew };
+                tokio::time::sleep(delay).await;
+                for event in events {
+                    serve(&actor, &event.key);
+                }
             }
         }
     });
 }
 
 /// A node with room for so many pods.
-pub(in crate::embedded) fn add_node(actor: &Actor, name: &str, pods: &str) {
+pub fn add_node(actor: &Actor, name: &str, pods: &str) -> Result<(), Status> {
     let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
-    let node = actor.create(node).unwrap();
+    let node = actor.create(node)?;
     let status = json!({"allocatable": {"cpu": "4", "memory": "8Gi", "pods": pods}});
-    actor.set_status(&node.value, status).unwrap();
+    actor.set_status(&node.value, status)
 }
 
 /// What a kubelet does with a pod.
