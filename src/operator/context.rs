@@ -70,6 +70,8 @@ pub(super) struct JobState {
     pub(super) zero_is_foreign: bool,
     /// The newest status, as written; what the cache shows may be older.
     pub(super) status: Option<StreamJobStatus>,
+    /// A reconcile has panicked: until then nothing is done.
+    pub(super) set_aside_until: Option<Seconds>,
     /// Failed reconciles in a row.
     pub(super) failures: u32,
     /// Generation of the workload that was last compared with what it should be.

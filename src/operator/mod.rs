@@ -95,6 +95,8 @@ pub enum Stopped {
     AsTold,
     /// The lease was lost: the process must end, and start anew as a stand-by.
     LeaseLost,
+    /// A part of it has failed, which is a fault of this program: the process must end, and start anew.
+    Failed,
 }
 
 impl Operator {
@@ -102,8 +104,8 @@ impl Operator {
     pub async fn run(self, updates: impl Stream<Item = JobKey> + Send + 'static, stop: CancellationToken) -> Stopped {
         let Some(election) = self.election.clone() else {
             self.health.leading();
-            self.lead(updates, Leadership::always(), "sluice", stop).await;
-            return Stopped::AsTold;
+            let whole = self.lead(updates, Leadership::always(), "sluice", stop).await;
+            return if whole { Stopped::AsTold } else { Stopped::Failed };
         };
         self.health.standing_by();
         let api = Api::<Lease>::namespaced(self.client.clone(), &election.namespace);
@@ -127,7 +129,7 @@ impl Operator {
                 stop_leading.cancel();
                 // Reconciles under way may still write: the lease is renewed until they are done.
                 let lost = tokio::select! {
-                    () = &mut leading => false,
+                    _ = &mut leading => false,
                     _ = &mut holding => true,
                 };
                 if !lost {
@@ -137,21 +139,22 @@ impl Operator {
                 Stopped::AsTold
             }
             // The controllers never end by themselves: a stand-by must take over.
-            () = &mut leading => {
+            _ = &mut leading => {
                 hand_back.cancel();
                 holding.await;
-                Stopped::LeaseLost
+                Stopped::Failed
             }
         }
     }
 
+    /// `false`: a part has failed, and all have been ended.
     async fn lead(
         &self,
         updates: impl Stream<Item = JobKey> + Send + 'static,
         leadership: Leadership,
         identity: &str,
         stop: CancellationToken,
-    ) {
+    ) -> bool {
         let reporter = Reporter { controller: "sluice".to_owned(), instance: Some(identity.to_owned()) };
         let applier = Applier {
             client: self.client.clone(),
@@ -187,9 +190,13 @@ impl Operator {
         tasks.spawn(distribute(updates, feeds, stop));
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {
-                tracing::error!(error = %error, "a task of the operator has failed");
+                // Without one of them jobs would be watched, and nothing done for them, and nobody would know.
+                tracing::error!(error = %error, "a part of the operator has failed, which is a fault of this program: it ends");
+                tasks.shutdown().await;
+                return false;
             }
         }
+        true
     }
 }
 

@@ -1,8 +1,10 @@
 //! One reconcile: observe, validate, decide, build, apply, status. It never waits for a source.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 use kube::core::DeserializeGuard;
@@ -28,13 +30,30 @@ use super::{decide, events, existing, health, observe, status, validate};
 /// A job is looked at this often even if nothing happens: no watch promises to deliver everything.
 const PERIOD: Duration = Duration::from_secs(15);
 
-/// Reconciles one `StreamJob`.
+/// A job whose reconcile has panicked is left alone for so long.
+const SET_ASIDE: Seconds = Seconds(60.0);
+
+/// Reconciles one `StreamJob`. A panic is a fault of ours that this one job has brought to light: it is told, the job is set
+/// aside for a while, and the others go on.
 pub(super) async fn reconcile(
     object: Arc<DeserializeGuard<StreamJob>>,
     context: Arc<Context>,
 ) -> Result<Action, Error> {
-    let started = context.clock.monotonic();
     let object = object.0.as_ref().map_err(|error| Error::Unreadable(error.error.clone()))?;
+    if let Ok(result) = AssertUnwindSafe(reconcile_one(object, &context)).catch_unwind().await {
+        return result;
+    }
+    let key = JobKey { namespace: object.namespace().unwrap_or_default(), name: object.name_any() };
+    // What was in memory may be half of something; what was learned is in the status.
+    *context.jobs.entry(&key).lock().await =
+        JobState { set_aside_until: Some(context.clock.now() + SET_ASIDE), ..JobState::default() };
+    context.metrics.reconcile_error("panicked");
+    tracing::error!(job = %key, "a reconcile has panicked, which is a fault of this program: the job is left as it is for {} s, the others go on", SET_ASIDE.0);
+    Ok(Action::requeue(Duration::from_secs_f64(SET_ASIDE.0)))
+}
+
+async fn reconcile_one(object: &StreamJob, context: &Context) -> Result<Action, Error> {
+    let started = context.clock.monotonic();
     let key = JobKey { namespace: object.namespace().unwrap_or_default(), name: object.name_any() };
     if object.metadata.deletion_timestamp.is_some() {
         // Owner references take the workers down; what is left of us is what we hold in memory.
@@ -43,8 +62,12 @@ pub(super) async fn reconcile(
     }
     let entry = context.jobs.entry(&key);
     let mut state = entry.lock().await;
+    let now = context.clock.now();
+    if let Some(until) = state.set_aside_until.filter(|until| *until > now) {
+        return Ok(Action::requeue(Duration::from_secs_f64((until - now).0)));
+    }
     start_anew_if_replaced(&mut state, object);
-    let outcome = pass(&context, object, &key, &mut state).await;
+    let outcome = pass(context, object, &key, &mut state).await;
     context.metrics.reconcile((context.clock.monotonic() - started).as_secs_f64());
     match outcome {
         Ok(action) => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::policy::units::Seconds;
-use crate::signals::{JobSamples, PartitionSample, SourceReading, SourceSample};
+use crate::signals::{JobKey, JobSamples, PartitionSample, Signals, SourceReading, SourceSample, Watch};
 
 #[tokio::test(start_paused = true)]
 async fn timestamps_that_are_the_producers_are_told_while_all_is_well() {
@@ -35,4 +35,33 @@ async fn timestamps_that_are_the_producers_are_told_while_all_is_well() {
         conversation.reconcile(&job).await;
         conversation.end();
     }
+}
+
+/// Reading these is a fault of ours.
+struct Poison;
+
+impl Signals for Poison {
+    fn watch(&self, _: &JobKey, _: Watch) {}
+    fn forget(&self, _: &JobKey) {}
+    fn read(&self, _: &JobKey) -> Option<JobSamples> {
+        panic!("poison")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_whose_reconcile_panics_is_set_aside_and_looked_at_again() {
+    let job = job(json!({}));
+    let mut conversation = Conversation::new(vec![]).cached(deployment(&job, 6, &["sluice/scale"]));
+    let good = Arc::clone(&conversation.context.signals);
+    conversation.context.signals = Arc::new(Poison);
+    assert_eq!(conversation.reconcile(&job).await, Action::requeue(Duration::from_mins(1)));
+    // For a minute not even a good sample is looked at: it would be as soon as it is there, again and again.
+    conversation.context.signals = good;
+    tokio::time::advance(Duration::from_secs(59)).await;
+    assert_eq!(conversation.reconcile(&job).await, Action::requeue(Duration::from_secs(1)));
+    conversation.end();
+    tokio::time::advance(Duration::from_secs(2)).await;
+    conversation.then(vec![config_map(&job), status_with("MetricsAvailable", "False", "NoSignal", &job)]);
+    conversation.reconcile(&job).await;
+    conversation.end();
 }
