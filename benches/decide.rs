@@ -20,7 +20,7 @@ const LINES: u32 = 20_000;
 fn decide(criterion: &mut Criterion) {
     let observations = Path::new(env!("CARGO_TARGET_TMPDIR")).join("observations.jsonl");
     let mut file = BufWriter::new(File::create(&observations).unwrap());
-    let job = Job { partitions: 24, workers: 6, after: 1.0 };
+    let job = Job { partitions: 24, workers: 6, after: 1.0, busy: 0.8 };
     for look in 0..LINES {
         serde_json::to_writer(&mut file, &job.observation(look)).unwrap();
         file.write_all(b"\n").unwrap();

@@ -16,16 +16,16 @@ pub(crate) struct Job {
     pub(crate) workers: u32,
     /// Load after the hour, over that of the hour.
     pub(crate) after: f64,
+    /// Share of their time that workers work in the hour, on average: those with more or heavier partitions more.
+    pub(crate) busy: f64,
 }
 
 const CAPACITY: f64 = 1000.0;
-/// Share of their time that workers work in the hour.
-const BUSY: f64 = 0.8;
 
 impl Job {
     /// Records per second of a partition: they differ.
     fn rate(&self, partition: u32) -> f64 {
-        let mean = BUSY * CAPACITY * f64::from(self.workers) / f64::from(self.partitions);
+        let mean = self.busy * CAPACITY * f64::from(self.workers) / f64::from(self.partitions);
         mean * (0.8 + 0.4 * f64::from(partition) / f64::from(self.partitions - 1))
     }
 
@@ -37,7 +37,7 @@ impl Job {
         let later = SECONDS * f64::from(look.saturating_sub(HOUR));
         let seconds = hour + self.after * later;
         // Workers do no more than they can: what is beyond waits.
-        let done = hour + self.after.min(1.0 / BUSY) * later;
+        let done = hour + self.after.min(1.0 / self.busy) * later;
         let offset = |partition: u32, seconds: f64| Some((1e6 + self.rate(partition) * seconds.max(0.0)) as i64);
         let worker = |number: u32| format!("orders-7c9f4d5b8-x{number:02}");
         let partition = |number: u32| Partition {
@@ -51,7 +51,7 @@ impl Job {
             start: Some(0),
             owner: Some(worker(number % self.workers)),
         };
-        let processed = 0.999 * done * BUSY * CAPACITY;
+        let processed = 0.999 * done * self.busy * CAPACITY;
         let told = |number: u32| Worker {
             id: worker(number),
             at: Some(Seconds(at - 0.7)),

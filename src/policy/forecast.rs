@@ -58,6 +58,8 @@ pub(crate) struct Forecast {
     excess: [f64; HORIZONS.len()],
     /// Highest rate of each block, newest last.
     blocks: VecDeque<f32>,
+    /// Highest rate of a bin in the day, records per second. Kept, for a roll-out asks for it at every second.
+    record: f64,
     /// Relative variance of a look's rate around that of the last half minute.
     noise: f64,
     looks: u32,
@@ -78,6 +80,7 @@ impl Default for Forecast {
             in_block: 0,
             excess: [PRIOR; HORIZONS.len()],
             blocks: VecDeque::new(),
+            record: 0.0,
             noise: NOISE_PRIOR * NOISE_PRIOR,
             looks: 0,
             last_moment: f64::NAN,
@@ -105,7 +108,7 @@ impl Forecast {
     }
 
     /// Highest rate of a bin in the hour, records per second.
-    pub(crate) fn most(&self) -> f64 {
+    fn most(&self) -> f64 {
         self.bins.iter().map(|b| f64::from(b.rate)).fold(0.0, f64::max)
     }
 
@@ -114,15 +117,14 @@ impl Forecast {
         self.bins.back().map(|b| (f64::from(b.level), f64::from(b.slope)))
     }
 
-    /// Highest rate of a bin in the day, records per second.
-    fn record(&self) -> f64 {
+    fn find_record(&self) -> f64 {
         self.blocks.iter().copied().map(f64::from).fold(self.most(), f64::max)
     }
 
     /// How much more than forecast may arrive within `horizon` seconds while the level is this, as a share of what is
     /// forecast; at least 0.
     pub(crate) fn excess(&self, horizon: f64, level: f64) -> f64 {
-        let known = (1.0 + NEW_RECORD) * self.record() / level.max(1e-9) - 1.0;
+        let known = (1.0 + NEW_RECORD) * self.record / level.max(1e-9) - 1.0;
         self.errors(horizon).min(known.max(NEW_RECORD))
     }
 
@@ -166,6 +168,7 @@ impl Forecast {
         // After a gap the bins would no longer be five seconds apart: an hour's memory of a different time.
         if length > 12.0 * BIN {
             self.bins.clear();
+            self.record = self.find_record();
             self.ended = latest;
             return false;
         }
@@ -190,6 +193,7 @@ impl Forecast {
             }
             self.blocks.push_back(self.bins.iter().rev().take(BLOCK_BINS).map(|b| b.rate).fold(0.0, f32::max));
         }
+        self.record = self.find_record();
         self.since_refresh += 1;
         if self.since_refresh >= REFRESH {
             self.since_refresh = 0;

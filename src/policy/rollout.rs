@@ -84,7 +84,7 @@ pub(crate) fn rollout(
     let mut given_up = 0.0;
     for load in &crew.loads {
         let does = mu * load.speed;
-        let mut queue = Queue { lag: load.lag, does, limit, oldest: load.age, uneven: load.uneven, out: &mut out };
+        let mut queue = Queue::new(load.lag, does, limit, (load.age, load.uneven), &mut out);
         for records in before {
             queue.step(records * load.share, path.step);
         }
@@ -110,7 +110,7 @@ pub(crate) fn rollout(
         let does = mu * part.speed;
         let uneven = kept(part).map_or(UNEVEN, |(l, _)| l.uneven);
         let oldest = kept(part).map_or(0.0, |(l, _)| l.age) + change.at;
-        let mut queue = Queue { lag, does, limit, oldest, uneven, out: &mut out };
+        let mut queue = Queue::new(lag, does, limit, (oldest, uneven), &mut out);
         let stands = if moved > 0.0 { paused.min(after.len()) } else { 0 };
         let (standing, moving) = after.split_at(stands);
         let mut held = waiting;
@@ -138,6 +138,8 @@ pub(crate) fn rollout(
 struct Queue<'a> {
     lag: f64,
     does: f64,
+    /// Seconds for each record: divisions were most of what a decision took.
+    per_record: f64,
     limit: f64,
     /// Nobody has waited for longer than this.
     oldest: f64,
@@ -145,7 +147,11 @@ struct Queue<'a> {
     out: &'a mut Outcome,
 }
 
-impl Queue<'_> {
+impl<'a> Queue<'a> {
+    fn new(lag: f64, does: f64, limit: f64, (oldest, uneven): (f64, f64), out: &'a mut Outcome) -> Self {
+        Self { lag, does, per_record: 1.0 / does.max(1e-9), limit, oldest, uneven, out }
+    }
+
     fn step(&mut self, arrived: f64, seconds: f64) {
         self.lag = (self.lag + arrived - self.does * seconds).max(0.0);
         self.oldest += seconds;
@@ -154,11 +160,12 @@ impl Queue<'_> {
     }
 
     fn delay(&self) -> f64 {
-        // Most queues are empty most of the time, and divisions were most of what a decision took.
+        // Most queues are empty most of the time.
         if self.lag <= 0.0 {
             return 0.0;
         }
-        (self.uneven * self.lag / self.does.max(1e-9)).min(self.oldest.max(self.lag / self.does.max(1e-9)))
+        let waits = self.lag * self.per_record;
+        (self.uneven * waits).min(self.oldest.max(waits))
     }
 
     /// What is still late at the end stays so until it is worked off, or others have come.
