@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 CARGO := cargo
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cluster test lint unit real conformance bench crds
+.PHONY: help demo demo-cluster test lint unit real conformance soak bench crds
 
 help:
 	@echo "make demo   show Sluice at work, all in one process and its workers (3 minutes once built; needs nothing but Rust)"
@@ -14,6 +14,7 @@ help:
 	@echo "make unit   the tests that need no cluster"
 	@echo "make real   the tests on a real cluster and a real Kafka"
 	@echo "make conformance   the embedded control plane beside a real one; a part of make real"
+	@echo "make soak   random faults, 100,000 cases or SEEDS=N (hours)"
 	@echo "make bench  the benchmarks (half an hour, most of it Sluice beside other autoscalers on simulated jobs)"
 	@echo "make crds   write crds/ anew"
 
@@ -41,6 +42,11 @@ real:
 conformance:
 	$(CARGO) test --locked --no-run --lib
 	SLUICE_TEST_IMAGE= SLUICE_TEST_KAFKA_HOST=none hack/with-testbed $(SHELL) -c 'CONFORMANCE_KUBECONFIG=$$KUBECONFIG $(CARGO) test --locked --lib embedded::conformance -- --test-threads 2'
+
+# Random faults, so many cases; one that fails is made as small as it gets, and printed.
+SEEDS ?= 100000
+soak:
+	SLUICE_SEEDS=$(SEEDS) $(CARGO) test --release --locked --test faults -- t3
 
 demo:
 	$(CARGO) run --release --locked -- demo

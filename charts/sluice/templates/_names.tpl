@@ -18,11 +18,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if .Values.serviceAccount.create }}{{ .Values.serviceAccount.name | default (include "sluice.name" .) }}{{ else }}{{ .Values.serviceAccount.name | default "default" }}{{ end -}}
 {{- end }}
 
-{{/* What the operator needs where it watches. Each verb is used; none is there for later. */}}
+{{/* What the operator needs where it watches. Each verb is used, and none is there for later: tests/faults/rights.rs. */}}
 {{- define "sluice.rules" -}}
 - apiGroups: [sluice.dev]
   resources: [streamjobs]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [sluice.dev]
   resources: [streamjobs/status]
   verbs: [patch]
@@ -35,7 +35,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   verbs: [get, list, watch, create, patch]
 - apiGroups: [apps]
   resources: [deployments/scale, statefulsets/scale]
-  verbs: [get, patch]
+  verbs: [patch]
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, create, patch]

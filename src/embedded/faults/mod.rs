@@ -44,14 +44,18 @@ struct State {
 pub struct Record {
     /// When it came.
     pub at: Instant,
+    /// The newest revision of the server then.
+    pub revision: u64,
     /// In which life of the client, from 1.
     pub life: u32,
     /// What it asked for.
     pub act: Act,
     /// Of what.
     pub path: ResourcePath,
-    /// The code that the server answered with. `None`: it has not, or has not been asked.
+    /// The code that it was answered with, if it was.
     pub code: Option<u16>,
+    /// When the server had done it. `None`: it has not, or has not been asked.
+    pub done: Option<Instant>,
     /// What was done to it.
     pub harm: Option<Harm>,
 }
@@ -97,12 +101,17 @@ impl Faults {
         self.state().plan.iter().all(|(fault, met)| *met >= fault.asked.from)
     }
 
+    /// Nothing more goes wrong. What has begun goes on: a stream that is silent for a while, a request that is on its way.
+    pub fn calm(&self) {
+        self.state().plan.clear();
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes note of a request: its number in the log, and what is to happen to it.
-    fn hear<B>(&self, life: u32, request: &Request<B>) -> Option<(usize, Option<Harm>)> {
+    fn hear<B>(&self, life: u32, revision: u64, request: &Request<B>) -> Option<(usize, Option<Harm>)> {
         let Path::Resource(path) = request::path(request.uri().path()) else { return None };
         let act = act(request, &path);
         let mut state = self.state();
@@ -119,13 +128,24 @@ impl Faults {
                 }
             }
         }
-        state.asked.push(Record { at: self.clock.monotonic(), life, act, path, code: None, harm });
+        state.asked.push(Record {
+            at: self.clock.monotonic(),
+            revision,
+            life,
+            act,
+            path,
+            code: None,
+            done: None,
+            harm,
+        });
         Some((state.asked.len() - 1, harm))
     }
 
-    fn answered(&self, number: usize, code: u16) {
+    /// Takes note of an answer; `done`: it is the server's.
+    fn answered(&self, number: usize, code: u16, done: bool) {
+        let now = self.clock.monotonic();
         if let Some(record) = self.state().asked.get_mut(number) {
-            record.code = Some(code);
+            (record.code, record.done) = (Some(code), done.then_some(now));
         }
     }
 }

@@ -49,7 +49,7 @@ where
                 // The dead ask for nothing.
                 pending::<()>().await;
             }
-            let heard = connection.faults.hear(connection.life, &request);
+            let heard = connection.faults.hear(connection.life, connection.server.revision(), &request);
             match heard {
                 None => Ok(connection.ask(None, request).await),
                 Some((number, None)) => Ok(connection.ask(Some(number), request).await),
@@ -63,7 +63,7 @@ impl Faulty {
     async fn ask(&self, number: Option<usize>, request: Request<Body>) -> Response<Body> {
         let Ok(answer) = self.server.clone().call(request).await;
         if let Some(number) = number {
-            self.faults.answered(number, answer.status().as_u16());
+            self.faults.answered(number, answer.status().as_u16(), true);
         }
         answer
     }
@@ -99,11 +99,11 @@ impl Faulty {
                 Ok(self.ask(Some(number), request).await)
             }
             Harm::Refuse(code) => {
-                self.faults.answered(number, code);
+                self.faults.answered(number, code, false);
                 Ok(refusal(code))
             }
             Harm::Expire if !is_watch(&request) => {
-                self.faults.answered(number, 410);
+                self.faults.answered(number, 410, false);
                 Ok(refusal(410))
             }
             Harm::At(revision) => Ok(self.ask(Some(number), at(request, revision)).await),

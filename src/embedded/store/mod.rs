@@ -169,6 +169,18 @@ impl Store {
         Ok(Self::of(inner, history))
     }
 
+    /// Another store with the same objects and the same history, which from here on is its own. It is kept nowhere.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let inner = self.read();
+        let tables = inner.tables.iter().map(|(resource, table)| {
+            let (objects, log, trimmed) = (table.objects.clone(), table.log.clone(), table.trimmed);
+            (resource.clone(), Table { objects, log, trimmed, ..Table::default() })
+        });
+        let (revision, compacted) = (inner.revision, inner.compacted);
+        Self::of(Inner { revision, compacted, tables: tables.collect(), journal: None }, self.history)
+    }
+
     fn of(inner: Inner, history: usize) -> Self {
         let failure = Arc::new(signal::Sender::new(None));
         Self { inner: Arc::new(RwLock::new(inner)), history: history.max(1), failure }

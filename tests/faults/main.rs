@@ -1,0 +1,14 @@
+//! The operator among faults: whatever happens for a while, it comes to the right end and to rest; and of two there is
+//! never more than one that writes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, its fixtures too"
+)]
+
+mod leaders;
+mod rights;
+mod stable;
+#[path = "../world/mod.rs"]
+mod world;

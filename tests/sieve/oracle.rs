@@ -1,0 +1,142 @@
+//! Whether a run was as good as the one without faults.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+use sluice::embedded::meta;
+use sluice::embedded::store::{Change, Event};
+
+use crate::run::Outcome;
+
+/// How many of each name.
+type Counts = BTreeMap<String, u32>;
+
+/// What is wrong, a line each; empty: nothing.
+pub(crate) fn judge(reference: &Outcome, outcome: &Outcome) -> String {
+    let mut wrong = String::new();
+    if outcome.panics > 0 {
+        let _ = writeln!(wrong, "    panics: {}", outcome.panics);
+    }
+    if !outcome.all_done {
+        let _ = writeln!(wrong, "    a fault of the plan has met nothing");
+    }
+    if outcome.restless {
+        let _ = writeln!(wrong, "    it does not come to rest");
+    }
+    for ((plural, before), (_, after)) in reference.objects.iter().zip(&outcome.objects) {
+        let (before, after) = (ends(plural, before), ends(plural, after));
+        for line in before.difference(&after) {
+            let _ = writeln!(wrong, "    not there: {line}");
+        }
+        for line in after.difference(&before) {
+            let _ = writeln!(wrong, "    there: {line}");
+        }
+    }
+    for ((plural, before), (_, after)) in reference.history.iter().zip(&outcome.history) {
+        for change in [Change::Added, Change::Deleted] {
+            let (before, after) = (counts(before, change), counts(after, change));
+            if before != after {
+                let _ = writeln!(wrong, "    {change:?} {plural}: {after:?} instead of {before:?}");
+            }
+        }
+    }
+    unsafe_states(outcome, &mut wrong);
+    wrong
+}
+
+/// What of the objects must be the same at the end, one line for each; pods of one owner are alike.
+fn ends(plural: &str, objects: &[Value]) -> BTreeSet<String> {
+    let mut seen = Counts::new();
+    objects
+        .iter()
+        .map(|object| {
+            let name = named(object);
+            let number = seen.entry(name.clone()).or_default();
+            *number += 1;
+            format!("{plural} {name} {number}: {}", end(plural, object))
+        })
+        .collect()
+}
+
+fn end(plural: &str, object: &Value) -> Value {
+    let owners: Vec<&str> =
+        list(object, "/metadata/ownerReferences").iter().map(|owner| meta::text(owner, "/name")).collect();
+    let labels = object.pointer("/metadata/labels").cloned().unwrap_or_default();
+    let ready = |condition: &&Value| condition["type"] == "Ready";
+    match plural {
+        "streamjobs" => {
+            let conditions: Vec<Value> = list(object, "/status/conditions")
+                .iter()
+                .map(|one| json!([one["type"], one["status"], one["reason"]]))
+                .collect();
+            json!({
+                "spec": object["spec"], "replicas": object["status"]["replicas"], "ready": object["status"]["readyReplicas"],
+                "conditions": conditions,
+                "current": object["status"]["observedGeneration"] == object["metadata"]["generation"],
+            })
+        }
+        "pods" => json!({
+            "owners": owners.len(), "labels": labels,
+            "ready": list(object, "/status/conditions").iter().find(ready).map(|condition| condition["status"].clone()),
+        }),
+        "configmaps" => json!({"data": object["data"], "owners": owners, "labels": labels}),
+        _ => {
+            let managers: BTreeSet<&str> =
+                list(object, "/metadata/managedFields").iter().map(|entry| meta::text(entry, "/manager")).collect();
+            json!({"spec": object["spec"], "owners": owners, "labels": labels, "managers": managers})
+        }
+    }
+}
+
+/// A name without what chance has given to it.
+fn named(object: &Value) -> String {
+    match meta::text(object, "/metadata/generateName") {
+        "" => meta::name(object).to_owned(),
+        begin => format!("{begin}*"),
+    }
+}
+
+fn counts(events: &[std::sync::Arc<Event>], change: Change) -> Counts {
+    let mut counts = Counts::new();
+    for event in events.iter().filter(|event| event.change == change) {
+        *counts.entry(named(&event.object.value)).or_default() += 1;
+    }
+    counts
+}
+
+/// What must hold in every state.
+fn unsafe_states(outcome: &Outcome, wrong: &mut String) {
+    for event in outcome.history("deployments").iter().chain(outcome.history("statefulsets")) {
+        let object = &event.object.value;
+        let revision = event.object.revision;
+        if meta::name(object) == "bystander" {
+            let foreign = list(object, "/metadata/managedFields")
+                .iter()
+                .any(|entry| meta::text(entry, "/manager").starts_with("sluice"));
+            if foreign || object["spec"]["replicas"] != 2 {
+                let _ = writeln!(wrong, "    {revision}: somebody else's workload was touched");
+            }
+            continue;
+        }
+        let owners = list(object, "/metadata/ownerReferences");
+        if owners.iter().filter(|owner| owner["controller"] == true).count() != 1 {
+            let _ = writeln!(wrong, "    {revision}: not one controller: {owners:?}");
+        }
+        let replicas = object["spec"]["replicas"].as_u64().unwrap_or(u64::MAX);
+        let least = u64::from(!may_rest(outcome, revision));
+        if !(least..=8).contains(&replicas) {
+            let _ = writeln!(wrong, "    {revision}: {replicas} workers");
+        }
+    }
+}
+
+/// Whether the job was suspended, as its newest spec before a revision says.
+fn may_rest(outcome: &Outcome, revision: u64) -> bool {
+    let before = outcome.history("streamjobs").iter().filter(|event| event.object.revision <= revision);
+    before.map(|event| &event.object.value).any(|job| job["spec"]["suspend"] == true)
+}
+
+fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
+    object.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}

@@ -1,0 +1,89 @@
+//! What people do to a job.
+
+use serde_json::{Value, json};
+
+use crate::world::{NAMESPACE, job};
+
+/// What somebody does, or what happens.
+#[derive(Clone)]
+pub(crate) enum Step {
+    /// An object is applied; one with a `null` for its spec is deleted.
+    Apply(Value),
+    Delete(Value),
+    /// Records a second of the job.
+    Rate(u32),
+    /// The source cannot be read.
+    Away(bool),
+}
+
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    /// What happens, and how many seconds after the begin.
+    pub(crate) steps: Vec<(u64, Step)>,
+    /// How long it is looked at after the last step, in seconds, until it may have come to rest.
+    pub(crate) quiet: u64,
+}
+
+/// A load that three workers carry well.
+const STEADY: u32 = 220;
+
+fn changed(change: &Value) -> Step {
+    let mut object = job("orders");
+    merge(&mut object, change);
+    Step::Apply(object)
+}
+
+fn merge(into: &mut Value, change: &Value) {
+    match (into, change) {
+        (Value::Object(into), Value::Object(change)) => {
+            for (key, change) in change {
+                merge(into.entry(key).or_insert(Value::Null), change);
+            }
+        }
+        (into, change) => *into = change.clone(),
+    }
+}
+
+fn quota(pods: u32) -> Step {
+    Step::Apply(json!({
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "small", "namespace": NAMESPACE},
+        "spec": {"hard": {"pods": pods.to_string()}},
+    }))
+}
+
+pub(crate) fn all() -> Vec<Scenario> {
+    let begin = |mut more: Vec<(u64, Step)>| {
+        // No load until it is running, whatever goes wrong: nothing waits that would have to be caught up with.
+        let mut steps = vec![(0, Step::Rate(0)), (0, changed(&json!({}))), (45, Step::Rate(STEADY))];
+        steps.append(&mut more);
+        steps
+    };
+    let scenario = |name, more| Scenario { name, steps: begin(more), quiet: 60 };
+    vec![
+        scenario("create", vec![]),
+        scenario("scale-up", vec![(90, Step::Rate(2 * STEADY))]),
+        Scenario { quiet: 600, ..scenario("scale-down", vec![(90, Step::Rate(60))]) },
+        scenario(
+            "template",
+            vec![(90, changed(&json!({"spec": {"workload": {"template": {"metadata": {"labels": {"v": "2"}}}}}})))],
+        ),
+        scenario("delete", vec![(90, Step::Delete(job("orders")))]),
+        scenario("pin", vec![(90, changed(&json!({"spec": {"replicas": 6}})))]),
+        scenario(
+            "pause",
+            vec![
+                (90, changed(&json!({"spec": {"suspend": true}}))),
+                (150, changed(&json!({"spec": {"suspend": false}}))),
+            ],
+        ),
+        Scenario { steps: [vec![(0, quota(4))], begin(vec![(90, quota(40))])].concat(), ..scenario("quota", vec![]) },
+        scenario("outage", vec![(90, Step::Away(true)), (150, Step::Away(false))]),
+        scenario(
+            "recreate",
+            vec![
+                (90, Step::Delete(job("orders"))),
+                (92, changed(&json!({"spec": {"scaling": {"initialReplicas": 4}}}))),
+            ],
+        ),
+    ]
+}
