@@ -24,11 +24,6 @@ impl InMemory {
         Self { server, authorization: None }
     }
 
-    /// The newest revision of the server.
-    pub(super) fn revision(&self) -> u64 {
-        self.server.store().revision()
-    }
-
     /// A connection of somebody who comes with a bearer token.
     #[must_use]
     pub fn with_token(mut self, token: &str) -> Self {

@@ -50,22 +50,25 @@ pub(crate) fn meet_replicas(memory: &mut Memory, observation: &Observation) {
     // Nobody moves yet: the change is not over, whatever a handover took before.
     let pausing = memory.still_since.is_some()
         && memory.flight.is_some_and(|f| f.settled.is_none_or(|at| now - at < LONGEST_PAUSE));
-    if memory.flight.as_mut().is_some_and(|flight| flight.landed(now, replicas, start_up, handover) && !pausing) {
-        land(memory);
+    let over =
+        memory.flight.as_mut().is_some_and(|flight| flight.landed(now, replicas, start_up, handover) && !pausing);
+    if over && land(memory) {
         memory.pauses_until = now + 30.0;
     }
 }
 
-/// What a change that has ended taught about handovers.
-fn land(memory: &mut Memory) {
-    let Some(flight) = memory.flight.take() else { return };
-    let Some(pause) = flight.pause else { return };
+/// What a change that has ended taught about handovers. `false`: nothing, and nothing that comes after it will: where
+/// nobody was, or nobody stays, partitions stand still for as long as nobody is there, and nobody hands them over.
+fn land(memory: &mut Memory) -> bool {
+    let Some(flight) = memory.flight.take().filter(|flight| flight.from > 0 && flight.to > 0) else { return false };
+    let Some(pause) = flight.pause else { return true };
     memory.handover.observe(pause);
     // A pause shorter than three looks does not tell who paused.
     if pause > 3.0 * memory.interval {
         let all = if flight.still > 0.5 * pause { 1.0 } else { 0.0 };
         memory.all_stop = Some(memory.all_stop.map_or(all, |before| before + 0.5 * (all - before)));
     }
+    true
 }
 
 fn begin(memory: &mut Memory, before: u32, desired: u32) {
@@ -232,8 +235,11 @@ fn learn_hot(memory: &mut Memory, view: &View, plan: &Plan) {
 
 /// Latency of a healthy job at low load (algorithms.md C4, L0).
 fn learn_floor(memory: &mut Memory, settings: &Settings, view: &View, plan: &Plan, settled: bool) {
-    let calm = plan.capacity.is_some_and(|capacity| plan.demand.level > 0.0 && plan.demand.level < 0.7 * capacity);
-    let age = view.age.filter(|_| calm && settled && view.gap.is_none());
+    let level = plan.demand.level;
+    let calm = plan.capacity.is_some_and(|capacity| level > 0.0 && level < 0.7 * capacity);
+    // What is old because it had to wait for workers says nothing of how long processing takes.
+    let catching_up = processing_rate(memory).is_some_and(|rate| rate > 1.15 * level);
+    let age = view.age.filter(|_| calm && settled && view.gap.is_none() && !catching_up);
     let batch = settings.batch_interval.map_or(0.0, |b| b.0);
     if let Some(age) = age.map(|age| (age - batch).max(0.0)) {
         let before = memory.latency_floor.unwrap_or(age);

@@ -7,8 +7,10 @@
     reason = "a test fails by panicking, its fixtures too"
 )]
 
+mod fields;
 mod leaders;
 mod rights;
 mod stable;
+mod waking;
 #[path = "../world/mod.rs"]
 mod world;

@@ -1,13 +1,13 @@
 //! Whether a run was as good as the one without faults.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use serde_json::{Value, json};
 use sluice::embedded::meta;
 use sluice::embedded::store::{Change, Event};
 
 use crate::run::Outcome;
+use crate::world::ends::{ends, list, named};
 
 /// How many of each name.
 type Counts = BTreeMap<String, u32>;
@@ -43,58 +43,6 @@ pub(crate) fn judge(reference: &Outcome, outcome: &Outcome) -> String {
     }
     unsafe_states(outcome, &mut wrong);
     wrong
-}
-
-/// What of the objects must be the same at the end, one line for each; pods of one owner are alike.
-fn ends(plural: &str, objects: &[Value]) -> BTreeSet<String> {
-    let mut seen = Counts::new();
-    objects
-        .iter()
-        .map(|object| {
-            let name = named(object);
-            let number = seen.entry(name.clone()).or_default();
-            *number += 1;
-            format!("{plural} {name} {number}: {}", end(plural, object))
-        })
-        .collect()
-}
-
-fn end(plural: &str, object: &Value) -> Value {
-    let owners: Vec<&str> =
-        list(object, "/metadata/ownerReferences").iter().map(|owner| meta::text(owner, "/name")).collect();
-    let labels = object.pointer("/metadata/labels").cloned().unwrap_or_default();
-    let ready = |condition: &&Value| condition["type"] == "Ready";
-    match plural {
-        "streamjobs" => {
-            let conditions: Vec<Value> = list(object, "/status/conditions")
-                .iter()
-                .map(|one| json!([one["type"], one["status"], one["reason"]]))
-                .collect();
-            json!({
-                "spec": object["spec"], "replicas": object["status"]["replicas"], "ready": object["status"]["readyReplicas"],
-                "conditions": conditions,
-                "current": object["status"]["observedGeneration"] == object["metadata"]["generation"],
-            })
-        }
-        "pods" => json!({
-            "owners": owners.len(), "labels": labels,
-            "ready": list(object, "/status/conditions").iter().find(ready).map(|condition| condition["status"].clone()),
-        }),
-        "configmaps" => json!({"data": object["data"], "owners": owners, "labels": labels}),
-        _ => {
-            let managers: BTreeSet<&str> =
-                list(object, "/metadata/managedFields").iter().map(|entry| meta::text(entry, "/manager")).collect();
-            json!({"spec": object["spec"], "owners": owners, "labels": labels, "managers": managers})
-        }
-    }
-}
-
-/// A name without what chance has given to it.
-fn named(object: &Value) -> String {
-    match meta::text(object, "/metadata/generateName") {
-        "" => meta::name(object).to_owned(),
-        begin => format!("{begin}*"),
-    }
 }
 
 fn counts(events: &[std::sync::Arc<Event>], change: Change) -> Counts {
@@ -135,8 +83,4 @@ fn unsafe_states(outcome: &Outcome, wrong: &mut String) {
 fn may_rest(outcome: &Outcome, revision: u64) -> bool {
     let before = outcome.history("streamjobs").iter().filter(|event| event.object.revision <= revision);
     before.map(|event| &event.object.value).any(|job| job["spec"]["suspend"] == true)
-}
-
-fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
-    object.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }

@@ -1,6 +1,7 @@
 //! The operator as it is, in a world of its own: the embedded control plane with its controllers and pods that only
 //! pretend to run, sources that are made up, faults between the operator and the API server, and paused time.
 
+pub(crate) mod ends;
 pub(crate) mod plant;
 
 use std::sync::{Arc, OnceLock};

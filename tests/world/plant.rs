@@ -16,7 +16,7 @@ use sluice::signals::{
 };
 
 /// How often a job is sampled.
-const PERIOD: Duration = Duration::from_secs(10);
+const PERIOD: Duration = Duration::from_secs(5);
 const PARTITIONS: usize = 8;
 /// What one worker can do, in records a second.
 const CAPACITY: u32 = 100;

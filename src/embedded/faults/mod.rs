@@ -44,8 +44,6 @@ struct State {
 pub struct Record {
     /// When it came.
     pub at: Instant,
-    /// The newest revision of the server then.
-    pub revision: u64,
     /// In which life of the client, from 1.
     pub life: u32,
     /// What it asked for.
@@ -111,7 +109,7 @@ impl Faults {
     }
 
     /// Takes note of a request: its number in the log, and what is to happen to it.
-    fn hear<B>(&self, life: u32, revision: u64, request: &Request<B>) -> Option<(usize, Option<Harm>)> {
+    fn hear<B>(&self, life: u32, request: &Request<B>) -> Option<(usize, Option<Harm>)> {
         let Path::Resource(path) = request::path(request.uri().path()) else { return None };
         let act = act(request, &path);
         let mut state = self.state();
@@ -128,16 +126,7 @@ impl Faults {
                 }
             }
         }
-        state.asked.push(Record {
-            at: self.clock.monotonic(),
-            revision,
-            life,
-            act,
-            path,
-            code: None,
-            done: None,
-            harm,
-        });
+        state.asked.push(Record { at: self.clock.monotonic(), life, act, path, code: None, done: None, harm });
         Some((state.asked.len() - 1, harm))
     }
 

@@ -79,7 +79,7 @@ pub enum Harm {
     Delay(u32),
     /// It is answered with this code, and nothing is done. 429 and 503 ask to come back after a second.
     Refuse(u16),
-    /// A list is as it was at this revision: what a server tells whose cache is behind.
+    /// A list for which any version will do is as it was at this revision: what a server tells whose cache is behind.
     At(u64),
     /// A stream ends after so many lines, in the middle of the next one.
     Cut(u32),

@@ -49,7 +49,7 @@ where
                 // The dead ask for nothing.
                 pending::<()>().await;
             }
-            let heard = connection.faults.hear(connection.life, connection.server.revision(), &request);
+            let heard = connection.faults.hear(connection.life, &request);
             match heard {
                 None => Ok(connection.ask(None, request).await),
                 Some((number, None)) => Ok(connection.ask(Some(number), request).await),
@@ -160,10 +160,11 @@ fn refusal(code: u16) -> Response<Body> {
     answer
 }
 
-/// The same request for the state at a revision. The pages that follow a first one are of its revision anyhow.
+/// The same request for the state at a revision, if whoever asks has said that any will do (`resourceVersion=0`). Who asks for
+/// the newest gets it: no server may answer that from a cache that is behind.
 fn at(mut request: Request<Body>, revision: u64) -> Request<Body> {
     let query = request.uri().query().unwrap_or_default();
-    if query.split('&').any(|pair| pair.starts_with("continue=")) {
+    if !query.split('&').any(|pair| pair == "resourceVersion=0") {
         return request;
     }
     let kept = query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("resourceVersion"));

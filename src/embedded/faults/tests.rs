@@ -125,17 +125,18 @@ async fn a_refusal_has_the_words_of_a_server_and_does_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_may_be_of_the_past() {
-    let world = World::new("list#2=at(0)");
+async fn a_list_is_of_the_past_for_those_whom_any_version_suits() {
+    let world = World::new("");
     let (api, _) = world.connect();
     create(&api, "a").await.unwrap();
     let then = api.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
     create(&api, "b").await.unwrap();
     let world =
-        World { faults: Faults::new(&format!("list#1=at({then})").parse().unwrap(), world.faults.clock), ..world };
+        World { faults: Faults::new(&format!("list#1-2=at({then})").parse().unwrap(), world.faults.clock), ..world };
     let (api, _) = world.connect();
     let names = |list: Vec<ConfigMap>| list.iter().map(ResourceExt::name_any).collect::<Vec<_>>();
-    assert_eq!(names(api.list(&ListParams::default()).await.unwrap().items), ["a"]);
+    let any = ListParams::default().at("0");
+    assert_eq!(names(api.list(&any).await.unwrap().items), ["a"]);
     assert_eq!(names(api.list(&ListParams::default()).await.unwrap().items), ["a", "b"]);
 }
 
