@@ -3,7 +3,7 @@
 
 use kube::api::{Patch, PatchParams};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError};
+use proptest::test_runner::{Config, FileFailurePersistence, RngSeed, TestCaseError};
 use serde_json::{Value, json};
 use sluice::embedded::faults::{Act, Asked, Fault, Faults, Harm, Plan};
 use sluice::embedded::meta;
@@ -194,12 +194,14 @@ async fn play(plan: &Plan, deeds: &[(u64, Deed)]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// `SLUICE_SEEDS`: how many; `make soak` asks for more.
+/// The same cases each time, for what is found by chance must not stop who has changed something else; `SLUICE_SEEDS` asks
+/// for so many others, as `make soak` does.
 #[test]
 fn t3_after_any_faults_it_comes_to_the_right_end_and_to_rest() {
-    let cases = std::env::var("SLUICE_SEEDS").ok().and_then(|cases| cases.parse().ok()).unwrap_or(60);
+    let others = std::env::var("SLUICE_SEEDS").ok().and_then(|cases| cases.parse().ok());
     let config = Config {
-        cases,
+        cases: others.unwrap_or(60),
+        rng_seed: if others.is_some() { RngSeed::Random } else { RngSeed::Fixed(1) },
         failure_persistence: Some(Box::new(FileFailurePersistence::Off)),
         max_shrink_iters: 200,
         ..Config::default()
