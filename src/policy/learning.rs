@@ -60,7 +60,11 @@ pub(crate) fn meet_replicas(memory: &mut Memory, observation: &Observation) {
 /// What a change that has ended taught about handovers. `false`: nothing, and nothing that comes after it will: where
 /// nobody was, or nobody stays, partitions stand still for as long as nobody is there, and nobody hands them over.
 fn land(memory: &mut Memory) -> bool {
-    let Some(flight) = memory.flight.take().filter(|flight| flight.from > 0 && flight.to > 0) else { return false };
+    let Some(flight) = memory.flight.take() else { return false };
+    memory.waking |= flight.from == 0 && flight.to > 0;
+    if flight.from == 0 || flight.to == 0 {
+        return false;
+    }
     let Some(pause) = flight.pause else { return true };
     memory.handover.observe(pause);
     // A pause shorter than three looks does not tell who paused.
@@ -235,11 +239,13 @@ fn learn_hot(memory: &mut Memory, view: &View, plan: &Plan) {
 
 /// Latency of a healthy job at low load (algorithms.md C4, L0).
 fn learn_floor(memory: &mut Memory, settings: &Settings, view: &View, plan: &Plan, settled: bool) {
-    let level = plan.demand.level;
-    let calm = plan.capacity.is_some_and(|capacity| level > 0.0 && level < 0.7 * capacity);
-    // What is old because it had to wait for workers says nothing of how long processing takes.
-    let catching_up = processing_rate(memory).is_some_and(|rate| rate > 1.15 * level);
-    let age = view.age.filter(|_| calm && settled && view.gap.is_none() && !catching_up);
+    // What is old because nobody was there says nothing of how long processing takes.
+    if memory.waking && processing_rate(memory).is_none_or(|rate| rate > 1.15 * plan.demand.level) {
+        return;
+    }
+    memory.waking = false;
+    let calm = plan.capacity.is_some_and(|capacity| plan.demand.level > 0.0 && plan.demand.level < 0.7 * capacity);
+    let age = view.age.filter(|_| calm && settled && view.gap.is_none());
     let batch = settings.batch_interval.map_or(0.0, |b| b.0);
     if let Some(age) = age.map(|age| (age - batch).max(0.0)) {
         let before = memory.latency_floor.unwrap_or(age);
