@@ -2,8 +2,8 @@
 //! operator and everything that it is told; from these come plans, each a crash, a lost answer, a view of the past, a
 //! gap in what is told; and after each plan the cluster must be as it was without.
 //!
-//! `cargo test --test sieve` runs every plan; `cargo test --test sieve -- SCENARIO 'PLAN'` runs one again, and shows
-//! what came of it.
+//! `cargo test --test sieve` runs every plan of four scenarios, `cargo test --test sieve -- all` those of all ten;
+//! `cargo test --test sieve -- SCENARIO 'PLAN'` runs one again, and shows what came of it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -33,7 +33,11 @@ fn main() -> ExitCode {
     run::watch_for_panics();
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     match arguments.as_slice() {
-        [] => all(&scenarios::all()),
+        [] => {
+            let often = |scenario: &Scenario| scenarios::OFTEN.contains(&scenario.name);
+            all(&scenarios::all().into_iter().filter(often).collect::<Vec<_>>())
+        }
+        [every] if every == "all" => all(&scenarios::all()),
         [name] => {
             let scenario = scenarios::all().into_iter().find(|scenario| scenario.name == name);
             // A filter may be meant for other tests.

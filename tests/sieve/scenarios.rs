@@ -51,6 +51,9 @@ fn quota(pods: u32) -> Step {
     }))
 }
 
+/// Those that every test run plays; the others are some twenty minutes more.
+pub(crate) const OFTEN: [&str; 4] = ["create", "scale-up", "delete", "pin"];
+
 pub(crate) fn all() -> Vec<Scenario> {
     let begin = |mut more: Vec<(u64, Step)>| {
         // No load until it is running, whatever goes wrong: nothing waits that would have to be caught up with.
