@@ -28,6 +28,9 @@ pub enum Error {
         /// What was tried.
         verb: &'static str,
     },
+    /// The StreamJob is gone, or another has taken its name; the watch has not told yet.
+    #[error("the StreamJob is not there any more; nothing is made for it")]
+    Gone,
     /// A StreamJob that cannot be read at all: the definition in the cluster is of another version.
     #[error("failed to read the StreamJob: {0}")]
     Unreadable(String),
@@ -40,6 +43,7 @@ impl Error {
             Self::Timeout { .. } => "timeout",
             Self::NotLeader { .. } => "not_leader",
             Self::Unreadable(_) => "unreadable",
+            Self::Gone => "gone",
             Self::Api { source, .. } => match status(source) {
                 Some(status) if status.is_not_found() => "not_found",
                 Some(status) if status.is_conflict() => "conflict",

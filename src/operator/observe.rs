@@ -14,6 +14,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt as _};
 use tokio::time::timeout;
 
+use crate::api::StreamJob;
 use crate::api::v1alpha1::{Metrics, WorkloadKind};
 use crate::policy::units::Seconds;
 use crate::signals::{Watch, WorkerEndpoint};
@@ -168,6 +169,15 @@ pub(super) fn pods<'a>(pods: impl Iterator<Item = &'a Pod>, job: &Job) -> Vec<Po
     let mut facts: Vec<PodFacts> = facts.filter(|pod| !pod.finished).collect();
     facts.sort_by(|a, b| a.name.cmp(&b.name));
     facts
+}
+
+/// Whether the job is there now, the very one, and to stay.
+pub(super) async fn is_there(client: &Client, job: &Job) -> Result<bool, Error> {
+    let api = Api::<StreamJob>::namespaced(client.clone(), &job.key.namespace);
+    let object = read("read the StreamJob", api.get_metadata_opt(&job.key.name)).await?;
+    Ok(object.is_some_and(|object| {
+        object.metadata.uid.as_ref() == Some(&job.uid) && object.metadata.deletion_timestamp.is_none()
+    }))
 }
 
 /// The job's workload as the API server has it now.

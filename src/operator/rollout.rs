@@ -93,7 +93,13 @@ pub(super) async fn ensure(
     let live = match live {
         Some(live) if is_current(job, state, &live, &body) => live,
         Some(live) => apply_body(context, job, state, &body, Some(&live)).await?,
-        None => create(context, job, owned, state, &body).await?,
+        None => {
+            // What is known of the job may be old: for one that is gone a workload would be made and collected, again and again.
+            if !observe::is_there(&context.client, job).await? {
+                return Err(Refused::Error(Error::Gone));
+            }
+            create(context, job, owned, state, &body).await?
+        }
     };
     Ok(live)
 }

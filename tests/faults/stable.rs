@@ -176,8 +176,10 @@ async fn play(plan: &Plan, deeds: &[(u64, Deed)]) -> Result<(), TestCaseError> {
     world.plant.set_away(&key, false);
     world.plant.set_rate(&key, 220);
     world.apply(&last()).await;
-    // Somebody else's number is respected for ten minutes.
-    wait(20 * 60).await;
+    // Somebody else's number is respected for ten minutes; and a worker may stay until the hour's error budget allows the change.
+    wait(10 * 60).await;
+    world.plant.set_period(60);
+    wait(80 * 60).await;
     let wrong = mismatch(&world);
     prop_assert!(wrong.is_empty(), "after faults: {}", wrong);
     let before = faults.requests().len();
@@ -200,7 +202,7 @@ async fn play(plan: &Plan, deeds: &[(u64, Deed)]) -> Result<(), TestCaseError> {
 fn t3_after_any_faults_it_comes_to_the_right_end_and_to_rest() {
     let others = std::env::var("SLUICE_SEEDS").ok().and_then(|cases| cases.parse().ok());
     let config = Config {
-        cases: others.unwrap_or(60),
+        cases: others.unwrap_or(20),
         rng_seed: if others.is_some() { RngSeed::Random } else { RngSeed::Fixed(1) },
         failure_persistence: Some(Box::new(FileFailurePersistence::Off)),
         max_shrink_iters: 200,

@@ -1,6 +1,7 @@
 //! Sources and workers that are made up: records arrive at a rate, each ready pod processes so many a second.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ use sluice::signals::{
     Watch, WorkerReading, WorkerSample,
 };
 
-/// How often a job is sampled.
-const PERIOD: Duration = Duration::from_secs(5);
+/// How often a job is sampled, in seconds.
+const PERIOD: u64 = 5;
 const PARTITIONS: usize = 8;
 /// What one worker can do, in records a second.
 const CAPACITY: u32 = 100;
@@ -28,6 +29,7 @@ pub(crate) struct Plant {
     actor: Actor,
     clock: Clock,
     jobs: Mutex<BTreeMap<JobKey, Source>>,
+    period: AtomicU64,
 }
 
 struct Source {
@@ -54,7 +56,7 @@ struct Counters {
 
 impl Plant {
     pub(crate) fn new(server: Server, clock: Clock) -> Self {
-        Self { actor: Actor::new(server, "plant"), clock, jobs: Mutex::default() }
+        Self { actor: Actor::new(server, "plant"), clock, jobs: Mutex::default(), period: AtomicU64::new(PERIOD) }
     }
 
     /// From now on so many records a second arrive for a job.
@@ -64,6 +66,11 @@ impl Plant {
         let source = jobs.entry(job.clone()).or_insert_with(|| Source::new(&job.name, now));
         source.catch_up(&self.actor, job, now);
         source.rate = rate;
+    }
+
+    /// How often jobs are sampled, in seconds.
+    pub(crate) fn set_period(&self, seconds: u64) {
+        self.period.store(seconds, Ordering::Relaxed);
     }
 
     /// Whether the source of a job can be read.
@@ -79,7 +86,7 @@ impl Plant {
     pub(crate) fn updates(self: &Arc<Self>) -> impl Stream<Item = JobKey> + Send + use<> {
         let plant = Arc::clone(self);
         let rounds = stream::unfold(plant, |plant| async move {
-            tokio::time::sleep(PERIOD).await;
+            tokio::time::sleep(Duration::from_secs(plant.period.load(Ordering::Relaxed))).await;
             let keys: Vec<JobKey> = plant.jobs.lock().unwrap().keys().cloned().collect();
             Some((stream::iter(keys), plant))
         });

@@ -22,7 +22,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- define "sluice.rules" -}}
 - apiGroups: [sluice.dev]
   resources: [streamjobs]
-  verbs: [list, watch]
+  verbs: [get, list, watch]
 - apiGroups: [sluice.dev]
   resources: [streamjobs/status]
   verbs: [patch]

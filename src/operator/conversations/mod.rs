@@ -28,6 +28,7 @@ async fn a_job_is_created_with_its_number_and_the_number_handed_to_scale() {
             let file: Value = serde_json::from_str(body["data"]["processing.json"].as_str().unwrap()).unwrap();
             assert_eq!(file["objectiveLatencyMilliseconds"], 10_000);
         }),
+        still_there(&job),
         line("PATCH", DEPLOYMENT, deployment(&job, 6, &["sluice/workload"])).checked(|body| {
             assert_eq!(body["spec"]["replicas"], 6, "the first apply carries the number");
             assert_eq!(body["metadata"]["ownerReferences"][0]["uid"], UID);
@@ -195,6 +196,7 @@ async fn a_refused_workload_is_said_and_the_workers_stay() {
     let conversation = Conversation::new(vec![
         missing(),
         config_map(&job),
+        still_there(&job),
         line("PATCH", DEPLOYMENT, Value::Null).refused(
             403,
             "Forbidden",
@@ -231,6 +233,16 @@ async fn who_does_not_lead_writes_nothing() {
     )
     .cached(deployment(&job, 6, &["sluice/scale"]));
     conversation.reconcile(&job).await;
+    conversation.end();
+}
+
+/// Told of its end 20 seconds late, a workload was made for it and collected some thousand times.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_made_for_a_job_that_is_gone() {
+    let job = job(json!({}));
+    let gone = line("GET", JOB, Value::Null).refused(404, "NotFound", "not found");
+    let conversation = Conversation::new(vec![missing(), config_map(&job), gone]);
+    assert_eq!(conversation.reconcile(&job).await, Action::requeue(Duration::from_secs(1)));
     conversation.end();
 }
 

@@ -32,6 +32,7 @@ use super::super::validate::{Target, validate};
 pub(super) const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/payments/deployments/orders";
 pub(super) const SCALE: &str = "/apis/apps/v1/namespaces/payments/deployments/orders/scale";
 pub(super) const CONFIG_MAP: &str = "/api/v1/namespaces/payments/configmaps/orders-processing";
+pub(super) const JOB: &str = "/apis/sluice.dev/v1alpha1/namespaces/payments/streamjobs/orders";
 pub(super) const STATUS: &str = "/apis/sluice.dev/v1alpha1/namespaces/payments/streamjobs/orders/status";
 pub(super) const UID: &str = "11111111-2222-3333-4444-555555555555";
 
@@ -277,6 +278,11 @@ pub(super) fn deployment(job: &StreamJob, replicas: u32, owners: &[&str]) -> Val
 
 pub(super) fn missing() -> Line {
     line("GET", DEPLOYMENT, Value::Null).refused(404, "NotFound", "deployments.apps \"orders\" not found")
+}
+
+/// The job is looked at before anything is made for it.
+pub(super) fn still_there(job: &StreamJob) -> Line {
+    line("GET", JOB, serde_json::to_value(job).unwrap())
 }
 
 pub(super) fn no_config_map() -> Line {

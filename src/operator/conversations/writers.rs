@@ -101,6 +101,7 @@ async fn a_0_applied_to_scale_owns_nothing() {
     let conversation = Conversation::new(vec![
         missing(),
         config_map(&suspended),
+        still_there(&suspended),
         line("PATCH", DEPLOYMENT, deployment(&suspended, 0, &["sluice/workload"]))
             .checked(|body| assert_eq!(body["spec"]["replicas"], 0)),
         status_with("ScalingActive", "False", "Suspended", &suspended),
