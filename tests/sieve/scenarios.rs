@@ -52,7 +52,7 @@ fn quota(pods: u32) -> Step {
 }
 
 /// Those that every test run plays; the others are some twenty minutes more, and not all of their plans pass yet.
-pub(crate) const OFTEN: [&str; 3] = ["create", "scale-up", "delete"];
+pub(crate) const OFTEN: [&str; 2] = ["create", "delete"];
 
 pub(crate) fn all() -> Vec<Scenario> {
     let begin = |mut more: Vec<(u64, Step)>| {
