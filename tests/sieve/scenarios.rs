@@ -7,7 +7,7 @@ use crate::world::{NAMESPACE, job};
 /// What somebody does, or what happens.
 #[derive(Clone)]
 pub(crate) enum Step {
-    /// An object is applied; one with a `null` for its spec is deleted.
+    /// An object is applied.
     Apply(Value),
     Delete(Value),
     /// Records a second of the job.

@@ -23,7 +23,7 @@ pub struct Fault {
 /// Which requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
-    /// Only those of the client's so-manieth life, from 1. `None`: of any.
+    /// Only those of the client's n-th life, from 1. `None`: of any.
     pub life: Option<u32>,
     /// What is asked for.
     pub act: Act,
@@ -116,7 +116,7 @@ impl Asked {
         Self { life: None, act, resource: None, from: 1, to: u32::MAX }
     }
 
-    /// Only the so-manieth of them, from 1.
+    /// Only the n-th of them, from 1.
     #[must_use]
     pub fn nth(mut self, number: u32) -> Self {
         (self.from, self.to) = (number, number);
