@@ -66,7 +66,7 @@ pub(super) struct ScaleWrite {
 }
 
 impl Applier {
-    /// Applies a workload of our own. `body` carries the uid that was seen, unless the workload is to be created.
+    /// Applies a workload of our own. `body` carries the uid and the version that were seen, unless the workload is to be created.
     pub(super) async fn workload(
         &self,
         resource: &ApiResource,
@@ -125,7 +125,8 @@ impl Applier {
         self.write(PROCESSING, api.patch(name, &params, &Patch::Apply(body))).await.map(|_| ())
     }
 
-    /// Applies the status of a `StreamJob`.
+    /// Applies the status of a `StreamJob`. `body` carries the version that was seen: a status that arrives late must not
+    /// replace a newer one.
     pub(super) async fn status(&self, key: &JobKey, body: &Value) -> Result<StreamJob, Error> {
         let api = Api::<StreamJob>::namespaced(self.client.clone(), &key.namespace);
         let params = PatchParams::apply(STATUS_MANAGER).force();

@@ -1,6 +1,6 @@
 //! Job -> the bodies of what is applied. Pure: no client, no clock.
 
-use kube::core::{ApiResource, GroupVersionKind};
+use kube::core::{ApiResource, GroupVersionKind, ObjectMeta};
 use serde_json::{Map, Value, json};
 
 use crate::api::v1alpha1::WorkloadKind;
@@ -32,12 +32,13 @@ pub(super) struct WorkloadBody {
 }
 
 impl WorkloadBody {
-    /// The body that is sent: with the uid that was seen, so that it can't land on another object of the name, and with
-    /// `replicas` while no one else owns them.
-    pub(super) fn with(&self, uid: Option<&str>, replicas: Option<u32>) -> Value {
+    /// The body that is sent: with the uid and the version of what was `seen`, so that it can't land on another object of the
+    /// name, nor, late, on what a newer template has become; and with `replicas` while no one else owns them.
+    pub(super) fn with(&self, seen: Option<&ObjectMeta>, replicas: Option<u32>) -> Value {
         let mut body = self.body.clone();
-        if let Some(uid) = uid {
-            body["metadata"]["uid"] = json!(uid);
+        if let Some(seen) = seen {
+            body["metadata"]["uid"] = json!(seen.uid);
+            body["metadata"]["resourceVersion"] = json!(seen.resource_version);
         }
         if let Some(replicas) = replicas {
             body["spec"]["replicas"] = json!(replicas);

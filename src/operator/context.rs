@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kube::Client;
 use kube::runtime::events::Recorder;
 
-use crate::api::status::StreamJobStatus;
+use crate::api::status::{DecisionStatus, StreamJobStatus};
 use crate::clock::Clock;
 use crate::policy::Memory;
 use crate::policy::units::Seconds;
@@ -70,6 +70,10 @@ pub(super) struct JobState {
     pub(super) zero_is_foreign: bool,
     /// The newest status, as written; what the cache shows may be older.
     pub(super) status: Option<StreamJobStatus>,
+    /// The version of the object that this write made, until the cache shows it.
+    pub(super) written: Option<String>,
+    /// Changes that no status tells of yet, for its write has failed; the newest first.
+    pub(super) untold: Vec<DecisionStatus>,
     /// A reconcile has panicked: until then nothing is done.
     pub(super) set_aside_until: Option<Seconds>,
     /// Failed reconciles in a row.

@@ -102,7 +102,7 @@ async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut J
             // The workers go on as they are; nothing is measured for a spec that nobody can read.
             context.signals.forget(key);
             let facts = Facts { generation: object.metadata.generation, problems: &problems, ..last_known(object) };
-            publish(context, object, key, state, &facts, now).await?;
+            publish(context, object, key, state, facts, now).await?;
             return Ok(Action::await_change());
         }
     };
@@ -162,7 +162,7 @@ async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut J
         JobNumbers { target: job.settings.latency.0, replicas: facts.replicas, ready: facts.ready },
         &decision,
     );
-    publish(context, object, key, state, &facts, now).await?;
+    publish(context, object, key, state, facts, now).await?;
     Ok(Action::requeue(PERIOD))
 }
 
@@ -251,13 +251,15 @@ async fn publish(
     object: &StreamJob,
     key: &JobKey,
     state: &mut JobState,
-    facts: &Facts<'_>,
+    facts: Facts<'_>,
     now: Seconds,
 ) -> Result<(), Error> {
     let empty = StreamJobStatus::default();
     // What the cache shows may be older than what was last written; somebody else's edit is put right with the next write.
     let previous = state.status.as_ref().or(object.status.as_ref()).unwrap_or(&empty);
-    let next = status::build(previous, facts, super::timestamp(now));
+    let untold = std::mem::take(&mut state.untold);
+    let facts = Facts { untold: &untold, ..facts };
+    let next = status::build(previous, &facts, super::timestamp(now));
     if !status::needs_write(previous, &next, facts.settings) {
         return Ok(());
     }
@@ -265,23 +267,32 @@ async fn publish(
     if let Some(change) = &facts.changed {
         tracing::info!(job = %key, from = change.from, to = change.to, reason = %change.reason, bound_by = %change.bound_by, "{}", change.message);
     }
+    // The cache may still show what was there before our last write. Where it has skipped that version this one is refused,
+    // and the next goes by the cache again.
+    let seen = object.metadata.resource_version.as_ref();
+    let version = state.written.take().filter(|written| Some(written) != seen);
     let body = json!({
         "apiVersion": "sluice.dev/v1alpha1",
         "kind": "StreamJob",
-        "metadata": { "name": key.name, "namespace": key.namespace, "uid": object.uid() },
+        "metadata": {
+            "name": key.name, "namespace": key.namespace, "uid": object.uid(), "resourceVersion": version.as_ref().or(seen),
+        },
         "status": next,
     });
-    // A decision that was made stays in memory even if the write fails, so that it is told with the next one.
-    state.status = Some(next);
     let written = context.applier.status(key, &body).await;
     events::publish(&context.recorder, object, news);
     match written {
+        Ok(written) => {
+            state.status = Some(next);
+            state.written = written.metadata.resource_version;
+            Ok(())
+        }
         // Deleted in the meantime: nobody is left to tell.
         Err(error) if error.category() == "not_found" => Ok(()),
         Err(error) => {
             state.status = None;
+            state.untold = facts.changed.into_iter().chain(untold).take(status::RECENT).collect();
             Err(error)
         }
-        Ok(_) => Ok(()),
     }
 }

@@ -178,11 +178,11 @@ async fn apply_body(
     live: Option<&Workload>,
 ) -> Result<Workload, Refused> {
     let (resource, _) = observe::target(job);
-    let uid = live.map(|live| live.view.uid.as_str());
+    let seen = live.map(|live| &live.object.metadata);
     // Until /scale owns the number it must be part of every apply, or the count drops to 1.
     let replicas =
         live.filter(|live| live.view.owners.workload && !live.view.owners.scale).and_then(|live| live.view.desired);
-    let applied = context.applier.workload(&resource, &job.key, &body.with(uid, replicas)).await.map_err(rejected)?;
+    let applied = context.applier.workload(&resource, &job.key, &body.with(seen, replicas)).await.map_err(rejected)?;
     let applied = Workload::of(std::sync::Arc::new(applied));
     state.compared_generation = applied.view.generation;
     Ok(applied)

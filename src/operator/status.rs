@@ -20,7 +20,7 @@ use super::replicas::Standing;
 use super::validate::Problem;
 
 /// Most decisions that a status keeps.
-const RECENT: usize = 10;
+pub(super) const RECENT: usize = 10;
 
 /// Everything that a status is made of.
 #[derive(Debug, Clone, Default)]
@@ -45,15 +45,15 @@ pub(super) struct Facts<'a> {
     pub(super) foreign_writer: Option<String>,
     /// A change that was just made.
     pub(super) changed: Option<DecisionStatus>,
+    /// Earlier changes that may not have been told; the newest first.
+    pub(super) untold: &'a [DecisionStatus],
 }
 
 /// The status that follows from the facts.
 pub(super) fn build(previous: &StreamJobStatus, facts: &Facts<'_>, now: Timestamp) -> StreamJobStatus {
-    let mut recent = previous.recent_decisions.clone();
-    if let Some(changed) = &facts.changed {
-        recent.insert(0, changed.clone());
-        recent.truncate(RECENT);
-    }
+    let told = &previous.recent_decisions;
+    let untold = facts.changed.iter().chain(facts.untold).filter(|change| !told.contains(change));
+    let recent: Vec<DecisionStatus> = untold.chain(told).take(RECENT).cloned().collect();
     let explain = facts.decision.map(|decision| &decision.explain);
     let number = |value: fn(&crate::policy::Explain) -> Option<f64>| explain.and_then(value);
     let (lag, latency) = (number(|explain| explain.lag), number(|explain| explain.latency_seconds));
@@ -81,7 +81,7 @@ pub(super) fn build(previous: &StreamJobStatus, facts: &Facts<'_>, now: Timestam
             attainment: attainment.map(words::percent),
         }),
         model: explain.map(|explain| model(&explain.model)).or_else(|| previous.model.clone()),
-        last_decision: facts.changed.clone().or_else(|| previous.last_decision.clone()),
+        last_decision: recent.first().or(previous.last_decision.as_ref()).cloned(),
         recent_decisions: recent,
         conditions: conditions(&previous.conditions, facts, now),
     }

@@ -21,6 +21,9 @@ pub(crate) fn judge(reference: &Outcome, outcome: &Outcome) -> String {
     if !outcome.all_done {
         let _ = writeln!(wrong, "    a fault of the plan has met nothing");
     }
+    if outcome.too_many {
+        let _ = writeln!(wrong, "    {} requests, and no end", outcome.requests.len());
+    }
     if outcome.restless {
         let _ = writeln!(wrong, "    it does not come to rest");
     }

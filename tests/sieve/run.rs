@@ -40,6 +40,8 @@ pub(crate) struct Outcome {
     pub(crate) requests: Vec<Record>,
     /// It did not come to rest.
     pub(crate) restless: bool,
+    /// It asks and asks, while no time passes.
+    pub(crate) too_many: bool,
     pub(crate) panics: u32,
     /// Revision at which the operator was started first.
     pub(crate) begin: u64,
@@ -105,6 +107,7 @@ async fn play(scenario: &Scenario, plan: &Plan) -> Outcome {
         history: KINDS.map(|(group, plural)| (plural, history(&world, begin, &Resource::new(group, plural)))).to_vec(),
         requests,
         restless: restless >= PATIENCE,
+        too_many: faults.too_many(),
         panics: PANICS.with(Cell::get),
         begin,
         all_done: faults.all_done(),

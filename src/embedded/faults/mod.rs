@@ -31,6 +31,9 @@ pub struct Faults {
     clock: Clock,
 }
 
+/// So many requests are heard: a client that asks for more than this is one that never stops.
+const MOST: usize = 20_000;
+
 #[derive(Debug, Default)]
 struct State {
     /// With how many requests each has met.
@@ -92,6 +95,11 @@ impl Faults {
     /// Every request so far, in the order in which they came. Those for no object and no collection are left out.
     pub fn requests(&self) -> Vec<Record> {
         self.state().asked.clone()
+    }
+
+    /// Whether more was asked than is ever answered. What comes then is heard by nobody, so that time goes on.
+    pub fn too_many(&self) -> bool {
+        self.state().asked.len() >= MOST
     }
 
     /// Whether each fault has met a request that it is for. A plan with one that has not shows nothing.

@@ -45,7 +45,7 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (connection, request) = (self.clone(), request.map(Body::new));
         Box::pin(async move {
-            if connection.crashed.is_cancelled() {
+            if connection.crashed.is_cancelled() || connection.faults.too_many() {
                 // The dead ask for nothing.
                 pending::<()>().await;
             }

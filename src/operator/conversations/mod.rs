@@ -8,6 +8,7 @@ mod leaving;
 mod script;
 mod signals;
 mod targets;
+mod versions;
 mod writers;
 
 use std::time::Duration;

@@ -6,7 +6,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use kube::Client;
 use kube::client::Body;
-use kube::core::{ApiResource, DeserializeGuard, DynamicObject};
+use kube::core::{ApiResource, DeserializeGuard, DynamicObject, ObjectMeta};
 use kube::runtime::controller::Action;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::store::Writer;
@@ -264,14 +264,19 @@ pub(super) fn deployment(job: &StreamJob, replicas: u32, owners: &[&str]) -> Val
     let valid = validate(job).unwrap();
     let Target::Owned(owned) = &valid.target else { panic!("owned") };
     assert_eq!(owned.workload.kind, WorkloadKind::Deployment);
-    let mut object = build::workload(&valid, owned).with(Some("deployment-uid"), Some(replicas));
+    let seen = ObjectMeta {
+        uid: Some("deployment-uid".to_owned()),
+        resource_version: Some("7".to_owned()),
+        ..ObjectMeta::default()
+    };
+    let mut object = build::workload(&valid, owned).with(Some(&seen), Some(replicas));
     let entries: Vec<Value> = owners
         .iter()
         .map(|manager| json!({"manager": manager, "operation": "Apply", "fieldsV1": {"f:spec": {"f:replicas": {}}}}))
         .collect();
     merge(
         &mut object,
-        json!({"metadata": {"resourceVersion": "7", "generation": 1, "managedFields": entries}, "status": {"observedGeneration": 1}}),
+        json!({"metadata": {"generation": 1, "managedFields": entries}, "status": {"observedGeneration": 1}}),
     );
     object
 }
