@@ -10,6 +10,7 @@ use axum::http::{HeaderValue, Request, Response, header};
 use tower::Service;
 
 use super::api::Server;
+use super::store::Store;
 
 /// Answers requests without a network. `kube::Client::new(InMemory::new(server), "default")` is a client of it.
 #[derive(Debug, Clone)]
@@ -22,6 +23,11 @@ impl InMemory {
     /// A connection to the server.
     pub fn new(server: Server) -> Self {
         Self { server, authorization: None }
+    }
+
+    /// What is behind it.
+    pub(super) fn store(&self) -> &Store {
+        self.server.store()
     }
 
     /// A connection of somebody who comes with a bearer token.

@@ -72,9 +72,16 @@ fn serve(actor: &Actor, key: &str) {
     let ready = if phase == "Running" && !labelled("broken") { "True" } else { "False" };
     let mut status = pod["status"].clone();
     status["phase"] = phase.into();
+    status["podIP"] = address(meta::uid(pod)).to_string().into();
     status["conditions"] = json!([
         {"type": "PodScheduled", "status": "True", "lastTransitionTime": now},
         {"type": "Ready", "status": ready, "lastTransitionTime": now},
     ]);
     let _ = actor.set_status(pod, status);
+}
+
+/// An address that nobody has. Two pods may get the same, and nobody minds.
+fn address(uid: &str) -> std::net::Ipv4Addr {
+    let [_, a, b, c] = u32::from_str_radix(uid.get(..8).unwrap_or_default(), 16).unwrap_or_default().to_be_bytes();
+    std::net::Ipv4Addr::new(10, a, b, c)
 }

@@ -26,6 +26,7 @@ pub(crate) fn meet_replicas(memory: &mut Memory, observation: &Observation) {
     let now = memory.now;
     let replicas = observation.replicas;
     let Some(desired) = replicas.desired else { return };
+    memory.waking |= desired == 0;
     match memory.desired.replace(desired) {
         Some(before) if before != desired => {
             land(memory);
@@ -61,7 +62,6 @@ pub(crate) fn meet_replicas(memory: &mut Memory, observation: &Observation) {
 /// nobody was, or nobody stays, partitions stand still for as long as nobody is there, and nobody hands them over.
 fn land(memory: &mut Memory) -> bool {
     let Some(flight) = memory.flight.take() else { return false };
-    memory.waking |= flight.from == 0 && flight.to > 0;
     if flight.from == 0 || flight.to == 0 {
         return false;
     }
@@ -239,11 +239,16 @@ fn learn_hot(memory: &mut Memory, view: &View, plan: &Plan) {
 
 /// Latency of a healthy job at low load (algorithms.md C4, L0).
 fn learn_floor(memory: &mut Memory, settings: &Settings, view: &View, plan: &Plan, settled: bool) {
-    // What is old because nobody was there says nothing of how long processing takes.
-    if memory.waking && processing_rate(memory).is_none_or(|rate| rate > 1.15 * plan.demand.level) {
+    // What is old because nobody is there, or too few, or nobody was, says nothing of how long processing takes.
+    let Some(rate) = processing_rate(memory).filter(|_| view.fresh) else { return };
+    let level = plan.demand.level;
+    memory.even_since =
+        if (0.95 * level..=1.15 * level).contains(&rate) { memory.even_since.or(Some(memory.now)) } else { None };
+    // Somebody who begins to catch up passes that rate, too.
+    memory.waking &= memory.even_since.is_none_or(|since| memory.now - since < rate_window(memory));
+    if memory.waking || rate < 0.95 * level {
         return;
     }
-    memory.waking = false;
     let calm = plan.capacity.is_some_and(|capacity| plan.demand.level > 0.0 && plan.demand.level < 0.7 * capacity);
     let age = view.age.filter(|_| calm && settled && view.gap.is_none());
     let batch = settings.batch_interval.map_or(0.0, |b| b.0);

@@ -79,8 +79,10 @@ pub struct Memory {
     pub(crate) decided_demand: f64,
     /// When workers or partitions were last seen to come or go.
     pub(crate) unsettled_at: f64,
-    /// Workers have come after there were none, and have not caught up yet with what has waited.
+    /// There were no workers, or nobody knows of before, and what has waited has not been caught up with yet.
     pub(crate) waking: bool,
+    /// Since when as much is processed as arrives.
+    pub(crate) even_since: Option<f64>,
     /// Since when there are workers of more than one template.
     pub(crate) rolling_since: Option<f64>,
     /// Pauses of partitions that end before this belong to the last change.
@@ -165,7 +167,8 @@ impl Default for Memory {
             flight: None,
             decided_demand: 0.0,
             unsettled_at: f64::NEG_INFINITY,
-            waking: false,
+            waking: true,
+            even_since: None,
             rolling_since: None,
             pauses_until: f64::NEG_INFINITY,
             needs: NeedWindow::default(),

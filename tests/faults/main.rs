@@ -8,8 +8,12 @@
 )]
 
 mod fields;
+mod interleavings;
 mod leaders;
+mod neighbours;
 mod rights;
+#[path = "../../benches/scale/sources.rs"]
+mod sources;
 mod stable;
 mod waking;
 #[path = "../world/mod.rs"]

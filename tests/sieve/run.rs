@@ -169,6 +169,9 @@ impl Outcome {
         for (revision, line) in changes {
             let _ = writeln!(text, "{revision:6} {line}");
         }
+        for job in self.objects.iter().filter(|(plural, _)| *plural == "streamjobs").flat_map(|(_, jobs)| jobs) {
+            let _ = writeln!(text, "{:#}", job["status"]);
+        }
         text
     }
 }

@@ -72,21 +72,38 @@ pub(crate) fn all() -> Vec<Scenario> {
         ),
         scenario("delete", vec![(90, Step::Delete(job("orders")))]),
         scenario("pin", vec![(90, changed(&json!({"spec": {"replicas": 6}})))]),
+        // What waited meanwhile would be caught up with in one way or another: `tests/faults/` has that.
         scenario(
             "pause",
             vec![
+                (80, Step::Rate(0)),
                 (90, changed(&json!({"spec": {"suspend": true}}))),
                 (150, changed(&json!({"spec": {"suspend": false}}))),
+                (180, Step::Rate(STEADY)),
             ],
         ),
-        Scenario { steps: [vec![(0, quota(4))], begin(vec![(90, quota(40))])].concat(), ..scenario("quota", vec![]) },
+        // The more pods were refused, the longer the ReplicaSet waits until it tries again.
+        Scenario {
+            steps: vec![
+                (0, quota(4)),
+                (0, Step::Rate(0)),
+                (0, changed(&json!({"spec": {"replicas": 5}}))),
+                (45, Step::Rate(STEADY / 2)),
+                (90, quota(40)),
+            ],
+            quiet: 1200,
+            ..scenario("quota", vec![])
+        },
         scenario("outage", vec![(90, Step::Away(true)), (150, Step::Away(false))]),
-        scenario(
-            "recreate",
-            vec![
-                (90, Step::Delete(job("orders"))),
-                (92, changed(&json!({"spec": {"scaling": {"initialReplicas": 4}}}))),
-            ],
-        ),
+        Scenario {
+            quiet: 600,
+            ..scenario(
+                "recreate",
+                vec![
+                    (90, Step::Delete(job("orders"))),
+                    (92, changed(&json!({"spec": {"scaling": {"initialReplicas": 4}}}))),
+                ],
+            )
+        },
     ]
 }

@@ -87,6 +87,9 @@ pub enum Harm {
     Stall(u32),
     /// A stream tells what is newer than this revision so much later: a cache that falls behind.
     Hold(u64, u32),
+    /// A stream tells what is newer than the first of these revisions only once the store is at the second, or 10 seconds later: a
+    /// cache that others overtake.
+    Overtaken(u64, u64),
     /// Each line of a stream comes twice.
     Twice,
     /// A list, or a stream by its first line, says that the version is too old: 410.
@@ -201,6 +204,7 @@ impl fmt::Display for Harm {
             Self::Cut(lines) => write!(formatter, "cut({lines})"),
             Self::Stall(seconds) => write!(formatter, "stall({seconds})"),
             Self::Hold(revision, seconds) => write!(formatter, "hold({revision},{seconds})"),
+            Self::Overtaken(newest, reached) => write!(formatter, "overtaken({newest},{reached})"),
             Self::Twice => formatter.write_str("twice"),
             Self::Expire => formatter.write_str("expire"),
             Self::Gap(from, to) => write!(formatter, "gap({from},{to})"),
@@ -287,6 +291,7 @@ fn harm(text: &str) -> Option<Harm> {
         ("cut", [lines]) => Harm::Cut(short(*lines)?),
         ("stall", [seconds]) => Harm::Stall(short(*seconds)?),
         ("hold", [revision, seconds]) => Harm::Hold(*revision, short(*seconds)?),
+        ("overtaken", [newest, reached]) => Harm::Overtaken(*newest, *reached),
         ("twice", []) => Harm::Twice,
         ("expire", []) => Harm::Expire,
         ("gap", [from, to]) => Harm::Gap(*from, *to),
@@ -302,10 +307,11 @@ mod tests {
     fn plans_are_read_as_they_are_printed() {
         let text = "patch#3=crash 1/write:deployments/scale#2=late(5) 2/list:pods#1-4=at(57) 2/watch=stall(20) \
                     any#7-=refuse(503) watch:pods#1=hold(9,20) watch=gap(3,8) get=silent create=lost update=reset \
-                    delete=delay(1) write=crash-before watch#2=cut(1) watch#3=twice list=expire write#2=crash-late(6)";
+                    delete=delay(1) write=crash-before watch#2=cut(1) watch#3=twice list=expire write#2=crash-late(6) \
+                    watch#4=overtaken(5,7)";
         let plan: Plan = text.parse().unwrap();
         assert_eq!(plan.to_string(), text);
-        assert_eq!(plan.0.len(), 16);
+        assert_eq!(plan.0.len(), 17);
         assert_eq!(plan.0[1].asked, Asked::every(Act::Write).in_life(1).of("deployments/scale").nth(2));
         assert_eq!("".parse::<Plan>(), Ok(Plan::default()));
     }

@@ -107,10 +107,17 @@ impl Faulty {
                 Ok(refusal(410))
             }
             Harm::At(revision) => Ok(self.ask(Some(number), at(request, revision)).await),
-            Harm::Cut(_) | Harm::Stall(_) | Harm::Hold(..) | Harm::Twice | Harm::Expire | Harm::Gap(..) => {
+            Harm::Cut(_)
+            | Harm::Stall(_)
+            | Harm::Hold(..)
+            | Harm::Overtaken(..)
+            | Harm::Twice
+            | Harm::Expire
+            | Harm::Gap(..) => {
                 let streams = is_watch(&request);
                 let answer = self.ask(Some(number), request).await;
-                Ok(if streams { answer.map(|body| stream::harmed(body, harm)) } else { answer })
+                let store = self.server.store().clone();
+                Ok(if streams { answer.map(|body| stream::harmed(body, harm, store)) } else { answer })
             }
         }
     }

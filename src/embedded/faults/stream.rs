@@ -10,6 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{Broken, Harm};
 use crate::embedded::status::Status;
+use crate::embedded::store::Store;
 
 /// What comes next of a stream.
 enum Next {
@@ -19,9 +20,9 @@ enum Next {
 }
 
 /// The body of a watch, with what is done to it.
-pub(super) fn harmed(body: Body, harm: Harm) -> Body {
+pub(super) fn harmed(body: Body, harm: Harm, store: Store) -> Body {
     let lines = Lines { body: body.into_data_stream(), buffer: Vec::new(), ready: VecDeque::new() };
-    let state = Harmed { lines, course: Course::Harm(harm), told: 0, again: None };
+    let state = Harmed { lines, course: Course::Harm(harm), told: 0, again: None, store };
     Body::from_stream(stream::unfold(state, |mut state| async move {
         match state.next().await {
             Next::Line(line) => Some((Ok(line), state)),
@@ -51,6 +52,7 @@ struct Harmed {
     told: u32,
     /// The line that is to come a second time.
     again: Option<Bytes>,
+    store: Store,
 }
 
 impl Harmed {
@@ -89,6 +91,10 @@ impl Harmed {
                 sleep(Duration::from_secs(seconds.into())).await;
                 self.course = Course::Pass;
             }
+            Harm::Overtaken(newest, reached) if revision(&line) > newest => {
+                let _ = timeout(OVERTAKEN, at(&self.store, reached)).await;
+                self.course = Course::Pass;
+            }
             Harm::Gap(from, to) if revision(&line) >= from => {
                 self.course = Course::End;
                 // What the second is made of may be the client's own doing: it must not wait for that for ever.
@@ -111,6 +117,17 @@ fn revision(line: &[u8]) -> u64 {
 fn expired() -> Bytes {
     let status = Status::expired("a fault that was planned: too old resource version").to_value();
     Bytes::from(format!("{}\n", serde_json::json!({"type": "ERROR", "object": status})))
+}
+
+/// How long others have time to overtake a stream.
+const OVERTAKEN: Duration = Duration::from_secs(10);
+
+/// Waits until the store is at a revision, and a little longer: who was told of that acts on it.
+async fn at(store: &Store, reached: u64) {
+    while store.revision() < reached {
+        sleep(Duration::from_millis(1)).await;
+    }
+    sleep(Duration::from_millis(100)).await;
 }
 
 /// How long a gap lasts at most.

@@ -188,6 +188,8 @@ async fn a_watch_stalls_falls_behind_or_repeats_itself() {
     assert_eq!(lines(&told("watch#1=twice").await), "0init 1a 1a 2b 2b 3c 3c 4d 4d 5e 5e");
     // The first is made at revision 6, after what a server begins with.
     assert_eq!(lines(&told("watch#1=hold(7,10)").await), "0init 1a 2b 13c 13d 13e");
+    assert_eq!(lines(&told("watch#1=overtaken(7,9)").await), "0init 1a 2b 4c 4d 5e");
+    assert_eq!(lines(&told("watch#1=overtaken(7,99)").await), "0init 1a 2b 13c 13d 13e");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,111 @@
+//! The control plane with its jobs, and what is seen of the operator from there.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::json;
+use sluice::clock::Clock;
+use sluice::embedded::api::{Actor, Options, Server, User};
+use sluice::embedded::controllers::{Controllers, Pace};
+use sluice::embedded::{http, standin};
+use tokio_util::sync::CancellationToken;
+
+/// Jobs of one team.
+const TEAM: usize = 250;
+/// Longest wait for the first full round.
+const PATIENCE: Duration = Duration::from_mins(10);
+
+pub(crate) fn measure(jobs: usize, holes: usize, look_on: Duration) {
+    println!("{jobs} jobs, {holes} beside them whose source never answers");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut options = Options::new(sluice::embedded::clock::Clock::new(Clock::system()));
+        options.tokens = vec![("token".to_owned(), User::admin())];
+        let server = Server::new(options);
+        let stop = CancellationToken::new();
+        let controllers = Controllers::start(&server, Pace::default(), &stop);
+        standin::run(&server, Duration::from_secs(1), &stop);
+        fill(&Actor::new(server.clone(), "user"), jobs, holes);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = tokio::spawn(http::serve(server.clone(), listener, stop.clone()));
+        look(&server, &address.to_string(), jobs, look_on).await;
+        stop.cancel();
+        controllers.ended().await;
+        serving.await.unwrap().unwrap();
+    });
+}
+
+fn fill(actor: &Actor, jobs: usize, holes: usize) {
+    for definition in sluice::api::crds() {
+        actor.create(serde_json::to_value(definition).unwrap()).unwrap();
+    }
+    standin::add_node(actor, "n", "100000").unwrap();
+    for number in 0..jobs + holes {
+        let namespace = format!("team-{}", number / TEAM);
+        if number % TEAM == 0 {
+            let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+            actor.create(object).unwrap();
+        }
+        // The jobs of a team share a cluster; each that never answers is one of its own.
+        let (name, server) = if number < jobs {
+            (format!("job-{number}"), format!("{namespace}:9092"))
+        } else {
+            (format!("hole-{number}"), format!("{}{number}:9092", super::sources::HOLE))
+        };
+        let ports = json!([{"name": "metrics", "containerPort": 8080}]);
+        let created = actor.create(json!({
+            "apiVersion": "sluice.dev/v1alpha1", "kind": "StreamJob",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {
+                "objective": {"latency": "10s"}, "minReplicas": 1, "maxReplicas": 8,
+                "scaling": {"initialReplicas": 2},
+                "sources": [{"name": "in", "kafka": {"bootstrapServers": [server], "topic": name, "consumerGroup": "g"}}],
+                "workload": {"template": {"spec": {"containers": [{"name": "worker", "image": "worker:1", "ports": ports}]}}},
+            },
+        }));
+        created.unwrap();
+    }
+}
+
+/// Starts the operator, and tells what comes of it.
+async fn look(server: &Server, address: &str, jobs: usize, look_on: Duration) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["operator", address, &jobs.to_string()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let said = Arc::new(Mutex::new(Vec::<String>::new()));
+    let (lines, heard) = (BufReader::new(child.stdout.take().unwrap()), Arc::clone(&said));
+    std::thread::spawn(move || {
+        lines.lines().map_while(Result::ok).for_each(|line| {
+            println!("  {line}");
+            heard.lock().unwrap().push(line);
+        });
+    });
+    let began = tokio::time::Instant::now();
+    while !said.lock().unwrap().iter().any(|line| line.starts_with("first")) && began.elapsed() < PATIENCE {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut minutes = Vec::new();
+    let mut largest = 0.0_f64;
+    let begin = tokio::time::Instant::now();
+    while begin.elapsed() < look_on {
+        let before = server.store().revision();
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        minutes.push((server.store().revision() - before).to_string());
+        largest = largest.max(resident_mib(&child));
+    }
+    println!("  changes of the store, each minute: {}", minutes.join(" "));
+    println!("  resident: {largest:.0} MiB");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+fn resident_mib(child: &Child) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+}
