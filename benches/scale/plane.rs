@@ -1,8 +1,7 @@
 //! The control plane with its jobs, and what is seen of the operator from there.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::process::{Child as Process, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::json;
@@ -70,42 +69,63 @@ fn fill(actor: &Actor, jobs: usize, holes: usize) {
     }
 }
 
-/// Starts the operator, and tells what comes of it.
+/// Starts the operator, and tells what comes of it; and again what comes of a restart, with all workloads there.
 async fn look(server: &Server, address: &str, jobs: usize, look_on: Duration) {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["operator", address, &jobs.to_string()])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let said = Arc::new(Mutex::new(Vec::<String>::new()));
-    let (lines, heard) = (BufReader::new(child.stdout.take().unwrap()), Arc::clone(&said));
-    std::thread::spawn(move || {
-        lines.lines().map_while(Result::ok).for_each(|line| {
-            println!("  {line}");
-            heard.lock().unwrap().push(line);
-        });
-    });
-    let began = tokio::time::Instant::now();
-    while !said.lock().unwrap().iter().any(|line| line.starts_with("first")) && began.elapsed() < PATIENCE {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let mut first = Child::start(address, jobs).await;
     let mut minutes = Vec::new();
-    let mut largest = 0.0_f64;
     let begin = tokio::time::Instant::now();
     while begin.elapsed() < look_on {
         let before = server.store().revision();
         tokio::time::sleep(Duration::from_mins(1)).await;
         minutes.push((server.store().revision() - before).to_string());
-        largest = largest.max(resident_mib(&child));
     }
     println!("  changes of the store, each minute: {}", minutes.join(" "));
-    println!("  resident: {largest:.0} MiB");
-    child.kill().unwrap();
-    child.wait().unwrap();
+    first.end();
+    println!("  restarted, all workloads there:");
+    let before = server.store().revision();
+    let mut second = Child::start(address, jobs).await;
+    println!("  changes of the store until then: {}", server.store().revision() - before);
+    second.end();
 }
 
-fn resident_mib(child: &Child) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+/// The operator's process.
+struct Child {
+    process: Process,
+}
+
+impl Child {
+    /// Starts it, and waits for the first full round. What it says is passed on.
+    async fn start(address: &str, jobs: usize) -> Self {
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .args(["operator", address, &jobs.to_string()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (told, mut first) = tokio::sync::watch::channel(false);
+        let lines = BufReader::new(process.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            lines.lines().map_while(Result::ok).for_each(|line| {
+                println!("  {line}");
+                if line.starts_with("first") {
+                    let _ = told.send(true);
+                }
+            });
+        });
+        if tokio::time::timeout(PATIENCE, first.wait_for(|told| *told)).await.is_err() {
+            println!("  no full round within {} s", PATIENCE.as_secs());
+        }
+        Self { process }
+    }
+
+    fn end(&mut self) {
+        println!("  resident: {:.0} MiB, at most {:.0} MiB", self.mib("VmRSS"), self.mib("VmHWM"));
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    fn mib(&self, what: &str) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with(what)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+    }
 }

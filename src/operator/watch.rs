@@ -8,6 +8,7 @@ use futures::StreamExt as _;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::FieldsV1;
 use kube::core::{ApiResource, DeserializeGuard, DynamicObject};
 use kube::runtime::controller::{self, Action, Controller};
 use kube::runtime::events::Recorder;
@@ -15,6 +16,7 @@ use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +33,7 @@ use super::leaving::COST_ANNOTATION;
 use super::observe::Caches;
 use super::pods::{Pods, PodsWriter};
 use super::reconcile::reconcile;
+use super::workload::{REPLICAS, owns_replicas};
 
 /// Jobs that are reconciled at the same time, in each scope. Most of a reconcile is waiting for the API server, and a
 /// job whose writes hang must not hold up the others.
@@ -113,6 +116,7 @@ impl Shared {
         let (store, writer) = reflector::store();
         let jobs = watcher(scope.api::<DeserializeGuard<StreamJob>>(client), watcher::Config::default())
             .default_backoff()
+            .modify(prune_job)
             .reflect(writer)
             .inspect(latched(&synced))
             .applied_objects();
@@ -181,7 +185,7 @@ impl Watching<'_> {
     ) -> Store<DynamicObject> {
         let mut writer = reflector::store::Writer::new(kind);
         let store = writer.as_reader();
-        self.follow(api, |_| {}, move |event| writer.apply_watcher_event(event), synced, tasks);
+        self.follow(api, prune_workload, move |event| writer.apply_watcher_event(event), synced, tasks);
         store
     }
 
@@ -230,6 +234,21 @@ impl Watching<'_> {
                 }
             }
         });
+    }
+}
+
+/// Nobody looks at who has written what of a job; as a tree it is larger than the rest of it.
+fn prune_job(job: &mut DeserializeGuard<StreamJob>) {
+    if let Ok(job) = &mut job.0 {
+        job.managed_fields_mut().clear();
+    }
+}
+
+/// Leaves of who has written what of a workload the one field that is looked at, for the same reason.
+fn prune_workload(workload: &mut DynamicObject) {
+    for entry in workload.managed_fields_mut() {
+        entry.fields_v1 =
+            entry.fields_v1.take().filter(owns_replicas).map(|_| FieldsV1(json!({REPLICAS[0]: {REPLICAS[1]: {}}})));
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is read from a workload, whatever its kind. Pure: JSON in, facts out.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
 use kube::ResourceExt as _;
 use kube::core::DynamicObject;
 use serde_json::{Map, Value};
@@ -73,9 +73,8 @@ impl ReplicasOwners {
     fn of(entries: &[ManagedFieldsEntry]) -> Self {
         let mut owners = Self::default();
         for entry in entries {
-            let owns = entry.fields_v1.as_ref().is_some_and(|fields| !fields.0["f:spec"]["f:replicas"].is_null());
             match entry.manager.as_deref() {
-                _ if !owns => {}
+                _ if !entry.fields_v1.as_ref().is_some_and(owns_replicas) => {}
                 Some(WORKLOAD_MANAGER) => owners.workload = true,
                 Some(SCALE_MANAGER) => owners.scale = true,
                 other => owners.others.push(other.unwrap_or("unknown").to_owned()),
@@ -83,6 +82,14 @@ impl ReplicasOwners {
         }
         owners
     }
+}
+
+/// Where the number of workers is in a tree of owned fields.
+pub(super) const REPLICAS: [&str; 2] = ["f:spec", "f:replicas"];
+
+/// Whether the number of workers is among these fields.
+pub(super) fn owns_replicas(fields: &FieldsV1) -> bool {
+    !fields.0[REPLICAS[0]][REPLICAS[1]].is_null()
 }
 
 /// A non-negative count in JSON.

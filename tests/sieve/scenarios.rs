@@ -77,8 +77,8 @@ pub(crate) fn all() -> Vec<Scenario> {
             "pause",
             vec![
                 (80, Step::Rate(0)),
-                (90, changed(&json!({"spec": {"suspend": true}}))),
-                (150, changed(&json!({"spec": {"suspend": false}}))),
+                (90, changed(&json!({"spec": {"replicas": 3, "suspend": true}}))),
+                (150, changed(&json!({"spec": {"replicas": 3, "suspend": false}}))),
                 (180, Step::Rate(STEADY)),
             ],
         ),
