@@ -7,10 +7,14 @@
     reason = "a test fails by panicking, its fixtures too"
 )]
 
+mod canary;
 mod fields;
 mod leaders;
+mod liars;
+mod poison;
 mod rights;
 mod stable;
+mod versions;
 mod waking;
 #[path = "../world/mod.rs"]
 mod world;
