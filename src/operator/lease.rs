@@ -226,7 +226,11 @@ impl Elector {
                 .and_then(|before| before.acquire_time.clone())
                 .or_else(|| Some(now.clone())),
             renew_time: Some(now),
-            lease_transitions: Some(if renewing || before.is_none() { transitions } else { transitions + 1 }),
+            lease_transitions: Some(if renewing || before.is_none() {
+                transitions
+            } else {
+                transitions.saturating_add(1)
+            }),
             ..LeaseSpec::default()
         }
     }

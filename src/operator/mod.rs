@@ -27,6 +27,7 @@ mod rollout;
 mod status;
 pub mod validate;
 mod watch;
+mod watched;
 mod workload;
 
 use std::collections::BTreeMap;

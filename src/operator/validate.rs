@@ -285,7 +285,9 @@ fn sources(sources: &[Source], problems: &mut Problems) -> Vec<SourceSpec> {
         }
         for server in &kafka.bootstrap_servers {
             if !is_host_port(server) {
-                problems.add(&field("kafka.bootstrapServers"), &format!("{server:?} is not host:port"));
+                // What stands before an @ may be a password, and this is read by more people than the spec.
+                let shown = server.rsplit_once('@').map_or_else(|| server.clone(), |(_, host)| format!("…@{host}"));
+                problems.add(&field("kafka.bootstrapServers"), &format!("{shown:?} is not host:port"));
             }
         }
         if kafka.bootstrap_servers.is_empty() {
@@ -301,7 +303,7 @@ fn is_host_port(text: &str) -> bool {
         return true;
     }
     text.rsplit_once(':').is_some_and(|(host, port)| {
-        !host.is_empty() && !host.contains([':', '/', ' ']) && port.parse::<u16>().is_ok_and(|port| port > 0)
+        !host.is_empty() && !host.contains([':', '/', ' ', '@']) && port.parse::<u16>().is_ok_and(|port| port > 0)
     })
 }
 

@@ -4,11 +4,11 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::FieldsV1;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ObjectMeta};
 use kube::core::{ApiResource, DeserializeGuard, DynamicObject};
 use kube::runtime::controller::{self, Action, Controller};
 use kube::runtime::events::Recorder;
@@ -33,6 +33,7 @@ use super::leaving::COST_ANNOTATION;
 use super::observe::Caches;
 use super::pods::{Pods, PodsWriter};
 use super::reconcile::reconcile;
+use super::watched::{self, Watched};
 use super::workload::{REPLICAS, owns_replicas};
 
 /// Jobs that are reconciled at the same time, in each scope. Most of a reconcile is waiting for the API server, and a
@@ -58,7 +59,7 @@ impl Scope {
         }
     }
 
-    fn dynamic(&self, client: &Client, kind: &ApiResource) -> Api<DynamicObject> {
+    fn dynamic(&self, client: &Client, kind: &ApiResource) -> Api<Watched<DynamicObject>> {
         match self {
             Self::All => Api::all_with(client.clone(), kind),
             Self::Namespace(namespace) => Api::namespaced_with(client.clone(), namespace, kind),
@@ -114,8 +115,9 @@ impl Shared {
         let news = futures::stream::unfold(news, |mut news| async move { news.recv().await.map(|key| (key, news)) });
         let synced = Latch::new();
         let (store, writer) = reflector::store();
-        let jobs = watcher(scope.api::<DeserializeGuard<StreamJob>>(client), watcher::Config::default())
+        let jobs = watcher(scope.api::<Watched<StreamJob>>(client), watcher::Config::default())
             .default_backoff()
+            .map_ok(|event| watched::map(event, |job| job.0))
             .modify(prune_job)
             .reflect(writer)
             .inspect(latched(&synced))
@@ -178,22 +180,24 @@ impl Watching<'_> {
     /// A cache of the workloads that carry the job label.
     fn cache(
         &self,
-        api: Api<DynamicObject>,
+        api: Api<Watched<DynamicObject>>,
         kind: ApiResource,
         synced: &Latch,
         tasks: &mut JoinSet<()>,
     ) -> Store<DynamicObject> {
         let mut writer = reflector::store::Writer::new(kind);
         let store = writer.as_reader();
-        self.follow(api, prune_workload, move |event| writer.apply_watcher_event(event), synced, tasks);
+        let bare = |metadata| DynamicObject { types: None, metadata, data: serde_json::Value::Null };
+        self.follow(api, bare, prune_workload, move |event| writer.apply_watcher_event(event), synced, tasks);
         store
     }
 
     /// A cache of the pods that carry the job label.
-    fn pods(&self, api: Api<Pod>, synced: &Latch, tasks: &mut JoinSet<()>) -> Pods {
+    fn pods(&self, api: Api<Watched<Pod>>, synced: &Latch, tasks: &mut JoinSet<()>) -> Pods {
         let mut writer = PodsWriter::default();
         let pods = writer.reader();
-        self.follow(api, prune_pod, move |event| writer.take(event), synced, tasks);
+        let bare = |metadata| Pod { metadata, ..Pod::default() };
+        self.follow(api, bare, prune_pod, move |event| writer.take(event), synced, tasks);
         pods
     }
 
@@ -201,7 +205,8 @@ impl Watching<'_> {
     /// sample of the job comes soon.
     fn follow<K>(
         &self,
-        api: Api<K>,
+        api: Api<Watched<K>>,
+        bare: impl Fn(ObjectMeta) -> K + Send + 'static,
         prune: impl Fn(&mut K) + Send + 'static,
         mut take: impl FnMut(&watcher::Event<K>) + Send + 'static,
         synced: &Latch,
@@ -212,7 +217,10 @@ impl Watching<'_> {
         let (feed, stop) = (self.feed.clone(), self.stop.clone());
         let mut latch = latched(synced);
         tasks.spawn(async move {
-            let changes = watcher(api, watcher::Config::default().labels(JOB_LABEL)).default_backoff().modify(prune);
+            let changes = watcher(api, watcher::Config::default().labels(JOB_LABEL))
+                .default_backoff()
+                .map_ok(move |event| watched::map(event, |object| object.or(&bare)))
+                .modify(prune);
             let mut changes = std::pin::pin!(changes.take_until(stop.cancelled()));
             while let Some(change) = changes.next().await {
                 if let Ok(event) = &change {

@@ -185,11 +185,12 @@ enum Sum {
 
 impl Sum {
     fn add(&mut self, value: f64) {
+        let sum = self.value().unwrap_or(0.0) + value;
         *self = match *self {
-            _ if !value.is_finite() || value < 0.0 => Self::Unknown,
-            Self::Absent => Self::Of(value),
-            Self::Of(sum) => Self::Of(sum + value),
             Self::Unknown => Self::Unknown,
+            // Two parts that are finite may come to infinity.
+            _ if value < 0.0 || !sum.is_finite() => Self::Unknown,
+            Self::Absent | Self::Of(_) => Self::Of(sum),
         };
     }
 

@@ -7,14 +7,18 @@
     reason = "a test fails by panicking, its fixtures too"
 )]
 
+mod canary;
 mod fields;
 mod interleavings;
 mod leaders;
+mod liars;
 mod neighbours;
+mod poison;
 mod rights;
 #[path = "../../benches/scale/sources.rs"]
 mod sources;
 mod stable;
+mod versions;
 mod waking;
 #[path = "../world/mod.rs"]
 mod world;

@@ -1,6 +1,6 @@
 //! Kafka: the client of one cluster and its life. What is asked is in `round.rs`, what the answers mean in `answer.rs`.
 //!
-//! krafka is young and changes often, so nothing of it leaves this folder.
+//! krafka is young and changes often, so nothing of it leaves this folder, but that tests begin clients themselves.
 
 mod answer;
 mod problem;
@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
-use krafka::Kafka;
 use krafka::admin::AdminClient;
+use krafka::{Kafka, KafkaBuilder};
 use tracing::info;
 
 use self::round::Kept;
@@ -39,28 +39,38 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Larger than the answer for 100,000 partitions, far below krafka's default of 100 MiB.
 const LARGEST_ANSWER: usize = 16 << 20;
 
+/// Begins a client of the brokers at these addresses, with commas between them.
+pub type Begin = Arc<dyn Fn(&str) -> KafkaBuilder + Send + Sync>;
+
 /// Reaches Kafka clusters through krafka.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct KafkaConnect {
     clock: Clock,
+    begin: Begin,
 }
 
 impl KafkaConnect {
     /// `clock` gives samples their time, and must agree with the brokers' to well within the latency objective.
     pub fn new(clock: Clock) -> Self {
-        Self { clock }
+        Self::through(clock, Arc::new(|addresses: &str| Kafka::builder(addresses)))
+    }
+
+    /// As `new`, with clients that `begin` begins: those of krafka's brokers in memory, which nobody reaches by an address.
+    pub fn through(clock: Clock, begin: Begin) -> Self {
+        Self { clock, begin }
     }
 }
 
 impl Connect for KafkaConnect {
     fn connect(&self, bootstrap_servers: &[String]) -> Arc<dyn Cluster> {
-        Arc::new(KafkaCluster::new(self.clock.clone(), bootstrap_servers))
+        Arc::new(KafkaCluster::new(self, bootstrap_servers))
     }
 }
 
 /// One cluster.
 struct KafkaCluster {
     clock: Clock,
+    begin: Begin,
     servers: Vec<String>,
     /// The bootstrap servers, for messages.
     name: String,
@@ -71,9 +81,10 @@ struct KafkaCluster {
 }
 
 impl KafkaCluster {
-    fn new(clock: Clock, servers: &[String]) -> Self {
+    fn new(connect: &KafkaConnect, servers: &[String]) -> Self {
         Self {
-            clock,
+            clock: connect.clock.clone(),
+            begin: Arc::clone(&connect.begin),
             servers: servers.to_vec(),
             name: name(servers),
             client: tokio::sync::Mutex::new(None),
@@ -111,7 +122,7 @@ impl KafkaCluster {
             // The addresses that were checked are those that are dialled: no second look-up in between.
             let addresses = self.resolve(deadline).await?;
             let addresses: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
-            Kafka::builder(addresses.join(","))
+            (self.begin)(&addresses.join(","))
                 .client_id("sluice")
                 .connect_timeout(CONNECT_TIMEOUT)
                 .request_timeout(REQUEST_TIMEOUT)

@@ -55,6 +55,13 @@ fn absent_is_unknown_and_so_is_a_sum_with_a_bad_part() {
 }
 
 #[test]
+fn a_sum_that_is_infinite_is_unknown_though_its_parts_are_finite() {
+    let part = "sluice_worker_records_processed_total 1e308\n";
+    assert_eq!(page(part).unwrap().processed, Some(1e308));
+    assert_eq!(page(&part.repeat(2)).unwrap().processed, None);
+}
+
+#[test]
 fn a_bad_position_is_left_out_alone() {
     let mut page = Page::default();
     for line in [
