@@ -10,6 +10,7 @@
 mod fields;
 mod leaders;
 mod rights;
+mod security;
 mod stable;
 mod waking;
 #[path = "../world/mod.rs"]
