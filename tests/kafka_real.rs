@@ -24,7 +24,7 @@ use krafka::admin::{CreatePartitionsOptions, CreateTopicsOptions, DescribeTopics
 use krafka::consumer::{AutoOffsetReset, Consumer, GroupProtocol};
 use sluice::clock::Clock;
 use sluice::signals::source::GroupTopic;
-use sluice::signals::{Category, Cluster, Connect, KafkaConnect, SourceSample};
+use sluice::signals::{Category, Cluster, Connect, Egress, KafkaConnect, SourceSample};
 use tokio::sync::RwLock;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -75,7 +75,7 @@ async fn produce(topic: &str, partition: i32, records: usize) {
 }
 
 fn cluster() -> Arc<dyn Cluster> {
-    KafkaConnect::new(Clock::system()).connect(&[host()])
+    KafkaConnect::new(Clock::system(), Egress::of_this_machine()).connect(&[host()])
 }
 
 fn request(topic: &str, group: &str, latency: Duration) -> GroupTopic {

@@ -24,11 +24,12 @@ pub(crate) fn run(address: &str, jobs: usize) {
         let clock = Clock::system();
         let mut config = Config::new(format!("http://{address}").parse().unwrap());
         config.auth_info.token = Some("token".to_owned().into());
+        let times = Times { begin: clock.monotonic(), decided: BTreeSet::new(), waits: Vec::new() };
         let answered = Answered::default();
         let pages = Arc::new(Pages::new(clock.clone()));
         let sources = Sources { clock: clock.clone(), pages: Arc::clone(&pages), answered: answered.clone() };
         let hub = Hub::new(clock.clone(), Arc::new(sources), pages);
-        let signals = Arc::new(Timed { hub: hub.clone(), answered, times: Mutex::default(), jobs });
+        let signals = Arc::new(Timed { hub: hub.clone(), answered, times: Mutex::new(times), jobs });
         let telling = Arc::clone(&signals);
         tokio::spawn(async move {
             loop {
@@ -63,12 +64,6 @@ struct Times {
     decided: BTreeSet<String>,
     /// In milliseconds.
     waits: Vec<f64>,
-}
-
-impl Default for Times {
-    fn default() -> Self {
-        Self { begin: Instant::now(), decided: BTreeSet::new(), waits: Vec::new() }
-    }
 }
 
 impl Timed {

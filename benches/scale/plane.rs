@@ -73,7 +73,7 @@ fn fill(actor: &Actor, jobs: usize, holes: usize) {
 async fn look(server: &Server, address: &str, jobs: usize, look_on: Duration) {
     let mut first = Child::start(address, jobs).await;
     let mut minutes = Vec::new();
-    let begin = tokio::time::Instant::now();
+    let begin = Clock::system().monotonic();
     while begin.elapsed() < look_on {
         let before = server.store().revision();
         tokio::time::sleep(Duration::from_mins(1)).await;

@@ -64,9 +64,9 @@ impl Cluster for Steady {
     fn sample<'a>(&'a self, requests: &'a [GroupTopic], _: Duration) -> BoxFuture<'a, Answers> {
         let now = self.clock.now();
         let answers = requests.iter().map(|request| Ok(self.answer(request, now))).collect();
-        let mut answered = self.answered.lock().unwrap();
+        let (mut answered, at) = (self.answered.lock().unwrap(), self.clock.monotonic());
         for request in requests {
-            answered.entry(request.topic.clone()).or_insert_with(Instant::now);
+            answered.entry(request.topic.clone()).or_insert(at);
         }
         std::future::ready(answers).boxed()
     }

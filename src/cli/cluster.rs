@@ -26,8 +26,13 @@ impl ClusterArgs {
 
     /// A client of that cluster. Its default namespace is the context's.
     pub(super) async fn client(&self) -> Result<Client, Error> {
+        Ok(Client::try_from(self.config().await?)?)
+    }
+
+    /// Where that cluster is, and how to get in.
+    pub(super) async fn config(&self) -> Result<Config, Error> {
         let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
-        let config = match &self.kubeconfig {
+        Ok(match &self.kubeconfig {
             None if self.context.is_some() => Config::from_kubeconfig(&options)
                 .await
                 .map_err(|error| format!("failed to use the kubeconfig: {error}; give another with --kubeconfig"))?,
@@ -41,7 +46,6 @@ impl ClusterArgs {
                     .await
                     .map_err(|error| format!("failed to use the kubeconfig {}: {error}", path.display()))?
             }
-        };
-        Ok(Client::try_from(config)?)
+        })
     }
 }

@@ -6,6 +6,7 @@ mod cluster;
 mod crd;
 mod decide;
 mod demo;
+mod egress;
 mod folder;
 mod jobfile;
 mod load;
@@ -118,10 +119,13 @@ fn stop_on_signal() -> std::io::Result<CancellationToken> {
     Ok(stop)
 }
 
-/// The hub, on Kafka and HTTP.
-fn hub(clock: crate::clock::Clock) -> Result<crate::signals::Hub, crate::signals::scrape::ScrapeError> {
+/// The hub, on Kafka and HTTP, within this policy.
+fn hub(
+    clock: crate::clock::Clock,
+    egress: crate::signals::Egress,
+) -> Result<crate::signals::Hub, crate::signals::scrape::ScrapeError> {
     use std::sync::Arc;
-    let connect = Arc::new(crate::signals::KafkaConnect::new(clock.clone()));
-    let scraper = Arc::new(crate::signals::HttpScraper::new(clock.clone())?);
+    let connect = Arc::new(crate::signals::KafkaConnect::new(clock.clone(), egress.clone()));
+    let scraper = Arc::new(crate::signals::HttpScraper::new(clock.clone(), egress)?);
     Ok(crate::signals::Hub::new(clock, connect, scraper))
 }

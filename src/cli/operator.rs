@@ -10,8 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::operator::{Election, Operator, Stopped};
+use crate::serve::access::Access;
 use crate::serve::metrics::Metrics;
 use crate::serve::{self, Health};
+use crate::signals::Egress;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -20,9 +22,14 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub(super) struct Args {
     #[command(flatten)]
     cluster: super::cluster::ClusterArgs,
+    #[command(flatten)]
+    egress: super::egress::EgressArgs,
     /// Where /livez, /readyz and /metrics are served.
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080", env = "SLUICE_LISTEN")]
     listen: SocketAddr,
+    /// Give /metrics only to who has a bearer token that the cluster knows, and the right to get the `nonResourceURL` /metrics.
+    #[arg(long, env = "SLUICE_METRICS_AUTH")]
+    metrics_auth: bool,
     /// Namespaces to watch, separated by commas; default: all.
     #[arg(long, value_name = "NAMES", value_delimiter = ',', env = "SLUICE_WATCH_NAMESPACES")]
     watch_namespaces: Vec<String>,
@@ -53,7 +60,9 @@ pub(super) fn run(args: Args) -> super::Outcome {
 }
 
 async fn serve(args: Args) -> super::Outcome {
-    let client = args.cluster.client().await?;
+    let config = args.cluster.config().await?;
+    let egress = args.egress.policy(&config.cluster_url).await?;
+    let client = Client::try_from(config)?;
     let stop = super::stop_on_signal()?;
     let listener = serve::bind(args.listen).await?;
     let election = args.leader_elect.then(|| Election {
@@ -63,7 +72,9 @@ async fn serve(args: Args) -> super::Outcome {
         identity: format!("{}_{}", args.identity.unwrap_or_else(host_name), std::process::id()),
     });
     let namespaces = args.watch_namespaces.into_iter().filter(|name| !name.is_empty()).collect();
-    let stopped = operate(Setup { client, namespaces, election, listener }, stop).await?;
+    let stopped =
+        operate(Setup { client, namespaces, election, listener, egress, metrics_auth: args.metrics_auth }, stop)
+            .await?;
     Ok(if stopped == Stopped::AsTold { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -75,6 +86,10 @@ pub(super) struct Setup {
     pub(super) election: Option<Election>,
     /// Where /livez, /readyz and /metrics are served.
     pub(super) listener: TcpListener,
+    /// Where sources and workers may be.
+    pub(super) egress: Egress,
+    /// Whether the API server is asked who may read the metrics.
+    pub(super) metrics_auth: bool,
 }
 
 /// Runs the operator until it is told to stop or has lost its lease.
@@ -82,8 +97,9 @@ pub(super) async fn operate(setup: Setup, stop: CancellationToken) -> Result<Sto
     let clock = Clock::system();
     let (health, metrics) = (Health::default(), Metrics::default());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = %setup.listener.local_addr()?, "starting");
-    let server = tokio::spawn(serve::run(setup.listener, health.clone(), metrics.clone(), stop.clone()));
-    let hub = super::hub(clock.clone())?;
+    let access = setup.metrics_auth.then(|| Access::new(setup.client.clone(), clock.clone()));
+    let server = tokio::spawn(serve::run(setup.listener, health.clone(), metrics.clone(), access, stop.clone()));
+    let hub = super::hub(clock.clone(), setup.egress)?;
     let updates = hub.updates();
     let operator = Operator {
         client: setup.client,

@@ -3,6 +3,7 @@
 //! Liveness is "the process runs"; readiness is "the caches are synced, and this replica leads or stands by". A missing
 //! custom resource definition makes the operator unready, not dead: restarting it would not bring the definition.
 
+pub mod access;
 pub mod metrics;
 
 use std::net::SocketAddr;
@@ -10,12 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use access::Access;
 use metrics::Metrics;
 
 /// What /readyz answers from.
@@ -65,18 +67,29 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     })
 }
 
-/// Serves /livez, /readyz and /metrics until told to stop.
+/// Serves /livez, /readyz and /metrics until told to stop. With `access` the metrics are for whom that lets in.
 pub async fn run(
     listener: TcpListener,
     health: Health,
     metrics: Metrics,
+    access: Option<Access>,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
+    let metrics = move |headers: HeaderMap| {
+        let (metrics, access) = (metrics.clone(), access.clone());
+        async move {
+            let refused = match &access {
+                Some(access) => access.check(&headers).await.err(),
+                None => None,
+            };
+            refused.map_or_else(|| page(&metrics).into_response(), IntoResponse::into_response)
+        }
+    };
     let router = axum::Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(|State(health): State<Health>| async move { health.state() }))
         .with_state(health)
-        .route("/metrics", get(move || async move { page(&metrics) }));
+        .route("/metrics", get(metrics));
     axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await
 }
 

@@ -1,34 +1,62 @@
-//! Where connections may go. Asked before every connection to a bootstrap server or a worker.
+//! The one way to a source or a worker: a name is resolved once, every address of it is judged by [`Egress`], and the
+//! connection is made to exactly those.
 //!
-//! Architecture invariant: every connection to a source or worker is opened after [`resolve`] or [`check`] agreed.
-//!
-//! What this does not cover: krafka has no hook for a connector, so the addresses that brokers advertise of themselves are
-//! dialled by krafka without being asked here. (Its SOCKS5 option is the way in for the egress policy proper.)
+//! Architecture invariant: every connection to a source or worker is opened after [`Egress::check`] agreed. What krafka
+//! dials by itself, such as the brokers that a broker names, goes through `tunnel.rs` and so comes here, too.
 
+use std::borrow::Cow;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::{BoxFuture, select_ok};
 use thiserror::Error;
+use tokio::net::TcpStream;
 
+use super::egress::{Egress, carried};
 use super::sample::Category;
-
-/// The instance metadata service of EC2 over IPv6: the one such service that is not at a link-local address.
-const EC2_METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 
 /// At most so many addresses of one name are looked at and used.
 const ADDRESSES: usize = 16;
 
-/// Why no connection was made.
+/// The next address of a name is tried when the ones before it have not answered for so long (RFC 8305).
+const STAGGER: Duration = Duration::from_millis(250);
+
+/// Longest host that is repeated in a message, in characters.
+const LONGEST_HOST: usize = 80;
+
+/// Resolves `name:port`.
+pub(super) type LookUp = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync>;
+
+/// The system's resolver.
+pub(super) fn system() -> LookUp {
+    Arc::new(|host| async move { Ok(tokio::net::lookup_host(host).await?.collect()) }.boxed())
+}
+
+/// Why no connection was made. Every message is bounded.
 #[derive(Debug, Clone, Error)]
 pub enum DialError {
-    /// The address is of a kind that no broker or worker has.
-    #[error("{address} is {kind}, where Sluice never connects; correct the address")]
+    /// The policy refuses the address.
+    #[error(
+        "{address} is {kind}, where Sluice does not connect; correct the address, or have it opened for the operator: --egress-allow {opened}"
+    )]
     Refused {
-        /// The address.
-        address: IpAddr,
+        /// The address, behind the name that has it.
+        address: String,
         /// What kind it is.
-        kind: &'static str,
+        kind: Cow<'static, str>,
+        /// What would have to be allowed.
+        opened: SocketAddr,
+    },
+    /// It is not host:port.
+    #[error("\"{host}\" is no address: {detail}; write host:port")]
+    Malformed {
+        /// What was given.
+        host: String,
+        /// What is wrong with it.
+        detail: &'static str,
     },
     /// The name has no address.
     #[error("failed to resolve {host}: {detail}; correct the name, or check the cluster's DNS")]
@@ -38,6 +66,14 @@ pub enum DialError {
         /// The resolver's words.
         detail: String,
     },
+    /// Nobody answers there.
+    #[error("failed to connect to {host}: {detail}")]
+    Failed {
+        /// host:port.
+        host: String,
+        /// The system's words.
+        detail: String,
+    },
 }
 
 impl DialError {
@@ -45,82 +81,84 @@ impl DialError {
     pub fn category(&self) -> Category {
         match self {
             Self::Refused { .. } => Category::Unauthorised,
-            Self::Unresolved { .. } => Category::Unreachable,
+            Self::Malformed { .. } | Self::Unresolved { .. } | Self::Failed { .. } => Category::Unreachable,
         }
     }
 }
 
-/// Whether a connection to `address` is allowed. Loopback is.
-pub fn check(address: IpAddr) -> Result<(), DialError> {
-    // An IPv4 address in IPv6 clothes (::ffff:169.254.169.254) is judged as what it is.
-    let canonical = address.to_canonical();
-    let kind = match canonical {
-        ip if ip.is_unspecified() => "the unspecified address",
-        ip if ip.is_multicast() => "a multicast address",
-        IpAddr::V4(ip) if ip.is_broadcast() => "the broadcast address",
-        IpAddr::V4(ip) if ip.is_link_local() => "a link-local address (cloud metadata lives there)",
-        IpAddr::V6(ip) if ip.is_unicast_link_local() => "a link-local address",
-        IpAddr::V6(ip) if ip == EC2_METADATA => "the cloud's metadata service",
-        _ => return Ok(()),
-    };
-    Err(DialError::Refused { address: canonical, kind })
+impl Egress {
+    /// Whether a connection to `address` may be made.
+    pub fn check(&self, address: SocketAddr) -> Result<(), DialError> {
+        let judged = SocketAddr::new(carried(address.ip()), address.port());
+        self.objection(judged)
+            .map_or(Ok(()), |kind| Err(DialError::Refused { address: judged.to_string(), kind, opened: judged }))
+    }
+
+    /// The addresses of `host` (`name:port`), looked up within `deadline`; an error if any of them is refused: a name that
+    /// leads there as well is no broker's, and which of them would be dialled must not depend on the order of an answer.
+    /// The caller connects to these, and does not resolve again.
+    pub async fn resolve(&self, host: &str, deadline: Duration) -> Result<Vec<SocketAddr>, DialError> {
+        let shown = shown(host);
+        well_formed(host).map_err(|detail| DialError::Malformed { host: shown.clone(), detail })?;
+        let unresolved = |detail: String| DialError::Unresolved { host: shown.clone(), detail };
+        let found = tokio::time::timeout(deadline, (self.look_up)(host.to_owned()))
+            .await
+            .unwrap_or_else(|_| {
+                Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {deadline:.1?}")))
+            })
+            .map_err(|error| unresolved(error.to_string()))?;
+        let addresses: Vec<_> = found.into_iter().take(ADDRESSES).collect();
+        if addresses.is_empty() {
+            return Err(unresolved("the name has no address".to_owned()));
+        }
+        for address in &addresses {
+            self.check(*address).map_err(|error| match error {
+                DialError::Refused { address, kind, opened } if address != host => {
+                    DialError::Refused { address: format!("{shown} ({address})"), kind, opened }
+                }
+                other => other,
+            })?;
+        }
+        Ok(addresses)
+    }
+
+    /// A connection to `host` (`name:port`), within `deadline`.
+    pub(super) async fn connect(&self, host: &str, deadline: Duration) -> Result<TcpStream, DialError> {
+        let failed = |detail: String| DialError::Failed { host: shown(host), detail };
+        let connecting = async {
+            let addresses = self.resolve(host, deadline).await?;
+            let attempts = addresses.into_iter().zip(0..).map(|(address, number)| {
+                async move {
+                    tokio::time::sleep(STAGGER * number).await;
+                    TcpStream::connect(address).await
+                }
+                .boxed()
+            });
+            // Of one at least: a name without addresses was an error.
+            let (stream, _) = select_ok(attempts).await.map_err(|error| failed(error.to_string()))?;
+            Ok(stream)
+        };
+        let late = |_| Err(failed(format!("no answer within {deadline:.1?}")));
+        tokio::time::timeout(deadline, connecting).await.unwrap_or_else(late)
+    }
 }
 
-/// The addresses of `host` (`name:port`), looked up within `deadline`; an error if any of them is refused, because a
-/// name that leads there as well is no broker's. The caller connects to these, and does not resolve again.
-pub async fn resolve(host: &str, deadline: Duration) -> Result<Vec<SocketAddr>, DialError> {
-    let unresolved = |detail: String| DialError::Unresolved { host: host.to_owned(), detail };
-    let found = tokio::time::timeout(deadline, tokio::net::lookup_host(host))
-        .await
-        .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {deadline:.1?}"))))
-        .map_err(|error| unresolved(error.to_string()))?;
-    let addresses: Vec<_> = found.take(ADDRESSES).collect();
-    if addresses.is_empty() {
-        return Err(unresolved("the name has no address".to_owned()));
+/// Names are of letters, digits, `-`, `_` and dots. Anything else is for a resolver to stumble over, and no broker's.
+fn well_formed(host: &str) -> Result<(), &'static str> {
+    let (name, port) = host.rsplit_once(':').ok_or("the port is missing")?;
+    if port.parse::<u16>().is_ok_and(|port| port != 0) {
+        let literal = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+        let plain = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        let legal = literal.map_or_else(|| !name.is_empty() && plain(name), |ip| ip.parse::<IpAddr>().is_ok());
+        return if legal { Ok(()) } else { Err("no host has such a name") };
     }
-    addresses.iter().try_for_each(|address| check(address.ip()))?;
-    Ok(addresses)
+    Err("the port must be 1 to 65535")
+}
+
+/// As it may be repeated in a message: of bounded length, on one line.
+fn shown(host: &str) -> String {
+    host.chars().flat_map(char::escape_debug).take(LONGEST_HOST).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn refuses_where_no_broker_is() {
-        for address in [
-            "0.0.0.0",
-            "::",
-            "224.0.0.1",
-            "ff02::1",
-            "255.255.255.255",
-            "169.254.169.254",
-            "::ffff:169.254.169.254",
-            "fe80::1",
-            "fd00:ec2::254",
-        ] {
-            assert!(check(address.parse().unwrap()).is_err(), "{address}");
-        }
-    }
-
-    #[test]
-    fn allows_where_brokers_are() {
-        for address in ["127.0.0.1", "::1", "10.1.2.3", "192.168.0.7", "fd00::7", "2001:db8::1", "8.8.8.8"] {
-            assert!(check(address.parse().unwrap()).is_ok(), "{address}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_name_that_leads_to_metadata_is_refused_before_connecting() {
-        let error = resolve("169.254.169.254:9092", Duration::from_secs(1)).await.unwrap_err();
-        assert_eq!(error.category(), Category::Unauthorised);
-        assert!(error.to_string().contains("169.254.169.254 is a link-local address"), "{error}");
-    }
-
-    #[tokio::test]
-    async fn says_which_name_has_no_address() {
-        let error = resolve("no-such-host.invalid:9092", Duration::from_secs(5)).await.unwrap_err();
-        assert_eq!(error.category(), Category::Unreachable);
-        assert!(error.to_string().contains("no-such-host.invalid:9092"), "{error}");
-    }
-}
+mod tests;

@@ -7,13 +7,16 @@
 //! its own time.
 
 pub mod dial;
+pub mod egress;
 pub mod hub;
 pub mod kafka;
 pub mod sample;
 pub mod scrape;
 pub mod source;
 pub mod text;
+mod tunnel;
 
+pub use egress::Egress;
 pub use hub::{Hub, HubStats, Signals};
 pub use kafka::KafkaConnect;
 pub use sample::{

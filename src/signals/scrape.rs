@@ -8,7 +8,8 @@ use futures::future::BoxFuture;
 use thiserror::Error;
 use tracing::debug;
 
-use super::dial::{self, DialError};
+use super::dial::DialError;
+use super::egress::Egress;
 use super::sample::{Category, WorkerEndpoint, WorkerSample};
 use super::text::{self, Line, Lines, Sample};
 use crate::clock::Clock;
@@ -92,11 +93,12 @@ const LARGEST_OFFSET: f64 = 9_007_199_254_740_992.0;
 pub struct HttpScraper {
     client: reqwest::Client,
     clock: Clock,
+    egress: Egress,
 }
 
 impl HttpScraper {
-    /// Fails only if the HTTP client cannot be built.
-    pub fn new(clock: Clock) -> Result<Self, ScrapeError> {
+    /// `egress` says where workers may be. Fails only if the HTTP client cannot be built.
+    pub fn new(clock: Clock, egress: Egress) -> Result<Self, ScrapeError> {
         let client = reqwest::Client::builder()
             .user_agent(concat!("sluice/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
@@ -106,11 +108,11 @@ impl HttpScraper {
             .pool_idle_timeout(Duration::from_secs(15))
             .build()
             .map_err(|error| ScrapeError::Protocol { url: "any worker".to_owned(), detail: words(&error) })?;
-        Ok(Self { client, clock })
+        Ok(Self { client, clock, egress })
     }
 
     async fn read(&self, worker: &WorkerEndpoint, deadline: Duration) -> Result<WorkerSample, ScrapeError> {
-        dial::check(worker.address.ip())?;
+        self.egress.check(worker.address)?;
         // The slash keeps the path a path: "@elsewhere/" would name another host.
         let url = format!("http://{}/{}", worker.address, worker.path.trim_start_matches('/'));
         let failed = |error: &reqwest::Error| ScrapeError::Unreachable { url: url.clone(), detail: words(error) };

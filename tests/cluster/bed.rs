@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use sluice::api::StreamJob;
 use sluice::clock::Clock;
 use sluice::signals::source::GroupTopic;
-use sluice::signals::{Cluster, Connect as _, KafkaConnect, SourceSample};
+use sluice::signals::{Cluster, Connect as _, Egress, KafkaConnect, SourceSample};
 
 /// Where the test bed is, from the environment that hack/with-testbed sets.
 fn environment(name: &str) -> String {
@@ -123,7 +123,7 @@ impl Bed {
             client,
             namespace,
             topic,
-            broker: KafkaConnect::new(Clock::system()).connect(std::slice::from_ref(&kafka)),
+            broker: KafkaConnect::new(Clock::system(), Egress::of_this_machine()).connect(std::slice::from_ref(&kafka)),
             kafka,
             kafka_in_pods: environment("SLUICE_TEST_KAFKA_POD"),
             image: environment("SLUICE_TEST_IMAGE"),
@@ -169,8 +169,17 @@ impl Bed {
     /// An operator that watches this namespace alone, serving its metrics at `port`.
     pub(crate) fn operator(&self, port: u16) -> Process {
         let listen = format!("127.0.0.1:{port}");
-        let arguments =
-            ["operator", "--watch-namespaces", &self.namespace, "--listen", &listen, "--log", "info,sluice=debug"];
+        // The brokers are at loopback, for who is not in a pod.
+        let arguments = [
+            "operator",
+            "--watch-namespaces",
+            &self.namespace,
+            "--listen",
+            &listen,
+            "--log",
+            "info,sluice=debug",
+            "--egress-allow=127.0.0.0/8",
+        ];
         Process::start(&arguments, &format!("{}-operator.log", self.namespace))
     }
 

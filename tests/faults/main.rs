@@ -15,6 +15,7 @@ mod liars;
 mod neighbours;
 mod poison;
 mod rights;
+mod security;
 #[path = "../../benches/scale/sources.rs"]
 mod sources;
 mod stable;

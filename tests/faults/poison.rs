@@ -72,7 +72,9 @@ async fn beside(poison: &[Value], status: &Value) -> World {
 /// The healthy job is made, scaled, and scaled again, in time.
 async fn is_served(mut poison: Vec<Value>, status: &Value) {
     count_panics();
-    poison.iter_mut().for_each(|object| object["metadata"]["namespace"] = json!(NAMESPACE));
+    for object in &mut poison {
+        object["metadata"]["namespace"] = json!(NAMESPACE);
+    }
     let world = beside(&poison, status).await;
     world.apply(&job("orders")).await;
     // A lease that is not ours is waited for.

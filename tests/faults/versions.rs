@@ -144,7 +144,7 @@ async fn t11_what_a_newer_version_has_left_is_taken_over_with_what_is_not_known_
                     object["status"]["model"]["future"] = json!(1);
                 }
                 "deployments" | "statefulsets" => {
-                    object["metadata"]["annotations"]["sluice.dev/future"] = json!("soon")
+                    object["metadata"]["annotations"]["sluice.dev/future"] = json!("soon");
                 }
                 _ => {}
             }

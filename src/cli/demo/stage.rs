@@ -25,6 +25,7 @@ use crate::cli::operator::{Setup, operate};
 use crate::clock::Clock;
 use crate::operator::Stopped;
 use crate::report::run::{Point, Run, RunReport, Target};
+use crate::signals::Egress;
 use crate::worker::load::{self, Progress};
 
 const RECORD_BYTES: usize = 100;
@@ -160,7 +161,10 @@ impl Stage {
         let listener = listener.map_err(|error| format!("failed to find a free port: {error}"))?;
         let page = format!("http://{}/metrics", listener.local_addr()?);
         let namespaces = vec![cluster.namespace.clone()];
-        let setup = Setup { client: cluster.client(), namespaces, election: None, listener };
+        // Everything of the demo is on this machine, or at addresses that whoever runs it has given.
+        let egress = Egress::of_this_machine();
+        let setup =
+            Setup { client: cluster.client(), namespaces, election: None, listener, egress, metrics_auth: false };
         let operator = self.operator.insert(Part::start("operator", |stop| operate(setup, stop)));
         let watch = Watch::start(cluster, &job.name_any(), page.clone());
         let answers = async {

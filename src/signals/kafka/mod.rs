@@ -6,6 +6,7 @@ mod answer;
 mod problem;
 mod round;
 mod stamps;
+mod way;
 
 #[cfg(test)]
 mod tests;
@@ -22,8 +23,11 @@ use krafka::{Kafka, KafkaBuilder};
 use tracing::info;
 
 use self::round::Kept;
-use super::dial::{self, DialError};
+use self::way::Way;
+use super::dial::DialError;
+use super::egress::Egress;
 use super::source::{Answers, Cluster, Connect, GroupTopic, SourceError};
+use super::tunnel::Pass;
 use crate::clock::Clock;
 
 /// After so many rounds in a row to which nothing was answered, the client is thrown away and built anew: it may be stuck on
@@ -46,18 +50,20 @@ pub type Begin = Arc<dyn Fn(&str) -> KafkaBuilder + Send + Sync>;
 #[derive(Clone)]
 pub struct KafkaConnect {
     clock: Clock,
-    begin: Begin,
+    way: Way,
+    begin: Option<Begin>,
 }
 
 impl KafkaConnect {
-    /// `clock` gives samples their time, and must agree with the brokers' to well within the latency objective.
-    pub fn new(clock: Clock) -> Self {
-        Self::through(clock, Arc::new(|addresses: &str| Kafka::builder(addresses)))
+    /// `clock` gives samples their time, and must agree with the brokers' to well within the latency objective. `egress`
+    /// says where brokers may be.
+    pub fn new(clock: Clock, egress: Egress) -> Self {
+        Self { clock, way: Way::new(egress, CONNECT_TIMEOUT), begin: None }
     }
 
     /// As `new`, with clients that `begin` begins: those of krafka's brokers in memory, which nobody reaches by an address.
     pub fn through(clock: Clock, begin: Begin) -> Self {
-        Self { clock, begin }
+        Self { begin: Some(begin), ..Self::new(clock, Egress::of_this_machine()) }
     }
 }
 
@@ -70,23 +76,33 @@ impl Connect for KafkaConnect {
 /// One cluster.
 struct KafkaCluster {
     clock: Clock,
-    begin: Begin,
+    begin: Option<Begin>,
     servers: Vec<String>,
     /// The bootstrap servers, for messages.
     name: String,
-    client: tokio::sync::Mutex<Option<Arc<AdminClient>>>,
+    way: Way,
+    client: tokio::sync::Mutex<Option<Client>>,
     /// Rounds since something was answered.
     misses: AtomicU32,
     kept: Mutex<Kept>,
+}
+
+/// krafka's client, and the way that it has to the brokers.
+#[derive(Clone)]
+struct Client {
+    admin: Arc<AdminClient>,
+    /// `None`: it dials nobody.
+    pass: Option<Arc<Pass>>,
 }
 
 impl KafkaCluster {
     fn new(connect: &KafkaConnect, servers: &[String]) -> Self {
         Self {
             clock: connect.clock.clone(),
-            begin: Arc::clone(&connect.begin),
+            begin: connect.begin.clone(),
             servers: servers.to_vec(),
             name: name(servers),
+            way: connect.way.clone(),
             client: tokio::sync::Mutex::new(None),
             misses: AtomicU32::new(0),
             kept: Mutex::default(),
@@ -104,58 +120,77 @@ impl KafkaCluster {
             Err(error) => return requests.iter().map(|_| Err(error.clone())).collect(),
         };
         let kept = std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner));
-        let round = round::gather(&client, &self.clock, requests, deadline.mul_f64(0.55), kept).await;
+        let round = round::gather(&client.admin, &self.clock, requests, deadline.mul_f64(0.55), kept).await;
         if round.answered {
             self.misses.store(0, Ordering::Relaxed);
         }
-        let answers = requests.iter().map(|request| answer::of(request, &round, &self.name)).collect();
+        let mut answers: Answers = requests.iter().map(|request| answer::of(request, &round, &self.name)).collect();
+        if let Some(trouble) = client.pass.and_then(|pass| pass.trouble()) {
+            way::explain(&mut answers, &trouble, &self.name);
+        }
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = round.kept;
         answers
     }
 
-    async fn client(&self, deadline: Duration) -> Result<Arc<AdminClient>, SourceError> {
+    async fn client(&self, deadline: Duration) -> Result<Client, SourceError> {
         let mut client = self.client.lock().await;
         if let Some(client) = client.as_ref() {
-            return Ok(Arc::clone(client));
+            return Ok(client.clone());
         }
+        let unreachable = |detail: String| SourceError::Unreachable { cluster: self.name.clone(), detail };
+        let pass = match self.begin {
+            None => Some(
+                self.way.pass().await.map_err(|error| unreachable(format!("failed to listen on loopback: {error}")))?,
+            ),
+            Some(_) => None,
+        };
         let connecting = async {
             // The addresses that were checked are those that are dialled: no second look-up in between.
             let addresses = self.resolve(deadline).await?;
             let addresses: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
-            (self.begin)(&addresses.join(","))
-                .client_id("sluice")
-                .connect_timeout(CONNECT_TIMEOUT)
-                .request_timeout(REQUEST_TIMEOUT)
-                .max_response_size(LARGEST_ANSWER)
-                .connect()
-                .await
-                .map_err(|error| problem::of_cluster(&error, &self.name))
+            let addresses = addresses.join(",");
+            let client =
+                self.begin.as_ref().map_or_else(|| Kafka::builder(addresses.clone()), |begin| begin(&addresses));
+            match &pass {
+                Some(pass) => client.proxy(way::proxy(pass)),
+                None => client,
+            }
+            .client_id("sluice")
+            .connect_timeout(CONNECT_TIMEOUT)
+            .request_timeout(REQUEST_TIMEOUT)
+            .max_response_size(LARGEST_ANSWER)
+            .connect()
+            .await
+            .map_err(|error| problem::of_cluster(&error, &self.name))
         };
-        let kafka = tokio::time::timeout(deadline, connecting).await.unwrap_or_else(|_| {
-            let detail = format!("no broker answered within {deadline:.1?}");
-            Err(SourceError::Unreachable { cluster: self.name.clone(), detail })
-        })?;
+        let late = |_| Err(unreachable(format!("no broker answered within {deadline:.1?}")));
+        let kafka =
+            tokio::time::timeout(deadline, connecting).await.unwrap_or_else(late).map_err(|error| match error {
+                SourceError::Unreachable { .. } => {
+                    pass.as_ref().and_then(Pass::trouble).map_or(error, |trouble| way::unreached(trouble, &self.name))
+                }
+                other => other,
+            })?;
         // A round asks a few times a second: it is better to be told at once than to be retried for.
         let admin = Arc::new(kafka.admin().retry_backoff(round::RETRY_PAUSE));
-        *client = Some(Arc::clone(&admin));
-        Ok(admin)
+        let connected = Client { admin, pass: pass.map(Arc::new) };
+        *client = Some(connected.clone());
+        Ok(connected)
     }
 
     /// The addresses of all bootstrap servers. One that cannot be resolved is left out; one that is refused is an error.
     async fn resolve(&self, deadline: Duration) -> Result<Vec<SocketAddr>, SourceError> {
         let mut addresses = Vec::new();
         let mut unresolved = None;
-        for found in join_all(self.servers.iter().map(|server| dial::resolve(server, deadline / 2))).await {
+        for found in join_all(self.servers.iter().map(|server| self.way.egress.resolve(server, deadline / 2))).await {
             match found {
                 Ok(found) => addresses.extend(found),
-                Err(error @ DialError::Unresolved { .. }) => unresolved = Some(error),
-                Err(error) => return Err(SourceError::Forbidden { cluster: self.name.clone(), source: error }),
+                Err(error @ DialError::Refused { .. }) => return Err(way::unreached(error, &self.name)),
+                Err(error) => unresolved = Some(error),
             }
         }
         match unresolved {
-            Some(error) if addresses.is_empty() => {
-                Err(SourceError::Unreachable { cluster: self.name.clone(), detail: error.to_string() })
-            }
+            Some(error) if addresses.is_empty() => Err(way::unreached(error, &self.name)),
             _ => Ok(addresses),
         }
     }

@@ -102,7 +102,8 @@ async fn serve(answer: Vec<u8>) -> SocketAddr {
 
 async fn scrape(address: SocketAddr, path: &str, deadline: Duration) -> Result<WorkerSample, ScrapeError> {
     let worker = WorkerEndpoint { id: "w-1".to_owned(), uid: "u".to_owned(), address, path: path.to_owned() };
-    HttpScraper::new(Clock::starting_at(Seconds(5.0))).unwrap().scrape(&worker, deadline).await
+    let clock = Clock::starting_at(Seconds(5.0));
+    HttpScraper::new(clock, Egress::of_this_machine()).unwrap().scrape(&worker, deadline).await
 }
 
 fn ok(body: &str) -> Vec<u8> {
@@ -157,4 +158,41 @@ async fn never_asks_the_metadata_service_nor_another_host() {
     let address = serve(ok("process_cpu_seconds_total 3\n")).await;
     let sample = scrape(address, "@169.254.169.254/latest", SECOND).await.unwrap();
     assert_eq!(sample.cpu_seconds, Some(3.0), "asked the worker");
+}
+
+#[tokio::test]
+async fn t10_s12_no_path_leads_to_another_host_and_no_worker_is_where_none_can_be() {
+    let worker = serve(ok("process_cpu_seconds_total 3\n")).await;
+    let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let other = elsewhere.local_addr().unwrap();
+    for path in [
+        format!("@{other}/"),
+        format!("/@{other}/"),
+        format!("//{other}/"),
+        format!("///{other}/"),
+        format!("\\\\{other}/"),
+        format!("/\\{other}/"),
+        format!(":80@{other}/"),
+        format!("?@{other}/"),
+        format!("#@{other}/"),
+        format!("\n@{other}/"),
+        format!("\t//{other}/"),
+        format!(" @{other}/"),
+        format!("/..//{other}/"),
+        format!("%40{other}/"),
+        format!("http://{other}/"),
+        format!("/x HTTP/1.1\r\nhost: {other}\r\n\r\n"),
+    ] {
+        let sample = scrape(worker, &path, 5 * SECOND).await;
+        assert_eq!(sample.map(|sample| sample.cpu_seconds).ok(), Some(Some(3.0)), "{path:?} is asked of the worker");
+    }
+    assert!(elsewhere.accept().now_or_never().is_none(), "nobody has come");
+    for (address, words) in [
+        ("203.0.113.7:10250", "203.0.113.7:10250 is the port of the kubelet"),
+        ("[::ffff:169.254.169.254]:80", "169.254.169.254:80 is a link-local address"),
+        ("[64:ff9b::a9fe:a9fe]:80", "169.254.169.254:80 is a link-local address"),
+    ] {
+        let error = scrape(address.parse().unwrap(), "/metrics", SECOND).await.unwrap_err();
+        assert!(error.category() == Category::Unauthorised && error.to_string().contains(words), "{error}");
+    }
 }

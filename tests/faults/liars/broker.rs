@@ -186,7 +186,7 @@ async fn t7_m5_the_others_are_served_as_ever() {
                 "{}",
                 stage.complaints("orders")
             );
-            grown = grown.or((stage.workers("orders") >= 5).then_some(seconds));
+            grown = grown.or_else(|| (stage.workers("orders") >= 5).then_some(seconds));
         })
         .await;
     assert!(grown.is_some_and(|seconds| seconds <= 30), "{grown:?}");

@@ -267,7 +267,7 @@ pub(super) fn tell(truth: &Truth, state: &mut ClusterState) {
     }
     let group = state.groups.entry(GROUP.to_owned()).or_default();
     group.state = ClassicGroupState::Stable;
-    group.protocol_type = "consumer".to_owned();
+    "consumer".clone_into(&mut group.protocol_type);
     group.protocol_name = Some("cooperative-sticky".to_owned());
     group.members.retain(|member| member.metadata.as_ref() != truth.topic.as_bytes());
     for (number, (_, name)) in truth.workers.iter().enumerate() {
@@ -300,7 +300,7 @@ fn assignment(topic: &str, partitions: &[usize]) -> Vec<u8> {
     bytes.extend(u16::try_from(topic.len()).unwrap().to_be_bytes());
     bytes.extend(topic.bytes());
     bytes.extend(u32::try_from(partitions.len()).unwrap().to_be_bytes());
-    partitions.iter().for_each(|p| bytes.extend(u32::try_from(*p).unwrap().to_be_bytes()));
+    bytes.extend(partitions.iter().flat_map(|p| u32::try_from(*p).unwrap().to_be_bytes()));
     bytes.extend((-1_i32).to_be_bytes());
     bytes
 }

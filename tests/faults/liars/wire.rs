@@ -1,11 +1,11 @@
 //! What answers where a broker or a worker should, and is none. Over loopback, in real time.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sluice::clock::Clock;
 use sluice::signals::source::GroupTopic;
-use sluice::signals::{Category, Connect as _, HttpScraper, KafkaConnect, Scrape as _, WorkerEndpoint};
+use sluice::signals::{Category, Connect as _, Egress, HttpScraper, KafkaConnect, Scrape as _, WorkerEndpoint};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -50,9 +50,9 @@ async fn t7_m1_bytes_that_are_no_answer_of_a_broker() {
     ];
     let ask = |what: &'static str, answer: Vec<u8>| async move {
         let address = server(answer, Vec::new(), Duration::ZERO).await;
-        let cluster = KafkaConnect::new(Clock::system()).connect(&[address.to_string()]);
+        let cluster = KafkaConnect::new(Clock::system(), Egress::of_this_machine()).connect(&[address.to_string()]);
         let request = GroupTopic { topic: "orders".to_owned(), group: "g".to_owned(), latency: 10 * SECOND };
-        let begun = Instant::now();
+        let begun = Clock::system().monotonic();
         let answers = tokio::time::timeout(3 * SECOND, cluster.sample(&[request], 2 * SECOND)).await.unwrap();
         assert!(begun.elapsed() < 3 * SECOND, "{what}");
         let error = answers.into_iter().next().unwrap().expect_err(what);
@@ -64,13 +64,16 @@ async fn t7_m1_bytes_that_are_no_answer_of_a_broker() {
 
 async fn scrape(address: SocketAddr) -> Result<sluice::signals::WorkerSample, sluice::signals::scrape::ScrapeError> {
     let worker = WorkerEndpoint { id: "w".to_owned(), uid: "u".to_owned(), address, path: "/metrics".to_owned() };
-    let reader = HttpScraper::new(Clock::system()).unwrap();
+    let reader = HttpScraper::new(Clock::system(), Egress::of_this_machine()).unwrap();
     tokio::time::timeout(3 * SECOND, reader.scrape(&worker, 2 * SECOND)).await.expect("within its deadline")
 }
 
 fn page(head: &str, body: &[u8]) -> Vec<u8> {
     [format!("HTTP/1.1 200 OK\r\n{head}\r\n").as_bytes(), body].concat()
 }
+
+/// What it is, what comes first, what comes again and again after pauses, and what it is taken for.
+type Case = (&'static str, Vec<u8>, Vec<u8>, Duration, Option<Category>);
 
 #[tokio::test]
 async fn t7_m3_pages_that_are_none() {
@@ -79,7 +82,7 @@ async fn t7_m3_pages_that_are_none() {
     let endless = page("", line);
     let gzip = page("content-encoding: gzip\r\ncontent-length: 4\r\n", &[0x1f, 0x8b, 0x08, 0x00]);
     let million = line.repeat(110_000);
-    let cases: [(&str, Vec<u8>, Vec<u8>, Duration, Option<Category>); 8] = [
+    let cases: [Case; 8] = [
         (
             "ten megabytes",
             page("content-length: 10485760\r\n", line),
@@ -90,7 +93,7 @@ async fn t7_m3_pages_that_are_none() {
         (
             "a page without end",
             endless.clone(),
-            [&[b'#'; 1 << 20][..], b"\n"].concat(),
+            [vec![b'#'; 1 << 20], b"\n".to_vec()].concat(),
             Duration::ZERO,
             Some(Category::Protocol),
         ),

@@ -1,0 +1,42 @@
+//! Where the operator may connect to for its users: the flags, and where the API server is.
+
+use axum::http::Uri;
+
+use crate::signals::Egress;
+use crate::signals::egress::Range;
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// Arguments of `sluice operator`.
+#[derive(Debug, clap::Args)]
+pub(super) struct EgressArgs {
+    /// Addresses of brokers and workers that may be connected to whatever else says no, separated by commas: 10.0.0.0/8,
+    /// 10.1.2.3:9092, `[fd00::]/8:9092`.
+    #[arg(long, value_name = "RANGES", value_delimiter = ',', env = "SLUICE_EGRESS_ALLOW")]
+    egress_allow: Vec<Range>,
+    /// Addresses that are not connected to for any job, unless --egress-allow has them. Closed in any case are loopback,
+    /// link-local and metadata addresses, the API server, and the ports of kubelets and etcd.
+    #[arg(long, value_name = "RANGES", value_delimiter = ',', env = "SLUICE_EGRESS_DENY")]
+    egress_deny: Vec<Range>,
+}
+
+impl EgressArgs {
+    /// The policy of an operator whose API server is at `cluster_url`.
+    pub(super) async fn policy(self, cluster_url: &Uri) -> Result<Egress, Error> {
+        let host = cluster_url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let usual = if cluster_url.scheme_str() == Some("http") { 80 } else { 443 };
+        let port = cluster_url.port_u16().unwrap_or(usual);
+        // In a pod the address that every pod is told; nothing else is behind that one, at any port.
+        let told = std::env::var("KUBERNETES_SERVICE_HOST").ok().filter(|host| !host.is_empty());
+        let mut api_server = Vec::new();
+        for (host, port) in [(host, Some(port))].into_iter().chain(told.map(|host| (host, None))) {
+            let found = tokio::net::lookup_host((host.as_str(), 0)).await.map_err(|error| {
+                format!(
+                    "failed to resolve the API server {host}: {error}; correct the kubeconfig, or the cluster's DNS"
+                )
+            })?;
+            api_server.extend(found.map(|address| Range::of(address.ip(), port)));
+        }
+        Ok(Egress::new(self.egress_allow, self.egress_deny, api_server))
+    }
+}

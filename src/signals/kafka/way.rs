@@ -1,0 +1,69 @@
+//! The way to the brokers: krafka dials by itself, also what brokers name as their own addresses, and knows proxies. So it
+//! is given one of ours (`signals/tunnel.rs`), and the answers say what became of the connections.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use krafka::ProxyConfig;
+use tokio::sync::OnceCell;
+
+use crate::signals::dial::DialError;
+use crate::signals::egress::Egress;
+use crate::signals::sample::SourceSample;
+use crate::signals::source::SourceError;
+use crate::signals::tunnel::{Pass, Tunnel};
+
+/// One tunnel for all clusters, opened when the first is asked.
+#[derive(Debug, Clone)]
+pub(super) struct Way {
+    pub(super) egress: Egress,
+    patience: Duration,
+    tunnel: Arc<OnceCell<Arc<Tunnel>>>,
+}
+
+impl Way {
+    /// By this policy; a connection is to be made within `patience`.
+    pub(super) fn new(egress: Egress, patience: Duration) -> Self {
+        Self { egress, patience, tunnel: Arc::default() }
+    }
+
+    pub(super) async fn pass(&self) -> io::Result<Pass> {
+        let open = || Tunnel::open(self.egress.clone(), self.patience);
+        Ok(self.tunnel.get_or_try_init(open).await?.pass())
+    }
+}
+
+pub(super) fn proxy(pass: &Pass) -> ProxyConfig {
+    let (address, user, password) = pass.way();
+    ProxyConfig::with_credentials(address, user, password)
+}
+
+/// Says why where krafka only knows that it could not connect.
+pub(super) fn explain(answers: &mut [Result<SourceSample, SourceError>], trouble: &DialError, cluster: &str) {
+    for answer in answers {
+        match answer {
+            Err(error @ (SourceError::Unreachable { .. } | SourceError::Protocol { .. })) => {
+                *error = unreached(trouble.clone(), cluster);
+            }
+            Err(_) => {}
+            Ok(sample) => {
+                let unknown =
+                    sample.partitions.iter_mut().filter(|each| each.end.is_none() || each.committed.is_none());
+                unknown.filter_map(|each| each.problem.as_mut()).for_each(|problem| *problem = trouble.to_string());
+            }
+        }
+    }
+}
+
+/// A refusal is told as one, whoever named the address.
+pub(super) fn unreached(trouble: DialError, cluster: &str) -> SourceError {
+    let cluster = cluster.to_owned();
+    match trouble {
+        source @ DialError::Refused { .. } => SourceError::Forbidden { cluster, source },
+        other => SourceError::Unreachable { cluster, detail: other.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests;
