@@ -18,6 +18,8 @@ use super::workers::{self, Shift};
 const LONGEST_PAUSE: f64 = 120.0;
 /// A roll-out of another template that takes longer is stuck, and what waits is no longer its own doing; seconds.
 const LONGEST_ROLLOUT: f64 = 600.0;
+/// Workers that have done nothing for so long agree with a source that has nothing; seconds.
+const UNTOLD: f64 = 30.0;
 /// Weights of partitions follow their rates within about ten minutes.
 const WEIGHT_SECONDS: f64 = 600.0;
 
@@ -98,6 +100,7 @@ pub(crate) fn learn(memory: &mut Memory, observation: &Observation, settings: &S
     // In a roll-out too: what the new template can do must not wait for its end.
     let tells = settled || memory.in_flight().is_some_and(|f| f.rolling) && view.pause.is_none();
     let shift = workers::shift(memory, observation, view, tells);
+    note_untold(memory, view, shift.processed);
     let still = view.waiting && view.progress <= 0.0 && shift.processed.is_none_or(|p| p <= 0.0);
     let since_look = memory.since_look;
     if let Some(flight) = memory.flight.as_mut().filter(|_| still) {
@@ -146,6 +149,27 @@ pub(crate) fn learn(memory: &mut Memory, observation: &Observation, settings: &S
         let window = down::down_window(memory) * if plan.trial { 2.0 } else { 1.0 };
         memory.needs.note(now, keep, window);
     }
+}
+
+/// Keeps account of what the workers may have to process: a source that answers the same offsets for ever, or zeros, has
+/// nothing left to be processed soon, and yet they go on.
+fn note_untold(memory: &mut Memory, view: &View, processed: Option<f64>) {
+    let Some(processed) = processed else { return };
+    if processed > 0.0 {
+        memory.worked_at = memory.now;
+    }
+    if view.rates.is_some_and(|rates| rates.moment > 0.0) {
+        memory.untold = view.lag.unwrap_or(f64::INFINITY);
+    } else {
+        memory.untold -= processed;
+    }
+}
+
+/// Whether the workers process what the source does not tell of. Their counters are read at other times than the log, and what was
+/// handed over is processed twice: this much is no contradiction.
+pub(crate) fn untold(memory: &Memory) -> bool {
+    let slack = 100.0 + 3.0 * memory.interval * processing_rate(memory).unwrap_or(0.0);
+    memory.untold < -slack && memory.now - memory.worked_at < UNTOLD
 }
 
 fn learn_pause(memory: &mut Memory, view: &View) {

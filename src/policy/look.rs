@@ -174,6 +174,10 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
     if usize::try_from(known).unwrap_or(0) < memory.partitions.len() || known == 0 {
         view.gap.get_or_insert_with(|| "not every partition was read".to_owned());
     }
+    if super::learning::untold(memory) {
+        let told = "the workers process more than the source says there is; its offsets are old or wrong";
+        view.gap.get_or_insert_with(|| told.to_owned());
+    }
     check_offers(memory, observation, counts, &mut view);
     if let Some(newest) = newest {
         memory.arrivals.note(memory.partitions.tracks_mut(), newest);

@@ -83,6 +83,11 @@ pub struct Memory {
     pub(crate) waking: bool,
     /// Since when as much is processed as arrives.
     pub(crate) even_since: Option<f64>,
+    /// Records that the workers may still have to process, by what the source said when its log last grew; less than none:
+    /// they process what it does not tell of.
+    pub(crate) untold: f64,
+    /// When they last processed some.
+    pub(crate) worked_at: f64,
     /// Since when there are workers of more than one template.
     pub(crate) rolling_since: Option<f64>,
     /// Pauses of partitions that end before this belong to the last change.
@@ -169,6 +174,8 @@ impl Default for Memory {
             unsettled_at: f64::NEG_INFINITY,
             waking: true,
             even_since: None,
+            untold: f64::INFINITY,
+            worked_at: f64::NEG_INFINITY,
             rolling_since: None,
             pauses_until: f64::NEG_INFINITY,
             needs: NeedWindow::default(),

@@ -2,7 +2,7 @@
 //! operator and everything that it is told; from these come plans, each a crash, a lost answer, a view of the past, a
 //! gap in what is told; and after each plan the cluster must be as it was without.
 //!
-//! `cargo test --test sieve` runs every plan of two scenarios, `cargo test --test sieve -- all` those of all ten;
+//! `cargo test --test sieve` runs every plan of eight scenarios, `cargo test --test sieve -- all` those of all ten;
 //! `cargo test --test sieve -- SCENARIO 'PLAN'` runs one again, and shows what came of it.
 #![allow(
     clippy::unwrap_used,

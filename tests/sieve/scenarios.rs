@@ -51,8 +51,8 @@ fn quota(pods: u32) -> Step {
     }))
 }
 
-/// Those that every test run plays; the others are some twenty minutes more, and not all of their plans pass yet.
-pub(crate) const OFTEN: [&str; 2] = ["create", "delete"];
+/// Those that every test run plays. Not all plans of `recreate` pass yet.
+pub(crate) const OFTEN: [&str; 8] = ["create", "scale-up", "scale-down", "template", "delete", "pin", "pause", "quota"];
 
 pub(crate) fn all() -> Vec<Scenario> {
     let begin = |mut more: Vec<(u64, Step)>| {

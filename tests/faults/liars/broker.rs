@@ -235,6 +235,22 @@ async fn t7_m7_offsets_that_make_no_sense() {
     }
 }
 
+/// The same offsets for ever, with new times, while records flow: the workers tell that they do.
+#[tokio::test(start_paused = true)]
+async fn t7_m11_an_answer_that_never_changes() {
+    let stage = opened(1).await;
+    let frozen = std::sync::OnceLock::new();
+    stage.says("orders", move |truth, state| {
+        let (end, done) = *frozen.get_or_init(|| (truth.end, truth.done));
+        for p in 0..PARTITIONS {
+            offsets(truth, state, p, (0, end[p], done[p]));
+        }
+    });
+    stage.run(900, |stage| assert!(stage.workers("orders") >= 3, "{}", stage.complaints("orders"))).await;
+    heal(&stage, "the same offsets").await;
+    stage.end().await;
+}
+
 /// The group rebalances without end: no owner, no state that is stable, no commit that moves; and its coordinator moves.
 #[tokio::test(start_paused = true)]
 async fn t7_m8_a_group_that_rebalances_and_a_coordinator_that_moves() {
