@@ -97,6 +97,20 @@ fn a_restart_never_takes_workers_away() {
 }
 
 #[test]
+fn what_is_old_because_nobody_works_is_no_latency_floor() {
+    let mut plant = Plant::new(24, 6);
+    plant.run(300.0, 2.0, |_| 2000.0);
+    let can = std::mem::replace(&mut plant.mu, 0.1);
+    plant.run(60.0, 2.0, |_| 2000.0);
+    assert!(plant.memory.latency_floor < Some(1.0), "{:?}", plant.memory.latency_floor);
+    // Nor after a restart, while what has waited is caught up with.
+    plant.memory = Memory::default();
+    plant.mu = can;
+    plant.run(60.0, 2.0, |_| 2000.0);
+    assert!(plant.memory.latency_floor < Some(1.0), "{:?}", plant.memory.latency_floor);
+}
+
+#[test]
 fn an_unknown_capacity_is_found_out() {
     let mut plant = Plant::new(40, 1);
     plant.run(120.0, 2.0, |_| 8000.0);

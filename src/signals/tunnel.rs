@@ -73,9 +73,12 @@ pub(super) struct Pass {
 struct Client {
     user: String,
     connections: Semaphore,
-    /// Why a connection was not made, since somebody last asked; a refusal, if there was one.
-    trouble: Mutex<Option<DialError>>,
+    /// Why a connection was not made, and how often that is still to be told; a refusal, if there was one.
+    trouble: Mutex<Option<(DialError, u32)>>,
 }
+
+/// A refusal is told so often: whoever was refused waits before the next try, and is asked again meanwhile.
+const TOLD: u32 = 10;
 
 /// Those with a pass.
 type Clients = Arc<Mutex<Vec<Arc<Client>>>>;
@@ -112,9 +115,14 @@ impl Pass {
         (self.tunnel.address.to_string(), &self.client.user, &self.tunnel.password)
     }
 
-    /// Why a connection was not made since this was last asked, if one was not.
+    /// Why a connection was not made lately, if one was not.
     pub(super) fn trouble(&self) -> Option<DialError> {
-        self.client.trouble.lock().unwrap_or_else(PoisonError::into_inner).take()
+        let mut trouble = self.client.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let (error, left) = trouble.take()?;
+        if left > 1 {
+            *trouble = Some((error.clone(), left - 1));
+        }
+        Some(error)
     }
 }
 
@@ -128,8 +136,11 @@ impl Drop for Pass {
 impl Client {
     fn note(&self, error: DialError) {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        if !matches!(*trouble, Some(DialError::Refused { .. })) {
-            *trouble = Some(error);
+        let refused = |error: &DialError| matches!(error, DialError::Refused { .. });
+        if refused(&error) {
+            *trouble = Some((error, TOLD));
+        } else if !trouble.as_ref().is_some_and(|(before, _)| refused(before)) {
+            *trouble = Some((error, 1));
         }
     }
 }
