@@ -95,13 +95,16 @@ pub(crate) fn all() -> Vec<Scenario> {
             ..scenario("quota", vec![])
         },
         scenario("outage", vec![(90, Step::Away(true)), (150, Step::Away(false))]),
+        // Without a load meanwhile, for the same reason.
         Scenario {
             quiet: 600,
             ..scenario(
                 "recreate",
                 vec![
+                    (80, Step::Rate(0)),
                     (90, Step::Delete(job("orders"))),
                     (92, changed(&json!({"spec": {"scaling": {"initialReplicas": 4}}}))),
+                    (150, Step::Rate(STEADY)),
                 ],
             )
         },
