@@ -51,7 +51,7 @@ fn quota(pods: u32) -> Step {
     }))
 }
 
-/// Those that every test run plays. Not all plans of `recreate` pass yet.
+/// Those that every test run plays.
 pub(crate) const OFTEN: [&str; 8] = ["create", "scale-up", "scale-down", "template", "delete", "pin", "pause", "quota"];
 
 pub(crate) fn all() -> Vec<Scenario> {
