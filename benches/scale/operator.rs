@@ -9,11 +9,10 @@ use sluice::clock::Clock;
 use sluice::operator::Operator;
 use sluice::serve::Health;
 use sluice::serve::metrics::Metrics;
-use sluice::signals::{Hub, JobKey, JobSamples, Signals, Watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::sources::{Answered, Pages, Sources};
+use super::sources::Timed;
 
 /// How often it tells how long decisions took.
 const TELL: Duration = Duration::from_mins(1);
@@ -24,86 +23,59 @@ pub(crate) fn run(address: &str, jobs: usize) {
         let clock = Clock::system();
         let mut config = Config::new(format!("http://{address}").parse().unwrap());
         config.auth_info.token = Some("token".to_owned().into());
-        let times = Times { begin: clock.monotonic(), decided: BTreeSet::new(), waits: Vec::new() };
-        let answered = Answered::default();
-        let pages = Arc::new(Pages::new(clock.clone()));
-        let sources = Sources { clock: clock.clone(), pages: Arc::clone(&pages), answered: answered.clone() };
-        let hub = Hub::new(clock.clone(), Arc::new(sources), pages);
-        let signals = Arc::new(Timed { hub: hub.clone(), answered, times: Mutex::new(times), jobs });
-        let telling = Arc::clone(&signals);
+        let times =
+            Arc::new(Mutex::new(Times { begin: clock.monotonic(), jobs, decided: BTreeSet::new(), waits: Vec::new() }));
+        let noting = Arc::clone(&times);
+        let signals = Timed::new(&clock, move |job, waited| noting.lock().unwrap().note(job, waited));
+        let updates = signals.hub.updates();
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(TELL).await;
-                telling.tell();
+                times.lock().unwrap().tell();
             }
         });
         let operator = Operator {
             client: Client::try_from(config).unwrap(),
             namespaces: Vec::new(),
             election: None,
-            signals,
+            signals: Arc::new(signals),
             health: Health::default(),
             metrics: Metrics::default(),
             clock,
         };
-        operator.run(hub.updates(), CancellationToken::new()).await;
+        operator.run(updates, CancellationToken::new()).await;
     });
 }
 
-/// The hub, and how long what it has waits for the decision. A decision follows its reading of the hub within the same reconcile,
-/// without waiting for anything.
-struct Timed {
-    hub: Hub,
-    answered: Answered,
-    times: Mutex<Times>,
-    jobs: usize,
-}
-
+/// How long answers have waited.
 struct Times {
     begin: Instant,
+    /// Jobs whose sources answer, and those of them that were decided on.
+    jobs: usize,
     decided: BTreeSet<String>,
-    /// In milliseconds.
+    /// Since they were last told, in milliseconds.
     waits: Vec<f64>,
 }
 
-impl Timed {
-    fn tell(&self) {
-        let mut waits = std::mem::take(&mut self.times.lock().unwrap().waits);
+impl Times {
+    fn note(&mut self, job: &str, waited: Duration) {
+        self.waits.push(waited.as_secs_f64() * 1e3);
+        if self.decided.len() < self.jobs && self.decided.insert(job.to_owned()) && self.decided.len() == self.jobs {
+            println!("first full round: {:.1} s after the start", self.begin.elapsed().as_secs_f64());
+        }
+    }
+
+    fn tell(&mut self) {
+        let mut waits = std::mem::take(&mut self.waits);
         waits.sort_by(f64::total_cmp);
-        let at = |share: f64| {
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)] // an index
-            let place = ((waits.len() as f64) * share) as usize;
-            waits.get(place.min(waits.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
+        let at = |percent: usize| {
+            let place = (waits.len() * percent / 100).min(waits.len().saturating_sub(1));
+            waits.get(place).copied().unwrap_or(f64::NAN)
         };
-        let (half, most, last) = (at(0.5), at(0.99), at(1.0));
+        let (half, most, last) = (at(50), at(99), at(100));
         println!(
             "{} decisions, from sample to decision: median {half:.1} ms, p99 {most:.1} ms, longest {last:.1} ms",
             waits.len()
         );
-    }
-}
-
-impl Signals for Timed {
-    fn watch(&self, job: &JobKey, watch: Watch) {
-        self.hub.watch(job, watch);
-    }
-
-    fn forget(&self, job: &JobKey) {
-        self.hub.forget(job);
-    }
-
-    fn read(&self, job: &JobKey) -> Option<JobSamples> {
-        let samples = self.hub.read(job);
-        if let Some(answered) = self.answered.lock().unwrap().remove(&job.name) {
-            let mut times = self.times.lock().unwrap();
-            times.waits.push(answered.elapsed().as_secs_f64() * 1e3);
-            if times.decided.len() < self.jobs
-                && times.decided.insert(job.name.clone())
-                && times.decided.len() == self.jobs
-            {
-                println!("first full round: {:.1} s after the start", times.begin.elapsed().as_secs_f64());
-            }
-        }
-        samples
     }
 }

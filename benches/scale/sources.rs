@@ -11,26 +11,69 @@ use sluice::clock::Clock;
 use sluice::policy::units::Seconds;
 use sluice::signals::scrape::ScrapeError;
 use sluice::signals::source::{Answers, Cluster, Connect, GroupTopic};
-use sluice::signals::{GroupSample, Owner, PartitionSample, Scrape, SourceSample, WorkerEndpoint, WorkerSample};
+use sluice::signals::{
+    GroupSample, Hub, JobKey, JobSamples, Owner, PartitionSample, Scrape, Signals, SourceSample, Watch, WorkerEndpoint,
+    WorkerSample,
+};
 use tokio::time::Instant;
 
 /// When the first answer came that has not been read, by topic: a job's name.
-pub(crate) type Answered = Arc<Mutex<HashMap<String, Instant>>>;
+type Answered = Arc<Mutex<HashMap<String, Instant>>>;
+
+/// Is told the job's name, and how long an answer for it has waited.
+type Waited = dyn Fn(&str, Duration) + Send + Sync;
+
+/// The hub on these sources. Tells how long an answer has waited when it is read for a decision, which follows within the same
+/// reconcile, without waiting for anything.
+pub(crate) struct Timed {
+    pub(crate) hub: Hub,
+    answered: Answered,
+    waited: Box<Waited>,
+}
+
+impl Timed {
+    /// On a hub of its own.
+    pub(crate) fn new(clock: &Clock, waited: impl Fn(&str, Duration) + Send + Sync + 'static) -> Self {
+        let answered = Answered::default();
+        let pages = Arc::new(Pages { clock: clock.clone(), jobs: Mutex::default() });
+        let sources = Sources { clock: clock.clone(), pages: Arc::clone(&pages), answered: answered.clone() };
+        Self { hub: Hub::new(clock.clone(), Arc::new(sources), pages), answered, waited: Box::new(waited) }
+    }
+}
+
+impl Signals for Timed {
+    fn watch(&self, job: &JobKey, watch: Watch) {
+        self.hub.watch(job, watch);
+    }
+
+    fn forget(&self, job: &JobKey) {
+        self.hub.forget(job);
+    }
+
+    fn read(&self, job: &JobKey) -> Option<JobSamples> {
+        let answered = self.answered.lock().unwrap().remove(&job.name);
+        if let Some(answered) = answered {
+            (self.waited)(&job.name, answered.elapsed());
+        }
+        self.hub.read(job)
+    }
+}
 
 /// What the names of servers begin with that never answer.
 pub(crate) const HOLE: &str = "hole-";
 const PARTITIONS: usize = 8;
-/// Records a second, of a job and of what one worker can do.
-const RATE: f64 = 150.0;
+/// Records a second of a job.
+const RATE: u32 = 150;
+/// Records a second that one worker can do.
 const CAPACITY: f64 = 100.0;
 /// How much of the load has not been committed yet, in seconds.
 const UNCOMMITTED: f64 = 0.3;
 
 /// Reaches the clusters.
-pub(crate) struct Sources {
-    pub(crate) clock: Clock,
-    pub(crate) pages: Arc<Pages>,
-    pub(crate) answered: Answered,
+struct Sources {
+    clock: Clock,
+    pages: Arc<Pages>,
+    answered: Answered,
 }
 
 impl Connect for Sources {
@@ -74,8 +117,10 @@ impl Cluster for Steady {
 
 impl Steady {
     fn answer(&self, request: &GroupTopic, now: Seconds) -> SourceSample {
-        #[allow(clippy::cast_possible_truncation)] // some billions
-        let at = |seconds_ago: f64| Some(((now.0 - seconds_ago) * RATE) as i64 / i64::try_from(PARTITIONS).unwrap());
+        let at = |seconds_ago: f64| {
+            let records = Duration::from_secs_f64(now.0 - seconds_ago).as_millis() * u128::from(RATE) / 1000;
+            Some(i64::try_from(records).unwrap() / i64::try_from(PARTITIONS).unwrap())
+        };
         let workers = self.pages.of(&request.topic);
         let partition = |number: usize| PartitionSample {
             id: format!("{}/{number}", request.topic),
@@ -102,7 +147,7 @@ impl Steady {
 }
 
 /// The workers' pages, by job.
-pub(crate) struct Pages {
+struct Pages {
     clock: Clock,
     jobs: Mutex<HashMap<String, BTreeMap<String, WorkerSample>>>,
 }
@@ -111,10 +156,6 @@ pub(crate) struct Pages {
 const GONE: f64 = 15.0;
 
 impl Pages {
-    pub(crate) fn new(clock: Clock) -> Self {
-        Self { clock, jobs: Mutex::default() }
-    }
-
     /// Names of a job's workers.
     fn of(&self, job: &str) -> Vec<String> {
         self.jobs.lock().unwrap().get(job).map(|workers| workers.keys().cloned().collect()).unwrap_or_default()
@@ -141,8 +182,7 @@ impl Scrape for Pages {
             ..WorkerSample::default()
         };
         workers.entry(worker.id.clone()).or_insert(begin);
-        #[allow(clippy::cast_precision_loss)] // a handful
-        let rate = (RATE / workers.len() as f64).min(CAPACITY);
+        let rate = (f64::from(RATE) / f64::from(u32::try_from(workers.len()).unwrap())).min(CAPACITY);
         let sample = workers.get_mut(&worker.id).unwrap();
         let records = rate * (now - sample.at).0;
         sample.at = now;

@@ -12,50 +12,27 @@ use sluice::embedded::service::InMemory;
 use sluice::operator::Operator;
 use sluice::serve::Health;
 use sluice::serve::metrics::Metrics;
-use sluice::signals::{Hub, JobKey, JobSamples, Signals, Watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::sources::{Answered, HOLE, Pages, Sources};
+use crate::sources::{HOLE, Timed};
 use crate::world::{NAMESPACE, World, job, wait};
 
 const JOBS: usize = 50;
-
-/// The hub, and the longest wait of an answer for its decision.
-struct Timed {
-    hub: Hub,
-    answered: Answered,
-    waits: Mutex<BTreeMap<String, (usize, Duration)>>,
-}
-
-impl Signals for Timed {
-    fn watch(&self, job: &JobKey, watch: Watch) {
-        self.hub.watch(job, watch);
-    }
-
-    fn forget(&self, job: &JobKey) {
-        self.hub.forget(job);
-    }
-
-    fn read(&self, job: &JobKey) -> Option<JobSamples> {
-        if let Some(answered) = self.answered.lock().unwrap().remove(&job.name) {
-            let mut waits = self.waits.lock().unwrap();
-            let (number, longest) = waits.entry(job.name.clone()).or_default();
-            (*number, *longest) = (*number + 1, (*longest).max(answered.elapsed()));
-        }
-        self.hub.read(job)
-    }
-}
 
 /// As many jobs whose source never answers, each on a cluster of its own, delay no decision about the others; and once all
 /// have their workers, nothing is written for either.
 #[tokio::test(start_paused = true)]
 async fn t9_sources_that_never_answer_delay_nobody_and_cost_no_writes() {
     let world = World::new(17).await;
-    let answered = Answered::default();
-    let pages = Arc::new(Pages::new(world.clock.clone()));
-    let sources = Sources { clock: world.clock.clone(), pages: Arc::clone(&pages), answered: answered.clone() };
-    let hub = Hub::new(world.clock.clone(), Arc::new(sources), pages);
-    let signals = Arc::new(Timed { hub: hub.clone(), answered, waits: Mutex::default() });
+    // Of each job: how many answers were read, and the longest wait of one.
+    let waits = Arc::new(Mutex::new(BTreeMap::<String, (usize, Duration)>::new()));
+    let noting = Arc::clone(&waits);
+    let signals = Timed::new(&world.clock, move |job, waited| {
+        let mut waits = noting.lock().unwrap();
+        let (number, longest) = waits.entry(job.to_owned()).or_default();
+        (*number, *longest) = (*number + 1, (*longest).max(waited));
+    });
+    let updates = signals.hub.updates();
     let faults = sluice::embedded::faults::Faults::new(
         &"".parse().unwrap(),
         sluice::embedded::clock::Clock::new(world.clock.clone()),
@@ -64,13 +41,13 @@ async fn t9_sources_that_never_answer_delay_nobody_and_cost_no_writes() {
         client: Client::new(faults.connect(InMemory::new(world.server.clone())).0, NAMESPACE),
         namespaces: Vec::new(),
         election: None,
-        signals: Arc::<Timed>::clone(&signals),
+        signals: Arc::new(signals),
         health: Health::default(),
         metrics: Metrics::default(),
         clock: world.clock.clone(),
     };
     let stop = CancellationToken::new();
-    let running = tokio::spawn(operator.run(hub.updates(), stop.clone()));
+    let running = tokio::spawn(operator.run(updates, stop.clone()));
     for number in 0..2 * JOBS {
         let (name, server) = match number {
             _ if number < JOBS => (format!("job-{number}"), "kafka:9092".to_owned()),
@@ -85,10 +62,10 @@ async fn t9_sources_that_never_answer_delay_nobody_and_cost_no_writes() {
     }
     wait(240).await;
     let before = faults.requests().len();
-    signals.waits.lock().unwrap().clear();
+    waits.lock().unwrap().clear();
     wait(60).await;
     {
-        let waits = signals.waits.lock().unwrap();
+        let waits = waits.lock().unwrap();
         assert_eq!(waits.len(), JOBS);
         for (job, (number, longest)) in waits.iter() {
             // Two seconds between samples, give or take a tenth.

@@ -248,9 +248,8 @@ impl Truth {
                 room -= taken;
             }
             counters.processed += CAPACITY - room;
-            #[allow(clippy::cast_precision_loss, reason = "at most a hundred")]
-            let busy = (CAPACITY - room) as f64 / CAPACITY as f64;
-            counters.busy += busy;
+            let records = |number: i64| f64::from(i32::try_from(number).unwrap());
+            counters.busy += records(CAPACITY - room) / records(CAPACITY);
         }
     }
 }
