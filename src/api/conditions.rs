@@ -101,6 +101,8 @@ pub mod reasons {
     pub const FRESH: &str = "Fresh";
     /// `MetricsAvailable`: some partitions or workers are missing.
     pub const PARTIAL_SIGNAL: &str = "PartialSignal";
+    /// `MetricsAvailable`: what the sources and the workers say cannot be so.
+    pub const CONTRADICTORY_SIGNAL: &str = "ContradictorySignal";
     /// `MetricsAvailable`: the newest sample is too old.
     pub const STALE_SIGNAL: &str = "StaleSignal";
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::api::conditions::reasons;
+use crate::policy::Decision;
 use crate::policy::units::Seconds;
 use crate::signals::{Category, JobSamples, SourceReading};
 
@@ -76,6 +77,12 @@ pub(super) fn missing_signal(
         return verdict(reasons::NO_SIGNAL, "no source has been read yet".to_owned());
     }
     samples.sources.iter().find_map(partial).or_else(|| unread_worker(samples, pods, now))
+}
+
+/// What the signals say that cannot be so.
+pub(super) fn contradiction(decision: &Decision) -> Option<Verdict> {
+    let message = decision.explain.contradiction.clone()?;
+    Some(Verdict { reason: reasons::CONTRADICTORY_SIGNAL, message })
 }
 
 fn partial(source: &SourceReading) -> Option<Verdict> {

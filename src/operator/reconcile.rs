@@ -194,7 +194,8 @@ fn facts<'a>(
         ready: number(|pod| pod.ready && !pod.terminating),
         decision: Some(decision),
         source_trouble: health::source_trouble(samples, job.latency, now),
-        missing_signal: health::missing_signal(samples, pods, job.latency, now),
+        missing_signal: health::missing_signal(samples, pods, job.latency, now)
+            .or_else(|| health::contradiction(decision)),
         signal_note: health::note(samples),
         rolling_out: workload.is_some_and(|workload| workload.view.rolling_out),
         replica_failure: workload.and_then(|workload| workload.view.replica_failure.clone()),

@@ -335,7 +335,8 @@ fn scaling_active(facts: &Facts<'_>) -> Draft {
         let message = facts.decision.map_or("nothing is recommended yet", |decision| decision.message.as_str());
         return off(reasons::RECOMMEND, message.to_owned());
     }
-    if let Some(missing) = facts.missing_signal.as_ref().filter(|missing| missing.reason != reasons::PARTIAL_SIGNAL) {
+    let some = [reasons::PARTIAL_SIGNAL, reasons::CONTRADICTORY_SIGNAL];
+    if let Some(missing) = facts.missing_signal.as_ref().filter(|missing| !some.contains(&missing.reason)) {
         return off(reasons::NO_SIGNAL, missing.message.clone());
     }
     draft(SCALING_ACTIVE, true, reasons::ACTIVE, "Sluice decides the number of workers")

@@ -323,6 +323,8 @@ pub struct Explain {
     pub staying_seconds: Option<f64>,
     /// Workers that a Down must leave by this look alone.
     pub not_fewer: Option<u32>,
+    /// What the signals say that cannot be so; nobody leaves meanwhile.
+    pub contradiction: Option<String>,
 }
 
 impl Default for Decision {

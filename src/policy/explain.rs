@@ -41,6 +41,7 @@ pub(crate) fn explain(memory: &Memory, view: &View, plan: &Plan, range: Range, s
         down_window_seconds: known(Some(down::down_window(memory))),
         staying_seconds: known(plan.staying),
         not_fewer: plan.keep,
+        contradiction: view.contradiction.clone(),
     }
 }
 

@@ -154,13 +154,14 @@ pub(crate) fn learn(memory: &mut Memory, observation: &Observation, settings: &S
 /// Keeps account of what the workers may have to process: a source that answers the same offsets for ever, or zeros, has
 /// nothing left to be processed soon, and yet they go on.
 fn note_untold(memory: &mut Memory, view: &View, processed: Option<f64>) {
+    if view.fresh && !view.still {
+        memory.untold = view.lag.unwrap_or(f64::INFINITY);
+    }
     let Some(processed) = processed else { return };
     if processed > 0.0 {
         memory.worked_at = memory.now;
     }
-    if view.rates.is_some_and(|rates| rates.moment > 0.0) {
-        memory.untold = view.lag.unwrap_or(f64::INFINITY);
-    } else {
+    if view.still {
         memory.untold -= processed;
     }
 }
@@ -168,8 +169,13 @@ fn note_untold(memory: &mut Memory, view: &View, processed: Option<f64>) {
 /// Whether the workers process what the source does not tell of. Their counters are read at other times than the log, and what was
 /// handed over is processed twice: this much is no contradiction.
 pub(crate) fn untold(memory: &Memory) -> bool {
-    let slack = 100.0 + 3.0 * memory.interval * processing_rate(memory).unwrap_or(0.0);
+    let slack = 100.0 + 1.5 * memory.interval * processing_rate(memory).unwrap_or(0.0);
     memory.untold < -slack && memory.now - memory.worked_at < UNTOLD
+}
+
+/// Whether they may be about to: nobody leaves on the word of a log that has just come to rest.
+pub(crate) fn unrested(memory: &Memory) -> bool {
+    memory.untold < 0.0 && memory.now - memory.worked_at < (3.0 * memory.interval).max(10.0)
 }
 
 fn learn_pause(memory: &mut Memory, view: &View) {

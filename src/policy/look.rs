@@ -29,6 +29,8 @@ pub(crate) struct View {
     pub(crate) fresh: bool,
     /// Why nobody may leave: what is missing, stale or contradictory. `None`: everything is there.
     pub(crate) gap: Option<String>,
+    /// What the source says that cannot be so.
+    pub(crate) contradiction: Option<String>,
     /// Age of the oldest sample, seconds.
     pub(crate) sample_age: Option<f64>,
     /// Records not yet processed: best guess, and without partitions that are being moved.
@@ -49,6 +51,8 @@ pub(crate) struct View {
     pub(crate) waiting: bool,
     /// Every partition's position is known from its worker, not from commits.
     pub(crate) certain: bool,
+    /// Every log is as it was in the sample before.
+    pub(crate) still: bool,
     /// Proven: nothing waits and every log has stood still for long enough.
     pub(crate) idle: bool,
     pub(crate) rates: Option<Rates>,
@@ -104,7 +108,7 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
     let mut counts = [0_u32; 8];
     let (mut due, mut late) = (0.0, 0.0);
     let (mut intervals, mut commits) = ((0.0, 0.0), (0.0, 0.0));
-    let (mut known, mut still_for) = (0_u32, f64::INFINITY);
+    let (mut known, mut still_for, mut still_read) = (0_u32, f64::INFINITY, f64::INFINITY);
     let mut newest: Option<f64> = None;
     let moment = Moment {
         now,
@@ -139,6 +143,10 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
             view.gap.get_or_insert_with(|| format!("{} was last read {sample_age:.0} s ago", sample.id));
             continue;
         }
+        if let Some(ahead) = seen.ahead.filter(|_| !seen.restarted) {
+            let told = || format!("{} is said to be processed {ahead:.0} records beyond its end", sample.id);
+            view.contradiction.get_or_insert_with(told);
+        }
         if seen.doubtful {
             view.gap.get_or_insert_with(|| format!("{} contradicts itself", sample.id));
         }
@@ -157,7 +165,9 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
         if let Some(interval) = seen.commit_interval.filter(|i| (0.2..=120.0).contains(i)) {
             commits = (commits.0 + interval, commits.1 + 1.0);
         }
-        still_for = still_for.min(now - track.still_since().unwrap_or(now));
+        let still_since = track.still_since().unwrap_or(now);
+        still_for = still_for.min(now - still_since);
+        still_read = still_read.min(seen.at - still_since);
         let (fell_due, records) = add(&mut view, track, &seen, &sample.id, moment);
         due += fell_due.0;
         late += fell_due.1;
@@ -174,9 +184,16 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
     if usize::try_from(known).unwrap_or(0) < memory.partitions.len() || known == 0 {
         view.gap.get_or_insert_with(|| "not every partition was read".to_owned());
     }
+    view.still = known > 0 && still_read > 0.1;
     if super::learning::untold(memory) {
         let told = "the workers process more than the source says there is; its offsets are old or wrong";
+        view.contradiction.get_or_insert_with(|| told.to_owned());
+    } else if super::learning::unrested(memory) {
+        let told = "the source says that nothing is left, and the workers have processed records until now";
         view.gap.get_or_insert_with(|| told.to_owned());
+    }
+    if let Some(contradiction) = &view.contradiction {
+        view.gap = Some(contradiction.clone());
     }
     check_offers(memory, observation, counts, &mut view);
     if let Some(newest) = newest {

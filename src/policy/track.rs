@@ -83,6 +83,8 @@ pub(crate) struct Seen {
     pub(crate) progress: f64,
     /// Signals contradict each other, or do not say where the group stands.
     pub(crate) doubtful: bool,
+    /// Records beyond the log's end that are said to be processed.
+    pub(crate) ahead: Option<f64>,
     /// A pause between two owners that ended with this look, seconds.
     pub(crate) pause: Option<f64>,
     /// Interval between the last two commits, if one was seen now.
@@ -154,7 +156,9 @@ impl Track {
         }
         let (low, unknown) = self.low(sample, end)?;
         let ahead = sample.committed.map_or(0.0, |c| num::diff(c, end));
-        let doubtful = unknown || restarted || ahead > 100.0 + 10.0 * f64::from(self.weight);
+        // End and commit are not read in one moment.
+        let ahead = Some(ahead).filter(|ahead| *ahead > 100.0 + 10.0 * f64::from(self.weight));
+        let doubtful = unknown || restarted || ahead.is_some();
         let low = low.min(end);
         let interval = self.meet_commit(sample.committed.filter(|c| *c >= 0).map(|c| c.min(end)), at);
         let certain = sample.position.is_some();
@@ -185,6 +189,7 @@ impl Track {
             due: sample.due_end.filter(|d| *d >= 0).map(|d| d.min(end)).or_else(|| self.ring.end_by(at - latency)),
             progress,
             doubtful,
+            ahead,
             pause,
             commit_interval: interval,
             restarted,
