@@ -68,6 +68,8 @@ pub(super) struct JobState {
     pub(super) existing: Existing,
     /// The number was not 0 when last seen, and we have not written 0 since: a 0 that nobody owns is somebody else's.
     pub(super) zero_is_foreign: bool,
+    /// When this run of the operator first looked at it.
+    pub(super) begun: Option<Seconds>,
     /// The newest status, as written; what the cache shows may be older.
     pub(super) status: Option<StreamJobStatus>,
     /// The version of the object that this write made, until the cache shows it.

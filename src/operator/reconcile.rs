@@ -162,8 +162,19 @@ async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut J
         JobNumbers { target: job.settings.latency.0, replicas: facts.replicas, ready: facts.ready },
         &decision,
     );
-    publish(context, object, key, state, facts, now).await?;
+    if !unheard(object, &job, state, &facts, now) {
+        publish(context, object, key, state, facts, now).await?;
+    }
     Ok(Action::requeue(PERIOD))
+}
+
+/// A restart is no news: what the operator before has told of the job holds until its sources and workers have had the time
+/// to answer.
+fn unheard(object: &StreamJob, job: &Job, state: &mut JobState, facts: &Facts<'_>, now: Seconds) -> bool {
+    let begun = *state.begun.get_or_insert(now);
+    let told = object.status.as_ref().is_some_and(|status| status.observed_generation == job.generation);
+    let news = facts.workload_trouble.is_some() || facts.source_trouble.is_some() || facts.changed.is_some();
+    told && facts.missing_signal.is_some() && !news && now - begun < health::stale_after(job.latency)
 }
 
 /// What a job's status says of its workers while its spec cannot be used.

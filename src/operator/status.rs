@@ -100,6 +100,8 @@ pub(super) fn needs_write(previous: &StreamJobStatus, next: &StreamJobStatus, se
             start_up_milliseconds: None,
             handover_milliseconds: None,
             latency_floor_milliseconds: None,
+            // A restart knows less than what it has been told, until it has seen as much.
+            confidence: String::new(),
             ..model.clone()
         }),
         ..status.clone()
@@ -107,7 +109,13 @@ pub(super) fn needs_write(previous: &StreamJobStatus, next: &StreamJobStatus, se
     // A tenth of the target, and what arrives in that time, is as good as nothing.
     let latency = settings.and_then(|settings| whole(settings.latency.0 * 100.0)).unwrap_or(1000);
     let lag = next.arrival_rate_per_second.unwrap_or(0).saturating_mul(latency) / 1000;
+    let known = [Confidence::None, Confidence::Low, Confidence::Medium, Confidence::High];
+    let confidence = |status: &StreamJobStatus| {
+        let told = status.model.as_ref().map(|model| model.confidence.as_str());
+        known.iter().position(|confidence| Some(confidence.as_str()) == told)
+    };
     stable(previous) != stable(next)
+        || confidence(next) > confidence(previous)
         || tenfold(previous.latency_milliseconds, next.latency_milliseconds, latency)
         || tenfold(previous.lag_records, next.lag_records, lag.max(100))
         || tenfold(previous.arrival_rate_per_second, next.arrival_rate_per_second, 10)

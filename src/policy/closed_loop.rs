@@ -71,6 +71,23 @@ fn a_metric_outage_takes_nobody_away() {
 }
 
 #[test]
+fn a_source_that_answers_the_same_for_ever_takes_nobody_away() {
+    for every in [0.5, 1.0, 2.0, 4.0] {
+        let mut plant = Plant::new(24, 6);
+        plant.run(300.0, every, |_| 4300.0);
+        plant.changes.clear();
+        plant.frozen = Some(plant.observation().partitions);
+        plant.run(900.0, every, |_| 4300.0);
+        assert!(plant.changes.iter().all(|c| c.2.action != Action::Down), "every {every} s: {:?}", plant.changes);
+        let last = plant.last.as_ref().unwrap();
+        assert!(last.explain.contradiction.is_some(), "every {every} s: {last:?}");
+        // As soon as the workers have come to rest, the log may be right.
+        plant.run(60.0 + 30.0, every, |_| 0.0);
+        assert!(plant.desired < 6, "every {every} s: {:?}", plant.last);
+    }
+}
+
+#[test]
 fn twelve_partitions_never_get_more_than_twelve_workers() {
     let mut plant = Plant::new(12, 2);
     plant.run(300.0, 2.0, |_| 20_000.0);

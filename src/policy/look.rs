@@ -115,6 +115,7 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
         settle: memory.handover.p90() + memory.commit_interval,
         moves: now - memory.moved_on < 10.0 + 2.0 * memory.commit_interval && now - memory.watching_since >= STUCK,
     };
+    let busy = now - memory.busy_at < (3.0 * memory.interval).max(10.0);
 
     for (nth, sample) in observation.partitions.iter().enumerate() {
         let source = source_index(memory, sample.source.as_deref().unwrap_or_default());
@@ -133,7 +134,7 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
             *count += u32::from(there);
         }
         let before = track.ring.latest().map(|l| l.0);
-        let Some(seen) = track.look_at(sample, now, settings.latency.0, memory.commit_interval) else {
+        let Some(seen) = track.look_at(sample, now, (settings.latency.0, memory.commit_interval), busy) else {
             view.gap.get_or_insert_with(|| format!("{} was not fully read", sample.id));
             continue;
         };

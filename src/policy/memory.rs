@@ -88,6 +88,8 @@ pub struct Memory {
     pub(crate) untold: f64,
     /// When they last processed some.
     pub(crate) worked_at: f64,
+    /// When one of them was last busy, by its own clock.
+    pub(crate) busy_at: f64,
     /// Since when there are workers of more than one template.
     pub(crate) rolling_since: Option<f64>,
     /// Pauses of partitions that end before this belong to the last change.
@@ -176,6 +178,7 @@ impl Default for Memory {
             even_since: None,
             untold: f64::INFINITY,
             worked_at: f64::NEG_INFINITY,
+            busy_at: f64::NEG_INFINITY,
             rolling_since: None,
             pauses_until: f64::NEG_INFINITY,
             needs: NeedWindow::default(),

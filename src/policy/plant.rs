@@ -55,6 +55,8 @@ pub(crate) struct Plant {
     pub(crate) tells: Tells,
     /// Samples of the source fail.
     pub(crate) outage: bool,
+    /// What the source answers from now on, whatever happens.
+    pub(crate) frozen: Option<Vec<Partition>>,
     pub(crate) noise: f64,
     random: u64,
     pub(crate) due: f64,
@@ -87,6 +89,7 @@ impl Plant {
             template: "a",
             tells: Tells::Everything,
             outage: false,
+            frozen: None,
             noise: 0.1,
             random: 42,
             due: 0.0,
@@ -271,7 +274,11 @@ impl Plant {
                 existing: Some(self.pods.len() as u32),
                 ready: Some(self.pods.iter().filter(|p| p.ready_at <= self.now).count() as u32),
             },
-            partitions: if self.outage { vec![] } else { partitions.collect() },
+            partitions: match &self.frozen {
+                _ if self.outage => vec![],
+                Some(frozen) => frozen.clone(),
+                None => partitions.collect(),
+            },
             groups: vec![Group {
                 source: None,
                 state: Some("Stable".into()),

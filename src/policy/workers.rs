@@ -12,6 +12,8 @@ const WARM_UP: f64 = 5.0;
 const BACKLOG: f64 = 0.5;
 /// What one worker can do is smoothed over about ten minutes.
 const SPEED_SECONDS: f64 = 600.0;
+/// A worker that is busy for less than this share of the time waits for records.
+const BUSY: f64 = 0.05;
 /// Nothing processed for so long although records wait and arrive: a stall, seconds.
 const STALL: f64 = 30.0;
 
@@ -32,7 +34,7 @@ pub(crate) fn shift(memory: &mut Memory, observation: &Observation, view: &View,
     let (look, now, first) = (memory.looks, memory.now, memory.watching_since);
     let mut shift = Shift { template: newest_template(observation), ..Shift::default() };
     let total_backlog = view.by_owner.iter().map(|o| o.lag).sum::<f64>();
-    let (mut all, mut processed) = (true, 0.0);
+    let (mut all, mut processed, mut busied) = (true, 0.0, false);
     for worker in &observation.workers {
         if worker.terminating == Some(true) {
             continue;
@@ -82,9 +84,10 @@ pub(crate) fn shift(memory: &mut Memory, observation: &Observation, view: &View,
         // Where only commits are known, what came since the last one may be done already.
         let slack = if view.certain { BACKLOG } else { BACKLOG + 1.5 * memory.commit_interval };
         let backlog = lag > slack * rate && lag >= 1.0 && age > slack;
+        let busy = worker.busy_seconds.map(|b| (b - track.busy) / length).filter(|b| b.is_finite() && *b >= 0.0);
+        busied |= same && busy >= Some(BUSY);
         let young = now - started < WARM_UP && worker.started_at.is_some();
         if same && length >= 0.4 && settled && !young && shift.template == worker.template {
-            let busy = worker.busy_seconds.map(|b| (b - track.busy) / length).filter(|b| b.is_finite() && *b >= 0.0);
             // A worker that idles a tenth of the time waits for something, whatever its log says.
             let saturated = backlog && track.backlog && busy.is_none_or(|b| b >= 0.9);
             shift.stints.push(Stint { rate, busy, saturated });
@@ -105,6 +108,9 @@ pub(crate) fn shift(memory: &mut Memory, observation: &Observation, view: &View,
         };
     }
     memory.workers.retain(|_, w| now - w.seen_at <= 60.0);
+    if busied {
+        memory.busy_at = now;
+    }
     shift.processed = (all && !observation.workers.is_empty()).then_some(processed);
     note_stall(memory, view, &shift);
     shift

@@ -313,8 +313,8 @@ async fn t7_m9_a_topic_that_is_made_again() {
     stage.end().await;
 }
 
-/// A few records are in work for seven minutes, and nothing else is there: their worker stays until they are done. (One or two
-/// that never move are taken for the markers of transactions: `policy/track.rs`.)
+/// One record is in work for seven minutes, and nothing else is there: its worker, which says that it is busy, stays until it
+/// is done. If nobody is busy, one or two that never move are the markers of transactions (`policy/track.rs`).
 #[tokio::test(start_paused = true)]
 async fn t7_m10_nothing_waits_and_something_is_in_work() {
     let stage = Stage::new(1).await;
@@ -323,7 +323,16 @@ async fn t7_m10_nothing_waits_and_something_is_in_work() {
     stage.set_rate("orders", 0);
     stage.says("orders", |truth, state| {
         tell(truth, state);
-        offsets(truth, state, 3, (0, truth.end[3], truth.end[3] - 4));
+        offsets(truth, state, 3, (0, truth.end[3], truth.end[3] - 1));
+    });
+    let since = stage.world.clock.now().0;
+    stage.writes("orders", {
+        let clock = stage.world.clock.clone();
+        move |counters| {
+            let mut working = *counters;
+            working.busy += clock.now().0 - since;
+            working.page()
+        }
     });
     stage
         .run(420, |stage| assert!(stage.workers("orders") >= 1, "{}", stage.condition("orders", "ScalingActive")))
