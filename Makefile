@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 CARGO := cargo
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cluster test lint unit real conformance soak bench crds
+.PHONY: help demo demo-cluster test lint unit real conformance soak bench crds sbom
 
 help:
 	@echo "make demo   show Sluice at work, all in one process and its workers (3 minutes once built; needs nothing but Rust)"
@@ -17,6 +17,7 @@ help:
 	@echo "make soak   random faults, 100,000 cases or SEEDS=N (hours)"
 	@echo "make bench  the benchmarks (half an hour, most of it Sluice beside other autoscalers on simulated jobs)"
 	@echo "make crds   write crds/ anew"
+	@echo "make sbom   write the software bill of materials, target/sbom.cdx.json"
 
 test: lint unit real
 
@@ -24,6 +25,7 @@ lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets --test cluster --test kafka_real -- --deny warnings
 	"$$(hack/tools cargo-deny)" --log-level error check bans licenses sources
+	$(MAKE) sbom
 	hack/check-scripts
 
 unit:
@@ -59,3 +61,7 @@ bench:
 
 crds:
 	$(CARGO) run --locked --quiet -- crd > crds/sluice.dev.yaml
+
+sbom:
+	mkdir -p target
+	hack/sbom target/sbom.cdx.json
