@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::api::v1alpha1::WorkloadKind;
 use crate::api::{JOB_LABEL, PROCESSING_FILE, PROCESSING_FILE_ENV};
 
-use super::validate::{Job, OwnedWorkload};
+use super::validate::{Job, OwnedWorkload, Target};
 use super::workload::APPLIED_ANNOTATION;
 
 /// Key of the processing file in its `ConfigMap`.
@@ -44,6 +44,27 @@ impl WorkloadBody {
             body["spec"]["replicas"] = json!(replicas);
         }
         body
+    }
+}
+
+/// A job, and what is applied for it: made once for each spec.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) job: Job,
+    /// `None`: the workload is somebody else's.
+    pub(super) workload: Option<WorkloadBody>,
+    /// The `ConfigMap` with the processing file, and its hash.
+    pub(super) processing: (Value, String),
+}
+
+impl Prepared {
+    pub(super) fn of(job: Job) -> Self {
+        let processing = processing(&job);
+        let workload = match &job.target {
+            Target::Owned(owned) => Some(workload(&job, owned)),
+            Target::Existing { .. } => None,
+        };
+        Self { workload, processing: (processing.clone(), hash(&processing)), job }
     }
 }
 

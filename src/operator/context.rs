@@ -14,6 +14,7 @@ use crate::serve::metrics::Metrics;
 use crate::signals::{JobKey, Signals};
 
 use super::apply::Applier;
+use super::build::Prepared;
 use super::existing::Existing;
 use super::observe::Caches;
 use super::replicas::ForeignWrites;
@@ -68,6 +69,8 @@ pub(super) struct JobState {
     pub(super) existing: Existing,
     /// The number was not 0 when last seen, and we have not written 0 since: a 0 that nobody owns is somebody else's.
     pub(super) zero_is_foreign: bool,
+    /// The spec as it was last understood.
+    pub(super) prepared: Option<Arc<Prepared>>,
     /// When this run of the operator first looked at it.
     pub(super) begun: Option<Seconds>,
     /// The newest status, as written; what the cache shows may be older.

@@ -72,16 +72,16 @@ pub(super) struct PodFacts {
 
 impl PodFacts {
     pub(super) fn of(pod: &Pod, metrics: Option<&Metrics>) -> Self {
-        let status = pod.status.clone().unwrap_or_default();
-        let phase = status.phase.as_deref().unwrap_or_default();
-        let conditions = status.conditions.unwrap_or_default();
+        let status = pod.status.as_ref();
+        let phase = status.and_then(|status| status.phase.as_deref()).unwrap_or_default();
+        let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
         let condition = |kind: &str| conditions.iter().find(|condition| condition.type_ == kind);
-        let containers = status.container_statuses.unwrap_or_default();
+        let containers = status.and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
         let labels = pod.labels();
         Self {
             name: pod.name_any(),
             uid: pod.uid().unwrap_or_default(),
-            ip: status.pod_ip,
+            ip: status.and_then(|status| status.pod_ip.clone()),
             created_at: pod.creation_timestamp().map(|time| super::seconds(time.0)),
             started_at: containers.iter().filter_map(started_at).max_by(|a, b| a.0.total_cmp(&b.0)),
             ready: condition("Ready").is_some_and(|condition| condition.status == "True"),

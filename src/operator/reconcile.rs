@@ -13,18 +13,19 @@ use serde_json::json;
 
 use crate::api::status::{DecisionStatus, StreamJobStatus};
 use crate::api::v1alpha1::Mode;
-use crate::api::{JOB_LABEL, StreamJob};
+use crate::api::{JOB_LABEL, RESUME_ANNOTATION, StreamJob};
 use crate::policy::units::Seconds;
 use crate::policy::{self, Decision, Memory};
 use crate::serve::metrics::JobNumbers;
 use crate::signals::{JobKey, JobSamples};
 
+use super::build::Prepared;
 use super::context::{Context, JobState};
 use super::error::{Error, retry_after};
 use super::observe::{PodFacts, Workload};
 use super::rollout::{self, Plan, Refused};
 use super::status::Facts;
-use super::validate::{Job, Target};
+use super::validate::{Job, Problem, Target};
 use super::{decide, events, existing, health, observe, status, validate};
 
 /// A job is looked at this often even if nothing happens: no watch promises to deliver everything.
@@ -96,8 +97,8 @@ fn start_anew_if_replaced(state: &mut JobState, object: &StreamJob) {
 /// The table of contents.
 async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut JobState) -> Result<Action, Error> {
     let now = context.clock.now();
-    let job = match validate::validate(object) {
-        Ok(job) => job,
+    let prepared = match prepare(object, state) {
+        Ok(prepared) => prepared,
         Err(problems) => {
             // The workers go on as they are; nothing is measured for a spec that nobody can read.
             context.signals.forget(key);
@@ -107,17 +108,19 @@ async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut J
         }
     };
 
+    let job = &prepared.job;
+
     // Observe.
-    let Some((mut workload, pods)) = observe::look(context, &job, state, now).await? else {
+    let Some((mut workload, pods)) = observe::look(context, job, state, now).await? else {
         return Ok(Action::requeue(existing::RETRY));
     };
-    context.signals.watch(key, observe::watch(&job, &pods));
+    context.signals.watch(key, observe::watch(job, &pods));
     let samples = context.signals.read(key).unwrap_or_default();
     count_failures(context, state, &samples);
 
     // Is it ours, and as it should be?
     let mut trouble = None;
-    match rollout::ensure(context, &job, state, workload.take(), now).await {
+    match rollout::ensure(context, &prepared, state, workload.take(), now).await {
         Ok(ensured) => workload = Some(ensured),
         Err(Refused::Trouble(verdict)) => trouble = Some(verdict),
         Err(Refused::Error(error)) => return Err(error),
@@ -126,7 +129,7 @@ async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut J
     // Decide.
     let desired = workload.as_ref().and_then(|workload| workload.view.desired);
     let before = context.clock.monotonic();
-    let observation = decide::observation(&job, desired, &pods, &samples, now);
+    let observation = decide::observation(job, desired, &pods, &samples, now);
     let decision = policy::decide(&mut state.memory, &observation, &job.settings);
     context.metrics.decision(decision.action, decision.reason, (context.clock.monotonic() - before).as_secs_f64());
     tracing::debug!(job = %key, desired, decision = decision.desired, reason = decision.reason.as_str(), message = %decision.message, "decided");
@@ -136,7 +139,7 @@ async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut J
     let mut changed = None;
     if let (Some(workload), None) = (&workload, &trouble) {
         let plan = Plan { decision: &decision, pods: &pods, partitions: &observation.partitions };
-        let scaled = rollout::scale(context, &job, state, workload, &plan, now).await;
+        let scaled = rollout::scale(context, job, state, workload, &plan, now).await;
         match scaled {
             Ok(scaled) => {
                 standing = Some(scaled.standing);
@@ -146,10 +149,10 @@ async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut J
             Err(Refused::Error(error)) => return Err(error),
         }
     }
-    let recommended = recommendation(&job, state, desired, &decision, now);
+    let recommended = recommendation(job, state, desired, &decision, now);
 
     // Status.
-    let facts = facts(&job, &pods, workload.as_ref(), &samples, &decision, now);
+    let facts = facts(job, &pods, workload.as_ref(), &samples, &decision, now);
     let facts = Facts {
         workload_trouble: trouble,
         standing,
@@ -162,10 +165,24 @@ async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut J
         JobNumbers { target: job.settings.latency.0, replicas: facts.replicas, ready: facts.ready },
         &decision,
     );
-    if !unheard(object, &job, state, &facts, now) {
+    if !unheard(object, job, state, &facts, now) {
         publish(context, object, key, state, facts, now).await?;
     }
     Ok(Action::requeue(PERIOD))
+}
+
+/// The spec, parsed and checked, and what follows from it: again only where the spec is another.
+fn prepare(object: &StreamJob, state: &mut JobState) -> Result<Arc<Prepared>, Vec<Problem>> {
+    let same = |prepared: &&Arc<Prepared>| {
+        let (job, resume) = (&prepared.job, object.annotations().get(RESUME_ANNOTATION));
+        job.generation.is_some() && job.generation == object.metadata.generation && job.resume.as_ref() == resume
+    };
+    if let Some(prepared) = state.prepared.as_ref().filter(same) {
+        return Ok(Arc::clone(prepared));
+    }
+    let prepared = Arc::new(Prepared::of(validate::validate(object)?));
+    state.prepared = Some(Arc::clone(&prepared));
+    Ok(prepared)
 }
 
 /// A restart is no news: what the operator before has told of the job holds until its sources and workers have had the time

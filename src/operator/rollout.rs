@@ -7,7 +7,7 @@ use crate::api::v1alpha1::{Mode, WorkloadKind};
 use crate::policy::units::Seconds;
 use crate::policy::{Decision, Partition};
 
-use super::build::{self, WorkloadBody};
+use super::build::{self, Prepared, WorkloadBody};
 use super::compare::contains;
 use super::context::{Context, JobState};
 use super::error::Error;
@@ -59,23 +59,24 @@ pub(super) struct Plan<'a> {
 /// Makes sure that the workload exists, is ours, and has the job's template. `seen` is what the cache shows.
 pub(super) async fn ensure(
     context: &Context,
-    job: &Job,
+    prepared: &Prepared,
     state: &mut JobState,
     seen: Option<Workload>,
     now: Seconds,
 ) -> Result<Workload, Refused> {
-    let owned = match &job.target {
-        Target::Owned(owned) => owned,
-        Target::Existing { resource, name } => {
+    let job = &prepared.job;
+    let (owned, body) = match (&job.target, &prepared.workload) {
+        (Target::Owned(owned), Some(body)) => (owned, body),
+        _ => {
+            let (resource, name) = observe::target(job);
             return seen.ok_or_else(|| {
                 let message = format!("{} {name} does not exist in namespace {}", resource.kind, job.key.namespace);
                 trouble(reasons::TARGET_NOT_FOUND, message)
             });
         }
     };
-    let body = build::workload(job, owned);
-    if let Some(seen) = seen.filter(|seen| is_current(job, state, seen, &body)) {
-        ensure_processing(context, job, state, now).await?;
+    if let Some(seen) = seen.filter(|seen| is_current(job, state, seen, body)) {
+        ensure_processing(context, prepared, state, now).await?;
         return Ok(seen);
     }
     // Something is to be written, so look at what there is now.
@@ -89,16 +90,16 @@ pub(super) async fn ensure(
             ));
         }
     }
-    ensure_processing(context, job, state, now).await?;
+    ensure_processing(context, prepared, state, now).await?;
     let live = match live {
-        Some(live) if is_current(job, state, &live, &body) => live,
-        Some(live) => apply_body(context, job, state, &body, Some(&live)).await?,
+        Some(live) if is_current(job, state, &live, body) => live,
+        Some(live) => apply_body(context, job, state, body, Some(&live)).await?,
         None => {
             // What is known of the job may be old: for one that is gone a workload would be made and collected, again and again.
             if !observe::is_there(&context.client, job).await? {
                 return Err(Refused::Error(Error::Gone));
             }
-            create(context, job, owned, state, &body).await?
+            create(context, job, owned, state, body).await?
         }
     };
     Ok(live)
@@ -188,10 +189,14 @@ async fn apply_body(
     Ok(applied)
 }
 
-async fn ensure_processing(context: &Context, job: &Job, state: &mut JobState, now: Seconds) -> Result<(), Refused> {
-    let body = build::processing(job);
-    let hash = build::hash(&body);
-    if state.processing.as_ref().is_some_and(|(known, at)| *known == hash && now - *at < PROCESSING_PERIOD) {
+async fn ensure_processing(
+    context: &Context,
+    prepared: &Prepared,
+    state: &mut JobState,
+    now: Seconds,
+) -> Result<(), Refused> {
+    let (job, (body, hash)) = (&prepared.job, &prepared.processing);
+    if state.processing.as_ref().is_some_and(|(known, at)| known == hash && now - *at < PROCESSING_PERIOD) {
         return Ok(());
     }
     let name = build::processing_name(&job.key.name);
@@ -210,9 +215,9 @@ async fn ensure_processing(context: &Context, job: &Job, state: &mut JobState, n
     }
     let live = live.map(|live| serde_json::json!(live)).unwrap_or_default();
     if !contains(&live["data"], &body["data"]) {
-        context.applier.processing(&job.key.namespace, &name, &body).await.map_err(rejected)?;
+        context.applier.processing(&job.key.namespace, &name, body).await.map_err(rejected)?;
     }
-    state.processing = Some((hash, now));
+    state.processing = Some((hash.clone(), now));
     Ok(())
 }
 

@@ -89,36 +89,53 @@ pub(super) fn build(previous: &StreamJobStatus, facts: &Facts<'_>, now: Timestam
 
 /// Whether the next status differs from the previous one in more than volatile numbers.
 pub(super) fn needs_write(previous: &StreamJobStatus, next: &StreamJobStatus, settings: Option<&Settings>) -> bool {
-    let stable = |status: &StreamJobStatus| StreamJobStatus {
-        lag_records: None,
-        latency_milliseconds: None,
-        arrival_rate_per_second: None,
-        attainment_basis_points: None,
-        summary: None,
-        model: status.model.as_ref().map(|model| ModelStatus {
-            capacity_per_worker: None,
-            start_up_milliseconds: None,
-            handover_milliseconds: None,
-            latency_floor_milliseconds: None,
-            // A restart knows less than what it has been told, until it has seen as much.
-            confidence: String::new(),
-            ..model.clone()
-        }),
-        ..status.clone()
-    };
     // A tenth of the target, and what arrives in that time, is as good as nothing.
     let latency = settings.and_then(|settings| whole(settings.latency.0 * 100.0)).unwrap_or(1000);
     let lag = next.arrival_rate_per_second.unwrap_or(0).saturating_mul(latency) / 1000;
+    // A restart knows less than what it has been told, until it has seen as much.
     let known = [Confidence::None, Confidence::Low, Confidence::Medium, Confidence::High];
     let confidence = |status: &StreamJobStatus| {
         let told = status.model.as_ref().map(|model| model.confidence.as_str());
         known.iter().position(|confidence| Some(confidence.as_str()) == told)
     };
-    stable(previous) != stable(next)
+    !same(previous, next)
         || confidence(next) > confidence(previous)
         || tenfold(previous.latency_milliseconds, next.latency_milliseconds, latency)
         || tenfold(previous.lag_records, next.lag_records, lag.max(100))
         || tenfold(previous.arrival_rate_per_second, next.arrival_rate_per_second, 10)
+}
+
+/// Whether all is the same but volatile numbers. All fields are named, so that a new one is thought of here.
+fn same(before: &StreamJobStatus, after: &StreamJobStatus) -> bool {
+    let StreamJobStatus {
+        observed_generation,
+        replicas,
+        ready_replicas,
+        desired_replicas,
+        selector,
+        lag_records: _,
+        latency_milliseconds: _,
+        arrival_rate_per_second: _,
+        attainment_basis_points: _,
+        partitions,
+        summary: _,
+        model,
+        last_decision,
+        recent_decisions,
+        conditions,
+    } = before;
+    // What has been learned is a number, too.
+    let template = |model: &Option<ModelStatus>| model.as_ref().map(|model| model.template.clone());
+    *observed_generation == after.observed_generation
+        && *replicas == after.replicas
+        && *ready_replicas == after.ready_replicas
+        && *desired_replicas == after.desired_replicas
+        && *selector == after.selector
+        && *partitions == after.partitions
+        && template(model) == template(&after.model)
+        && *last_decision == after.last_decision
+        && *recent_decisions == after.recent_decisions
+        && *conditions == after.conditions
 }
 
 /// Whether a number has become known, or has changed tenfold above what is as good as nothing.

@@ -87,7 +87,6 @@ async fn play(scenario: &Scenario, plan: &Plan) -> Outcome {
         }
     }
     wait(scenario.quiet).await;
-    world.plant.set_period(10);
     let mut restless = 0;
     let requests = loop {
         let before = faults.requests().len();

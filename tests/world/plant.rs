@@ -1,7 +1,6 @@
 //! Sources and workers that are made up: records arrive at a rate, each ready pod processes so many a second.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -29,7 +28,6 @@ pub(crate) struct Plant {
     actor: Actor,
     clock: Clock,
     jobs: Mutex<BTreeMap<JobKey, Source>>,
-    period: AtomicU64,
 }
 
 struct Source {
@@ -56,7 +54,7 @@ struct Counters {
 
 impl Plant {
     pub(crate) fn new(server: Server, clock: Clock) -> Self {
-        Self { actor: Actor::new(server, "plant"), clock, jobs: Mutex::default(), period: AtomicU64::new(PERIOD) }
+        Self { actor: Actor::new(server, "plant"), clock, jobs: Mutex::default() }
     }
 
     /// From now on so many records a second arrive for a job.
@@ -66,11 +64,6 @@ impl Plant {
         let source = jobs.entry(job.clone()).or_insert_with(|| Source::new(&job.name, now));
         source.catch_up(&self.actor, job, now);
         source.rate = rate;
-    }
-
-    /// How often jobs are sampled, in seconds.
-    pub(crate) fn set_period(&self, seconds: u64) {
-        self.period.store(seconds, Ordering::Relaxed);
     }
 
     /// Whether the source of a job can be read.
@@ -86,7 +79,7 @@ impl Plant {
     pub(crate) fn updates(self: &Arc<Self>) -> impl Stream<Item = JobKey> + Send + use<> {
         let plant = Arc::clone(self);
         let rounds = stream::unfold(plant, |plant| async move {
-            tokio::time::sleep(Duration::from_secs(plant.period.load(Ordering::Relaxed))).await;
+            tokio::time::sleep(Duration::from_secs(PERIOD)).await;
             let keys: Vec<JobKey> = plant.jobs.lock().unwrap().keys().cloned().collect();
             Some((stream::iter(keys), plant))
         });

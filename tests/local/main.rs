@@ -8,7 +8,9 @@
     reason = "clippy allows them in tests, but not in what tests of a whole file share"
 )]
 
+#[path = "../shared/mod.rs"]
 mod shared;
+mod token;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
