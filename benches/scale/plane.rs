@@ -11,13 +11,16 @@ use sluice::embedded::controllers::{Controllers, Pace};
 use sluice::embedded::{http, standin};
 use tokio_util::sync::CancellationToken;
 
+use super::Case;
+
 /// Jobs of one team.
 const TEAM: usize = 250;
 /// Longest wait for the first full round.
 const PATIENCE: Duration = Duration::from_mins(10);
 
-pub(crate) fn measure(jobs: usize, holes: usize, look_on: Duration) {
-    println!("{jobs} jobs, {holes} beside them whose source never answers");
+pub(crate) fn measure(case: Case) {
+    let Case { jobs, holes, others, minutes } = case;
+    println!("{jobs} jobs, {holes} beside them whose source never answers, {others} pods of others");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let mut options = Options::new(sluice::embedded::clock::Clock::new(Clock::system()));
@@ -26,11 +29,13 @@ pub(crate) fn measure(jobs: usize, holes: usize, look_on: Duration) {
         let stop = CancellationToken::new();
         let controllers = Controllers::start(&server, Pace::default(), &stop);
         standin::run(&server, Duration::from_secs(1), &stop);
-        fill(&Actor::new(server.clone(), "user"), jobs, holes);
+        let user = Actor::new(server.clone(), "user");
+        fill(&user, jobs, holes);
+        others_are_there(&user, others).await;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = tokio::spawn(http::serve(server.clone(), listener, stop.clone()));
-        look(&server, &address.to_string(), jobs, look_on).await;
+        look(&server, &address.to_string(), jobs, Duration::from_secs(60 * minutes)).await;
         stop.cancel();
         controllers.ended().await;
         serving.await.unwrap().unwrap();
@@ -64,6 +69,22 @@ fn fill(actor: &Actor, jobs: usize, holes: usize) {
                 "sources": [{"name": "in", "kafka": {"bootstrapServers": [server], "topic": name, "consumerGroup": "g"}}],
                 "workload": {"template": {"spec": {"containers": [{"name": "worker", "image": "worker:1", "ports": ports}]}}},
             },
+        }));
+        created.unwrap();
+    }
+}
+
+/// Pods of other teams, on a node of which nothing is known here.
+async fn others_are_there(actor: &Actor, number: usize) {
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "others"}});
+    actor.create(namespace).unwrap();
+    // Pods are admitted once the namespace has its service account.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for pod in 0..number {
+        let created = actor.create(json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": format!("other-{pod}"), "namespace": "others", "labels": {"app": "other"}},
+            "spec": {"nodeName": "elsewhere", "containers": [{"name": "c", "image": "other:1"}]},
         }));
         created.unwrap();
     }

@@ -47,24 +47,23 @@ impl WorkloadBody {
     }
 }
 
-/// A job, and what is applied for it: made once for each spec.
+/// A job, and the hashes of what is applied for it: reckoned once for each spec. The bodies are built when they are needed:
+/// kept, those of 5,000 jobs took 100 MiB.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) job: Job,
     /// `None`: the workload is somebody else's.
-    pub(super) workload: Option<WorkloadBody>,
-    /// The `ConfigMap` with the processing file, and its hash.
-    pub(super) processing: (Value, String),
+    pub(super) workload_hash: Option<String>,
+    pub(super) processing_hash: String,
 }
 
 impl Prepared {
     pub(super) fn of(job: Job) -> Self {
-        let processing = processing(&job);
-        let workload = match &job.target {
-            Target::Owned(owned) => Some(workload(&job, owned)),
+        let workload_hash = match &job.target {
+            Target::Owned(owned) => Some(workload(&job, owned).hash),
             Target::Existing { .. } => None,
         };
-        Self { workload, processing: (processing.clone(), hash(&processing)), job }
+        Self { workload_hash, processing_hash: hash(&processing(&job)), job }
     }
 }
 

@@ -65,17 +65,16 @@ pub(super) async fn ensure(
     now: Seconds,
 ) -> Result<Workload, Refused> {
     let job = &prepared.job;
-    let (owned, body) = match (&job.target, &prepared.workload) {
-        (Target::Owned(owned), Some(body)) => (owned, body),
-        _ => {
-            let (resource, name) = observe::target(job);
+    let owned = match &job.target {
+        Target::Owned(owned) => owned,
+        Target::Existing { resource, name } => {
             return seen.ok_or_else(|| {
                 let message = format!("{} {name} does not exist in namespace {}", resource.kind, job.key.namespace);
                 trouble(reasons::TARGET_NOT_FOUND, message)
             });
         }
     };
-    if let Some(seen) = seen.filter(|seen| is_current(job, state, seen, body)) {
+    if let Some(seen) = seen.filter(|seen| is_current(prepared, owned, state, seen)) {
         ensure_processing(context, prepared, state, now).await?;
         return Ok(seen);
     }
@@ -92,14 +91,14 @@ pub(super) async fn ensure(
     }
     ensure_processing(context, prepared, state, now).await?;
     let live = match live {
-        Some(live) if is_current(job, state, &live, body) => live,
-        Some(live) => apply_body(context, job, state, body, Some(&live)).await?,
+        Some(live) if is_current(prepared, owned, state, &live) => live,
+        Some(live) => apply_body(context, job, state, &build::workload(job, owned), Some(&live)).await?,
         None => {
             // What is known of the job may be old: for one that is gone a workload would be made and collected, again and again.
             if !observe::is_there(&context.client, job).await? {
                 return Err(Refused::Error(Error::Gone));
             }
-            create(context, job, owned, state, body).await?
+            create(context, job, owned, state).await?
         }
     };
     Ok(live)
@@ -123,11 +122,11 @@ fn check_owner(job: &Job, workload: &Workload) -> Result<(), Refused> {
 }
 
 /// Whether the workload is ours and as it was last applied.
-fn is_current(job: &Job, state: &mut JobState, workload: &Workload, body: &WorkloadBody) -> bool {
-    let view = &workload.view;
+fn is_current(prepared: &Prepared, owned: &OwnedWorkload, state: &mut JobState, workload: &Workload) -> bool {
+    let (job, view) = (&prepared.job, &workload.view);
     if view.controller.as_deref() != Some(job.uid.as_str())
         || view.being_deleted
-        || view.applied.as_ref() != Some(&body.hash)
+        || view.applied != prepared.workload_hash
     {
         return false;
     }
@@ -136,8 +135,7 @@ fn is_current(job: &Job, state: &mut JobState, workload: &Workload, body: &Workl
     }
     // Somebody may have edited it. The API server writes some values in another form ("1000m" as "1"), which looks
     // like an edit; so one apply settles a generation.
-    let spec = &body.body["spec"];
-    let same = contains(&workload.object.data["spec"], spec);
+    let same = contains(&workload.object.data["spec"], &build::workload(job, owned).body["spec"]);
     if same {
         state.compared_generation = view.generation;
     }
@@ -150,9 +148,9 @@ async fn create(
     job: &Job,
     owned: &OwnedWorkload,
     state: &mut JobState,
-    body: &WorkloadBody,
 ) -> Result<Workload, Refused> {
     let (resource, _) = observe::target(job);
+    let body = build::workload(job, owned);
     let initial = owned.initial_replicas.max(scheduled_floor(job, context.clock.now()));
     let created =
         context.applier.workload(&resource, &job.key, &body.with(None, Some(initial))).await.map_err(rejected)?;
@@ -195,10 +193,11 @@ async fn ensure_processing(
     state: &mut JobState,
     now: Seconds,
 ) -> Result<(), Refused> {
-    let (job, (body, hash)) = (&prepared.job, &prepared.processing);
+    let (job, hash) = (&prepared.job, &prepared.processing_hash);
     if state.processing.as_ref().is_some_and(|(known, at)| known == hash && now - *at < PROCESSING_PERIOD) {
         return Ok(());
     }
+    let body = build::processing(job);
     let name = build::processing_name(&job.key.name);
     let api =
         kube::Api::<k8s_openapi::api::core::v1::ConfigMap>::namespaced(context.client.clone(), &job.key.namespace);
@@ -215,7 +214,7 @@ async fn ensure_processing(
     }
     let live = live.map(|live| serde_json::json!(live)).unwrap_or_default();
     if !contains(&live["data"], &body["data"]) {
-        context.applier.processing(&job.key.namespace, &name, body).await.map_err(rejected)?;
+        context.applier.processing(&job.key.namespace, &name, &body).await.map_err(rejected)?;
     }
     state.processing = Some((hash.clone(), now));
     Ok(())

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::attainment;
+use super::doubt;
 use super::memory::Memory;
 use super::num;
 use super::observation::Observation;
@@ -12,14 +13,12 @@ use super::staircase::{Assignor, Deal, Staircase};
 use super::track::{Seen, Track};
 
 /// A sample older than this does not say what is now, seconds: three sampling intervals at the slowest.
-const FRESH: f64 = 15.0;
+pub(crate) const FRESH: f64 = 15.0;
 /// Fewer partitions count after so many looks and so many seconds (law 8).
 const GONE_LOOKS: u32 = 3;
 const GONE_SECONDS: f64 = 60.0;
 /// A partition that stands still for so long while others move is stuck, seconds.
 const STUCK: f64 = 60.0;
-/// So long after it was last there, an optional signal is taken as not offered.
-const OFFER: f64 = 120.0;
 
 /// What the log says.
 #[derive(Debug, Clone, Default)]
@@ -53,7 +52,7 @@ pub(crate) struct View {
     pub(crate) certain: bool,
     /// Every log is as it was in the sample before.
     pub(crate) still: bool,
-    /// Proven: nothing waits and every log has stood still for long enough.
+    /// Proven: nothing waits, every log has stood still for long enough, and no worker says that it is busy.
     pub(crate) idle: bool,
     pub(crate) rates: Option<Rates>,
     /// Progress of all partitions since the last look, records.
@@ -115,7 +114,6 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
         settle: memory.handover.p90() + memory.commit_interval,
         moves: now - memory.moved_on < 10.0 + 2.0 * memory.commit_interval && now - memory.watching_since >= STUCK,
     };
-    let busy = now - memory.busy_at < (3.0 * memory.interval).max(10.0);
 
     for (nth, sample) in observation.partitions.iter().enumerate() {
         let source = source_index(memory, sample.source.as_deref().unwrap_or_default());
@@ -134,7 +132,7 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
             *count += u32::from(there);
         }
         let before = track.ring.latest().map(|l| l.0);
-        let Some(seen) = track.look_at(sample, now, (settings.latency.0, memory.commit_interval), busy) else {
+        let Some(seen) = track.look_at(sample, now, settings.latency.0, memory.commit_interval) else {
             view.gap.get_or_insert_with(|| format!("{} was not fully read", sample.id));
             continue;
         };
@@ -144,13 +142,7 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
             view.gap.get_or_insert_with(|| format!("{} was last read {sample_age:.0} s ago", sample.id));
             continue;
         }
-        if let Some(ahead) = seen.ahead.filter(|_| !seen.restarted) {
-            let told = || format!("{} is said to be processed {ahead:.0} records beyond its end", sample.id);
-            view.contradiction.get_or_insert_with(told);
-        }
-        if seen.doubtful {
-            view.gap.get_or_insert_with(|| format!("{} contradicts itself", sample.id));
-        }
+        doubt::partition(&mut view, &seen, &sample.id);
         if seen.restarted {
             // Another log under an old name: what was needed for the old one says nothing.
             memory.watching_since = now;
@@ -186,17 +178,8 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
         view.gap.get_or_insert_with(|| "not every partition was read".to_owned());
     }
     view.still = known > 0 && still_read > 0.1;
-    if super::learning::untold(memory) {
-        let told = "the workers process more than the source says there is; its offsets are old or wrong";
-        view.contradiction.get_or_insert_with(|| told.to_owned());
-    } else if super::learning::unrested(memory) {
-        let told = "the source says that nothing is left, and the workers have processed records until now";
-        view.gap.get_or_insert_with(|| told.to_owned());
-    }
-    if let Some(contradiction) = &view.contradiction {
-        view.gap = Some(contradiction.clone());
-    }
-    check_offers(memory, observation, counts, &mut view);
+    doubt::workers(memory, &mut view);
+    doubt::offers(memory, observation, counts, &mut view);
     if let Some(newest) = newest {
         memory.arrivals.note(memory.partitions.tracks_mut(), newest);
     }
@@ -207,7 +190,9 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
         .any(|g| g.assignor.as_deref().is_some_and(|a| a.to_ascii_lowercase().contains("sticky")));
     build_stairs(memory, observation);
     let still = (6.0 * memory.interval).max(60.0);
-    view.idle = view.gap.is_none() && !view.waiting && still_for >= still && now - memory.watching_since >= still;
+    let busy = now - memory.busy_at < (3.0 * memory.interval).max(10.0);
+    view.idle =
+        view.gap.is_none() && !view.waiting && !busy && still_for >= still && now - memory.watching_since >= still;
     view
 }
 
@@ -319,46 +304,6 @@ fn forget_partitions(memory: &mut Memory, seen_sources: &BTreeSet<u16>) {
         }
         track.missing < GONE_LOOKS || now - track.missing_since < GONE_SECONDS
     });
-}
-
-/// Optional signals that were there and are not.
-fn check_offers(memory: &mut Memory, observation: &Observation, mut counts: [u32; 8], view: &mut View) {
-    let now = memory.now;
-    let fresh = |at: Option<super::units::Seconds>| at.is_some_and(|at| (-5.0..=FRESH).contains(&(now - at.0)));
-    let working = observation.workers.iter().filter(|w| w.terminating != Some(true));
-    let counters = num::u32_of(working.clone().filter(|w| w.processed.is_some() && fresh(w.at)).count());
-    let clocks = num::u32_of(working.filter(|w| w.busy_seconds.is_some() && fresh(w.at)).count());
-    let ready = observation.replicas.ready;
-    // Fewer workers have fewer counters: what counts is whether all that are ready say something.
-    let all = |count: u32| u32::from(count > 0 && ready.is_some_and(|ready| count >= ready));
-    counts[3] = all(counters);
-    counts[4] = all(clocks);
-    counts[5] = u32::from(ready.is_some());
-    counts[6] = u32::from(observation.replicas.existing.is_some());
-    counts[7] = num::u32_of(observation.groups.iter().filter(|g| g.state.is_some()).count());
-    let names = [
-        "positions",
-        "due offsets",
-        "owners",
-        "workers' counters",
-        "workers' busy clocks",
-        "ready workers",
-        "existing workers",
-        "group states",
-    ];
-    for ((offer, count), name) in memory.offered.kinds.iter_mut().zip(counts).zip(names) {
-        if count >= offer.0 || now - offer.1 > OFFER {
-            *offer = (count, now);
-        } else {
-            view.gap.get_or_insert_with(|| format!("some {name} are missing"));
-        }
-    }
-    let settled = |state: &str| ["stable", "empty"].iter().any(|s| state.eq_ignore_ascii_case(s));
-    if observation.groups.iter().filter_map(|g| g.state.as_deref()).any(|state| !settled(state)) {
-        view.gap.get_or_insert_with(|| "the group is rebalancing".to_owned());
-        view.unsettled = true;
-    }
-    view.unsettled |= ready.zip(observation.replicas.desired).is_some_and(|(ready, desired)| ready < desired);
 }
 
 /// Arrivals of all partitions.

@@ -28,6 +28,7 @@ mod crew;
 mod decide;
 pub mod decision;
 mod demand;
+mod doubt;
 mod down;
 mod explain;
 mod flight;

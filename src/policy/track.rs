@@ -127,14 +127,8 @@ impl Track {
         Some(((num::of_i64(end) - self.ring.end_at(last - window)?) / window).max(0.0))
     }
 
-    /// Reads one sample. `busy`: some worker is. `None` if it does not say where the log or the group is.
-    pub(crate) fn look_at(
-        &mut self,
-        sample: &Partition,
-        now: f64,
-        (latency, commit_interval): (f64, f64),
-        busy: bool,
-    ) -> Option<Seen> {
+    /// Reads one sample. `None` if it does not say where the log or the group is.
+    pub(crate) fn look_at(&mut self, sample: &Partition, now: f64, latency: f64, commit_interval: f64) -> Option<Seen> {
         let at = sample.at.map_or(now, |s| s.0);
         // A sample from the future has another clock: a little is skew, more is nonsense.
         if !at.is_finite() || at > now + 5.0 {
@@ -182,10 +176,9 @@ impl Track {
             self.advanced_at = at;
         }
         self.position = low;
-        // A lag of one or two that never moves while no worker is busy is an idle transactional partition, whose markers take
-        // offsets: nobody waits for it, and it is not aged (law 11).
-        let quiet =
-            !busy && num::diff(end, low) <= 2.0 && self.ring.reached(end).is_some_and(|since| now - since > 60.0);
+        // A lag of one or two that never moves is an idle transactional partition, whose markers take offsets: nobody
+        // waits for it, and it is not aged (law 11). It may be a record that is long in work: see `View::idle`.
+        let quiet = num::diff(end, low) <= 2.0 && self.ring.reached(end).is_some_and(|since| now - since > 60.0);
         Some(Seen {
             at,
             end,

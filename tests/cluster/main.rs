@@ -9,6 +9,7 @@
     reason = "a test fails by panicking, its fixtures too"
 )]
 
+mod access;
 mod bed;
 mod faults;
 mod helm;

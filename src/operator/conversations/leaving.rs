@@ -97,7 +97,7 @@ async fn with_as_many_or_more_workers_nobody_is_marked() {
         conversation.reconcile(&job).await;
         conversation.end();
     }
-    let job = script::job(json!({"spec": {"replicas": 6}}));
+    let job = script::job(json!({"metadata": {"generation": 2}, "spec": {"replicas": 6}}));
     conversation.then(vec![
         line("GET", DEPLOYMENT, deployment(&job, 4, &["sluice/scale"])),
         line("PATCH", SCALE, scale_answer()),

@@ -6,7 +6,7 @@ use super::cases;
 use super::moments::moment;
 use crate::policy::plant::settings;
 use crate::policy::units::Seconds;
-use crate::policy::{Action, Memory, Observation, Partition, Reason, Replicas, decide};
+use crate::policy::{Action, Memory, Observation, Partition, Reason, Replicas, Worker, decide};
 
 proptest! {
     #![proptest_config(cases())]
@@ -36,19 +36,31 @@ proptest! {
     }
 }
 
+/// Nor beside one that is busy.
 #[test]
 fn law_11_an_idle_transactional_partition_is_not_aged() {
     let mut memory = Memory::default();
     let mut last = None;
     for look in 0..100_u32 {
+        let at = Seconds(1.764e9 + 2.0 * f64::from(look));
+        let partition = |id: &str, end: i64, committed: i64| Partition {
+            id: id.into(),
+            end: Some(end),
+            committed: Some(committed),
+            ..Partition::default()
+        };
+        let done = 100 * i64::from(look);
         let observation = Observation {
-            at: Seconds(1.764e9 + 2.0 * f64::from(look)),
+            at,
             replicas: Replicas { desired: Some(1), existing: Some(1), ready: Some(1) },
-            partitions: vec![Partition {
-                id: "t/0".into(),
-                end: Some(101),
-                committed: Some(100),
-                ..Partition::default()
+            partitions: vec![partition("t/0", 101, 100), partition("t/1", done, done)],
+            workers: vec![Worker {
+                id: "w".into(),
+                at: Some(at),
+                ready: Some(true),
+                processed: Some(100.0 * f64::from(look)),
+                busy_seconds: Some(f64::from(look)),
+                ..Worker::default()
             }],
             ..Observation::default()
         };
