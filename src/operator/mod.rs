@@ -18,6 +18,7 @@ mod existing;
 mod health;
 pub mod lease;
 mod leaving;
+mod news;
 mod observe;
 mod pods;
 mod processing;

@@ -26,7 +26,7 @@ use super::observe::{PodFacts, Workload};
 use super::rollout::{self, Plan, Refused};
 use super::status::Facts;
 use super::validate::{Job, Problem, Target};
-use super::{decide, events, existing, health, observe, status, validate};
+use super::{decide, events, existing, health, news, observe, status, validate};
 
 /// A job is looked at this often even if nothing happens: no watch promises to deliver everything.
 const PERIOD: Duration = Duration::from_secs(15);
@@ -289,7 +289,7 @@ async fn publish(
     let untold = std::mem::take(&mut state.untold);
     let facts = Facts { untold: &untold, ..facts };
     let next = status::build(previous, &facts, super::timestamp(now));
-    if !status::needs_write(previous, &next, facts.settings) {
+    if !news::needs_write(previous, &next, facts.settings) {
         return Ok(());
     }
     let news = events::events(&previous.conditions, &next.conditions, facts.changed.as_ref());

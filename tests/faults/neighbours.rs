@@ -57,8 +57,11 @@ impl Running {
     }
 }
 
-/// So many jobs whose source answers, and as many whose source never does, each on a cluster of its own.
-async fn apply(world: &World, jobs: usize) {
+/// An operator at rest with its jobs: so many whose source answers, and as many whose source never does, each on a cluster of its own.
+async fn at_rest(seed: u64, jobs: usize) -> (World, Faults, Running) {
+    let world = World::new(seed).await;
+    let faults = Faults::new(&"".parse().unwrap(), sluice::embedded::clock::Clock::new(world.clock.clone()));
+    let operator = Running::start(&world, &faults);
     for number in 0..2 * jobs {
         let (name, server) = match number {
             _ if number < jobs => (format!("job-{number}"), "kafka:9092".to_owned()),
@@ -71,10 +74,8 @@ async fn apply(world: &World, jobs: usize) {
             json!([{"name": "metrics", "containerPort": 8080}]);
         world.apply(&object).await;
     }
-}
-
-fn faults(world: &World) -> Faults {
-    Faults::new(&"".parse().unwrap(), sluice::embedded::clock::Clock::new(world.clock.clone()))
+    wait(240).await;
+    (world, faults, operator)
 }
 
 /// What was written after so many requests.
@@ -90,11 +91,7 @@ fn writes(faults: &Faults, before: usize) -> Vec<String> {
 /// have their workers, nothing is written for either.
 #[tokio::test(start_paused = true)]
 async fn t9_sources_that_never_answer_delay_nobody_and_cost_no_writes() {
-    let world = World::new(17).await;
-    let faults = faults(&world);
-    let operator = Running::start(&world, &faults);
-    apply(&world, 50).await;
-    wait(240).await;
+    let (world, faults, operator) = at_rest(17, 50).await;
     let before = faults.requests().len();
     operator.waits.lock().unwrap().clear();
     wait(60).await;
@@ -117,11 +114,7 @@ async fn t9_sources_that_never_answer_delay_nobody_and_cost_no_writes() {
 /// answer or not, nor in the hour that follows. With 500 jobs it wrote 2,288 times.
 #[tokio::test(start_paused = true)]
 async fn t9_a_restart_writes_nothing() {
-    let world = World::new(18).await;
-    let faults = faults(&world);
-    let operator = Running::start(&world, &faults);
-    apply(&world, 5).await;
-    wait(240).await;
+    let (world, faults, operator) = at_rest(18, 5).await;
     operator.end().await;
     let before = faults.requests().len();
     let operator = Running::start(&world, &faults);
