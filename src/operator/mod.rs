@@ -11,6 +11,7 @@ mod compare;
 mod context;
 #[cfg(test)]
 mod conversations;
+mod deadline;
 mod decide;
 mod error;
 mod events;
@@ -103,7 +104,12 @@ pub enum Stopped {
 
 impl Operator {
     /// Runs until told to stop, or until the lease is lost. `updates` tells of jobs with a new sample.
-    pub async fn run(self, updates: impl Stream<Item = JobKey> + Send + 'static, stop: CancellationToken) -> Stopped {
+    pub async fn run(
+        mut self,
+        updates: impl Stream<Item = JobKey> + Send + 'static,
+        stop: CancellationToken,
+    ) -> Stopped {
+        self.client = deadline::within_deadline(self.client);
         let Some(election) = self.election.clone() else {
             self.health.leading();
             let whole = self.lead(updates, Leadership::always(), "sluice", stop).await;

@@ -113,6 +113,13 @@ pub(super) fn next(view: &WorkloadView, desired: Option<u32>, standing: Standing
         })
     };
     match (standing, view.desired, desired) {
+        (Standing::Ours | Standing::TakeBack, ..) if owners.workload && owners.scale => Step::Release,
+        // Who applies the same number has a share in it, however often we write it; and of a 0 an apply on /scale owns nothing.
+        (Standing::TakeBack, present, desired)
+            if (owners.scale || present == Some(0)) && desired.is_none_or(|desired| present == Some(desired)) =>
+        {
+            Step::Nothing
+        }
         (Standing::TakeBack, present, desired) => {
             desired.or(present).map_or(Step::Nothing, |replicas| write(replicas, true))
         }
@@ -122,8 +129,7 @@ pub(super) fn next(view: &WorkloadView, desired: Option<u32>, standing: Standing
         }
         // The field is ours from the first apply; take it over at its present value, then let go of it there.
         (Standing::Ours, Some(present), _) if owners.workload && !owners.scale => write(present, false),
-        (Standing::Ours, _, _) if owners.workload && owners.scale => Step::Release,
-        (Standing::Ours, present, Some(desired)) if present != Some(desired) => write(desired, false),
+        (Standing::Ours, present, Some(desired)) if present != Some(desired) => write(desired, owners.shared),
         (Standing::Ours | Standing::Respected { .. } | Standing::Conflict, ..) => Step::Nothing,
     }
 }
@@ -137,7 +143,7 @@ pub(super) fn next_existing(view: &WorkloadView, desired: Option<u32>, standing:
                 replicas: desired,
                 uid: view.uid.clone(),
                 resource_version: view.resource_version.clone(),
-                force: !taken || standing == Standing::TakeBack,
+                force: !taken || view.owners.shared || standing == Standing::TakeBack,
             })
         }
         _ => Step::Nothing,
@@ -154,7 +160,7 @@ mod tests {
             uid: "u".to_owned(),
             resource_version: "7".to_owned(),
             desired: Some(desired),
-            owners: ReplicasOwners { workload, scale, others: Vec::new() },
+            owners: ReplicasOwners { workload, scale, ..ReplicasOwners::default() },
             ..WorkloadView::default()
         }
     }
@@ -173,6 +179,24 @@ mod tests {
         assert_eq!(scale(next(&view(6, false, true), Some(9), Standing::Ours)), (9, false));
         assert_eq!(next(&view(9, false, true), Some(9), Standing::Ours), Step::Nothing);
         assert_eq!(next(&view(9, false, true), None, Standing::Ours), Step::Nothing);
+    }
+
+    #[test]
+    fn a_number_that_is_taken_back_as_it_is_is_written_once() {
+        let mut before = view(3, false, false);
+        before.owners.others.push("flux".to_owned());
+        assert_eq!(scale(next(&before, Some(3), Standing::TakeBack)), (3, true));
+        let mut both = view(3, false, true);
+        both.owners.others.push("flux".to_owned());
+        assert_eq!(next(&both, Some(3), Standing::TakeBack), Step::Nothing);
+        assert_eq!(next(&both, None, Standing::TakeBack), Step::Nothing);
+        assert_eq!(scale(next(&both, Some(4), Standing::TakeBack)), (4, true));
+        let mut shared = view(3, false, true);
+        shared.owners.shared = true;
+        assert_eq!(next(&shared, Some(3), Standing::Ours), Step::Nothing);
+        assert_eq!(scale(next(&shared, Some(4), Standing::Ours)), (4, true), "it is refused otherwise");
+        assert_eq!(next(&view(0, false, false), Some(0), Standing::TakeBack), Step::Nothing, "nobody can own our 0");
+        assert_eq!(scale(next(&view(0, false, false), Some(2), Standing::TakeBack)), (2, true));
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub(super) struct ReplicasOwners {
     pub(super) scale: bool,
     /// Anyone else, by name. A PUT or merge patch on /scale leaves no entry, so this may be empty after a foreign write.
     pub(super) others: Vec<String>,
+    /// `sluice/scale` has applied the very number that somebody had written before, who has a share in it until it changes.
+    pub(super) shared: bool,
 }
 
 impl WorkloadView {
@@ -72,13 +74,25 @@ impl WorkloadView {
 impl ReplicasOwners {
     fn of(entries: &[ManagedFieldsEntry]) -> Self {
         let mut owners = Self::default();
+        let mut updates = Vec::new();
         for entry in entries {
             match entry.manager.as_deref() {
                 _ if !entry.fields_v1.as_ref().is_some_and(owns_replicas) => {}
                 Some(WORKLOAD_MANAGER) => owners.workload = true,
                 Some(SCALE_MANAGER) => owners.scale = true,
-                other => owners.others.push(other.unwrap_or("unknown").to_owned()),
+                other => {
+                    let applied = entry.operation.as_deref() == Some("Apply");
+                    let list = if applied { &mut owners.others } else { &mut updates };
+                    list.push(other.unwrap_or("unknown").to_owned());
+                }
             }
+        }
+        // An update takes the field from everybody else, and one that changes nothing owns nothing: who has written so and is
+        // beside us now came before us.
+        if owners.scale {
+            owners.shared = !updates.is_empty();
+        } else {
+            owners.others.append(&mut updates);
         }
         owners
     }
@@ -160,15 +174,25 @@ mod tests {
 
     #[test]
     fn replicas_belong_to_who_managed_fields_says() {
-        let entry =
-            |manager: &str, fields: Value| json!({"manager": manager, "operation": "Apply", "fieldsV1": fields});
-        let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a", "managedFields": [
-            entry("sluice/workload", json!({"f:spec": {"f:template": {}}})),
-            entry("sluice/scale", json!({"f:spec": {"f:replicas": {}}})),
-            entry("kubectl", json!({"f:spec": {"f:replicas": {}}})),
-        ]}, "spec": {"replicas": 6}});
-        let owners = view(object).owners;
-        assert_eq!(owners, ReplicasOwners { workload: false, scale: true, others: vec!["kubectl".to_owned()] });
+        let owners = |entries: &[(&str, &str)]| {
+            let entry = |(manager, operation): &(&str, &str)| json!({"manager": manager, "operation": operation, "fieldsV1": {"f:spec": {"f:replicas": {}}}});
+            let mut entries: Vec<Value> = entries.iter().map(entry).collect();
+            entries.push(
+                json!({"manager": "sluice/workload", "operation": "Apply", "fieldsV1": {"f:spec": {"f:template": {}}}}),
+            );
+            let metadata = json!({"name": "a", "managedFields": entries});
+            view(json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": {"replicas": 6}}))
+                .owners
+        };
+        let ours = ReplicasOwners { scale: true, ..ReplicasOwners::default() };
+        let other = |name: &str| vec![name.to_owned()];
+        assert_eq!(owners(&[("sluice/scale", "Apply")]), ours);
+        let applied = ReplicasOwners { others: other("flux"), ..ours.clone() };
+        assert_eq!(owners(&[("sluice/scale", "Apply"), ("flux", "Apply")]), applied);
+        let updated = ReplicasOwners { others: other("kubectl"), ..ReplicasOwners::default() };
+        assert_eq!(owners(&[("kubectl", "Update")]), updated);
+        let shared = ReplicasOwners { shared: true, ..ours };
+        assert_eq!(owners(&[("kubectl", "Update"), ("sluice/scale", "Apply")]), shared, "it has written before us");
     }
 
     #[test]

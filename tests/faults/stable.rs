@@ -213,3 +213,16 @@ fn t3_after_any_faults_it_comes_to_the_right_end_and_to_rest() {
         runtime.block_on(play(&plan, &deeds)).map_err(|error| TestCaseError::fail(format!("{error}; plan: {plan}")))?;
     });
 }
+
+#[tokio::test(start_paused = true)]
+async fn t3_a_number_that_somebody_wrote_and_that_is_right_is_taken_back_once() {
+    let deeds = [(1, Deed::Scale(1)), (1, Deed::Rate(171)), (4, Deed::Kill(0)), (17, Deed::Scale(3))];
+    play(&Plan::default(), &deeds).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn t3_a_request_that_is_never_answered_is_made_again() {
+    for plan in ["any#1=silent", "list#2=silent", "watch#1=silent", "get#1=silent"] {
+        play(&plan.parse().unwrap(), &[]).await.unwrap_or_else(|error| panic!("{plan}: {error}"));
+    }
+}
