@@ -1,5 +1,6 @@
 //! `sluice operator`: runs the controller in a cluster, or from a kubeconfig.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -42,7 +43,7 @@ pub(super) struct Args {
     /// Name of the lease.
     #[arg(long, value_name = "NAME", default_value = "sluice")]
     lease_name: String,
-    /// Who this process is in the election; default: the name of the pod or the host, and a number.
+    /// Who this process is in the election; default: the name of the pod or the host. A random number is added to it.
     #[arg(long, value_name = "NAME", env = "POD_NAME")]
     identity: Option<String>,
     /// What to log: error, warn, info, debug, trace, or a tracing filter such as sluice=debug.
@@ -68,8 +69,7 @@ async fn serve(args: Args) -> super::Outcome {
     let election = args.leader_elect.then(|| Election {
         namespace: args.lease_namespace,
         lease: args.lease_name,
-        // A number, so that a container that is restarted in its pod is another process.
-        identity: format!("{}_{}", args.identity.unwrap_or_else(host_name), std::process::id()),
+        identity: identity(args.identity),
     });
     let namespaces = args.watch_namespaces.into_iter().filter(|name| !name.is_empty()).collect();
     let stopped =
@@ -118,7 +118,31 @@ pub(super) async fn operate(setup: Setup, stop: CancellationToken) -> Result<Sto
     Ok(stopped)
 }
 
+/// Who this process is, and no other: one of the same name must not take the lease for its own, nor a container that is
+/// restarted in its pod.
+fn identity(name: Option<String>) -> String {
+    let name = name.filter(|name| !name.trim().is_empty()).unwrap_or_else(host_name);
+    format!("{name}_{:016x}", RandomState::new().hash_one(0))
+}
+
 fn host_name() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .map_or_else(|_| "sluice".to_owned(), |name| name.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With the process's number, which is 1 in every container, two with one name were one, and both led.
+    #[test]
+    fn t10_s6_two_processes_of_one_name_are_two_and_no_name_is_none() {
+        let named = |name: &str| identity(Some(name.to_owned()));
+        assert!(named("sluice-0").starts_with("sluice-0_"));
+        assert_ne!(named("sluice-0"), named("sluice-0"));
+        for empty in [Some(String::new()), Some(" ".to_owned()), None] {
+            let made = identity(empty);
+            assert_eq!(made.rsplit_once('_').unwrap().0, host_name());
+        }
+    }
 }

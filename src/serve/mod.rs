@@ -75,6 +75,11 @@ pub async fn run(
     access: Option<Access>,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
+    let router = router(health, metrics, access);
+    axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await
+}
+
+fn router(health: Health, metrics: Metrics, access: Option<Access>) -> axum::Router {
     let metrics = move |headers: HeaderMap| {
         let (metrics, access) = (metrics.clone(), access.clone());
         async move {
@@ -85,12 +90,11 @@ pub async fn run(
             refused.map_or_else(|| page(&metrics).into_response(), IntoResponse::into_response)
         }
     };
-    let router = axum::Router::new()
+    axum::Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(|State(health): State<Health>| async move { health.state() }))
         .with_state(health)
-        .route("/metrics", get(metrics));
-    axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await
+        .route("/metrics", get(metrics))
 }
 
 fn page(metrics: &Metrics) -> impl IntoResponse + use<> {
@@ -99,4 +103,42 @@ fn page(metrics: &Metrics) -> impl IntoResponse + use<> {
         || (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain")], String::new()),
         |text| (StatusCode::OK, [(header::CONTENT_TYPE, OPEN_METRICS)], text),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::Request;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    async fn ask(method: &str, path: &str) -> (StatusCode, usize) {
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        let answer = router(Health::default(), Metrics::default(), None).oneshot(request).await.unwrap();
+        let status = answer.status();
+        (status, axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap().len())
+    }
+
+    #[tokio::test]
+    async fn t10_s29_there_is_nothing_beside_health_and_metrics_and_health_says_a_word() {
+        assert_eq!(ask("GET", "/livez").await, (StatusCode::OK, "ok\n".len()));
+        assert_eq!(ask("GET", "/readyz?verbose").await.0, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(ask("GET", "/metrics").await.0, StatusCode::OK);
+        for path in [
+            "/",
+            "/debug/pprof/",
+            "/debug/pprof/heap",
+            "/config",
+            "/env",
+            "/metrics/x",
+            "/readyz/../metrics",
+            "//metrics",
+        ] {
+            assert_eq!(ask("GET", path).await, (StatusCode::NOT_FOUND, 0), "{path}");
+        }
+        for method in ["POST", "PUT", "DELETE", "PATCH"] {
+            assert_eq!(ask(method, "/livez").await, (StatusCode::METHOD_NOT_ALLOWED, 0), "{method}");
+        }
+    }
 }

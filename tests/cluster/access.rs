@@ -1,16 +1,18 @@
-//! Who may read the operator's metrics, by the reviews of a real API server.
+//! Who may read the operator's metrics, and who may do what with jobs, by the reviews of a real API server.
 
 use axum::http::{HeaderMap, StatusCode, header};
 use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::core::v1::ServiceAccount;
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
-use kube::Api;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, RoleBinding};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
 use serde_json::json;
 use sluice::clock::Clock;
 use sluice::serve::access::Access;
 
 use super::bed::Bed;
+use super::helm::helm;
 
 fn bearer(token: &str) -> HeaderMap {
     [(header::AUTHORIZATION, format!("Bearer {token}").parse().unwrap())].into_iter().collect()
@@ -58,5 +60,70 @@ async fn t10_s27_the_metrics_are_for_whom_the_cluster_lets_read_them() {
         (roles.delete(&name, &DeleteParams::default()).await, bindings.delete(&name, &DeleteParams::default()).await);
     waited.expect("the scraper may read the metrics");
     assert!(removed.0.is_ok() && removed.1.is_ok());
+    bed.end().await;
+}
+
+/// Whether a user may do something with jobs; `what` as in a role: `streamjobs/scale`.
+async fn may(client: &Client, namespace: &str, user: &str, verb: &str, what: &str) -> bool {
+    let (resource, subresource) = what.split_once('/').unwrap_or((what, ""));
+    let review = serde_json::from_value(json!({"spec": {"user": user, "resourceAttributes": {
+        "namespace": namespace, "verb": verb, "group": "sluice.dev", "resource": resource, "subresource": subresource}}}));
+    let reviews = Api::<SubjectAccessReview>::all(client.clone());
+    reviews.create(&PostParams::default(), &review.unwrap()).await.unwrap().status.unwrap().allowed
+}
+
+#[tokio::test]
+async fn t10_s37_who_may_view_or_edit_a_namespace_may_view_or_edit_its_jobs_and_no_others() {
+    let bed = Bed::new("roles", 1).await;
+    let charts = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/sluice");
+    let rendered = helm(&["template", &bed.namespace, charts, "--show-only", "templates/roles.yaml"]);
+    let roles = Api::<ClusterRole>::all(bed.client.clone());
+    let bindings = Api::<RoleBinding>::namespaced(bed.client.clone(), &bed.namespace);
+    let apply = PatchParams::apply("test").force();
+    let mut made = Vec::new();
+    for document in serde_yaml::Deserializer::from_str(&rendered) {
+        let role: serde_json::Value = serde::Deserialize::deserialize(document).unwrap();
+        made.push(role["metadata"]["name"].as_str().unwrap().to_owned());
+        roles.patch(made.last().unwrap(), &apply, &Patch::Apply(&role)).await.unwrap();
+    }
+    for (user, role) in [("viewer", "view"), ("editor", "edit")] {
+        let binding = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": user},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": user}],
+        });
+        bindings.patch(user, &apply, &Patch::Apply(&binding)).await.unwrap();
+    }
+    let ask = |user, verb, what| may(&bed.client, &bed.namespace, user, verb, what);
+    // The controller that aggregates takes a moment.
+    let aggregated = async {
+        while !(ask("viewer", "get", "streamjobs").await && ask("editor", "create", "streamjobs").await) {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    let waited = tokio::time::timeout(std::time::Duration::from_secs(30), aggregated).await;
+    let mut wrong = Vec::new();
+    for (user, verb, what, expected) in [
+        ("viewer", "watch", "streamjobs", true),
+        ("viewer", "get", "streamjobs/status", true),
+        ("viewer", "create", "streamjobs", false),
+        ("viewer", "patch", "streamjobs/scale", false),
+        ("editor", "patch", "streamjobs", true),
+        ("editor", "delete", "streamjobs", true),
+        ("editor", "patch", "streamjobs/scale", true),
+        ("editor", "patch", "streamjobs/status", false),
+        ("editor", "update", "streamjobs/finalizers", false),
+    ] {
+        if ask(user, verb, what).await != expected {
+            wrong.push((user, verb, what));
+        }
+    }
+    let elsewhere = may(&bed.client, "default", "editor", "get", "streamjobs").await;
+    for name in &made {
+        roles.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+    waited.expect("the roles are a part of the cluster's");
+    assert_eq!(made.len(), 2);
+    assert!(wrong.is_empty() && !elsewhere, "{wrong:?}, elsewhere {elsewhere}");
     bed.end().await;
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::bed::{Bed, has, status};
 use super::seen::{A_MOMENT, Pods};
 
-fn helm(arguments: &[&str]) -> String {
+pub(super) fn helm(arguments: &[&str]) -> String {
     let output = Command::new("helm").args(arguments).output().expect("helm is installed: hack/tools helm");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "helm {arguments:?}: {}", text(&output.stderr));

@@ -132,6 +132,32 @@ async fn t10_s30_no_secret_is_in_anything_that_is_said() {
     world.end();
 }
 
+/// What a tenant is told is about its own job alone, also where the jobs of two are on one cluster, and its source is away.
+#[tokio::test(start_paused = true)]
+async fn t10_s36_a_tenant_is_told_of_its_own_job_alone() {
+    let world = World::new(41).await;
+    start(&world);
+    let (ours, others) = ("orders", format!("{CANARY}-job"));
+    for name in [ours, &others] {
+        world.plant.set_rate(&key(name), 100);
+        world.apply(&job(name)).await;
+    }
+    wait(60).await;
+    world.plant.set_away(&key(ours), true);
+    world.plant.set_away(&key(&others), true);
+    wait(120).await;
+    let jobs = world.list("sluice.dev", "streamjobs");
+    let told = |name: &str| {
+        let status = jobs.iter().find(|one| meta::name(one) == name).map(|one| one["status"].to_string());
+        let events = world.list("", "events").into_iter().filter(|event| event["involvedObject"]["name"] == name);
+        status.into_iter().chain(events.map(|event| event["message"].to_string())).collect::<Vec<_>>()
+    };
+    assert!(told(&others).len() > 2 && told(&others).iter().any(|text| text.contains(CANARY)), "{:?}", told(&others));
+    assert!(told(ours).len() > 2);
+    assert!(told(ours).iter().all(|text| !text.contains(CANARY)), "{:#?}", told(ours));
+    world.end();
+}
+
 /// The longest name there is: its series are as many as any job's, and go with it.
 #[tokio::test(start_paused = true)]
 async fn t10_s28_labels_are_bounded_and_go_with_their_job() {

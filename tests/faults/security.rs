@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
+use sluice::embedded::faults::Act;
 
 use crate::world::{NAMESPACE, World, job, wait};
 
@@ -162,6 +163,32 @@ fn t10_s19_everything_in_a_spec_is_bounded() {
         }
     });
     assert!(seen > 40, "{seen}");
+}
+
+/// Somebody tries to come by a pod through us that the namespace does not let him make.
+#[tokio::test(start_paused = true)]
+async fn t10_s25_a_pod_that_the_namespace_does_not_admit_is_told_and_not_tried_again_and_again() {
+    let mut world = World::new(25).await;
+    let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+    world
+        .apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "restricted", "labels": labels}}))
+        .await;
+    wait(1).await;
+    let mut object = job("orders");
+    object["metadata"]["namespace"] = json!("restricted");
+    object["spec"]["workload"]["template"]["spec"]["hostNetwork"] = json!(true);
+    world.apply(&object).await;
+    let faults = world.start_operator(&"".parse().unwrap(), world.clock.clone(), None);
+    wait(120).await;
+    let jobs = world.list("sluice.dev", "streamjobs");
+    let said = jobs[0]["status"]["conditions"].to_string();
+    assert!(said.contains("violates PodSecurity") && said.contains("hostNetwork"), "{said}");
+    assert_eq!(world.list("", "pods").iter().filter(|pod| pod["metadata"]["namespace"] == "restricted").count(), 0);
+    let before = faults.requests().len();
+    wait(600).await;
+    let writes = faults.requests()[before..].iter().filter(|request| Act::Write.covers(request.act)).count();
+    assert_eq!(writes, 0);
+    world.end();
 }
 
 /// What Pod Security "restricted" says of a pod, by a namespace that enforces it.

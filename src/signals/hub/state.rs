@@ -305,12 +305,14 @@ fn update<T>(sample: &mut Option<Arc<T>>, failure: &mut Option<Failure>, outcome
         }
         Err((category, message)) => {
             let since = failure.as_ref().map_or(at, |earlier| earlier.since);
-            *failure = Some(Failure { at, since, category, message: bounded(message) });
+            *failure = Some(Failure { at, since, category, message: bounded(&message) });
         }
     }
 }
 
-fn bounded(message: String) -> String {
+/// A message in one line and of some length: what a broker or a worker says may be in it, and it is read on terminals and in logs.
+fn bounded(message: &str) -> String {
+    let message: String = message.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
     match message.char_indices().nth(LONGEST_MESSAGE - 1) {
         Some((end, _)) if message.chars().count() > LONGEST_MESSAGE => format!("{}…", &message[..end]),
         _ => message,

@@ -120,7 +120,7 @@ impl Cluster for ScriptedCluster {
                     .iter()
                     .map(|request| match behaviour {
                         Behaviour::Down => {
-                            Err(SourceError::Unreachable { cluster: name.clone(), detail: "x".repeat(500) })
+                            Err(SourceError::Unreachable { cluster: name.clone(), detail: "\u{1b}[2J\nx".repeat(100) })
                         }
                         Behaviour::SomeMissing if request.topic.starts_with("missing") => {
                             Err(SourceError::TopicMissing { topic: request.topic.clone(), cluster: name.clone() })
@@ -281,6 +281,17 @@ async fn an_outage_keeps_the_last_sample_and_says_since_when() {
     tokio::time::sleep(3 * SECOND).await;
     let since = hub.read(&job("a")).unwrap().sources[0].failure.as_ref().unwrap().since.0;
     assert!(world.now() - since < 3.1, "a new outage");
+}
+
+/// It is shown on terminals and written to logs, where a line of its own could pass for one of ours.
+#[tokio::test(start_paused = true)]
+async fn t10_s10_what_a_broker_says_is_one_line_of_text() {
+    let (world, hub) = World::start();
+    world.set("k", Behaviour::Down);
+    hub.watch(&job("a"), watch("k", "orders"));
+    tokio::time::sleep(10 * SECOND).await;
+    let message = hub.read(&job("a")).unwrap().sources.remove(0).failure.unwrap().message;
+    assert!(message.contains("[2J x") && !message.contains(char::is_control), "{message:?}");
 }
 
 #[tokio::test(start_paused = true)]
