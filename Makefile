@@ -31,6 +31,11 @@ lint:
 # Optimised a little, the tests that play an operator's life through take a third of the time, and compiling them all takes
 # four times as long: that pays where everything is run, and not while one is at work.
 unit real conformance: export CARGO_PROFILE_DEV_OPT_LEVEL := 1
+ifdef CI
+# Nobody compiles there again.
+unit real conformance: export CARGO_INCREMENTAL := 0
+unit real conformance: export CARGO_PROFILE_DEV_DEBUG := 0
+endif
 
 unit:
 	PROPTEST_RNG_SEED=1 SLUICE_SEEDS=1000 $(CARGO) test --locked --quiet

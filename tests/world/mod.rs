@@ -123,9 +123,13 @@ impl World {
         Ok(serde_json::to_value(applied).unwrap())
     }
 
-    /// Deletes an object as a person does.
+    /// Deletes an object as a person does, who does not mind that it is gone already.
     pub(crate) async fn delete(&self, object: &Value) {
-        self.api(object).delete(object["metadata"]["name"].as_str().unwrap(), &DeleteParams::default()).await.unwrap();
+        let name = object["metadata"]["name"].as_str().unwrap();
+        match self.api(object).delete(name, &DeleteParams::default()).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            answer => drop(answer.unwrap()),
+        }
     }
 
     pub(crate) fn api(&self, object: &Value) -> Api<DynamicObject> {
