@@ -1,6 +1,6 @@
-//! All interleavings of a small scope: two jobs and three pods, and what the operator is told of them by four watches that may
-//! overtake each other; one of the jobs is deleted in the end. Each notification comes at once, or once one or two later ones of other watches have come; any two of
-//! them at a time. All end in the same state.
+//! All interleavings of a small scope: two jobs and three pods, one of the jobs deleted in the end, and what the operator is
+//! told of them by three watches that may overtake each other. Each notification comes at once, or once one or two later ones
+//! of other watches have come; any two of them at a time. All end in the same state.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
