@@ -2,6 +2,8 @@
 //!
 //! A peer that is gone without a word, a load balancer that has lost its backend, an answer that stops in the middle: the
 //! client's own connection waits for ever, and a cache whose first list is lost so would never be there.
+//!
+//! Architecture invariant: nothing is waited for without end from the API server.
 
 use std::time::Duration;
 

@@ -40,7 +40,7 @@ pub(super) struct ReplicasOwners {
     pub(super) workload: bool,
     /// `sluice/scale`.
     pub(super) scale: bool,
-    /// Anyone else, by name. A PUT or merge patch on /scale leaves no entry, so this may be empty after a foreign write.
+    /// Anyone else, by name. Empty after a foreign write that has left no entry.
     pub(super) others: Vec<String>,
     /// `sluice/scale` has applied the very number that somebody had written before, who has a share in it until it changes.
     pub(super) shared: bool,

@@ -165,15 +165,21 @@ fn t10_s19_everything_in_a_spec_is_bounded() {
     assert!(seen > 40, "{seen}");
 }
 
-/// Somebody tries to come by a pod through us that the namespace does not let him make.
-#[tokio::test(start_paused = true)]
-async fn t10_s25_a_pod_that_the_namespace_does_not_admit_is_told_and_not_tried_again_and_again() {
-    let mut world = World::new(25).await;
+/// A world with the namespace `restricted`, which enforces Pod Security of that name.
+async fn with_restricted(seed: u64) -> World {
+    let world = World::new(seed).await;
     let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
     world
         .apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "restricted", "labels": labels}}))
         .await;
     wait(1).await;
+    world
+}
+
+/// Somebody tries to come by a pod through us that the namespace does not let him make.
+#[tokio::test(start_paused = true)]
+async fn t10_s25_a_pod_that_the_namespace_does_not_admit_is_told_and_not_tried_again_and_again() {
+    let mut world = with_restricted(25).await;
     let mut object = job("orders");
     object["metadata"]["namespace"] = json!("restricted");
     object["spec"]["workload"]["template"]["spec"]["hostNetwork"] = json!(true);
@@ -199,12 +205,7 @@ async fn judged(world: &World, name: &str, spec: &Value) -> kube::Result<Value> 
 
 #[tokio::test(start_paused = true)]
 async fn t10_s24_pods_of_the_chart_the_examples_and_the_operator_are_restricted() {
-    let mut world = World::new(24).await;
-    let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
-    world
-        .apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "restricted", "labels": labels}}))
-        .await;
-    wait(1).await;
+    let mut world = with_restricted(24).await;
 
     let chart = documents(include_str!("../../charts/sluice/templates/deployment.yaml")).remove(0);
     let mut pod = chart["spec"]["template"]["spec"].clone();

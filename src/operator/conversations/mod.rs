@@ -139,7 +139,7 @@ async fn a_decision_that_rests_on_an_old_cache_is_not_written() {
 #[tokio::test(start_paused = true)]
 async fn a_foreign_write_is_respected_then_taken_back() {
     let job = job(json!({"spec": {"replicas": 9}}));
-    // A PUT on /scale leaves no entry: nobody owns the number.
+    // A write that has left no entry: nobody owns the number.
     let foreign = deployment(&job, 2, &[]);
     let mut conversation =
         Conversation::new(vec![config_map(&job), status_with("ScalingActive", "False", "ForeignWriter", &job)]);

@@ -1,179 +1,18 @@
 //! The hub under paused time, with scripted clusters and workers.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod world;
+
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 
 use super::*;
-use crate::api::v1alpha1::Kafka;
-use crate::policy::units::Seconds;
-use crate::signals::sample::{Category, PartitionSample, SourceSample, SourceSpec, WorkerEndpoint, WorkerSample};
-use crate::signals::scrape::ScrapeError;
-use crate::signals::source::{Answers, Cluster, GroupTopic, SourceError};
+use crate::signals::sample::Category;
+use crate::signals::source::GroupTopic;
+use world::{Behaviour, World, job, source, watch, worker};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Behaviour {
-    Good,
-    Down,
-    BlackHole,
-    Panics,
-    /// Only topics whose name begins with "missing" are missing.
-    SomeMissing,
-}
-
-/// Clusters by their first bootstrap server, workers by their id; what they do, and what they were asked and when.
-#[derive(Clone)]
-struct World(Arc<Inner>);
-
-struct Inner {
-    clock: Clock,
-    behaviours: Mutex<HashMap<String, Behaviour>>,
-    rounds: Mutex<Vec<(String, f64, Vec<GroupTopic>)>>,
-    scrapes: Mutex<Vec<(String, f64)>>,
-    connects: AtomicUsize,
-    in_flight: AtomicUsize,
-}
-
-struct InFlight<'a>(&'a AtomicUsize);
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-impl World {
-    fn start() -> (Self, Hub) {
-        let clock = Clock::starting_at(Seconds(1000.0));
-        let world = Self(Arc::new(Inner {
-            clock: clock.clone(),
-            behaviours: Mutex::default(),
-            rounds: Mutex::default(),
-            scrapes: Mutex::default(),
-            connects: AtomicUsize::new(0),
-            in_flight: AtomicUsize::new(0),
-        }));
-        let hub = Hub::new(clock, Arc::new(world.clone()), Arc::new(world.clone()));
-        (world, hub)
-    }
-
-    fn set(&self, name: &str, behaviour: Behaviour) {
-        self.0.behaviours.lock().unwrap().insert(name.to_owned(), behaviour);
-    }
-
-    fn behaviour(&self, name: &str) -> Behaviour {
-        self.0.behaviours.lock().unwrap().get(name).copied().unwrap_or(Behaviour::Good)
-    }
-
-    fn rounds(&self, cluster: &str) -> Vec<(f64, Vec<GroupTopic>)> {
-        let rounds = self.0.rounds.lock().unwrap();
-        rounds.iter().filter(|(name, ..)| name == cluster).map(|(_, at, asked)| (*at, asked.clone())).collect()
-    }
-
-    fn scrapes(&self, worker: &str) -> Vec<f64> {
-        let scrapes = self.0.scrapes.lock().unwrap();
-        scrapes.iter().filter(|(id, _)| id == worker).map(|(_, at)| *at).collect()
-    }
-
-    fn now(&self) -> f64 {
-        self.0.clock.now().0
-    }
-}
-
-struct ScriptedCluster(World, String);
-
-impl Connect for World {
-    fn connect(&self, bootstrap_servers: &[String]) -> Arc<dyn Cluster> {
-        self.0.connects.fetch_add(1, Ordering::SeqCst);
-        Arc::new(ScriptedCluster(self.clone(), bootstrap_servers[0].clone()))
-    }
-}
-
-impl Cluster for ScriptedCluster {
-    fn sample<'a>(&'a self, requests: &'a [GroupTopic], _: Duration) -> BoxFuture<'a, Answers> {
-        async move {
-            let Self(world, name) = self;
-            world.0.in_flight.fetch_add(1, Ordering::SeqCst);
-            let _in_flight = InFlight(&world.0.in_flight);
-            world.0.rounds.lock().unwrap().push((name.clone(), world.now(), requests.to_vec()));
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            let sample = || {
-                let partition =
-                    PartitionSample { id: "t/0".to_owned(), due_end: Some(7), ..PartitionSample::default() };
-                SourceSample {
-                    at: Seconds(world.now()),
-                    partitions: vec![partition],
-                    group: None,
-                    producer_time: false,
-                }
-            };
-            let behaviour = world.behaviour(name);
-            match behaviour {
-                Behaviour::BlackHole => std::future::pending().await,
-                Behaviour::Panics => panic!("the client has a bug"),
-                _ => requests
-                    .iter()
-                    .map(|request| match behaviour {
-                        Behaviour::Down => {
-                            Err(SourceError::Unreachable { cluster: name.clone(), detail: "\u{1b}[2J\nx".repeat(100) })
-                        }
-                        Behaviour::SomeMissing if request.topic.starts_with("missing") => {
-                            Err(SourceError::TopicMissing { topic: request.topic.clone(), cluster: name.clone() })
-                        }
-                        _ => Ok(sample()),
-                    })
-                    .collect(),
-            }
-        }
-        .boxed()
-    }
-}
-
-impl Scrape for World {
-    fn scrape<'a>(
-        &'a self,
-        worker: &'a WorkerEndpoint,
-        _: Duration,
-    ) -> BoxFuture<'a, Result<WorkerSample, ScrapeError>> {
-        async move {
-            self.0.scrapes.lock().unwrap().push((worker.id.clone(), self.now()));
-            match self.behaviour(&worker.id) {
-                Behaviour::BlackHole => std::future::pending().await,
-                Behaviour::Down => Err(ScrapeError::Unreachable { url: "u".to_owned(), detail: "refused".to_owned() }),
-                _ => Ok(WorkerSample { at: Seconds(self.now()), ..WorkerSample::default() }),
-            }
-        }
-        .boxed()
-    }
-}
-
-fn job(name: &str) -> JobKey {
-    JobKey { namespace: "team".to_owned(), name: name.to_owned() }
-}
-
-fn source(cluster: &str, topic: &str) -> SourceSpec {
-    let kafka = Kafka {
-        bootstrap_servers: vec![cluster.to_owned()],
-        topic: topic.to_owned(),
-        consumer_group: format!("{topic}-group"),
-    };
-    SourceSpec { name: topic.to_owned(), kafka }
-}
-
-/// With a latency of 10 s, so an interval of 2 s.
-fn watch(cluster: &str, topic: &str) -> Watch {
-    Watch { latency: 10 * SECOND, sources: vec![source(cluster, topic)], workers: Vec::new() }
-}
-
-fn worker(id: &str) -> WorkerEndpoint {
-    let address = "10.0.0.1:9090".parse().unwrap();
-    WorkerEndpoint { id: id.to_owned(), uid: format!("{id}-uid"), address, path: "/metrics".to_owned() }
-}
 
 fn gaps(times: &[f64]) -> Vec<f64> {
     times.windows(2).map(|pair| pair[1] - pair[0]).collect()
