@@ -50,6 +50,7 @@ impl Job {
             due_end: offset(number, seconds - 10.0),
             start: Some(0),
             owner: Some(worker(number % self.workers)),
+            ..Partition::default()
         };
         let processed = 0.999 * done * self.busy * CAPACITY;
         let told = |number: u32| Worker {
@@ -64,6 +65,7 @@ impl Job {
             in_time: Some(processed),
             busy_seconds: Some(processed / CAPACITY),
             cpu_seconds: Some(0.8 * processed / CAPACITY),
+            ..Worker::default()
         };
         Observation {
             at: Seconds(at),
@@ -73,6 +75,7 @@ impl Job {
                 source: Some("orders".into()),
                 state: Some("Stable".into()),
                 assignor: Some("cooperative-sticky".into()),
+                ..Group::default()
             }],
             workers: (0..self.workers).map(told).collect(),
             ..Observation::default()

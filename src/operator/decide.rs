@@ -31,12 +31,14 @@ pub(super) fn observation(
             ready: number(|pod| pod.ready && !pod.terminating),
         },
         partitions: samples.sources.iter().flat_map(|source| partitions(source, several, &workers)).collect(),
+        sources: Vec::new(),
         groups: samples.sources.iter().filter_map(|source| group(source, several)).collect(),
         workers: pods.iter().map(|pod| workers.worker(pod)).collect(),
         limits: Limits {
             granted: None,
             unschedulable: number(|pod| pod.unschedulable.is_some()),
             crash_looping: number(|pod| pod.crash_looping),
+            failing: None,
         },
     }
 }
@@ -80,6 +82,7 @@ impl<'a> Workers<'a> {
             in_time: sample.and_then(|sample| sample.in_time),
             busy_seconds: sample.and_then(|sample| sample.busy_seconds),
             cpu_seconds: sample.and_then(|sample| sample.cpu_seconds),
+            concurrency: None,
         }
     }
 
@@ -105,6 +108,7 @@ fn partitions(source: &SourceReading, several: bool, workers: &Workers<'_>) -> V
         position: workers.positions.get(partition.id.as_str()).map(|(_, position)| *position),
         due_end: partition.due_end,
         start: partition.start,
+        high_watermark: None,
         owner: partition.owner.as_ref().map(|owner| workers.owner(owner).unwrap_or_else(|| owner.client_id.clone())),
     };
     sample.partitions.iter().map(partition).collect()
@@ -116,5 +120,6 @@ fn group(source: &SourceReading, several: bool) -> Option<Group> {
         source: several.then(|| source.name.clone()),
         state: Some(group.state.clone()),
         assignor: group.assignor.clone(),
+        ..Group::default()
     })
 }

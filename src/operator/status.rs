@@ -121,6 +121,7 @@ pub(crate) fn prior(status: &StreamJobStatus) -> Model {
         handover_seconds: seconds(model.handover_milliseconds),
         latency_floor_seconds: seconds(model.latency_floor_milliseconds),
         template: model.template.clone(),
+        ..Model::default()
     }
 }
 

@@ -222,6 +222,9 @@ fn settings(spec: &StreamJobSpec, problems: &mut Problems) -> (Duration, Setting
         max_records_per_second: processing
             .and_then(|processing| processing.max_records_per_second)
             .map(|rate| f64::from(problems.count("spec.processing.maxRecordsPerSecond", rate))),
+        concurrency: processing
+            .and_then(|processing| processing.concurrency)
+            .map(|lanes| problems.count("spec.processing.concurrency", lanes)),
     };
     (latency, settings)
 }

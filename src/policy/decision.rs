@@ -265,6 +265,10 @@ pub struct Model {
     pub handover_seconds: Option<f64>,
     /// Latency of a healthy job at low load.
     pub latency_floor_seconds: Option<f64>,
+    /// Seconds between two commits of a partition, upper (p90) estimate.
+    pub commit_interval_seconds: Option<f64>,
+    /// Offsets that one record takes; above 1 where transaction markers take offsets too.
+    pub offsets_per_record: Option<f64>,
     /// Template that the capacity was learned with.
     pub template: Option<String>,
 }

@@ -212,6 +212,7 @@ impl Memory {
             handover_seconds: self.handover.known(),
             latency_floor_seconds: self.latency_floor,
             template: self.template.clone(),
+            ..Model::default()
         }
     }
 

@@ -66,6 +66,6 @@ mod plant;
 pub use decide::decide;
 pub use decision::{Action, BoundBy, Confidence, Decision, Explain, Limit, Limited, Model, Reason, WithinTarget};
 pub use memory::Memory;
-pub use observation::{Group, Limits, Observation, Partition, Replicas, Worker};
+pub use observation::{Group, Limits, Observation, Partition, Replicas, Source, Worker};
 pub use schedule::scheduled_floor;
 pub use settings::{Mode, Schedule, Settings, Step};

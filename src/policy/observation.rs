@@ -1,7 +1,9 @@
 //! What the decision core is told: one look at a job. The names are the contract of `sluice decide`.
 //!
-//! An absent field, or `null`, means unknown and never zero. Times are Unix seconds. Each sample carries its own time,
-//! so that a cached one is not read as a rate of zero. Offsets are signed: -1 is "none", and a source may say anything.
+//! An absent field, or `null`, means unknown and never zero. The same holds for a list: a job always has a source, a
+//! partition and, while pods exist, a worker, so an empty list means that the list is not known. Times are Unix seconds.
+//! Each sample carries its own time, so that a cached one is not read as a rate of zero. Offsets are signed: -1 is
+//! "none", and a source may report anything.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +17,9 @@ pub struct Observation {
     pub at: Seconds,
     /// Workers wanted and there.
     pub replicas: Replicas,
+    /// Every source that the job's spec names, whether or not it was ever read. Empty: not known; the sources that the
+    /// partitions name are then taken for all of them.
+    pub sources: Vec<Source>,
     /// Partitions of all sources.
     pub partitions: Vec<Partition>,
     /// The consumer groups, one for each source that has one.
@@ -37,6 +42,20 @@ pub struct Replicas {
     pub ready: Option<u32>,
 }
 
+/// One source that the job's spec names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Source {
+    /// Its name; absent in a job with one source.
+    pub name: Option<String>,
+    /// Whether its partitions were listed at least once since the watch began. Absent: they were if any is in this
+    /// observation.
+    pub read: Option<bool>,
+    /// Where a group without a commit starts to read: at the log's start (`true`) or at its end (`false`). Absent: not
+    /// known, and records before the watch are then not taken for a backlog.
+    pub starts_at_earliest: Option<bool>,
+}
+
 /// One partition of a source.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -57,6 +76,8 @@ pub struct Partition {
     pub due_end: Option<i64>,
     /// Log-start offset: everything below it is gone.
     pub start: Option<i64>,
+    /// High watermark. Beyond `end` where a transaction is open: records that were appended and cannot be read yet.
+    pub high_watermark: Option<i64>,
     /// `Worker::id` of its owner.
     pub owner: Option<String>,
 }
@@ -71,6 +92,12 @@ pub struct Group {
     pub state: Option<String>,
     /// `range`, `roundrobin`, `sticky`, `cooperative-sticky`, `uniform`, …
     pub assignor: Option<String>,
+    /// Members that are workers of this job.
+    pub members: Option<u32>,
+    /// Of these, members that own no partition.
+    pub idle_members: Option<u32>,
+    /// Members that are not workers of this job.
+    pub strangers: Option<u32>,
 }
 
 /// One worker.
@@ -99,6 +126,8 @@ pub struct Worker {
     pub busy_seconds: Option<f64>,
     /// Seconds of CPU used.
     pub cpu_seconds: Option<f64>,
+    /// Records that it can process at the same time.
+    pub concurrency: Option<u32>,
 }
 
 /// What stands in the way of more workers.
@@ -111,4 +140,6 @@ pub struct Limits {
     pub unschedulable: Option<u32>,
     /// Pods that crash again and again.
     pub crash_looping: Option<u32>,
+    /// Pods that cannot start: their image, configuration, volume or init container fails.
+    pub failing: Option<u32>,
 }

@@ -283,6 +283,7 @@ impl Plant {
                 source: None,
                 state: Some("Stable".into()),
                 assignor: Some("cooperative-sticky".into()),
+                ..Group::default()
             }],
             workers: workers.collect(),
             ..Observation::default()

@@ -41,6 +41,8 @@ pub struct Settings {
     pub batch_interval: Option<Seconds>,
     /// A worker is not allowed to do more than this many records per second.
     pub max_records_per_second: Option<f64>,
+    /// Records that one worker processes at the same time, if the user says it.
+    pub concurrency: Option<u32>,
 }
 
 impl Settings {
@@ -63,6 +65,7 @@ impl Settings {
             fallback_replicas: None,
             batch_interval: None,
             max_records_per_second: None,
+            concurrency: None,
         }
     }
 }

@@ -34,7 +34,12 @@ impl View {
         let partition = |p| Partition { id: format!("orders/{p}"), ..Partition::default() };
         let observation = Observation {
             partitions: (0..count).map(partition).collect(),
-            groups: vec![Group { source: None, state: None, assignor: Some("cooperative-sticky".to_owned()) }],
+            groups: vec![Group {
+                source: None,
+                state: None,
+                assignor: Some("cooperative-sticky".to_owned()),
+                ..Group::default()
+            }],
             ..Observation::default()
         };
         Self {

@@ -13,7 +13,7 @@ use serde::de::{DeserializeSeed as _, IgnoredAny, MapAccess};
 
 use self::fill::Into;
 use super::super::nearest::nearest;
-use crate::policy::{Group, Limits, Observation, Partition, Replicas, Worker};
+use crate::policy::{Group, Limits, Observation, Partition, Replicas, Source, Worker};
 
 /// Reads a line. On an error the observation is of no use until the next line is read.
 pub(super) fn read(line: &str, observation: &mut Observation, unknown: &mut Unknown) -> serde_json::Result<()> {
@@ -104,12 +104,19 @@ fields!(Observation at "" requires "at" {
     3 "groups" groups,
     4 "workers" workers,
     5 "limits" limits,
+    6 "sources" sources,
 } and not);
 
 fields!(Replicas at "replicas." requires "" {
     0 "desired" desired,
     1 "existing" existing,
     2 "ready" ready,
+} and not);
+
+fields!(Source at "sources[]." requires "" {
+    0 "name" name,
+    1 "read" read,
+    2 "startsAtEarliest" starts_at_earliest,
 } and not);
 
 fields!(Partition at "partitions[]." requires "id" {
@@ -122,12 +129,16 @@ fields!(Partition at "partitions[]." requires "id" {
     6 "dueEnd" due_end,
     7 "start" start,
     8 "owner" owner,
+    9 "highWatermark" high_watermark,
 } and not);
 
 fields!(Group at "groups[]." requires "" {
     0 "source" source,
     1 "state" state,
     2 "assignor" assignor,
+    3 "members" members,
+    4 "idleMembers" idle_members,
+    5 "strangers" strangers,
 } and not);
 
 // `bySource` is in the contract; nothing is decided from it yet.
@@ -143,12 +154,14 @@ fields!(Worker at "workers[]." requires "id" {
     8 "inTime" in_time,
     9 "busySeconds" busy_seconds,
     10 "cpuSeconds" cpu_seconds,
-} and not (11 "bySource"));
+    11 "concurrency" concurrency,
+} and not (12 "bySource"));
 
 fields!(Limits at "limits." requires "" {
     0 "granted" granted,
     1 "unschedulable" unschedulable,
     2 "crashLooping" crash_looping,
+    3 "failing" failing,
 } and not);
 
 #[cfg(test)]
@@ -170,6 +183,7 @@ mod tests {
         for (known, value) in [
             names::<Observation>(),
             names::<Replicas>(),
+            names::<Source>(),
             names::<Partition>(),
             names::<Group>(),
             names::<Worker>(),

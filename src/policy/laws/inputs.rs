@@ -47,6 +47,7 @@ pub(super) fn any_partition() -> impl Strategy<Value = Partition> {
             due_end,
             start,
             owner: owner.map(|o| format!("w-{o}")),
+            ..Partition::default()
         })
 }
 
@@ -85,8 +86,9 @@ prop_compose! {
             replicas: Replicas { desired, existing, ready },
             partitions,
             workers,
-            groups: vec![Group { source: None, state, assignor: Some("range".into()) }],
-            limits: Limits { granted, unschedulable, crash_looping },
+            groups: vec![Group { source: None, state, assignor: Some("range".into()), ..Group::default() }],
+            limits: Limits { granted, unschedulable, crash_looping, ..Limits::default() },
+            sources: Vec::new(),
         }
     }
 }

@@ -14,7 +14,8 @@ proptest! {
     fn law_09_restart(plant in moment(), capacity in any_float(), start_up in any_float(), known in any::<bool>()) {
         let model = Model {
             capacity_per_worker: Some(capacity), start_up_seconds: Some(start_up), handover_seconds: Some(start_up),
-            latency_floor_seconds: Some(capacity), confidence: Confidence::High, template: None,
+            latency_floor_seconds: Some(capacity), confidence: Confidence::High, commit_interval_seconds: Some(start_up), offsets_per_record: Some(capacity),
+            template: None,
         };
         for memory in [Memory::default(), Memory::with_prior(model)] {
             let mut memory = memory;
