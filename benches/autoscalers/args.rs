@@ -9,7 +9,6 @@ Sluice beside other autoscalers on a simulated job.
   cargo bench --bench autoscalers -- [OPTIONS]
 
   --quick          one seed, objective 10 s, handover by partition, nothing tuned: about a minute
-  --ablate         what each piece of the policy is worth: Sluice alone, with each of them switched off in turn
   --filter TEXT    only cells whose GROUP/TRACE contains it, as handoff/real_flash
   --seeds N        seeds for each cell [5]
   --threads N      runs side by side [one for each core]
@@ -23,7 +22,6 @@ Sluice beside other autoscalers on a simulated job.
 #[derive(Debug)]
 pub(crate) struct Args {
     pub(crate) quick: bool,
-    pub(crate) ablate: bool,
     pub(crate) filter: Option<String>,
     pub(crate) seeds: u64,
     pub(crate) threads: usize,
@@ -40,7 +38,6 @@ impl Args {
         let home = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
         let mut args = Self {
             quick: false,
-            ablate: false,
             filter: None,
             seeds: 5,
             threads: std::thread::available_parallelism().map_or(1, Into::into),
@@ -52,9 +49,8 @@ impl Args {
         };
         let mut words = words.filter(|word| word != "--bench"); // cargo adds it
         while let Some(word) = words.next() {
-            if word == "--quick" || word == "--ablate" {
-                args.quick |= word == "--quick";
-                args.ablate |= word == "--ablate";
+            if word == "--quick" {
+                args.quick = true;
                 continue;
             }
             if word == "--help" || word == "-h" {

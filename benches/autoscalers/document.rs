@@ -18,20 +18,16 @@ pub(crate) struct Facts<'a> {
 pub(crate) fn write(path: &Path, facts: &Facts<'_>, report: &str) -> Result<(), String> {
     let failed = |error| format!("failed to write the tables to {}: {error}", path.display());
     let text = fs::read_to_string(path).map_err(failed)?;
-    let name = if facts.args.ablate { "ablation" } else { "autoscalers" };
-    let (begin, end) = (format!("<!-- {name}: begin -->"), format!("<!-- {name}: end -->"));
-    let text = replaced(&text, (&begin, &end), &format!("{}\n{report}", heading(facts)))
+    let (begin, end) = ("<!-- autoscalers: begin -->", "<!-- autoscalers: end -->");
+    let text = replaced(&text, (begin, end), &format!("{}\n{report}", heading(facts)))
         .ok_or_else(|| format!("{} lacks the lines {begin} and {end}", path.display()))?;
     fs::write(path, text).map_err(failed)
 }
 
 fn heading(facts: &Facts<'_>) -> String {
-    let Args { quick, ablate, filter, seeds, threads, date, .. } = facts.args;
+    let Args { quick, filter, seeds, threads, date, .. } = facts.args;
     let mut command = "cargo bench --bench autoscalers".to_owned();
-    if *ablate {
-        command += " -- --ablate --seeds ";
-        command += &seeds.to_string();
-    } else if *quick || filter.is_some() {
+    if *quick || filter.is_some() {
         command.push_str(" --");
         command.push_str(if *quick { " --quick" } else { "" });
         command.push_str(&filter.as_ref().map_or_else(String::new, |filter| format!(" --filter {filter}")));

@@ -18,7 +18,7 @@ use cache::Cache;
 use progress::Progress;
 use sluice::clock::Clock;
 use sluice::simulate::benchmark::{
-    Plan, Results, Trace, ablation, answer, cells, goals, needed, side_by_side, summary,
+    Plan, Results, Trace, answer, cells, goals, needed, side_by_side, summary,
 };
 
 /// After so many runs the cache is written.
@@ -47,9 +47,6 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), String> {
     let traces = traces::read(&args.traces)?;
-    if args.ablate {
-        return ablate(args, traces);
-    }
     let mut plan = if args.quick { Plan::quick(traces) } else { Plan::full(traces, args.seeds) };
     if let Some(filter) = &args.filter {
         plan.filter(filter);
@@ -95,22 +92,6 @@ fn run(args: &Args) -> Result<(), String> {
     if let Some(path) = &args.write {
         let facts = document::Facts { args, seconds: progress.seconds(), now: Clock::system().now().0 };
         document::write(path, &facts, &report)?;
-    }
-    Ok(())
-}
-
-fn ablate(args: &Args, traces: Vec<Trace>) -> Result<(), String> {
-    let clock = Clock::system();
-    let begin = clock.now().0;
-    let report = ablation(&Plan::full(traces, args.seeds), args.threads, |done, all| {
-        if done % 50 == 0 {
-            eprintln!("{:5.0} s: {done} of {all} runs", clock.now().0 - begin);
-        }
-    });
-    println!("{report}");
-    if let Some(path) = &args.write {
-        let now = clock.now().0;
-        document::write(path, &document::Facts { args, seconds: now - begin, now }, &report)?;
     }
     Ok(())
 }

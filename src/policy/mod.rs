@@ -20,41 +20,16 @@
     )
 )]
 
-mod arrivals;
-mod attainment;
-mod bottleneck;
-mod capacity;
-mod crew;
+pub mod contract;
 mod decide;
-pub mod decision;
-mod demand;
-mod doubt;
-mod down;
 mod explain;
-mod flight;
-mod forecast;
-mod guard;
 mod learn;
-mod learning;
-mod look;
-pub mod memory;
-mod message;
-mod mistakes;
+mod limit;
+mod model;
 pub(crate) mod num;
-pub mod observation;
-mod partitions;
-pub(crate) mod pieces;
+mod observe;
 mod plan;
-mod ring;
-mod rollout;
-mod schedule;
-pub mod settings;
-mod staircase;
-mod track;
 pub mod units;
-mod weigh;
-mod window;
-mod workers;
 
 #[cfg(test)]
 mod closed_loop;
@@ -63,9 +38,11 @@ mod laws;
 #[cfg(test)]
 mod plant;
 
+pub use contract::decision::{
+    Action, BoundBy, Confidence, Decision, Explain, Limit, Limited, Model, Reason, WithinTarget,
+};
+pub use contract::observation::{Group, Limits, Observation, Partition, Replicas, Source, Worker};
+pub use contract::settings::{Mode, Schedule, Settings, Step};
 pub use decide::decide;
-pub use decision::{Action, BoundBy, Confidence, Decision, Explain, Limit, Limited, Model, Reason, WithinTarget};
-pub use memory::Memory;
-pub use observation::{Group, Limits, Observation, Partition, Replicas, Source, Worker};
-pub use schedule::scheduled_floor;
-pub use settings::{Mode, Schedule, Settings, Step};
+pub use limit::schedule::scheduled_floor;
+pub use model::memory::Memory;

@@ -1,6 +1,6 @@
 //! Rules that set the number of workers.
 
-use crate::policy::pieces::{Off, Piece};
+
 use crate::policy::units::Seconds;
 use crate::policy::{Decision, Memory, Observation, Settings, decide};
 
@@ -50,18 +50,6 @@ impl Sluice {
     }
 }
 
-impl Sluice {
-    /// With these pieces of the policy switched off.
-    pub(crate) fn without(mut self, pieces: &[Piece]) -> Self {
-        self.switch(pieces.iter().fold(Off::default(), |off, piece| off.and(*piece)));
-        self
-    }
-
-    fn switch(&mut self, off: Off) {
-        (self.memory.off, self.memory.forecast.off) = (off, off);
-    }
-}
-
 impl Rule for Sluice {
     fn name(&self) -> String {
         "sluice".to_owned()
@@ -81,9 +69,7 @@ impl Rule for Sluice {
 
     /// Only the model in the job's status outlives the operator.
     fn restart(&mut self) {
-        let off = self.memory.off;
         self.memory = Memory::with_prior(self.memory.model());
-        self.switch(off);
         self.last = None;
     }
 }

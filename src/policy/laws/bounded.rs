@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::cases;
 use crate::policy::plant::settings;
-use crate::policy::ring::{Appended, Ring};
+use crate::policy::model::offset_history::{Appended, OffsetHistory};
 use crate::policy::units::Seconds;
 use crate::policy::{Memory, Observation, Partition, Replicas, Worker, decide};
 
@@ -74,7 +74,7 @@ proptest! {
         depths in proptest::collection::vec(0.0..1.0_f64, 20),
     ) {
         let log = Log(pieces.iter().map(|(seconds, times)| (*seconds, usual * times)).collect());
-        let mut ring = Ring::default();
+        let mut ring = OffsetHistory::default();
         let (mut now, mut look) = (0.0, 0_u32);
         while now < log.seconds() {
             ring.push(1.764e9 + now, log.end(now).floor() as i64);

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::cases;
 use super::moments::{fall_behind, moment};
-use crate::policy::flight::Flight;
+use crate::policy::model::flight::Flight;
 use crate::policy::{Action, decide};
 
 proptest! {
@@ -13,7 +13,7 @@ proptest! {
     #[test]
     fn law_06_one_at_a_time(plant in moment(), demand in 0.0..20_000.0_f64, backlog in 0..500_000_i64) {
         let mut memory = plant.memory.clone();
-        memory.flight = Some(Flight::new(plant.now - 1.0, 1, plant.desired, demand));
+        memory.changes.flight = Some(Flight::new(plant.now - 1.0, 1, plant.desired, demand));
         let mut observation = plant.observation();
         observation.replicas.ready = Some(plant.desired.saturating_sub(1));
         fall_behind(&mut observation, 0, backlog);

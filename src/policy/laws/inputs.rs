@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use crate::api::fields::Step;
+use crate::policy::Step;
 use crate::policy::plant::settings;
 use crate::policy::units::Seconds;
 use crate::policy::{Group, Limits, Mode, Observation, Partition, Replicas, Settings, Worker};

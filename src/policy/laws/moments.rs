@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 
 use crate::policy::Observation;
-use crate::policy::bottleneck::Bottleneck;
-use crate::policy::capacity::{Capacity, Stint};
+use crate::policy::model::bottleneck::Bottleneck;
+use crate::policy::model::capacity::Capacity;
 use crate::policy::plant::{Plant, Tells};
 use crate::policy::units::Seconds;
 
@@ -39,10 +39,10 @@ pub(super) fn moment() -> impl Strategy<Value = Plant> {
     (0..120_usize, 0..3_u32).prop_map(|(index, more)| {
         let mut plant = MOMENTS[index % MOMENTS.len()].clone();
         // Now and then too many workers, so that a Down is near.
-        plant.memory.desired = plant.memory.desired.map(|d| d + more);
+        plant.memory.changes.desired = plant.memory.changes.desired.map(|d| d + more);
         plant.desired += more;
         if more > 0 {
-            plant.memory.flight = None;
+            plant.memory.changes.flight = None;
         }
         plant
     })
@@ -124,7 +124,7 @@ pub(super) fn ignorant() -> impl Strategy<Value = Plant> {
 pub(super) fn seen(rate: Option<f64>) -> Capacity {
     let mut capacity = Capacity::default();
     if let Some(rate) = rate {
-        capacity.learn(&[Stint { rate, busy: None, saturated: false }]);
+        capacity.did(rate, 0.0);
     }
     capacity
 }
@@ -138,12 +138,11 @@ pub(super) fn ripen(mut plant: Plant, more: u32) -> Plant {
     let now = plant.now;
     plant.desired += more;
     let memory = &mut plant.memory;
-    memory.desired = Some(plant.desired);
-    memory.flight = None;
+    memory.changes.desired = Some(plant.desired);
+    memory.changes.flight = None;
     memory.bottleneck = Bottleneck::default();
-    memory.rescales.clear();
-    memory.watching_since = now - 1e5;
-    memory.needs.clear();
-    memory.needs.note(now, 1, 1e5);
+    memory.changes.rescales.clear();
+    memory.clock.watching_since = now - 1e5;
+    memory.changes.fewer_since = Some((now - 1e5, 1));
     plant
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::moments::ripe;
 use super::{cases, one_in};
-use crate::policy::learn::CAREFUL_HANDOVER;
+use crate::policy::model::durations::CAREFUL_HANDOVER;
 use crate::policy::plant::Plant;
 use crate::policy::units::Seconds;
 use crate::policy::{Reason, decide};
@@ -59,8 +59,8 @@ proptest! {
             let few = first.desired.unwrap();
             let mut memory = plant.memory.clone();
             let demand = demand * arriving;
-            memory.mistakes.note(plant.now - ago - 60.0, few + 1, few, (demand, 0.0));
-            memory.mistakes.note(plant.now - ago, few, few + 1, (demand, 0.0));
+            memory.trial.note_change(plant.now - ago - 60.0, few + 1, few, demand);
+            memory.trial.note_change(plant.now - ago, few, few + 1, demand);
             let again = decide(&mut memory, &observation, &plant.settings);
             if ago < 86_400.0 {
                 prop_assert!(again.desired > Some(few), "{} proved too few {ago} s ago: {again:?}", few);

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 
 use super::cases;
 use super::moments::{MOMENTS, degrade, fall_behind, moment, ripe, ripen};
-use crate::policy::attainment::Attainment;
-use crate::policy::learn::Learned;
+use crate::policy::model::attainment::Attainment;
+use crate::policy::model::durations::Learned;
 use crate::policy::plant::Plant;
 use crate::policy::units::Seconds;
 use crate::policy::{Action, Decision, Reason, decide};
@@ -50,7 +50,7 @@ proptest! {
 /// The same job with another objective, changes that stop partitions for so long, and so much of the budget spent.
 fn short_of_budget(mut plant: Plant, handover: f64, objective: (f64, f64), (due, spent): (f64, f64)) -> Plant {
     (plant.settings.latency, plant.settings.percentile) = (Seconds(objective.0), objective.1);
-    plant.memory.handover = Learned::with_prior(handover);
+    plant.memory.durations.handover = Learned::with_prior(handover);
     plant.memory.attainment = Attainment::default();
     let late = due * (1.0 - objective.1) * spent;
     plant.memory.attainment.count(plant.now - 60.0, plant.settings.window.0, due, late);
@@ -69,7 +69,7 @@ fn late(plant: &Plant, decision: &Decision, handover: f64) -> (f64, f64) {
     let horizon = plant.memory.reaction();
     let latency = plant.settings.latency.0;
     let follow = |workers: u32, pause: f64| {
-        let capacity = plant.memory.stairs.capacity(workers, mu);
+        let capacity = (mu / plant.memory.stairs.share(workers));
         let (mut now, mut done, mut late) = (0.0, 0.0, 0.0);
         // Record x arrives at x / demand - age: those that wait now came evenly.
         while now < horizon + pause {

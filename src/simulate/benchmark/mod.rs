@@ -7,7 +7,6 @@
 //!
 //! Architecture invariant: pure. Traces in, figures and text out; who reads, prints and times is at the edge.
 
-mod ablation;
 mod cell;
 mod faults;
 mod goals;
@@ -21,7 +20,6 @@ mod tables;
 mod tests;
 mod text;
 
-pub use ablation::ablation;
 pub use cell::{Cell, Contestant, Feasible, cell, cells};
 pub use faults::{FAULTS, FaultCase, FaultCount};
 pub use goals::{Goal, goals};

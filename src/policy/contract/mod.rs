@@ -1,0 +1,5 @@
+//! What goes in and what comes out.
+
+pub mod decision;
+pub mod observation;
+pub mod settings;

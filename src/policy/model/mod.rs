@@ -1,0 +1,22 @@
+//! What is remembered and learned of a job: one file for each idea, each with what excites it, what it ignores and its way
+//! back.
+
+pub(crate) mod arrivals;
+pub(crate) mod attainment;
+pub(crate) mod bottleneck;
+pub(crate) mod capacity;
+pub(crate) mod caution;
+pub(crate) mod commit_interval;
+pub(crate) mod durations;
+pub(crate) mod flight;
+pub(crate) mod floor;
+pub(crate) mod forecast;
+pub(crate) mod memory;
+pub(crate) mod offset_history;
+pub(crate) mod offsets_per_record;
+pub(crate) mod partition;
+pub(crate) mod partition_table;
+pub(crate) mod progress;
+pub(crate) mod staircase;
+pub(crate) mod trial;
+pub(crate) mod workers;
