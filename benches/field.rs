@@ -138,7 +138,8 @@ pub(crate) fn main() -> ExitCode {
     let mut rows = rows.into_inner().unwrap_or_default();
     rows.sort_by_key(|(_, row)| row.world.seed);
     let runs: f64 = rows.iter().map(|(took, _)| took).sum();
-    let slowest = rows.iter().max_by(|a, b| a.0.total_cmp(&b.0)).map_or((0.0, 0), |(took, row)| (*took, row.world.seed));
+    let slowest =
+        rows.iter().max_by(|a, b| a.0.total_cmp(&b.0)).map_or((0.0, 0), |(took, row)| (*took, row.world.seed));
     let rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
     if args.all || args.only.is_some() || !args.peers {
         rows.iter().for_each(|row| println!("{}", line(row)));

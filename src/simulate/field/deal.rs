@@ -34,13 +34,9 @@ mod tests {
 
     #[test]
     fn every_assignor_deals_every_partition_once_and_evenly() {
-        for assignor in [
-            Assignor::Range,
-            Assignor::RoundRobin,
-            Assignor::Sticky,
-            Assignor::CooperativeSticky,
-            Assignor::Uniform,
-        ] {
+        for assignor in
+            [Assignor::Range, Assignor::RoundRobin, Assignor::Sticky, Assignor::CooperativeSticky, Assignor::Uniform]
+        {
             for (partitions, count) in [(1, 1), (1, 3), (3, 2), (12, 5), (24, 24), (120, 7), (1000, 37)] {
                 let members: Vec<u32> = (100..100 + count).collect();
                 let mut owners = vec![NOBODY; partitions];

@@ -51,8 +51,7 @@ fn objective(world: &mut World, random: &mut Random) {
     let longest = world.record_cost * (2.33 * world.cost_sigma - world.cost_sigma.powi(2) / 2.0).exp();
     world.latency = wanted.max(4.0 * longest).round();
     let any = between(random, 0.5, 0.999);
-    world.percentile =
-        choose(random, &[(0.99, 60.0), (0.95, 12.0), (0.9, 6.0), (0.999, 12.0), (0.5, 3.0), (any, 7.0)]);
+    world.percentile = choose(random, &[(0.99, 60.0), (0.95, 12.0), (0.9, 6.0), (0.999, 12.0), (0.5, 3.0), (any, 7.0)]);
 }
 
 /// Start-up 1 s to 5 min with a long tail, around 15 s. Ready before it works: half of the jobs not at all, others up to
@@ -110,10 +109,8 @@ fn group(world: &mut World, random: &mut Random) {
     let phase = choose(random, &[(Phase::Worker, 70.0), (Phase::Partition, 15.0), (Phase::All, 15.0)]);
     let every = log_between(random, 5.0, 60.0);
     let checkpoint = Commits::Checkpoint { seconds: every, takes: every * between(random, 0.02, 0.4) };
-    world.commits = choose(
-        random,
-        &[(Commits::Every { seconds, phase }, 75.0), (Commits::Batch, 15.0), (checkpoint, 10.0)],
-    );
+    world.commits =
+        choose(random, &[(Commits::Every { seconds, phase }, 75.0), (Commits::Batch, 15.0), (checkpoint, 10.0)]);
     world.commits_on_revoke = !matches!(world.commits, Commits::Checkpoint { .. }) && random.uniform() < 0.9;
     (world.assignor, world.handover) = choose(
         random,
@@ -127,10 +124,8 @@ fn group(world: &mut World, random: &mut Random) {
         ],
     );
     let retained = log_between(random, 1.0, 1e6) as u32;
-    world.history = choose(
-        random,
-        &[(History::Established, 75.0), (History::New, 12.0), (History::Latest { retained }, 13.0)],
-    );
+    world.history =
+        choose(random, &[(History::Established, 75.0), (History::New, 12.0), (History::Latest { retained }, 13.0)]);
     let size = log_between(random, 1.0, 1000.0).round();
     world.records_per_transaction = (random.uniform() < 0.15).then_some(size);
 }
@@ -162,7 +157,8 @@ fn faults(world: &mut World, random: &mut Random) {
     world.pauses = (random.uniform() < 0.2).then_some(pauses);
     let deploy = Deploy { at: between(random, 0.3, 0.7) * seconds, speed: between(random, 0.7, 1.3) };
     world.deploy = (random.uniform() < 0.12).then_some(deploy);
-    let deaths = Deaths { every: log_between(random, 900.0, 7200.0), notice: choose(random, &[(7.0, 1.0), (41.0, 1.0)]) };
+    let deaths =
+        Deaths { every: log_between(random, 900.0, 7200.0), notice: choose(random, &[(7.0, 1.0), (41.0, 1.0)]) };
     world.deaths = (random.uniform() < 0.12).then_some(deaths);
     let most = world.load.rates().iter().copied().fold(0.0, f32::max);
     let from = between(random, 0.0, 0.5) * seconds;

@@ -82,7 +82,14 @@ pub fn line(row: &Row) -> String {
     let Row { world, sluice, .. } = row;
     let best = row.best().map_or_else(
         || "no peer meets it".to_owned(),
-        |best| format!("{} {:.2} of least, {:.2} % late", best.name, ratio(best.figures.worker_seconds, sluice.least), 100.0 * best.figures.late),
+        |best| {
+            format!(
+                "{} {:.2} of least, {:.2} % late",
+                best.name,
+                ratio(best.figures.worker_seconds, sluice.least),
+                100.0 * best.figures.late
+            )
+        },
     );
     format!(
         "seed {}: {} {:.2} % late (allowed {:.2}), p99 {:.1} s, cost {:.2} of least = {:.2} of best ({best}), peak {} of {}, {:.0} min needlessly at most, {:.1} changes/h\n    {}",
@@ -142,7 +149,10 @@ pub fn conditions(world: &World) -> String {
     add(world.signals.owners != Owners::Known, format!("owners {:?}", world.signals.owners));
     add(!world.signals.due_end, "no due ends".to_owned());
     add(world.history != History::Established, format!("{:?}", world.history));
-    add(world.records_per_transaction.is_some(), format!("transactions of {}", world.records_per_transaction.unwrap_or(0.0)));
+    add(
+        world.records_per_transaction.is_some(),
+        format!("transactions of {}", world.records_per_transaction.unwrap_or(0.0)),
+    );
     add(world.slow_one.is_some(), format!("one at {:.2}", world.slow_one.unwrap_or(1.0)));
     add(world.speed_spread > 0.05, format!("speeds {:.2}", world.speed_spread));
     add(world.cold < 1.0, format!("cold {:.2}", world.cold));
@@ -158,7 +168,15 @@ pub fn conditions(world: &World) -> String {
         add(true, format!("tide {:.2} of {}", tide.amplitude, time(tide.period)));
     }
     if let Some(bottleneck) = world.bottleneck {
-        add(true, format!("bottleneck {:.0}/s -{:.3} a worker from {}", bottleneck.rate, bottleneck.loss_per_worker, time(bottleneck.from)));
+        add(
+            true,
+            format!(
+                "bottleneck {:.0}/s -{:.3} a worker from {}",
+                bottleneck.rate,
+                bottleneck.loss_per_worker,
+                time(bottleneck.from)
+            ),
+        );
     }
     if let Some(deaths) = world.deaths {
         add(true, format!("deaths every {}, noticed after {}", time(deaths.every), time(deaths.notice)));

@@ -43,11 +43,8 @@ impl View {
         let count = plant.logs.count();
         let partition = |p| Partition { id: format!("orders/{p}"), ..Partition::default() };
         let latest = matches!(plant.world.history, History::Latest { .. });
-        let source = Source {
-            name: None,
-            read: Some(true),
-            starts_at_earliest: eyes.signals.offset_reset.then_some(!latest),
-        };
+        let source =
+            Source { name: None, read: Some(true), starts_at_earliest: eyes.signals.offset_reset.then_some(!latest) };
         let group = Group { assignor: Some(plant.world.assignor.as_str().to_owned()), ..Group::default() };
         let observation = Observation {
             partitions: (0..count).map(partition).collect(),

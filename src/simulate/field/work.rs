@@ -26,7 +26,14 @@ pub(crate) fn wanted(world: &World, logs: &Logs, pod: &Pod, turn: Turn) -> f64 {
 }
 
 /// A fluid: equal shares for all partitions, no more for one than one lane can do.
-pub(crate) fn flow(world: &World, logs: &mut Logs, pod: &mut Pod, turn: Turn, scratch: &mut Vec<f64>, truth: &mut Truth) {
+pub(crate) fn flow(
+    world: &World,
+    logs: &mut Logs,
+    pod: &mut Pod,
+    turn: Turn,
+    scratch: &mut Vec<f64>,
+    truth: &mut Truth,
+) {
     let lane = turn.speed * turn.step / world.record_cost;
     scratch.clear();
     let running = turn.now >= logs.all_run_from;
@@ -73,9 +80,9 @@ fn level(needs: &[f64], total: f64, budget: f64) -> f64 {
             return next.max(level);
         }
         level = next;
-        (settled, open) = needs.iter().fold((0.0, 0), |(sum, count), need| {
-            if *need <= level { (sum + need, count) } else { (sum, count + 1) }
-        });
+        (settled, open) = needs
+            .iter()
+            .fold((0.0, 0), |(sum, count), need| if *need <= level { (sum + need, count) } else { (sum, count + 1) });
     }
 }
 
@@ -92,7 +99,8 @@ pub(crate) fn serve(world: &World, logs: &mut Logs, pod: &mut Pod, turn: Turn, t
     }
     loop {
         let earliest = pod.lanes.iter().enumerate().min_by(|a, b| a.1.at.total_cmp(&b.1.at));
-        let Some((index, lane)) = earliest.map(|(index, lane)| (index, *lane)).filter(|(_, lane)| lane.at < until) else {
+        let Some((index, lane)) = earliest.map(|(index, lane)| (index, *lane)).filter(|(_, lane)| lane.at < until)
+        else {
             break;
         };
         let next = match lane.partition {
