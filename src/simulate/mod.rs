@@ -19,6 +19,7 @@
 mod assign;
 pub mod benchmark;
 mod fault;
+pub mod field;
 mod load;
 mod oracle;
 mod parts;
