@@ -3,11 +3,13 @@
 //! `cargo bench --bench field -- --help` says what there is.
 
 #![allow(missing_docs, clippy::print_stdout, clippy::print_stderr)] // a command: tables on stdout, progress on stderr
+#![allow(clippy::cast_precision_loss)] // a few hundred worlds
 
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -30,6 +32,7 @@ Sluice in worlds drawn at random from the field, beside peers that are tuned to 
   --jobs N               runs side by side [one for each core]
   --cache DIR            where the peers' figures are kept [target/field]";
 
+#[allow(clippy::struct_excessive_bools)] // flags of a command line
 struct Args {
     reported: bool,
     draws: usize,
@@ -64,12 +67,11 @@ impl Args {
                 _ => {
                     let value =
                         words.next().ok_or_else(|| format!("{word}: there is no such option, or it wants a value"))?;
-                    let number = || value.parse().map_err(|_| format!("{word} wants a whole number, not {value}"));
                     match word.as_str() {
                         "--set" if value == "tuned" || value == "reported" => args.reported = value == "reported",
-                        "--draws" => args.draws = number()? as usize,
-                        "--only" => args.only = Some(number()?),
-                        "--jobs" => args.jobs = (number()? as usize).max(1),
+                        "--draws" => args.draws = number(&word, &value)?,
+                        "--only" => args.only = Some(number(&word, &value)?),
+                        "--jobs" => args.jobs = number::<usize>(&word, &value)?.max(1),
                         "--cache" => args.cache = value.into(),
                         _ => return Err(format!("{word} {value}: there is no such option")),
                     }
@@ -85,6 +87,10 @@ impl Args {
             None => (0..).filter(|seed| is_reported(*seed) == self.reported).take(self.draws).collect(),
         }
     }
+}
+
+fn number<T: FromStr>(word: &str, value: &str) -> Result<T, String> {
+    value.parse().map_err(|_| format!("{word} wants a whole number, not {value}"))
 }
 
 /// The two sets have no seed in common.
@@ -105,13 +111,13 @@ pub(crate) fn main() -> ExitCode {
         }
     };
     let clock = Clock::system();
-    let begin = clock.now().0;
+    let since = clock.now().0;
     let cache = Cache::open(&args.cache);
     let seeds = args.seeds();
-    let begun = AtomicUsize::new(0);
+    let next = AtomicUsize::new(0);
     let rows = Mutex::new(Vec::new());
     let work = || {
-        while let Some(seed) = seeds.get(begun.fetch_add(1, Ordering::Relaxed)) {
+        while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
             let world = World::draw(*seed);
             let mut operator = Operator::of(&world);
             if args.trace {
@@ -142,16 +148,20 @@ pub(crate) fn main() -> ExitCode {
         rows.iter().max_by(|a, b| a.0.total_cmp(&b.0)).map_or((0.0, 0), |(took, row)| (*took, row.world.seed));
     let rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
     if args.all || args.only.is_some() || !args.peers {
-        rows.iter().for_each(|row| println!("{}", line(row)));
+        for row in &rows {
+            println!("{}", line(row));
+        }
     }
     if args.only.is_some() {
-        rows.iter().flat_map(|row| &row.peers).for_each(|peer| println!("{}", told(peer)));
+        for peer in rows.iter().flat_map(|row| &row.peers) {
+            println!("{}", told(peer));
+        }
     } else {
         println!("{}", report(&rows));
     }
     eprintln!(
         "{:.1} s; sluice {:.2} s a run, slowest {:.1} s (seed {})",
-        clock.now().0 - begin,
+        clock.now().0 - since,
         runs / rows.len().max(1) as f64,
         slowest.0,
         slowest.1

@@ -63,7 +63,9 @@ pub(crate) fn draw(random: &mut Random, seconds: usize) -> (String, Vec<f64>) {
     }
     let mean = rates.iter().sum::<f64>() / rates.len().max(1) as f64;
     if mean > 0.0 {
-        rates.iter_mut().for_each(|rate| *rate /= mean);
+        for rate in &mut rates {
+            *rate /= mean;
+        }
     }
     (name, rates)
 }

@@ -120,7 +120,6 @@ impl View {
             entry.position = holds.then(|| retained + after_marker(position, size));
             let owner = logs.owner[p];
             match signals.owners {
-                Owners::Unknown => {}
                 Owners::OneName if entry.owner.is_none() => entry.owner = Some("consumer-orders-1".to_owned()),
                 // The group goes on naming a dead owner until it notices.
                 Owners::Known if self.owners[p] != owner && owner != NOBODY => {
