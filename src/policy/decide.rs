@@ -32,7 +32,8 @@ pub fn decide(memory: &mut Memory, observation: &Observation, settings: &Setting
     let desired = observation.replicas.desired;
     let need = plan::need(memory, &snapshot, settings, desired, working(memory, observation, &snapshot));
     let range = limit::range(settings, observation, &schedule);
-    let case = desired.map(|current| Case { memory, observation, settings, snapshot: &snapshot, need: &need, range, current });
+    let case =
+        desired.map(|current| Case { memory, observation, settings, snapshot: &snapshot, need: &need, range, current });
     let mut decision = match &case {
         Some(case) => answer(case),
         None => unknown(),

@@ -1,6 +1,5 @@
 //! Rules that set the number of workers.
 
-
 use crate::policy::units::Seconds;
 use crate::policy::{Decision, Memory, Observation, Settings, decide};
 

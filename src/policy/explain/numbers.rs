@@ -12,13 +12,7 @@ use super::super::units::Seconds;
 use crate::report::words;
 
 /// Collects the numbers.
-pub(crate) fn explain(
-    memory: &Memory,
-    snapshot: &Snapshot,
-    need: &Need,
-    range: Range,
-    settings: &Settings,
-) -> Explain {
+pub(crate) fn explain(memory: &Memory, snapshot: &Snapshot, need: &Need, range: Range, settings: &Settings) -> Explain {
     let known = |value: Option<f64>| value.and_then(finite);
     let now = memory.clock.now;
     let rates = snapshot.rates;

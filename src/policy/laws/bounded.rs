@@ -4,8 +4,8 @@
 use proptest::prelude::*;
 
 use super::cases;
-use crate::policy::plant::settings;
 use crate::policy::model::offset_history::{Appended, OffsetHistory};
+use crate::policy::plant::settings;
 use crate::policy::units::Seconds;
 use crate::policy::{Memory, Observation, Partition, Replicas, Worker, decide};
 

@@ -1,14 +1,11 @@
-//! Law 5. **Steady.** Constant mean load: hardly a change, and no reversal. What proved too few is not tried again for
-//! a day.
+//! Law 5. **Steady.** Constant mean load: hardly a change, and no reversal.
 
 use proptest::prelude::*;
 
-use super::moments::ripe;
-use super::{cases, one_in};
+use super::one_in;
 use crate::policy::model::durations::CAREFUL_HANDOVER;
 use crate::policy::plant::Plant;
 use crate::policy::units::Seconds;
-use crate::policy::{Reason, decide};
 
 /// A job with about as many workers as its load needs, as (the plant, records per second). Its workers tell everything,
 /// and the load of a second deviates by 5 % at most (one standard deviation): with more the law does not hold yet.
@@ -44,29 +41,5 @@ proptest! {
         let changes: Vec<_> = plant.changes.iter().map(|change| (change.0 - 1.764e9, &change.2.message)).collect();
         let times = (plant.start_up, plant.handover, plant.settings.latency.0, plant.noise);
         prop_assert!(changes.len() <= 1, "{load:.0} records/s, (start-up, handover, objective, noise) {times:?}: {changes:#?}");
-    }
-}
-
-proptest! {
-    #![proptest_config(cases())]
-
-    #[test]
-    fn law_05_what_proved_too_few_is_not_tried_again(plant in ripe(), ago in 60.0..90_000.0_f64, demand in 0.5..1.0_f64) {
-        let observation = plant.observation();
-        let first = decide(&mut plant.memory.clone(), &observation, &plant.settings);
-        let arriving = first.explain.arrival_rate.unwrap_or(0.0);
-        if first.reason == Reason::LowerDemand && arriving > 0.0 {
-            let few = first.desired.unwrap();
-            let mut memory = plant.memory.clone();
-            let demand = demand * arriving;
-            memory.trial.note_change(plant.now - ago - 60.0, few + 1, few, demand);
-            memory.trial.note_change(plant.now - ago, few, few + 1, demand);
-            let again = decide(&mut memory, &observation, &plant.settings);
-            if ago < 86_400.0 {
-                prop_assert!(again.desired > Some(few), "{} proved too few {ago} s ago: {again:?}", few);
-            } else {
-                prop_assert_eq!(again.desired, Some(few), "a day is over");
-            }
-        }
     }
 }

@@ -11,9 +11,10 @@ use super::model::bottleneck::Throughput;
 use super::model::capacity::Stint;
 use super::model::forecast::BIN;
 use super::model::memory::Memory;
+use super::model::queued_progress::Committed;
 use super::model::workers::Shift;
 use super::num;
-use super::observe::snapshot::Snapshot;
+use super::observe::snapshot::{Owner, Snapshot};
 use super::plan::{Need, latency_floor};
 
 /// Weights of partitions follow their rates within about ten minutes.
@@ -34,6 +35,7 @@ pub(crate) fn learn(
 ) {
     let now = memory.clock.now;
     let settled = memory.changes.flight.is_none() && snapshot.pause.is_none();
+    let shift_worked = shift.processed.is_none_or(|processed| processed > 0.0);
     learn_pause(memory, snapshot);
     learn_template(memory, &shift);
     learn_progress(memory, snapshot, &shift);
@@ -51,14 +53,16 @@ pub(crate) fn learn(
     {
         let budget = memory.attainment.budget(settings.percentile);
         let burn = memory.attainment.burn_rate(settings.percentile);
-        memory.caution.steer(budget, burn, settings.percentile, now);
+        memory.caution.steer(budget, burn, settings.percentile);
         learn_weights(memory);
     }
     if settled && snapshot.gap.is_none() {
         learn_hot(memory, snapshot, need);
     }
     learn_floor(memory, settings, snapshot, need, settled);
-    learn_bottleneck(memory, snapshot, need, settled);
+    // Workers that do nothing are stalled, whatever they share.
+    let working = shift_worked && memory.progress.still_since.is_none();
+    learn_bottleneck(memory, snapshot, need, settled && working);
     if snapshot.unsettled {
         memory.changes.unsettled_at = now;
     }
@@ -136,14 +140,18 @@ fn learn_progress(memory: &mut Memory, snapshot: &Snapshot, shift: &Shift) {
 fn learn_capacity(memory: &mut Memory, snapshot: &Snapshot, need: &Need, shift: &mut Shift, settled: bool) {
     let now = memory.clock.now;
     let mu = need.mu.unwrap_or(f64::INFINITY);
+    let (queued_weight, weight) =
+        snapshot.owners.iter().fold((0.0, 0.0), |sum, o| (sum.0 + o.queued_weight, sum.1 + o.weight));
+    let all_queued = queued_weight > 0.0 && queued_weight >= NEARLY_ALL * weight;
     let of_owner = |hash: u64| snapshot.owners.iter().find(|o| o.hash == hash);
     let queued = |hash: u64| {
-        let (queue, age) = if snapshot.owners_known {
-            of_owner(hash).map_or((0.0, 0.0), |o| (o.queue.certain, o.age.certain))
-        } else {
-            (snapshot.settled_lag.certain / f64::from(need.working.max(1)) / 3.0, snapshot.settled_age.certain)
-        };
-        queue >= 2.0 && (queue > QUEUED * mu || age > 2.0 * QUEUED)
+        if snapshot.owners_known {
+            let queued =
+                |o: &Owner| o.queue.certain >= 2.0 && (o.queue.certain > QUEUED * mu || o.age.certain > 2.0 * QUEUED);
+            return of_owner(hash).is_some_and(queued);
+        }
+        // Whose records wait is not known: only if they wait in nearly all partitions can every worker have a queue.
+        all_queued
     };
     memory.workers.mark_queued(shift, queued);
     // Where a shared limit holds the workers up, what they do is not what they can do.
@@ -153,8 +161,10 @@ fn learn_capacity(memory: &mut Memory, snapshot: &Snapshot, need: &Need, shift: 
     // A partition that stands still in a change looks like a queue that a worker cannot keep up with.
     let mut stints = std::mem::take(&mut shift.stints);
     stints.retain(|s| s.busy.is_some() || settled);
-    if shift.processed.is_none() && settled {
+    if shift.processed.is_none() && (settled || snapshot.owners_known) && snapshot.gap.is_none() {
         stints.extend(by_commits(memory, snapshot, need));
+    } else {
+        memory.queued_progress.interrupt();
     }
     memory.capacity.learn(&stints, now);
     let calm = settled && snapshot.gap.is_none() && need.delay < 0.2 * need.latency && snapshot.lag.is_some();
@@ -165,21 +175,35 @@ fn learn_capacity(memory: &mut Memory, snapshot: &Snapshot, need: &Need, shift: 
     }
 }
 
-/// No counters: what was committed between two commits by owners for whose partitions records waited all the time.
-fn by_commits(memory: &Memory, snapshot: &Snapshot, need: &Need) -> Vec<Stint> {
-    let seconds = memory.commit_interval.upper().unwrap_or(5.0).max(memory.clock.interval);
-    let records = |rate: f64| rate * seconds / memory.offsets_per_record.value();
-    let stint = |worker, rate| Stint { worker, records: records(rate), seconds, busy: None, queued: true, lanes: None };
-    let most = |owner: &&super::observe::snapshot::Owner| owner.saturated_weight >= 0.5 * owner.weight && owner.saturated_rate > 0.0;
-    // Partitions of which no commit was seen, or in which nothing waited, went on as records arrived.
-    let rate = |o: &super::observe::snapshot::Owner| o.saturated_rate + (o.weight - o.saturated_weight).max(0.0);
-    if snapshot.owners_known {
-        return snapshot.owners.iter().filter(most).map(|o| stint(o.hash, rate(o))).collect();
-    }
-    let Some(all) = snapshot.owners.first().filter(|_| snapshot.owners.len() == 1).filter(most) else {
-        return Vec::new();
+/// No counters: what owners committed while records waited for them all the time.
+fn by_commits(memory: &mut Memory, snapshot: &Snapshot, need: &Need) -> Vec<Stint> {
+    let now = memory.clock.now;
+    let queued = |o: &Owner| !o.moving && o.queued_weight > 0.0 && o.queued_weight >= 0.5 * o.weight;
+    let seen: Vec<Committed> = if snapshot.owners_known {
+        let of = |o: &Owner| Committed { owner: o.hash, progress: o.progress, queued: queued(o) };
+        snapshot.owners.iter().map(of).collect()
+    } else {
+        let mut all = Owner::default();
+        for owner in &snapshot.owners {
+            all.weight += owner.weight;
+            all.moving |= owner.moving;
+            all.queued_weight += owner.queued_weight;
+            (all.queue, all.age) = (all.queue.plus(owner.queue), all.age.max(owner.age));
+        }
+        vec![Committed { owner: 0, progress: snapshot.progress, queued: queued(&all) }]
     };
-    vec![stint(0, rate(all) / f64::from(need.working.max(1)))]
+    let interval = memory.commit_interval.upper().unwrap_or(5.0) + memory.clock.interval;
+    let workers = if snapshot.owners_known { 1.0 } else { f64::from(need.working.max(1)) };
+    let offsets = memory.offsets_per_record.value();
+    memory
+        .queued_progress
+        .observe(now, &seen, interval)
+        .into_iter()
+        .map(|(worker, progress, seconds)| {
+            let records = progress / offsets / workers;
+            Stint { worker, records, seconds, busy: None, queued: true, lanes: None }
+        })
+        .collect()
 }
 
 fn learn_offsets_per_record(memory: &mut Memory, snapshot: &Snapshot, shift: &Shift, settled: bool) {
@@ -222,7 +246,7 @@ fn learn_hot(memory: &mut Memory, snapshot: &Snapshot, need: &Need) {
         return;
     }
     let total: f64 = snapshot.owners.iter().map(|o| o.weight).sum();
-    let heat = |o: &super::observe::snapshot::Owner| {
+    let heat = |o: &Owner| {
         let speed = memory.capacity.speed_of(o.hash).map_or(1.0, |speed| (1.0 + 0.5 * (speed - 1.0)).clamp(0.65, 1.3));
         o.weight / total / speed
     };
@@ -247,7 +271,8 @@ fn learn_floor(memory: &mut Memory, settings: &Settings, snapshot: &Snapshot, ne
     let spare = need.capacity.is_some_and(|capacity| level > 0.0 && level < 0.7 * capacity);
     let calm = spare && settled && snapshot.gap.is_none() && snapshot.stuck.is_empty() && rate >= 0.95 * level;
     if calm {
-        let certain = latency_floor(memory, settings) - memory.latency_floor.known().unwrap_or(0.0).min(0.5 * settings.latency.0);
+        let certain =
+            latency_floor(memory, settings) - memory.latency_floor.known().unwrap_or(0.0).min(0.5 * settings.latency.0);
         memory.latency_floor.observe(snapshot.settled_age.certain - certain);
     }
 }

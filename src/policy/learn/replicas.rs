@@ -80,8 +80,6 @@ fn begin(memory: &mut Memory, before: u32, desired: u32) {
     memory.offsets_per_record.interrupt();
     let demand = memory.changes.decided_demand;
     memory.changes.flight = Some(Flight::new(now, before, desired, demand));
-    let (due, late) = memory.attainment.totals();
-    memory.caution.note_change(now, before, desired, late, due);
     let level = memory.forecast.latest().map_or(0.0, |latest| latest.0);
     memory.trial.note_change(now, before, desired, level);
 }

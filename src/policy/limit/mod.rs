@@ -160,10 +160,8 @@ impl Case<'_> {
     /// No signal at all: what there is stays; after a while at least the fallback.
     fn blind(&self) -> Limited {
         let clock = &self.memory.clock;
-        let fallback = self
-            .settings
-            .fallback_replicas
-            .filter(|_| clock.now - clock.seen_at >= self.settings.fallback_after.0);
+        let fallback =
+            self.settings.fallback_replicas.filter(|_| clock.now - clock.seen_at >= self.settings.fallback_after.0);
         match fallback {
             Some(replicas) => Limited::hold(self.current.max(replicas), Reason::Fallback, BoundBy::Signal),
             None => Limited::hold(self.current, Reason::NoSignal, BoundBy::Signal),
@@ -205,8 +203,7 @@ impl Case<'_> {
         let wanted = need.wanted.unwrap_or(useful).max(useful.saturating_add(1));
         // All partitions alike would share the load at 1/P each.
         let even = need.stairs.partitions().map_or(0.0, |p| 1.0 / f64::from(p));
-        let hot = need.stairs.top() > 2.0 * even
-            && need.stairs.top() * need.demand.level > need.mu.unwrap_or(f64::MAX);
+        let hot = need.stairs.top() > 2.0 * even && need.stairs.top() * need.demand.level > need.mu.unwrap_or(f64::MAX);
         Some((if hot { Limit::Skewed } else { Limit::AtPartitionCount }, wanted))
     }
 }

@@ -11,6 +11,8 @@ const CALM: f64 = 0.3;
 const SPEND: f64 = 0.2;
 /// Fewer must have been enough for this long, seconds.
 const HOLD: f64 = 14.0;
+/// After a restart nothing is known of how arrivals vary: no worker leaves for this long, seconds.
+const JUST_BEGUN: f64 = 60.0;
 /// Workers that the partitions cannot feed leave after this long, seconds.
 const USELESS_FOR: f64 = 60.0;
 
@@ -33,16 +35,17 @@ impl Case<'_> {
         if self.may_sleep() {
             return Limited::hold(0, Reason::Idle, BoundBy::Objective);
         }
-        let Some(keep) = need.keep else {
-            return hold(if need.mu.is_none() { Reason::Learning } else { Reason::Steady });
-        };
+        let Some(keep) = need.keep else { return hold(Reason::Learning) };
         if !settled {
             return hold(Reason::InFlight);
         }
         // Pods that never ran can go without a handover.
         let keep = keep.min(current);
         if keep >= current {
-            return hold(Reason::Steady);
+            return hold(if need.mu.is_none() { Reason::Learning } else { Reason::Steady });
+        }
+        if watched < JUST_BEGUN {
+            return hold(Reason::Stabilizing);
         }
         let (since, highest) = memory.changes.fewer_since.unwrap_or((memory.clock.now, current));
         if memory.clock.now - since < hold_seconds(memory, need) || highest >= current {
@@ -69,7 +72,8 @@ impl Case<'_> {
         let wait =
             |why: &str| Limited::hold(current, Reason::Stabilizing, BoundBy::Objective).with_limit(limit).because(why);
         // What no worker can remove keeps none: the age that the commit interval explains does not count.
-        if snapshot.settled_age.possible - (self.settings.latency.0 - need.latency) >= CALM * need.latency.max(self.slack()) {
+        let floor = self.settings.latency.0 - need.latency;
+        if snapshot.settled_age.possible - floor >= CALM * need.latency + self.slack() {
             return wait("records are too old to spare a worker");
         }
         let changes = memory.changes.rescales_last_hour(memory.clock.now);

@@ -36,9 +36,8 @@ impl Case<'_> {
     fn prevented(&self, wanted: u32, reason: Reason) -> Option<Limited> {
         let (memory, need, current) = (self.memory, self.need, self.current);
         let now = memory.clock.now;
-        let held = |reason, bound_by, limit| {
-            Some(Limited::hold(current, reason, bound_by).with_limit(Some((limit, wanted))))
-        };
+        let held =
+            |reason, bound_by, limit| Some(Limited::hold(current, reason, bound_by).with_limit(Some((limit, wanted))));
         if let Some(found) = memory.bottleneck.holds(now) {
             let mut held = Limited::hold(current, Reason::ExternalBottleneck, BoundBy::Objective)
                 .with_limit(Some((Limit::ExternalBottleneck, wanted)));
@@ -75,8 +74,7 @@ impl Case<'_> {
     /// The step limits.
     fn stepped(&self, mut up: Limited, wanted: u32) -> Limited {
         let (memory, need, current) = (self.memory, self.need, self.current);
-        let leap =
-            (memory.capacity.confidence() < Confidence::Medium).then(|| current.saturating_mul(LEAP));
+        let leap = (memory.capacity.confidence() < Confidence::Medium).then(|| current.saturating_mul(LEAP));
         let probe = memory.bottleneck.probe().map(|most| most.max(current));
         let step =
             self.settings.max_step_up.filter(|_| !need.urgent).map(|step| current.saturating_add(size(step, current)));

@@ -5,8 +5,8 @@
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::super::num;
 use super::super::contract::settings::Schedule;
+use super::super::num;
 use super::super::units::Seconds;
 
 /// The first occurrence after a moment, for one schedule. All in Unix seconds.

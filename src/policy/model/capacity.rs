@@ -19,9 +19,12 @@ use super::super::num;
 /// Work that an estimate of one worker rests on, seconds, and records if one takes longer.
 const WORK: f64 = 30.0;
 const RECORDS: f64 = 30.0;
-/// Work and records of all workers from which on the estimate counts as known.
+/// Work of workers without a busy clock comes in long stretches: an estimate rests on more of it, seconds.
+const COARSE_WORK: f64 = 90.0;
+/// Work and records of all workers from which on the estimate counts as known; without busy clocks.
 const KNOWN_WORK: f64 = 4.0;
 const KNOWN_RECORDS: f64 = 12.0;
+const KNOWN_COARSE: u32 = 3;
 /// A worker with less work than this says nothing by itself, seconds and records.
 const OWN_WORK: f64 = 0.5;
 const OWN_RECORDS: f64 = 3.0;
@@ -67,6 +70,8 @@ pub(crate) struct Capacity {
     /// Lanes of a worker: reported, or seen busy at once.
     lanes: f64,
     lanes_known: bool,
+    /// Stretches of work of workers without a busy clock.
+    coarse: u32,
     /// When records were last seen to wait for a worker that worked all the time.
     queued_at: f64,
     now: f64,
@@ -86,6 +91,7 @@ impl Default for Capacity {
             work: BTreeMap::new(),
             lanes: 1.0,
             lanes_known: false,
+            coarse: 0,
             queued_at: f64::NEG_INFINITY,
             now: f64::NEG_INFINITY,
             least: 0.0,
@@ -123,7 +129,8 @@ impl Capacity {
     }
 
     pub(crate) fn confidence(&self) -> Confidence {
-        let known = self.records >= KNOWN_RECORDS && self.seconds >= KNOWN_WORK;
+        let fine = self.coarse == 0 || self.coarse >= KNOWN_COARSE;
+        let known = self.records >= KNOWN_RECORDS && self.seconds >= KNOWN_WORK && fine;
         let proven = self.lanes_known || self.now - self.queued_at < PROOF;
         match (self.mean.is_some(), known, proven) {
             (true, true, true) => Confidence::High,
@@ -170,7 +177,10 @@ impl Capacity {
             self.learn_lanes(stint);
             let work = match stint.busy.filter(|b| b.is_finite() && *b >= 0.0) {
                 Some(busy) => busy.min(256.0 * stint.seconds),
-                None if stint.queued => stint.seconds * self.lanes,
+                None if stint.queued => {
+                    self.coarse = self.coarse.saturating_add(1);
+                    stint.seconds * self.lanes
+                }
                 None => continue,
             };
             if stint.queued && work >= 0.85 * self.lanes * stint.seconds {
@@ -180,7 +190,8 @@ impl Capacity {
                 continue;
             }
             let own = self.work.entry(stint.worker).or_default();
-            let span = WORK.max(if own.records > 0.0 { RECORDS * own.seconds / own.records } else { WORK });
+            let least = if stint.busy.is_some() { WORK } else { COARSE_WORK };
+            let span = least.max(if own.records > 0.0 { RECORDS * own.seconds / own.records } else { least });
             let fade = (-work / span).exp();
             (own.records, own.seconds) = (own.records * fade + stint.records, own.seconds * fade + work);
             own.at = now;

@@ -1,42 +1,30 @@
 //! How careful the controller is: an integral of the error budget.
 //!
 //! The objective allows some late records. While they are not used up, the controller plans for less growth, lets the
-//! queue grow further and lets workers go sooner; when they are overdrawn, the contrary. A Down that had to be taken back
-//! and made records late doubles the time for which fewer must have been enough.
+//! queue grow further and lets workers go sooner; when they are overdrawn, the contrary.
 //!
 //! - Excited by: records that fell due, late or not.
-//! - Way back: it moves a little with each bin of arrivals; the doubled time halves with each quiet hour.
+//! - Way back: it moves a little with each bin of arrivals.
 
 use super::attainment::Budget;
 
 /// Caution at which nothing is known; the range is -1 (objectives that allow many late records) to 1.
 const NEUTRAL: f64 = 0.0;
-/// The longest time for which fewer workers must have been enough, as a multiple of the shortest.
-const LONGEST_HOLD: f64 = 128.0;
-/// A Down that is taken back later than this was right, seconds.
-const REGRET: f64 = 1800.0;
-/// Seconds without a regret after which the hold is halved.
-const FORGIVE: f64 = 3600.0;
-
 /// See the module.
 #[derive(Debug, Clone)]
 pub(crate) struct Caution {
     level: f64,
-    hold: f64,
-    hold_changed_at: f64,
-    /// The last Down: when, and how many records had been late by then.
-    last_down: Option<(f64, f64)>,
 }
 
 impl Default for Caution {
     fn default() -> Self {
-        Self { level: NEUTRAL, hold: 1.0, hold_changed_at: f64::NEG_INFINITY, last_down: None }
+        Self { level: NEUTRAL }
     }
 }
 
 impl Caution {
     /// One bin of arrivals has passed. `burn`: how many times faster than allowed records came late lately.
-    pub(crate) fn steer(&mut self, budget: Option<Budget>, burn: Option<f64>, percentile: f64, now: f64) {
+    pub(crate) fn steer(&mut self, budget: Option<Budget>, burn: Option<f64>, percentile: f64) {
         // An objective of 50 % allows fifty times as many late records as one of 99 %.
         let least = -((1.0 - percentile) / 0.01).log10().clamp(0.0, 1.0);
         let (Some(budget), Some(burn)) = (budget, burn) else { return };
@@ -49,23 +37,6 @@ impl Caution {
             _ => 0.0,
         };
         self.level = (self.level + step).clamp(least, 1.0);
-        if now - self.hold_changed_at > FORGIVE && self.hold > 1.0 {
-            self.hold = (self.hold / 2.0).max(1.0);
-            self.hold_changed_at = now;
-        }
-    }
-
-    /// The number of workers has changed; `late`: records late so far, `spent`: share of the budget that they are.
-    pub(crate) fn note_change(&mut self, now: f64, before: u32, after: u32, late: f64, due: f64) {
-        if after < before {
-            self.last_down = Some((now, late));
-        } else if let Some((at, late_then)) = self.last_down.take()
-            && now - at < REGRET
-            && late - late_then > 0.0003 * due.max(1.0)
-        {
-            self.hold = (self.hold * 2.0).min(LONGEST_HOLD);
-            self.hold_changed_at = now;
-        }
     }
 
     /// Quantile of forecast errors that is planned for.
@@ -85,7 +56,7 @@ impl Caution {
 
     /// Multiple of the time for which fewer must have been enough.
     pub(crate) fn hold(&self) -> f64 {
-        self.hold * (1.0 + 3.0 * self.level.max(0.0))
+        1.0 + 3.0 * self.level.max(0.0)
     }
 
     pub(crate) fn level(&self) -> f64 {
@@ -104,30 +75,17 @@ mod tests {
     #[test]
     fn an_overdrawn_budget_makes_careful_and_an_unused_one_bold() {
         let mut caution = Caution::default();
-        for _ in 0..20 {
-            caution.steer(budget(-0.5), Some(2.0), 0.99, 0.0);
+        for _ in 0..30 {
+            caution.steer(budget(-0.5), Some(2.0), 0.99);
         }
         assert!(caution.quantile() > 0.98 && caution.staying() < 0.5);
         for _ in 0..2000 {
-            caution.steer(budget(1.0), Some(0.0), 0.99, 0.0);
+            caution.steer(budget(1.0), Some(0.0), 0.99);
         }
         assert!((caution.quantile() - 0.8).abs() < 1e-9);
         for _ in 0..2000 {
-            caution.steer(budget(1.0), Some(0.0), 0.5, 0.0);
+            caution.steer(budget(1.0), Some(0.0), 0.5);
         }
         assert!(caution.quantile() < 0.55 && caution.staying() > 0.9, "an objective of 50 % is cheaper");
-    }
-
-    #[test]
-    fn a_down_that_made_records_late_is_tried_later_and_forgiven() {
-        let mut caution = Caution::default();
-        caution.note_change(0.0, 6, 2, 0.0, 1e6);
-        caution.note_change(240.0, 2, 6, 4000.0, 1e6);
-        assert!((caution.hold() - 2.0).abs() < 1e-9);
-        caution.note_change(300.0, 6, 2, 4000.0, 1e6);
-        caution.note_change(600.0, 2, 6, 4000.0, 1e6);
-        assert!((caution.hold() - 2.0).abs() < 1e-9, "nothing was late");
-        caution.steer(budget(1.0), Some(0.0), 0.99, 600.0 + 2.0 * FORGIVE);
-        assert!((caution.hold() - 1.0).abs() < 1e-9);
     }
 }

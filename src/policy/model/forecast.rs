@@ -124,9 +124,22 @@ impl Forecast {
     /// How much more than forecast arrives at the measured horizon at a quantile of what was seen, as a share; 0 to 1.
     pub(crate) fn excess(&self, quantile: f64) -> f64 {
         // So many of an hour's errors may be higher; in less than an hour as many.
-        let higher = usize::try_from(num::ceil_u32((1.0 - quantile.clamp(0.0, 1.0)) * num::of_usize(BINS))).unwrap_or(0);
+        let higher =
+            usize::try_from(num::ceil_u32((1.0 - quantile.clamp(0.0, 1.0)) * num::of_usize(BINS))).unwrap_or(0);
         let error = self.errors.len().checked_sub(higher + 1).and_then(|rank| self.errors.get(rank));
         error.copied().map_or(PRIOR, f64::from).clamp(0.0, 1.0)
+    }
+
+    /// The highest rate that arrivals have jumped to within the hour, records per second, from the level that they have
+    /// now: what came at the measured horizon beyond every forecast, and no more than what was ever seen in the hour.
+    pub(crate) fn jump(&self, level: f64) -> f64 {
+        let most = self.bins.iter().map(|b| f64::from(b.rate)).fold(0.0, f64::max);
+        // A jump makes all forecasts wrong that were made within the horizon before it.
+        let of_one_jump = usize::try_from(num::ceil_u32(self.horizon / BIN)).unwrap_or(1).max(1);
+        let worst = self.errors.len().checked_sub(of_one_jump).and_then(|rank| self.errors.get(rank));
+        let worst = worst.copied().map_or(0.0, f64::from).max(0.0);
+        let least = 0.05 * most;
+        (level.max(least) * (1.0 + worst)).min(most).max(level)
     }
 
     /// Takes in arrivals up to now: `(time, total)`. `horizon`: seconds ahead at which errors matter. Answers whether a

@@ -20,6 +20,7 @@ use super::forecast::Forecast;
 use super::offsets_per_record::OffsetsPerRecord;
 use super::partition_table::PartitionTable;
 use super::progress::Progress;
+use super::queued_progress::QueuedProgress;
 use super::staircase::Staircase;
 use super::trial::Trial;
 use super::workers::Workers;
@@ -39,6 +40,7 @@ pub struct Memory {
     // Measured.
     pub(crate) arrivals: Arrivals,
     pub(crate) progress: Progress,
+    pub(crate) queued_progress: QueuedProgress,
     pub(crate) attainment: Attainment,
     // Learned.
     pub(crate) forecast: Forecast,
@@ -258,6 +260,7 @@ impl Memory {
             + self.forecast.heap_bytes()
             + self.attainment.heap_bytes()
             + self.progress.heap_bytes()
+            + self.queued_progress.heap_bytes()
             + self.commit_interval.heap_bytes()
             + self.bottleneck.heap_bytes()
             + self.changes.rescales.capacity() * size_of::<f64>()

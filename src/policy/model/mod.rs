@@ -17,6 +17,7 @@ pub(crate) mod offsets_per_record;
 pub(crate) mod partition;
 pub(crate) mod partition_table;
 pub(crate) mod progress;
+pub(crate) mod queued_progress;
 pub(crate) mod staircase;
 pub(crate) mod trial;
 pub(crate) mod workers;

@@ -50,11 +50,6 @@ impl Bracket {
         Self { certain, possible: possible.max(certain) }
     }
 
-    /// A quantity that is known.
-    pub(crate) fn exactly(value: f64) -> Self {
-        Self { certain: value, possible: value }
-    }
-
     /// The larger of the two at both edges.
     pub(crate) fn max(self, other: Self) -> Self {
         Self { certain: self.certain.max(other.certain), possible: self.possible.max(other.possible) }
@@ -69,18 +64,26 @@ impl Bracket {
 #[derive(Debug, Clone, Copy)]
 struct Evidence {
     at: f64,
-    /// Age of the oldest unprocessed record, seconds.
-    age: Bracket,
-    /// Records unprocessed.
-    queue: Bracket,
+    age: [f32; 2],
+    queue: [f32; 2],
 }
 
 impl Evidence {
-    const NONE: Self = Self {
-        at: f64::NEG_INFINITY,
-        age: Bracket { certain: 0.0, possible: f64::INFINITY },
-        queue: Bracket { certain: 0.0, possible: f64::INFINITY },
-    };
+    const NONE: Self = Self { at: f64::NEG_INFINITY, age: [0.0, f32::MAX], queue: [0.0, f32::MAX] };
+
+    /// `age`: of the oldest unprocessed record, seconds. `queue`: records unprocessed.
+    fn new(at: f64, age: Bracket, queue: Bracket) -> Self {
+        let small = |bracket: Bracket| [num::f32_of(bracket.certain), num::f32_of(bracket.possible)];
+        Self { at, age: small(age), queue: small(queue) }
+    }
+
+    fn age(&self) -> Bracket {
+        Bracket { certain: f64::from(self.age[0]), possible: f64::from(self.age[1]) }
+    }
+
+    fn queue(&self) -> Bracket {
+        Bracket { certain: f64::from(self.queue[0]), possible: f64::from(self.queue[1]) }
+    }
 }
 
 /// What is remembered of one partition.
@@ -95,15 +98,12 @@ pub(crate) struct PartitionTrack {
     sampled_at: f64,
     /// Last commit; -1: none, -2: never sampled.
     committed: i64,
-    /// When the last change of the commit was seen, and since when records have waited for the next one; NaN: not.
-    committed_at: f64,
+    /// Since when records have waited for the next commit; NaN: none do.
     uncommitted_since: f64,
     evidence: Evidence,
     /// Highest offset known to be processed, and when it last grew.
     pub(crate) position: i64,
     pub(crate) advanced_at: f64,
-    /// Records per second processed between the last two commits; NaN: not known.
-    commit_rate: f32,
     /// When its owner last changed, and when its owner was last seen to own it.
     pub(crate) moved_at: f64,
     owned_at: f64,
@@ -172,8 +172,6 @@ pub(crate) struct Reading {
     pub(crate) progress: f64,
     /// A commit that was seen now: seconds that its records waited for it, at most.
     pub(crate) commit_gap: Option<f64>,
-    /// Records per second between the last two commits, both made while records waited.
-    pub(crate) saturated_rate: Option<f64>,
     /// Records beyond the log's end that are said to be processed.
     pub(crate) ahead: Option<f64>,
     /// A pause between two owners that ended with this look, seconds.
@@ -192,12 +190,10 @@ impl PartitionTrack {
             owner: 0,
             sampled_at: f64::NAN,
             committed: -2,
-            committed_at: f64::NAN,
             uncommitted_since: f64::NAN,
             evidence: Evidence::NONE,
             position: -1,
             advanced_at: now,
-            commit_rate: f32::NAN,
             moved_at: f64::NEG_INFINITY,
             owned_at: now,
             left_at: now,
@@ -243,13 +239,13 @@ impl PartitionTrack {
         let committed = sample.committed.filter(|c| *c >= 0).map(|c| c.min(end));
         let position = sample.position.filter(|p| *p >= 0).map(|p| p.min(end));
         let start = sample.start.filter(|s| (0..=end).contains(s));
-        let (commit_gap, saturated_rate) = self.meet_commit(committed, end, at);
+        let commit_gap = self.meet_commit(committed, end, at);
         let position_at = with.position_at.filter(|t| (at - 30.0..=at + 5.0).contains(t)).map_or(at, |t| t.min(at));
         if let Some(position) = position {
             self.take(self.behind(position, (position_at, position_at), end));
         }
         if let Some(idle) = with.idle_at.filter(|t| *t > self.evidence.at && *t > self.moved_at && *t <= now) {
-            self.take(Evidence { at: idle, age: Bracket::exactly(0.0), queue: Bracket::exactly(0.0) });
+            self.take(Evidence::new(idle, Bracket::default(), Bracket::default()));
         }
 
         let known = position.max(committed).map(|known| known.max(start.unwrap_or(0)));
@@ -264,9 +260,8 @@ impl PartitionTrack {
         let lag = num::diff(end, low);
         let stands_still = self.history.reached(end).map_or(0.0, |since| at - since);
         let since_watch = self.history.since() == self.history.reached(end);
-        let quiet = lag <= MARKERS
-            && !with.owner_busy
-            && (stands_still > MARKERS_STAND || (with.transactional && since_watch));
+        let quiet =
+            lag <= MARKERS && !with.owner_busy && (stands_still > MARKERS_STAND || (with.transactional && since_watch));
         let (age, queue) = if lag < 1.0 || quiet {
             (Bracket::default(), Bracket::default())
         } else if known.is_none() {
@@ -296,7 +291,6 @@ impl PartitionTrack {
                 .or_else(|| self.history.end_by(at - with.latency)),
             progress,
             commit_gap,
-            saturated_rate,
             ahead,
             pause,
             restarted,
@@ -324,14 +318,13 @@ impl PartitionTrack {
         }
     }
 
-    /// Takes in the commit. Answers how long the records waited for it, and what was processed per second since the one
-    /// before if records waited all the time.
-    fn meet_commit(&mut self, committed: Option<i64>, end: i64, at: f64) -> (Option<f64>, Option<f64>) {
+    /// Takes in the commit. Answers how long its records had waited for it.
+    fn meet_commit(&mut self, committed: Option<i64>, end: i64, at: f64) -> Option<f64> {
         let Some(committed) = committed else {
             if self.committed == -2 {
                 self.committed = -1;
             }
-            return (None, None);
+            return None;
         };
         let first = self.committed == -2;
         let before = std::mem::replace(&mut self.committed, committed);
@@ -339,25 +332,19 @@ impl PartitionTrack {
             if committed < end && self.uncommitted_since.is_nan() {
                 self.uncommitted_since = at;
             }
-            return (None, None);
+            return None;
         }
         if first {
             // When this commit was made is not known.
             self.uncommitted_since = if committed < end { at } else { f64::NAN };
-            return (None, None);
+            return None;
         }
-        let (from, previous) = (self.sampled_at, self.evidence);
-        let evidence = self.behind(committed, (if from.is_finite() { from } else { at }, at), end);
+        let from = if self.sampled_at.is_finite() { self.sampled_at } else { at };
+        let evidence = self.behind(committed, (from, at), end);
         let gap = Some(at - self.uncommitted_since).filter(|gap| gap.is_finite() && *gap > 0.0);
-        let since = at - self.committed_at;
-        let rate = if before >= 0 && since > 0.4 { num::diff(committed, before) / since } else { f64::NAN };
-        self.commit_rate = num::f32_of(if rate.is_nan() { -1.0 } else { rate });
-        // Both ends of the stretch must be sure that records waited.
-        let saturated = rate > 0.0 && evidence.age.certain > 0.0 && previous.age.certain > 0.0 && evidence.queue.certain >= 1.0;
         self.take(evidence);
-        self.committed_at = at;
         self.uncommitted_since = if committed < end { at } else { f64::NAN };
-        (gap, saturated.then_some(rate))
+        gap
     }
 
     /// How far behind a reader was that stood at `offset` at some moment of `between`.
@@ -374,14 +361,13 @@ impl PartitionTrack {
             Bracket::default()
         } else {
             match self.history.appended(offset) {
-                Appended::At(t) | Appended::Before(t) => Bracket::new(
-                    if queue.certain < 1.0 { 0.0 } else { (from - t).max(0.0) },
-                    (until - t).max(0.0),
-                ),
+                Appended::At(t) | Appended::Before(t) => {
+                    Bracket::new(if queue.certain < 1.0 { 0.0 } else { (from - t).max(0.0) }, (until - t).max(0.0))
+                }
                 Appended::NotYet => Bracket::default(),
             }
         };
-        Evidence { at: until, age, queue }
+        Evidence::new(until, age, queue)
     }
 
     fn take(&mut self, evidence: Evidence) {
@@ -394,12 +380,11 @@ impl PartitionTrack {
     fn bracket(&self, low: i64, lag: f64, positioned: bool, at: f64, with: &ReadWith) -> (Bracket, Bracket) {
         let age = self.age_of(low, with.now, at);
         if positioned {
-            let evidence = &self.evidence;
-            return (evidence.age, evidence.queue);
+            return (self.evidence.age(), self.evidence.queue());
         }
         let known = self.evidence.at.is_finite();
         let (mut certain, mut queue_certain) =
-            if known { (self.evidence.age.certain, self.evidence.queue.certain.min(lag)) } else { (0.0, 0.0) };
+            if known { (self.evidence.age().certain, self.evidence.queue().certain.min(lag)) } else { (0.0, 0.0) };
         let overdue = match with.commit_interval {
             Some(interval) if !with.workers_keep_up => age - interval,
             _ => 0.0,
@@ -409,8 +394,8 @@ impl PartitionTrack {
             let before = with.commit_interval.and_then(|interval| self.history.end_at(at - interval));
             queue_certain = queue_certain.max(before.map_or(0.0, |end| end - num::of_i64(low)).max(0.0));
         }
-        let possible = if known { self.evidence.age.possible.max(overdue) } else { age };
-        let queue_possible = if known { self.evidence.queue.possible.max(queue_certain).min(lag) } else { lag };
+        let possible = if known { self.evidence.age().possible.max(overdue) } else { age };
+        let queue_possible = if known { self.evidence.queue().possible.max(queue_certain).min(lag) } else { lag };
         (Bracket::new(certain, possible.min(age.max(certain))), Bracket::new(queue_certain, queue_possible))
     }
 
@@ -476,10 +461,9 @@ impl PartitionTrack {
     /// A topic that was made anew: nothing known of the old one holds.
     fn forget(&mut self) {
         self.committed = -2;
-        (self.committed_at, self.uncommitted_since) = (f64::NAN, f64::NAN);
+        self.uncommitted_since = f64::NAN;
         self.evidence = Evidence::NONE;
         self.position = -1;
-        self.commit_rate = f32::NAN;
         self.guess = f64::NAN;
         self.due = None;
         self.estimated_end = f64::NAN;

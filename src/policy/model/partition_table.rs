@@ -21,7 +21,12 @@ struct Slot {
 
 impl PartitionTable {
     /// The partition named by the `nth` sample of a look; a new one begins with `make`.
-    pub(crate) fn entry(&mut self, nth: usize, id: &str, make: impl FnOnce() -> PartitionTrack) -> Option<&mut PartitionTrack> {
+    pub(crate) fn entry(
+        &mut self,
+        nth: usize,
+        id: &str,
+        make: impl FnOnce() -> PartitionTrack,
+    ) -> Option<&mut PartitionTrack> {
         let guess = self.order.get(nth).and_then(|index| usize::try_from(*index).ok());
         let found = guess.filter(|index| self.slots.get(*index).is_some_and(|slot| *slot.id == *id));
         let index = found.unwrap_or_else(|| self.find(id, make));

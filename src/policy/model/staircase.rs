@@ -87,7 +87,12 @@ impl Staircase {
             }
         }
         let top = deals.iter().flat_map(|d| &d.weights).copied().fold(0.0, f64::max) / total;
-        Self { stairs, useful: num::u32_of(useful), partitions: num::u32_of(partitions), top: if weighed { top } else { 0.0 } }
+        Self {
+            stairs,
+            useful: num::u32_of(useful),
+            partitions: num::u32_of(partitions),
+            top: if weighed { top } else { 0.0 },
+        }
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {

@@ -106,10 +106,7 @@ impl Workers {
             }
             let records = if same { count - track.processed } else { 0.0 };
             processed += records;
-            let busy = worker
-                .busy_seconds
-                .map(|b| b - track.busy)
-                .filter(|b| same && b.is_finite() && *b >= 0.0);
+            let busy = worker.busy_seconds.map(|b| b - track.busy).filter(|b| same && b.is_finite() && *b >= 0.0);
             clocks += u32::from(worker.busy_seconds.is_some());
             track.busy_now = same && busy.map_or(records > 0.0, |b| b > BUSY * length);
             shift.busy |= busy.is_some() && track.busy_now;

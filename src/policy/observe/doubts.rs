@@ -59,9 +59,8 @@ pub(crate) fn members(observation: &Observation, snapshot: &mut Snapshot) {
     let working = sum(|g| Some(g.members?.saturating_sub(g.idle_members?)));
     snapshot.working = working.and_then(|counts| counts.into_iter().max());
     if snapshot.working.is_none() && snapshot.owners_known && snapshot.strangers == 0 {
-        let ours = |hash: u64| {
-            observation.workers.iter().any(|w| super::super::model::partition::owner_hash(&w.id) == hash)
-        };
+        let ours =
+            |hash: u64| observation.workers.iter().any(|w| super::super::model::partition::owner_hash(&w.id) == hash);
         if snapshot.owners.iter().all(|o| ours(o.hash)) {
             snapshot.working = Some(num::u32_of(snapshot.owners.len()));
         }

@@ -86,10 +86,12 @@ pub(crate) struct Owner {
     pub(crate) queue: Bracket,
     /// Age of the oldest of these, seconds.
     pub(crate) age: Bracket,
-    /// Weight of the partitions in which records waited at both of the last two commits, and what was processed of them
-    /// per second; of partitions whose commit was seen now.
-    pub(crate) saturated_weight: f64,
-    pub(crate) saturated_rate: f64,
+    /// Weight of the partitions in which records wait for sure.
+    pub(crate) queued_weight: f64,
+    /// Offsets that are known to be processed since the last look.
+    pub(crate) progress: f64,
+    /// Some of its partitions have just moved.
+    pub(crate) moving: bool,
 }
 
 /// Arrival rates, records per second; from the log's end alone.
@@ -116,7 +118,11 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
     let (still_for, still_read) = (reader.still_for, reader.still_read);
     let seen_sources = std::mem::take(&mut reader.seen_sources);
 
-    snapshot.owners_known = !snapshot.owners.is_empty() && snapshot.owners.iter().all(|o| o.hash != 0);
+    // One name for many members is no identification.
+    let useful = memory.stairs.stairs.useful().unwrap_or(u32::MAX);
+    let expected = observation.replicas.ready.unwrap_or(1).min(useful);
+    let distinct = num::u32_of(snapshot.owners.len());
+    snapshot.owners_known = distinct > 0 && 2 * distinct >= expected && snapshot.owners.iter().all(|o| o.hash != 0);
     doubts::sources(memory, observation, &seen_sources, &mut snapshot);
     forget_partitions(memory, observation, &seen_sources);
     if usize::try_from(known).unwrap_or(0) < memory.partitions.len() || known == 0 {
@@ -149,6 +155,8 @@ struct Reader<'a> {
     others_move: bool,
     stuck_after: f64,
     settle: f64,
+    /// A queue that is shorter than what samples are apart may be none, seconds.
+    surely: f64,
     newest: Option<f64>,
     known: u32,
     offered: [u32; 3],
@@ -197,6 +205,7 @@ impl<'a> Reader<'a> {
                 .collect(),
             others_move: moved_lately && watched >= STUCK,
             stuck_after,
+            surely: 0.5_f64.max(0.5 * memory.clock.interval),
             settle: memory.durations.handover() + commit.unwrap_or(5.0).min(60.0),
             newest: None,
             known: 0,
@@ -273,9 +282,14 @@ impl<'a> Reader<'a> {
         self.due += due;
         self.late += late;
         let records = reading.progress.max(if reading.queue.certain >= 1.0 { due } else { 0.0 });
-        let weight = f64::from(track.weight);
+        // Before rates are known all partitions count alike.
+        let weight = f64::from(track.weight).max(1e-6);
         let owner = track.owner;
-        self.memory.attainment.latency(now, 0.5 * (reading.age.certain + reading.age.possible.min(2.0 * with.latency)), records);
+        self.memory.attainment.latency(
+            now,
+            0.5 * (reading.age.certain + reading.age.possible.min(2.0 * with.latency)),
+            records,
+        );
         self.add(snapshot, &reading, (owner, weight), (moving, stuck), &sample.id);
     }
 
@@ -309,9 +323,10 @@ impl<'a> Reader<'a> {
         let Some(of_owner) = snapshot.owners.get_mut(index) else { return };
         of_owner.partitions += 1.0;
         of_owner.weight += weight;
-        if let Some(rate) = reading.saturated_rate.filter(|_| !moving) {
-            of_owner.saturated_weight += weight;
-            of_owner.saturated_rate += rate;
+        of_owner.progress += reading.progress;
+        of_owner.moving |= moving;
+        if reading.queue.certain >= 2.0 && reading.age.certain > self.surely {
+            of_owner.queued_weight += weight;
         }
         if !moving && !stuck {
             of_owner.queue = of_owner.queue.plus(reading.queue);

@@ -55,7 +55,13 @@ const WAITING: f64 = 0.3;
 
 /// Records per second beyond the arrivals, to work off what waits within twice the objective. A backlog of hours does not
 /// buy a cluster: the workers may do twice the usual rate at most.
-pub(crate) fn recovery(memory: &Memory, snapshot: &Snapshot, settings: &Settings, demand: &Demand, latency: f64) -> f64 {
+pub(crate) fn recovery(
+    memory: &Memory,
+    snapshot: &Snapshot,
+    settings: &Settings,
+    demand: &Demand,
+    latency: f64,
+) -> f64 {
     if memory.in_flight().is_some() {
         return 0.0;
     }

@@ -53,7 +53,13 @@ pub(crate) struct Need {
 }
 
 /// Works out the need. `current`: workers asked for now.
-pub(crate) fn need(memory: &Memory, snapshot: &Snapshot, settings: &Settings, current: Option<u32>, working: u32) -> Need {
+pub(crate) fn need(
+    memory: &Memory,
+    snapshot: &Snapshot,
+    settings: &Settings,
+    current: Option<u32>,
+    working: u32,
+) -> Need {
     let floor = latency_floor(memory, settings);
     let latency = (settings.latency.0 - floor).max(0.1 * settings.latency.0);
     let mut need = Need {

@@ -32,10 +32,16 @@ const DOWN_TO_RARE: f64 = 0.8;
 const PART_STOPS: f64 = 0.3;
 /// A Down is followed for this long at least, seconds.
 const DOWN_AHEAD: f64 = 40.0;
+/// Share of the error budget that is left which one jump of the arrivals may spend.
+const JUMP: f64 = 0.8;
+/// Share of the error budget that is left from which on the jumps of the hour were harmless.
+const HARMLESS: f64 = 0.75;
 /// The longest that changes are spared for, seconds.
 const LONGEST_SPACING: f64 = 21_600.0;
 /// A queue proves that a capacity known only from busy clocks is right: this share of the objective.
 const PROOF: f64 = 0.1;
+/// What a trial may ask of each worker beyond what it did: a mistake of a third can be mended in time.
+const TRIAL: f64 = 1.35;
 /// Slower workers than this are no reason for more of them.
 const SLOW: f64 = 0.65;
 
@@ -58,7 +64,7 @@ impl<'a> Workers<'a> {
     fn new(memory: &'a Memory, snapshot: &'a Snapshot, settings: &Settings, mu: f64, working: u32) -> Self {
         let total: f64 = snapshot.owners.iter().map(|o| o.weight).sum();
         let distinct = num::u32_of(snapshot.owners.len());
-        let known = snapshot.owners_known && distinct <= working.max(1) && 2 * distinct >= working.min(memory.stairs.stairs.useful().unwrap_or(working));
+        let known = snapshot.owners_known && distinct <= working.max(1);
         Self {
             memory,
             owners: &snapshot.owners,
@@ -103,14 +109,7 @@ impl<'a> Workers<'a> {
 }
 
 /// Capacity is known: follows the queue.
-pub(super) fn known(
-    memory: &Memory,
-    snapshot: &Snapshot,
-    settings: &Settings,
-    need: &mut Need,
-    mu: f64,
-    current: u32,
-) {
+pub(super) fn known(memory: &Memory, snapshot: &Snapshot, settings: &Settings, need: &mut Need, mu: f64, current: u32) {
     let workers = Workers::new(memory, snapshot, settings, mu, need.working);
     let demand = need.demand;
     let (now, wait) = match memory.in_flight().filter(|flight| flight.to > flight.from) {
@@ -132,7 +131,8 @@ pub(super) fn known(
     need.staying = Some(wait.worst);
     need.capacity = Some(now.capacity / now.share.max(1e-12));
     let recovery = recovery(memory, snapshot, settings, &demand, need.latency);
-    let question = Question { memory, settings, need, mu, current, now, recovery };
+    let waiting = snapshot.settled_lag.certain;
+    let question = Question { memory, settings, need, mu, current, now, recovery, waiting };
     let reason = question.up(wait);
     let enough = question.enough();
     let keep = question.keep();
@@ -174,6 +174,8 @@ struct Question<'a> {
     now: Queue,
     /// Records per second beyond the arrivals.
     recovery: f64,
+    /// Records that wait, for sure.
+    waiting: f64,
 }
 
 impl Question<'_> {
@@ -199,7 +201,9 @@ impl Question<'_> {
         }
         // What waits already is late, or will be, and is not worked off before more could have come.
         let late = need.delay > may_use.max(0.6 * latency);
-        (late && wait.end > 0.8 * may_use && self.memory.in_flight().is_none()).then_some(Why::Waits)
+        // One or two records that wait are no work for a further worker.
+        let much = self.waiting > f64::from(need.working.max(1));
+        (late && much && wait.end > 0.8 * may_use && self.memory.in_flight().is_none()).then_some(Why::Waits)
     }
 
     /// Demand that a new number must be able to do.
@@ -268,8 +272,26 @@ impl Question<'_> {
         }
         let handover = self.memory.durations.handover_of_leaving();
         let delay = self.now.delay + 0.5 * handover * demand.level * share / capacity;
+        if !self.affords_jump(share) {
+            return false;
+        }
         let wait = Queue { delay, share, capacity }.follow(demand, 0.0, DOWN_AHEAD.max(demand.reaction));
         wait.worst < self.memory.caution.leaving() * need.latency + if need.spacing > 0.0 { handover } else { 0.0 }
+    }
+
+    /// Whether the error budget pays for the records that would be late if arrivals jumped as they did within the hour.
+    fn affords_jump(&self, share: f64) -> bool {
+        let (need, demand) = (self.need, &self.need.demand);
+        let jump = self.memory.forecast.jump(demand.level);
+        let grows = jump * share / self.mu - 1.0;
+        if grows <= 0.0 {
+            return true;
+        }
+        // Records are late from when the queue has grown to the objective until more workers have worked it off.
+        let late_seconds = (1.5 * demand.reaction - need.latency / grows).max(0.0);
+        let budget = self.memory.attainment.budget(self.settings.percentile);
+        // Jumps that made no records late were harmless.
+        budget.is_none_or(|budget| budget.left > HARMLESS || jump * late_seconds <= JUMP * budget.records)
     }
 
     /// Fewest workers that fit: at least half of the present ones, or the next useful number below.
@@ -281,8 +303,7 @@ impl Question<'_> {
         // The number that serves as much with fewer workers fits if staying fits.
         let mut candidate = if useful < self.current { Some(useful) } else { stairs.below(self.current) };
         while let Some(workers) = candidate {
-            let failed = self.memory.trial.failed(self.memory.clock.now, workers, self.need.demand.level);
-            if failed || !self.fits(workers) {
+            if !self.fits(workers) {
                 break;
             }
             keep = workers;
@@ -315,6 +336,7 @@ pub(super) fn asleep(memory: &Memory, snapshot: &Snapshot, settings: &Settings, 
 pub(super) fn unknown(memory: &Memory, snapshot: &Snapshot, settings: &Settings, need: &mut Need, current: u32) {
     need.need = Some(current);
     need.wanted = Some(current);
+    need.keep = Some(current);
     if snapshot.rates.is_none() {
         return;
     }
@@ -323,8 +345,10 @@ pub(super) fn unknown(memory: &Memory, snapshot: &Snapshot, settings: &Settings,
     let gaining = memory.processing_rate().is_some_and(|done| done > 1.05 * level);
     // One or two records that wait are no work for a further worker.
     let enough_for_more = snapshot.settled_lag.certain > f64::from(current.max(1));
-    let just_changed = memory.clock.now - memory.changes.unsettled_at < memory.durations.handover_of_leaving();
-    let patience = if just_changed { 0.8 } else { 0.5 };
+    // What the last change gave shows with the commits after it.
+    let since = memory.clock.now - memory.changes.unsettled_at.max(memory.changes.landed_at);
+    let shows = memory.commit_interval.upper().unwrap_or(5.0) + memory.durations.handover_of_leaving();
+    let patience = if since < shows { 0.8 } else { 0.4 };
     if need.delay > patience * need.latency && snapshot.waits_for_sure && enough_for_more && !gaining {
         let twice = current.max(1).saturating_mul(2);
         let above = need.stairs.above(current);
@@ -340,8 +364,14 @@ pub(super) fn unknown(memory: &Memory, snapshot: &Snapshot, settings: &Settings,
         need.keep = Some(target);
         return;
     }
+    // A third more for each worker, or one stair.
+    let at_most = if level > 0.0 { TRIAL * memory.stairs.share(current) } else { 2.0 * memory.stairs.share(current) };
+    let mut below = below;
+    while let Some(next) = need.stairs.below(below).filter(|next| memory.stairs.share(*next) <= at_most) {
+        below = next;
+    }
     let share = memory.stairs.share(below);
-    let seen_to_do = memory.capacity.at_least().is_some_and(|least| share * level <= 1.35 * least);
+    let seen_to_do = memory.capacity.at_least().is_some_and(|least| share * level <= TRIAL * least);
     // A trial that fails makes records late from when the queue has grown to the objective until it is undone.
     let notice = memory.commit_interval.upper().unwrap_or(5.0) + 2.0 * memory.clock.interval;
     let late_seconds = (notice + need.demand.reaction - 0.7 * need.latency).max(0.0);
