@@ -130,7 +130,7 @@ impl Steady {
             due_end: at(request.latency.as_secs_f64()),
             owner: (!workers.is_empty())
                 .then(|| Owner { client_id: workers[number % workers.len()].clone(), ..Owner::default() }),
-            problem: None,
+            ..PartitionSample::default()
         };
         let group = GroupSample {
             state: "Stable".to_owned(),
@@ -141,7 +141,7 @@ impl Steady {
             at: now,
             partitions: (0..PARTITIONS).map(partition).collect(),
             group: Some(group),
-            producer_time: false,
+            producer_time: Some(false),
         }
     }
 }

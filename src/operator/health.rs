@@ -43,14 +43,25 @@ pub(super) fn source_trouble(samples: &JobSamples, latency: Duration, now: Secon
 
 /// What a person is to know of the signals although nothing is missing.
 pub(super) fn note(samples: &JobSamples) -> Option<String> {
-    let by_producers = |source: &&SourceReading| source.sample.as_ref().is_some_and(|sample| sample.producer_time);
-    let names: Vec<&str> = samples.sources.iter().filter(by_producers).map(|source| source.name.as_str()).collect();
-    (!names.is_empty()).then(|| {
+    let with = |producer_time: Option<bool>| {
+        let such = |source: &&SourceReading| {
+            source.sample.as_ref().is_some_and(|sample| sample.producer_time == producer_time)
+        };
+        let names: Vec<&str> = samples.sources.iter().filter(such).map(|source| source.name.as_str()).collect();
+        (!names.is_empty()).then(|| names.join(", "))
+    };
+    let by_producers = with(Some(true)).map(|names| {
         format!(
-            "the timestamps of source {} are the producers' (message.timestamp.type=CreateTime), not the time of appending: what is due is reckoned from the offsets seen",
-            names.join(", ")
+            "the timestamps of source {names} are the producers' (message.timestamp.type=CreateTime), not the time of appending: what is due is reckoned from the offsets seen"
         )
-    })
+    });
+    let unknown = with(None).map(|names| {
+        format!(
+            "it is not known whether the timestamps of source {names} are the producers', so that what is due is reckoned from the offsets seen: grant DescribeConfigs on the topic to the operator"
+        )
+    });
+    let notes: Vec<String> = by_producers.into_iter().chain(unknown).collect();
+    (!notes.is_empty()).then(|| notes.join("; "))
 }
 
 /// What is missing of the signals, the worst first; `None`: nothing.

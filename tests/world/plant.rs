@@ -181,7 +181,7 @@ impl Source {
             committed: Some(self.done[p].into()),
             due_end: Some(due.map_or(0, |due| due[p].into())),
             owner: self.owners[p].clone().map(|client_id| Owner { client_id, ..Owner::default() }),
-            problem: None,
+            ..PartitionSample::default()
         };
         let group = GroupSample {
             state: "Stable".to_owned(),
@@ -192,7 +192,7 @@ impl Source {
             at: Seconds(self.at),
             partitions: (0..PARTITIONS).map(partition).collect(),
             group: Some(group),
-            producer_time: false,
+            producer_time: Some(false),
         };
         let worker = |(uid, counters): (&String, &Counters)| WorkerReading {
             id: String::new(),
