@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use axum::body::Bytes;
 use krafka::Record;
 use krafka::error::ErrorCode;
-use krafka::testing::{ApiKey, Control, FakeBroker};
+use krafka::testing::{ApiKey, ClassicGroupState, Control, FakeBroker, GroupMember};
 use tokio::net::TcpListener;
 
 use super::*;
@@ -237,6 +238,52 @@ async fn a_group_that_cannot_be_described_is_unknown() {
     broker.on(ApiKey::DescribeGroups, |_| Control::Error(ErrorCode::GroupAuthorizationFailed));
     let sample = sample(&cluster(&broker), "orders", "g").await.unwrap();
     assert_eq!((sample.group, sample.partitions[0].committed), (None, Some(-1)));
+}
+
+/// Members of a classic group, each with these partitions of the topic.
+fn join(broker: &FakeBroker, group: &str, topic: &str, members: &[(&str, &[i32])]) {
+    let bytes = |partitions: &[i32]| {
+        let mut bytes = [0_i16.to_be_bytes().as_slice(), &1_i32.to_be_bytes()].concat();
+        bytes.extend(i16::try_from(topic.len()).unwrap().to_be_bytes());
+        bytes.extend(topic.as_bytes());
+        bytes.extend(i32::try_from(partitions.len()).unwrap().to_be_bytes());
+        bytes.extend(partitions.iter().flat_map(|partition| partition.to_be_bytes()));
+        bytes.extend((-1_i32).to_be_bytes());
+        bytes
+    };
+    broker.with_state(|state| {
+        let group = state.groups.entry(group.to_owned()).or_default();
+        "consumer".clone_into(&mut group.protocol_type);
+        group.state = ClassicGroupState::Stable;
+        for (id, partitions) in members {
+            group.members.push(GroupMember {
+                member_id: (*id).to_owned(),
+                group_instance_id: None,
+                metadata: Bytes::new(),
+                client_id: "consumer".to_owned(),
+                client_host: "/10.0.0.1".to_owned(),
+            });
+            group.assignments.insert((*id).to_owned(), bytes(partitions).into());
+        }
+    });
+}
+
+#[tokio::test]
+async fn members_have_an_id_each_and_what_they_own_is_known_but_while_they_share_it_out_anew() {
+    let broker = FakeBroker::start().await.unwrap();
+    broker.create_topic("orders", 3);
+    join(&broker, "g", "orders", &[("m-1", &[0, 2]), ("m-2", &[])]);
+    let cluster = cluster(&broker);
+    let told = async || {
+        let group = sample(&cluster, "orders", "g").await.unwrap().group.unwrap();
+        group.members.into_iter().map(|member| (member.member_id, member.partitions)).collect::<BTreeMap<_, _>>()
+    };
+    let known = |first, second| BTreeMap::from([("m-1".to_owned(), first), ("m-2".to_owned(), second)]);
+    assert_eq!(told().await, known(Some(2), Some(0)));
+    let owner = sample(&cluster, "orders", "g").await.unwrap().partitions[2].owner.clone().unwrap();
+    assert_eq!((owner.member_id.as_str(), owner.host.as_str()), ("m-1", "10.0.0.1"));
+    broker.with_state(|state| state.groups.get_mut("g").unwrap().state = ClassicGroupState::CompletingRebalance);
+    assert_eq!(told().await, known(None, None));
 }
 
 #[tokio::test]
