@@ -134,7 +134,7 @@ async fn timestamps_of_the_producers_are_told_and_nothing_is_looked_up_by_them()
         produce(topic, 0, 2).await;
     }
     let cluster = cluster();
-    for (topic, producer_time, due) in [(&appended, false, Some(0)), (&created, true, None)] {
+    for (topic, producer_time, due) in [(&appended, Some(false), Some(0)), (&created, Some(true), None)] {
         let (sample, _) = sample(cluster.as_ref(), topic, &fresh("group"), 60 * SECOND).await;
         assert_eq!(
             (sample.producer_time, sample.partitions[0].end, sample.partitions[0].due_end),
@@ -252,6 +252,7 @@ async fn an_open_transaction_ends_the_log_for_readers_of_committed_records() {
     let cluster = cluster();
     let (open, _) = sample(cluster.as_ref(), &topic, &group, SECOND / 2).await;
     assert_eq!((open.partitions[0].end, open.partitions[0].due_end), (Some(4), Some(4)));
+    assert_eq!(open.partitions[0].high_watermark, Some(5), "what is appended, though nobody can read it yet");
     producer.commit().await.unwrap();
     tokio::time::sleep(SECOND).await;
     let (done, took) = sample(cluster.as_ref(), &topic, &group, SECOND / 2).await;

@@ -115,6 +115,17 @@ impl Cluster for Steady {
     }
 }
 
+/// A member whose client id is its pod's name, among these.
+fn member(workers: &[String], name: &str) -> Owner {
+    let turn = workers.iter().position(|worker| worker == name).unwrap_or(0);
+    Owner {
+        member_id: format!("{name}-1"),
+        client_id: name.to_owned(),
+        partitions: Some((turn..PARTITIONS).step_by(workers.len()).count()),
+        ..Owner::default()
+    }
+}
+
 impl Steady {
     fn answer(&self, request: &GroupTopic, now: Seconds) -> SourceSample {
         let at = |seconds_ago: f64| {
@@ -128,20 +139,19 @@ impl Steady {
             end: at(0.0),
             committed: at(UNCOMMITTED),
             due_end: at(request.latency.as_secs_f64()),
-            owner: (!workers.is_empty())
-                .then(|| Owner { client_id: workers[number % workers.len()].clone(), ..Owner::default() }),
-            problem: None,
+            owner: (!workers.is_empty()).then(|| member(&workers, &workers[number % workers.len()])),
+            ..PartitionSample::default()
         };
         let group = GroupSample {
             state: "Stable".to_owned(),
             assignor: Some("cooperative-sticky".to_owned()),
-            members: Vec::new(),
+            members: workers.iter().map(|name| member(&workers, name)).collect(),
         };
         SourceSample {
             at: now,
             partitions: (0..PARTITIONS).map(partition).collect(),
             group: Some(group),
-            producer_time: false,
+            producer_time: Some(false),
         }
     }
 }

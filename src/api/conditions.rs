@@ -85,6 +85,10 @@ pub mod reasons {
     pub const PARTITION_STUCK: &str = "PartitionStuck";
     /// `ScalingLimited`: a resource quota refuses the workers.
     pub const QUOTA_EXCEEDED: &str = "QuotaExceeded";
+    /// `ScalingLimited`: something else refuses them, such as Pod Security or a webhook.
+    pub const PODS_REFUSED: &str = "PodsRefused";
+    /// `ScalingLimited`, Stalled (after 10 minutes): pods cannot start, for their image, their configuration or an init container fails.
+    pub const PODS_FAILING: &str = "PodsFailing";
     /// `ScalingLimited`: pods cannot be placed on a node.
     pub const UNSCHEDULABLE: &str = "Unschedulable";
     /// `ScalingLimited`: workers crash again and again.

@@ -86,6 +86,9 @@ pub struct ModelStatus {
     /// Records per second that one worker can process when it never waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity_per_worker: Option<i64>,
+    /// The same in thousandths of a record per second, for workers that take seconds over a record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity_per_worker_millis: Option<i64>,
     /// How well that is known: None, Low, Medium or High.
     pub confidence: String,
     /// Pod created to first record processed.
@@ -97,6 +100,12 @@ pub struct ModelStatus {
     /// Latency of a healthy job at low load.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_floor_milliseconds: Option<i64>,
+    /// Time between two commits of a partition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit_interval_milliseconds: Option<i64>,
+    /// Offsets that one record takes, in thousandths: more than 1000 where the markers of transactions take offsets too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offsets_per_record_millis: Option<i64>,
     /// Pod template that the capacity was learned with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,

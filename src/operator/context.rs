@@ -17,6 +17,7 @@ use super::apply::Applier;
 use super::build::Prepared;
 use super::existing::Existing;
 use super::observe::Caches;
+use super::refusal::Refusals;
 use super::replicas::ForeignWrites;
 
 /// What all reconciles share. Cheap to clone.
@@ -87,6 +88,8 @@ pub(super) struct JobState {
     pub(super) compared_generation: Option<i64>,
     /// Hash of the processing file that is in the cluster, and when that was last looked at.
     pub(super) processing: Option<(String, Seconds)>,
+    /// Whether the cluster refuses to make more of its pods.
+    pub(super) refusals: Refusals,
     /// What was last recommended, in mode Recommend.
     pub(super) recommended: Option<u32>,
     /// The newest failure of each source that was counted.

@@ -12,6 +12,9 @@ use super::observe::PodFacts;
 /// A ready worker that has not been read for so long is missing; new ones are given the time to come up.
 const WORKER_GRACE: Seconds = Seconds(15.0);
 
+/// A pod that cannot start for so long needs a person. As long as Kubernetes gives a Deployment to get on, by default.
+const PROGRESS_DEADLINE: Seconds = Seconds(600.0);
+
 /// A verdict with its words. `reason` is one of [`reasons`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Verdict {
@@ -43,13 +46,48 @@ pub(super) fn source_trouble(samples: &JobSamples, latency: Duration, now: Secon
 
 /// What a person is to know of the signals although nothing is missing.
 pub(super) fn note(samples: &JobSamples) -> Option<String> {
-    let by_producers = |source: &&SourceReading| source.sample.as_ref().is_some_and(|sample| sample.producer_time);
-    let names: Vec<&str> = samples.sources.iter().filter(by_producers).map(|source| source.name.as_str()).collect();
-    (!names.is_empty()).then(|| {
+    let with = |producer_time: Option<bool>| {
+        let such = |source: &&SourceReading| {
+            source.sample.as_ref().is_some_and(|sample| sample.producer_time == producer_time)
+        };
+        let names: Vec<&str> = samples.sources.iter().filter(such).map(|source| source.name.as_str()).collect();
+        (!names.is_empty()).then(|| names.join(", "))
+    };
+    let by_producers = with(Some(true)).map(|names| {
         format!(
-            "the timestamps of source {} are the producers' (message.timestamp.type=CreateTime), not the time of appending: what is due is reckoned from the offsets seen",
-            names.join(", ")
+            "the timestamps of source {names} are the producers' (message.timestamp.type=CreateTime), not the time of appending: what is due is reckoned from the offsets seen"
         )
+    });
+    let unknown = with(None).map(|names| {
+        format!(
+            "it is not known whether the timestamps of source {names} are the producers', so that what is due is reckoned from the offsets seen: grant DescribeConfigs on the topic to the operator"
+        )
+    });
+    let notes: Vec<String> = by_producers.into_iter().chain(unknown).collect();
+    (!notes.is_empty()).then(|| notes.join("; "))
+}
+
+/// Pods that cannot start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failing {
+    /// How many, and what keeps one of them from it.
+    pub(super) message: String,
+    /// It has been so for long: what passes by itself would have passed.
+    pub(super) lasting: bool,
+}
+
+/// The pods that cannot start; `None`: there are none.
+pub(super) fn failing(pods: &[PodFacts], now: Seconds) -> Option<Failing> {
+    let failing: Vec<(&PodFacts, &String)> = pods
+        .iter()
+        .filter(|pod| !pod.terminating)
+        .filter_map(|pod| pod.failing.as_ref().map(|why| (pod, why)))
+        .collect();
+    let (first, why) = failing.first()?;
+    let lasts = |pod: &PodFacts| pod.created_at.is_some_and(|created| now - created >= PROGRESS_DEADLINE);
+    Some(Failing {
+        message: format!("{} of {} pods cannot start, such as {}: {why}", failing.len(), pods.len(), first.name),
+        lasting: failing.iter().any(|(pod, _)| lasts(pod)),
     })
 }
 
@@ -121,4 +159,27 @@ fn unread_worker(samples: &JobSamples, pods: &[PodFacts], now: Seconds) -> Optio
     let why = failure.map(|failure| format!(": {}", failure.message)).unwrap_or_default();
     let message = format!("the metrics of {} workers cannot be read, such as {}{why}", unread.len(), first.name);
     Some(Verdict { reason: reasons::PARTIAL_SIGNAL, message })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_that_cannot_start_are_counted_and_one_is_named() {
+        let pod = |name: &str, failing: Option<&str>, created: f64| PodFacts {
+            name: name.to_owned(),
+            failing: failing.map(str::to_owned),
+            created_at: Some(Seconds(created)),
+            ..PodFacts::default()
+        };
+        let why = "container app: ErrImagePull";
+        let pods = [pod("w-0", None, 0.0), pod("w-1", Some(why), 100.0), pod("w-2", Some(why), 300.0)];
+        let told = failing(&pods, Seconds(699.0)).unwrap();
+        assert_eq!(told.message, "2 of 3 pods cannot start, such as w-1: container app: ErrImagePull");
+        assert!(!told.lasting);
+        assert!(failing(&pods, Seconds(700.0)).unwrap().lasting);
+        let leaving = PodFacts { terminating: true, ..pod("w-1", Some(why), 0.0) };
+        assert_eq!(failing(&[leaving], Seconds(0.0)), None);
+    }
 }

@@ -17,13 +17,16 @@ mod error;
 mod events;
 mod existing;
 mod health;
+mod learned;
 pub mod lease;
 mod leaving;
+mod members;
 mod news;
 mod observe;
 mod pods;
 mod processing;
 mod reconcile;
+mod refusal;
 mod replicas;
 mod rollout;
 mod status;
@@ -53,9 +56,9 @@ use crate::signals::{JobKey, Signals};
 use apply::Applier;
 use context::Jobs;
 pub use error::Error;
-use lease::{Elector, Leadership};
 #[cfg(test)]
-pub(crate) use status::{model, prior};
+pub(crate) use learned::{model, prior};
+use lease::{Elector, Leadership};
 use watch::{Scope, Shared};
 
 /// Jobs with news that wait to be reconciled, for each watched namespace. One that finds no room comes with its next

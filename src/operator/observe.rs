@@ -64,7 +64,10 @@ pub(super) struct PodFacts {
     pub(super) finished: bool,
     pub(super) template: Option<String>,
     pub(super) unschedulable: Option<String>,
+    /// A container runs, ends and waits to be started again.
     pub(super) crash_looping: bool,
+    /// Why it cannot start, where trying again does not mend that.
+    pub(super) failing: Option<String>,
     pub(super) metrics_port: Option<u16>,
     /// Its deletion cost, if it has one.
     pub(super) deletion_cost: Option<i32>,
@@ -77,6 +80,8 @@ impl PodFacts {
         let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
         let condition = |kind: &str| conditions.iter().find(|condition| condition.type_ == kind);
         let containers = status.and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
+        let inits = status.and_then(|status| status.init_container_statuses.as_deref()).unwrap_or_default();
+        let failing = inits.iter().find_map(failing_init).or_else(|| containers.iter().find_map(failing));
         let labels = pod.labels();
         Self {
             name: pod.name_any(),
@@ -91,7 +96,9 @@ impl PodFacts {
             unschedulable: condition("PodScheduled")
                 .filter(|condition| condition.status == "False" && condition.reason.as_deref() == Some("Unschedulable"))
                 .map(|condition| condition.message.clone().unwrap_or_default()),
-            crash_looping: containers.iter().any(crash_looping),
+            // A pod is counted once.
+            crash_looping: failing.is_none() && containers.iter().any(crash_looping),
+            failing,
             metrics_port: metrics.and_then(|metrics| port(pod, &metrics.port)),
             deletion_cost: pod.annotations().get(COST_ANNOTATION).and_then(|cost| cost.parse().ok()),
         }
@@ -103,9 +110,50 @@ fn started_at(container: &ContainerStatus) -> Option<Seconds> {
     running.started_at.as_ref().map(|time| super::seconds(time.0))
 }
 
+/// What a container waits for while it keeps being restarted.
+const CRASH_LOOP: &str = "CrashLoopBackOff";
+
+/// What a container waits for where another attempt meets the same: its image, its configuration or its command.
+const CANNOT_START: [&str; 7] = [
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+];
+
+/// Longest text that is taken over from the kubelet, in characters: it goes into a condition.
+const LONGEST_DETAIL: usize = 200;
+
 fn crash_looping(container: &ContainerStatus) -> bool {
-    let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
-    waiting.is_some_and(|waiting| waiting.reason.as_deref() == Some("CrashLoopBackOff"))
+    waiting(container).is_some_and(|(reason, _)| reason == CRASH_LOOP)
+}
+
+fn failing(container: &ContainerStatus) -> Option<String> {
+    let (reason, detail) = waiting(container).filter(|(reason, _)| CANNOT_START.contains(reason))?;
+    Some(why("container", container, reason, detail))
+}
+
+/// An init container that ends again and again keeps the pod from ever beginning.
+fn failing_init(container: &ContainerStatus) -> Option<String> {
+    let (reason, detail) =
+        waiting(container).filter(|(reason, _)| *reason == CRASH_LOOP || CANNOT_START.contains(reason))?;
+    Some(why("init container", container, reason, detail))
+}
+
+/// Why a container waits: in one word, and in the kubelet's own words.
+fn waiting(container: &ContainerStatus) -> Option<(&str, &str)> {
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    Some((waiting.reason.as_deref()?, waiting.message.as_deref().unwrap_or_default()))
+}
+
+fn why(what: &str, container: &ContainerStatus, reason: &str, detail: &str) -> String {
+    let detail: String =
+        detail.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).take(LONGEST_DETAIL).collect();
+    let name = &container.name;
+    if detail.is_empty() { format!("{what} {name}: {reason}") } else { format!("{what} {name}: {reason}: {detail}") }
 }
 
 fn port(pod: &Pod, port: &IntOrString) -> Option<u16> {
@@ -202,5 +250,54 @@ pub(super) async fn read<T>(verb: &'static str, request: impl Future<Output = ku
     match timeout(READ_TIMEOUT, request).await {
         Ok(result) => result.map_err(|source| Error::Api { verb, source }),
         Err(_) => Err(Error::Timeout { verb, timeout: READ_TIMEOUT }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Facts of a pod whose containers and init containers wait for these reasons.
+    fn waiting_for(containers: &[&str], inits: &[&str]) -> PodFacts {
+        let status = |reasons: &[&str]| -> Vec<Value> {
+            let waiting = |reason: &&str| match *reason {
+                "" => json!({"running": {}}),
+                reason => json!({"waiting": {"reason": reason, "message": "nothing\nelse"}}),
+            };
+            let status = |reason| json!({"name": "app", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": waiting(reason)});
+            reasons.iter().map(status).collect()
+        };
+        let pod = json!({"metadata": {"name": "w-0"}, "status": {"phase": "Pending", "containerStatuses": status(containers), "initContainerStatuses": status(inits)}});
+        PodFacts::of(&serde_json::from_value(pod).unwrap(), None)
+    }
+
+    #[test]
+    fn a_pod_that_another_attempt_does_not_start_is_failing() {
+        for reason in [
+            "ErrImagePull",
+            "ImagePullBackOff",
+            "InvalidImageName",
+            "ErrImageNeverPull",
+            "CreateContainerConfigError",
+            "CreateContainerError",
+            "RunContainerError",
+        ] {
+            let facts = waiting_for(&["", reason], &[]);
+            assert_eq!(facts.failing.unwrap(), format!("container app: {reason}: nothing else"));
+            assert!(waiting_for(&["PodInitializing"], &[reason]).failing.unwrap().starts_with("init container app: "));
+        }
+        for reason in ["", "ContainerCreating", "PodInitializing"] {
+            assert_eq!(waiting_for(&[reason], &["", reason]).failing, None, "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_pod_that_cannot_start_is_not_counted_as_crashing_too() {
+        let count = |facts: PodFacts| (facts.crash_looping, facts.failing.is_some());
+        assert_eq!(count(waiting_for(&["CrashLoopBackOff"], &[])), (true, false));
+        assert_eq!(count(waiting_for(&["PodInitializing"], &["CrashLoopBackOff"])), (false, true));
+        assert_eq!(count(waiting_for(&["CrashLoopBackOff", "ErrImagePull"], &[])), (false, true));
     }
 }

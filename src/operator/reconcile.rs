@@ -26,7 +26,7 @@ use super::observe::{PodFacts, Workload};
 use super::rollout::{self, Plan, Refused};
 use super::status::Facts;
 use super::validate::{Job, Problem, Target};
-use super::{decide, events, existing, health, news, observe, status, validate};
+use super::{decide, events, existing, health, learned, news, observe, status, validate};
 
 /// A job is looked at this often even if nothing happens: no watch promises to deliver everything.
 const PERIOD: Duration = Duration::from_secs(15);
@@ -89,7 +89,7 @@ fn start_anew_if_replaced(state: &mut JobState, object: &StreamJob) {
     let uid = object.uid().unwrap_or_default();
     if state.uid != uid {
         // What an earlier run of the operator learned is a prior. Nothing else is taken from the status.
-        let prior = object.status.as_ref().map(status::prior).unwrap_or_default();
+        let prior = object.status.as_ref().map(learned::prior).unwrap_or_default();
         *state = JobState { uid, memory: Memory::with_prior(prior), ..JobState::default() };
     }
 }
@@ -129,7 +129,9 @@ async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut J
     // Decide.
     let desired = workload.as_ref().and_then(|workload| workload.view.desired);
     let before = context.clock.monotonic();
-    let observation = decide::observation(job, desired, &pods, &samples, now);
+    let refusal = workload.as_ref().map(|workload| state.refusals.look(&workload.view, &pods, now)).unwrap_or_default();
+    let wanted = decide::Wanted { desired, granted: refusal.granted };
+    let observation = decide::observation(job, wanted, &pods, &samples, now);
     let decision = policy::decide(&mut state.memory, &observation, &job.settings);
     context.metrics.decision(decision.action, decision.reason, (context.clock.monotonic() - before).as_secs_f64());
     tracing::debug!(job = %key, desired, decision = decision.desired, reason = decision.reason.as_str(), message = %decision.message, "decided");
@@ -155,6 +157,7 @@ async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut J
     let facts = facts(job, &pods, workload.as_ref(), &samples, &decision, now);
     let facts = Facts {
         workload_trouble: trouble,
+        refusal,
         standing,
         foreign_writer: state.conflict_with.clone(),
         changed: changed.or(recommended),
@@ -226,8 +229,8 @@ fn facts<'a>(
             .or_else(|| health::contradiction(decision)),
         signal_note: health::note(samples),
         rolling_out: workload.is_some_and(|workload| workload.view.rolling_out),
-        replica_failure: workload.and_then(|workload| workload.view.replica_failure.clone()),
         unschedulable: pods.iter().find_map(|pod| pod.unschedulable.clone()),
+        failing: health::failing(pods, now),
         ..Facts::default()
     }
 }

@@ -8,12 +8,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use crate::api::conditions::{
     self, METRICS_AVAILABLE, READY, RECONCILING, SCALING_ACTIVE, SCALING_LIMITED, STALLED, WITHIN_TARGET, reasons,
 };
-use crate::api::status::{DecisionStatus, ModelStatus, StreamJobStatus, Summary};
+use crate::api::status::{DecisionStatus, StreamJobStatus, Summary};
 use crate::api::v1alpha1::Mode;
-use crate::policy::{Confidence, Decision, Limit, Model, Settings, WithinTarget};
+use crate::policy::{Decision, Limit, Settings, WithinTarget};
 use crate::report::words;
 
-use super::health::Verdict;
+use super::health::{Failing, Verdict};
+use super::learned;
+use super::refusal::Refusal;
 use super::replicas::Standing;
 use super::validate::Problem;
 
@@ -37,8 +39,11 @@ pub(super) struct Facts<'a> {
     /// What is to be known of the signals although nothing is missing.
     pub(super) signal_note: Option<String>,
     pub(super) rolling_out: bool,
-    pub(super) replica_failure: Option<String>,
+    /// What the cluster refuses.
+    pub(super) refusal: Refusal,
     pub(super) unschedulable: Option<String>,
+    /// Why pods cannot start.
+    pub(super) failing: Option<Failing>,
     pub(super) standing: Option<Standing>,
     pub(super) foreign_writer: Option<String>,
     /// A change that was just made.
@@ -78,7 +83,7 @@ pub(super) fn build(previous: &StreamJobStatus, facts: &Facts<'_>, now: Timestam
             rate: rate.map(words::rate),
             attainment: attainment.map(words::percent),
         }),
-        model: explain.map(|explain| model(&explain.model)).or_else(|| previous.model.clone()),
+        model: explain.map(|explain| learned::model(&explain.model)).or_else(|| previous.model.clone()),
         last_decision: recent.first().or(previous.last_decision.as_ref()).cloned(),
         recent_decisions: recent,
         conditions: conditions(&previous.conditions, facts, now),
@@ -92,37 +97,6 @@ fn count(count: u32) -> i32 {
 #[allow(clippy::cast_possible_truncation, reason = "a float to integer cast saturates, and NaN was turned away")]
 pub(super) fn whole(value: f64) -> Option<i64> {
     value.is_finite().then(|| value.round() as i64)
-}
-
-/// What has been learned, in whole numbers.
-pub(crate) fn model(model: &Model) -> ModelStatus {
-    let milliseconds = |seconds: Option<f64>| seconds.and_then(|seconds| whole(seconds * 1000.0));
-    ModelStatus {
-        capacity_per_worker: model.capacity_per_worker.and_then(whole),
-        confidence: model.confidence.as_str().to_owned(),
-        start_up_milliseconds: milliseconds(model.start_up_seconds),
-        handover_milliseconds: milliseconds(model.handover_seconds),
-        latency_floor_milliseconds: milliseconds(model.latency_floor_seconds),
-        template: model.template.clone(),
-    }
-}
-
-/// What an earlier run learned, as a prior: a number out of range is not believed.
-pub(crate) fn prior(status: &StreamJobStatus) -> Model {
-    let Some(model) = &status.model else { return Model::default() };
-    #[allow(clippy::cast_precision_loss, reason = "a rate or a time of 2^53 was turned away")]
-    let within =
-        |value: Option<i64>, high: i64| value.filter(|value| (1..=high).contains(value)).map(|value| value as f64);
-    let seconds = |value: Option<i64>| within(value, 3_600_000).map(|milliseconds| milliseconds / 1000.0);
-    Model {
-        capacity_per_worker: within(model.capacity_per_worker, 1_000_000_000),
-        confidence: Confidence::Low,
-        start_up_seconds: seconds(model.start_up_milliseconds),
-        handover_seconds: seconds(model.handover_milliseconds),
-        latency_floor_seconds: seconds(model.latency_floor_milliseconds),
-        template: model.template.clone(),
-        ..Model::default()
-    }
 }
 
 /// One condition before it is compared with the last one.
@@ -195,7 +169,9 @@ fn ready(facts: &Facts<'_>) -> Draft {
         return draft(READY, true, reasons::ASLEEP, "no records arrive: the workers sleep until some do");
     }
     if facts.ready == 0 {
-        let message = match &facts.unschedulable {
+        let refused = facts.refusal.verdict.as_ref().filter(|_| facts.refusal.now).map(|verdict| &verdict.message);
+        let failing = facts.failing.as_ref().map(|failing| &failing.message);
+        let message = match failing.or(facts.unschedulable.as_ref()).or(refused) {
             Some(why) => format!("no worker is ready: {why}"),
             None => format!("no worker is ready; {} exist", facts.replicas),
         };
@@ -224,6 +200,9 @@ fn stalled(facts: &Facts<'_>) -> Draft {
             writer(facts)
         );
         return draft(STALLED, true, reasons::CONFLICT, message);
+    }
+    if let Some(failing) = facts.failing.as_ref().filter(|failing| failing.lasting) {
+        return draft(STALLED, true, reasons::PODS_FAILING, failing.message.as_str());
     }
     draft(STALLED, false, reasons::PROGRESSING, "nothing needs a person")
 }
@@ -303,15 +282,23 @@ fn scaling_active(facts: &Facts<'_>) -> Draft {
 
 fn scaling_limited(facts: &Facts<'_>) -> Draft {
     let limited = |reason, message: String| draft(SCALING_LIMITED, true, reason, message);
-    if let Some(failure) = &facts.replica_failure {
-        return limited(reasons::QUOTA_EXCEEDED, failure.clone());
+    let Refusal { verdict: refused, now: is_refused, .. } = &facts.refusal;
+    if let Some(refused) = refused.as_ref().filter(|_| *is_refused) {
+        return limited(refused.reason, refused.message.clone());
+    }
+    if let Some(failing) = &facts.failing {
+        return limited(reasons::PODS_FAILING, failing.message.clone());
     }
     let decided = facts.settings.is_some_and(|settings| settings.pinned.is_none() && !settings.suspend);
     let desired = facts.decision.and_then(|decision| decision.desired);
     let limit = facts.decision.and_then(|decision| decision.limited.as_ref()).filter(|_| decided);
     // A large step down that is taken in several is no limit that anybody has to know of.
     if let Some(limit) = limit.filter(|limit| limit.by != Limit::StepLimit || Some(limit.wanted) > desired) {
-        return limited(limit_reason(limit.by), limit.message.clone());
+        // What the core knows as granted, the cluster has explained.
+        return match refused.as_ref().filter(|_| limit.by == Limit::QuotaExceeded) {
+            Some(refused) => limited(refused.reason, format!("{}: {}", limit.message, refused.message)),
+            None => limited(limit_reason(limit.by), limit.message.clone()),
+        };
     }
     if let Some(why) = &facts.unschedulable {
         return limited(reasons::UNSCHEDULABLE, why.clone());
@@ -367,22 +354,27 @@ mod tests {
     }
 
     #[test]
-    fn a_corrupted_model_is_not_believed() {
-        let model = |capacity| ModelStatus {
-            capacity_per_worker: Some(capacity),
-            confidence: "High".to_owned(),
-            start_up_milliseconds: Some(-5),
-            handover_milliseconds: Some(i64::MAX),
-            latency_floor_milliseconds: Some(400),
-            template: None,
+    fn pods_that_cannot_start_and_pods_that_are_refused_are_told_each_for_what_they_are() {
+        let limit = |facts: &Facts<'_>| {
+            let built = build(&StreamJobStatus::default(), facts, Timestamp::from_second(1).unwrap());
+            let of = |kind: &str| built.conditions.iter().find(|condition| condition.type_ == kind).unwrap().clone();
+            let (limited, stalled) = (of(SCALING_LIMITED), of(STALLED));
+            assert_eq!(stalled.status == "True", facts.failing.as_ref().is_some_and(|failing| failing.lasting));
+            (limited.reason, limited.message, of(READY).message)
         };
-        let prior = |capacity| prior(&StreamJobStatus { model: Some(model(capacity)), ..StreamJobStatus::default() });
-        let believed = prior(450);
-        assert_eq!((believed.capacity_per_worker, believed.confidence), (Some(450.0), Confidence::Low));
-        assert_eq!(
-            (believed.start_up_seconds, believed.handover_seconds, believed.latency_floor_seconds),
-            (None, None, Some(0.4))
-        );
-        assert_eq!(prior(-1).capacity_per_worker, None);
+        let message = "2 of 2 pods cannot start, such as w-0: container app: ErrImagePull".to_owned();
+        let failing = Some(Failing { message: message.clone(), lasting: false });
+        limit(&Facts { failing: Some(Failing { message, lasting: true }), ..Facts::default() });
+        let (reason, message, ready) = limit(&Facts { failing: failing.clone(), replicas: 2, ..Facts::default() });
+        assert_eq!((reason.as_str(), Some(message)), (reasons::PODS_FAILING, failing.map(|failing| failing.message)));
+        assert!(ready.starts_with("no worker is ready: 2 of 2 pods cannot start"), "{ready}");
+        let verdict = Verdict { reason: reasons::PODS_REFUSED, message: "violates PodSecurity".to_owned() };
+        let refusal = Refusal { granted: Some(1), verdict: Some(verdict), now: true };
+        let (reason, message, ready) = limit(&Facts { refusal: refusal.clone(), ..Facts::default() });
+        assert_eq!((reason.as_str(), message.as_str()), (reasons::PODS_REFUSED, "violates PodSecurity"));
+        assert_eq!(ready, "no worker is ready: violates PodSecurity");
+        // It was a while ago, and nothing else limits.
+        let (reason, ..) = limit(&Facts { refusal: Refusal { now: false, ..refusal }, ..Facts::default() });
+        assert_eq!(reason, reasons::NOT_LIMITED);
     }
 }

@@ -27,6 +27,8 @@ pub(super) struct WorkloadView {
     pub(super) owners: ReplicasOwners,
     /// A template is being rolled out.
     pub(super) rolling_out: bool,
+    /// Pods that its controller counts, if it has seen what is asked for and waits for none of them to become available.
+    pub(super) at_rest: Option<u32>,
     /// Why its controller cannot create pods, such as an exceeded quota.
     pub(super) replica_failure: Option<String>,
     /// Its pods' selector as the API's string form.
@@ -65,6 +67,7 @@ impl WorkloadView {
             applied: object.annotations().get(APPLIED_ANNOTATION).cloned(),
             owners: ReplicasOwners::of(object.managed_fields()),
             rolling_out: rolling_out(object.metadata.generation, status),
+            at_rest: at_rest(object.metadata.generation, status),
             replica_failure: replica_failure(status),
             selector: selector(&spec["selector"]),
         }
@@ -122,6 +125,12 @@ fn rolling_out(generation: Option<i64>, status: &Value) -> bool {
     let observed = status["observedGeneration"].as_i64();
     let old_pods = count(&status["replicas"]).unwrap_or(0) > count(&status["updatedReplicas"]).unwrap_or(0);
     old_pods && observed.is_some() && generation.is_some()
+}
+
+fn at_rest(generation: Option<i64>, status: &Value) -> Option<u32> {
+    let number = |name: &str| count(&status[name]).unwrap_or(0);
+    let seen = generation.is_none() || status["observedGeneration"].as_i64() >= generation;
+    (seen && number("availableReplicas") >= number("replicas")).then(|| number("replicas"))
 }
 
 fn replica_failure(status: &Value) -> Option<String> {
@@ -221,6 +230,16 @@ mod tests {
         assert!(deployment(json!({"observedGeneration": 2, "replicas": 5, "updatedReplicas": 1})).rolling_out);
         assert!(!deployment(json!({"observedGeneration": 2})).rolling_out, "scaled to zero");
         assert!(deployment(json!({"currentRevision": "a", "updateRevision": "b"})).rolling_out);
+    }
+
+    #[test]
+    fn a_workload_is_at_rest_once_its_controller_has_seen_it_and_waits_for_no_pod() {
+        let at_rest = |status: Value| super::at_rest(Some(2), &status);
+        assert_eq!(at_rest(json!({"observedGeneration": 2, "replicas": 4, "availableReplicas": 4})), Some(4));
+        assert_eq!(at_rest(json!({"observedGeneration": 2})), Some(0), "a Deployment leaves out what is zero");
+        assert_eq!(at_rest(json!({"observedGeneration": 1, "replicas": 4, "availableReplicas": 4})), None);
+        assert_eq!(at_rest(json!({"observedGeneration": 2, "replicas": 4, "availableReplicas": 3})), None);
+        assert_eq!(at_rest(Value::Null), None);
     }
 
     #[test]

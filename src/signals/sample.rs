@@ -123,9 +123,9 @@ pub struct SourceSample {
     pub partitions: Vec<PartitionSample>,
     /// The consumer group; `None`: it could not be read.
     pub group: Option<GroupSample>,
-    /// The topic's timestamps are the producers', not the time of appending: there are no due ends by them. `false` also if
-    /// it is not known.
-    pub producer_time: bool,
+    /// The topic's timestamps are the producers', not the time of appending. There are due ends only where this is known to
+    /// be `false`; `None`: it is not known.
+    pub producer_time: Option<bool>,
 }
 
 /// One partition.
@@ -139,7 +139,10 @@ pub struct PartitionSample {
     pub end: Option<i64>,
     /// The group's committed offset; `Some(-1)`: the group has committed none; `None`: unknown.
     pub committed: Option<i64>,
-    /// End offset as of `SourceSample::at` minus the objective's latency; `None` also where timestamps are no append times.
+    /// High watermark: beyond `end` where a transaction is open.
+    pub high_watermark: Option<i64>,
+    /// End offset as of `SourceSample::at` minus the objective's latency; `None` also where timestamps are not known to be
+    /// append times.
     pub due_end: Option<i64>,
     /// The member that reads it.
     pub owner: Option<Owner>,
@@ -150,12 +153,16 @@ pub struct PartitionSample {
 /// A member of a consumer group, by everything that can lead to its pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Owner {
+    /// Id that the group has given it: no two members have the same.
+    pub member_id: String,
     /// Client id; the reference worker uses its pod's name.
     pub client_id: String,
     /// Static membership id, if it has one.
     pub instance_id: Option<String>,
     /// Address that it connects from, without the slash that Kafka puts before it.
     pub host: String,
+    /// Partitions of all topics that it owns; `None`: unknown, as during a rebalance of a classic group.
+    pub partitions: Option<usize>,
 }
 
 /// A consumer group.
@@ -197,6 +204,8 @@ pub struct WorkerSample {
     pub busy_seconds: Option<f64>,
     /// `process_cpu_seconds_total`.
     pub cpu_seconds: Option<f64>,
+    /// `sluice_worker_concurrency`.
+    pub concurrency: Option<u32>,
     /// Next unprocessed offset of each partition it owns, by `topic/number`.
     pub positions: Vec<(String, i64)>,
 }

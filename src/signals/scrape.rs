@@ -77,7 +77,14 @@ mod name {
     pub(super) const NEXT_OFFSET: &str = "sluice_worker_next_offset";
     pub(super) const STARTED: &str = "process_start_time_seconds";
     pub(super) const CPU: &str = "process_cpu_seconds_total";
+    pub(super) const CONCURRENCY: &str = "sluice_worker_concurrency";
 }
+
+const WANTED: [&str; 7] =
+    [name::PROCESSED, name::IN_TIME, name::BUSY, name::NEXT_OFFSET, name::STARTED, name::CPU, name::CONCURRENCY];
+
+/// More records at the same time than that are no number of lanes; ten times what `spec.processing.concurrency` allows.
+const MOST_LANES: f64 = 100_000.0;
 
 /// Largest page, in bytes.
 const LARGEST_PAGE: usize = 4 << 20;
@@ -170,6 +177,7 @@ pub struct Page {
     busy: Sum,
     cpu: Sum,
     started: Sum,
+    concurrency: Sum,
     positions: BTreeMap<String, i64>,
     samples: usize,
     errors: usize,
@@ -249,6 +257,7 @@ impl Page {
             in_time: self.in_time.value(),
             busy_seconds: self.busy.value(),
             cpu_seconds: self.cpu.value(),
+            concurrency: self.concurrency.value().and_then(lanes),
             positions: self.positions.into_iter().collect(),
         })
     }
@@ -278,6 +287,7 @@ impl Page {
             name::BUSY => Some(&mut self.busy),
             name::STARTED => Some(&mut self.started),
             name::CPU => Some(&mut self.cpu),
+            name::CONCURRENCY => Some(&mut self.concurrency),
             _ => None,
         }
     }
@@ -285,8 +295,14 @@ impl Page {
 
 fn is_wanted(metric: &str) -> bool {
     // Most names of a page are told apart by these few bytes.
-    (metric.starts_with("sluice_worker_") || metric.starts_with("process_"))
-        && [name::PROCESSED, name::IN_TIME, name::BUSY, name::NEXT_OFFSET, name::STARTED, name::CPU].contains(&metric)
+    (metric.starts_with("sluice_worker_") || metric.starts_with("process_")) && WANTED.contains(&metric)
+}
+
+/// A number of records that are worked on at the same time. What is no whole number of at least 1 is not one.
+fn lanes(value: f64) -> Option<u32> {
+    let is_lanes = value.fract() == 0.0 && (1.0..=MOST_LANES).contains(&value);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small whole number")]
+    is_lanes.then_some(value as u32)
 }
 
 /// The innermost cause: reqwest's own words repeat the address.

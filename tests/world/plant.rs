@@ -42,6 +42,8 @@ struct Source {
     ends: VecDeque<[u32; PARTITIONS]>,
     workers: HashMap<String, Counters>,
     owners: Vec<Option<String>>,
+    /// Pods that are in the group.
+    members: Vec<String>,
     newest: Option<JobSamples>,
 }
 
@@ -113,6 +115,7 @@ impl Source {
             ends: VecDeque::new(),
             workers: HashMap::new(),
             owners: vec![None; PARTITIONS],
+            members: Vec::new(),
             newest: None,
         }
     }
@@ -139,6 +142,7 @@ impl Source {
         for p in 0..PARTITIONS {
             self.owners[p] = (!workers.is_empty()).then(|| workers[p % workers.len()].1.clone());
         }
+        self.members = workers.iter().map(|(_, name)| name.clone()).collect();
         while self.at < now.0.floor() {
             self.at += 1.0;
             self.second(&workers);
@@ -166,6 +170,15 @@ impl Source {
         }
     }
 
+    fn member(&self, name: &str) -> Owner {
+        Owner {
+            member_id: format!("{name}-1"),
+            client_id: name.to_owned(),
+            partitions: Some(self.owners.iter().filter(|owner| owner.as_deref() == Some(name)).count()),
+            ..Owner::default()
+        }
+    }
+
     fn samples(&mut self, now: Seconds) -> JobSamples {
         if let (Some(since), Some(newest)) = (self.away, &self.newest) {
             let mut old = newest.clone();
@@ -180,19 +193,19 @@ impl Source {
             end: Some(self.end[p].into()),
             committed: Some(self.done[p].into()),
             due_end: Some(due.map_or(0, |due| due[p].into())),
-            owner: self.owners[p].clone().map(|client_id| Owner { client_id, ..Owner::default() }),
-            problem: None,
+            owner: self.owners[p].as_deref().map(|name| self.member(name)),
+            ..PartitionSample::default()
         };
         let group = GroupSample {
             state: "Stable".to_owned(),
             assignor: Some("cooperative-sticky".to_owned()),
-            members: Vec::new(),
+            members: self.members.iter().map(|name| self.member(name)).collect(),
         };
         let sample = SourceSample {
             at: Seconds(self.at),
             partitions: (0..PARTITIONS).map(partition).collect(),
             group: Some(group),
-            producer_time: false,
+            producer_time: Some(false),
         };
         let worker = |(uid, counters): (&String, &Counters)| WorkerReading {
             id: String::new(),

@@ -9,6 +9,7 @@ mod workload;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::fields::{Duration, duration_schema};
@@ -167,6 +168,24 @@ pub struct Kafka {
     /// Name of the consumer group in which the workers read.
     #[schemars(length(min = 1, max = 255))]
     pub consumer_group: String,
+
+    /// Where the workers begin to read a partition in which the group has committed nothing: `auto.offset.reset` of their
+    /// consumers. With `earliest` all that such a partition holds counts as waiting; with `latest`, and without this field, only
+    /// what arrives while Sluice watches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset_reset: Option<OffsetReset>,
+}
+
+/// Where the workers begin to read a partition in which the group has committed nothing: `auto.offset.reset` of their
+/// consumers. With `earliest` all that such a partition holds counts as waiting; with `latest`, and without this field, only
+/// what arrives while Sluice watches.
+#[derive(JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OffsetReset {
+    /// At the oldest record.
+    Earliest,
+    /// Behind the newest record.
+    Latest,
 }
 
 /// Where the workers publish the worker metrics (docs/worker-metrics.md).

@@ -214,13 +214,48 @@ async fn a_refused_workload_is_said_and_the_workers_stay() {
 
 #[tokio::test(start_paused = true)]
 async fn pods_that_a_quota_refuses_show_as_a_limit() {
+    let quota = ("exceeded quota: small", "QuotaExceeded");
+    for (message, reason) in [quota, ("violates PodSecurity \"restricted:latest\"", "PodsRefused")] {
+        let job = job(json!({}));
+        let mut refused = deployment(&job, 6, &["sluice/scale"]);
+        refused["status"]["conditions"] = json!([{"type": "ReplicaFailure", "status": "True", "message": message}]);
+        let told = status_with("ScalingLimited", "True", reason, &job)
+            .checked(move |body| assert_eq!(condition(body, "ScalingLimited")["message"], message));
+        let conversation = Conversation::new(vec![config_map(&job), told]).cached(refused);
+        conversation.reconcile(&job).await;
+        conversation.end();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_whose_image_cannot_be_had_show_as_a_limit_and_need_a_person_in_the_end() {
     let job = job(json!({}));
-    let mut refused = deployment(&job, 6, &["sluice/scale"]);
-    refused["status"]["conditions"] =
-        json!([{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: small"}]);
-    let conversation =
-        Conversation::new(vec![config_map(&job), status_with("ScalingLimited", "True", "QuotaExceeded", &job)])
-            .cached(refused);
+    let mut conversation = Conversation::new(vec![
+        config_map(&job),
+        status_with("ScalingLimited", "True", "PodsFailing", &job).checked(|body| {
+            let message = condition(body, "ScalingLimited")["message"].as_str().unwrap().to_owned();
+            assert_eq!(
+                message,
+                "1 of 1 pods cannot start, such as a: container app: ImagePullBackOff: Back-off pulling image \"i\""
+            );
+            assert_eq!(condition(body, "Stalled")["status"], "False");
+        }),
+    ])
+    .cached(deployment(&job, 6, &["sluice/scale"]));
+    let waiting = json!({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image \"i\""}});
+    let container =
+        json!({"name": "app", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": waiting});
+    let created = crate::operator::timestamp(conversation.context.clock.now());
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "a", "namespace": "payments", "uid": "uid-a", "labels": {"sluice.dev/job": "orders"}, "creationTimestamp": created.to_string()},
+        "status": {"phase": "Pending", "containerStatuses": [container]},
+    });
+    conversation.pods.take(&kube::runtime::watcher::Event::Apply(serde_json::from_value(pod).unwrap()));
+    conversation.reconcile(&job).await;
+    conversation.end();
+    tokio::time::advance(Duration::from_secs(601)).await;
+    conversation.then(vec![config_map(&job), status_with("Stalled", "True", "PodsFailing", &job)]);
     conversation.reconcile(&job).await;
     conversation.end();
 }

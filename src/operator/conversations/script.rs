@@ -274,10 +274,10 @@ pub(super) fn deployment(job: &StreamJob, replicas: u32, owners: &[&str]) -> Val
         .iter()
         .map(|manager| json!({"manager": manager, "operation": "Apply", "fieldsV1": {"f:spec": {"f:replicas": {}}}}))
         .collect();
-    merge(
-        &mut object,
-        json!({"metadata": {"generation": 1, "managedFields": entries}, "status": {"observedGeneration": 1}}),
-    );
+    let status = json!({
+        "observedGeneration": 1, "replicas": replicas, "updatedReplicas": replicas, "availableReplicas": replicas,
+    });
+    merge(&mut object, json!({"metadata": {"generation": 1, "managedFields": entries}, "status": status}));
     object
 }
 

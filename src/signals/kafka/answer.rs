@@ -91,6 +91,8 @@ fn partition(
         None => None,
     };
     let end = read("the end offset", round.ends.get(&key));
+    // Nothing is missing where it cannot be read: what it tells of is rare.
+    let high_watermark = round.high_watermarks.get(&key).and_then(|reply| reply.as_ref().ok());
     let start = read("the start offset", round.starts.get(&key));
     let committed = match round.committed.get(&request.group) {
         Some(Ok(offsets)) => match offsets.get(&key) {
@@ -111,6 +113,8 @@ fn partition(
         id: format!("{}/{number}", request.topic),
         start,
         end,
+        // It was asked for at the same time as the end, so it may have been read a moment before.
+        high_watermark: high_watermark.map(|high| end.map_or(*high, |end| end.max(*high))),
         committed,
         due_end: round.due.get(&request.latency).and_then(|due| due.get(&key)).copied(),
         owner: owners.get(&number).cloned(),
@@ -120,21 +124,30 @@ fn partition(
 
 fn owners(group: &ConsumerGroupDescription, topic: &TopicDescription) -> HashMap<i32, Owner> {
     let mut owners = HashMap::new();
+    let known = tells_assignments(group);
     for member in &group.members {
         for assigned in member.assignment.iter().flatten().filter(|assigned| assigned.topic_name == topic.name) {
             for number in &assigned.partitions {
-                owners.entry(*number).or_insert_with(|| owner(member));
+                owners.entry(*number).or_insert_with(|| owner(member, known));
             }
         }
     }
     owners
 }
 
-fn owner(member: &ConsumerGroupMember) -> Owner {
+/// While a classic group rebalances the broker describes its members with nothing assigned, whatever they still have.
+fn tells_assignments(group: &ConsumerGroupDescription) -> bool {
+    !group.state.ends_with("Rebalance")
+}
+
+fn owner(member: &ConsumerGroupMember, known: bool) -> Owner {
+    let assigned = member.assignment.as_ref().filter(|_| known);
     Owner {
+        member_id: member.member_id.clone(),
         client_id: member.client_id.clone(),
         instance_id: member.instance_id.clone(),
         host: member.client_host.trim_start_matches('/').to_owned(),
+        partitions: assigned.map(|topics| topics.iter().map(|topic| topic.partitions.len()).sum()),
     }
 }
 
@@ -143,7 +156,7 @@ fn group_sample(reply: &Reply<ConsumerGroupDescription>) -> Option<GroupSample> 
         Ok(group) => Some(GroupSample {
             state: group.state.clone(),
             assignor: group.assignor.clone().filter(|assignor| !assignor.is_empty()),
-            members: group.members.iter().map(owner).collect(),
+            members: group.members.iter().map(|member| owner(member, tells_assignments(group))).collect(),
         }),
         Err(KrafkaError::Broker { code: ErrorCode::GroupIdNotFound, .. }) => {
             Some(GroupSample { state: DEAD.to_owned(), ..GroupSample::default() })

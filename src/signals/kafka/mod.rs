@@ -84,7 +84,8 @@ struct KafkaCluster {
     client: tokio::sync::Mutex<Option<Client>>,
     /// Rounds since something was answered.
     misses: AtomicU32,
-    kept: Mutex<Kept>,
+    /// What the last round that has ended knew. A round that is dropped takes nothing of it along.
+    kept: Mutex<Arc<Kept>>,
 }
 
 /// krafka's client, and the way that it has to the brokers.
@@ -119,8 +120,8 @@ impl KafkaCluster {
             Ok(client) => client,
             Err(error) => return requests.iter().map(|_| Err(error.clone())).collect(),
         };
-        let kept = std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner));
-        let round = round::gather(&client.admin, &self.clock, requests, deadline.mul_f64(0.55), kept).await;
+        let known = Arc::clone(&*self.kept.lock().unwrap_or_else(PoisonError::into_inner));
+        let round = round::gather(&client.admin, &self.clock, requests, deadline.mul_f64(0.55), known).await;
         if round.answered {
             self.misses.store(0, Ordering::Relaxed);
         }

@@ -1,7 +1,7 @@
 //! One round: everything that is asked of a cluster for all the jobs that are due, in as few requests as krafka allows.
 //!
 //! ```text
-//! topics ─► ends, starts, whose timestamps ─► newest timestamps ─► due ends      one request to each leader a step, for the union of partitions
+//! topics ─► ends, high watermarks, starts, whose timestamps ─► newest timestamps ─► due ends      one request to each leader for each, for the union of partitions
 //! committed offsets, one request a group                       beside it, so that they are never newer than the ends
 //! groups, one request a coordinator                            beside it
 //! ```
@@ -12,10 +12,11 @@
 //! new; and the newest timestamp only where the end has moved since it was last asked for.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::future::{join, join3};
+use futures::future::{join, join4};
 use krafka::admin::{
     AdminClient, ConsumerGroupDescription, DescribeConsumerGroupsOptions, DescribeTopicsOptions,
     ListConsumerGroupOffsetsOptions, ListOffsetsOptions, ListedOffset, OffsetSpec, TopicDescription, TopicPartition,
@@ -64,13 +65,15 @@ pub(super) struct Round {
     pub(super) at: Seconds,
     pub(super) topics: HashMap<String, Reply<TopicDescription>>,
     pub(super) ends: HashMap<TopicPartition, Reply<i64>>,
+    pub(super) high_watermarks: HashMap<TopicPartition, Reply<i64>>,
     pub(super) starts: HashMap<TopicPartition, Reply<i64>>,
     /// By latency.
     pub(super) due: HashMap<Duration, HashMap<TopicPartition, i64>>,
     /// By group: the offsets of the partitions in which it has committed.
     pub(super) committed: HashMap<String, Reply<Committed>>,
     pub(super) groups: HashMap<String, Reply<ConsumerGroupDescription>>,
-    pub(super) kept: Kept,
+    /// What is known after it. A round that has come to nothing leaves what was known before.
+    pub(super) kept: Arc<Kept>,
 }
 
 /// Asks. Takes at most `deadline`, and then returns what there is.
@@ -79,11 +82,11 @@ pub(super) async fn gather(
     clock: &Clock,
     requests: &[GroupTopic],
     deadline: Duration,
-    kept: Kept,
+    known: Arc<Kept>,
 ) -> Round {
     let budget = Budget { clock, until: clock.monotonic() + deadline };
     let groups: BTreeSet<&str> = requests.iter().map(|request| request.group.as_str()).collect();
-    let log = gather_log(client, &budget, requests, kept);
+    let log = gather_log(client, &budget, requests, known);
     let membership = join(committed(client, &groups, &budget), describe(client, &groups, &budget));
     let (mut round, (committed, groups)) = join(log, membership).await;
     round.answered |= committed.values().any(answers) || groups.values().any(answers);
@@ -92,8 +95,8 @@ pub(super) async fn gather(
     round
 }
 
-/// Topics, ends, starts and due ends.
-async fn gather_log(client: &AdminClient, budget: &Budget<'_>, requests: &[GroupTopic], kept: Kept) -> Round {
+/// Topics, ends, high watermarks, starts and due ends.
+async fn gather_log(client: &AdminClient, budget: &Budget<'_>, requests: &[GroupTopic], known: Arc<Kept>) -> Round {
     // krafka fails the whole call for one name that cannot be one; `answer.rs` reports those that are left out here.
     let names: BTreeSet<&str> =
         requests.iter().map(|request| request.topic.as_str()).filter(|topic| is_topic_name(topic)).collect();
@@ -102,7 +105,8 @@ async fn gather_log(client: &AdminClient, budget: &Budget<'_>, requests: &[Group
         Ok(topics) => topics,
         Err(error) => names.iter().map(|name| ((*name).to_owned(), Err(error.clone()))).collect(),
     };
-    let mut round = Round { answered: topics.values().any(answers), topics, kept, ..Round::default() };
+    let answered = topics.values().any(answers);
+    let mut round = Round { answered, topics, kept: Arc::clone(&known), ..Round::default() };
 
     // A partition without a leader would be retried until the timeout, and hold up the others.
     let partitions: Vec<TopicPartition> = round
@@ -121,24 +125,34 @@ async fn gather_log(client: &AdminClient, budget: &Budget<'_>, requests: &[Group
     let patience = budget.share(0.5);
     // The end that a reader of committed records can reach: with none open, the high watermark. A transaction that hangs
     // would otherwise be a backlog that no worker can work off.
-    let ends = ListOffsetsOptions::default().read_committed(true).timeout(patience);
-    let starts = ListOffsetsOptions::default().timeout(patience);
+    let committed = ListOffsetsOptions::default().read_committed(true).timeout(patience);
+    let all = || ListOffsetsOptions::default().timeout(patience);
     let now = budget.clock.monotonic();
-    let (ends, starts, stamps) = join3(
-        list(client, &partitions, OffsetSpec::Latest, ends),
-        list(client, &partitions, OffsetSpec::Earliest, starts),
-        stamps::refresh(client, &round.topics, &round.kept.stamps, now, patience),
+    let (ends, high_watermarks, starts, stamps) = join4(
+        list(client, &partitions, OffsetSpec::Latest, committed),
+        // While a transaction hangs, only this tells what is appended.
+        list(client, &partitions, OffsetSpec::Latest, all()),
+        list(client, &partitions, OffsetSpec::Earliest, all()),
+        stamps::refresh(client, &round.topics, &known.stamps, now, patience),
     )
     .await;
-    round.kept.stamps = stamps;
     round.ends = offsets(ends);
+    round.high_watermarks = offsets(high_watermarks);
     round.starts = offsets(starts);
-    due_ends(client, budget, requests, &mut round).await;
+    let newest = due_ends(client, budget, requests, &mut round, &known.newest, &stamps).await;
+    round.kept = Arc::new(Kept { newest, stamps });
     round
 }
 
-/// Due ends for every latency that is asked for, where timestamps are append times.
-async fn due_ends(client: &AdminClient, budget: &Budget<'_>, requests: &[GroupTopic], round: &mut Round) {
+/// Due ends for every latency that is asked for, where timestamps are known to be append times. Returns the newest timestamps.
+async fn due_ends(
+    client: &AdminClient,
+    budget: &Budget<'_>,
+    requests: &[GroupTopic],
+    round: &mut Round,
+    known: &Newest,
+    stamps: &Stamps,
+) -> Newest {
     let ids: HashMap<&str, [u8; 16]> =
         round.topics.values().flatten().map(|topic| (topic.name.as_str(), topic.topic_id)).collect();
     let id = |partition: &TopicPartition| {
@@ -146,9 +160,9 @@ async fn due_ends(client: &AdminClient, budget: &Budget<'_>, requests: &[GroupTo
     };
     let appended = |partition: &TopicPartition| {
         let topic = round.topics.get(&partition.topic).and_then(|topic| topic.as_ref().ok());
-        topic.is_none_or(|topic| !stamps::by_producers(&round.kept.stamps, topic))
+        topic.is_some_and(|topic| stamps::by_producers(stamps, topic) == Some(false))
     };
-    // Of a topic whose timestamps are the producers' nothing is looked up by them.
+    // Of a topic whose timestamps are the producers', or may be, nothing is looked up by them.
     let ends: HashMap<&TopicPartition, i64> = round
         .ends
         .iter()
@@ -162,13 +176,13 @@ async fn due_ends(client: &AdminClient, budget: &Budget<'_>, requests: &[GroupTo
     let moved: Vec<TopicPartition> = ends
         .iter()
         .filter(|(partition, end)| {
-            !is_empty(partition, **end) && round.kept.newest.get(&id(partition)).is_none_or(|(seen, _)| seen != *end)
+            !is_empty(partition, **end) && known.get(&id(partition)).is_none_or(|(seen, _)| seen != *end)
         })
         .map(|(partition, _)| (*partition).clone())
         .collect();
     // Only partitions that are still asked for are remembered.
     let mut newest: Newest =
-        ends.keys().filter_map(|partition| Some((id(partition), *round.kept.newest.get(&id(partition))?))).collect();
+        ends.keys().filter_map(|partition| Some((id(partition), *known.get(&id(partition))?))).collect();
     if !moved.is_empty() {
         // Uncommitted records count here: what matters is whether a look-up would find anything.
         let options = ListOffsetsOptions::default().timeout(budget.share(0.5));
@@ -221,7 +235,7 @@ async fn due_ends(client: &AdminClient, budget: &Budget<'_>, requests: &[GroupTo
     });
     let due: HashMap<_, _> = futures::future::join_all(look_ups).await.into_iter().collect();
     round.due = due;
-    round.kept.newest = newest;
+    newest
 }
 
 async fn committed(

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use axum::body::Bytes;
 use krafka::Record;
 use krafka::error::ErrorCode;
-use krafka::testing::{ApiKey, Control, FakeBroker};
+use krafka::testing::{ApiKey, ClassicGroupState, Control, FakeBroker, GroupMember};
 use tokio::net::TcpListener;
 
 use super::*;
@@ -40,6 +41,21 @@ async fn produce(broker: &FakeBroker, topic: &str, partition: i32, records: usiz
     }
 }
 
+/// What the fake does not answer: whose the timestamps of these topics are, known until `until`.
+fn know(cluster: &KafkaCluster, producers: &[(&str, bool)], until: tokio::time::Instant) {
+    let mut kept = cluster.kept.lock().unwrap();
+    let stamps = &mut Arc::get_mut(&mut kept).unwrap().stamps;
+    for (topic, by_producers) in producers {
+        let stamp = stamps.get_mut(*topic).unwrap();
+        (stamp.by_producers, stamp.until) = (Some(*by_producers), until);
+    }
+}
+
+/// Long enough for a test.
+fn later() -> tokio::time::Instant {
+    Clock::system().monotonic() + 600 * SECOND
+}
+
 fn commit(broker: &FakeBroker, group: &str, topic: &str, partition: i32, offset: i64) {
     broker.with_state(|state| {
         let offset = krafka::testing::CommittedOffset { offset, leader_epoch: -1, metadata: None };
@@ -64,7 +80,9 @@ async fn passes_offsets_on_as_they_are() {
     assert_eq!(partitions[1], ("orders/1", Some(0), Some(3), Some(99)), "beyond the end: the policy's business");
     assert_eq!(partitions[2], ("orders/2", Some(0), Some(0), Some(-1)));
     let due: Vec<_> = sample.partitions.iter().map(|each| each.due_end).collect();
-    assert_eq!(due, [Some(0); 4], "all is younger than the objective");
+    assert_eq!(due, [None; 4], "the fake does not say whose the timestamps are");
+    let high: Vec<_> = sample.partitions.iter().map(|each| each.high_watermark).collect();
+    assert_eq!(high, [Some(3), Some(3), Some(0), Some(0)]);
 }
 
 #[tokio::test]
@@ -76,13 +94,15 @@ async fn what_is_older_than_the_objective_is_due() {
     tokio::time::sleep(SECOND / 2).await;
     let latency = SECOND / 4;
     let requests = [GroupTopic { latency, ..request("orders", "g") }, request("orders", "g")];
+    cluster.sample(&requests, DEADLINE).await;
+    know(&cluster, &[("orders", false)], later());
     let answers = cluster.sample(&requests, DEADLINE).await;
     let due: Vec<_> = answers.iter().map(|answer| answer.as_ref().unwrap().partitions[0].due_end).collect();
     assert_eq!(due, [Some(3), Some(0)], "for each its own latency");
 }
 
 #[tokio::test]
-async fn nothing_is_due_by_timestamps_that_are_the_producers() {
+async fn nothing_is_due_by_timestamps_that_are_or_may_be_the_producers() {
     let broker = FakeBroker::start().await.unwrap();
     broker.create_topic("orders", 1);
     broker.create_topic("refunds", 1);
@@ -94,12 +114,56 @@ async fn nothing_is_due_by_timestamps_that_are_the_producers() {
         let samples = answers.into_iter().map(Result::unwrap);
         samples.map(|sample| (sample.producer_time, sample.partitions[0].end, sample.partitions[0].due_end)).collect()
     };
-    // The fake does not know what a topic's configuration is: unknown, and looked up as ever.
+    // The fake does not know what a topic's configuration is.
     let unknown = said(cluster.sample(&requests, DEADLINE).await);
-    assert_eq!(unknown, [(false, Some(3), Some(0)), (false, Some(3), Some(0))]);
-    cluster.kept.lock().unwrap().stamps.get_mut("orders").unwrap().by_producers = Some(true);
+    assert_eq!(unknown, [(None, Some(3), None), (None, Some(3), None)]);
+    know(&cluster, &[("orders", true), ("refunds", false)], later());
     let known = said(cluster.sample(&requests, DEADLINE).await);
-    assert_eq!(known, [(true, Some(3), None), (false, Some(3), Some(0))]);
+    assert_eq!(known, [(Some(true), Some(3), None), (Some(false), Some(3), Some(0))]);
+}
+
+#[tokio::test]
+async fn whose_the_timestamps_are_stays_known_when_nobody_answers_the_next_time() {
+    let broker = FakeBroker::start().await.unwrap();
+    broker.create_topic("orders", 1);
+    produce(&broker, "orders", 0, 3).await;
+    let cluster = cluster(&broker);
+    sample(&cluster, "orders", "g").await.unwrap();
+    let due_for_another_look = Clock::system().monotonic();
+    know(&cluster, &[("orders", true)], due_for_another_look);
+    let refused = sample(&cluster, "orders", "g").await.unwrap();
+    assert_eq!((refused.producer_time, refused.partitions[0].due_end), (Some(true), None));
+    assert!(
+        cluster.kept.lock().unwrap().stamps["orders"].until > due_for_another_look,
+        "it is not asked at once again"
+    );
+    // For a moment nothing is said of the topic itself, while another is read.
+    broker.create_topic("refunds", 1);
+    broker.with_state(|state| _ = state.topics.remove("orders"));
+    let answers = cluster.sample(&[request("orders", "g"), request("refunds", "g")], DEADLINE).await;
+    assert_eq!((answers[0].is_ok(), answers[1].is_ok()), (false, true));
+    assert_eq!(cluster.kept.lock().unwrap().stamps["orders"].by_producers, Some(true));
+}
+
+#[tokio::test]
+async fn another_topic_of_the_name_has_timestamps_of_its_own() {
+    let broker = FakeBroker::start().await.unwrap();
+    broker.create_topic("orders", 1);
+    let cluster = cluster(&broker);
+    sample(&cluster, "orders", "g").await.unwrap();
+    know(&cluster, &[("orders", true)], later());
+    Arc::get_mut(&mut cluster.kept.lock().unwrap()).unwrap().stamps.get_mut("orders").unwrap().id = [7; 16];
+    assert_eq!(sample(&cluster, "orders", "g").await.unwrap().producer_time, None);
+}
+
+#[tokio::test]
+async fn an_open_transaction_shows_between_the_end_and_the_high_watermark() {
+    let broker = FakeBroker::start().await.unwrap();
+    broker.create_topic("orders", 1);
+    produce(&broker, "orders", 0, 5).await;
+    broker.with_state(|state| _ = state.partition_mut("orders", 0).unwrap().open_transactions.insert(1, 2));
+    let partition = &sample(&cluster(&broker), "orders", "g").await.unwrap().partitions[0];
+    assert_eq!((partition.end, partition.high_watermark), (Some(2), Some(5)));
 }
 
 #[tokio::test]
@@ -177,6 +241,52 @@ async fn a_group_that_cannot_be_described_is_unknown() {
     assert_eq!((sample.group, sample.partitions[0].committed), (None, Some(-1)));
 }
 
+/// Members of a classic group, each with these partitions of the topic.
+fn join(broker: &FakeBroker, group: &str, topic: &str, members: &[(&str, &[i32])]) {
+    let bytes = |partitions: &[i32]| {
+        let mut bytes = [0_i16.to_be_bytes().as_slice(), &1_i32.to_be_bytes()].concat();
+        bytes.extend(i16::try_from(topic.len()).unwrap().to_be_bytes());
+        bytes.extend(topic.as_bytes());
+        bytes.extend(i32::try_from(partitions.len()).unwrap().to_be_bytes());
+        bytes.extend(partitions.iter().flat_map(|partition| partition.to_be_bytes()));
+        bytes.extend((-1_i32).to_be_bytes());
+        bytes
+    };
+    broker.with_state(|state| {
+        let group = state.groups.entry(group.to_owned()).or_default();
+        "consumer".clone_into(&mut group.protocol_type);
+        group.state = ClassicGroupState::Stable;
+        for (id, partitions) in members {
+            group.members.push(GroupMember {
+                member_id: (*id).to_owned(),
+                group_instance_id: None,
+                metadata: Bytes::new(),
+                client_id: "consumer".to_owned(),
+                client_host: "/10.0.0.1".to_owned(),
+            });
+            group.assignments.insert((*id).to_owned(), bytes(partitions).into());
+        }
+    });
+}
+
+#[tokio::test]
+async fn members_have_an_id_each_and_what_they_own_is_known_but_while_they_share_it_out_anew() {
+    let broker = FakeBroker::start().await.unwrap();
+    broker.create_topic("orders", 3);
+    join(&broker, "g", "orders", &[("m-1", &[0, 2]), ("m-2", &[])]);
+    let cluster = cluster(&broker);
+    let told = async || {
+        let group = sample(&cluster, "orders", "g").await.unwrap().group.unwrap();
+        group.members.into_iter().map(|member| (member.member_id, member.partitions)).collect::<BTreeMap<_, _>>()
+    };
+    let known = |first, second| BTreeMap::from([("m-1".to_owned(), first), ("m-2".to_owned(), second)]);
+    assert_eq!(told().await, known(Some(2), Some(0)));
+    let owner = sample(&cluster, "orders", "g").await.unwrap().partitions[2].owner.clone().unwrap();
+    assert_eq!((owner.member_id.as_str(), owner.host.as_str()), ("m-1", "10.0.0.1"));
+    broker.with_state(|state| state.groups.get_mut("g").unwrap().state = ClassicGroupState::CompletingRebalance);
+    assert_eq!(told().await, known(None, None));
+}
+
 #[tokio::test]
 async fn a_missing_topic_is_named_and_the_others_are_read() {
     let broker = FakeBroker::start().await.unwrap();
@@ -213,8 +323,8 @@ async fn many_jobs_cost_few_requests() {
     }
     println!("{took:?}, {} connections: {counts:?}", broker.open_connections());
     assert_eq!(
-        counts["ListOffsets"], 6,
-        "ends and starts, at three leaders; empty partitions need no more: {counts:?}"
+        counts["ListOffsets"], 9,
+        "ends, high watermarks and starts, at three leaders; empty partitions need no more: {counts:?}"
     );
     assert_eq!(counts["OffsetFetch"], 300);
     assert!(counts["DescribeGroups"] <= 3 && counts["FindCoordinator"] <= 600, "{counts:?}");
@@ -261,10 +371,12 @@ async fn a_round_that_is_dropped_counts_as_a_miss_and_does_no_harm() {
     broker.create_topic("orders", 1);
     let cluster = cluster(&broker);
     sample(&cluster, "orders", "g").await.unwrap();
+    know(&cluster, &[("orders", true)], later());
     let requests = [request("orders", "g")];
     assert!(cluster.sample(&requests, DEADLINE).now_or_never().is_none());
     assert_eq!(cluster.misses.load(Ordering::Relaxed), 1);
-    sample(&cluster, "orders", "g").await.unwrap();
+    assert_eq!(cluster.kept.lock().unwrap().stamps["orders"].by_producers, Some(true), "what was known is known");
+    assert_eq!(sample(&cluster, "orders", "g").await.unwrap().producer_time, Some(true));
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ sluice_worker_next_offset{topic="orders",partition="11"} 123441
 sluice_worker_next_offset{topic="orders",partition="2"} 7
 process_start_time_seconds 1.7e9
 process_cpu_seconds_total 2.25
+sluice_worker_concurrency 4
 process_open_fds 12
 http_requests_total{path="/"} 3"#,
     )
@@ -36,6 +37,7 @@ http_requests_total{path="/"} 3"#,
         in_time: Some(9.0),
         busy_seconds: Some(1.5),
         cpu_seconds: Some(2.25),
+        concurrency: Some(4),
         positions: vec![("orders/11".to_owned(), 123_441), ("orders/2".to_owned(), 7)],
     };
     assert_eq!(sample, expected);
@@ -51,6 +53,15 @@ fn absent_is_unknown_and_so_is_a_sum_with_a_bad_part() {
         assert_eq!(sample.processed, None, "{bad:?}: 10 alone would look like a counter that fell");
         assert_eq!(sample.in_time, None);
         assert_eq!(sample.started_at, None);
+    }
+}
+
+#[test]
+fn a_concurrency_that_is_no_whole_number_of_at_least_one_is_unknown() {
+    let concurrency = |value: &str| page(&format!("sluice_worker_concurrency {value}\n")).unwrap().concurrency;
+    assert_eq!((concurrency("1"), concurrency("16.0"), concurrency("1e4")), (Some(1), Some(16), Some(10_000)));
+    for bad in ["0", "-1", "0.5", "2.5", "NaN", "+Inf", "1e300", "x"] {
+        assert_eq!(concurrency(bad), None, "{bad}");
     }
 }
 

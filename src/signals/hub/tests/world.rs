@@ -107,7 +107,7 @@ impl Cluster for ScriptedCluster {
                     at: Seconds(world.now()),
                     partitions: vec![partition],
                     group: None,
-                    producer_time: false,
+                    producer_time: Some(false),
                 }
             };
             let behaviour = world.behaviour(name);
@@ -159,6 +159,7 @@ pub(super) fn source(cluster: &str, topic: &str) -> SourceSpec {
         bootstrap_servers: vec![cluster.to_owned()],
         topic: topic.to_owned(),
         consumer_group: format!("{topic}-group"),
+        offset_reset: None,
     };
     SourceSpec { name: topic.to_owned(), kafka }
 }

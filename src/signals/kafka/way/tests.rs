@@ -100,7 +100,7 @@ async fn a_round_through_the_tunnel_reads_the_same_as_one_without() {
     for number in 0..=ROUNDS {
         for (which, client) in clients.iter().enumerate() {
             let before = clock.monotonic();
-            let round = gather(client, &clock, &[request()], DEADLINE, Kept::default()).await;
+            let round = gather(client, &clock, &[request()], DEADLINE, Arc::new(Kept::default())).await;
             // The first one connects.
             took[which] += if number > 0 { clock.monotonic() - before } else { Duration::ZERO };
             assert!(round.ends.values().all(Result::is_ok));
