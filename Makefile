@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 CARGO := cargo
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cluster test lint unit real conformance soak bench crds sbom
+.PHONY: help demo demo-cluster test lint unit real conformance soak bench bench-real crds sbom
 
 help:
 	@echo "make demo   show Sluice at work, all in one process and its workers (3 minutes once built; needs nothing but Rust)"
@@ -16,6 +16,7 @@ help:
 	@echo "make conformance   the embedded control plane beside a real one; a part of make real"
 	@echo "make soak   random faults, 100,000 cases or SEEDS=N (hours)"
 	@echo "make bench  the benchmarks (half an hour, most of it Sluice beside other autoscalers on simulated jobs)"
+	@echo "make bench-real   Sluice on a real cluster and a real Kafka beside KEDA's figures (65 minutes; CELLS=\"flash-x30 step\": some)"
 	@echo "make crds   write crds/ anew"
 	@echo "make sbom   write the software bill of materials, target/sbom.cdx.json"
 
@@ -23,7 +24,7 @@ test: lint unit real
 
 lint:
 	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets --test cluster --test kafka_real -- --deny warnings
+	$(CARGO) clippy --locked --all-targets --test cluster --test kafka_real --bench real -- --deny warnings
 	"$$(hack/tools cargo-deny)" --log-level error check bans licenses sources
 	$(MAKE) sbom
 	hack/check-scripts
@@ -67,6 +68,15 @@ demo-cluster:
 
 bench:
 	$(CARGO) bench --locked
+
+# Real time, real containers: what is measured is disturbed by whatever else the machine does. CELLS="flash-x30 step" runs some,
+# MINUTES=2 cuts each load; only a whole run writes to docs/benchmark.md. benches/real/main.rs
+bench-real: export BENCH_CELLS := $(CELLS)
+bench-real:
+	hack/tools helm >/dev/null
+	$(CARGO) bench --locked --no-run --bench real
+	hack/with-testbed $(CARGO) bench --locked --quiet --bench real -- \
+	  $${BENCH_CELLS:+--cells "$$BENCH_CELLS"} $(if $(MINUTES),--minutes $(MINUTES))
 
 crds:
 	$(CARGO) run --locked --quiet -- crd > crds/sluice.dev.yaml

@@ -93,6 +93,8 @@ pub mod reasons {
     pub const UNSCHEDULABLE: &str = "Unschedulable";
     /// `ScalingLimited`: workers crash again and again.
     pub const CRASH_LOOPING: &str = "CrashLooping";
+    /// `ScalingLimited`: workers that were asked for did not become ready.
+    pub const PODS_NOT_READY: &str = "PodsNotReady";
     /// `ScalingLimited`: `maxRescalesPerHour`.
     pub const RESCALE_BUDGET: &str = "RescaleBudget";
     /// `ScalingLimited`: a larger change was wanted than `maxStepUp` or `maxStepDown` allows.

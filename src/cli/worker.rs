@@ -48,6 +48,9 @@ pub(super) struct Args {
     /// How the group shares its partitions out; `consumer` (KIP-848) becomes `classic` where the broker lacks it
     #[arg(long, env = "SLUICE_WORKER_GROUP_PROTOCOL", default_value = "classic")]
     group_protocol: GroupProtocol,
+    /// Join the group so long after the start, and be ready meanwhile: stands for a worker that is slow to start and does not say so
+    #[arg(long, env = "SLUICE_WORKER_JOIN_AFTER", default_value = "0s", value_name = "DURATION", value_parser = duration)]
+    join_after: std::time::Duration,
     /// How often to commit
     #[arg(long, env = "SLUICE_WORKER_COMMIT_INTERVAL", default_value = "1s", value_name = "DURATION", value_parser = duration)]
     commit_interval: std::time::Duration,
@@ -130,6 +133,7 @@ impl Args {
             name,
             listen: self.listen.unwrap_or_else(|| SocketAddr::new(self.pod_ip, PORT)),
             cost: Cost { wait: self.process_time, cpu: self.cpu_time },
+            join_after: self.join_after,
             commit_interval: self.commit_interval,
             drain_timeout: self.drain_timeout,
             processing_file: self.processing_file.clone(),

@@ -316,6 +316,8 @@ fn limit_reason(limit: Limit) -> &'static str {
         Limit::QuotaExceeded => reasons::QUOTA_EXCEEDED,
         Limit::Unschedulable => reasons::UNSCHEDULABLE,
         Limit::CrashLooping => reasons::CRASH_LOOPING,
+        Limit::PodsFailing => reasons::PODS_FAILING,
+        Limit::PodsNotReady => reasons::PODS_NOT_READY,
         Limit::RescaleBudget => reasons::RESCALE_BUDGET,
         Limit::StepLimit => reasons::STEP_LIMIT,
         Limit::OutOnly => reasons::OUT_ONLY,

@@ -7,4 +7,5 @@ pub mod page;
 pub mod plot;
 pub mod run;
 pub mod table;
+pub mod totals;
 pub mod words;

@@ -94,6 +94,19 @@ impl Work {
         (self.processed > 0).then(|| ratio(self.in_time, self.processed))
     }
 
+    /// Records processed that took no longer than this, which must be a bound of the buckets to be exact.
+    pub fn within(&self, milliseconds: f64) -> u64 {
+        let buckets = self.latency_buckets_milliseconds.iter();
+        buckets.filter(|(bound, _)| bound.is_some_and(|bound| bound <= milliseconds)).map(|(_, count)| count).sum()
+    }
+
+    /// The upper bound in seconds of the bucket in which the quantile of the latency lies; `None`: there are no records, or
+    /// it lies beyond the last bound.
+    pub fn quantile_seconds(&self, share: f64) -> Option<f64> {
+        let bucket = bucket(&self.latency_buckets_milliseconds, share)?;
+        bucket.map(|bound| bound / 1000.0)
+    }
+
     /// The upper bound of the bucket in which the quantile of the latency lies: `<= 250ms`, `> 2m` beyond the last bound,
     /// or `?`.
     pub(crate) fn quantile(&self, share: f64) -> String {
@@ -338,21 +351,22 @@ fn integral(points: &[Point]) -> f64 {
 }
 
 fn quantile(buckets: &[(Option<f64>, u64)], share: f64) -> String {
+    let last = || buckets.iter().filter_map(|(bound, _)| *bound).next_back();
+    match (bucket(buckets, share), last()) {
+        (Some(Some(bound)), _) => format!("<= {}", words::seconds(bound / 1000.0)),
+        (Some(None), Some(last)) => format!("> {}", words::seconds(last / 1000.0)),
+        _ => "?".to_owned(),
+    }
+}
+
+/// The upper bound of the bucket in which the quantile lies.
+fn bucket(buckets: &[(Option<f64>, u64)], share: f64) -> Option<Option<f64>> {
     let total: u64 = buckets.iter().map(|(_, count)| count).sum();
     let mut below = 0;
-    let mut last = None;
-    for (bound, count) in buckets {
+    buckets.iter().find_map(|(bound, count)| {
         below += count;
-        if total > 0 && float(below) >= share * float(total) {
-            return match (bound, last) {
-                (Some(bound), _) => format!("<= {}", words::seconds(bound / 1000.0)),
-                (None, Some(last)) => format!("> {}", words::seconds(last)),
-                (None, None) => "?".to_owned(),
-            };
-        }
-        last = bound.map(|bound| bound / 1000.0);
-    }
-    "?".to_owned()
+        (total > 0 && float(below) >= share * float(total)).then_some(*bound)
+    })
 }
 
 fn ratio(part: u64, whole: u64) -> f64 {

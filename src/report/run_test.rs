@@ -45,6 +45,15 @@ pub(in crate::report) fn run() -> Run {
 }
 
 #[test]
+fn a_quantile_is_the_upper_bound_of_its_bucket() {
+    let work = run().work;
+    let quantiles = [0.6, 0.61, 0.99, 0.995, 0.999].map(|share| work.quantile_seconds(share));
+    assert_eq!(quantiles, [Some(0.1), Some(1.0), Some(10.0), Some(10.0), None]);
+    assert_eq!(Work::default().quantile_seconds(0.5), None);
+    assert_eq!((work.within(10_000.0), work.within(100.0)), (9_950, 6_000));
+}
+
+#[test]
 fn conclusions_follow_from_the_counts() {
     let report = RunReport::of(run());
     assert!(report.met, "{:?}", report.missed);

@@ -20,14 +20,15 @@ const STUCK: Duration = Duration::from_mins(3);
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The routes. `stop` tells that the worker is draining, and thus not ready any more.
-pub(super) fn router(engine: Arc<Engine>, registry: Registry, stop: CancellationToken) -> Router {
+/// The routes. `stop` tells that the worker is draining, and thus not ready any more; `ready_early` that it is ready before it
+/// has joined its group.
+pub(super) fn router(engine: Arc<Engine>, registry: Registry, stop: CancellationToken, ready_early: bool) -> Router {
     let registry = Arc::new(registry);
     let alive = Arc::clone(&engine);
     Router::new()
         .route("/metrics", get(move || std::future::ready(metrics(&registry))))
         .route("/livez", get(move || std::future::ready(livez(&alive))))
-        .route("/readyz", get(move || std::future::ready(readyz(&engine, &stop))))
+        .route("/readyz", get(move || std::future::ready(readyz(&engine, &stop, ready_early))))
 }
 
 fn metrics(registry: &Registry) -> Response {
@@ -50,10 +51,10 @@ fn livez(engine: &Engine) -> Response {
     }
 }
 
-fn readyz(engine: &Engine, stop: &CancellationToken) -> Response {
+fn readyz(engine: &Engine, stop: &CancellationToken, ready_early: bool) -> Response {
     if stop.is_cancelled() {
         (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response()
-    } else if engine.joined.load(Relaxed) {
+    } else if ready_early || engine.joined.load(Relaxed) {
         "ok\n".into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "has not joined the group yet\n").into_response()

@@ -121,7 +121,7 @@ impl Collector for Series {
 #[allow(clippy::cast_precision_loss, reason = "milliseconds stay exact in an f64 for 285,000 years")]
 fn histogram(mut encoder: MetricEncoder<'_>, snapshot: &super::totals::Snapshot) -> Result<(), std::fmt::Error> {
     let buckets: Vec<(f64, u64)> = snapshot
-        .latency_buckets
+        .latency_histogram
         .iter()
         .map(|(bound, count)| (bound.map_or(f64::INFINITY, |bound| bound as f64 / 1000.0), *count))
         .collect();

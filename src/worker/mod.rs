@@ -105,6 +105,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// What a record costs.
     pub cost: Cost,
+    /// How long after its start it joins its group; zero: at once. With a wait it is ready while it waits.
+    pub join_after: Duration,
     /// How often it commits.
     pub commit_interval: Duration,
     /// How long it may take to stop.
@@ -156,7 +158,8 @@ pub async fn run(
 
     let engine = Arc::new(Engine::new(processing, clock.clone()));
     let registry = metrics::registry(Arc::clone(&engine), settings.source.clone(), settings.kafka.topic.clone());
-    let router = http::router(Arc::clone(&engine), registry, stop.clone());
+    let ready_early = !settings.join_after.is_zero();
+    let router = http::router(Arc::clone(&engine), registry, stop.clone(), ready_early);
     tasks.spawn({
         let end = end.clone();
         async move {
@@ -187,7 +190,9 @@ pub async fn run(
         drain_timeout: settings.drain_timeout,
         engine: Arc::clone(&engine),
     };
-    consuming.run(&stop).await;
+    if stop.run_until_cancelled(tokio::time::sleep(settings.join_after)).await.is_some() {
+        consuming.run(&stop).await;
+    }
 
     end.cancel();
     tasks.close();

@@ -44,6 +44,10 @@ async fn free_address() -> SocketAddr {
 }
 
 async fn start(broker: &FakeBroker, name: &str, cost: Cost) -> Running {
+    start_and_join_after(broker, name, cost, Duration::ZERO).await
+}
+
+async fn start_and_join_after(broker: &FakeBroker, name: &str, cost: Cost, join_after: Duration) -> Running {
     let address = free_address().await;
     let settings = Settings {
         kafka: KafkaSettings {
@@ -61,6 +65,7 @@ async fn start(broker: &FakeBroker, name: &str, cost: Cost) -> Running {
         name: name.to_owned(),
         listen: address,
         cost,
+        join_after,
         commit_interval: Duration::from_millis(100),
         drain_timeout: Duration::from_secs(10),
         processing_file: None,
@@ -154,6 +159,22 @@ async fn a_worker_outlasts_a_broker_that_is_away() {
     })
     .await;
     assert!(worker.stop().await.processed >= sent.acknowledged);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_joins_later_is_ready_before_and_can_be_stopped_while_it_waits() {
+    let broker = FakeBroker::start().await.unwrap();
+    broker.create_topic("orders", PARTITIONS);
+    let wait = Duration::from_secs(2);
+    let worker = start_and_join_after(&broker, "orders-0", Cost::default(), wait).await;
+    eventually("it is ready", || async { worker.get("/readyz").await.0 == 200 }).await;
+    assert_eq!(worker.partitions().await, 0, "it has not joined");
+    eventually("it owns everything", || async { worker.partitions().await == 6 }).await;
+    worker.stop().await;
+
+    let worker = start_and_join_after(&broker, "orders-1", Cost::default(), Duration::from_hours(1)).await;
+    eventually("it is ready", || async { worker.get("/readyz").await.0 == 200 }).await;
+    assert_eq!(tokio::time::timeout(Duration::from_secs(5), worker.stop()).await.unwrap().processed, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

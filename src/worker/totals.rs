@@ -6,11 +6,16 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-/// Upper bounds of the latency buckets in milliseconds; the objective joins them when it is known at the start.
+/// Upper bounds of the latency histogram in milliseconds; the objective joins them when it is known at the start.
 const BOUNDS: [u64; 19] = [
     1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 60_000, 120_000, 300_000, 600_000,
     3_600_000,
 ];
+
+/// Between them, for the totals line alone: (from, to, step) in milliseconds. A quantile can be told from these to a
+/// twentieth, or to a quarter of a second.
+const FINER: [(u64, u64, usize); 4] =
+    [(100, 2_000, 100), (2_000, 20_000, 250), (20_000, 60_000, 1_000), (60_000, 600_000, 10_000)];
 
 /// Counters that only grow.
 #[derive(Debug)]
@@ -22,7 +27,10 @@ pub(super) struct Totals {
     skipped: AtomicU64,
     busy_nanoseconds: AtomicU64,
     latency_sum_milliseconds: AtomicU64,
+    /// Those of the histogram and those between.
     bounds: Vec<u64>,
+    /// Those of the histogram alone.
+    coarse: Vec<u64>,
     /// One more than the bounds: the last one counts what lies above them all.
     buckets: Vec<AtomicU64>,
 }
@@ -42,14 +50,20 @@ pub struct Snapshot {
     pub latency_sum: Duration,
     /// For each upper bound, the records at or below it and above the one before; `None` is above all bounds.
     pub latency_buckets: Vec<(Option<u64>, u64)>,
+    /// The same in fewer buckets, for the metrics page.
+    pub latency_histogram: Vec<(Option<u64>, u64)>,
 }
 
 impl Totals {
     pub(super) fn new(objective: Option<Duration>) -> Self {
-        let mut bounds = BOUNDS.to_vec();
-        bounds.extend(objective.map(milliseconds));
-        bounds.sort_unstable();
-        bounds.dedup();
+        let sorted = |mut bounds: Vec<u64>| {
+            bounds.sort_unstable();
+            bounds.dedup();
+            bounds
+        };
+        let coarse = sorted(BOUNDS.into_iter().chain(objective.map(milliseconds)).collect());
+        let finer = FINER.into_iter().flat_map(|(from, to, step)| (from..to).step_by(step));
+        let bounds = sorted(coarse.iter().copied().chain(finer).collect());
         let buckets = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
         Self {
             processed: AtomicU64::new(0),
@@ -59,6 +73,7 @@ impl Totals {
             busy_nanoseconds: AtomicU64::new(0),
             latency_sum_milliseconds: AtomicU64::new(0),
             bounds,
+            coarse,
             buckets,
         }
     }
@@ -93,18 +108,33 @@ impl Totals {
         self.skipped.fetch_add(1, Relaxed);
     }
 
+    /// The buckets, those between two bounds of the histogram taken together.
+    fn histogram(&self, buckets: &[(Option<u64>, u64)]) -> Vec<(Option<u64>, u64)> {
+        let mut sum = 0;
+        let mut histogram = Vec::with_capacity(self.coarse.len() + 1);
+        for (bound, count) in buckets {
+            sum += count;
+            if bound.is_none_or(|bound| self.coarse.binary_search(&bound).is_ok()) {
+                histogram.push((*bound, std::mem::take(&mut sum)));
+            }
+        }
+        histogram
+    }
+
     /// The counters now; `under_way` is the time that records still in work have taken so far.
     pub(super) fn snapshot(&self, under_way: Duration) -> Snapshot {
         // The objective's count is read first: a record that ends in between is then late rather than counted twice.
         let in_time = self.in_time.load(Relaxed);
         let bounds = self.bounds.iter().copied().map(Some).chain([None]);
+        let latency_buckets: Vec<_> = bounds.zip(self.buckets.iter().map(|bucket| bucket.load(Relaxed))).collect();
         Snapshot {
             in_time: (self.judged.load(Relaxed) > 0).then_some(in_time),
             processed: self.processed.load(Relaxed),
             skipped: self.skipped.load(Relaxed),
             busy: Duration::from_nanos(self.busy_nanoseconds.load(Relaxed)) + under_way,
             latency_sum: Duration::from_millis(self.latency_sum_milliseconds.load(Relaxed)),
-            latency_buckets: bounds.zip(self.buckets.iter().map(|bucket| bucket.load(Relaxed))).collect(),
+            latency_histogram: self.histogram(&latency_buckets),
+            latency_buckets,
         }
     }
 }
@@ -167,6 +197,25 @@ mod tests {
         let at_or_below: u64 =
             snapshot.latency_buckets.iter().filter(|(bound, _)| bound.is_some_and(|b| b <= 3000)).map(|(_, n)| n).sum();
         assert_eq!(at_or_below, 3, "the objective is a bound, so the buckets agree with the count");
+    }
+
+    #[test]
+    fn the_line_is_finer_than_the_page_and_both_say_the_same() {
+        let totals = Totals::new(OBJECTIVE);
+        for latency in [1, 40, 550, 5_000, 6_200, 6_300, 9_999, 10_000, 10_001, 9_999_999] {
+            totals.record(0, latency, OBJECTIVE);
+        }
+        let snapshot = totals.snapshot(Duration::ZERO);
+        let filled = |buckets: &[(Option<u64>, u64)]| -> Vec<(Option<u64>, u64)> {
+            buckets.iter().copied().filter(|(_, count)| *count > 0).collect()
+        };
+        let histogram = [(1, 1), (50, 1), (1_000, 1), (5_000, 1), (10_000, 4), (20_000, 1)];
+        let histogram = histogram.map(|(bound, count)| (Some(bound), count)).into_iter().chain([(None, 1)]);
+        assert_eq!(filled(&snapshot.latency_histogram), histogram.collect::<Vec<_>>());
+        assert_eq!(snapshot.latency_histogram.len(), BOUNDS.len() + 2, "the objective, and what is above all");
+        let line = [(1, 1), (50, 1), (600, 1), (5_000, 1), (6_250, 1), (6_500, 1), (10_000, 2), (10_250, 1)];
+        let line = line.map(|(bound, count)| (Some(bound), count)).into_iter().chain([(None, 1)]);
+        assert_eq!(filled(&snapshot.latency_buckets), line.collect::<Vec<_>>());
     }
 
     #[test]

@@ -21,7 +21,6 @@ mod place;
 mod scenario;
 mod stage;
 mod topic;
-mod totals;
 mod view;
 mod watch;
 

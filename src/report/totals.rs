@@ -1,10 +1,10 @@
-//! What the workers say of themselves: the totals lines in their logs, summed over all that ever ran.
+//! What the reference workers say of themselves: the totals lines in their logs, summed over all that ever ran.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::report::run::Work;
+use super::run::Work;
 
 /// A line of a worker's log that holds its totals (docs/worker-metrics.md, "The totals line").
 #[derive(Debug, Deserialize)]
@@ -15,7 +15,7 @@ struct Line {
 /// What one worker has done since it started.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Totals {
+pub struct Totals {
     processed: u64,
     /// Unknown until the worker has read its objective.
     #[serde(default)]
@@ -30,7 +30,7 @@ pub(super) struct Totals {
 
 impl Totals {
     /// The totals in a line of a log; `None` if the line says something else.
-    pub(super) fn in_line(line: &str) -> Option<Self> {
+    pub fn in_line(line: &str) -> Option<Self> {
         // Most other lines are told apart without being parsed.
         let line = line.trim();
         line.starts_with(r#"{"totals""#).then(|| serde_json::from_str::<Line>(line).ok()).flatten().map(|l| l.totals)
@@ -39,12 +39,12 @@ impl Totals {
 
 /// The newest totals of every incarnation of a worker.
 #[derive(Debug, Default)]
-pub(super) struct Ledger(BTreeMap<String, Totals>);
+pub struct Ledger(BTreeMap<String, Totals>);
 
 impl Ledger {
     /// Takes down what the incarnation (a container's id) has said. Counters only grow, so an older line, read again
     /// after a connection broke, changes nothing.
-    pub(super) fn note(&mut self, incarnation: &str, totals: Totals) {
+    pub fn note(&mut self, incarnation: &str, totals: Totals) {
         let entry = self.0.entry(incarnation.to_owned()).or_default();
         if totals.processed >= entry.processed {
             *entry = totals;
@@ -52,7 +52,7 @@ impl Ledger {
     }
 
     /// The sum over all of them. `target` is the latency in seconds: it decides for a worker that did not know it.
-    pub(super) fn work(&self, target: f64) -> Work {
+    pub fn work(&self, target: f64) -> Work {
         let mut work = Work::default();
         let mut buckets: Vec<(Option<f64>, u64)> = Vec::new();
         for totals in self.0.values() {
