@@ -17,7 +17,7 @@ use args::Args;
 use cache::Cache;
 use progress::Progress;
 use sluice::clock::Clock;
-use sluice::simulate::benchmark::{Plan, Results, Trace, answer, cells, goals, needed, side_by_side, summary};
+use sluice::simulate::benchmark::{Plan, Results, answer, cells, goals, needed, side_by_side, summary};
 
 /// After so many runs the cache is written.
 const CHUNK: usize = 256;

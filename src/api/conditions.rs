@@ -109,6 +109,8 @@ pub mod reasons {
     pub const PARTIAL_SIGNAL: &str = "PartialSignal";
     /// `MetricsAvailable`: what the sources and the workers say cannot be so.
     pub const CONTRADICTORY_SIGNAL: &str = "ContradictorySignal";
+    /// `MetricsAvailable`: the group commits too rarely, or never, for its latency to be verified.
+    pub const LATENCY_UNVERIFIABLE: &str = "LatencyUnverifiable";
     /// `MetricsAvailable`: the newest sample is too old.
     pub const STALE_SIGNAL: &str = "StaleSignal";
 }

@@ -123,6 +123,12 @@ pub(super) fn contradiction(decision: &Decision) -> Option<Verdict> {
     Some(Verdict { reason: reasons::CONTRADICTORY_SIGNAL, message })
 }
 
+/// Why the objective cannot be verified with these signals, and what to set.
+pub(super) fn unverifiable(decision: &Decision) -> Option<Verdict> {
+    let message = decision.explain.unverifiable.clone()?;
+    Some(Verdict { reason: reasons::LATENCY_UNVERIFIABLE, message })
+}
+
 fn partial(source: &SourceReading) -> Option<Verdict> {
     let sample = source.sample.as_ref()?;
     let broken: Vec<&str> = sample

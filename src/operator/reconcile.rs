@@ -226,7 +226,8 @@ fn facts<'a>(
         decision: Some(decision),
         source_trouble: health::source_trouble(samples, job.latency, now),
         missing_signal: health::missing_signal(samples, pods, job.latency, now)
-            .or_else(|| health::contradiction(decision)),
+            .or_else(|| health::contradiction(decision))
+            .or_else(|| health::unverifiable(decision)),
         signal_note: health::note(samples),
         rolling_out: workload.is_some_and(|workload| workload.view.rolling_out),
         unschedulable: pods.iter().find_map(|pod| pod.unschedulable.clone()),

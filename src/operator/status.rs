@@ -273,7 +273,7 @@ fn scaling_active(facts: &Facts<'_>) -> Draft {
         let message = facts.decision.map_or("nothing is recommended yet", |decision| decision.message.as_str());
         return off(reasons::RECOMMEND, message.to_owned());
     }
-    let some = [reasons::PARTIAL_SIGNAL, reasons::CONTRADICTORY_SIGNAL];
+    let some = [reasons::PARTIAL_SIGNAL, reasons::CONTRADICTORY_SIGNAL, reasons::LATENCY_UNVERIFIABLE];
     if let Some(missing) = facts.missing_signal.as_ref().filter(|missing| !some.contains(&missing.reason)) {
         return off(reasons::NO_SIGNAL, missing.message.clone());
     }

@@ -15,7 +15,7 @@ pub(crate) fn sentence(case: &Case<'_>, answer: &limit::Limited) -> String {
 
 fn why(case: &Case<'_>, answer: &limit::Limited) -> String {
     let (need, snapshot, settings) = (case.need, case.snapshot, case.settings);
-    let (current, to) = (case.current, answer.desired);
+    let to = answer.desired;
     let target = seconds(settings.latency.0);
     let hold = seconds(hold_seconds(case.memory, need));
     let arriving = format!("{} arriving", rate(need.demand.level));

@@ -69,7 +69,7 @@ fn late(plant: &Plant, decision: &Decision, handover: f64) -> (f64, f64) {
     let horizon = plant.memory.reaction();
     let latency = plant.settings.latency.0;
     let follow = |workers: u32, pause: f64| {
-        let capacity = (mu / plant.memory.stairs.share(workers));
+        let capacity = mu / plant.memory.stairs.share(workers);
         let (mut now, mut done, mut late) = (0.0, 0.0, 0.0);
         // Record x arrives at x / demand - age: those that wait now came evenly.
         while now < horizon + pause {

@@ -40,7 +40,7 @@ pub(crate) fn learn(
     learn_template(memory, &shift);
     learn_progress(memory, snapshot, &shift);
     learn_capacity(memory, snapshot, need, &mut shift, settled);
-    learn_offsets_per_record(memory, snapshot, &shift, settled);
+    learn_offsets_per_record(memory, snapshot, need, &shift, settled);
     if settled {
         let gaps: Vec<f64> = snapshot.commit_gaps.clone();
         memory.commit_interval.observe(&gaps);
@@ -206,9 +206,13 @@ fn by_commits(memory: &mut Memory, snapshot: &Snapshot, need: &Need) -> Vec<Stin
         .collect()
 }
 
-fn learn_offsets_per_record(memory: &mut Memory, snapshot: &Snapshot, shift: &Shift, settled: bool) {
+fn learn_offsets_per_record(memory: &mut Memory, snapshot: &Snapshot, need: &Need, shift: &Shift, settled: bool) {
     let now = memory.clock.now;
     let arrived = memory.arrivals.grown_last();
+    // Workers that have long had the time to process them leave them: they are no records.
+    if settled && snapshot.markers > 0 && need.working > 0 && !shift.busy && memory.clock.watched() > 90.0 {
+        memory.offsets_per_record.markers_seen();
+    }
     match (shift.processed, snapshot.lag, settled && snapshot.gap.is_none()) {
         (Some(processed), Some(lag), true) => {
             memory.offsets_per_record.observe(now, arrived, processed, 0.5 * (lag.certain + lag.possible));

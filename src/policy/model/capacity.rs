@@ -141,11 +141,6 @@ impl Capacity {
         }
     }
 
-    /// Lanes of one worker.
-    pub(crate) fn lanes(&self) -> f64 {
-        self.lanes
-    }
-
     /// Records and seconds of work that the estimate rests on.
     pub(crate) fn evidence(&self) -> (f64, f64) {
         (self.records, self.seconds)

@@ -13,6 +13,8 @@ const FIRST_STRETCH: f64 = 30.0;
 const RECORDS: f64 = 100.0;
 /// A difference below this is noise.
 const NOISE: f64 = 1.15;
+/// Transactions are so long that their markers do not count.
+const MARKED: f64 = 1.001;
 /// Most offsets of a record: one-record transactions take two.
 const MOST: f64 = 4.0;
 
@@ -61,7 +63,8 @@ impl OffsetsPerRecord {
         let offsets = self.offsets - (backlog - self.backlog);
         let ratio = offsets / self.records;
         if ratio.is_finite() && (backlog - self.backlog).abs() < 0.3 * self.offsets {
-            let ratio = if (1.0 / NOISE..NOISE).contains(&ratio) { 1.0 } else { ratio.clamp(1.0, MOST) };
+            let least = if self.transactional() { MARKED } else { 1.0 };
+            let ratio = if (1.0 / NOISE..NOISE).contains(&ratio) { least } else { ratio.clamp(least, MOST) };
             self.value = if self.known { 0.5 * (self.value + ratio) } else { ratio };
             self.known = true;
         }
@@ -86,7 +89,7 @@ impl OffsetsPerRecord {
     /// A log that stands still keeps one or two offsets that no worker processes: markers.
     pub(crate) fn markers_seen(&mut self) {
         self.known = true;
-        self.value = self.value.max(1.001);
+        self.value = self.value.max(MARKED);
     }
 
     #[cfg(test)]

@@ -151,7 +151,8 @@ pub(crate) struct ReadWith {
 pub(crate) struct Reading {
     /// When it was sampled.
     pub(crate) at: f64,
-    pub(crate) end: i64,
+    /// One or two records seem to wait, and are taken for transaction markers.
+    pub(crate) markers: bool,
     /// Best guess of the next unprocessed offset.
     pub(crate) guess: f64,
     /// Age of the oldest unprocessed record, seconds.
@@ -276,7 +277,7 @@ impl PartitionTrack {
         self.sampled_at = at;
         Some(Reading {
             at,
-            end,
+            markers: quiet && lag >= 1.0,
             guess,
             age,
             queue,

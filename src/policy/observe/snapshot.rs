@@ -48,6 +48,8 @@ pub(crate) struct Snapshot {
     pub(crate) stuck: Vec<String>,
     /// Partitions of which neither a commit nor a position is known.
     pub(crate) without_position: u32,
+    /// Partitions with one or two offsets that are taken for transaction markers.
+    pub(crate) markers: u32,
     /// Records wait; and for sure, not only for want of a commit.
     pub(crate) waits: bool,
     pub(crate) waits_for_sure: bool,
@@ -307,6 +309,7 @@ impl<'a> Reader<'a> {
             snapshot.stuck.push(id.to_owned());
         }
         snapshot.without_position += u32::from(reading.unknown_position);
+        snapshot.markers += u32::from(reading.markers);
         snapshot.waits |= reading.waits;
         snapshot.waits_for_sure |= reading.waits_for_sure;
         snapshot.lag = Some(snapshot.lag.unwrap_or_default().plus(reading.queue));
