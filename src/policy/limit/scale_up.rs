@@ -13,6 +13,11 @@ impl Case<'_> {
     pub(crate) fn up(&self) -> Option<Limited> {
         let (memory, need, current) = (self.memory, self.need, self.current);
         let wanted = need.need?;
+        if (wanted > current || need.unmet)
+            && let Some(held) = self.bottleneck(need.wanted.unwrap_or(wanted))
+        {
+            return Some(held);
+        }
         if wanted <= current {
             return None;
         }
@@ -32,21 +37,24 @@ impl Case<'_> {
         Some(self.prevented(wanted, reason).unwrap_or_else(|| self.stepped(up, wanted)))
     }
 
+    /// Something that the workers share is the limit: no more of them, and those that gave nothing leave again.
+    fn bottleneck(&self, wanted: u32) -> Option<Limited> {
+        let (memory, current) = (self.memory, self.current);
+        let found = memory.bottleneck.holds(memory.clock.now)?;
+        let mut held = Limited::hold(current, Reason::ExternalBottleneck, BoundBy::Objective)
+            .with_limit(Some((Limit::ExternalBottleneck, wanted.max(current))));
+        if current > found.workers && memory.in_flight().is_none() && self.snapshot.gap.is_none() {
+            held.desired = found.workers;
+        }
+        Some(held)
+    }
+
     /// What keeps more workers from being added at all: the first that holds.
     fn prevented(&self, wanted: u32, reason: Reason) -> Option<Limited> {
         let (memory, need, current) = (self.memory, self.need, self.current);
         let now = memory.clock.now;
         let held =
             |reason, bound_by, limit| Some(Limited::hold(current, reason, bound_by).with_limit(Some((limit, wanted))));
-        if let Some(found) = memory.bottleneck.holds(now) {
-            let mut held = Limited::hold(current, Reason::ExternalBottleneck, BoundBy::Objective)
-                .with_limit(Some((Limit::ExternalBottleneck, wanted)));
-            // The Up that gave nothing is undone, once.
-            if current > found.workers && memory.in_flight().is_none() && self.snapshot.gap.is_none() {
-                held.desired = found.workers;
-            }
-            return Some(held);
-        }
         let pods = self.observation.replicas.existing.unwrap_or(current);
         let many = |count: Option<u32>| count.is_some_and(|n| n > 0 && n >= (pods / 4).max(1));
         let limits = self.observation.limits;

@@ -8,8 +8,10 @@
 
 use super::attainment::Budget;
 
-/// Caution at which nothing is known; the range is -1 (objectives that allow many late records) to 1.
-const NEUTRAL: f64 = 0.0;
+/// Caution while nothing is known; the range is -1 (objectives that allow many late records) to 1. It is spent within a
+/// quarter of an hour without late records.
+const FIRST: f64 = 0.6;
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub(crate) struct Caution {
@@ -18,7 +20,7 @@ pub(crate) struct Caution {
 
 impl Default for Caution {
     fn default() -> Self {
-        Self { level: NEUTRAL }
+        Self { level: FIRST }
     }
 }
 

@@ -352,21 +352,18 @@ impl PartitionTrack {
     fn behind(&self, offset: i64, (from, until): (f64, f64), end: i64) -> Evidence {
         let end_at = |time: f64| self.history.end_at(time).unwrap_or_else(|| num::of_i64(end));
         let offset_f = num::of_i64(offset);
-        // It had reached this offset, so the record before it was there.
-        let from = match self.history.reached(offset) {
-            Some(reached) => from.max(reached.min(until)),
-            None => from,
+        let appended = match self.history.appended(offset) {
+            Appended::At(t) | Appended::Before(t) => t,
+            Appended::NotYet => until,
         };
+        // It stood here only after the record before this one had been appended.
+        let from = from.max(appended.min(until));
         let queue = Bracket::new((end_at(from) - offset_f).max(0.0), (end_at(until) - offset_f).max(0.0));
         let age = if queue.possible < 1.0 {
             Bracket::default()
         } else {
-            match self.history.appended(offset) {
-                Appended::At(t) | Appended::Before(t) => {
-                    Bracket::new(if queue.certain < 1.0 { 0.0 } else { (from - t).max(0.0) }, (until - t).max(0.0))
-                }
-                Appended::NotYet => Bracket::default(),
-            }
+            let certain = if queue.certain < 1.0 { 0.0 } else { from - appended };
+            Bracket::new(certain.max(0.0), (until - appended).max(0.0))
         };
         Evidence::new(until, age, queue)
     }

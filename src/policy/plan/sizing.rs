@@ -123,8 +123,10 @@ pub(super) fn known(memory: &Memory, snapshot: &Snapshot, settings: &Settings, n
             (Queue { delay: present.delay, ..joined }, Wait { worst: wait.end, end: wait.end })
         }
         None => {
+            // What commits say is half an interval old on average: the queue has gone on since.
+            let old = if snapshot.positioned { 0.0 } else { 0.5 * memory.commit_interval.upper().unwrap_or(0.0) };
             let now = workers.hottest(&demand, demand.reaction);
-            (now, now.follow(&demand, 0.0, demand.reaction))
+            (now, now.follow(&demand, 0.0, demand.reaction + old.min(need.latency)))
         }
     };
     need.delay = need.delay.max(now.delay);
