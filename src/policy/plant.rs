@@ -57,6 +57,8 @@ pub(crate) struct Plant {
     pub(crate) outage: bool,
     /// What the source answers from now on, whatever happens.
     pub(crate) frozen: Option<Vec<Partition>>,
+    /// Sources that the spec names; empty: not told.
+    pub(crate) sources: Vec<super::Source>,
     pub(crate) noise: f64,
     random: u64,
     pub(crate) due: f64,
@@ -90,6 +92,7 @@ impl Plant {
             tells: Tells::Everything,
             outage: false,
             frozen: None,
+            sources: Vec::new(),
             noise: 0.1,
             random: 42,
             due: 0.0,
@@ -286,6 +289,7 @@ impl Plant {
                 ..Group::default()
             }],
             workers: workers.collect(),
+            sources: self.sources.clone(),
             ..Observation::default()
         }
     }

@@ -46,7 +46,10 @@ fn fifty_records_a_second_never_get_more_workers() {
 fn no_contentment_while_records_grow_old() {
     let answers = replay("holds-while-late-60s", 60.0, 40);
     let first = answers.iter().position(|(_, decision)| decision.action == Action::Up);
-    assert!(first.is_some_and(|line| line <= 90), "the first Up is at line {first:?}, when the oldest record is 52 s old");
+    assert!(
+        first.is_some_and(|line| line <= 90),
+        "the first Up is at line {first:?}, when the oldest record is 52 s old"
+    );
     for (_, decision) in &answers {
         let late = decision.explain.time_lag_seconds > Some(60.0);
         assert!(!(late && decision.message.contains("stays within")), "{}", decision.message);

@@ -5,6 +5,7 @@
 //! by chance must not stop who has changed something else.
 
 mod bounded;
+mod field;
 mod flight;
 mod idle;
 mod inputs;

@@ -171,7 +171,10 @@ fn learn_capacity(memory: &mut Memory, snapshot: &Snapshot, need: &Need, shift: 
     let commits = memory.commit_interval.upper().unwrap_or(5.0);
     if calm && now - memory.changes.landed_at > 30.0 + 2.0 * commits && memory.clock.watched() > 60.0 {
         let share = memory.stairs.share(need.working.max(1));
-        memory.capacity.did(0.95 * need.demand.level * share / memory.offsets_per_record.value(), now);
+        let offsets = memory.offsets_per_record.value();
+        // What arrives and what is done: a step that has just come is not done yet.
+        let done = memory.processing_rate().map_or(0.0, |done| done.min(need.demand.level / offsets));
+        memory.capacity.did(0.95 * done * share, now);
     }
 }
 

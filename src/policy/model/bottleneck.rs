@@ -123,7 +123,9 @@ impl Bottleneck {
                 return;
             }
         }
-        if queued && self.found.is_none_or(|found| now >= found.until) {
+        // A stall looks like it for a while: the verdict waits for as long again.
+        let long = self.queued_since.is_some_and(|since| now - since >= 2.0 * seen.window);
+        if long && self.found.is_none_or(|found| now >= found.until) {
             self.judge(seen, share);
         }
     }

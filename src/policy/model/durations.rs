@@ -59,6 +59,14 @@ impl Learned {
         if self.observed { self.p90() } else { self.p90().max(assumed) }
     }
 
+    #[cfg(test)]
+    pub(crate) fn poison(&mut self, factor: f64) {
+        for value in &mut self.recent {
+            *value *= num::f32_of(factor);
+        }
+        self.prior *= factor;
+    }
+
     /// The estimate, if it rests on anything but an assumption.
     pub(crate) fn known(&self) -> Option<f64> {
         self.observed.then(|| self.p90())

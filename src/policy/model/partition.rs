@@ -98,7 +98,7 @@ pub(crate) struct PartitionTrack {
     sampled_at: f64,
     /// Last commit; -1: none, -2: never sampled.
     committed: i64,
-    /// Since when records have waited for the next commit; NaN: none do.
+    /// Since when records have waited for the next commit; NaN: none do; infinite: since before they were watched.
     uncommitted_since: f64,
     evidence: Evidence,
     /// Highest offset known to be processed, and when it last grew.
@@ -336,8 +336,8 @@ impl PartitionTrack {
             return None;
         }
         if first {
-            // When this commit was made is not known.
-            self.uncommitted_since = if committed < end { at } else { f64::NAN };
+            // When this commit was made is not known: the wait for the next one is longer than we can see.
+            self.uncommitted_since = if committed < end { f64::INFINITY } else { f64::NAN };
             return None;
         }
         let from = if self.sampled_at.is_finite() { self.sampled_at } else { at };

@@ -137,10 +137,14 @@ pub(super) fn known(memory: &Memory, snapshot: &Snapshot, settings: &Settings, n
     let question = Question { memory, settings, need, mu, current, now, recovery, waiting };
     let reason = question.up(wait);
     let enough = question.enough();
-    let keep = question.keep();
+    let mut keep = question.keep();
+    // A capacity that no queue has proven may be more: a third more is tried for each worker.
+    let unproven = memory.capacity.confidence() == super::Confidence::Medium;
+    let tried = if unproven && keep == current { question.trial() } else { None };
+    keep = tried.unwrap_or(keep);
     need.catch_up = reason == Some(Why::Waits);
     need.keep = Some(keep);
-    need.trial = memory.capacity.confidence() < super::Confidence::Medium;
+    need.trial = tried.is_some() || memory.capacity.confidence() < super::Confidence::Medium;
     if reason.is_some() {
         let (found, met) = enough;
         need.need = Some(found.max(current));
@@ -166,6 +170,7 @@ enum Why {
 }
 
 /// What is known of the present and of what may come.
+#[derive(Clone, Copy)]
 struct Question<'a> {
     memory: &'a Memory,
     settings: &'a Settings,
@@ -296,6 +301,15 @@ impl Question<'_> {
         budget.is_none_or(|budget| budget.left > HARMLESS || jump * late_seconds <= JUMP * budget.records)
     }
 
+    /// The next useful number below, if it may be tried although it is too few by what is known.
+    fn trial(&self) -> Option<u32> {
+        let below = self.need.stairs.below(self.current)?;
+        let level = self.need.demand.level;
+        let failed = self.memory.trial.failed(self.memory.clock.now, below, level);
+        let more = Question { mu: TRIAL * self.mu, ..*self };
+        (!failed && pays_for_trial(self.memory, self.settings, self.need, self.current, below) && more.fits(below)).then_some(below)
+    }
+
     /// Fewest workers that fit: at least half of the present ones, or the next useful number below.
     fn keep(&self) -> u32 {
         let stairs = &self.need.stairs;
@@ -374,14 +388,21 @@ pub(super) fn unknown(memory: &Memory, snapshot: &Snapshot, settings: &Settings,
     }
     let share = memory.stairs.share(below);
     let seen_to_do = memory.capacity.at_least().is_some_and(|least| share * level <= TRIAL * least);
-    // A trial that fails makes records late from when the queue has grown to the objective until it is undone.
-    let notice = memory.commit_interval.upper().unwrap_or(5.0) + 2.0 * memory.clock.interval;
-    let late_seconds = (notice + need.demand.reaction - 0.7 * need.latency).max(0.0);
-    let budget = memory.attainment.budget(settings.percentile);
-    let paid = budget.is_some_and(|budget| 0.5 * late_seconds * level <= 0.6 * budget.records);
+    let paid = pays_for_trial(memory, settings, need, current, below);
     if !memory.trial.failed(memory.clock.now, below, level) && (seen_to_do || paid || level <= 0.0) {
         need.keep = Some(below);
     }
+}
+
+/// Whether the error budget pays for a trial that fails: records are late from when the queue has grown to the objective
+/// until it is undone.
+fn pays_for_trial(memory: &Memory, settings: &Settings, need: &Need, current: u32, below: u32) -> bool {
+    let notice = memory.commit_interval.upper().unwrap_or(5.0) + 2.0 * memory.clock.interval;
+    // At worst the present workers can do no more than they do.
+    let over = memory.stairs.share(below) / memory.stairs.share(current).max(1e-12) - 1.0;
+    let late_seconds = (notice + need.demand.reaction - need.latency / over.max(1e-9)).max(0.0);
+    let budget = memory.attainment.budget(settings.percentile);
+    budget.is_some_and(|budget| 0.5 * late_seconds * need.demand.level <= 0.6 * budget.records)
 }
 
 /// Seconds that must pass between two changes so that their pauses spend no more than half of the error budget; 0 where

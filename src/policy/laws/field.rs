@@ -1,0 +1,120 @@
+//! Laws in closed loop, in worlds of the field (`simulate::field`).
+
+use proptest::prelude::*;
+
+use super::{cases, one_in};
+use crate::policy::model::memory::Memory;
+use crate::policy::plant::{Plant, Tells};
+use crate::policy::{Action, Observation, Reason, Source};
+use crate::simulate::field::{Commits, Operator, Phase, Signals, World, run};
+use crate::simulate::{Load, Rule};
+
+/// Constant load for an hour and a half that keeps `busy` workers busy.
+fn constant(busy: f64, world: World) -> World {
+    let capacity = f64::from(world.lanes) / world.record_cost;
+    World { load: Load::constant(busy * capacity, 5400), max_workers: 24, partitions: 24, ..world }
+}
+
+/// Workers at the end.
+fn settles_at(world: &World) -> u32 {
+    run(world, &mut Operator::of(world)).minutes.last().map_or(0, |minute| minute.desired)
+}
+
+proptest! {
+    #![proptest_config(one_in(16))]
+
+    /// The same work on more lanes is the same work: capacity does not depend on the number of lanes.
+    #[test]
+    fn law_12_capacity_does_not_depend_on_lanes(seed in 0..1000_u64, busy in 1.5..5.5_f64, reported in any::<bool>()) {
+        let world = |lanes: u32| {
+            let signals = Signals { concurrency: reported, ..Signals::COUNTERS_AND_BUSY };
+            let base = World { seed, lanes, record_cost: 0.001 * f64::from(lanes), signals, start_workers: 6, ..World::default() };
+            World { partitions: 120, ..constant(busy, base) }
+        };
+        let one = settles_at(&world(1));
+        for lanes in [2, 8] {
+            let many = settles_at(&world(lanes));
+            prop_assert!(many.abs_diff(one) <= 1 + one / 4, "{lanes} lanes: {many} workers, one lane: {one}");
+        }
+    }
+
+    /// No worker is added for lateness that the commit interval explains, and twice the interval never doubles them.
+    #[test]
+    fn law_13_twice_the_commit_interval_never_doubles_the_workers(seed in 0..1000_u64, busy in 1.2..4.0_f64, every in 1.0..30.0_f64) {
+        let world = |seconds: f64| {
+            let commits = Commits::Every { seconds, phase: Phase::Worker };
+            constant(busy, World { seed, commits, signals: Signals::COMMITS_ONLY, start_workers: 6, ..World::default() })
+        };
+        let (once, twice) = (settles_at(&world(every)), settles_at(&world(2.0 * every)));
+        prop_assert!(twice < 2 * once.max(3), "commits every {every:.1} s: {once} workers; half as often: {twice}");
+    }
+
+    /// Each learned value, set to a tenth or to ten times the truth, is recovered from within 30 minutes of ordinary load.
+    #[test]
+    fn law_14_a_poisoned_estimate_is_recovered_from(seed in 0..1000_u64, busy in 1.5..5.0_f64, which in 0..5_usize, up in any::<bool>()) {
+        let world = constant(busy, World { seed, start_workers: 6, ..World::default() });
+        let healthy = settles_at(&world);
+        let mut poisoned = Poisoned { operator: Operator::of(&world), at: 3000.0, which, factor: if up { 10.0 } else { 0.1 } };
+        let after = run(&world, &mut poisoned).minutes.last().map_or(0, |minute| minute.desired);
+        prop_assert!(after.abs_diff(healthy) <= 1 + healthy / 3, "{after} workers, {healthy} without poison");
+    }
+}
+
+/// An operator one of whose estimates is falsified at some time.
+struct Poisoned {
+    operator: Operator,
+    at: f64,
+    which: usize,
+    factor: f64,
+}
+
+impl Rule for Poisoned {
+    fn name(&self) -> String {
+        "poisoned".to_owned()
+    }
+
+    fn every(&self) -> f64 {
+        self.operator.every()
+    }
+
+    fn look(&mut self, observation: &Observation) -> Option<u32> {
+        if observation.at.0 - 1.764e9 >= self.at {
+            self.at = f64::INFINITY;
+            poison(&mut self.operator.sluice.memory, self.which, self.factor);
+        }
+        self.operator.look(observation)
+    }
+}
+
+fn poison(memory: &mut Memory, which: usize, factor: f64) {
+    match which {
+        0 => memory.capacity.poison(factor),
+        1 => memory.commit_interval.poison(factor),
+        2 => memory.latency_floor.poison(factor),
+        3 => memory.offsets_per_record.poison(factor),
+        _ => {
+            memory.durations.start_up.poison(factor);
+            memory.durations.handover.poison(factor);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    /// A source of the spec that was not read is a missing signal: no voluntary Down, however long it lasts.
+    #[test]
+    fn law_15_a_source_that_was_not_read_takes_no_worker_away(load in 0.0..2000.0_f64, everything in any::<bool>(), restart in any::<bool>()) {
+        let mut plant = Plant::new(4, 8);
+        plant.tells = if everything { Tells::Everything } else { Tells::CommitsOnly };
+        plant.sources = vec![
+            Source { name: None, read: Some(true), starts_at_earliest: None },
+            Source { name: Some("other".into()), read: Some(false), starts_at_earliest: None },
+        ];
+        plant.run(200.0, 2.0, |_| load);
+        if restart { plant.memory = Memory::default(); }
+        plant.run(200.0, 2.0, |_| load);
+        prop_assert!(plant.changes.iter().all(|change| change.2.action != Action::Down), "{:?}", plant.changes);
+        prop_assert_eq!(plant.last.as_ref().unwrap().reason, Reason::NoSignal);
+    }
+}
