@@ -141,6 +141,11 @@ impl Capacity {
         }
     }
 
+    /// Several lanes were seen busy at once, how many there are was not reported, and no queue has proven it yet.
+    pub(crate) fn may_have_more_lanes(&self) -> bool {
+        self.lanes > 1.0 && !self.lanes_known && !self.queued_at.is_finite() && self.confidence() == Confidence::Medium
+    }
+
     /// Records and seconds of work that the estimate rests on.
     pub(crate) fn evidence(&self) -> (f64, f64) {
         (self.records, self.seconds)

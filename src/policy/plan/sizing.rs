@@ -138,9 +138,8 @@ pub(super) fn known(memory: &Memory, snapshot: &Snapshot, settings: &Settings, n
     let reason = question.up(wait);
     let enough = question.enough();
     let mut keep = question.keep();
-    // A capacity that no queue has proven may be more: a third more is tried for each worker.
-    let unproven = memory.capacity.confidence() == super::Confidence::Medium;
-    let tried = if unproven && keep == current { question.trial() } else { None };
+    // Workers may have more lanes than were seen busy at once: a third more is tried for each.
+    let tried = if memory.capacity.may_have_more_lanes() && keep == current { question.trial() } else { None };
     keep = tried.unwrap_or(keep);
     need.catch_up = reason == Some(Why::Waits);
     need.keep = Some(keep);
@@ -307,7 +306,8 @@ impl Question<'_> {
         let level = self.need.demand.level;
         let failed = self.memory.trial.failed(self.memory.clock.now, below, level);
         let more = Question { mu: TRIAL * self.mu, ..*self };
-        (!failed && pays_for_trial(self.memory, self.settings, self.need, self.current, below) && more.fits(below)).then_some(below)
+        (!failed && pays_for_trial(self.memory, self.settings, self.need, self.current, below) && more.fits(below))
+            .then_some(below)
     }
 
     /// Fewest workers that fit: at least half of the present ones, or the next useful number below.
