@@ -24,7 +24,7 @@ pub(crate) fn explain(memory: &Memory, snapshot: &Snapshot, need: &Need, range: 
         attainment: known(memory.attainment.share()),
         budget_left: known(memory.attainment.budget(settings.percentile).map(|budget| budget.left)),
         arrival_rate: known(rates.map(|r| r.half_minute)),
-        trend: known(memory.forecast.latest().map(|l| l.1)),
+        trend: known(memory.forecast.latest(now).map(|l| l.1)),
         processing_rate: known(memory.processing_rate()),
         demand: known(rates.map(|_| need.demand.upper)),
         target_utilisation: known(need.capacity.map(|c| need.demand.level / c)),

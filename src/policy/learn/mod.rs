@@ -48,7 +48,8 @@ pub(crate) fn learn(
     if let Some(rates) = snapshot.rates {
         memory.forecast.observe_noise(rates.moment, rates.level);
     }
-    if let Some(latest) = memory.arrivals.latest().filter(|_| snapshot.fresh)
+    // What was not read is only estimated: its errors are no errors of the forecast.
+    if let Some(latest) = memory.arrivals.latest().filter(|_| snapshot.fresh && snapshot.all_read)
         && memory.forecast.observe(latest, memory.reaction().max(BIN))
     {
         let budget = memory.attainment.budget(settings.percentile);
@@ -118,6 +119,7 @@ fn learn_progress(memory: &mut Memory, snapshot: &Snapshot, shift: &Shift) {
     let left = (snapshot.fresh && !snapshot.still).then(|| snapshot.lag.map_or(f64::INFINITY, |lag| lag.possible));
     let offsets = memory.offsets_per_record.value();
     memory.progress.compare(now, left, shift.processed.map(|p| p * offsets));
+    memory.progress.compare_counters(shift.processed, snapshot.progress);
     let moved = snapshot.progress > 0.0 || shift.processed.is_some_and(|p| p > 0.0);
     let still = snapshot.waits_for_sure && !moved && !shift.busy && shift.processed == Some(0.0);
     if moved || shift.busy || !snapshot.waits {
@@ -133,7 +135,8 @@ fn learn_progress(memory: &mut Memory, snapshot: &Snapshot, shift: &Shift) {
     }
     if snapshot.fresh {
         // From the workers' counters or else from the log.
-        memory.progress.note(now, shift.processed.unwrap_or(snapshot.progress));
+        let trusted = shift.processed.filter(|_| !memory.progress.counters_stand_still());
+        memory.progress.note(now, trusted.unwrap_or(snapshot.progress));
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) fn meet_replicas(memory: &mut Memory, observation: &Observation, snap
         }
         Some(_) => {}
     }
+    let unready = replicas.ready.is_some_and(|ready| ready < desired);
+    memory.changes.unready_since = if unready { memory.changes.unready_since.or(Some(now)) } else { None };
     let rolling = workers::rolling(observation);
     memory.changes.rolling_since = if rolling { memory.changes.rolling_since.or(Some(now)) } else { None };
     if memory.changes.rolling_since.is_some_and(|since| now - since < LONGEST_ROLLOUT) {
@@ -80,6 +82,6 @@ fn begin(memory: &mut Memory, before: u32, desired: u32) {
     memory.offsets_per_record.interrupt();
     let demand = memory.changes.decided_demand;
     memory.changes.flight = Some(Flight::new(now, before, desired, demand));
-    let level = memory.forecast.latest().map_or(0.0, |latest| latest.0);
+    let level = memory.forecast.latest(now).map_or(0.0, |latest| latest.0);
     memory.trial.note_change(now, before, desired, level);
 }

@@ -22,6 +22,10 @@ impl Case<'_> {
             return None;
         }
         // While a change takes effect its backlog is its own doing: only demand beyond what it was made for counts.
+        // What the last Up gave is seen first, if records waited for all then.
+        if memory.bottleneck.pending(memory.clock.now) && need.catch_up {
+            return Some(Limited::hold(current, Reason::InFlight, BoundBy::Objective));
+        }
         if let Some(flight) = memory.in_flight() {
             let more = need.demand.upper > BEYOND * flight.demand && !need.catch_up;
             // A roll-out takes its time: not if it makes records late.
@@ -69,7 +73,9 @@ impl Case<'_> {
         }
         // An Up that did not arrive is not repeated, larger.
         let missing = self.observation.replicas.ready.map(|ready| current.saturating_sub(ready));
-        if memory.in_flight().is_none() && many(missing) {
+        let patience = 3.0 * memory.durations.start_up() + memory.durations.handover();
+        let long = memory.changes.unready_since.is_some_and(|since| now - since > patience.max(60.0));
+        if long && many(missing) {
             return held(reason, BoundBy::Granted, Limit::PodsNotReady);
         }
         let budget = self.settings.max_rescales_per_hour;

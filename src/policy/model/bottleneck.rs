@@ -58,6 +58,8 @@ pub(crate) struct Bottleneck {
     steady_since: Option<(f64, u32)>,
     queued_since: Option<f64>,
     found: Option<Found>,
+    /// Until when what the last change gave is being watched.
+    pending_until: Option<f64>,
     /// Throughput before going back, to compare with.
     before: Option<(u32, f64)>,
     patience: f64,
@@ -74,6 +76,11 @@ impl Bottleneck {
         self.found.map(|found| found.workers.saturating_add((found.workers / 4).max(1)))
     }
 
+    /// Whether it is too soon to say what the last change gave: records wait for nearly all workers.
+    pub(crate) fn pending(&self, now: f64) -> bool {
+        self.pending_until.is_some_and(|until| now < until)
+    }
+
     /// Another template: what held for the old one says nothing.
     pub(crate) fn forget(&mut self) {
         *self = Self::default();
@@ -81,7 +88,7 @@ impl Bottleneck {
 
     /// Something changes: nothing can be compared until it is over.
     pub(crate) fn interrupt(&mut self) {
-        (self.steady_since, self.queued_since) = (None, None);
+        (self.steady_since, self.queued_since, self.pending_until) = (None, None, None);
     }
 
     /// Takes in a look at a job in which nothing changes. `share(n)`: the hottest worker's share with n workers.
@@ -99,6 +106,12 @@ impl Bottleneck {
             }
         };
         self.queued_since = if seen.queued { self.queued_since.or(Some(now)) } else { None };
+        let smaller = self.did.range(..seen.workers).next_back().map(|(workers, did)| (*workers, did.0));
+        let gave = smaller.is_none_or(|(workers, rate)| {
+            seen.rate - rate >= GAIN * rate * (share(workers) / share(seen.workers).max(1e-12) - 1.0)
+        });
+        let watched = if gave { seen.window } else { 2.5 * seen.window };
+        self.pending_until = (seen.queued && smaller.is_some()).then_some(since + watched);
         // A rate over the window says nothing until the whole window is of this number of workers.
         if now - since < seen.window {
             return;

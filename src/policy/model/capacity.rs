@@ -28,6 +28,8 @@ const KNOWN_COARSE: u32 = 3;
 /// A worker with less work than this says nothing by itself, seconds and records.
 const OWN_WORK: f64 = 0.5;
 const OWN_RECORDS: f64 = 3.0;
+/// A clock that stood still jumps once: more lanes must be seen this often.
+const MORE_LANES: u32 = 4;
 /// A queue proves the number of lanes, and that nothing but work limits the workers, for this long; seconds.
 const PROOF: f64 = 3600.0;
 /// What a worker was seen to do without a queue counts for this long, seconds.
@@ -70,6 +72,8 @@ pub(crate) struct Capacity {
     /// Lanes of a worker: reported, or seen busy at once.
     lanes: f64,
     lanes_known: bool,
+    /// Looks in a row in which more lanes were seen busy.
+    more_lanes: u32,
     /// Stretches of work of workers without a busy clock.
     coarse: u32,
     /// When records were last seen to wait for a worker that worked all the time.
@@ -91,6 +95,7 @@ impl Default for Capacity {
             work: BTreeMap::new(),
             lanes: 1.0,
             lanes_known: false,
+            more_lanes: 0,
             coarse: 0,
             queued_at: f64::NEG_INFINITY,
             now: f64::NEG_INFINITY,
@@ -173,6 +178,7 @@ impl Capacity {
     /// Learns from what the workers did between two looks.
     pub(crate) fn learn(&mut self, stints: &[Stint], now: f64) {
         self.now = now;
+        let before = self.more_lanes;
         for stint in stints.iter().filter(|s| s.seconds > 0.0 && s.records >= 0.0 && s.records.is_finite()) {
             self.learn_lanes(stint);
             let work = match stint.busy.filter(|b| b.is_finite() && *b >= 0.0) {
@@ -196,6 +202,9 @@ impl Capacity {
             (own.records, own.seconds) = (own.records * fade + stint.records, own.seconds * fade + work);
             own.at = now;
         }
+        if self.more_lanes == before && !stints.is_empty() {
+            self.more_lanes = 0;
+        }
         self.work.retain(|_, work| now - work.at < PROOF);
         self.estimate();
     }
@@ -207,7 +216,10 @@ impl Capacity {
             // 1.05 busy lanes are one lane and a little noise. A clock that stood still and jumps is not many lanes.
             let seen = (busy / stint.seconds - 0.1).ceil();
             if seen > self.lanes && seen <= 256.0 {
-                self.lanes = seen.min(2.0 * self.lanes);
+                self.more_lanes = self.more_lanes.saturating_add(1);
+                if self.more_lanes >= MORE_LANES {
+                    (self.lanes, self.more_lanes) = (seen.min(2.0 * self.lanes), 0);
+                }
             }
         }
     }

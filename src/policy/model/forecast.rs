@@ -83,9 +83,9 @@ impl Forecast {
         (!self.bins.is_empty()).then(|| sum / num::of_usize(self.bins.len()))
     }
 
-    /// Level and slope of the forecast at the end of the newest bin.
-    pub(crate) fn latest(&self) -> Option<(f64, f64)> {
-        self.bins.back().map(|b| (f64::from(b.level), f64::from(b.slope)))
+    /// Level and slope of the forecast at the end of the newest bin, if that is not long ago.
+    pub(crate) fn latest(&self, now: f64) -> Option<(f64, f64)> {
+        self.bins.back().filter(|_| now - self.ended.0 < 4.0 * BIN).map(|b| (f64::from(b.level), f64::from(b.slope)))
     }
 
     /// Learns from a look: the rate of the last sampling interval, and the level.
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_ramp_is_followed_and_a_constant_load_is_sure() {
-        let (level, slope) = watched(|t| 1000.0 + t).latest().unwrap();
+        let (level, slope) = watched(|t| 1000.0 + t).latest(3600.0).unwrap();
         assert!((level - 4590.0).abs() < 30.0 && (slope - 1.0).abs() < 0.01, "{level} {slope}");
         assert!(watched(|_| 700.0).excess(0.99) < 1e-6);
     }

@@ -185,6 +185,8 @@ pub(crate) struct Changes {
     /// Since when fewer workers would do, and the most that would have been needed since then.
     pub(crate) fewer_since: Option<(f64, u32)>,
     pub(crate) rescales: VecDeque<f64>,
+    /// Since when fewer workers are ready than are asked for.
+    pub(crate) unready_since: Option<f64>,
     /// What the spec said when the last decision was made; another spec ends what was concluded for the old one.
     pub(crate) objective: (f64, f64),
 }
@@ -202,6 +204,7 @@ impl Default for Changes {
             pauses_until: f64::NEG_INFINITY,
             fewer_since: None,
             rescales: VecDeque::new(),
+            unready_since: None,
             objective: (0.0, 0.0),
         }
     }

@@ -19,6 +19,8 @@ pub(crate) struct Progress {
     pub(crate) moved_at: f64,
     /// Since when no worker does anything although records wait.
     pub(crate) still_since: Option<f64>,
+    /// The workers' counters stand still while the log says that records are processed.
+    counters_stand_still: bool,
 }
 
 impl Default for Progress {
@@ -29,6 +31,7 @@ impl Default for Progress {
             worked_at: f64::NEG_INFINITY,
             moved_at: f64::NEG_INFINITY,
             still_since: None,
+            counters_stand_still: false,
         }
     }
 }
@@ -72,6 +75,21 @@ impl Progress {
         if left.is_none() {
             self.left -= processed;
         }
+    }
+
+    /// Compares the workers' counters with the log: `processed` by their count, `progress` by the log.
+    pub(crate) fn compare_counters(&mut self, processed: Option<f64>, progress: f64) {
+        match processed {
+            Some(processed) if processed <= 0.0 && progress > 0.0 => self.counters_stand_still = true,
+            Some(processed) if processed > 0.0 => self.counters_stand_still = false,
+            None => self.counters_stand_still = false,
+            Some(_) => {}
+        }
+    }
+
+    /// Whether counters of zero are no proof of rest: the log says that records are processed.
+    pub(crate) fn counters_stand_still(&self) -> bool {
+        self.counters_stand_still
     }
 
     /// Whether the workers process what the source does not tell of. Their counters are read at other times than the log,

@@ -20,13 +20,16 @@ const GONE_LOOKS: u32 = 3;
 const GONE_SECONDS: f64 = 60.0;
 /// A partition that stands still for this long, and for three commit intervals, while others move is stuck; seconds.
 const STUCK: f64 = 60.0;
+/// A partition that stands still for this long while its owner's others move is stuck; seconds.
+const PASSED_OVER: f64 = 10.0;
 
 /// What the samples say.
 #[derive(Debug, Clone, Default)]
 #[allow(clippy::struct_excessive_bools)] // facts that hold or not, each on its own; they are no states of one machine
 pub(crate) struct Snapshot {
-    /// At least one partition is freshly known.
+    /// At least one partition is freshly known; and all are.
     pub(crate) fresh: bool,
+    pub(crate) all_read: bool,
     /// Why no worker may leave: what is missing, stale or contradictory. `None`: everything is there.
     pub(crate) gap: Option<String>,
     /// What the source says that cannot be so.
@@ -127,7 +130,8 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
     snapshot.owners_known = distinct > 0 && 2 * distinct >= expected && snapshot.owners.iter().all(|o| o.hash != 0);
     doubts::sources(memory, observation, &seen_sources, &mut snapshot);
     forget_partitions(memory, observation, &seen_sources);
-    if usize::try_from(known).unwrap_or(0) < memory.partitions.len() || known == 0 {
+    snapshot.all_read = known > 0 && usize::try_from(known).unwrap_or(0) >= memory.partitions.len();
+    if !snapshot.all_read {
         snapshot.gap.get_or_insert_with(|| "not every partition was read".to_owned());
     }
     snapshot.still = known > 0 && still_read > 0.1;
@@ -156,6 +160,9 @@ struct Reader<'a> {
     /// Some partition was processed lately, so that one that stands still stands alone.
     others_move: bool,
     stuck_after: f64,
+    passed_over_after: f64,
+    /// When any partition of an owner last advanced, by the look before.
+    owner_moved_at: HashMap<u64, f64>,
     settle: f64,
     /// A queue that is shorter than what samples are apart may be none, seconds.
     surely: f64,
@@ -176,7 +183,16 @@ impl<'a> Reader<'a> {
         let now = memory.clock.now;
         let commit = memory.commit_interval.upper();
         let watched = memory.clock.watched();
-        let stuck_after = STUCK.max(3.0 * commit.unwrap_or(0.0));
+        // A record that is long in work is not stuck.
+        let record = memory.capacity.seconds_per_record().unwrap_or(0.0);
+        let stuck_after = STUCK.max(3.0 * commit.unwrap_or(0.0)).max(5.0 * record);
+        let between = commit.unwrap_or(5.0) + memory.clock.interval;
+        let passed_over_after = PASSED_OVER.max(2.5 * between).max(5.0 * record);
+        let mut owner_moved_at: HashMap<u64, f64> = HashMap::new();
+        for (_, track) in memory.partitions.iter() {
+            let at = owner_moved_at.entry(track.owner).or_insert(track.advanced_at);
+            *at = at.max(track.advanced_at);
+        }
         // Workers whose counters say that they process what arrives need no commits to prove it.
         let window = memory.rate_window().max(3.0 * memory.clock.interval);
         let keep_up = shift.processed.is_some()
@@ -207,6 +223,8 @@ impl<'a> Reader<'a> {
                 .collect(),
             others_move: moved_lately && watched >= STUCK,
             stuck_after,
+            passed_over_after,
+            owner_moved_at,
             surely: 0.5_f64.max(0.5 * memory.clock.interval),
             settle: memory.durations.handover() + commit.unwrap_or(5.0).min(60.0),
             newest: None,
@@ -231,8 +249,9 @@ impl<'a> Reader<'a> {
         with.starts_at_earliest = self.starts_at_earliest.get(source_name).copied();
         if let Some(owner) = &sample.owner {
             let (read_at, idle_at, busy) = self.memory.workers.evidence(owner_hash(owner));
-            (with.position_at, with.idle_at, with.owner_busy) = (read_at, idle_at, busy);
-        } else if self.shift.all_idle {
+            (with.position_at, with.owner_busy) = (read_at, busy);
+            with.idle_at = idle_at.filter(|_| !self.memory.progress.counters_stand_still());
+        } else if self.shift.all_idle && !self.memory.progress.counters_stand_still() {
             with.idle_at = Some(now - self.memory.clock.interval);
         }
         let Some(track) = self.memory.partitions.entry(nth, &sample.id, || PartitionTrack::new(source, now)) else {
@@ -279,7 +298,13 @@ impl<'a> Reader<'a> {
         // A record that cannot be processed is no reason for more workers. One that was moved lately may still be on its
         // way, and one that is in work is on its way too.
         let stands = now - track.advanced_at.max(track.moved_at + STUCK);
-        let stuck = reading.waits && !moving && stands >= self.stuck_after && self.others_move && !with.owner_busy;
+        let stands_alone = stands >= self.stuck_after && self.others_move;
+        // A worker takes its partitions in turn: one that stands while its others move is stuck, and that shows sooner.
+        let owner_moved = self.owner_moved_at.get(&track.owner).copied().unwrap_or(f64::NEG_INFINITY);
+        let passed_over = track.owner != 0
+            && stands >= self.passed_over_after
+            && owner_moved - track.advanced_at >= 0.8 * self.passed_over_after;
+        let stuck = reading.waits && !moving && (stands_alone || passed_over);
         let (due, late) = account(track, &reading);
         self.due += due;
         self.late += late;

@@ -23,7 +23,7 @@ pub(crate) struct Demand {
 impl Demand {
     pub(crate) fn new(memory: &Memory, rates: Rates) -> Self {
         let reaction = memory.reaction();
-        let (line, slope) = memory.forecast.latest().unwrap_or((rates.level, 0.0));
+        let (line, slope) = memory.forecast.latest(memory.clock.now).unwrap_or((rates.level, 0.0));
         let level =
             if (line - rates.level).abs() <= 0.1 * rates.level { 0.5 * (line + rates.level) } else { rates.level };
         // Beyond four deviations it is a step, and a step is taken whole: answering it in slices would move partitions

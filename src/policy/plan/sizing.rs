@@ -42,6 +42,8 @@ const LONGEST_SPACING: f64 = 21_600.0;
 const PROOF: f64 = 0.1;
 /// What a trial may ask of each worker beyond what it did: a mistake of a third can be mended in time.
 const TRIAL: f64 = 1.35;
+/// What a worker that can do no more may have beside its hottest partition, as a multiple of that.
+const BESIDE: f64 = 1.15;
 /// Slower workers than this are no reason for more of them.
 const SLOW: f64 = 0.65;
 
@@ -209,7 +211,10 @@ impl Question<'_> {
         let late = need.delay > may_use.max(0.6 * latency);
         // One or two records that wait are no work for a further worker.
         let much = self.waiting > f64::from(need.working.max(1));
-        (late && much && wait.end > 0.8 * may_use && self.memory.in_flight().is_none()).then_some(Why::Waits)
+        // What is being worked off before others could help needs no help.
+        let falls = (self.now.delay - wait.end) / demand.reaction;
+        let soon = falls > 0.0 && (self.now.delay - 0.5 * may_use) / falls < 2.0 * demand.reaction + adds;
+        (late && much && !soon && wait.end > 0.8 * may_use && self.memory.in_flight().is_none()).then_some(Why::Waits)
     }
 
     /// Demand that a new number must be able to do.
@@ -242,7 +247,8 @@ impl Question<'_> {
         }
         let start_up = self.memory.durations.start_up();
         let landing = self.now.follow(demand, 0.0, start_up);
-        let queue = Queue { delay: landing.end, share, capacity: self.mu };
+        let stops = if self.memory.durations.all_stop() { self.memory.durations.handover() } else { 0.0 };
+        let queue = Queue { delay: landing.end + stops, share, capacity: self.mu };
         let wait = queue.follow(demand, start_up, demand.reaction);
         wait.end <= LEFT_BY_UP * need.latency || demand.upper * share <= utilisation * self.mu
     }
@@ -333,8 +339,10 @@ impl Question<'_> {
 fn least_hot(memory: &Memory, current: u32) -> u32 {
     let stairs = &memory.stairs.stairs;
     let Some(useful) = stairs.useful() else { return current };
-    let coolest = stairs.share(useful);
-    stairs.fewest(1.05 * coolest).0
+    // What the hottest partition's worker has beside it may be a little: giving it away as well would take a worker for
+    // each partition.
+    let coolest = stairs.share(useful).max(stairs.top());
+    stairs.fewest(BESIDE * coolest).0
 }
 
 /// No worker runs: enough for what arrives and for what waits.
