@@ -19,6 +19,7 @@ fn jobs() -> [Value; 3] {
     let spec = &mut whole["spec"];
     spec["objective"] = json!({"latency": "10s", "percentile": "99.5", "window": "2h"});
     spec["suspend"] = json!(false);
+    spec["sources"][0]["kafka"]["offsetReset"] = json!("earliest");
     spec["metrics"] = json!({"port": 8080, "path": "/metrics"});
     spec["processing"] = json!({
         "style": "Record", "delivery": "AtLeastOnce", "maxRecordsPerSecond": 1000, "concurrency": 2, "logLevel": "info",
