@@ -158,7 +158,7 @@ fn learn_capacity(memory: &mut Memory, snapshot: &Snapshot, need: &Need, shift: 
     };
     memory.workers.mark_queued(shift, queued);
     // Where a shared limit holds the workers up, what they do is not what they can do.
-    if memory.bottleneck.holds(now).is_some() {
+    if memory.bottleneck.holds(now).is_some() || memory.progress.counters_stand_still() {
         return;
     }
     // A partition that stands still in a change looks like a queue that a worker cannot keep up with.

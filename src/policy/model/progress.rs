@@ -21,6 +21,8 @@ pub(crate) struct Progress {
     pub(crate) still_since: Option<f64>,
     /// The workers' counters stand still while the log says that records are processed.
     counters_stand_still: bool,
+    /// Looks in a row in which they moved.
+    counters_moved: u32,
 }
 
 impl Default for Progress {
@@ -32,6 +34,7 @@ impl Default for Progress {
             moved_at: f64::NEG_INFINITY,
             still_since: None,
             counters_stand_still: false,
+            counters_moved: 0,
         }
     }
 }
@@ -80,10 +83,16 @@ impl Progress {
     /// Compares the workers' counters with the log: `processed` by their count, `progress` by the log.
     pub(crate) fn compare_counters(&mut self, processed: Option<f64>, progress: f64) {
         match processed {
-            Some(processed) if processed <= 0.0 && progress > 0.0 => self.counters_stand_still = true,
-            Some(processed) if processed > 0.0 => self.counters_stand_still = false,
-            None => self.counters_stand_still = false,
+            Some(processed) if processed <= 0.0 && progress > 0.0 => {
+                (self.counters_stand_still, self.counters_moved) = (true, 0);
+            }
+            Some(processed) if processed > 0.0 => {
+                // The first that move again bring what they did not count.
+                self.counters_moved = self.counters_moved.saturating_add(1);
+                self.counters_stand_still &= self.counters_moved < 4;
+            }
             Some(_) => {}
+            None => self.counters_stand_still = false,
         }
     }
 

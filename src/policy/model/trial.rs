@@ -50,6 +50,11 @@ impl Trial {
         *self = Self::default();
     }
 
+    /// The same within the last half an hour, for a number that ought to be enough by what is known of capacity.
+    pub(crate) fn failed_lately(&self, now: f64, workers: u32, demand: f64) -> bool {
+        self.too_few.iter().any(|f| now - f.at < REVERSAL && workers <= f.workers && demand > LESS * f.demand)
+    }
+
     /// Whether this number has proved too few for this demand.
     pub(crate) fn failed(&self, now: f64, workers: u32, demand: f64) -> bool {
         self.too_few.iter().any(|f| now - f.at < REMEMBERED && workers <= f.workers && demand > LESS * f.demand)

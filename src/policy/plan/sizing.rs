@@ -325,7 +325,8 @@ impl Question<'_> {
         // The number that serves as much with fewer workers fits if staying fits.
         let mut candidate = if useful < self.current { Some(useful) } else { stairs.below(self.current) };
         while let Some(workers) = candidate {
-            if !self.fits(workers) {
+            let failed = self.memory.trial.failed_lately(self.memory.clock.now, workers, self.need.demand.level);
+            if failed || !self.fits(workers) {
                 break;
             }
             keep = workers;
