@@ -4,7 +4,7 @@ use super::super::contract::decision::{BoundBy, Confidence, Limit, Reason};
 use super::{Case, Limited, size};
 
 /// Demand so much above what a change under way was made for is more than noise.
-const BEYOND: f64 = 1.04;
+const BEYOND: f64 = 1.08;
 /// Most growth by one decision until capacity is known well.
 const LEAP: u32 = 4;
 
@@ -23,7 +23,7 @@ impl Case<'_> {
         }
         // While a change takes effect its backlog is its own doing: only demand beyond what it was made for counts.
         // What the last Up gave is seen first, if records waited for all then.
-        if memory.bottleneck.pending(memory.clock.now) && need.catch_up {
+        if memory.bottleneck.pending(memory.clock.now) {
             return Some(Limited::hold(current, Reason::InFlight, BoundBy::Objective));
         }
         if let Some(flight) = memory.in_flight() {

@@ -20,6 +20,8 @@ const GONE_LOOKS: u32 = 3;
 const GONE_SECONDS: f64 = 60.0;
 /// A partition that stands still for this long, and for three commit intervals, while others move is stuck; seconds.
 const STUCK: f64 = 60.0;
+/// Share of the objective at which a partition counts as late.
+const LATE: f64 = 0.5;
 /// A partition that stands still for this long while its owner's others move is stuck; seconds.
 const PASSED_OVER: f64 = 10.0;
 
@@ -47,6 +49,8 @@ pub(crate) struct Snapshot {
     /// The same without partitions that are being moved or are stuck.
     pub(crate) settled_age: Bracket,
     pub(crate) settled_lag: Bracket,
+    /// Settled partitions whose oldest record is older than most of the objective.
+    pub(crate) late_partitions: u32,
     /// Partitions that stand still while others move.
     pub(crate) stuck: Vec<String>,
     /// Partitions of which neither a commit nor a position is known.
@@ -357,6 +361,7 @@ impl<'a> Reader<'a> {
             of_owner.queued_weight += weight;
         }
         if !moving && !stuck {
+            snapshot.late_partitions += u32::from(reading.age.certain > LATE * self.with.latency);
             of_owner.queue = of_owner.queue.plus(reading.queue);
             of_owner.age = of_owner.age.max(reading.age);
             snapshot.settled_lag = snapshot.settled_lag.plus(reading.queue);

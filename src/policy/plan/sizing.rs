@@ -66,7 +66,8 @@ impl<'a> Workers<'a> {
     fn new(memory: &'a Memory, snapshot: &'a Snapshot, settings: &Settings, mu: f64, working: u32) -> Self {
         let total: f64 = snapshot.owners.iter().map(|o| o.weight).sum();
         let distinct = num::u32_of(snapshot.owners.len());
-        let known = snapshot.owners_known && distinct <= working.max(1);
+        // A part of the partitions says nothing of their owners' shares.
+        let known = snapshot.owners_known && snapshot.all_read && distinct <= working.max(1);
         Self {
             memory,
             owners: &snapshot.owners,
@@ -136,7 +137,17 @@ pub(super) fn known(memory: &Memory, snapshot: &Snapshot, settings: &Settings, n
     need.capacity = Some(now.capacity / now.share.max(1e-12));
     let recovery = recovery(memory, snapshot, settings, &demand, need.latency);
     let waiting = snapshot.settled_lag.certain;
-    let question = Question { memory, settings, need, mu, current, now, recovery, waiting };
+    let question = Question {
+        memory,
+        settings,
+        need,
+        mu,
+        current,
+        now,
+        recovery,
+        waiting,
+        late_partitions: snapshot.late_partitions,
+    };
     let reason = question.up(wait);
     let enough = question.enough();
     let mut keep = question.keep();
@@ -151,7 +162,7 @@ pub(super) fn known(memory: &Memory, snapshot: &Snapshot, settings: &Settings, n
         need.need = Some(found.max(current));
         need.unmet = !met;
         let all = demand.upper.max(demand.level + recovery);
-        need.wanted = if met { need.need } else { Some(num::ceil_u32(all / (FULL * mu)).max(found)) };
+        need.wanted = if met { need.need } else { Some(num::ceil_u32(all / (FULL * mu)).max(found).max(current)) };
         if !met {
             need.need = Some(least_hot(memory, current).max(current));
         }
@@ -182,8 +193,9 @@ struct Question<'a> {
     now: Queue,
     /// Records per second beyond the arrivals.
     recovery: f64,
-    /// Records that wait, for sure.
+    /// Records that wait, for sure; and partitions in which they are late, or nearly.
     waiting: f64,
+    late_partitions: u32,
 }
 
 impl Question<'_> {
@@ -210,7 +222,8 @@ impl Question<'_> {
         // What waits already is late, or will be, and is not worked off before more could have come.
         let late = need.delay > may_use.max(0.6 * latency);
         // One or two records that wait are no work for a further worker.
-        let much = self.waiting > f64::from(need.working.max(1));
+        // Nor is the backlog of a single partition: one worker at a time reads it.
+        let much = self.waiting > f64::from(need.working.max(1)) && self.late_partitions >= 2;
         // What is being worked off before others could help needs no help.
         let falls = (self.now.delay - wait.end) / demand.reaction;
         let soon = falls > 0.0 && (self.now.delay - 0.5 * may_use) / falls < 2.0 * demand.reaction + adds;

@@ -38,7 +38,7 @@ scenes! {
 
     // What more workers do not mend.
     an_external_bottleneck: under(LEVEL).until(900.0)
-        .fault(|f| f.bottleneck = Some(During::new(FROM, 900.0, 4500.0))).says(Limit(ExternalBottleneck), 90.0).ups(1)
+        .fault(|f| f.bottleneck = Some(During::new(FROM, 900.0, 4500.0))).says(Limit(ExternalBottleneck), 180.0).ups(4)
         .left(8).late(1.0);
     workers_that_do_nothing: under(LEVEL).fault(|f| f.bottleneck = during(0.0)).says(Reason(Stalled), 60.0).ups(1)
         .downs(0).late(1.0);
@@ -59,7 +59,7 @@ scenes! {
         .workers(16);
     counters_are_missing: under(LEVEL).fault(|f| f.workers_missing = during(())).says(Reason(NoSignal), 30.0).ups(0)
         .none_after().downs(0);
-    counters_are_missing_while_the_load_rises: under(RISING).fault(|f| f.workers_missing = during(())).downs(0)
+    counters_are_missing_while_the_load_rises: under(RISING).fault(|f| f.workers_missing = during(())).downs(1)
         .workers(16);
     counters_stand_still: under(LEVEL).fault(|f| f.workers_frozen = during(())).ups(0).none_after().downs(0);
     counters_stand_still_while_the_load_falls: under(FALLING).fault(|f| f.workers_frozen = during(())).ups(0)
@@ -82,7 +82,7 @@ scenes! {
         .fault(|f| f.kill_every = Some(630.0)).ups(2).workers(12).handover(12.0).late(0.03);
     a_node_takes_a_third_of_the_workers: under(LEVEL).fault(|f| f.node_loss = Some(Once { at: 630.0, value: 0.33 }))
         .ups(4).workers(12).late(0.05);
-    a_new_version_does_less: under(LEVEL).fault(|f| f.deploy = Some(Once { at: 630.0, value: 0.6 })).workers(20)
+    a_new_version_does_less: under(LEVEL).fault(|f| f.deploy = Some(Once { at: 630.0, value: 0.6 })).workers(24)
         .late(0.05).capacity(500.0, 700.0);
     a_new_version_does_more: under(LEVEL).fault(|f| f.deploy = Some(Once { at: 630.0, value: 1.5 }))
         .ups(0).capacity(1350.0, 1650.0);
@@ -108,5 +108,5 @@ scenes! {
     a_handover_takes_60_s_and_the_objective_is_a_minute: under(GENTLE)
         .job(|job| (job.handover, job.latency) = (Handover::Handoff(60.0), 60.0)).workers(16);
     a_restart_takes_10_s: under(RISING).job(|job| (job.handover, job.latency) = (Handover::Restart(10.0), 30.0))
-        .workers(16);
+        .workers(16).late(0.03);
 }
