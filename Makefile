@@ -16,7 +16,7 @@ help:
 	@echo "make conformance   the embedded control plane beside a real one; a part of make real"
 	@echo "make soak   random faults, 100,000 cases or SEEDS=N (hours)"
 	@echo "make bench  the benchmarks (half an hour, most of it Sluice beside other autoscalers on simulated jobs)"
-	@echo "make bench-real   Sluice on a real cluster and a real Kafka beside KEDA's figures (65 minutes; CELLS=\"flash-x30 step\": some)"
+	@echo "make bench-real   Sluice on a real cluster and a real Kafka beside KEDA's figures (an hour; CELLS=\"flash-x30 step\": some)"
 	@echo "make crds   write crds/ anew"
 	@echo "make sbom   write the software bill of materials, target/sbom.cdx.json"
 

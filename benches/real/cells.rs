@@ -1,5 +1,6 @@
 //! What is run: loads, and what the workers are like.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use sluice::simulate::Load;
@@ -79,13 +80,13 @@ impl Cell {
             }
         };
         if self.join_after > 0 {
-            words += &format!("; workers join after {} s", self.join_after);
+            let _ = write!(words, "; workers join after {} s", self.join_after);
         }
         if !self.metrics {
             words += "; no worker metrics";
         }
         if self.commit_every != 5 {
-            words += &format!("; commits every {} s", self.commit_every);
+            let _ = write!(words, "; commits every {} s", self.commit_every);
         }
         words
     }

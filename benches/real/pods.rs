@@ -42,7 +42,9 @@ impl Pods {
             Event::InitDone => {
                 let listed = self.listed.take().unwrap_or_default();
                 let gone: Vec<String> = self.lives.keys().filter(|uid| !listed.contains(uid)).cloned().collect();
-                gone.iter().for_each(|uid| self.end(uid, now));
+                for uid in gone {
+                    self.end(&uid, now);
+                }
             }
         }
         None

@@ -103,8 +103,8 @@ impl Work {
     /// The upper bound in seconds of the bucket in which the quantile of the latency lies; `None`: there are no records, or
     /// it lies beyond the last bound.
     pub fn quantile_seconds(&self, share: f64) -> Option<f64> {
-        let bucket = bucket(&self.latency_buckets_milliseconds, share)?;
-        bucket.map(|bound| bound / 1000.0)
+        let bound = bucket(&self.latency_buckets_milliseconds, share);
+        bound.map(|bound| bound / 1000.0).filter(|bound| bound.is_finite())
     }
 
     /// The upper bound of the bucket in which the quantile of the latency lies: `<= 250ms`, `> 2m` beyond the last bound,
@@ -352,20 +352,20 @@ fn integral(points: &[Point]) -> f64 {
 
 fn quantile(buckets: &[(Option<f64>, u64)], share: f64) -> String {
     let last = || buckets.iter().filter_map(|(bound, _)| *bound).next_back();
-    match (bucket(buckets, share), last()) {
-        (Some(Some(bound)), _) => format!("<= {}", words::seconds(bound / 1000.0)),
-        (Some(None), Some(last)) => format!("> {}", words::seconds(last / 1000.0)),
-        _ => "?".to_owned(),
+    match bucket(buckets, share) {
+        Some(bound) if bound.is_finite() => format!("<= {}", words::seconds(bound / 1000.0)),
+        Some(_) => last().map_or_else(|| "?".to_owned(), |last| format!("> {}", words::seconds(last / 1000.0))),
+        None => "?".to_owned(),
     }
 }
 
-/// The upper bound of the bucket in which the quantile lies.
-fn bucket(buckets: &[(Option<f64>, u64)], share: f64) -> Option<Option<f64>> {
+/// The upper bound of the bucket in which the quantile lies; infinity for the last one. `None`: there are no records.
+fn bucket(buckets: &[(Option<f64>, u64)], share: f64) -> Option<f64> {
     let total: u64 = buckets.iter().map(|(_, count)| count).sum();
     let mut below = 0;
     buckets.iter().find_map(|(bound, count)| {
         below += count;
-        (total > 0 && float(below) >= share * float(total)).then_some(*bound)
+        (total > 0 && float(below) >= share * float(total)).then_some(bound.unwrap_or(f64::INFINITY))
     })
 }
 
