@@ -62,7 +62,7 @@ fn working(memory: &Memory, observation: &Observation, snapshot: &Snapshot) -> u
     if memory.in_flight().is_some() {
         return desired;
     }
-    let useful = memory.stairs.stairs.useful().unwrap_or(u32::MAX);
+    let useful = memory.stairs.steps.useful().unwrap_or(u32::MAX);
     let there = snapshot.working.filter(|w| *w > 0).or(observation.replicas.ready).unwrap_or(desired);
     // More ready ones than partitions: those without one do nothing, and are no reason for more.
     if there >= desired.min(useful) { desired } else { there }

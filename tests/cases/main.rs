@@ -1,5 +1,7 @@
 //! Recorded observations that an earlier decision core got wrong, replayed. `README.md` says what each is.
 
+#![allow(clippy::unwrap_used)] // a test
+
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;

@@ -44,7 +44,7 @@ pub(crate) fn meet_replicas(memory: &mut Memory, observation: &Observation, snap
     // No partition moves yet: the change is not over, whatever a handover took before.
     let pausing = memory.progress.still_since.is_some()
         && memory.changes.flight.is_some_and(|f| f.settled.is_none_or(|at| now - at < LONGEST_PAUSE));
-    let arrival = Arrival { replicas, working: snapshot.working, useful: memory.stairs.stairs.useful() };
+    let arrival = Arrival { replicas, working: snapshot.working, useful: memory.stairs.steps.useful() };
     let over = memory
         .changes
         .flight

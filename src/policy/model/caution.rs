@@ -70,23 +70,23 @@ impl Caution {
 mod tests {
     use super::*;
 
-    fn budget(left: f64) -> Option<Budget> {
-        Some(Budget { records: 1000.0 * left, left })
+    fn budget(left: f64) -> Budget {
+        Budget { records: 1000.0 * left, left }
     }
 
     #[test]
     fn an_overdrawn_budget_makes_careful_and_an_unused_one_bold() {
         let mut caution = Caution::default();
         for _ in 0..30 {
-            caution.steer(budget(-0.5), Some(2.0), 0.99);
+            caution.steer(Some(budget(-0.5)), Some(2.0), 0.99);
         }
         assert!(caution.quantile() > 0.98 && caution.staying() < 0.5);
         for _ in 0..2000 {
-            caution.steer(budget(1.0), Some(0.0), 0.99);
+            caution.steer(Some(budget(1.0)), Some(0.0), 0.99);
         }
         assert!((caution.quantile() - 0.8).abs() < 1e-9);
         for _ in 0..2000 {
-            caution.steer(budget(1.0), Some(0.0), 0.5);
+            caution.steer(Some(budget(1.0)), Some(0.0), 0.5);
         }
         assert!(caution.quantile() < 0.55 && caution.staying() > 0.9, "an objective of 50 % is cheaper");
     }

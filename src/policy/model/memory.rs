@@ -94,7 +94,7 @@ impl Clock {
 /// What n workers can do, and what it was built from.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stairs {
-    pub(crate) stairs: Arc<Staircase>,
+    pub(crate) steps: Arc<Staircase>,
     pub(crate) built_from: (u64, u64),
     /// Changes when the partitions' weights do.
     pub(crate) weights_version: u64,
@@ -107,10 +107,10 @@ impl Stairs {
     /// Share of the arrivals of the hottest of `workers`, corrected by what was measured.
     pub(crate) fn share(&self, workers: u32) -> f64 {
         if workers <= 1 {
-            return self.stairs.share(workers);
+            return self.steps.share(workers);
         }
         let hot = if self.hot > 0.0 { self.hot } else { 1.0 };
-        (self.stairs.share(workers) * hot).min(1.0)
+        (self.steps.share(workers) * hot).min(1.0)
     }
 }
 
@@ -256,7 +256,7 @@ impl Memory {
     pub fn size_bytes(&self) -> usize {
         size_of::<Self>()
             + self.partitions.heap_bytes()
-            + self.stairs.stairs.heap_bytes()
+            + self.stairs.steps.heap_bytes()
             + self.workers.heap_bytes()
             + self.capacity.heap_bytes()
             + self.arrivals.heap_bytes()

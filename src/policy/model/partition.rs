@@ -148,6 +148,7 @@ pub(crate) struct ReadWith {
 
 /// One look at one partition.
 #[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_excessive_bools)] // facts that hold or not, each on its own
 pub(crate) struct Reading {
     /// When it was sampled.
     pub(crate) at: f64,
@@ -233,7 +234,7 @@ impl PartitionTrack {
             self.forget();
         }
         // Not read at all is a hole in the sample; -1 is an answer.
-        sample.committed.or(sample.position.filter(|p| *p >= 0))?;
+        sample.committed.or_else(|| sample.position.filter(|p| *p >= 0))?;
         let ahead = sample.committed.map_or(0.0, |c| num::diff(c, end));
         // End and commit are not read in one moment.
         let ahead = Some(ahead).filter(|ahead| *ahead > 100.0 + 10.0 * f64::from(self.weight));

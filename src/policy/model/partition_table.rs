@@ -2,7 +2,7 @@
 
 use super::partition::{Key, PartitionTrack};
 
-/// PartitionTable in the order of their topics and numbers.
+/// Partitions in the order of their topics and numbers.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PartitionTable {
     slots: Vec<Slot>,

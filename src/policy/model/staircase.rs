@@ -153,7 +153,7 @@ impl Staircase {
             return (num::ceil_u32(1.0 / share.max(1e-9) - 1e-9).max(1), share > 0.0);
         }
         let first = self.stairs.partition_point(|stair| stair.share > share);
-        match self.stairs.get(first).or(self.stairs.last()) {
+        match self.stairs.get(first).or_else(|| self.stairs.last()) {
             Some(stair) => (stair.workers, first < self.stairs.len()),
             None => (1, false),
         }

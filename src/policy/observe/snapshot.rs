@@ -128,7 +128,7 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
     let seen_sources = std::mem::take(&mut reader.seen_sources);
 
     // One name for many members is no identification.
-    let useful = memory.stairs.stairs.useful().unwrap_or(u32::MAX);
+    let useful = memory.stairs.steps.useful().unwrap_or(u32::MAX);
     let expected = observation.replicas.ready.unwrap_or(1).min(useful);
     let distinct = num::u32_of(snapshot.owners.len());
     snapshot.owners_known = distinct > 0 && 2 * distinct >= expected && snapshot.owners.iter().all(|o| o.hash != 0);
@@ -455,7 +455,7 @@ fn build_stairs(memory: &mut Memory, observation: &Observation) {
     let from = (memory.partitions.version ^ (bits << 32), memory.stairs.weights_version);
     if from != memory.stairs.built_from {
         memory.stairs.built_from = from;
-        memory.stairs.stairs = Arc::new(Staircase::build(&deals(memory, observation)));
+        memory.stairs.steps = Arc::new(Staircase::build(&deals(memory, observation)));
     }
 }
 

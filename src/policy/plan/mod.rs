@@ -17,6 +17,7 @@ use super::observe::snapshot::Snapshot;
 use demand::Demand;
 
 /// What is needed. Rates in offsets per second, which are records per second but for transaction markers.
+#[allow(clippy::struct_excessive_bools, clippy::struct_field_names)] // facts, each on its own; the number is the need
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Need {
     pub(crate) stairs: Arc<Staircase>,
@@ -68,7 +69,7 @@ pub(crate) fn need(
         latency,
         delay: (snapshot.settled_age.certain - floor).max(0.0),
         spacing: sizing::spacing(memory, settings, latency),
-        stairs: Arc::clone(&memory.stairs.stairs),
+        stairs: Arc::clone(&memory.stairs.steps),
         working,
         ..Need::default()
     };

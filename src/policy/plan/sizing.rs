@@ -115,22 +115,20 @@ impl<'a> Workers<'a> {
 pub(super) fn known(memory: &Memory, snapshot: &Snapshot, settings: &Settings, need: &mut Need, mu: f64, current: u32) {
     let workers = Workers::new(memory, snapshot, settings, mu, need.working);
     let demand = need.demand;
-    let (now, wait) = match memory.in_flight().filter(|flight| flight.to > flight.from) {
-        // The workers under way are judged by what they will do: until they work, the queue grows.
-        Some(flight) => {
-            let remaining = (flight.since + memory.durations.start_up() - memory.clock.now).max(0.0);
-            let present = workers.hottest(&demand, remaining);
-            let landing = present.follow(&demand, 0.0, remaining);
-            let joined = Queue { delay: landing.end, share: memory.stairs.share(current), capacity: mu };
-            let wait = joined.follow(&demand, remaining, demand.reaction);
-            (Queue { delay: present.delay, ..joined }, Wait { worst: wait.end, end: wait.end })
-        }
-        None => {
-            // What commits say is half an interval old on average: the queue has gone on since.
-            let old = if snapshot.positioned { 0.0 } else { 0.5 * memory.commit_interval.upper().unwrap_or(0.0) };
-            let now = workers.hottest(&demand, demand.reaction);
-            (now, now.follow(&demand, 0.0, demand.reaction + old.min(need.latency)))
-        }
+    let under_way = memory.in_flight().filter(|flight| flight.to > flight.from);
+    // The workers under way are judged by what they will do: until they work, the queue grows.
+    let (now, wait) = if let Some(flight) = under_way {
+        let remaining = (flight.since + memory.durations.start_up() - memory.clock.now).max(0.0);
+        let present = workers.hottest(&demand, remaining);
+        let landing = present.follow(&demand, 0.0, remaining);
+        let joined = Queue { delay: landing.end, share: memory.stairs.share(current), capacity: mu };
+        let wait = joined.follow(&demand, remaining, demand.reaction);
+        (Queue { delay: present.delay, ..joined }, Wait { worst: wait.end, end: wait.end })
+    } else {
+        // What commits say is half an interval old on average: the queue has gone on since.
+        let old = if snapshot.positioned { 0.0 } else { 0.5 * memory.commit_interval.upper().unwrap_or(0.0) };
+        let now = workers.hottest(&demand, demand.reaction);
+        (now, now.follow(&demand, 0.0, demand.reaction + old.min(need.latency)))
     };
     need.delay = need.delay.max(now.delay);
     need.staying = Some(wait.worst);
@@ -351,7 +349,7 @@ impl Question<'_> {
 
 /// If no number is enough: the fewest whose hottest worker is about as cool as it can be.
 fn least_hot(memory: &Memory, current: u32) -> u32 {
-    let stairs = &memory.stairs.stairs;
+    let stairs = &memory.stairs.steps;
     let Some(useful) = stairs.useful() else { return current };
     // What the hottest partition's worker has beside it may be a little: giving it away as well would take a worker for
     // each partition.

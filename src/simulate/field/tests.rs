@@ -146,7 +146,7 @@ fn a_pause_of_the_group_is_seen_in_the_latency() {
     let outcome = run_kindly(&world, &mut Once(4));
     assert!(outcome.late > 0.001 && outcome.late < 0.02, "{}", outcome.late);
     let kind = World { handover_seconds: 5.0, ..world };
-    assert_eq!(run_kindly(&kind, &mut Once(4)).late, 0.0);
+    assert!(run_kindly(&kind, &mut Once(4)).late <= 0.0);
 }
 
 #[test]
