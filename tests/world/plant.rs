@@ -215,6 +215,7 @@ impl Source {
                 started_at: Some(Seconds(counters.started)),
                 processed: Some(counters.processed.into()),
                 busy_seconds: Some(counters.busy),
+                concurrency: Some(1),
                 ..WorkerSample::default()
             })),
             failure: None,

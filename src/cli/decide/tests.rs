@@ -274,7 +274,7 @@ fn a_recorded_run_is_replayed_byte_for_byte() {
     let records = recorded(800);
     assert_eq!(records.len(), 2, "the operator was restarted once");
     for record in &records {
-        assert!(record.changes >= 3, "a run in which nothing happens shows nothing: {}", record.changes);
+        assert!(record.changes >= 2, "a run in which nothing happens shows nothing: {}", record.changes);
         let replayed = answers_from(begin(&record.status), &record.seen);
         for (number, (expected, found)) in record.decided.lines().zip(replayed.text.lines()).enumerate() {
             assert_eq!(expected, found, "line {}", number + 1);

@@ -41,7 +41,7 @@ pub(crate) fn learn(
     learn_progress(memory, snapshot, &shift);
     learn_capacity(memory, snapshot, need, &mut shift, settled);
     learn_offsets_per_record(memory, snapshot, need, &shift, settled);
-    if settled {
+    if settled && snapshot.gap.is_none() {
         let gaps: Vec<f64> = snapshot.commit_gaps.clone();
         memory.commit_interval.observe(&gaps);
     }

@@ -13,6 +13,8 @@ const SPEND: f64 = 0.2;
 const HOLD: f64 = 14.0;
 /// After a restart nothing is known of how arrivals vary: no worker leaves for this long, seconds.
 const JUST_BEGUN: f64 = 60.0;
+/// Changes in an hour from which on it is the wake-ups that overdraw the budget.
+const OFTEN: u32 = 6;
 /// Workers that the partitions cannot feed leave after this long, seconds.
 const USELESS_FOR: f64 = 60.0;
 
@@ -61,8 +63,10 @@ impl Case<'_> {
         // Workers that have not begun to read know nothing of records that wait for them.
         let awake = !memory.changes.waking || self.snapshot.working.is_none_or(|working| working > 0);
         // Each sleep is a change, and makes the records that wake the job late.
-        let budget = memory.attainment.budget(self.settings.percentile).is_none_or(|budget| budget.left > 0.0);
-        let changes = memory.changes.rescales_last_hour(memory.clock.now) < self.settings.max_rescales_per_hour;
+        let changes = memory.changes.rescales_last_hour(memory.clock.now);
+        let budget = memory.attainment.budget(self.settings.percentile).is_none_or(|budget| budget.left > 0.0)
+            || changes < OFTEN;
+        let changes = changes < self.settings.max_rescales_per_hour;
         self.snapshot.idle && allowed && awake && budget && changes
     }
 

@@ -343,7 +343,9 @@ impl PartitionTrack {
         }
         let from = if self.sampled_at.is_finite() { self.sampled_at } else { at };
         let evidence = self.behind(committed, (from, at), end);
-        let gap = Some(at - self.uncommitted_since).filter(|gap| gap.is_finite() && *gap > 0.0);
+        // What had not arrived by the last sample has waited since then at most.
+        let since = if self.uncommitted_since.is_nan() { from } else { self.uncommitted_since };
+        let gap = Some(at - since).filter(|gap| gap.is_finite() && *gap > 0.0);
         self.take(evidence);
         self.uncommitted_since = if committed < end { at } else { f64::NAN };
         gap

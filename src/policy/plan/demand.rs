@@ -65,7 +65,10 @@ pub(crate) fn recovery(
     if memory.in_flight().is_some() {
         return 0.0;
     }
-    let excess = (snapshot.settled_lag.certain - WAITING * latency * demand.level).max(0.0);
+    // While no worker runs, what is not committed is not processed.
+    let asleep = memory.changes.desired == Some(0);
+    let waiting = if asleep { snapshot.lag.map_or(0.0, |lag| lag.possible) } else { snapshot.settled_lag.certain };
+    let excess = (waiting - WAITING * latency * demand.level).max(0.0);
     let usual = demand.level.max(memory.forecast.mean().unwrap_or(0.0)).max(memory.processing_rate().unwrap_or(0.0));
     (excess / (2.0 * settings.latency.0).max(20.0)).min(MOST_RECOVERY * usual.max(excess / 600.0))
 }

@@ -44,7 +44,7 @@ scenes! {
         .downs(0).late(1.0);
     a_crash_loop: under(RISING).fault(|f| f.crash_loop = during(3)).says(Limit(CrashLooping), 60.0).ups(0).downs(0)
         .late(1.0);
-    pods_without_a_node: under(RISING).fault(|f| f.unschedulable = during(6)).says(Limit(Unschedulable), 360.0).ups(2)
+    pods_without_a_node: under(RISING).fault(|f| f.unschedulable = during(6)).says(Limit(Unschedulable), 480.0).ups(2)
         .downs(0).late(1.0);
     a_quota: under(RISING).fault(|f| f.quota = during(6)).says(Limit(QuotaExceeded), 360.0).downs(0).left(6).late(1.0);
 

@@ -52,7 +52,7 @@ impl Counters {
     /// The page of an honest worker.
     pub(super) fn page(&self) -> String {
         format!(
-            "sluice_worker_records_processed_total {}\nsluice_worker_records_in_time_total {}\nsluice_worker_busy_seconds_total {}\nprocess_start_time_seconds {}\n",
+            "sluice_worker_records_processed_total {}\nsluice_worker_records_in_time_total {}\nsluice_worker_busy_seconds_total {}\nsluice_worker_concurrency 1\nprocess_start_time_seconds {}\n",
             self.processed, self.processed, self.busy, self.started
         )
     }
