@@ -119,7 +119,7 @@ fn learn_progress(memory: &mut Memory, snapshot: &Snapshot, shift: &Shift) {
     let left = (snapshot.fresh && !snapshot.still).then(|| snapshot.lag.map_or(f64::INFINITY, |lag| lag.possible));
     let offsets = memory.offsets_per_record.value();
     memory.progress.compare(now, left, shift.processed.map(|p| p * offsets));
-    memory.progress.compare_counters(shift.processed, snapshot.progress);
+    memory.progress.compare_counters(now, shift.processed, snapshot.progress);
     let moved = snapshot.progress > 0.0 || shift.processed.is_some_and(|p| p > 0.0);
     let still = snapshot.waits_for_sure && !moved && !shift.busy && shift.processed == Some(0.0);
     if moved || shift.busy || !snapshot.waits {
@@ -135,7 +135,7 @@ fn learn_progress(memory: &mut Memory, snapshot: &Snapshot, shift: &Shift) {
     }
     if snapshot.fresh {
         // From the workers' counters or else from the log.
-        let trusted = shift.processed.filter(|_| !memory.progress.counters_stand_still());
+        let trusted = shift.processed.filter(|_| !memory.progress.counters_stand_still(now));
         memory.progress.note(now, trusted.unwrap_or(snapshot.progress));
     }
 }
@@ -158,7 +158,7 @@ fn learn_capacity(memory: &mut Memory, snapshot: &Snapshot, need: &Need, shift: 
     };
     memory.workers.mark_queued(shift, queued);
     // Where a shared limit holds the workers up, what they do is not what they can do.
-    if memory.bottleneck.holds(now).is_some() || memory.progress.counters_stand_still() {
+    if memory.bottleneck.holds(now).is_some() || memory.progress.counters_stand_still(now) {
         return;
     }
     // A partition that stands still in a change looks like a queue that a worker cannot keep up with.

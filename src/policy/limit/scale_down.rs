@@ -129,7 +129,7 @@ impl Case<'_> {
     /// Late records that a Down's own handover makes: (D + d0 - L)+ / (1 - rho) seconds of the arrivals that it moves.
     fn late_by_pause(&self, target: u32) -> f64 {
         let (need, memory) = (self.need, self.memory);
-        let over = (memory.durations.handover_of_leaving() + need.delay - need.latency).max(0.0);
+        let over = (memory.durations.handover() + need.delay - need.latency).max(0.0);
         if over <= 0.0 {
             return 0.0;
         }

@@ -229,7 +229,9 @@ impl Forecast {
             sum += f64::from(bin.rate);
             sums.push(sum);
         }
-        for (index, bin) in self.bins.iter().enumerate().skip(3) {
+        // The first minutes of a watch know no level to forecast from.
+        let known = if self.bins.len() < BINS { 2 * LINE } else { 0 };
+        for (index, bin) in self.bins.iter().enumerate().skip(known) {
             let until = index + 1 + ahead;
             let from = until.saturating_sub(wide.min(ahead.max(1)));
             let (Some(before), Some(after)) = (sums.get(from), sums.get(until)) else { break };

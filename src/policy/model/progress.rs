@@ -4,6 +4,9 @@ use std::collections::VecDeque;
 
 /// Workers that have done nothing for this long agree with a source that has nothing, seconds.
 const AT_REST: f64 = 30.0;
+/// Counters that stand still for this long while records are processed are broken, and doubted for this long after; seconds.
+const COUNTERS_STAND: f64 = 10.0;
+const COUNTERS_DOUBTED: f64 = 30.0;
 /// Points that are kept.
 const POINTS: usize = 64;
 
@@ -19,10 +22,10 @@ pub(crate) struct Progress {
     pub(crate) moved_at: f64,
     /// Since when no worker does anything although records wait.
     pub(crate) still_since: Option<f64>,
-    /// The workers' counters stand still while the log says that records are processed.
-    counters_stand_still: bool,
-    /// Looks in a row in which they moved.
-    counters_moved: u32,
+    /// Since when the workers' counters stand still while the log says that records are processed, and when they last did
+    /// so for long.
+    counters_still_since: Option<f64>,
+    counters_stood_at: f64,
 }
 
 impl Default for Progress {
@@ -33,8 +36,8 @@ impl Default for Progress {
             worked_at: f64::NEG_INFINITY,
             moved_at: f64::NEG_INFINITY,
             still_since: None,
-            counters_stand_still: false,
-            counters_moved: 0,
+            counters_still_since: None,
+            counters_stood_at: f64::NEG_INFINITY,
         }
     }
 }
@@ -81,24 +84,23 @@ impl Progress {
     }
 
     /// Compares the workers' counters with the log: `processed` by their count, `progress` by the log.
-    pub(crate) fn compare_counters(&mut self, processed: Option<f64>, progress: f64) {
+    pub(crate) fn compare_counters(&mut self, now: f64, processed: Option<f64>, progress: f64) {
         match processed {
             Some(processed) if processed <= 0.0 && progress > 0.0 => {
-                (self.counters_stand_still, self.counters_moved) = (true, 0);
+                let since = *self.counters_still_since.get_or_insert(now);
+                if now - since >= COUNTERS_STAND {
+                    self.counters_stood_at = now;
+                }
             }
-            Some(processed) if processed > 0.0 => {
-                // The first that move again bring what they did not count.
-                self.counters_moved = self.counters_moved.saturating_add(1);
-                self.counters_stand_still &= self.counters_moved < 4;
-            }
-            Some(_) => {}
-            None => self.counters_stand_still = false,
+            Some(processed) if processed <= 0.0 => {}
+            _ => self.counters_still_since = None,
         }
     }
 
-    /// Whether counters of zero are no proof of rest: the log says that records are processed.
-    pub(crate) fn counters_stand_still(&self) -> bool {
-        self.counters_stand_still
+    /// Whether counters of zero are no proof of rest: the log says that records are processed. Those that move again bring
+    /// what they did not count.
+    pub(crate) fn counters_stand_still(&self, now: f64) -> bool {
+        now - self.counters_stood_at < COUNTERS_DOUBTED
     }
 
     /// Whether the workers process what the source does not tell of. Their counters are read at other times than the log,

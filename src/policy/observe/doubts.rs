@@ -77,7 +77,7 @@ pub(crate) fn workers(memory: &Memory, snapshot: &mut Snapshot) {
         let words = "the source says that nothing is left, and the workers have processed records until now";
         snapshot.gap.get_or_insert_with(|| words.to_owned());
     }
-    if memory.progress.counters_stand_still() {
+    if memory.progress.counters_stand_still(memory.clock.now) {
         snapshot.gap.get_or_insert_with(|| "the workers' counters stand still while records are processed".to_owned());
     }
     if let Some(contradiction) = &snapshot.contradiction {

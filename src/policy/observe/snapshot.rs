@@ -254,8 +254,8 @@ impl<'a> Reader<'a> {
         if let Some(owner) = &sample.owner {
             let (read_at, idle_at, busy) = self.memory.workers.evidence(owner_hash(owner));
             (with.position_at, with.owner_busy) = (read_at, busy);
-            with.idle_at = idle_at.filter(|_| !self.memory.progress.counters_stand_still());
-        } else if self.shift.all_idle && !self.memory.progress.counters_stand_still() {
+            with.idle_at = idle_at.filter(|_| !self.memory.progress.counters_stand_still(now));
+        } else if self.shift.all_idle && !self.memory.progress.counters_stand_still(now) {
             with.idle_at = Some(now - self.memory.clock.interval);
         }
         let Some(track) = self.memory.partitions.entry(nth, &sample.id, || PartitionTrack::new(source, now)) else {
