@@ -26,7 +26,7 @@ async fn a_job_that_wakes_up_learns_nothing_of_handovers_and_gives_its_workers_b
     world.apply(&object).await;
     wait(20).await;
     assert!(number(&world).as_i64() >= Some(4), "what has waited is caught up with: {}", number(&world));
-    wait(600).await;
+    wait(2 * 3600).await;
     assert_eq!(number(&world), 3);
     let model = &world.list("sluice.dev", "streamjobs")[0]["status"]["model"];
     assert!(model["handoverMilliseconds"].as_i64().is_none_or(|learned| learned < 5_000), "{model}");

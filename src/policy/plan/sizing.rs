@@ -293,7 +293,7 @@ impl Question<'_> {
         if level * share > full * capacity {
             return false;
         }
-        let handover = self.memory.durations.handover();
+        let handover = self.memory.durations.handover_of_leaving();
         let delay = self.now.delay + 0.5 * handover * demand.level * share / capacity;
         if !self.affords_jump(share) {
             return false;
