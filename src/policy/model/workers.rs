@@ -44,6 +44,8 @@ pub(crate) struct WorkerTrack {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Workers {
     tracks: BTreeMap<u64, WorkerTrack>,
+    /// When a counter last went back although its worker had not been restarted.
+    went_back_at: Option<f64>,
 }
 
 /// What the workers did since the last look.
@@ -98,6 +100,9 @@ impl Workers {
             };
             let started = worker.started_at.map_or(0.0, |s| s.0);
             let same = track.started.to_bits() == started.to_bits() && count >= track.processed;
+            if track.started.to_bits() == started.to_bits() && count < track.processed {
+                self.went_back_at = Some(now);
+            }
             let length = at - track.at;
             if same && length <= 0.0 {
                 shift.busy |= track.busy_now;
@@ -138,6 +143,11 @@ impl Workers {
                 track.queued = now;
             }
         }
+    }
+
+    /// Whether a counter has gone back within the last minute although its worker had not been restarted.
+    pub(crate) fn went_back(&self, now: f64) -> bool {
+        self.went_back_at.is_some_and(|at| now - at < FORGET)
     }
 
     /// When the page of this worker was read, and when it last had time to spare.

@@ -77,6 +77,9 @@ pub(crate) fn workers(memory: &Memory, snapshot: &mut Snapshot) {
         let words = "the source says that nothing is left, and the workers have processed records until now";
         snapshot.gap.get_or_insert_with(|| words.to_owned());
     }
+    if memory.workers.went_back(now) {
+        snapshot.gap.get_or_insert_with(|| "the counters of a worker go back".to_owned());
+    }
     if memory.progress.counters_stand_still(memory.clock.now) {
         snapshot.gap.get_or_insert_with(|| "the workers' counters stand still while records are processed".to_owned());
     }
