@@ -114,7 +114,7 @@ async fn measure(
     }
 }
 
-/// Until every partition is somebody's, and so many workers have some.
+/// Until every partition has an owner, and this number of workers owns some.
 async fn joined(topic: &Topic, workers: usize) {
     loop {
         // A broker that does not answer yet is asked again.

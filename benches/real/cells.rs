@@ -21,7 +21,7 @@ const PEAK: f64 = 6_000.0;
 /// A load.
 #[derive(Debug, Clone, Copy)]
 enum Source {
-    /// Part of a file in `examples/traces`, so many times as fast as life.
+    /// Part of a file in `examples/traces`, played faster than life by a factor.
     Trace { file: &'static str, from_hours: f64, to_hours: f64, speed: u32 },
     /// Half of the peak, then the peak, in seconds.
     Step { before: f64, after: f64 },

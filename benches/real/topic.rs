@@ -35,7 +35,7 @@ pub(crate) struct Standing {
     pub(crate) uncommitted: u64,
     /// Members that partitions belong to.
     pub(crate) owners: usize,
-    /// Whether each partition belongs to somebody.
+    /// Whether each partition has an owner.
     pub(crate) owned: bool,
 }
 

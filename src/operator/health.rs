@@ -12,7 +12,7 @@ use super::observe::PodFacts;
 /// A ready worker that has not been read for so long is missing; new ones are given the time to come up.
 const WORKER_GRACE: Seconds = Seconds(15.0);
 
-/// A pod that cannot start for so long needs a person. As long as Kubernetes gives a Deployment to get on, by default.
+/// A pod that cannot start for this long needs a person. As long as Kubernetes gives a Deployment to get on, by default.
 const PROGRESS_DEADLINE: Seconds = Seconds(600.0);
 
 /// A verdict with its words. `reason` is one of [`reasons`].
