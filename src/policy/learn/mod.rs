@@ -122,6 +122,9 @@ fn learn_progress(memory: &mut Memory, snapshot: &Snapshot, shift: &Shift) {
     memory.progress.compare_counters(now, shift.processed, snapshot.progress);
     let moved = snapshot.progress > 0.0 || shift.processed.is_some_and(|p| p > 0.0);
     let still = snapshot.waits_for_sure && !moved && !shift.busy && shift.processed == Some(0.0);
+    if moved {
+        memory.progress.finished(now);
+    }
     if moved || shift.busy || !snapshot.waits {
         memory.progress.still_since = None;
     } else if still && memory.progress.still_since.is_none() {

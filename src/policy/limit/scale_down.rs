@@ -11,6 +11,8 @@ const CALM: f64 = 0.3;
 const SPEND: f64 = 0.2;
 /// Fewer must have been enough for this long, seconds.
 const HOLD: f64 = 14.0;
+/// A trial shows what it does within this share of the objective.
+const SHOWS: f64 = 0.2;
 /// After a restart nothing is known of how arrivals vary: no worker leaves for this long, seconds.
 const JUST_BEGUN: f64 = 60.0;
 /// Changes in an hour from which on it is the wake-ups that overdraw the budget.
@@ -147,6 +149,8 @@ impl Case<'_> {
 /// and where the next one rests on what the last one showed.
 pub(crate) fn hold_seconds(memory: &Memory, need: &Need) -> f64 {
     let commits = memory.commit_interval.upper().unwrap_or(5.0);
-    let trial = if need.trial { (2.0 * need.demand.reaction + 2.0 * commits).max(60.0) } else { 0.0 };
+    // A long objective lets records wait for long before a number shows that it is too few.
+    let shows = (2.0 * need.demand.reaction + 2.0 * commits).max(60.0).max(SHOWS * need.latency);
+    let trial = if need.trial { shows } else { 0.0 };
     (HOLD * memory.caution.hold()).max(need.spacing).max(trial).max(4.0 * memory.clock.interval)
 }

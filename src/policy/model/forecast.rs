@@ -23,6 +23,8 @@ const PRIOR: f64 = 0.1;
 pub(crate) const TREND: f64 = 0.7;
 /// A level that rests on fewer records is averaged over a longer time.
 const RECORDS: f64 = 100.0;
+/// A level that is higher by this share is like the present one.
+const LIKE: f64 = 1.1;
 /// The longest such time, seconds.
 const LONGEST_MEAN: f64 = 300.0;
 
@@ -44,6 +46,8 @@ pub(crate) struct Forecast {
     since_refresh: u32,
     /// Relative errors of the last hour at the reaction time, ascending.
     errors: Vec<f32>,
+    /// Level -> the highest rate that followed within the horizon on it or on a lower one; both ascend.
+    rises: Vec<(f32, f32)>,
     /// The horizon that they were measured at, seconds.
     horizon: f64,
     noise: Noise,
@@ -70,6 +74,7 @@ impl Default for Forecast {
             ended: (f64::NEG_INFINITY, 0.0),
             since_refresh: 0,
             errors: Vec::new(),
+            rises: Vec::new(),
             horizon: 0.0,
             noise: Noise::default(),
         }
@@ -130,16 +135,12 @@ impl Forecast {
         error.copied().map_or(PRIOR, f64::from).clamp(0.0, 1.0)
     }
 
-    /// The highest rate that arrivals have jumped to within the hour, records per second, from the level that they have
-    /// now: what came at the measured horizon beyond every forecast, and no more than what was ever seen in the hour.
+    /// The highest rate that arrivals have risen to within the horizon from a level like this one, within the hour;
+    /// records per second, never below the level.
     pub(crate) fn jump(&self, level: f64) -> f64 {
-        let most = self.bins.iter().map(|b| f64::from(b.rate)).fold(0.0, f64::max);
-        // A jump makes all forecasts wrong that were made within the horizon before it.
-        let of_one_jump = usize::try_from(num::ceil_u32(self.horizon / BIN)).unwrap_or(1).max(1);
-        let worst = self.errors.len().checked_sub(of_one_jump).and_then(|rank| self.errors.get(rank));
-        let worst = worst.copied().map_or(0.0, f64::from).max(0.0);
-        let least = 0.05 * most;
-        (level.max(least) * (1.0 + worst)).min(most).max(level)
+        let like = num::f32_of(LIKE * level);
+        let after = self.rises.partition_point(|rise| rise.0 <= like);
+        after.checked_sub(1).and_then(|index| self.rises.get(index)).map_or(level, |rise| f64::from(rise.1).max(level))
     }
 
     /// Takes in arrivals up to now: `(time, total)`. `horizon`: seconds ahead at which errors matter. Answers whether a
@@ -240,10 +241,45 @@ impl Forecast {
             self.errors.push(num::f32_of((came - expected) / expected.max(least)));
         }
         self.errors.sort_by(f32::total_cmp);
+        self.measure_rises(ahead, known);
+    }
+
+    /// How high arrivals rose within `ahead` bins, by the level that they rose from.
+    fn measure_rises(&mut self, ahead: usize, known: usize) {
+        let rates: Vec<f32> = self.bins.iter().map(|b| b.rate).collect();
+        // One bin may be a burst of what was held up: the mean of two.
+        let pairs: Vec<f32> = rates.windows(2).map(|pair| 0.5 * (pair.iter().sum::<f32>())).collect();
+        let mut rises: Vec<(f32, f32)> = Vec::with_capacity(rates.len());
+        // The highest of the `ahead` pairs after each bin, from the last one on: those that a later one exceeds are out.
+        let mut highest: VecDeque<usize> = VecDeque::new();
+        for index in (known..rates.len()).rev() {
+            let newest = index + 1;
+            if let Some(pair) = pairs.get(newest) {
+                while highest.back().is_some_and(|last| pairs.get(*last).is_some_and(|p| p <= pair)) {
+                    highest.pop_back();
+                }
+                highest.push_back(newest);
+            }
+            while highest.front().is_some_and(|first| *first > index + ahead) {
+                highest.pop_front();
+            }
+            let peak = highest.front().and_then(|first| pairs.get(*first));
+            if let (Some(peak), Some(bin)) = (peak, self.bins.get(index)) {
+                rises.push((bin.level, *peak));
+            }
+        }
+        rises.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.1.total_cmp(&a.1)));
+        self.rises.clear();
+        for (level, peak) in rises {
+            if self.rises.last().is_none_or(|last| peak > last.1) {
+                self.rises.push((level, peak));
+            }
+        }
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
         self.bins.capacity() * size_of::<Bin>() + self.errors.capacity() * size_of::<f32>()
+            + self.rises.capacity() * size_of::<(f32, f32)>()
     }
 }
 

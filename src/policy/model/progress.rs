@@ -7,6 +7,8 @@ const AT_REST: f64 = 30.0;
 /// Counters that stand still for this long while records are processed are broken, and doubted for this long after; seconds.
 const COUNTERS_STAND: f64 = 10.0;
 const COUNTERS_DOUBTED: f64 = 30.0;
+/// Share of the usual gap between finished records that is left after each shorter one.
+const GAP_FADES: f64 = 0.8;
 /// Points that are kept.
 const POINTS: usize = 64;
 
@@ -22,6 +24,9 @@ pub(crate) struct Progress {
     pub(crate) moved_at: f64,
     /// Since when no worker does anything although records wait.
     pub(crate) still_since: Option<f64>,
+    /// For how long no record was finished before one was: an upper estimate that fades, seconds.
+    usual_gap: f64,
+    finished_at: f64,
     /// Since when the workers' counters stand still while the log says that records are processed, and when they last did
     /// so for long.
     counters_still_since: Option<f64>,
@@ -36,6 +41,8 @@ impl Default for Progress {
             worked_at: f64::NEG_INFINITY,
             moved_at: f64::NEG_INFINITY,
             still_since: None,
+            usual_gap: 0.0,
+            finished_at: f64::NEG_INFINITY,
             counters_still_since: None,
             counters_stood_at: f64::NEG_INFINITY,
         }
@@ -81,6 +88,20 @@ impl Progress {
         if left.is_none() {
             self.left -= processed;
         }
+    }
+
+    /// Records were finished. Long ones are finished rarely, and that is no stall.
+    pub(crate) fn finished(&mut self, now: f64) {
+        let gap = now - self.finished_at;
+        if gap.is_finite() {
+            self.usual_gap = gap.max(GAP_FADES * self.usual_gap);
+        }
+        self.finished_at = now;
+    }
+
+    /// Seconds without a finished record that are usual.
+    pub(crate) fn usual_gap(&self) -> f64 {
+        self.usual_gap
     }
 
     /// Compares the workers' counters with the log: `processed` by their count, `progress` by the log.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 /// Shortest stretch that is compared, seconds, and in commit intervals.
 const SHORTEST: f64 = 10.0;
-const INTERVALS: f64 = 3.0;
+const INTERVALS: f64 = 1.0;
 /// Most owners that are followed.
 const MOST: usize = 1024;
 

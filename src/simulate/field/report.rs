@@ -22,6 +22,15 @@ pub fn report(rows: &[Row]) -> String {
         able.len(),
         met.len()
     );
+    let scaled = |row: &&&Row| ["hpa", "keda"].iter().any(|family| row.best_of(Some(family)).is_some());
+    let by_autoscaler: Vec<&&Row> = able.iter().filter(scaled).collect();
+    let met_too = by_autoscaler.iter().filter(|row| row.sluice.meets(&row.world)).count();
+    let _ = writeln!(
+        text,
+        "met by a tuned autoscaler {}; of these met by sluice {met_too} ({:.1} %)",
+        by_autoscaler.len(),
+        100.0 * met_too as f64 / by_autoscaler.len().max(1) as f64
+    );
     let ratios = |rows: &mut dyn Iterator<Item = &Row>| rows.filter_map(Row::cost_ratio).collect::<Vec<_>>();
     let (of_met, of_all) = (ratios(&mut met.iter().map(|row| **row)), ratios(&mut able.iter().copied()));
     let _ = writeln!(
