@@ -28,7 +28,7 @@ impl Caution {
     /// One bin of arrivals has passed. `burn`: how many times faster than allowed records came late lately.
     pub(crate) fn steer(&mut self, budget: Option<Budget>, burn: Option<f64>, percentile: f64) {
         // An objective of 50 % allows fifty times as many late records as one of 99 %.
-        let least = -((1.0 - percentile) / 0.01).log10().clamp(0.0, 1.0);
+        let least = -((1.0 - percentile) / 0.01).log10().clamp(-0.5, 1.0);
         let (Some(budget), Some(burn)) = (budget, burn) else { return };
         // More care does not undo what is late already: it answers what is late now.
         let step = match budget.left {
@@ -48,7 +48,7 @@ impl Caution {
 
     /// Share of the objective that staying may use.
     pub(crate) fn staying(&self) -> f64 {
-        0.75 - if self.level > 0.0 { 0.3 } else { 0.2 } * self.level
+        0.65 - if self.level > 0.0 { 0.3 } else { 0.2 } * self.level
     }
 
     /// Share of the objective that a Down may use.

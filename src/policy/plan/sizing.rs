@@ -35,7 +35,7 @@ const DOWN_AHEAD: f64 = 40.0;
 /// Share of the error budget that is left which one jump of the arrivals may spend.
 const JUMP: f64 = 0.8;
 /// Share of the error budget that is left from which on the jumps of the hour were harmless.
-const HARMLESS: f64 = 0.75;
+const HARMLESS: f64 = 0.9;
 /// The longest that changes are spared for, seconds.
 const LONGEST_SPACING: f64 = 21_600.0;
 /// A queue proves that a capacity known only from busy clocks is right: this share of the objective.
