@@ -43,7 +43,7 @@ impl Job {
         let partition = |number: u32| Partition {
             id: format!("orders/{number}"),
             source: Some("orders".into()),
-            at: Some(Seconds(at - 0.003 * f64::from(number))),
+            at: Some(Seconds(at - 0.003 * f64::from(number % 100))),
             end: offset(number, seconds),
             committed: offset(number, done - 3.0),
             position: offset(number, done - 0.2),

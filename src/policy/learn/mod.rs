@@ -149,12 +149,11 @@ fn learn_capacity(memory: &mut Memory, snapshot: &Snapshot, need: &Need, shift: 
     let (queued_weight, weight) =
         snapshot.owners.iter().fold((0.0, 0.0), |sum, o| (sum.0 + o.queued_weight, sum.1 + o.weight));
     let all_queued = queued_weight > 0.0 && queued_weight >= NEARLY_ALL * weight;
-    let of_owner = |hash: u64| snapshot.owners.iter().find(|o| o.hash == hash);
     let queued = |hash: u64| {
         if snapshot.owners_known {
             let queued =
                 |o: &Owner| o.queue.certain >= 2.0 && (o.queue.certain > QUEUED * mu || o.age.certain > 2.0 * QUEUED);
-            return of_owner(hash).is_some_and(queued);
+            return snapshot.owner(hash).is_some_and(queued);
         }
         // Whose records wait is not known: only if they wait in nearly all partitions can every worker have a queue.
         all_queued

@@ -1,10 +1,12 @@
 //! Why no worker may leave although a source answers: what is missing, or cannot be so. And why the objective cannot be
 //! verified with these signals.
 
+use std::collections::HashSet;
+
 use super::super::contract::observation::Observation;
 use super::super::contract::settings::Settings;
 use super::super::model::memory::Memory;
-use super::super::model::partition::Reading;
+use super::super::model::partition::{Reading, owner_hash};
 use super::super::num;
 use super::snapshot::{FRESH, Snapshot};
 
@@ -59,9 +61,8 @@ pub(crate) fn members(observation: &Observation, snapshot: &mut Snapshot) {
     let working = sum(|g| Some(g.members?.saturating_sub(g.idle_members?)));
     snapshot.working = working.and_then(|counts| counts.into_iter().max());
     if snapshot.working.is_none() && snapshot.owners_known && snapshot.strangers == 0 {
-        let ours =
-            |hash: u64| observation.workers.iter().any(|w| super::super::model::partition::owner_hash(&w.id) == hash);
-        if snapshot.owners.iter().all(|o| ours(o.hash)) {
+        let ours: HashSet<u64> = observation.workers.iter().map(|w| owner_hash(&w.id)).collect();
+        if snapshot.owners.iter().all(|o| ours.contains(&o.hash)) {
             snapshot.working = Some(num::u32_of(snapshot.owners.len()));
         }
     }

@@ -73,6 +73,7 @@ pub(crate) struct Snapshot {
     pub(crate) pause: Option<f64>,
     /// Commits that were seen: seconds that their records had waited for them, at most.
     pub(crate) commit_gaps: Vec<f64>,
+    /// By hash.
     pub(crate) owners: Vec<Owner>,
     pub(crate) owners_known: bool,
     /// Workers that own partitions, as the group says; `None`: it does not.
@@ -81,6 +82,13 @@ pub(crate) struct Snapshot {
     pub(crate) strangers: u32,
     /// Workers come or go, or partitions do: what waits may be that change's doing.
     pub(crate) unsettled: bool,
+}
+
+impl Snapshot {
+    /// What the partitions of the owner with this hash say.
+    pub(crate) fn owner(&self, hash: u64) -> Option<&Owner> {
+        self.owners.binary_search_by_key(&hash, |owner| owner.hash).ok().and_then(|index| self.owners.get(index))
+    }
 }
 
 /// What one owner's partitions say together.
@@ -126,6 +134,7 @@ pub(crate) fn look(memory: &mut Memory, observation: &Observation, settings: &Se
     let offered = reader.offered;
     let (still_for, still_read) = (reader.still_for, reader.still_read);
     let seen_sources = std::mem::take(&mut reader.seen_sources);
+    snapshot.owners.sort_unstable_by_key(|owner| owner.hash);
 
     // One name for many members is no identification.
     let useful = memory.stairs.steps.useful().unwrap_or(u32::MAX);
