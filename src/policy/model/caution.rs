@@ -88,6 +88,6 @@ mod tests {
         for _ in 0..2000 {
             caution.steer(Some(budget(1.0)), Some(0.0), 0.5);
         }
-        assert!(caution.quantile() < 0.55 && caution.staying() > 0.9, "an objective of 50 % is cheaper");
+        assert!(caution.quantile() < 0.55 && caution.staying() > 0.8, "an objective of 50 % is cheaper");
     }
 }

@@ -1,13 +1,13 @@
 //! What owners commit while records wait for them all the time: their capacity, where no counters tell it.
 //!
-//! A commit shows progress in lumps, so it is added up from one commit of an owner to another that is at least three
-//! commit intervals later. An owner for whom no record waited in between may have waited for records: its sum is dropped.
+//! A commit shows progress in lumps, so it is added up from one commit of an owner to another that is at least one commit
+//! interval later. Of several owners together each may have committed once more or once less; the mean of many such
+//! stretches is right. An owner for whom no record waited in between may have waited for records: its sum is dropped.
 
 use std::collections::BTreeMap;
 
-/// Shortest stretch that is compared, seconds, and in commit intervals.
+/// Shortest stretch that is compared, seconds; at least a commit interval.
 const SHORTEST: f64 = 10.0;
-const INTERVALS: f64 = 1.0;
 /// Most owners that are followed.
 const MOST: usize = 1024;
 
@@ -57,7 +57,7 @@ impl QueuedProgress {
             };
             stretch.records += look.progress;
             let seconds = now - stretch.since;
-            if look.progress > 0.0 && seconds >= SHORTEST.max(INTERVALS * commit_interval) {
+            if look.progress > 0.0 && seconds >= SHORTEST.max(commit_interval) {
                 ended.push((look.owner, stretch.records, seconds));
                 *stretch = Stretch { since: now, records: 0.0 };
             }
@@ -84,7 +84,7 @@ mod tests {
             let done = if look % 5 == 0 { 5000.0 } else { 0.0 };
             ended.extend(progress.observe(now, &[Committed { owner: 1, progress: done, queued: true }], 10.0));
         }
-        assert_eq!(ended.len(), 3);
+        assert_eq!(ended.len(), 11);
         assert!(ended.iter().all(|(_, records, seconds)| (records / seconds - 500.0).abs() < 1e-9), "{ended:?}");
     }
 
@@ -92,7 +92,7 @@ mod tests {
     fn a_moment_without_a_queue_ends_the_stretch() {
         let mut progress = QueuedProgress::default();
         for look in 0..60_u32 {
-            let seen = Committed { owner: 1, progress: 100.0, queued: look % 7 != 0 };
+            let seen = Committed { owner: 1, progress: 100.0, queued: look % 5 != 0 };
             assert!(progress.observe(2.0 * f64::from(look), &[seen], 5.0).is_empty());
         }
     }
