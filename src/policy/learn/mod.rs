@@ -146,9 +146,7 @@ fn learn_progress(memory: &mut Memory, snapshot: &Snapshot, shift: &Shift) {
 fn learn_capacity(memory: &mut Memory, snapshot: &Snapshot, need: &Need, shift: &mut Shift, settled: bool) {
     let now = memory.clock.now;
     let mu = need.mu.unwrap_or(f64::INFINITY);
-    let (queued_weight, weight) =
-        snapshot.owners.iter().fold((0.0, 0.0), |sum, o| (sum.0 + o.queued_weight, sum.1 + o.weight));
-    let all_queued = queued_weight > 0.0 && queued_weight >= NEARLY_ALL * weight;
+    let all_queued = snapshot.nearly_all_queued();
     let queued = |hash: u64| {
         if snapshot.owners_known {
             let queued =

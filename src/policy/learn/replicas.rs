@@ -50,6 +50,11 @@ pub(crate) fn meet_replicas(memory: &mut Memory, observation: &Observation, snap
         .flight
         .as_mut()
         .is_some_and(|flight| flight.landed(now, &arrival, start_up, handover) && !pausing);
+    let added = memory.changes.flight.is_some_and(|flight| flight.to > flight.from);
+    if over && added {
+        let window = memory.rate_window();
+        memory.bottleneck.added(now, 2.5 * window);
+    }
     if over && land(memory) {
         memory.changes.pauses_until = now + 30.0;
     }
@@ -78,7 +83,7 @@ fn begin(memory: &mut Memory, before: u32, desired: u32) {
     let now = memory.clock.now;
     memory.changes.note_rescale(now);
     memory.changes.fewer_since = None;
-    memory.bottleneck.interrupt();
+    memory.bottleneck.changes();
     memory.offsets_per_record.interrupt();
     let demand = memory.changes.decided_demand;
     memory.changes.flight = Some(Flight::new(now, before, desired, demand));

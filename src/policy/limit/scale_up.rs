@@ -23,7 +23,7 @@ impl Case<'_> {
         }
         // While a change takes effect its backlog is its own doing: only demand beyond what it was made for counts.
         // What the last Up gave is seen first, if records waited for all then.
-        if memory.bottleneck.pending(memory.clock.now) {
+        if memory.bottleneck.pending(memory.clock.now) && self.snapshot.nearly_all_queued() {
             return Some(Limited::hold(current, Reason::InFlight, BoundBy::Objective));
         }
         if let Some(flight) = memory.in_flight() {

@@ -5,6 +5,9 @@
 //! operator goes back to it and waits, at first five minutes, then twice as long each time, before it tries a quarter
 //! more.
 //!
+//! After workers were added, and while records still wait for nearly all, no more are added until what the last ones gave
+//! has been seen: each step without an answer would be a larger mistake.
+//!
 //! - Excited by: throughput while nothing changes; a verdict needs a queue at nearly every worker.
 //! - Ignores: changes under way, and stretches in which records do not wait.
 //! - Way back: entries expire after twenty minutes; a verdict ends when the throughput rises by a quarter, when going back
@@ -60,6 +63,8 @@ pub(crate) struct Bottleneck {
     found: Option<Found>,
     /// Until when what the last change gave is being watched.
     pending_until: Option<f64>,
+    /// The same from when the workers that were added have come.
+    added_until: Option<f64>,
     /// Throughput before going back, to compare with.
     before: Option<(u32, f64)>,
     patience: f64,
@@ -78,7 +83,7 @@ impl Bottleneck {
 
     /// Whether it is too soon to say what the last change gave: records wait for nearly all workers.
     pub(crate) fn pending(&self, now: f64) -> bool {
-        self.pending_until.is_some_and(|until| now < until)
+        [self.pending_until, self.added_until].into_iter().flatten().any(|until| now < until)
     }
 
     /// Another template: what held for the old one says nothing.
@@ -89,6 +94,17 @@ impl Bottleneck {
     /// Something changes: nothing can be compared until it is over.
     pub(crate) fn interrupt(&mut self) {
         (self.steady_since, self.queued_since, self.pending_until) = (None, None, None);
+    }
+
+    /// More workers have come: what they gave shows within the window.
+    pub(crate) fn added(&mut self, now: f64, window: f64) {
+        self.added_until = Some(now + window);
+    }
+
+    /// The number of workers changes.
+    pub(crate) fn changes(&mut self) {
+        self.interrupt();
+        self.added_until = None;
     }
 
     /// Takes in a look at a job in which nothing changes. `share(n)`: the hottest worker's share with n workers.
@@ -115,6 +131,9 @@ impl Bottleneck {
         // A rate over the window says nothing until the whole window is of this number of workers.
         if now - since < seen.window {
             return;
+        }
+        if gave {
+            self.added_until = None;
         }
         let queued = self.queued_since.is_some_and(|since| now - since >= seen.window);
         if self.did.len() < MOST || self.did.contains_key(&seen.workers) {

@@ -22,6 +22,8 @@ const GONE_SECONDS: f64 = 60.0;
 const STUCK: f64 = 60.0;
 /// Share of the objective at which a partition counts as late.
 const LATE: f64 = 0.5;
+/// Share of the arrivals whose partitions must have a queue for nearly all workers to have one.
+const NEARLY_ALL: f64 = 0.7;
 /// A partition that stands still for this long while its owner's others move is stuck; seconds.
 const PASSED_OVER: f64 = 10.0;
 
@@ -85,6 +87,13 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
+    /// Records wait for sure for nearly all workers: for the owners of most of the arrivals.
+    pub(crate) fn nearly_all_queued(&self) -> bool {
+        let sum = |of: fn(&Owner) -> f64| self.owners.iter().map(of).sum::<f64>();
+        let queued = sum(|owner| owner.queued_weight);
+        queued > 0.0 && queued >= NEARLY_ALL * sum(|owner| owner.weight)
+    }
+
     /// What the partitions of the owner with this hash say.
     pub(crate) fn owner(&self, hash: u64) -> Option<&Owner> {
         self.owners.binary_search_by_key(&hash, |owner| owner.hash).ok().and_then(|index| self.owners.get(index))

@@ -38,13 +38,13 @@ scenes! {
 
     // What more workers do not mend.
     an_external_bottleneck: under(LEVEL).until(900.0)
-        .fault(|f| f.bottleneck = Some(During::new(FROM, 900.0, 4500.0))).says(Limit(ExternalBottleneck), 180.0).ups(4)
+        .fault(|f| f.bottleneck = Some(During::new(FROM, 900.0, 4500.0))).says(Limit(ExternalBottleneck), 90.0).ups(1)
         .left(8).late(1.0);
     workers_that_do_nothing: under(LEVEL).fault(|f| f.bottleneck = during(0.0)).says(Reason(Stalled), 60.0).ups(1)
         .downs(0).late(1.0);
     a_crash_loop: under(RISING).fault(|f| f.crash_loop = during(3)).says(Limit(CrashLooping), 60.0).ups(0).downs(0)
         .late(1.0);
-    pods_without_a_node: under(RISING).fault(|f| f.unschedulable = during(6)).says(Limit(Unschedulable), 480.0).ups(2)
+    pods_without_a_node: under(RISING).fault(|f| f.unschedulable = during(6)).says(Limit(Unschedulable), 300.0).ups(2)
         .downs(0).late(1.0);
     a_quota: under(RISING).fault(|f| f.quota = during(6)).says(Limit(QuotaExceeded), 360.0).downs(0).left(6).late(1.0);
 
@@ -59,7 +59,7 @@ scenes! {
         .workers(16);
     counters_are_missing: under(LEVEL).fault(|f| f.workers_missing = during(())).says(Reason(NoSignal), 30.0).ups(0)
         .none_after().downs(0);
-    counters_are_missing_while_the_load_rises: under(RISING).fault(|f| f.workers_missing = during(())).downs(1)
+    counters_are_missing_while_the_load_rises: under(RISING).fault(|f| f.workers_missing = during(())).downs(0)
         .workers(16);
     counters_stand_still: under(LEVEL).fault(|f| f.workers_frozen = during(())).ups(0).none_after().downs(0);
     counters_stand_still_while_the_load_falls: under(FALLING).fault(|f| f.workers_frozen = during(())).ups(0)
@@ -108,5 +108,5 @@ scenes! {
     a_handover_takes_60_s_and_the_objective_is_a_minute: under(GENTLE)
         .job(|job| (job.handover, job.latency) = (Handover::Handoff(60.0), 60.0)).workers(16);
     a_restart_takes_10_s: under(RISING).job(|job| (job.handover, job.latency) = (Handover::Restart(10.0), 30.0))
-        .workers(16).late(0.03);
+        .workers(16);
 }
