@@ -6,7 +6,7 @@ use super::{cases, one_in};
 use crate::policy::model::memory::Memory;
 use crate::policy::plant::{Plant, Tells};
 use crate::policy::{Action, Observation, Reason, Source};
-use crate::simulate::field::{Commits, Operator, Phase, Signals, World, run};
+use crate::simulate::field::{Commits, Operator, Owners, Phase, Signals, World, run};
 use crate::simulate::{Load, Rule};
 
 /// Constant load for an hour and a half that keeps `busy` workers busy.
@@ -59,6 +59,23 @@ proptest! {
         let mut poisoned = Poisoned { operator: Operator::of(&world), at: 3000.0, which, factor: if up { 10.0 } else { 0.1 } };
         let after = run(&world, &mut poisoned).minutes.last().map_or(0, |minute| minute.desired);
         prop_assert!(after.abs_diff(healthy) <= 1 + healthy / 3, "{after} workers, {healthy} without poison");
+    }
+}
+
+/// Nothing was known of the group's commits when it went to sleep, and its idle worker proved that nothing waited then:
+/// that proof held for ever, and millions of records did not wake it.
+#[test]
+fn a_job_that_slept_before_its_first_commit_wakes() {
+    for owners in [Owners::Known, Owners::Unknown] {
+        let mut world =
+            World { min_workers: 0, start_workers: 1, partitions: 120, max_workers: 24, ..World::default() };
+        world.signals.owners = owners;
+        let busy = (4.0 * world.capacity()) as f32;
+        world.load = Load::new((0..1500).map(|second| if second < 150 { 0.0 } else { busy }).collect());
+        let outcome = run(&world, &mut Operator::of(&world));
+        let end = outcome.minutes.last().unwrap();
+        assert!(outcome.changes.iter().any(|change| change.to == 0), "{owners:?}: it never slept");
+        assert!(end.desired >= 4 && end.age < world.latency, "{owners:?}: {end:?}");
     }
 }
 

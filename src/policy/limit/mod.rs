@@ -188,9 +188,8 @@ impl Case<'_> {
     fn stalled(&self) -> bool {
         const STALL: f64 = 30.0;
         let memory = self.memory;
-        let longest = STALL
-            .max(3.0 * memory.commit_interval.upper().unwrap_or(0.0))
-            .max(3.0 * memory.progress.usual_gap());
+        let longest =
+            STALL.max(3.0 * memory.commit_interval.upper().unwrap_or(0.0)).max(3.0 * memory.progress.usual_gap());
         self.snapshot.waits
             && self.snapshot.rates.is_some_and(|r| r.half_minute > 0.0)
             && memory.progress.still_since.is_some_and(|since| memory.clock.now - since >= longest)

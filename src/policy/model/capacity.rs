@@ -197,7 +197,8 @@ impl Capacity {
             }
             let own = self.work.entry(stint.worker).or_default();
             let least = if stint.busy.is_some() { WORK } else { COARSE_WORK };
-            let span = least.max(if own.records > 0.0 { RECORDS * own.seconds / own.records } else { least });
+            // The work of a record that is not done yet counts when it is.
+            let span = if own.records > 0.0 { least.max(RECORDS * own.seconds / own.records) } else { f64::INFINITY };
             let fade = (-work / span).exp();
             (own.records, own.seconds) = (own.records * fade + stint.records, own.seconds * fade + work);
             own.at = now;
@@ -311,6 +312,19 @@ mod tests {
                 assert!((mu * 60.0 - 1.0).abs() < 0.25, "{mu} at look {look}");
             }
         }
+    }
+
+    /// The work before the first record was done faded, and the first record seemed to have taken half a minute.
+    #[test]
+    fn the_first_record_takes_as_long_as_the_next_ones() {
+        let mut capacity = Capacity::default();
+        for look in 1..=96_u32 {
+            let records = if look == 96 { 1.0 } else { 0.0 };
+            let stint = Stint { worker: 1, records, seconds: 5.0, busy: Some(5.0), queued: false, lanes: None };
+            capacity.learn(&[stint], 5.0 * f64::from(look));
+        }
+        let mu = capacity.per_worker(None).unwrap();
+        assert!((mu * 480.0 - 1.0).abs() < 0.01, "{mu}");
     }
 
     #[test]

@@ -278,7 +278,8 @@ impl Forecast {
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.bins.capacity() * size_of::<Bin>() + self.errors.capacity() * size_of::<f32>()
+        self.bins.capacity() * size_of::<Bin>()
+            + self.errors.capacity() * size_of::<f32>()
             + self.rises.capacity() * size_of::<(f32, f32)>()
     }
 }
@@ -310,6 +311,16 @@ mod tests {
         let steps = watched(|t| if t % 600.0 < 300.0 { 1000.0 } else { 2000.0 });
         assert!(steps.excess(0.8) < 0.2, "{}", steps.excess(0.8));
         assert!(steps.excess(0.985) > 0.7, "{}", steps.excess(0.985));
+    }
+
+    /// One jump from nothing used to count for half of its height.
+    #[test]
+    fn a_jump_is_remembered_by_the_level_it_began_at() {
+        let bursts = watched(|t| if (1800.0..1860.0).contains(&t) { 5000.0 } else { 10.0 });
+        assert!((bursts.jump(10.0) - 5000.0).abs() < 50.0, "{}", bursts.jump(10.0));
+        assert!((bursts.jump(8000.0) - 8000.0).abs() < 1e-9, "it never rose beyond what it is");
+        let waves = watched(|t| if t % 600.0 < 300.0 { 1000.0 } else { 2000.0 });
+        assert!(waves.jump(10.0) < 11.0, "so low it never was: {}", waves.jump(10.0));
     }
 
     #[test]

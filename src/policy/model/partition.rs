@@ -18,6 +18,8 @@ use super::offset_history::{Appended, OffsetHistory};
 
 /// A log that stands still for this long with one or two records "waiting" holds transaction markers, seconds.
 const MARKERS_STAND: f64 = 60.0;
+/// What is known of a reader holds for this long while the commit interval is not known, seconds.
+const HOLDS: f64 = 60.0;
 /// Transaction markers at the end of a log: one or two offsets.
 const MARKERS: f64 = 2.0;
 
@@ -140,6 +142,8 @@ pub(crate) struct ReadWith {
     pub(crate) idle_at: Option<f64>,
     /// The owner says that it is working.
     pub(crate) owner_busy: bool,
+    /// There is no worker: what is not committed is not processed.
+    pub(crate) nobody_reads: bool,
     /// Where a group without a commit starts.
     pub(crate) starts_at_earliest: Option<bool>,
     /// Transaction markers were seen in this job before.
@@ -383,6 +387,9 @@ impl PartitionTrack {
         if positioned {
             return (self.evidence.age(), self.evidence.queue());
         }
+        if with.nobody_reads {
+            return (Bracket::new(age, age), Bracket::new(lag, lag));
+        }
         let known = self.evidence.at.is_finite();
         let (mut certain, mut queue_certain) =
             if known { (self.evidence.age().certain, self.evidence.queue().certain.min(lag)) } else { (0.0, 0.0) };
@@ -395,8 +402,10 @@ impl PartitionTrack {
             let before = with.commit_interval.and_then(|interval| self.history.end_at(at - interval));
             queue_certain = queue_certain.max(before.map_or(0.0, |end| end - num::of_i64(low)).max(0.0));
         }
-        let possible = if known { self.evidence.age().possible.max(overdue) } else { age };
-        let queue_possible = if known { self.evidence.queue().possible.max(queue_certain).min(lag) } else { lag };
+        // Evidence does not hold for ever where it is not known when a commit would refute it.
+        let holds = known && (with.commit_interval.is_some() || at - self.evidence.at < HOLDS);
+        let possible = if holds { self.evidence.age().possible.max(overdue) } else { age };
+        let queue_possible = if holds { self.evidence.queue().possible.max(queue_certain).min(lag) } else { lag };
         (Bracket::new(certain, possible.min(age.max(certain))), Bracket::new(queue_certain, queue_possible))
     }
 

@@ -140,3 +140,21 @@ impl Progress {
         self.points.capacity() * size_of::<(f64, f64)>()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_records_are_finished_rarely_and_that_fades() {
+        let mut progress = Progress::default();
+        for now in [0.0, 360.0, 700.0] {
+            progress.finished(now);
+        }
+        assert!(progress.usual_gap() >= 340.0);
+        for look in 0..30 {
+            progress.finished(702.0 + 2.0 * f64::from(look));
+        }
+        assert!(progress.usual_gap() <= 3.0, "{}", progress.usual_gap());
+    }
+}

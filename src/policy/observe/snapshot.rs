@@ -231,6 +231,7 @@ impl<'a> Reader<'a> {
             position_at: None,
             idle_at: None,
             owner_busy: false,
+            nobody_reads: observation.replicas.desired == Some(0) && observation.replicas.existing == Some(0),
             starts_at_earliest: None,
             transactional: memory.offsets_per_record.transactional(),
         };
