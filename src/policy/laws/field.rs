@@ -79,6 +79,26 @@ fn a_job_that_slept_before_its_first_commit_wakes() {
     }
 }
 
+proptest! {
+    #![proptest_config(one_in(16))]
+
+    /// No contentment while late: records are too old, more workers are allowed and there is work for them, so more are
+    /// asked for within minutes, whatever was learned before.
+    #[test]
+    fn law_16_no_contentment_while_late(seed in 0..1000_u64, busy in 2.5..9.0_f64, lanes in 1..5_u32, says in 0..4_usize, wrong in any::<bool>()) {
+        let signals = [Signals::COMMITS_ONLY, Signals::COUNTERS, Signals::COUNTERS_AND_BUSY, Signals::EVERYTHING];
+        let signals = signals.get(says).copied().unwrap_or(Signals::COMMITS_ONLY);
+        let world = constant(busy, World { seed, lanes, record_cost: 0.002, signals, start_workers: 1, ..World::default() });
+        let mut operator = Poisoned { operator: Operator::of(&world), at: if wrong { 60.0 } else { f64::INFINITY }, which: 0, factor: 4.0 };
+        let minutes = run(&world, &mut operator).minutes;
+        for window in minutes.windows(4) {
+            let late = window.iter().all(|m| m.age > world.latency + 10.0 && f64::from(m.desired) < 0.95 * m.need);
+            let content = window.iter().all(|m| m.desired == window[0].desired);
+            prop_assert!(!(late && content), "{:?}", window);
+        }
+    }
+}
+
 /// An operator one of whose estimates is falsified at some time.
 struct Poisoned {
     operator: Operator,

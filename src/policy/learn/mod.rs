@@ -139,6 +139,7 @@ fn learn_progress(memory: &mut Memory, snapshot: &Snapshot, shift: &Shift) {
     if snapshot.fresh {
         // From the workers' counters or else from the log.
         let trusted = shift.processed.filter(|_| !memory.progress.counters_stand_still(now));
+        memory.progress.counted = trusted.is_some();
         memory.progress.note(now, trusted.unwrap_or(snapshot.progress));
     }
 }
@@ -213,17 +214,16 @@ fn by_commits(memory: &mut Memory, snapshot: &Snapshot, need: &Need) -> Vec<Stin
 }
 
 fn learn_offsets_per_record(memory: &mut Memory, snapshot: &Snapshot, need: &Need, shift: &Shift, settled: bool) {
-    let now = memory.clock.now;
-    let arrived = memory.arrivals.grown_last();
     // Workers that have long had the time to process them leave them: they are no records.
     if settled && snapshot.markers > 0 && need.working > 0 && !shift.busy && memory.clock.watched() > 90.0 {
         memory.offsets_per_record.markers_seen();
     }
-    match (shift.processed, snapshot.lag, settled && snapshot.gap.is_none()) {
-        (Some(processed), Some(lag), true) => {
-            memory.offsets_per_record.observe(now, arrived, processed, 0.5 * (lag.certain + lag.possible));
+    match shift.processed.filter(|_| settled && snapshot.gap.is_none() && snapshot.without_position == 0) {
+        Some(processed) => {
+            let behind = if snapshot.positioned { 0.0 } else { memory.commit_interval.upper().unwrap_or(5.0) };
+            memory.offsets_per_record.observe(memory.clock.since_look, snapshot.progress, processed, behind);
         }
-        _ => memory.offsets_per_record.interrupt(),
+        None => memory.offsets_per_record.interrupt(),
     }
 }
 

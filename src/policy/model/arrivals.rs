@@ -17,7 +17,6 @@ const DENSE: f64 = 40.0;
 pub(crate) struct Arrivals {
     points: VecDeque<(f64, f64)>,
     total: f64,
-    grown: f64,
 }
 
 impl Arrivals {
@@ -31,7 +30,7 @@ impl Arrivals {
         for track in tracks {
             grown += track.grown_until(newest);
         }
-        (self.total, self.grown) = (self.total + grown, grown);
+        self.total += grown;
         if let Some(last) = self.points.back_mut().filter(|last| newest <= last.0) {
             last.1 = self.total;
             return;
@@ -53,11 +52,6 @@ impl Arrivals {
         {
             self.points.remove(index);
         }
-    }
-
-    /// Records that the last look added.
-    pub(crate) fn grown_last(&self) -> f64 {
-        self.grown
     }
 
     /// Newest time and total.

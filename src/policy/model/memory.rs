@@ -331,7 +331,8 @@ impl Memory {
 
     /// Seconds over which a rate of processing is measured: ten, or two commits where only commits tell it.
     pub(crate) fn rate_window(&self) -> f64 {
-        (2.0 * self.commit_interval.upper().unwrap_or(5.0)).clamp(10.0, 60.0)
+        let commits = if self.progress.counted { 0.0 } else { self.commit_interval.upper().unwrap_or(5.0) };
+        (2.0 * commits).clamp(10.0, 60.0)
     }
 
     /// Records processed per second by all workers.

@@ -26,6 +26,8 @@ pub(crate) struct Progress {
     pub(crate) still_since: Option<f64>,
     /// For how long no record was finished before one was: an upper estimate that fades, seconds.
     usual_gap: f64,
+    /// The workers' counters tell it, and not only commits.
+    pub(crate) counted: bool,
     finished_at: f64,
     /// Since when the workers' counters stand still while the log says that records are processed, and when they last did
     /// so for long.
@@ -42,6 +44,7 @@ impl Default for Progress {
             moved_at: f64::NEG_INFINITY,
             still_since: None,
             usual_gap: 0.0,
+            counted: false,
             finished_at: f64::NEG_INFINITY,
             counters_still_since: None,
             counters_stood_at: f64::NEG_INFINITY,
