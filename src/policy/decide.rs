@@ -45,7 +45,7 @@ pub fn decide(memory: &mut Memory, observation: &Observation, settings: &Setting
     // What did it teach?
     if decision.action != Action::Hold {
         memory.changes.decided_demand = need.demand.upper;
-        // Held back for want of knowledge: the rest may follow as soon as there is more of it.
+        // Held back because too little is known: the rest may follow as soon as more is.
         let leap = decision.bound_by == BoundBy::StepLimit && memory.capacity.confidence() < Confidence::High;
         if let (true, Some(mu), Some(to)) = (leap, need.mu, decision.desired) {
             memory.changes.decided_demand = (mu / memory.stairs.share(to)).min(need.demand.upper);
@@ -56,7 +56,7 @@ pub fn decide(memory: &mut Memory, observation: &Observation, settings: &Setting
 }
 
 /// Workers that work now: those of which the group says so, or that are ready; as many as are asked for while it is not
-/// known, or while a change is under way (its own doing was reckoned with).
+/// known, or while a change is under way, which was planned with all of them.
 fn working(memory: &Memory, observation: &Observation, snapshot: &Snapshot) -> u32 {
     let desired = observation.replicas.desired.unwrap_or(0);
     if memory.in_flight().is_some() {

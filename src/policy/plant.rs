@@ -148,7 +148,7 @@ impl Plant {
         self.start_pods();
     }
 
-    /// Sticky: whoever has too many gives some to whoever has too few; moved partitions pause.
+    /// Sticky: pods with too many partitions give some to pods with too few; moved partitions pause.
     fn assign(&mut self, first: bool) {
         let ready: Vec<u64> = self.pods.iter().filter(|p| p.ready_at <= self.now).map(|p| p.id).collect();
         if ready.is_empty() {
@@ -221,7 +221,7 @@ impl Plant {
             let id = self.pods[index].id;
             let mut left = self.mu * STEP * jitter;
             let mine = |p: &&mut Part| p.owner == Some(id) && p.paused_until <= self.now;
-            // In equal shares, and what one does not need goes to the others: nobody is served first.
+            // In equal shares, and what one does not need goes to the others: no partition is served first.
             for _ in 0..3 {
                 let hungry = self.parts.iter_mut().filter(mine).filter(|p| p.end - p.position > 1e-6).count().max(1);
                 let share = left / hungry as f64;

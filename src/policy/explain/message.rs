@@ -20,7 +20,10 @@ fn why(case: &Case<'_>, answer: &limit::Limited) -> String {
     let hold = seconds(hold_seconds(case.memory, need));
     let arriving = format!("{} arriving", rate(need.demand.level));
     let growing = if need.demand.upper > 1.05 * need.demand.level { " and may grow" } else { "" };
-    let does = |n: u32| need.mu.map(|mu| format!("{} do {}", workers(n), rate(mu / case.memory.stairs.share(n))));
+    let does = |n: u32| {
+        let verb = if n == 1 { "does" } else { "do" };
+        need.mu.map(|mu| format!("{} {verb} {}", workers(n), rate(mu / case.memory.stairs.share(n))))
+    };
     let now_does = does(need.working).map_or_else(String::new, |d| format!("; {d}"));
     let (lag, age) = (snapshot.lag.unwrap_or_default(), snapshot.age.unwrap_or_default());
     let waits = format!("{} records wait, the oldest for {}", count(lag.possible), seconds(age.certain));
@@ -29,7 +32,8 @@ fn why(case: &Case<'_>, answer: &limit::Limited) -> String {
         Reason::Growth => format!("{arriving}{growing}{now_does}{}", outcome(answer, to, &target)),
         Reason::CatchUp => format!("{waits}; {arriving}{now_does}{}", outcome(answer, to, &target)),
         Reason::LowerDemand => {
-            let enough = does(to).unwrap_or_else(|| format!("{} are tried", workers(to)));
+            let verb = if to == 1 { "is" } else { "are" };
+            let enough = does(to).unwrap_or_else(|| format!("{} {verb} tried", workers(to)));
             format!("{arriving}; {enough}, and would have been enough for {hold}")
         }
         Reason::Steady if answer.limit.is_some() => format!("{arriving}{growing}{now_does}; more would not help"),

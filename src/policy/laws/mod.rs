@@ -2,7 +2,7 @@
 //! total, unknown, monotone, idle, steady, flight, useful, voluntary, restart, bounded, offsets.
 //!
 //! `SLUICE_PROPTEST_CASES` asks for so many cases, others each time. Without it they are the same few each time: what is found
-//! by chance must not stop who has changed something else.
+//! by chance must not stop a change of something else.
 
 mod bounded;
 mod field;

@@ -57,7 +57,7 @@ proptest! {
         more in 0..50_000_i64,
         slower in 1.0..4.0_f64,
     ) {
-        // Without a backlog an unknown capacity asks for nobody: it is about the edge at which it begins to.
+        // Without a backlog an unknown capacity asks for no worker: it is about the edge at which it begins to.
         let mut base = plant.observation();
         if plant.tells == Tells::Everything {
             fall_behind(&mut base, 0, behind);
@@ -80,7 +80,7 @@ proptest! {
         let mut weak = plant.memory.clone();
         weak.capacity = seen(plant.memory.capacity.at_least().map(|rate| rate / slower));
         let after = needs(&plant, &weak, &base);
-        // Of a worker that was never seen to work nothing is known at all, and nobody leaves.
+        // Of a worker that was never seen to work nothing is known at all, and no worker leaves.
         prop_assert!(after.0 >= before.0 && after.1 >= before.1, "seen / {slower}: {after:?} < {before:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Law 9. **Restart.** The first decision, with memory or none, takes nobody away; with the number unknown it is Hold.
+//! Law 9. **Restart.** The first decision, with memory or none, takes no worker away; with the number unknown it is Hold.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Law 2. **Unknown is not zero.** Whatever goes missing or stale takes nobody away.
+//! Law 2. **Unknown is not zero.** Whatever goes missing or stale takes no worker away.
 
 use proptest::prelude::*;
 

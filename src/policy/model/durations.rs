@@ -54,7 +54,7 @@ impl Learned {
         num::quantile(&mut values, 0.9).map_or(self.prior, |p90| share * self.prior + (1.0 - share) * p90)
     }
 
-    /// For whoever can wait: at least `assumed` until one was seen.
+    /// Where waiting does no harm: at least `assumed` until one was seen.
     pub(crate) fn careful(&self, assumed: f64) -> f64 {
         if self.observed { self.p90() } else { self.p90().max(assumed) }
     }

@@ -128,6 +128,7 @@ pub(crate) struct PartitionTrack {
 
 /// What a sample is read with.
 #[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_excessive_bools)] // facts that hold or not, each on its own
 pub(crate) struct ReadWith {
     pub(crate) now: f64,
     /// The objective, seconds.
@@ -143,7 +144,7 @@ pub(crate) struct ReadWith {
     /// The owner says that it is working.
     pub(crate) owner_busy: bool,
     /// There is no worker: what is not committed is not processed.
-    pub(crate) nobody_reads: bool,
+    pub(crate) no_worker: bool,
     /// Where a group without a commit starts.
     pub(crate) starts_at_earliest: Option<bool>,
     /// Transaction markers were seen in this job before.
@@ -166,7 +167,7 @@ pub(crate) struct Reading {
     pub(crate) queue: Bracket,
     /// Records wait, as far as is known.
     pub(crate) waits: bool,
-    /// Records wait for sure: not only for want of a commit.
+    /// Records wait for sure: not only because no commit is known.
     pub(crate) waits_for_sure: bool,
     /// The position comes from the worker.
     pub(crate) positioned: bool,
@@ -387,7 +388,7 @@ impl PartitionTrack {
         if positioned {
             return (self.evidence.age(), self.evidence.queue());
         }
-        if with.nobody_reads {
+        if with.no_worker {
             return (Bracket::new(age, age), Bracket::new(lag, lag));
         }
         let known = self.evidence.at.is_finite();

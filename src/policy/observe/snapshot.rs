@@ -59,7 +59,7 @@ pub(crate) struct Snapshot {
     pub(crate) without_position: u32,
     /// Partitions with one or two offsets that are taken for transaction markers.
     pub(crate) markers: u32,
-    /// Records wait; and for sure, not only for want of a commit.
+    /// Records wait; and for sure, not only because no commit is known.
     pub(crate) waits: bool,
     pub(crate) waits_for_sure: bool,
     /// Every partition's position is known from its worker, not from commits.
@@ -231,7 +231,7 @@ impl<'a> Reader<'a> {
             position_at: None,
             idle_at: None,
             owner_busy: false,
-            nobody_reads: observation.replicas.desired == Some(0) && observation.replicas.existing == Some(0),
+            no_worker: observation.replicas.desired == Some(0) && observation.replicas.existing == Some(0),
             starts_at_earliest: None,
             transactional: memory.offsets_per_record.transactional(),
         };
