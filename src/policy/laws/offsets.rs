@@ -68,3 +68,35 @@ fn law_11_an_idle_transactional_partition_is_not_aged() {
     }
     assert_eq!(last.unwrap().explain.time_lag_seconds, Some(0.0));
 }
+
+/// Each record is a transaction of its own, and each goes to another partition: once it is committed, its marker is all that
+/// is left there. Three markers seemed to have waited for longer than commits are apart, and workers were added for them.
+#[test]
+fn law_11_the_marker_of_a_transaction_is_no_record_that_waits() {
+    const EVERY: i64 = 5;
+    const COMMITS: i64 = 12;
+    let mut memory = Memory::default();
+    for look in 0..450_u32 {
+        let seconds = 2 * i64::from(look);
+        let partition = |number: i64| {
+            let arrives = 10 + EVERY * number;
+            let committed = arrives / COMMITS * COMMITS + COMMITS;
+            Partition {
+                id: format!("t/{number}"),
+                end: Some(if seconds >= arrives { 2 } else { 0 }),
+                committed: Some(i64::from(seconds >= committed)),
+                ..Partition::default()
+            }
+        };
+        let observation = Observation {
+            at: Seconds(1.764e9 + 2.0 * f64::from(look)),
+            replicas: Replicas { desired: Some(1), existing: Some(1), ready: Some(1) },
+            partitions: (0..170).map(partition).collect(),
+            ..Observation::default()
+        };
+        let decision = decide(&mut memory, &observation, &settings());
+        if look > 120 {
+            assert_ne!(decision.action, Action::Up, "{seconds} s: {}", decision.message);
+        }
+    }
+}

@@ -267,8 +267,9 @@ impl PartitionTrack {
         let lag = num::diff(end, low);
         let stands_still = self.history.reached(end).map_or(0.0, |since| at - since);
         let since_watch = self.history.since() == self.history.reached(end);
-        let quiet =
-            lag <= MARKERS && !with.owner_busy && (stands_still > MARKERS_STAND || (with.transactional && since_watch));
+        // A transaction that waits is a record and its marker: a single offset is the marker of one that is done.
+        let marker = with.transactional && (since_watch || (lag <= 1.0 && !with.no_worker));
+        let quiet = lag <= MARKERS && !with.owner_busy && (stands_still > MARKERS_STAND || marker);
         let (age, queue) = if lag < 1.0 || quiet {
             (Bracket::default(), Bracket::default())
         } else if known.is_none() {

@@ -44,6 +44,8 @@ const PROOF: f64 = 0.1;
 const TRIAL: f64 = 1.35;
 /// What a worker that can do no more may have beside its hottest partition, as a multiple of that.
 const BESIDE: f64 = 1.15;
+/// Arrivals of seconds that exceed those of half a minute by more than this factor are no noise.
+const NOISE: f64 = 1.15;
 /// Slower workers than this are no reason for more of them.
 const SLOW: f64 = 0.65;
 
@@ -373,9 +375,7 @@ pub(super) fn unknown(memory: &Memory, snapshot: &Snapshot, settings: &Settings,
     need.need = Some(current);
     need.wanted = Some(current);
     need.keep = Some(current);
-    if snapshot.rates.is_none() {
-        return;
-    }
+    let Some(rates) = snapshot.rates else { return };
     need.trial = true;
     let level = need.demand.level;
     let gaining = memory.processing_rate().is_some_and(|done| done > 1.05 * level);
@@ -400,6 +400,8 @@ pub(super) fn unknown(memory: &Memory, snapshot: &Snapshot, settings: &Settings,
         need.keep = Some(target);
         return;
     }
+    // A trial lasts for minutes: the noise of seconds is no reason for or against it, but a rise is.
+    let level = rates.half_minute.max(level / NOISE);
     // A third more for each worker, or one stair.
     let at_most = if level > 0.0 { TRIAL * memory.stairs.share(current) } else { 2.0 * memory.stairs.share(current) };
     let mut below = below;
