@@ -53,7 +53,7 @@ impl Caution {
 
     /// Share of the objective that a Down may use.
     pub(crate) fn leaving(&self) -> f64 {
-        0.4 - 0.2 * self.level.max(0.0)
+        0.4 - 0.1 * self.level.max(0.0)
     }
 
     /// Multiple of the time for which fewer must have been enough.
