@@ -25,6 +25,8 @@ pub(crate) const TREND: f64 = 0.7;
 const RECORDS: f64 = 100.0;
 /// A level that is higher by this share is like the present one.
 const LIKE: f64 = 1.1;
+/// Rises that differ by less are one.
+const HIGHER: f32 = 1.02;
 /// The longest such time, seconds.
 const LONGEST_MEAN: f64 = 300.0;
 
@@ -221,6 +223,7 @@ impl Forecast {
         let most = self.bins.iter().map(|b| f64::from(b.rate)).fold(0.0, f64::max);
         let least = (0.05 * most).max(1e-9);
         self.errors.clear();
+        self.errors.reserve_exact(self.bins.len());
         // What came around the horizon, averaged like the level is.
         let wide = usize::try_from(num::ceil_u32(self.averaging() / BIN)).unwrap_or(2).clamp(2, 60);
         let mut sums = Vec::with_capacity(self.bins.len() + 1);
@@ -271,10 +274,11 @@ impl Forecast {
         rises.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.1.total_cmp(&a.1)));
         self.rises.clear();
         for (level, peak) in rises {
-            if self.rises.last().is_none_or(|last| peak > last.1) {
+            if self.rises.last().is_none_or(|last| peak > HIGHER * last.1) {
                 self.rises.push((level, peak));
             }
         }
+        self.rises.shrink_to_fit();
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
