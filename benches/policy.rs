@@ -1,5 +1,6 @@
 //! One decision with 100 partitions, 50 workers and an hour of history: at most 1 ms on one core, and the memory of the
-//! job at most 100 KiB. With 10,000 partitions and 5,000 workers: at most 20 ms. Allocations are counted; the allocator that counts them costs a little time itself.
+//! job at most 100 KiB. With 10,000 partitions and 5,000 workers: at most 20 ms. Allocations are counted; the allocator that
+//! counts them costs a little time itself.
 //!
 //! Most looks find that nothing is to be done. The others search for a number of workers, and are measured on their own.
 

@@ -14,13 +14,11 @@ use super::model::memory::Memory;
 use super::model::queued_progress::Committed;
 use super::model::workers::Shift;
 use super::num;
-use super::observe::snapshot::{Owner, Snapshot};
+use super::observe::snapshot::{NEARLY_ALL, Owner, Snapshot};
 use super::plan::{Need, latency_floor};
 
 /// Weights of partitions follow their rates within about ten minutes.
 const WEIGHT_SECONDS: f64 = 600.0;
-/// Share of the arrivals whose owners must have a queue for a bottleneck to show.
-const NEARLY_ALL: f64 = 0.7;
 /// Work that waits for a worker with a queue, seconds.
 const QUEUED: f64 = 0.5;
 
@@ -124,6 +122,8 @@ fn learn_progress(memory: &mut Memory, snapshot: &Snapshot, shift: &Shift) {
     let still = snapshot.waits_for_sure && !moved && !shift.busy && shift.processed == Some(0.0);
     if moved {
         memory.progress.finished(now);
+    } else if !snapshot.waits || memory.changes.desired == Some(0) || memory.in_flight().is_some() {
+        memory.progress.nothing_to_finish(now);
     }
     if moved || shift.busy || !snapshot.waits {
         memory.progress.still_since = None;

@@ -83,7 +83,7 @@ fn begin(memory: &mut Memory, before: u32, desired: u32) {
     let now = memory.clock.now;
     memory.changes.note_rescale(now);
     memory.changes.fewer_since = None;
-    memory.bottleneck.changes();
+    memory.bottleneck.begin_change();
     memory.offsets_per_record.interrupt();
     let demand = memory.changes.decided_demand;
     memory.changes.flight = Some(Flight::new(now, before, desired, demand));

@@ -152,7 +152,7 @@ pub(crate) fn hold_seconds(memory: &Memory, need: &Need) -> f64 {
     // A long objective lets records wait for long before a number shows that it is too few.
     let shows = (2.0 * need.demand.reaction + 2.0 * commits).max(60.0).max(SHOWS * need.latency);
     let trial = if need.trial { shows } else { 0.0 };
-    // A worker that leaves may leave a record half done: it begins anew elsewhere.
+    // Removing a worker interrupts the record that it processes: another worker starts that record again.
     let records = 2.0 * memory.capacity.seconds_per_record().unwrap_or(0.0);
     (HOLD * memory.caution.hold()).max(need.spacing).max(trial).max(records).max(4.0 * memory.clock.interval)
 }

@@ -102,7 +102,7 @@ impl Bottleneck {
     }
 
     /// The number of workers changes.
-    pub(crate) fn changes(&mut self) {
+    pub(crate) fn begin_change(&mut self) {
         self.interrupt();
         self.added_until = None;
     }

@@ -14,7 +14,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::super::contract::observation::Partition;
 use super::super::num;
+use super::evidence::{Bracket, Evidence};
 use super::offset_history::{Appended, OffsetHistory};
+use super::reading::{ReadWith, Reader, Reading};
 
 /// A log that stands still for this long with one or two records "waiting" holds transaction markers, seconds.
 const MARKERS_STAND: f64 = 60.0;
@@ -37,54 +39,6 @@ impl Key {
             Some((topic, number)) => Self { topic: topic.into(), number },
             None => Self { topic: id.into(), number: 0 },
         }
-    }
-}
-
-/// What is certain of a quantity, and what is possible; `certain <= possible`.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct Bracket {
-    pub(crate) certain: f64,
-    pub(crate) possible: f64,
-}
-
-impl Bracket {
-    pub(crate) fn new(certain: f64, possible: f64) -> Self {
-        Self { certain, possible: possible.max(certain) }
-    }
-
-    /// The larger of the two at both edges.
-    pub(crate) fn max(self, other: Self) -> Self {
-        Self { certain: self.certain.max(other.certain), possible: self.possible.max(other.possible) }
-    }
-
-    pub(crate) fn plus(self, other: Self) -> Self {
-        Self { certain: self.certain + other.certain, possible: self.possible + other.possible }
-    }
-}
-
-/// How far behind the reader was at one moment.
-#[derive(Debug, Clone, Copy)]
-struct Evidence {
-    at: f64,
-    age: [f32; 2],
-    queue: [f32; 2],
-}
-
-impl Evidence {
-    const NONE: Self = Self { at: f64::NEG_INFINITY, age: [0.0, f32::MAX], queue: [0.0, f32::MAX] };
-
-    /// `age`: of the oldest unprocessed record, seconds. `queue`: records unprocessed.
-    fn new(at: f64, age: Bracket, queue: Bracket) -> Self {
-        let small = |bracket: Bracket| [num::f32_of(bracket.certain), num::f32_of(bracket.possible)];
-        Self { at, age: small(age), queue: small(queue) }
-    }
-
-    fn age(&self) -> Bracket {
-        Bracket { certain: f64::from(self.age[0]), possible: f64::from(self.age[1]) }
-    }
-
-    fn queue(&self) -> Bracket {
-        Bracket { certain: f64::from(self.queue[0]), possible: f64::from(self.queue[1]) }
     }
 }
 
@@ -124,69 +78,6 @@ pub(crate) struct PartitionTrack {
     /// Looks that did not mention it, in a row, and since when.
     pub(crate) missing: u32,
     pub(crate) missing_since: f64,
-}
-
-/// What a sample is read with.
-#[derive(Debug, Clone, Copy)]
-#[allow(clippy::struct_excessive_bools)] // facts that hold or not, each on its own
-pub(crate) struct ReadWith {
-    pub(crate) now: f64,
-    /// The objective, seconds.
-    pub(crate) latency: f64,
-    /// Seconds within which a reader commits, if known.
-    pub(crate) commit_interval: Option<f64>,
-    /// The workers' counters prove that they keep up, whatever the commits say.
-    pub(crate) workers_keep_up: bool,
-    /// When the owner's page was read.
-    pub(crate) position_at: Option<f64>,
-    /// When the owner was last seen to have time to spare.
-    pub(crate) idle_at: Option<f64>,
-    /// The owner says that it is working.
-    pub(crate) owner_busy: bool,
-    /// There is no worker: what is not committed is not processed.
-    pub(crate) no_worker: bool,
-    /// Where a group without a commit starts.
-    pub(crate) starts_at_earliest: Option<bool>,
-    /// Transaction markers were seen in this job before.
-    pub(crate) transactional: bool,
-}
-
-/// One look at one partition.
-#[derive(Debug, Clone, Copy)]
-#[allow(clippy::struct_excessive_bools)] // facts that hold or not, each on its own
-pub(crate) struct Reading {
-    /// When it was sampled.
-    pub(crate) at: f64,
-    /// One or two records seem to wait, and are taken for transaction markers.
-    pub(crate) markers: bool,
-    /// Best guess of the next unprocessed offset.
-    pub(crate) guess: f64,
-    /// Age of the oldest unprocessed record, seconds.
-    pub(crate) age: Bracket,
-    /// Records unprocessed.
-    pub(crate) queue: Bracket,
-    /// Records wait, as far as is known.
-    pub(crate) waits: bool,
-    /// Records wait for sure: not only because no commit is known.
-    pub(crate) waits_for_sure: bool,
-    /// The position comes from the worker.
-    pub(crate) positioned: bool,
-    /// No commit and no position: where the group stands is not known.
-    pub(crate) unknown_position: bool,
-    /// End offset a latency ago: everything below is due.
-    pub(crate) due: Option<i64>,
-    /// Progress since the last look, records.
-    pub(crate) progress: f64,
-    /// A commit that was seen now: seconds that its records waited for it, at most.
-    pub(crate) commit_gap: Option<f64>,
-    /// Records beyond the log's end that are said to be processed.
-    pub(crate) ahead: Option<f64>,
-    /// A pause between two owners that ended with this look, seconds.
-    pub(crate) pause: Option<f64>,
-    /// Offsets started over.
-    pub(crate) restarted: bool,
-    /// Records behind an open transaction that hides them, if the log has stood still because of it.
-    pub(crate) hidden: Option<f64>,
 }
 
 impl PartitionTrack {
@@ -268,8 +159,8 @@ impl PartitionTrack {
         let stands_still = self.history.reached(end).map_or(0.0, |since| at - since);
         let since_watch = self.history.since() == self.history.reached(end);
         // A transaction that waits is a record and its marker: a single offset is the marker of one that is done.
-        let marker = with.transactional && (since_watch || (lag <= 1.0 && !with.no_worker));
-        let quiet = lag <= MARKERS && !with.owner_busy && (stands_still > MARKERS_STAND || marker);
+        let marker = with.transactional && (since_watch || (lag <= 1.0 && with.reader != Reader::Absent));
+        let quiet = lag <= MARKERS && with.reader != Reader::Busy && (stands_still > MARKERS_STAND || marker);
         let (age, queue) = if lag < 1.0 || quiet {
             (Bracket::default(), Bracket::default())
         } else if known.is_none() {
@@ -389,7 +280,7 @@ impl PartitionTrack {
         if positioned {
             return (self.evidence.age(), self.evidence.queue());
         }
-        if with.no_worker {
+        if with.reader == Reader::Absent {
             return (Bracket::new(age, age), Bracket::new(lag, lag));
         }
         let known = self.evidence.at.is_finite();

@@ -24,7 +24,7 @@ pub(crate) struct Progress {
     pub(crate) moved_at: f64,
     /// Since when no worker does anything although records wait.
     pub(crate) still_since: Option<f64>,
-    /// For how long no record was finished before one was: an upper estimate that fades, seconds.
+    /// For how long records waited and none was finished before one was: an upper estimate that fades, seconds.
     usual_gap: f64,
     /// The workers' counters tell it, and not only commits.
     pub(crate) counted: bool,
@@ -102,6 +102,11 @@ impl Progress {
         self.finished_at = now;
     }
 
+    /// No record waits, or no worker is there to finish one: this time is no gap.
+    pub(crate) fn nothing_to_finish(&mut self, now: f64) {
+        self.finished_at = now;
+    }
+
     /// Seconds without a finished record that are usual.
     pub(crate) fn usual_gap(&self) -> f64 {
         self.usual_gap
@@ -155,8 +160,12 @@ mod tests {
             progress.finished(now);
         }
         assert!(progress.usual_gap() >= 340.0);
+        // A night without records is no gap between two of them.
+        progress.nothing_to_finish(30_000.0);
+        progress.finished(30_002.0);
+        assert!(progress.usual_gap() < 400.0, "{}", progress.usual_gap());
         for look in 0..30 {
-            progress.finished(702.0 + 2.0 * f64::from(look));
+            progress.finished(30_004.0 + 2.0 * f64::from(look));
         }
         assert!(progress.usual_gap() <= 3.0, "{}", progress.usual_gap());
     }

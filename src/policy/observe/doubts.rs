@@ -6,7 +6,8 @@ use std::collections::HashSet;
 use super::super::contract::observation::Observation;
 use super::super::contract::settings::Settings;
 use super::super::model::memory::Memory;
-use super::super::model::partition::{Reading, owner_hash};
+use super::super::model::partition::owner_hash;
+use super::super::model::reading::Reading;
 use super::super::num;
 use super::snapshot::{FRESH, Snapshot};
 
