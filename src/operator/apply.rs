@@ -133,6 +133,14 @@ impl Applier {
         self.write(STATUS, api.patch_status(&key.name, &params, &Patch::Apply(body))).await
     }
 
+    /// Changes some of the status of a `StreamJob` that cannot be read; an apply would take the rest away.
+    pub(super) async fn status_unread(&self, key: &JobKey, body: &Value) -> Result<(), Error> {
+        let resource = ApiResource::erase::<StreamJob>(&());
+        let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), &key.namespace, &resource);
+        let params = PatchParams { field_manager: Some(STATUS_MANAGER.to_owned()), ..PatchParams::default() };
+        self.write(STATUS, api.patch_status(&key.name, &params, &Patch::Merge(body))).await.map(|_| ())
+    }
+
     async fn write<T>(&self, verb: Verb, request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
         let Verb { label, words: verb } = verb;
         let result = if self.leadership.may_write(self.clock.monotonic()) {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kube::Client;
 use kube::runtime::events::Recorder;
+use tokio_util::sync::CancellationToken;
 
 use crate::api::status::{DecisionStatus, StreamJobStatus};
 use crate::clock::Clock;
@@ -14,11 +15,15 @@ use crate::serve::metrics::Metrics;
 use crate::signals::{JobKey, Signals};
 
 use super::apply::Applier;
+use super::attempts::{Asked, Attempts, NamespaceRefusals, Request};
 use super::build::Prepared;
+use super::claims::Claims;
 use super::existing::Existing;
+use super::kinds::Kinds;
 use super::observe::Caches;
 use super::refusal::Refusals;
 use super::replicas::ForeignWrites;
+use super::rollout::Refused;
 
 /// What all reconciles share. Cheap to clone.
 #[derive(Clone)]
@@ -31,6 +36,53 @@ pub(super) struct Context {
     pub(super) metrics: Metrics,
     pub(super) recorder: Recorder,
     pub(super) jobs: Jobs,
+    /// What the jobs name, and who of them has it; complete once all jobs are listed.
+    pub(super) claims: Claims,
+    /// The watch has listed every job of the scope.
+    pub(super) jobs_listed: CancellationToken,
+    pub(super) kinds: Kinds,
+    pub(super) namespace_refusals: NamespaceRefusals,
+}
+
+impl Context {
+    /// Whether a request that has failed before is to wait. One that was refused waits for its namespace's budget too.
+    pub(super) fn must_wait(
+        &self,
+        job: &JobKey,
+        state: &JobState,
+        request: Request,
+        asked: &Asked,
+        now: Seconds,
+    ) -> bool {
+        state.attempts.waits(request, asked, now)
+            || state.attempts.was_refused(request) && !self.namespace_refusals.may(&job.namespace, now)
+    }
+
+    /// Takes note of how a request went.
+    pub(super) fn note<T>(
+        &self,
+        job: &JobKey,
+        state: &mut JobState,
+        request: Request,
+        asked: Asked,
+        outcome: Result<T, Refused>,
+        now: Seconds,
+    ) -> Result<T, Refused> {
+        match &outcome {
+            Ok(_) => state.attempts.succeeded(request),
+            Err(Refused::Waits) => {}
+            Err(Refused::Trouble(verdict)) => state.attempts.hindered(request, asked, verdict.clone(), now),
+            Err(Refused::Error(error)) => {
+                state.attempts.failed(request, asked, error, now);
+                if error.is_refusal() {
+                    self.namespace_refusals.refused(&job.namespace, now);
+                }
+                self.metrics.reconcile_error(error.category());
+                tracing::warn!(%job, category = error.category(), error = %error, detail = %error.explanation(), "a request to the API server has failed");
+            }
+        }
+        outcome
+    }
 }
 
 /// What is remembered of each job. A job's entry is locked for the whole of its reconcile; jobs never wait for each
@@ -66,6 +118,8 @@ pub(super) struct JobState {
     pub(super) conflict_with: Option<String>,
     /// The replicas of a workload that someone else made are ours.
     pub(super) taken: bool,
+    /// The number of workers that this run of the operator wrote last.
+    pub(super) last_written: Option<u32>,
     /// What was last seen of the workload of a `targetRef`.
     pub(super) existing: Existing,
     /// The number was not 0 when last seen, and we have not written 0 since: a 0 that nobody owns is somebody else's.
@@ -80,10 +134,12 @@ pub(super) struct JobState {
     pub(super) written: Option<String>,
     /// Changes that no status tells of yet, for its write has failed; the newest first.
     pub(super) untold: Vec<DecisionStatus>,
+    /// The generation that the status calls unreadable.
+    pub(super) told_unreadable: Option<Option<i64>>,
     /// A reconcile has panicked: until then nothing is done.
     pub(super) set_aside_until: Option<Seconds>,
-    /// Failed reconciles in a row.
-    pub(super) failures: u32,
+    /// Requests that have failed, and when they may be made again.
+    pub(super) attempts: Attempts,
     /// Generation of the workload that was last compared with what it should be.
     pub(super) compared_generation: Option<i64>,
     /// Hash of the processing file that is in the cluster, and when that was last looked at.

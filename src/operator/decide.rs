@@ -21,12 +21,16 @@ pub(super) struct Wanted {
     pub(super) desired: Option<u32>,
     /// Workers that the cluster lets it have, while it refuses more.
     pub(super) granted: Option<u32>,
+    /// It is not known which pods there are: that none is told of does not mean that there is none.
+    pub(super) pods_unknown: bool,
+    /// Workers that the workload counts itself, where it says so.
+    pub(super) counted: Option<u32>,
 }
 
 /// What the decision core is told.
 pub(super) fn observation(
     job: &Job,
-    wanted: Wanted,
+    of_workload: Wanted,
     pods: &[PodFacts],
     samples: &JobSamples,
     now: Seconds,
@@ -53,12 +57,15 @@ pub(super) fn observation(
             strangers: members.counts.strangers,
         }));
     }
-    let number = |wanted: fn(&PodFacts) -> bool| u32::try_from(pods.iter().filter(|pod| wanted(pod)).count()).ok();
+    let number = |wanted: fn(&PodFacts) -> bool| {
+        let count = pods.iter().filter(|pod| wanted(pod)).count();
+        u32::try_from(count).ok().filter(|_| !of_workload.pods_unknown)
+    };
     Observation {
         at: now,
         replicas: Replicas {
-            desired: wanted.desired,
-            existing: number(|pod| !pod.terminating),
+            desired: of_workload.desired,
+            existing: number(|pod| !pod.terminating).or(of_workload.counted),
             ready: number(|pod| pod.ready && !pod.terminating),
         },
         sources,
@@ -66,7 +73,7 @@ pub(super) fn observation(
         groups,
         workers: pods.iter().map(|pod| workers.worker(pod)).collect(),
         limits: Limits {
-            granted: wanted.granted,
+            granted: of_workload.granted,
             unschedulable: number(|pod| pod.unschedulable.is_some()),
             crash_looping: number(|pod| pod.crash_looping),
             failing: number(|pod| pod.failing.is_some() && !pod.terminating),
@@ -242,11 +249,24 @@ mod tests {
         let failing = || PodFacts { failing: Some("ErrImagePull".to_owned()), ..pod("w-0") };
         let leaving = PodFacts { terminating: true, ..failing() };
         let crashing = PodFacts { crash_looping: true, ..pod("w-2") };
-        let wanted = Wanted { desired: Some(6), granted: Some(3) };
+        let wanted = Wanted { desired: Some(6), granted: Some(3), ..Wanted::default() };
         let pods = [failing(), leaving, crashing];
         let told = observation(&job(&["a"], None), wanted, &pods, &JobSamples::default(), Seconds(1.0));
         let limits = Limits { granted: Some(3), unschedulable: Some(0), crash_looping: Some(1), failing: Some(1) };
         assert_eq!((told.limits, told.replicas.desired), (limits, Some(6)));
+    }
+
+    #[test]
+    fn pods_that_cannot_be_told_are_not_none() {
+        let wanted = Wanted { desired: Some(6), pods_unknown: true, ..Wanted::default() };
+        let replicas =
+            |wanted| observation(&job(&["a"], None), wanted, &[], &JobSamples::default(), Seconds(1.0)).replicas;
+        assert_eq!((replicas(wanted).existing, replicas(wanted).ready), (None, None));
+        assert_eq!(
+            replicas(Wanted { counted: Some(4), ..wanted }).existing,
+            Some(4),
+            "the workload counts them itself"
+        );
     }
 
     #[test]

@@ -67,8 +67,18 @@ impl Error {
         Some(name.chars().take(128).collect())
     }
 
+    /// The API server has understood the request, and refuses it: sent again as it is, it would be refused again. A webhook
+    /// that cannot be called is answered with 500.
+    pub(super) fn is_refusal(&self) -> bool {
+        let Self::Api { source, .. } = self else { return false };
+        status(source).is_some_and(|status| match status.code {
+            404 | 409 | 429 => false,
+            code => (400..=500).contains(&code),
+        })
+    }
+
     /// How long the API server asks to stay away (Retry-After).
-    fn asked_wait(&self) -> Option<Duration> {
+    pub(super) fn asked_wait(&self) -> Option<Duration> {
         let Self::Api { source, .. } = self else { return None };
         let seconds = status(source)?.details.as_ref()?.retry_after_seconds;
         (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)))

@@ -13,8 +13,10 @@ use tokio::time::timeout;
 
 use crate::policy::units::Seconds;
 
+use super::context::Context;
 use super::error::Error;
-use super::observe::{self, PodFacts, Workload};
+use super::observe::{self, PodFacts, Seen, Workload};
+use super::rollout::Refused;
 use super::validate::Job;
 
 /// A look holds for so long. A foreign write shows this much later than on a workload of ours.
@@ -23,15 +25,11 @@ const HOLDS: Seconds = Seconds(15.0);
 const HOLDS_UNSETTLED: Seconds = Seconds(3.0);
 /// All reads of one look.
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// After a look that failed.
-pub(super) const RETRY: Duration = Duration::from_secs(10);
 
 /// What was last seen of a job's target.
 #[derive(Debug, Default)]
 pub(super) struct Existing {
     look: Option<Look>,
-    /// The last look failed; not again before then.
-    not_before: Option<Seconds>,
 }
 
 /// One look.
@@ -40,62 +38,59 @@ struct Look {
     at: Seconds,
     /// Generation of the job then: another spec may name another target.
     generation: Option<i64>,
-    workload: Option<Workload>,
-    pods: Vec<PodFacts>,
+    seen: Seen,
 }
 
 impl Look {
     fn holds(&self, job: &Job, now: Seconds) -> bool {
-        let desired = self.workload.as_ref().and_then(|workload| workload.view.desired);
-        let ready = self.pods.iter().filter(|pod| pod.ready && !pod.terminating).count();
-        let settled = self.pods.len() == ready && desired.is_none_or(|desired| usize::try_from(desired) == Ok(ready));
+        let desired = self.seen.workload.as_ref().and_then(|workload| workload.view.desired);
+        // Pods that cannot be told are not waited for.
+        let settled = self.seen.pods.as_ref().is_none_or(|pods| {
+            let ready = pods.iter().filter(|pod| pod.ready && !pod.terminating).count();
+            pods.len() == ready && desired.is_none_or(|desired| usize::try_from(desired) == Ok(ready))
+        });
         self.generation == job.generation && now - self.at < if settled { HOLDS } else { HOLDS_UNSETTLED }
     }
 }
 
 impl Existing {
-    /// The target and its pods, from the last look if that still holds. `None`: the last look failed, and it is too soon
-    /// for another.
-    pub(super) async fn look(
-        &mut self,
-        client: &Client,
-        job: &Job,
-        now: Seconds,
-    ) -> Result<Option<(Option<Workload>, Vec<PodFacts>)>, Error> {
-        if let Some(look) = self.look.as_ref().filter(|look| look.holds(job, now)) {
-            return Ok(Some((look.workload.clone(), look.pods.clone())));
-        }
-        if self.not_before.is_some_and(|until| now < until) {
-            return Ok(None);
-        }
+    /// The target and its pods from the last look, if that still holds.
+    pub(super) fn held(&self, job: &Job, now: Seconds) -> Option<Seen> {
+        self.look.as_ref().filter(|look| look.holds(job, now)).map(|look| look.seen.clone())
+    }
+
+    /// Looks at the target and its pods.
+    pub(super) async fn look(&mut self, context: &Context, job: &Job, now: Seconds) -> Result<Seen, Refused> {
         self.look = None;
         let reads = async {
-            let workload = observe::live_workload(client, job).await?;
-            let pods = pods(client, job, workload.as_ref()).await?;
-            Ok((workload, pods))
+            let workload = observe::live_workload(context, job, now).await?;
+            let pods = match &workload {
+                Some(workload) => pods(&context.client, job, workload).await?,
+                None => Some(Vec::new()),
+            };
+            Ok::<_, Refused>(Seen { workload, pods })
         };
         let verb = "read the target";
-        let read = timeout(TIMEOUT, reads).await.unwrap_or(Err(Error::Timeout { verb, timeout: TIMEOUT }));
-        self.not_before = read.is_err().then(|| now + Seconds(RETRY.as_secs_f64()));
-        let (workload, pods) = read?;
-        self.look = Some(Look { at: now, generation: job.generation, workload: workload.clone(), pods: pods.clone() });
-        Ok(Some((workload, pods)))
+        let late = |_| Err(Error::Timeout { verb, timeout: TIMEOUT }.into());
+        let seen = timeout(TIMEOUT, reads).await.unwrap_or_else(late)?;
+        self.look = Some(Look { at: now, generation: job.generation, seen: seen.clone() });
+        Ok(seen)
     }
 
     /// A newer look at the workload alone, as a write takes it.
     pub(super) fn note(&mut self, live: Option<&Workload>) {
         if let Some(look) = &mut self.look {
-            look.workload = live.cloned();
+            look.seen.workload = live.cloned();
         }
     }
 }
 
-async fn pods(client: &Client, job: &Job, workload: Option<&Workload>) -> Result<Vec<PodFacts>, Error> {
-    let selector = workload.and_then(|workload| workload.view.selector.as_deref());
-    let Some(selector) = selector.filter(|text| !text.is_empty()) else { return Ok(Vec::new()) };
+/// The pods of the target; unknown where it does not say which they are.
+async fn pods(client: &Client, job: &Job, workload: &Workload) -> Result<Option<Vec<PodFacts>>, Error> {
+    let Some(selector) = workload.view.selector.as_deref().filter(|text| !text.is_empty()) else { return Ok(None) };
     let api = Api::<Pod>::namespaced(client.clone(), &job.key.namespace);
     // From the API server's cache.
     let params = ListParams::default().labels(selector).match_any();
     let list = observe::read("list the pods of the target", api.list(&params)).await?;
-    Ok(observe::pods(list.items.iter(), job))
+    Ok(Some(observe::pods(list.items.iter(), job, Some(workload))))
 }

@@ -6,7 +6,9 @@
 //! Architecture invariant: workers outlive the operator. Nothing here stops a worker because the operator stops.
 
 mod apply;
+mod attempts;
 mod build;
+mod claims;
 mod compare;
 mod context;
 #[cfg(test)]
@@ -17,6 +19,7 @@ mod error;
 mod events;
 mod existing;
 mod health;
+mod kinds;
 mod learned;
 pub mod lease;
 mod leaving;
@@ -30,6 +33,7 @@ mod refusal;
 mod replicas;
 mod rollout;
 mod status;
+mod unreadable;
 pub mod validate;
 mod watch;
 mod watched;
@@ -54,8 +58,11 @@ use crate::serve::metrics::Metrics;
 use crate::signals::{JobKey, Signals};
 
 use apply::Applier;
+use attempts::NamespaceRefusals;
+use claims::Claims;
 use context::Jobs;
 pub use error::Error;
+use kinds::Kinds;
 #[cfg(test)]
 pub(crate) use learned::{model, prior};
 use lease::{Elector, Leadership};
@@ -181,6 +188,9 @@ impl Operator {
             metrics: self.metrics.clone(),
             recorder: Recorder::new(self.client.clone(), reporter),
             jobs: Jobs::default(),
+            claims: Claims::default(),
+            kinds: Kinds::default(),
+            namespace_refusals: NamespaceRefusals::default(),
         };
         let scopes = match self.namespaces.as_slice() {
             [] => vec![Scope::All],

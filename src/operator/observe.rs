@@ -20,10 +20,11 @@ use crate::policy::units::Seconds;
 use crate::signals::{Watch, WorkerEndpoint};
 
 use super::build::workload_resource;
-use super::context::{Context, JobState};
+use super::context::Context;
 use super::error::Error;
 use super::leaving::COST_ANNOTATION;
 use super::pods::Pods;
+use super::rollout::Refused;
 use super::validate::{Job, Target};
 use super::workload::WorkloadView;
 
@@ -186,37 +187,71 @@ pub(super) fn watch(job: &Job, pods: &[PodFacts]) -> Watch {
 }
 
 /// The type and name of a job's workload.
-pub(super) fn target(job: &Job) -> (ApiResource, &str) {
+pub(super) fn target<'a>(context: &Context, job: &'a Job) -> (ApiResource, &'a str) {
     match &job.target {
         Target::Owned(owned) => (workload_resource(owned.workload.kind), &job.key.name),
-        Target::Existing { resource, name } => (resource.clone(), name),
+        Target::Existing { resource, name } => (context.kinds.known(resource), name),
     }
 }
 
-/// The job's workload and its pods: from the caches if the workload is our own. `None`: they cannot be told just now.
-pub(super) async fn look(
-    context: &Context,
-    job: &Job,
-    state: &mut JobState,
-    now: Seconds,
-) -> Result<Option<(Option<Workload>, Vec<PodFacts>)>, Error> {
-    let Target::Owned(owned) = &job.target else { return state.existing.look(&context.client, job, now).await };
-    let store = match owned.workload.kind {
+/// What a look at the cluster has shown for a job.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    /// `None`: there is none.
+    pub(super) workload: Option<Workload>,
+    /// `None`: it is not known which pods there are.
+    pub(super) pods: Option<Vec<PodFacts>>,
+}
+
+/// A workload of the job's own, and its pods, from the caches.
+pub(super) fn owned(context: &Context, job: &Job, kind: WorkloadKind) -> Seen {
+    let workload = cached(context, job, kind);
+    let of_job = context.caches.pods.of(&job.key);
+    let pods = pods(of_job.iter().map(Arc::as_ref), job, workload.as_ref());
+    Seen { workload, pods: Some(pods) }
+}
+
+/// A workload with the job's name, from the caches.
+pub(super) fn cached(context: &Context, job: &Job, kind: WorkloadKind) -> Option<Workload> {
+    let store = match kind {
         WorkloadKind::Deployment => &context.caches.deployments,
         WorkloadKind::StatefulSet => &context.caches.stateful_sets,
     };
-    let reference =
-        ObjectRef::new_with(&job.key.name, workload_resource(owned.workload.kind)).within(&job.key.namespace);
-    let of_job = context.caches.pods.of(&job.key);
-    Ok(Some((store.get(&reference).map(Workload::of), pods(of_job.iter().map(Arc::as_ref), job))))
+    let reference = ObjectRef::new_with(&job.key.name, workload_resource(kind)).within(&job.key.namespace);
+    store.get(&reference).map(Workload::of)
 }
 
-/// What matters of the pods that have not finished, by name.
-pub(super) fn pods<'a>(pods: impl Iterator<Item = &'a Pod>, job: &Job) -> Vec<PodFacts> {
-    let facts = pods.map(|pod| PodFacts::of(pod, job.metrics.as_ref()));
-    let mut facts: Vec<PodFacts> = facts.filter(|pod| !pod.finished).collect();
+/// What matters of the pods of a workload that have not finished, by name.
+pub(super) fn pods<'a>(pods: impl Iterator<Item = &'a Pod>, job: &Job, workload: Option<&Workload>) -> Vec<PodFacts> {
+    let (kind, name) = match &job.target {
+        Target::Owned(owned) => (workload_resource(owned.workload.kind).kind, job.key.name.as_str()),
+        Target::Existing { resource, name } if resource.group == "apps" => (resource.kind.clone(), name.as_str()),
+        Target::Existing { .. } => (String::new(), ""),
+    };
+    let uid = workload.map(|workload| workload.view.uid.as_str());
+    let ours = pods.filter(|pod| is_pod_of(pod, &kind, name, uid));
+    let mut facts: Vec<PodFacts> =
+        ours.map(|pod| PodFacts::of(pod, job.metrics.as_ref())).filter(|pod| !pod.finished).collect();
     facts.sort_by(|a, b| a.name.cmp(&b.name));
     facts
+}
+
+/// Whether a pod belongs to the workload, by its controller: anybody may put a label on a pod. Of a kind that is not known (an
+/// empty `kind`), what is between the pod and the workload is not known either, and any controller will do.
+fn is_pod_of(pod: &Pod, kind: &str, name: &str, uid: Option<&str>) -> bool {
+    let Some(controller) = pod.owner_references().iter().find(|owner| owner.controller == Some(true)) else {
+        return false;
+    };
+    match kind {
+        "" => true,
+        // In between is a ReplicaSet, which is named after both. One that only has the name has another uid, and a pod whose
+        // controller does not exist is collected.
+        "Deployment" => pod.labels().get("pod-template-hash").is_some_and(|hash| {
+            let base = controller.name.strip_suffix(hash.as_str()).and_then(|base| base.strip_suffix('-'));
+            controller.kind == "ReplicaSet" && base == Some(name)
+        }),
+        _ => controller.kind == kind && controller.name == name && uid.is_none_or(|uid| controller.uid == uid),
+    }
 }
 
 /// Whether the job is there now, the very one, and to stay.
@@ -229,20 +264,22 @@ pub(super) async fn is_there(client: &Client, job: &Job) -> Result<bool, Error> 
 }
 
 /// The job's workload as the API server has it now.
-pub(super) async fn live_workload(client: &Client, job: &Job) -> Result<Option<Workload>, Error> {
-    let (resource, name) = target(job);
-    let api = Api::<DynamicObject>::namespaced_with(client.clone(), &job.key.namespace, &resource);
+pub(super) async fn live_workload(context: &Context, job: &Job, now: Seconds) -> Result<Option<Workload>, Refused> {
+    let (resource, name) = match &job.target {
+        Target::Owned(_) => target(context, job),
+        Target::Existing { resource, name } => {
+            (context.kinds.ask(&context.client, resource, now).await?, name.as_str())
+        }
+    };
+    let api = Api::<DynamicObject>::namespaced_with(context.client.clone(), &job.key.namespace, &resource);
     let Some(object) = read("read the workload", api.get_opt(name)).await? else { return Ok(None) };
-    let mut workload = Workload::of(Arc::new(object));
-    if matches!(job.target, Target::Existing { .. }) && workload.view.desired.is_none() {
-        // Not every kind keeps its number in spec.replicas; every one that can be scaled says it at /scale.
-        let scale = read("read the scale of the workload", api.get_scale(name)).await?;
-        workload.view.desired =
-            scale.spec.and_then(|spec| spec.replicas).and_then(|replicas| u32::try_from(replicas).ok());
-        let selector = scale.status.and_then(|status| status.selector);
-        workload.view.selector = selector.or(workload.view.selector);
+    let Workload { object, view } = Workload::of(Arc::new(object));
+    if resource.group == "apps" {
+        return Ok(Some(Workload { object, view }));
     }
-    Ok(Some(workload))
+    // Where another kind keeps its number and its selector, only its scale says.
+    let scale = read("read the scale of the workload", api.get_scale(name)).await?;
+    Ok(Some(Workload { object, view: view.with_scale(scale) }))
 }
 
 /// A read with a timeout.

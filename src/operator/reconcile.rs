@@ -11,6 +11,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use serde_json::json;
 
+use crate::api::conditions::reasons;
 use crate::api::status::{DecisionStatus, StreamJobStatus};
 use crate::api::v1alpha1::Mode;
 use crate::api::{JOB_LABEL, RESUME_ANNOTATION, StreamJob};
@@ -19,14 +20,17 @@ use crate::policy::{self, Decision, Memory};
 use crate::serve::metrics::JobNumbers;
 use crate::signals::{JobKey, JobSamples};
 
+use super::attempts::{Asked, Request};
 use super::build::Prepared;
+use super::claims::Rivals;
 use super::context::{Context, JobState};
-use super::error::{Error, retry_after};
-use super::observe::{PodFacts, Workload};
+use super::error::Error;
+use super::health::Verdict;
+use super::observe::{PodFacts, Seen, Workload};
 use super::rollout::{self, Plan, Refused};
 use super::status::Facts;
 use super::validate::{Job, Problem, Target};
-use super::{decide, events, existing, health, learned, news, observe, status, validate};
+use super::{decide, events, health, learned, news, observe, status, unreadable, validate};
 
 /// A job is looked at this often even if nothing happens: no watch promises to deliver everything.
 const PERIOD: Duration = Duration::from_secs(15);
@@ -40,49 +44,60 @@ pub(super) async fn reconcile(
     object: Arc<DeserializeGuard<StreamJob>>,
     context: Arc<Context>,
 ) -> Result<Action, Error> {
-    let object = object.0.as_ref().map_err(|error| Error::Unreadable(error.error.clone()))?;
-    if let Ok(result) = AssertUnwindSafe(reconcile_one(object, &context)).catch_unwind().await {
-        return result;
+    let object = match object.0.as_ref() {
+        Ok(object) => object,
+        Err(error) => {
+            unreadable::tell(&context, &error.metadata, &error.error).await;
+            return Err(Error::Unreadable(error.error.clone()));
+        }
+    };
+    if let Ok(action) = AssertUnwindSafe(reconcile_one(object, &context)).catch_unwind().await {
+        return Ok(action);
     }
     let key = JobKey { namespace: object.namespace().unwrap_or_default(), name: object.name_any() };
-    // What was in memory may be half of something; what was learned is in the status.
-    *context.jobs.entry(&key).lock().await =
-        JobState { set_aside_until: Some(context.clock.now() + SET_ASIDE), ..JobState::default() };
     context.metrics.reconcile_error("panicked");
     tracing::error!(job = %key, "a reconcile has panicked, which is a fault of this program: the job is left as it is for {} s, the others go on", SET_ASIDE.0);
+    let entry = context.jobs.entry(&key);
+    let mut state = entry.lock().await;
+    let now = context.clock.now();
+    // What was in memory may be half of something; what was learned is in the status.
+    *state = JobState { set_aside_until: Some(now + SET_ASIDE), uid: state.uid.clone(), ..JobState::default() };
+    // Whatever has failed may fail here again.
+    let told = AssertUnwindSafe(publish(&context, object, &key, &mut state, panicked(object), now)).catch_unwind();
+    if told.await.is_err() {
+        tracing::error!(job = %key, "and the status of the job cannot say so");
+    }
     Ok(Action::requeue(Duration::from_secs_f64(SET_ASIDE.0)))
 }
 
-async fn reconcile_one(object: &StreamJob, context: &Context) -> Result<Action, Error> {
+/// What the status says of a job that has brought a fault of ours to light.
+fn panicked(object: &StreamJob) -> Facts<'static> {
+    let message = format!(
+        "the operator has failed on this StreamJob, which is a fault of Sluice: its workers go on as they are, and it is tried again every {} s; please report it with the operator's log",
+        SET_ASIDE.0
+    );
+    let trouble = Verdict { reason: reasons::INTERNAL_ERROR, message };
+    Facts { generation: object.metadata.generation, workload_trouble: Some(trouble), ..last_known(object) }
+}
+
+async fn reconcile_one(object: &StreamJob, context: &Context) -> Action {
     let started = context.clock.monotonic();
     let key = JobKey { namespace: object.namespace().unwrap_or_default(), name: object.name_any() };
     if object.metadata.deletion_timestamp.is_some() {
         // Owner references take the workers down; what is left of us is what we hold in memory.
         context.signals.forget(&key);
-        return Ok(Action::await_change());
+        return Action::await_change();
     }
     let entry = context.jobs.entry(&key);
     let mut state = entry.lock().await;
     let now = context.clock.now();
     if let Some(until) = state.set_aside_until.filter(|until| *until > now) {
-        return Ok(Action::requeue(Duration::from_secs_f64((until - now).0)));
+        return Action::requeue(Duration::from_secs_f64((until - now).0));
     }
     start_anew_if_replaced(&mut state, object);
-    let outcome = pass(context, object, &key, &mut state).await;
+    let action = pass(context, object, &key, &mut state).await;
     context.metrics.reconcile((context.clock.monotonic() - started).as_secs_f64());
-    match outcome {
-        Ok(action) => {
-            state.failures = 0;
-            Ok(action)
-        }
-        Err(error) => {
-            let wait = retry_after(&error, state.failures);
-            state.failures = state.failures.saturating_add(1);
-            context.metrics.reconcile_error(error.category());
-            tracing::warn!(job = %key, category = error.category(), error = %error, detail = %error.explanation(), "reconcile failed");
-            Ok(Action::requeue(wait))
-        }
-    }
+    state.attempts.next(now).map_or(action, |wait| Action::requeue(wait.min(PERIOD)))
 }
 
 fn start_anew_if_replaced(state: &mut JobState, object: &StreamJob) {
@@ -95,7 +110,7 @@ fn start_anew_if_replaced(state: &mut JobState, object: &StreamJob) {
 }
 
 /// The table of contents.
-async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut JobState) -> Result<Action, Error> {
+async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut JobState) -> Action {
     let now = context.clock.now();
     let prepared = match prepare(object, state) {
         Ok(prepared) => prepared,
@@ -103,34 +118,54 @@ async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut J
             // The workers go on as they are; nothing is measured for a spec that nobody can read.
             context.signals.forget(key);
             let facts = Facts { generation: object.metadata.generation, problems: &problems, ..last_known(object) };
-            publish(context, object, key, state, facts, now).await?;
-            return Ok(Action::await_change());
+            publish(context, object, key, state, facts, now).await;
+            return Action::await_change();
         }
     };
 
     let job = &prepared.job;
 
     // Observe.
-    let Some((mut workload, pods)) = observe::look(context, job, state, now).await? else {
-        return Ok(Action::requeue(existing::RETRY));
+    let mut trouble = None;
+    let seen = match look(context, job, state, now).await {
+        Ok(seen) => seen,
+        Err(refused) => {
+            // Nothing is known of its workers, so nothing is decided.
+            let trouble = trouble_of(refused, state);
+            if trouble.is_some() {
+                let last = last_known(object);
+                let facts = Facts {
+                    generation: job.generation,
+                    settings: Some(&job.settings),
+                    workload_trouble: trouble,
+                    ..last
+                };
+                publish(context, object, key, state, facts, now).await;
+            }
+            return Action::requeue(PERIOD);
+        }
     };
+    let Seen { mut workload, pods } = seen;
+    let pods_unknown = pods.is_none();
+    let pods = pods.unwrap_or_default();
     context.signals.watch(key, observe::watch(job, &pods));
     let samples = context.signals.read(key).unwrap_or_default();
     count_failures(context, state, &samples);
 
     // Is it ours, and as it should be?
-    let mut trouble = None;
     match rollout::ensure(context, &prepared, state, workload.take(), now).await {
         Ok(ensured) => workload = Some(ensured),
         Err(Refused::Trouble(verdict)) => trouble = Some(verdict),
-        Err(Refused::Error(error)) => return Err(error),
+        Err(Refused::Error(Error::Gone)) => return Action::requeue(PERIOD),
+        Err(Refused::Error(_) | Refused::Waits) => {}
     }
 
     // Decide.
     let desired = workload.as_ref().and_then(|workload| workload.view.desired);
     let before = context.clock.monotonic();
     let refusal = workload.as_ref().map(|workload| state.refusals.look(&workload.view, &pods, now)).unwrap_or_default();
-    let wanted = decide::Wanted { desired, granted: refusal.granted };
+    let counted = workload.as_ref().and_then(|workload| workload.view.counted);
+    let wanted = decide::Wanted { desired, granted: refusal.granted, pods_unknown, counted };
     let observation = decide::observation(job, wanted, &pods, &samples, now);
     let decision = policy::decide(&mut state.memory, &observation, &job.settings);
     context.metrics.decision(decision.action, decision.reason, (context.clock.monotonic() - before).as_secs_f64());
@@ -148,14 +183,18 @@ async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut J
                 changed = scaled.from.and_then(|from| change(from, &decision, now));
             }
             Err(Refused::Trouble(verdict)) => trouble = Some(verdict),
-            Err(Refused::Error(error)) => return Err(error),
+            Err(Refused::Error(_) | Refused::Waits) => {}
         }
     }
+    let trouble = trouble.or_else(|| state.attempts.trouble().cloned());
     let recommended = recommendation(job, state, desired, &decision, now);
 
     // Status.
     let facts = facts(job, &pods, workload.as_ref(), &samples, &decision, now);
     let facts = Facts {
+        contested: contested(context, job),
+        pods_unknown,
+        replicas: if pods_unknown { counted.unwrap_or(0) } else { facts.replicas },
         workload_trouble: trouble,
         refusal,
         standing,
@@ -169,9 +208,62 @@ async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut J
         &decision,
     );
     if !unheard(object, job, state, &facts, now) {
-        publish(context, object, key, state, facts, now).await?;
+        publish(context, object, key, state, facts, now).await;
     }
-    Ok(Action::requeue(PERIOD))
+    Action::requeue(PERIOD)
+}
+
+/// The job's workload and its pods: from the caches if the workload is our own.
+async fn look(context: &Context, job: &Job, state: &mut JobState, now: Seconds) -> Result<Seen, Refused> {
+    if let Target::Owned(owned) = &job.target {
+        return Ok(observe::owned(context, job, owned.workload.kind));
+    }
+    if let Some(held) = state.existing.held(job, now) {
+        return Ok(held);
+    }
+    let asked = job.asked("");
+    if context.must_wait(&job.key, state, Request::Target, &asked, now) {
+        return Err(Refused::Waits);
+    }
+    let mut existing = std::mem::take(&mut state.existing);
+    let looked = existing.look(context, job, now).await;
+    state.existing = existing;
+    context.note(&job.key, state, Request::Target, asked, looked, now)
+}
+
+/// What there is to tell of a request that was not made, or has failed.
+fn trouble_of(refused: Refused, state: &JobState) -> Option<Verdict> {
+    match refused {
+        Refused::Trouble(verdict) => Some(verdict),
+        Refused::Error(_) | Refused::Waits => state.attempts.trouble().cloned(),
+    }
+}
+
+/// Other jobs that name the same workload, or read from the same group.
+fn contested(context: &Context, job: &Job) -> Option<Verdict> {
+    let Rivals { want_workload, share_group, .. } = context.claims.rivals(&job.key);
+    if !want_workload.is_empty() && job.settings.mode != Mode::Recommend {
+        let message = format!(
+            "Sluice decides the number of workers; {} also names this workload in spec.targetRef, and is ignored there: delete one, or point it elsewhere",
+            named(&want_workload)
+        );
+        return Some(Verdict { reason: reasons::TARGET_CONTESTED, message });
+    }
+    let (group, others) = share_group?;
+    let message = format!(
+        "Sluice decides the number of workers; {} reads the same topic in the same consumer group, {group}: each is sized for all its records, although they share them: give each a group of its own",
+        named(&others)
+    );
+    Some(Verdict { reason: reasons::SHARED_CONSUMER_GROUP, message })
+}
+
+/// The first of these jobs, and how many more there are.
+fn named(jobs: &[JobKey]) -> String {
+    match jobs {
+        [one] => format!("StreamJob {one}"),
+        [first, rest @ ..] => format!("StreamJob {first} (and {} more)", rest.len()),
+        [] => String::new(),
+    }
 }
 
 /// The spec, parsed and checked, and what follows from it: again only where the spec is another.
@@ -286,7 +378,7 @@ async fn publish(
     state: &mut JobState,
     facts: Facts<'_>,
     now: Seconds,
-) -> Result<(), Error> {
+) {
     let empty = StreamJobStatus::default();
     // What the cache shows may be older than what was last written; somebody else's edit is put right with the next write.
     let previous = state.status.as_ref().or(object.status.as_ref()).unwrap_or(&empty);
@@ -294,7 +386,14 @@ async fn publish(
     let facts = Facts { untold: &untold, ..facts };
     let next = status::build(previous, &facts, super::timestamp(now));
     if !news::needs_write(previous, &next, facts.settings) {
-        return Ok(());
+        state.attempts.not_needed(Request::Status, now);
+        return;
+    }
+    let generation = object.metadata.generation;
+    let asked = Asked { spec: (generation, object.annotations().get(RESUME_ANNOTATION).cloned()), body: String::new() };
+    if context.must_wait(key, state, Request::Status, &asked, now) {
+        state.untold = still_untold(facts.changed, untold);
+        return;
     }
     let news = events::events(&previous.conditions, &next.conditions, facts.changed.as_ref());
     if let Some(change) = &facts.changed {
@@ -318,14 +417,20 @@ async fn publish(
         Ok(written) => {
             state.status = Some(next);
             state.written = written.metadata.resource_version;
-            Ok(())
+            state.attempts.succeeded(Request::Status);
         }
         // Deleted in the meantime: nobody is left to tell.
-        Err(error) if error.category() == "not_found" => Ok(()),
+        Err(error) if error.category() == "not_found" => {}
         Err(error) => {
             state.status = None;
-            state.untold = facts.changed.into_iter().chain(untold).take(status::RECENT).collect();
-            Err(error)
+            state.untold = still_untold(facts.changed, untold);
+            // The context has told the log; nobody else is waiting for it.
+            let _ = context.note(key, state, Request::Status, asked, Err::<(), _>(error.into()), now);
         }
     }
+}
+
+/// Changes that the next status has to tell of, the newest first.
+fn still_untold(changed: Option<DecisionStatus>, untold: Vec<DecisionStatus>) -> Vec<DecisionStatus> {
+    changed.into_iter().chain(untold).take(status::RECENT).collect()
 }

@@ -7,6 +7,7 @@ use crate::api::v1alpha1::{Mode, WorkloadKind};
 use crate::policy::units::Seconds;
 use crate::policy::{Decision, Partition};
 
+use super::attempts::Request;
 use super::build::{self, Prepared, WorkloadBody};
 use super::compare::contains;
 use super::context::{Context, JobState};
@@ -32,6 +33,8 @@ pub(super) enum Refused {
     Trouble(Verdict),
     /// It is tried again.
     Error(Error),
+    /// It has failed before, and waits for another attempt.
+    Waits,
 }
 
 impl From<Error> for Refused {
@@ -65,43 +68,116 @@ pub(super) async fn ensure(
     now: Seconds,
 ) -> Result<Workload, Refused> {
     let job = &prepared.job;
+    left_behind(context, job)?;
     let owned = match &job.target {
         Target::Owned(owned) => owned,
         Target::Existing { resource, name } => {
-            return seen.ok_or_else(|| {
-                let message = format!("{} {name} does not exist in namespace {}", resource.kind, job.key.namespace);
+            let seen = seen.ok_or_else(|| {
+                let message = format!(
+                    "{} {name} does not exist in namespace {}: create it, or correct spec.targetRef",
+                    resource.kind, job.key.namespace
+                );
                 trouble(reasons::TARGET_NOT_FOUND, message)
-            });
+            })?;
+            check_claim(context, job, &seen)?;
+            return Ok(seen);
         }
     };
-    if let Some(seen) = seen.filter(|seen| is_current(prepared, owned, state, seen)) {
-        ensure_processing(context, prepared, state, now).await?;
-        return Ok(seen);
+    if let Some(seen) = seen.as_ref().filter(|seen| is_current(prepared, owned, state, seen)) {
+        state.attempts.succeeded(Request::Workload);
+        // The pods start without the file; it comes to them later.
+        ensure_processing(context, prepared, state, now).await;
+        return Ok(seen.clone());
     }
-    // Something is to be written, so look at what there is now.
-    let live = observe::live_workload(&context.client, job).await?;
+    let present = seen.map(|seen| (seen.view.uid, seen.view.generation));
+    let asked = job.asked(&format!("{:?} over {present:?}", prepared.workload_hash));
+    if context.must_wait(&job.key, state, Request::Workload, &asked, now) {
+        return Err(Refused::Waits);
+    }
+    let ensured = ensure_live(context, prepared, owned, state, now).await;
+    context.note(&job.key, state, Request::Workload, asked, ensured, now)
+}
+
+/// Something is to be written, so this looks at what there is now.
+async fn ensure_live(
+    context: &Context,
+    prepared: &Prepared,
+    owned: &OwnedWorkload,
+    state: &mut JobState,
+    now: Seconds,
+) -> Result<Workload, Refused> {
+    let job = &prepared.job;
+    let live = observe::live_workload(context, job, now).await?;
     if let Some(live) = &live {
-        check_owner(job, live)?;
+        check_owner(context, job, live)?;
         if live.view.being_deleted {
             return Err(trouble(
                 reasons::WORKLOAD_REJECTED,
-                format!("the {} {} is being deleted; waiting", kind(owned), job.key.name),
+                format!("the {} {} is being deleted; Sluice waits for its end", kind(owned), job.key.name),
             ));
         }
     }
-    ensure_processing(context, prepared, state, now).await?;
-    let live = match live {
-        Some(live) if is_current(prepared, owned, state, &live) => live,
-        Some(live) => apply_body(context, job, state, &build::workload(job, owned), Some(&live)).await?,
+    ensure_processing(context, prepared, state, now).await;
+    match live {
+        Some(live) if is_current(prepared, owned, state, &live) => Ok(live),
+        Some(live) => apply_body(context, job, state, &build::workload(job, owned), Some(&live)).await,
         None => {
             // What is known of the job may be old: for one that is gone a workload would be made and collected, again and again.
             if !observe::is_there(&context.client, job).await? {
                 return Err(Refused::Error(Error::Gone));
             }
-            create(context, job, owned, state).await?
+            create(context, job, owned, state).await
         }
+    }
+}
+
+/// A workload that this job made for an earlier spec must not go on beside another one: its workers read from the same group,
+/// and nothing scales them. A spec cannot be changed so; an older definition in the cluster may have let it pass.
+fn left_behind(context: &Context, job: &Job) -> Result<(), Refused> {
+    for kind in [WorkloadKind::Deployment, WorkloadKind::StatefulSet] {
+        let resource = build::workload_resource(kind);
+        let is_target = match &job.target {
+            Target::Owned(owned) => owned.workload.kind == kind,
+            Target::Existing { resource: target, name } => {
+                target.group == "apps" && target.kind == resource.kind && *name == job.key.name
+            }
+        };
+        let before = observe::cached(context, job, kind).filter(|_| !is_target);
+        if before.is_some_and(|before| before.view.is_controlled_by(&job.uid) && !before.view.being_deleted) {
+            let (kind, name) = (resource.kind, &job.key.name);
+            let message = format!(
+                "the {kind} {name}, which this StreamJob made for an earlier spec, still runs: delete it (kubectl -n {} delete {} {name}) once the workers of the new spec may take over, or put the spec back",
+                job.key.namespace,
+                kind.to_lowercase()
+            );
+            return Err(trouble(reasons::WORKLOAD_LEFT_BEHIND, message));
+        }
+    }
+    Ok(())
+}
+
+/// A workload that another StreamJob has is left alone, or the two would undo each other's writes for ever.
+fn check_claim(context: &Context, job: &Job, target: &Workload) -> Result<(), Refused> {
+    if job.settings.mode == Mode::Recommend {
+        return Ok(());
+    }
+    if !context.jobs_listed.is_cancelled() {
+        return Err(Refused::Waits);
+    }
+    let (resource, name) = observe::target(context, job);
+    let runs_it = target.view.controller.as_ref().filter(|owner| owner.kind == "StreamJob" && owner.uid != job.uid);
+    let other = match runs_it {
+        Some(owner) => format!("StreamJob {}, which runs it,", owner.name),
+        None => match context.claims.rivals(&job.key).has_workload {
+            Some(other) => format!("StreamJob {}", other.name),
+            None => return Ok(()),
+        },
     };
-    Ok(live)
+    let message = format!(
+        "{other} scales {} {name} already, and this StreamJob leaves it alone: delete one of the two, or point spec.targetRef elsewhere",
+        resource.kind
+    );
+    Err(trouble(reasons::TARGET_TAKEN, message))
 }
 
 fn kind(owned: &OwnedWorkload) -> String {
@@ -109,11 +185,11 @@ fn kind(owned: &OwnedWorkload) -> String {
 }
 
 /// A workload of our name that is not ours is never touched.
-fn check_owner(job: &Job, workload: &Workload) -> Result<(), Refused> {
-    if workload.view.controller.as_deref() == Some(job.uid.as_str()) {
+fn check_owner(context: &Context, job: &Job, workload: &Workload) -> Result<(), Refused> {
+    if workload.view.is_controlled_by(&job.uid) {
         return Ok(());
     }
-    let (resource, name) = observe::target(job);
+    let (resource, name) = observe::target(context, job);
     let message = format!(
         "a {} named {name} exists and does not belong to this StreamJob; it is left alone: delete or rename it, or point spec.targetRef at it",
         resource.kind
@@ -124,10 +200,7 @@ fn check_owner(job: &Job, workload: &Workload) -> Result<(), Refused> {
 /// Whether the workload is ours and as it was last applied.
 fn is_current(prepared: &Prepared, owned: &OwnedWorkload, state: &mut JobState, workload: &Workload) -> bool {
     let (job, view) = (&prepared.job, &workload.view);
-    if view.controller.as_deref() != Some(job.uid.as_str())
-        || view.being_deleted
-        || view.applied != prepared.workload_hash
-    {
+    if !view.is_controlled_by(&job.uid) || view.being_deleted || view.applied != prepared.workload_hash {
         return false;
     }
     if state.compared_generation == view.generation {
@@ -149,14 +222,13 @@ async fn create(
     owned: &OwnedWorkload,
     state: &mut JobState,
 ) -> Result<Workload, Refused> {
-    let (resource, _) = observe::target(job);
+    let (resource, _) = observe::target(context, job);
     let body = build::workload(job, owned);
     let initial = owned.initial_replicas.max(scheduled_floor(job, context.clock.now()));
-    let created =
-        context.applier.workload(&resource, &job.key, &body.with(None, Some(initial))).await.map_err(rejected)?;
+    let created = context.applier.workload(&resource, &job.key, &body.with(None, Some(initial))).await?;
     tracing::info!(job = %job.key, replicas = initial, "created the workload");
     let created = Workload::of(std::sync::Arc::new(created));
-    check_owner(job, &created)?;
+    check_owner(context, job, &created)?;
     state.compared_generation = created.view.generation;
     Ok(created)
 }
@@ -176,27 +248,35 @@ async fn apply_body(
     body: &WorkloadBody,
     live: Option<&Workload>,
 ) -> Result<Workload, Refused> {
-    let (resource, _) = observe::target(job);
+    let (resource, _) = observe::target(context, job);
     let seen = live.map(|live| &live.object.metadata);
     // Until /scale owns the number it must be part of every apply, or the count drops to 1.
     let replicas =
         live.filter(|live| live.view.owners.workload && !live.view.owners.scale).and_then(|live| live.view.desired);
-    let applied = context.applier.workload(&resource, &job.key, &body.with(seen, replicas)).await.map_err(rejected)?;
+    let applied = context.applier.workload(&resource, &job.key, &body.with(seen, replicas)).await?;
     let applied = Workload::of(std::sync::Arc::new(applied));
     state.compared_generation = applied.view.generation;
     Ok(applied)
 }
 
-async fn ensure_processing(
-    context: &Context,
-    prepared: &Prepared,
-    state: &mut JobState,
-    now: Seconds,
-) -> Result<(), Refused> {
+/// Writes the processing file if it is not as it should be. That it cannot be written keeps nothing else from being done; the
+/// status says so.
+async fn ensure_processing(context: &Context, prepared: &Prepared, state: &mut JobState, now: Seconds) {
     let (job, hash) = (&prepared.job, &prepared.processing_hash);
     if state.processing.as_ref().is_some_and(|(known, at)| known == hash && now - *at < PROCESSING_PERIOD) {
-        return Ok(());
+        return;
     }
+    let asked = job.asked(hash);
+    if context.must_wait(&job.key, state, Request::Processing, &asked, now) {
+        return;
+    }
+    let written = write_processing(context, job).await;
+    if context.note(&job.key, state, Request::Processing, asked, written, now).is_ok() {
+        state.processing = Some((hash.clone(), now));
+    }
+}
+
+async fn write_processing(context: &Context, job: &Job) -> Result<(), Refused> {
     let body = build::processing(job);
     let name = build::processing_name(&job.key.name);
     let api =
@@ -214,9 +294,8 @@ async fn ensure_processing(
     }
     let live = live.map(|live| serde_json::json!(live)).unwrap_or_default();
     if !contains(&live["data"], &body["data"]) {
-        context.applier.processing(&job.key.namespace, &name, &body).await.map_err(rejected)?;
+        context.applier.processing(&job.key.namespace, &name, &body).await?;
     }
-    state.processing = Some((hash.clone(), now));
     Ok(())
 }
 
@@ -229,29 +308,48 @@ pub(super) async fn scale(
     plan: &Plan<'_>,
     now: Seconds,
 ) -> Result<Scaled, Refused> {
+    let standing = stand(job, state, workload, now);
+    let step = next(job, state, workload, plan.decision, standing);
+    if step == Step::Nothing {
+        state.attempts.not_needed(Request::Scale, now);
+        return Ok(Scaled { standing, from: None });
+    }
+    let number = match &step {
+        Step::Scale(write) => Some(write.replicas),
+        Step::Release | Step::Nothing => None,
+    };
+    let asked = job.asked(&format!("{number:?} of {}", workload.view.uid));
+    if context.must_wait(&job.key, state, Request::Scale, &asked, now) {
+        return Ok(Scaled { standing, from: None });
+    }
+    let mut scaled = Scaled { standing, from: None };
+    let outcome = take_steps(context, job, state, workload, plan, &mut scaled, now).await;
+    context.note(&job.key, state, Request::Scale, asked, outcome, now).map(|()| scaled)
+}
+
+/// Takes one step after another, each from a fresh look.
+async fn take_steps(
+    context: &Context,
+    job: &Job,
+    state: &mut JobState,
+    workload: &Workload,
+    plan: &Plan<'_>,
+    scaled: &mut Scaled,
+    now: Seconds,
+) -> Result<(), Refused> {
     let decided_from = workload.view.desired;
-    let mut current = workload.clone();
-    let mut from = None;
-    let mut standing = Standing::Ours;
+    // The decision rests on the cache. If the workload has changed since, decide again rather than write.
+    let Some(mut current) = live(context, job, state, now).await? else { return Ok(()) };
+    if current.view.uid != workload.view.uid || current.view.desired != decided_from {
+        tracing::debug!(job = %job.key, "the workload has changed since the decision; deciding again");
+        return Ok(());
+    }
     let mut marked = false;
-    for round in 0..MOST_STEPS {
-        standing = stand(job, state, &current, now);
-        let step = next(job, state, &current, plan.decision, standing);
+    for round in 1..MOST_STEPS {
+        scaled.standing = stand(job, state, &current, now);
+        let step = next(job, state, &current, plan.decision, scaled.standing);
         if step == Step::Nothing {
             break;
-        }
-        if round == 0 {
-            // The decision rests on the cache. If the workload has changed since, decide again rather than write.
-            let live = observe::live_workload(&context.client, job).await?;
-            state.existing.note(live.as_ref());
-            let Some(live) = live else { break };
-            let same_uid = live.view.uid == current.view.uid;
-            if !same_uid || live.view.desired != decided_from {
-                tracing::debug!(job = %job.key, "the workload has changed since the decision; deciding again");
-                break;
-            }
-            current = live;
-            continue;
         }
         // Once: what the caches show of the pods is older than the marks.
         if let Some(to) = step_down(&current, &step)
@@ -260,7 +358,7 @@ pub(super) async fn scale(
             mark_leaving(context, job, &current, to, plan).await;
         }
         match take(context, job, state, &current, &step).await {
-            Ok(Some(before)) => from = Some(before),
+            Ok(Some(before)) => scaled.from = Some(before),
             Ok(None) => {}
             // Modified since it was read (its status, often): read again, and go on if nothing of ours has changed.
             Err(Refused::Error(error)) if error.category() == "conflict" => {
@@ -272,12 +370,18 @@ pub(super) async fn scale(
             }
             Err(refused) => return Err(refused),
         }
-        let live = observe::live_workload(&context.client, job).await?;
-        state.existing.note(live.as_ref());
-        let Some(live) = live else { break };
-        current = live;
+        match live(context, job, state, now).await? {
+            Some(live) => current = live,
+            None => break,
+        }
     }
-    Ok(Scaled { standing, from })
+    Ok(())
+}
+
+async fn live(context: &Context, job: &Job, state: &mut JobState, now: Seconds) -> Result<Option<Workload>, Refused> {
+    let live = observe::live_workload(context, job, now).await?;
+    state.existing.note(live.as_ref());
+    Ok(live)
 }
 
 /// The number of workers that a step writes, if it is a smaller one.
@@ -319,7 +423,8 @@ fn stand(job: &Job, state: &mut JobState, workload: &Workload, now: Seconds) -> 
         // A 0 of ours has no owner either: an apply of 0 on /scale leaves the field out.
         _ if zero && !state.zero_is_foreign => false,
         Target::Owned(_) => !owners.scale && !owners.workload,
-        Target::Existing { .. } => state.taken && !owners.scale,
+        // What we have written last is ours, whoever has taken the field since without a change.
+        Target::Existing { .. } => state.taken && !owners.scale && workload.view.desired != state.last_written,
     };
     if let Some(other) = owners.others.first() {
         state.conflict_with = Some(other.clone());
@@ -356,9 +461,10 @@ async fn take(
             Ok(None)
         }
         Step::Scale(write) => {
-            let (resource, name) = observe::target(job);
-            context.applier.scale(&resource, &job.key.namespace, name, write).await.map_err(rejected)?;
+            let (resource, name) = observe::target(context, job);
+            context.applier.scale(&resource, &job.key.namespace, name, write).await?;
             state.taken = true;
+            state.last_written = Some(write.replicas);
             state.zero_is_foreign = write.replicas > 0;
             if write.force {
                 state.conflict_with = None;
@@ -371,12 +477,4 @@ async fn take(
 /// A verdict about the workload, for the condition Ready.
 fn trouble(reason: &'static str, message: String) -> Refused {
     Refused::Trouble(Verdict { reason, message })
-}
-
-/// A refusal of the API server that a person must mend; everything else is tried again.
-fn rejected(error: Error) -> Refused {
-    match error.category() {
-        "invalid" | "forbidden" => trouble(reasons::WORKLOAD_REJECTED, error.explanation()),
-        _ => Refused::Error(error),
-    }
 }

@@ -46,6 +46,10 @@ pub(super) struct Facts<'a> {
     pub(super) failing: Option<Failing>,
     pub(super) standing: Option<Standing>,
     pub(super) foreign_writer: Option<String>,
+    /// Another job names the same workload, or reads from the same group.
+    pub(super) contested: Option<Verdict>,
+    /// The workload does not say which pods are its own.
+    pub(super) pods_unknown: bool,
     /// A change that was just made.
     pub(super) changed: Option<DecisionStatus>,
     /// Earlier changes that may not have been told; the newest first.
@@ -168,7 +172,7 @@ fn ready(facts: &Facts<'_>) -> Draft {
     if desired == Some(0) {
         return draft(READY, true, reasons::ASLEEP, "no records arrive: the workers sleep until some do");
     }
-    if facts.ready == 0 {
+    if facts.ready == 0 && !facts.pods_unknown {
         let refused = facts.refusal.verdict.as_ref().filter(|_| facts.refusal.now).map(|verdict| &verdict.message);
         let failing = facts.failing.as_ref().map(|failing| &failing.message);
         let message = match failing.or(facts.unschedulable.as_ref()).or(refused) {
@@ -191,8 +195,9 @@ fn stalled(facts: &Facts<'_>) -> Draft {
     if let Some(message) = invalid(facts) {
         return draft(STALLED, true, reasons::INVALID_SPEC, message);
     }
-    if let Some(trouble) = facts.workload_trouble.as_ref().filter(|trouble| trouble.reason == reasons::NAME_TAKEN) {
-        return draft(STALLED, true, reasons::NAME_TAKEN, trouble.message.as_str());
+    let lasting = [reasons::NAME_TAKEN, reasons::TARGET_TAKEN, reasons::WORKLOAD_LEFT_BEHIND];
+    if let Some(trouble) = facts.workload_trouble.as_ref().filter(|trouble| lasting.contains(&trouble.reason)) {
+        return draft(STALLED, true, trouble.reason, trouble.message.as_str());
     }
     if facts.standing == Some(Standing::Conflict) {
         let message = format!(
@@ -244,7 +249,11 @@ fn within_target(facts: &Facts<'_>) -> Draft {
 fn scaling_active(facts: &Facts<'_>) -> Draft {
     let off = |reason, message: String| draft(SCALING_ACTIVE, false, reason, message);
     let Some(settings) = facts.settings else {
-        return off(reasons::INVALID_SPEC, "the spec cannot be used".to_owned());
+        let trouble = facts.workload_trouble.as_ref();
+        return off(
+            trouble.map_or(reasons::INVALID_SPEC, |trouble| trouble.reason),
+            trouble.map_or_else(|| "the spec cannot be used".to_owned(), |trouble| trouble.message.clone()),
+        );
     };
     // First, since then no other word is in force: neither suspend nor the pinned number.
     match facts.standing {
@@ -276,6 +285,9 @@ fn scaling_active(facts: &Facts<'_>) -> Draft {
     let some = [reasons::PARTIAL_SIGNAL, reasons::CONTRADICTORY_SIGNAL, reasons::LATENCY_UNVERIFIABLE];
     if let Some(missing) = facts.missing_signal.as_ref().filter(|missing| !some.contains(&missing.reason)) {
         return off(reasons::NO_SIGNAL, missing.message.clone());
+    }
+    if let Some(contested) = &facts.contested {
+        return draft(SCALING_ACTIVE, true, contested.reason, contested.message.as_str());
     }
     draft(SCALING_ACTIVE, true, reasons::ACTIVE, "Sluice decides the number of workers")
 }
@@ -327,9 +339,7 @@ fn limit_reason(limit: Limit) -> &'static str {
 
 fn metrics_available(facts: &Facts<'_>) -> Draft {
     match &facts.missing_signal {
-        _ if facts.settings.is_none() => {
-            unknown(METRICS_AVAILABLE, "nothing is measured while the spec cannot be used")
-        }
+        _ if facts.settings.is_none() => unknown(METRICS_AVAILABLE, "nothing is measured: the spec is not in use"),
         Some(missing) => draft(METRICS_AVAILABLE, false, missing.reason, missing.message.as_str()),
         None => {
             let note = facts.signal_note.as_ref().map(|note| format!("; {note}")).unwrap_or_default();

@@ -23,6 +23,7 @@ use crate::policy::units::Seconds;
 use crate::policy::{Schedule, Settings, Step};
 use crate::signals::{JobKey, SourceSpec};
 
+use super::attempts::Asked;
 use super::processing::ProcessingFile;
 
 /// A StreamJob whose spec can be used.
@@ -50,6 +51,13 @@ pub struct Job {
     pub metrics: Option<Metrics>,
     /// What the workers are told.
     pub processing: ProcessingFile,
+}
+
+impl Job {
+    /// A request for this job that is told from others by `body`.
+    pub(super) fn asked(&self, body: &str) -> Asked {
+        Asked { spec: (self.generation, self.resume.clone()), body: body.to_owned() }
+    }
 }
 
 /// What is scaled.

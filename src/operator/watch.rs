@@ -27,8 +27,11 @@ use crate::serve::metrics::Metrics;
 use crate::signals::{JobKey, Signals};
 
 use super::apply::Applier;
+use super::attempts::NamespaceRefusals;
+use super::claims::{Claims, ClaimsWriter};
 use super::context::{Context, Jobs};
 use super::error::{Error, retry_after};
+use super::kinds::Kinds;
 use super::leaving::COST_ANNOTATION;
 use super::observe::Caches;
 use super::pods::{Pods, PodsWriter};
@@ -84,6 +87,9 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     pub(super) recorder: Recorder,
     pub(super) jobs: Jobs,
+    pub(super) claims: Claims,
+    pub(super) kinds: Kinds,
+    pub(super) namespace_refusals: NamespaceRefusals,
 }
 
 impl Shared {
@@ -119,6 +125,7 @@ impl Shared {
             .default_backoff()
             .map_ok(|event| watched::map(event, |job| job.0))
             .modify(prune_job)
+            .inspect_ok(claimed(self.claims.clone(), scope.clone()))
             .reflect(writer)
             .inspect(latched(&synced))
             .applied_objects();
@@ -136,6 +143,10 @@ impl Shared {
             metrics: self.metrics.clone(),
             recorder: self.recorder.clone(),
             jobs: self.jobs.clone(),
+            claims: self.claims.clone(),
+            jobs_listed: synced.clone(),
+            kinds: self.kinds.clone(),
+            namespace_refusals: self.namespace_refusals.clone(),
         };
         tasks.spawn(sweep(scope.clone(), store, synced.clone(), context.clone(), stop.clone()));
         let stopping = stop.clone();
@@ -168,6 +179,12 @@ fn latched<K>(latch: &Latch) -> impl FnMut(&watcher::Result<watcher::Event<K>>) 
             latch.cancel();
         }
     }
+}
+
+/// Takes note of what the jobs of a scope name.
+fn claimed(claims: Claims, scope: Scope) -> impl FnMut(&watcher::Event<DeserializeGuard<StreamJob>>) + Send + 'static {
+    let mut writer = ClaimsWriter::new(claims);
+    move |event| writer.take(event, |key| scope.covers(key))
 }
 
 /// Where a cache's news go, and until when.

@@ -1,6 +1,7 @@
 //! What is read from a workload, whatever its kind. Pure: JSON in, facts out.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
+use k8s_openapi::api::autoscaling::v1::Scale;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, OwnerReference};
 use kube::ResourceExt as _;
 use kube::core::DynamicObject;
 use serde_json::{Map, Value};
@@ -17,10 +18,12 @@ pub(super) struct WorkloadView {
     pub(super) resource_version: String,
     pub(super) generation: Option<i64>,
     pub(super) being_deleted: bool,
-    /// Uid of its controller, if it has one.
-    pub(super) controller: Option<String>,
-    /// What it asks for (`spec.replicas`).
+    /// Its controller, if it has one.
+    pub(super) controller: Option<OwnerReference>,
+    /// Workers that it asks for.
     pub(super) desired: Option<u32>,
+    /// Workers that it counts itself, where its scale subresource says so.
+    pub(super) counted: Option<u32>,
     /// Hash of what was last applied by us.
     pub(super) applied: Option<String>,
     /// Who owns `spec.replicas`.
@@ -40,7 +43,8 @@ pub(super) struct WorkloadView {
 pub(super) struct ReplicasOwners {
     /// `sluice/workload`: from the first apply, until `sluice/scale` has taken over.
     pub(super) workload: bool,
-    /// `sluice/scale`.
+    /// `sluice/scale`. It writes nothing but the number of workers, so whatever it owns of a workload is that number, wherever
+    /// the kind keeps it.
     pub(super) scale: bool,
     /// Anyone else, by name. Empty after a foreign write that has left no entry.
     pub(super) others: Vec<String>,
@@ -58,20 +62,40 @@ impl WorkloadView {
             resource_version: object.resource_version().unwrap_or_default(),
             generation: object.metadata.generation,
             being_deleted: object.metadata.deletion_timestamp.is_some(),
-            controller: object
-                .owner_references()
-                .iter()
-                .find(|reference| reference.controller == Some(true))
-                .map(|reference| reference.uid.clone()),
+            controller: object.owner_references().iter().find(|reference| reference.controller == Some(true)).cloned(),
             desired: count(&spec["replicas"]),
+            counted: None,
             applied: object.annotations().get(APPLIED_ANNOTATION).cloned(),
             owners: ReplicasOwners::of(object.managed_fields()),
-            rolling_out: rolling_out(object.metadata.generation, status),
+            rolling_out: rolling_out(object, spec, status),
             at_rest: at_rest(object.metadata.generation, status),
             replica_failure: replica_failure(status),
             selector: selector(&spec["selector"]),
         }
     }
+
+    /// Whether its controller is the object with this uid.
+    pub(super) fn is_controlled_by(&self, uid: &str) -> bool {
+        self.controller.as_ref().is_some_and(|controller| controller.uid == uid)
+    }
+
+    /// What the scale subresource says, for a kind whose own layout is not known.
+    pub(super) fn with_scale(self, scale: Scale) -> Self {
+        let number = |number: i32| u32::try_from(number).ok();
+        let status = scale.status;
+        Self {
+            desired: scale.spec.and_then(|spec| spec.replicas).and_then(number),
+            counted: status.as_ref().and_then(|status| number(status.replicas)),
+            selector: status.and_then(|status| status.selector).filter(|selector| !selector.is_empty()),
+            ..self
+        }
+    }
+}
+
+/// Whether the fields of a workload are where those of a Deployment or a `StatefulSet` are.
+fn is_built_in(object: &DynamicObject) -> bool {
+    // What a watch brings has no type; it brings nothing else.
+    object.types.as_ref().is_none_or(|types| types.api_version.starts_with("apps/"))
 }
 
 impl ReplicasOwners {
@@ -80,9 +104,9 @@ impl ReplicasOwners {
         let mut updates = Vec::new();
         for entry in entries {
             match entry.manager.as_deref() {
+                Some(SCALE_MANAGER) => owners.scale |= entry.fields_v1.as_ref().is_some_and(owns_something),
                 _ if !entry.fields_v1.as_ref().is_some_and(owns_replicas) => {}
                 Some(WORKLOAD_MANAGER) => owners.workload = true,
-                Some(SCALE_MANAGER) => owners.scale = true,
                 other => {
                     let applied = entry.operation.as_deref() == Some("Apply");
                     let list = if applied { &mut owners.others } else { &mut updates };
@@ -109,22 +133,36 @@ pub(super) fn owns_replicas(fields: &FieldsV1) -> bool {
     !fields.0[REPLICAS[0]][REPLICAS[1]].is_null()
 }
 
+fn owns_something(fields: &FieldsV1) -> bool {
+    fields.0.as_object().is_some_and(|fields| !fields.is_empty())
+}
+
 /// A non-negative count in JSON.
 pub(super) fn count(value: &Value) -> Option<u32> {
     value.as_u64().and_then(|count| u32::try_from(count).ok())
 }
 
 /// A new template is being rolled out; ordinary scaling is not a roll-out.
-fn rolling_out(generation: Option<i64>, status: &Value) -> bool {
+fn rolling_out(object: &DynamicObject, spec: &Value, status: &Value) -> bool {
+    let number = |name: &str| count(&status[name]);
+    if !is_built_in(object) {
+        // Another kind need not say how many of its pods are of the present template.
+        return number("updatedReplicas").is_some_and(|updated| number("replicas").is_some_and(|all| all > updated));
+    }
     if status.is_null() {
         return true;
     }
     if let (Some(current), Some(update)) = (status["currentRevision"].as_str(), status["updateRevision"].as_str()) {
-        return current != update;
+        let strategy = &spec["updateStrategy"];
+        // Pods below the partition keep their template; with OnDelete all do, until somebody deletes them.
+        let kept = count(&strategy["rollingUpdate"]["partition"]).unwrap_or(0);
+        let to_update = number("replicas").unwrap_or(0).saturating_sub(kept);
+        let is_partial = kept > 0 && number("updatedReplicas").unwrap_or(0) >= to_update;
+        return current != update && strategy["type"] != "OnDelete" && !is_partial;
     }
     let observed = status["observedGeneration"].as_i64();
-    let old_pods = count(&status["replicas"]).unwrap_or(0) > count(&status["updatedReplicas"]).unwrap_or(0);
-    old_pods && observed.is_some() && generation.is_some()
+    let old_pods = number("replicas").unwrap_or(0) > number("updatedReplicas").unwrap_or(0);
+    old_pods && observed.is_some() && object.metadata.generation.is_some()
 }
 
 fn at_rest(generation: Option<i64>, status: &Value) -> Option<u32> {
@@ -230,6 +268,51 @@ mod tests {
         assert!(deployment(json!({"observedGeneration": 2, "replicas": 5, "updatedReplicas": 1})).rolling_out);
         assert!(!deployment(json!({"observedGeneration": 2})).rolling_out, "scaled to zero");
         assert!(deployment(json!({"currentRevision": "a", "updateRevision": "b"})).rolling_out);
+    }
+
+    #[test]
+    fn what_is_not_to_be_updated_is_no_roll_out() {
+        let set = |strategy: Value, updated: u32| {
+            let status =
+                json!({"currentRevision": "a", "updateRevision": "b", "replicas": 5, "updatedReplicas": updated});
+            let spec = json!({"replicas": 5, "updateStrategy": strategy});
+            view(json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "a", "generation": 2}, "spec": spec, "status": status}))
+                .rolling_out
+        };
+        assert!(set(json!({"type": "RollingUpdate"}), 0));
+        assert!(!set(json!({"type": "OnDelete"}), 0), "it would be rolling out for ever");
+        let partition = json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 3}});
+        assert!(set(partition.clone(), 1) && !set(partition, 2));
+    }
+
+    #[test]
+    fn another_kind_rolls_out_only_if_it_says_so() {
+        let rolling = |status: Value| {
+            view(json!({"apiVersion": "demo.test/v1", "kind": "Rollout", "metadata": {"name": "a", "generation": 2}, "spec": {}, "status": status}))
+                .rolling_out
+        };
+        assert!(!rolling(Value::Null) && !rolling(json!({"replicas": 4, "observedGeneration": 1})));
+        assert!(
+            rolling(json!({"replicas": 4, "updatedReplicas": 1}))
+                && !rolling(json!({"replicas": 4, "updatedReplicas": 4}))
+        );
+    }
+
+    #[test]
+    fn a_kind_that_keeps_its_number_elsewhere_is_understood_by_its_scale() {
+        let entry = json!({"manager": "sluice/scale", "operation": "Update", "subresource": "scale", "fieldsV1": {"f:spec": {"f:size": {}}}});
+        let object = json!({
+            "apiVersion": "demo.test/v1", "kind": "Pipeline", "metadata": {"name": "a", "managedFields": [entry]},
+            "spec": {"size": 4, "replicas": 9, "selector": {"matchLabels": {"not": "pods"}}},
+        });
+        let scale = |status: Value| {
+            let scale = json!({"metadata": {}, "spec": {"replicas": 4}, "status": status});
+            view(object.clone()).with_scale(serde_json::from_value(scale).unwrap())
+        };
+        let known = scale(json!({"replicas": 3, "selector": "app=x"}));
+        assert_eq!((known.desired, known.counted, known.selector.as_deref()), (Some(4), Some(3), Some("app=x")));
+        assert!(known.owners.scale, "what we have written is ours wherever it is");
+        assert_eq!(scale(json!({"replicas": 3})).selector, None, "and not that of another layout");
     }
 
     #[test]

@@ -16,9 +16,14 @@ const POD_D: &str = "/api/v1/namespaces/payments/pods/d";
 fn with_workers(mut conversation: Conversation, job: &crate::api::StreamJob, marked: &[&str]) -> Conversation {
     for name in ["a", "b", "c", "d"] {
         let cost = if marked.contains(&name) { json!({COST_ANNOTATION: "-1"}) } else { json!({}) };
+        let mut metadata = pod_of("orders", json!({"sluice.dev/job": "orders"}));
+        merge(
+            &mut metadata,
+            json!({"name": name, "namespace": "payments", "uid": format!("uid-{name}"), "annotations": cost}),
+        );
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": name, "namespace": "payments", "uid": format!("uid-{name}"), "labels": {"sluice.dev/job": "orders"}, "annotations": cost},
+            "metadata": metadata,
             "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
         });
         conversation.pods.take(&Event::Apply(serde_json::from_value(pod).unwrap()));
@@ -93,6 +98,9 @@ async fn with_as_many_or_more_workers_nobody_is_marked() {
     let job = job(json!({"spec": {"replicas": 4}}));
     let conversation = Conversation::new(vec![config_map(&job), status_with("ScalingActive", "False", "Pinned", &job)]);
     let conversation = with_workers(conversation, &job, &["c"]);
+    conversation.reconcile(&job).await;
+    conversation.end();
+    conversation.then(vec![status_of(&job)]);
     for _ in 0..4 {
         conversation.reconcile(&job).await;
         conversation.end();

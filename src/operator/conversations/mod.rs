@@ -5,6 +5,7 @@
 
 mod election;
 mod leaving;
+mod refusals;
 mod script;
 mod signals;
 mod targets;
@@ -246,9 +247,14 @@ async fn pods_whose_image_cannot_be_had_show_as_a_limit_and_need_a_person_in_the
     let container =
         json!({"name": "app", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": waiting});
     let created = crate::operator::timestamp(conversation.context.clock.now());
+    let mut metadata = pod_of("orders", json!({"sluice.dev/job": "orders"}));
+    merge(
+        &mut metadata,
+        json!({"name": "a", "namespace": "payments", "uid": "uid-a", "creationTimestamp": created.to_string()}),
+    );
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": "a", "namespace": "payments", "uid": "uid-a", "labels": {"sluice.dev/job": "orders"}, "creationTimestamp": created.to_string()},
+        "metadata": metadata,
         "status": {"phase": "Pending", "containerStatuses": [container]},
     });
     conversation.pods.take(&kube::runtime::watcher::Event::Apply(serde_json::from_value(pod).unwrap()));

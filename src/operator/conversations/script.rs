@@ -12,6 +12,7 @@ use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::api::StreamJob;
 use crate::api::v1alpha1::WorkloadKind;
@@ -21,8 +22,11 @@ use crate::serve::metrics::Metrics;
 use crate::signals::{JobKey, JobSamples, Signals, Watch};
 
 use super::super::apply::Applier;
+use super::super::attempts::NamespaceRefusals;
 use super::super::build;
+use super::super::claims::Claims;
 use super::super::context::{Context, Jobs};
+use super::super::kinds::Kinds;
 use super::super::lease::Leadership;
 use super::super::observe::Caches;
 use super::super::pods::PodsWriter;
@@ -148,7 +152,12 @@ impl Conversation {
             metrics,
             recorder: Recorder::new(client, Reporter { controller: "sluice".to_owned(), instance: None }),
             jobs: Jobs::default(),
+            claims: Claims::default(),
+            jobs_listed: CancellationToken::new(),
+            kinds: Kinds::default(),
+            namespace_refusals: NamespaceRefusals::default(),
         };
+        context.jobs_listed.cancel();
         Self { context, deployments, pods, script, transcript }
     }
 
@@ -318,4 +327,19 @@ pub(super) fn status_with(kind: &'static str, wanted: &'static str, reason: &'st
             "{condition}"
         );
     })
+}
+
+/// The metadata of a pod of a Deployment: its labels, and the ReplicaSet in between.
+pub(super) fn pod_of(deployment: &str, labels: Value) -> Value {
+    let mut metadata = json!({
+        "labels": {"pod-template-hash": "h1"},
+        "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("{deployment}-h1"), "uid": "set", "controller": true}],
+    });
+    merge(&mut metadata["labels"], labels);
+    metadata
+}
+
+/// Another status, as of the template that is known with the second look.
+pub(super) fn status_of(job: &StreamJob) -> Line {
+    line("PATCH", STATUS, serde_json::to_value(job).unwrap())
 }

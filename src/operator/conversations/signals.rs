@@ -53,7 +53,9 @@ impl Signals for Poison {
 #[tokio::test(start_paused = true)]
 async fn a_job_whose_reconcile_panics_is_set_aside_and_looked_at_again() {
     let job = job(json!({}));
-    let mut conversation = Conversation::new(vec![]).cached(deployment(&job, 6, &["sluice/scale"]));
+    let told = status_with("Ready", "False", "InternalError", &job)
+        .checked(|body| assert_eq!(condition(body, "Ready")["observedGeneration"], 1));
+    let mut conversation = Conversation::new(vec![told]).cached(deployment(&job, 6, &["sluice/scale"]));
     let good = Arc::clone(&conversation.context.signals);
     conversation.context.signals = Arc::new(Poison);
     assert_eq!(conversation.reconcile(&job).await, Action::requeue(Duration::from_mins(1)));

@@ -29,6 +29,7 @@ async fn a_status_rests_on_the_newest_version_and_a_change_that_was_not_told_is_
     conversation.end();
 
     // The number is written, and the status does not know why; the next one does.
+    tokio::time::advance(Duration::from_millis(100)).await;
     conversation = conversation.cached(deployment(&first, 9, &["sluice/scale"]));
     let second = seen("6", 1);
     conversation.then(vec![status("6", "7", &second).checked(|body| {
@@ -48,6 +49,7 @@ async fn a_status_rests_on_the_newest_version_and_a_change_that_was_not_told_is_
     let ahead = seen("9", 3);
     conversation.then(vec![refused(status("8", "", &ahead))]);
     conversation.reconcile(&ahead).await;
+    tokio::time::advance(Duration::from_millis(100)).await;
     conversation.then(vec![status("9", "10", &ahead)]);
     conversation.reconcile(&ahead).await;
     conversation.end();
