@@ -11,7 +11,7 @@ use super::workload::APPLIED_ANNOTATION;
 
 /// Key of the processing file in its `ConfigMap`.
 const PROCESSING_KEY: &str = "processing.json";
-const PROCESSING_VOLUME: &str = "sluice-processing";
+pub(super) const PROCESSING_VOLUME: &str = "sluice-processing";
 
 /// Type of a workload of our own.
 pub(super) fn workload_resource(kind: WorkloadKind) -> ApiResource {
@@ -77,7 +77,7 @@ pub(super) fn workload(job: &Job, owned: &OwnedWorkload) -> WorkloadBody {
     if workload.min_ready_seconds > 0 {
         spec.insert("minReadySeconds".to_owned(), json!(workload.min_ready_seconds));
     }
-    let strategy = workload.strategy.as_ref().map(|strategy| json!(strategy));
+    let strategy = workload.strategy.as_ref().map(strategy);
     match workload.kind {
         WorkloadKind::Deployment => {
             spec.extend(strategy.map(|strategy| ("strategy".to_owned(), strategy)));
@@ -110,12 +110,22 @@ pub(super) fn workload(job: &Job, owned: &OwnedWorkload) -> WorkloadBody {
     WorkloadBody { body, hash }
 }
 
+/// The user's strategy. Where pods are not replaced one after the other, what the API server has filled in for that must go, or
+/// it refuses this apply and every one after it.
+fn strategy(strategy: &Map<String, Value>) -> Value {
+    let mut strategy = json!(strategy);
+    if matches!(strategy["type"].as_str(), Some("Recreate" | "OnDelete")) && strategy["rollingUpdate"].is_null() {
+        strategy["rollingUpdate"] = Value::Null;
+    }
+    strategy
+}
+
 fn labels(name: &str) -> Value {
     json!({ JOB_LABEL: name, "app.kubernetes.io/managed-by": "sluice", "app.kubernetes.io/instance": name })
 }
 
 /// The user's template with the job's label, and the processing file mounted in every container.
-fn template(name: &str, template: &Map<String, Value>) -> Value {
+pub(super) fn template(name: &str, template: &Map<String, Value>) -> Value {
     let mut template = json!(template);
     let pod_labels = &mut template["metadata"]["labels"];
     if !pod_labels.is_object() {
@@ -179,4 +189,21 @@ pub(super) fn hash(value: &Value) -> String {
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     format!("{hash:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// "rollingUpdate: may not be specified when strategy `type` is 'Recreate'", for this template and every later one.
+    #[test]
+    fn a_strategy_that_replaces_no_pod_by_itself_takes_back_what_the_api_server_had_filled_in() {
+        let of = |value: Value| strategy(value.as_object().unwrap());
+        assert_eq!(of(json!({"type": "Recreate"})), json!({"type": "Recreate", "rollingUpdate": null}));
+        assert_eq!(of(json!({"type": "OnDelete"})), json!({"type": "OnDelete", "rollingUpdate": null}));
+        let rolling = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}});
+        assert_eq!(of(rolling.clone()), rolling);
+        let wrong = json!({"type": "Recreate", "rollingUpdate": {"maxSurge": 1}});
+        assert_eq!(of(wrong.clone()), wrong, "the API server says what is wrong with it");
+    }
 }

@@ -33,6 +33,7 @@ mod refusal;
 mod replicas;
 mod rollout;
 mod status;
+mod template;
 mod unreadable;
 pub mod validate;
 mod watch;

@@ -12,19 +12,19 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Resource as _, ResourceExt as _};
-use serde_json::{Map, Value};
 
 use crate::api::fields::PercentileBasisPoints;
 use crate::api::v1alpha1::{
     Metrics, Objective, Scaling, Source, StreamJob, StreamJobSpec, TargetRef, Workload, WorkloadKind,
 };
-use crate::api::{JOB_LABEL, RESUME_ANNOTATION, v1alpha1};
+use crate::api::{RESUME_ANNOTATION, v1alpha1};
 use crate::policy::units::Seconds;
 use crate::policy::{Schedule, Settings, Step};
 use crate::signals::{JobKey, SourceSpec};
 
 use super::attempts::Asked;
 use super::processing::ProcessingFile;
+use super::template;
 
 /// A StreamJob whose spec can be used.
 #[derive(Debug, Clone)]
@@ -111,6 +111,13 @@ pub fn validate(object: &StreamJob) -> Result<Job, Vec<Problem>> {
     let (latency, settings) = settings(spec, &mut problems);
     let sources = sources(&spec.sources, &mut problems);
     let target = target(spec, &settings, &mut problems);
+    let is_set = spec.workload.as_ref().is_some_and(|workload| workload.kind == WorkloadKind::StatefulSet);
+    if is_set && key.name.contains('.') {
+        problems.add(
+            "metadata.name",
+            "must not contain a dot with workload.kind: StatefulSet, for the names of its pods are host names: use another name",
+        );
+    }
     if let Some(metrics) = &spec.metrics {
         check_metrics(metrics, spec.workload.as_ref(), &mut problems);
     }
@@ -132,11 +139,12 @@ pub fn validate(object: &StreamJob) -> Result<Job, Vec<Problem>> {
     }
 }
 
+/// What is wrong with a spec, as it is found.
 #[derive(Default)]
-struct Problems(Vec<Problem>);
+pub(super) struct Problems(pub(super) Vec<Problem>);
 
 impl Problems {
-    fn add(&mut self, field: &str, message: &str) {
+    pub(super) fn add(&mut self, field: &str, message: &str) {
         self.0.push(Problem { field: field.to_owned(), message: message.to_owned() });
     }
 
@@ -321,7 +329,7 @@ fn is_host_port(text: &str) -> bool {
 fn target(spec: &StreamJobSpec, settings: &Settings, problems: &mut Problems) -> Option<Target> {
     match (&spec.workload, &spec.target_ref) {
         (Some(workload), None) => {
-            check_template(&workload.template, problems);
+            template::check(&workload.template, problems);
             if workload.kind == WorkloadKind::Deployment
                 && (workload.volume_claim_templates.is_some()
                     || workload.persistent_volume_claim_retention_policy.is_some())
@@ -353,21 +361,6 @@ fn existing(reference: &TargetRef) -> Target {
     let (group, version) = reference.api_version.split_once('/').unwrap_or(("", &reference.api_version));
     let gvk = GroupVersionKind::gvk(group, version, &reference.kind);
     Target::Existing { resource: ApiResource::from_gvk(&gvk), name: reference.name.clone() }
-}
-
-fn check_template(template: &Map<String, Value>, problems: &mut Problems) {
-    let field = "spec.workload.template";
-    let containers = template.get("spec").and_then(|spec| spec.get("containers")).and_then(Value::as_array);
-    if containers.is_none_or(Vec::is_empty) {
-        problems.add(&format!("{field}.spec.containers"), "needs at least one container, as in a Deployment");
-    }
-    let labels = template.get("metadata").and_then(|metadata| metadata.get("labels"));
-    if labels.and_then(|labels| labels.get(JOB_LABEL)).is_some() {
-        problems.add(
-            &format!("{field}.metadata.labels"),
-            &format!("must not set {JOB_LABEL}: Sluice finds its workers by it"),
-        );
-    }
 }
 
 fn check_metrics(metrics: &Metrics, workload: Option<&Workload>, problems: &mut Problems) {

@@ -8,7 +8,7 @@ use super::bed::{Bed, condition, has};
 #[tokio::test]
 async fn a_broken_rule_is_refused_with_a_sentence_that_says_what_to_change() {
     let bed = Bed::new("refusals", 0).await;
-    let cases: [(Value, &str); 18] = [
+    let cases: [(Value, &str); 19] = [
         (json!({"spec": {"minReplicas": 30}}), "minReplicas must not be larger than maxReplicas"),
         (json!({"spec": {"replicas": 21}}), "raise maxReplicas first"),
         (json!({"spec": {"targetRef": {"kind": "Deployment", "name": "x"}}}), "exactly one of workload"),
@@ -36,6 +36,7 @@ async fn a_broken_rule_is_refused_with_a_sentence_that_says_what_to_change() {
             "need workload.kind: StatefulSet",
         ),
         (json!({"metadata": {"name": "a".repeat(53)}}), "at most 52 characters"),
+        (json!({"metadata": {"name": "a.b"}, "spec": {"workload": {"kind": "StatefulSet"}}}), "must not contain a dot"),
     ];
     for (changes, words) in cases {
         let object = bed.job(changes.clone());
@@ -58,6 +59,11 @@ async fn an_immutable_field_is_refused_with_the_way_out() {
     let error =
         bed.apply(&bed.job(json!({"spec": {"workload": {"kind": "StatefulSet"}}}))).await.unwrap_err().to_string();
     assert!(error.contains("workload.kind cannot be changed"), "{error}");
+    // Neither by leaving the field out, where a rule about the field itself is not asked.
+    let mut target = bed.job(json!({"spec": {"targetRef": {"kind": "Deployment", "name": "another"}}}));
+    target["spec"].as_object_mut().unwrap().remove("workload");
+    let error = bed.apply(&target).await.unwrap_err().to_string();
+    assert!(error.contains("cannot change between workload and targetRef"), "{error}");
     bed.end().await;
 }
 

@@ -313,3 +313,13 @@ async fn an_invalid_spec_is_named_field_by_field_and_the_workers_stay() {
     assert_eq!(conversation.reconcile(&job).await, Action::await_change());
     conversation.end();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stateful_set_with_a_dot_in_its_name_is_refused_for_its_pods_could_not_be_made() {
+    let job = job(json!({"metadata": {"name": "orders"}, "spec": {"workload": {"kind": "StatefulSet"}}}));
+    let mut dotted = job.clone();
+    dotted.metadata.name = Some("orders.eu".to_owned());
+    assert!(super::validate::validate(&job).is_ok());
+    let problems = super::validate::validate(&dotted).unwrap_err();
+    assert_eq!(problems.iter().map(|problem| problem.field.as_str()).collect::<Vec<_>>(), ["metadata.name"]);
+}
