@@ -231,18 +231,26 @@ impl Bucket {
 }
 
 impl NamespaceRefusals {
-    /// Whether the namespace may have another refusal: a request that was refused before is made only then.
-    pub(super) fn may(&self, namespace: &str, now: Seconds) -> bool {
-        let buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        buckets.get(namespace).is_none_or(|bucket| bucket.left(now) >= 1.0)
+    /// Takes leave for a request that was refused before; `false`: the namespace has had its refusals.
+    pub(super) fn take(&self, namespace: &str, now: Seconds) -> bool {
+        self.change(namespace, now, -1.0)
     }
 
-    /// A request of the namespace was refused.
-    pub(super) fn refused(&self, namespace: &str, now: Seconds) {
+    /// The request was not refused after all.
+    pub(super) fn give_back(&self, namespace: &str, now: Seconds) {
+        self.change(namespace, now, 1.0);
+    }
+
+    /// What is left changes by so much, unless nothing is left to take from.
+    fn change(&self, namespace: &str, now: Seconds, by: f64) -> bool {
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         buckets.retain(|_, bucket| bucket.left(now) < NAMESPACE_BURST);
         let left = buckets.get(namespace).map_or(NAMESPACE_BURST, |bucket| bucket.left(now));
-        buckets.insert(namespace.to_owned(), Bucket { left: (left - 1.0).max(0.0), at: now });
+        let is_left = left + by >= 0.0;
+        if is_left {
+            buckets.insert(namespace.to_owned(), Bucket { left: left + by, at: now });
+        }
+        is_left
     }
 }
 
@@ -331,8 +339,7 @@ mod tests {
         let refusals = NamespaceRefusals::default();
         let spend = |namespace: &str, now: f64| {
             let mut spent = 0;
-            while refusals.may(namespace, Seconds(now)) {
-                refusals.refused(namespace, Seconds(now));
+            while refusals.take(namespace, Seconds(now)) {
                 spent += 1;
             }
             spent
@@ -340,5 +347,7 @@ mod tests {
         assert_eq!((spend("a", 0.0), spend("a", 1.0), spend("b", 1.0)), (20, 0, 20));
         assert_eq!(spend("a", 61.0), 5);
         assert_eq!(spend("a", 1000.0), 20);
+        refusals.give_back("a", Seconds(1000.0));
+        assert_eq!(spend("a", 1000.0), 1, "what was not refused costs nothing");
     }
 }

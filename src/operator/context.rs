@@ -45,7 +45,8 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// Whether a request that has failed before is to wait. One that was refused waits for its namespace's budget too.
+    /// Whether a request that has failed before is to wait. One that was refused waits for its namespace's budget too, and takes
+    /// its part of that if it need not wait.
     pub(super) fn must_wait(
         &self,
         job: &JobKey,
@@ -55,7 +56,7 @@ impl Context {
         now: Seconds,
     ) -> bool {
         state.attempts.waits(request, asked, now)
-            || state.attempts.was_refused(request) && !self.namespace_refusals.may(&job.namespace, now)
+            || state.attempts.was_refused(request) && !self.namespace_refusals.take(&job.namespace, now)
     }
 
     /// Takes note of how a request went.
@@ -68,14 +69,20 @@ impl Context {
         outcome: Result<T, Refused>,
         now: Seconds,
     ) -> Result<T, Refused> {
+        let was_refused = state.attempts.was_refused(request);
         match &outcome {
-            Ok(_) => state.attempts.succeeded(request),
+            Ok(_) => {
+                state.attempts.succeeded(request);
+                if was_refused {
+                    self.namespace_refusals.give_back(&job.namespace, now);
+                }
+            }
             Err(Refused::Waits) => {}
             Err(Refused::Trouble(verdict)) => state.attempts.hindered(request, asked, verdict.clone(), now),
             Err(Refused::Error(error)) => {
                 state.attempts.failed(request, asked, error, now);
-                if error.is_refusal() {
-                    self.namespace_refusals.refused(&job.namespace, now);
+                if error.is_refusal() && !was_refused {
+                    self.namespace_refusals.take(&job.namespace, now);
                 }
                 self.metrics.reconcile_error(error.category());
                 tracing::warn!(%job, category = error.category(), error = %error, detail = %error.explanation(), "a request to the API server has failed");

@@ -116,44 +116,89 @@ async fn recommend_on_an_existing_deployment_does_nothing_and_says_what_it_would
     bed.end().await;
 }
 
+/// Its number is at `.spec.size`, its selector in the status alone, and its plural cannot be guessed.
 #[tokio::test]
 async fn a_custom_kind_with_a_scale_subresource_is_scaled_and_given_up_to_another_writer() {
     let bed = Bed::new("custom", 4).await;
-    let integer = json!({"type": "object", "properties": {"replicas": {"type": "integer"}}});
+    let spec = json!({"type": "object", "properties": {"size": {"type": "integer"}}});
+    let status_schema =
+        json!({"type": "object", "properties": {"size": {"type": "integer"}, "selector": {"type": "string"}}});
+    let scale = json!({"specReplicasPath": ".spec.size", "statusReplicasPath": ".status.size", "labelSelectorPath": ".status.selector"});
     let definition = json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "rollouts.tests.sluice.dev"},
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "fleet.tests.sluice.dev"},
         "spec": {
             "group": "tests.sluice.dev", "scope": "Namespaced",
-            "names": {"plural": "rollouts", "singular": "rollout", "kind": "Rollout"},
+            "names": {"plural": "fleet", "singular": "ship", "kind": "Ship"},
             "versions": [{
                 "name": "v1", "served": true, "storage": true,
-                "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": integer, "status": integer}}},
-                "subresources": {"scale": {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"}},
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec, "status": status_schema}}},
+                "subresources": {"scale": scale},
             }],
         },
     });
     bed.define(&serde_json::from_value(definition).unwrap()).await;
-    let mut rollout = json!({
-        "apiVersion": "tests.sluice.dev/v1", "kind": "Rollout", "metadata": {"name": "theirs", "namespace": bed.namespace},
-        "spec": {"replicas": 1},
-    });
-    bed.apply(&rollout).await.unwrap();
+    let ship = |size: u32| {
+        json!({
+            "apiVersion": "tests.sluice.dev/v1", "kind": "Ship", "metadata": {"name": "theirs", "namespace": bed.namespace},
+            "spec": {"size": size}, "status": {"size": size, "selector": "app=theirs"},
+        })
+    };
+    let resource = kube::core::ApiResource {
+        plural: "fleet".to_owned(),
+        ..kube::core::ApiResource::from_gvk(&kube::core::GroupVersionKind::gvk("tests.sluice.dev", "v1", "Ship"))
+    };
+    let ships = kube::Api::<kube::core::DynamicObject>::namespaced_with(bed.client.clone(), &bed.namespace, &resource);
+    let apply = async |size: u32| {
+        ships.patch("theirs", &PatchParams::apply("user").force(), &Patch::Apply(ship(size))).await.unwrap();
+    };
+    apply(1).await;
     let _operator = bed.operator(18119);
-    let target = json!({"apiVersion": "tests.sluice.dev/v1", "kind": "Rollout", "name": "theirs"});
+    let target = json!({"apiVersion": "tests.sluice.dev/v1", "kind": "Ship", "name": "theirs"});
     bed.apply(&bed.job(json!({"spec": {"workload": null, "targetRef": target, "minReplicas": 3}}))).await.unwrap();
-    let wanted = async |bed: &Bed| bed.dynamic(&rollout).get("theirs").await.unwrap().data["spec"]["replicas"].as_u64();
+    let becomes = async |wanted: u64| {
+        let mut seen = None;
+        for _ in 0..60 {
+            seen = ships.get("theirs").await.unwrap().data["spec"]["size"].as_u64();
+            if seen == Some(wanted) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(seen, Some(wanted), "written through /scale");
+    };
+    becomes(3).await;
+    // Our own write is not somebody else's: the next follows at once, and not in ten minutes.
+    bed.jobs()
+        .patch("orders", &PatchParams::default(), &Patch::Merge(json!({"spec": {"minReplicas": 5}})))
+        .await
+        .unwrap();
+    becomes(5).await;
+    apply(2).await;
+    bed.until("somebody else's number is seen", 60, |job| has(job, "ScalingActive", "False", "ForeignWriter")).await;
+    bed.end().await;
+}
+
+/// What the API server fills in for a rolling update must go with it, or it refuses this apply and every later one.
+#[tokio::test]
+async fn a_running_job_may_turn_to_recreate_and_still_get_a_new_template() {
+    let bed = Bed::new("recreate", 4).await;
+    let _operator = bed.operator(18120);
+    bed.apply(&bed.job(json!({}))).await.unwrap();
+    bed.until_ready(1, 60).await;
+    bed.apply(&bed.job(json!({"spec": {"workload": {"strategy": {"type": "Recreate"}}}}))).await.unwrap();
     let mut seen = None;
     for _ in 0..60 {
-        seen = wanted(&bed).await;
-        if seen == Some(3) {
+        let strategy = bed.deployments().get("orders").await.unwrap().spec.unwrap().strategy.unwrap();
+        seen = strategy.type_;
+        if seen.as_deref() == Some("Recreate") {
+            assert_eq!(strategy.rolling_update, None);
             break;
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    assert_eq!(seen, Some(3), "what the floor asks for is written through /scale");
-    rollout["spec"]["replicas"] = json!(2);
-    bed.apply(&rollout).await.unwrap();
-    bed.until("somebody else's number is seen", 60, |job| has(job, "ScalingActive", "False", "ForeignWriter")).await;
+    assert_eq!(seen.as_deref(), Some("Recreate"));
+    let job = bed.until("nothing is refused", 30, |job| !has(job, "Ready", "False", "WorkloadRejected")).await;
+    assert!(!has(&job, "Ready", "False", "WorkloadRejected"), "{:?}", status(&job).conditions);
     bed.end().await;
 }
 

@@ -14,6 +14,7 @@ mod leaders;
 mod liars;
 mod neighbours;
 mod poison;
+mod refused;
 mod rights;
 mod security;
 #[path = "../../benches/scale/sources.rs"]
