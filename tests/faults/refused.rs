@@ -10,7 +10,7 @@ use sluice::embedded::service::InMemory;
 use crate::world::{NAMESPACE, World, job, wait};
 
 /// With 500 it takes ten minutes; what a namespace may cost does not depend on it.
-const JOBS: usize = 100;
+const JOBS: usize = 60;
 
 /// What was written after so many requests, events apart.
 fn writes(faults: &Faults, before: usize) -> Vec<String> {
