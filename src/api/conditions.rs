@@ -59,6 +59,8 @@ pub mod reasons {
     pub const ROLLED_OUT: &str = "RolledOut";
     /// Stalled: nothing needs a person.
     pub const PROGRESSING: &str = "Progressing";
+    /// Stalled: the roll-out of the Deployment has not got on for its `progressDeadlineSeconds`.
+    pub const PROGRESS_DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
     /// Stalled: someone else keeps writing the number of replicas.
     pub const CONFLICT: &str = "Conflict";
     /// `WithinTarget`: the objective is met now.
@@ -99,13 +101,14 @@ pub mod reasons {
     pub const PARTITION_STUCK: &str = "PartitionStuck";
     /// `ScalingLimited`: a resource quota refuses the workers.
     pub const QUOTA_EXCEEDED: &str = "QuotaExceeded";
-    /// `ScalingLimited`: something else refuses them, such as Pod Security or a webhook.
+    /// `ScalingLimited`, Stalled (after 10 minutes): something else refuses them, such as Pod Security or a webhook.
     pub const PODS_REFUSED: &str = "PodsRefused";
-    /// `ScalingLimited`, Stalled (after 10 minutes): pods cannot start, for their image, their configuration or an init container fails.
+    /// `ScalingLimited`, Stalled (after 10 minutes): pods cannot start, for their image, their configuration or an init container fails;
+    /// or they have not started for long.
     pub const PODS_FAILING: &str = "PodsFailing";
     /// `ScalingLimited`: pods cannot be placed on a node.
     pub const UNSCHEDULABLE: &str = "Unschedulable";
-    /// `ScalingLimited`: workers crash again and again.
+    /// `ScalingLimited`, Stalled (after 10 minutes): workers crash again and again.
     pub const CRASH_LOOPING: &str = "CrashLooping";
     /// `ScalingLimited`: workers that were asked for did not become ready.
     pub const PODS_NOT_READY: &str = "PodsNotReady";
@@ -117,6 +120,8 @@ pub mod reasons {
     pub const OUT_ONLY: &str = "OutOnly";
     /// `ScalingLimited`: `scaling.mode` is `InOnly`.
     pub const IN_ONLY: &str = "InOnly";
+    /// `MetricsAvailable`: every signal is fresh, and the consumer group has members that are not workers of the job.
+    pub const STRANGERS_IN_GROUP: &str = "StrangersInGroup";
     /// `MetricsAvailable`: every signal is fresh.
     pub const FRESH: &str = "Fresh";
     /// `MetricsAvailable`: some partitions or workers are missing.

@@ -1,7 +1,7 @@
 //! `status` of a StreamJob: numbers for machines, `summary` for eyes.
 //!
-//! Volatile values change only together with a state, a decision or a tenfold change, so that a steady hour costs no
-//! write; the live values are metrics.
+//! Volatile values change only together with a state, a decision or a large change, so that a steady hour costs no
+//! write; `observedTime` says how old they are, and the live values are metrics.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
@@ -15,6 +15,9 @@ pub struct StreamJobStatus {
     /// Generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// When this status was written: its numbers and messages are of that moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_time: Option<Time>,
     /// Pods that exist.
     #[serde(default)]
     pub replicas: i32,
@@ -45,6 +48,9 @@ pub struct StreamJobStatus {
     /// The same numbers, short, for eyes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<Summary>,
+    /// What attainment and error budget are counted from; taken up again after a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attainment: Option<AttainmentStatus>,
     /// What Sluice has learned about the workers; reloaded as a prior after a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelStatus>,
@@ -77,13 +83,36 @@ pub struct Summary {
     /// Such as 99.93%.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attainment: Option<String>,
+    /// What one worker can do, such as 0.4/s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity_per_worker: Option<String>,
+}
+
+/// Records that fell due over the objective's window. What was in time since the last write of the status is missing here.
+#[derive(JsonSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AttainmentStatus {
+    /// The objective's latency that this was counted for.
+    pub latency_milliseconds: i64,
+    /// The objective's percentile that this was counted for, in hundredths of a percent.
+    pub percentile_basis_points: i64,
+    /// When the first part of the window begins.
+    pub since: Time,
+    /// Length of each part.
+    pub part_seconds: i64,
+    /// Records that fell due in each part, the oldest first.
+    #[schemars(length(max = 21))]
+    pub due: Vec<i64>,
+    /// How many of these were late.
+    #[schemars(length(max = 21))]
+    pub late: Vec<i64>,
 }
 
 /// What Sluice has learned about the workers.
 #[derive(JsonSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelStatus {
-    /// Records per second that one worker can process when it never waits.
+    /// Records per second that one worker can process when it never waits; absent below 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity_per_worker: Option<i64>,
     /// The same in thousandths of a record per second, for workers that take seconds over a record.

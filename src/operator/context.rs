@@ -18,12 +18,15 @@ use super::apply::Applier;
 use super::attempts::{Asked, Attempts, NamespaceRefusals, Request};
 use super::build::Prepared;
 use super::claims::Claims;
+use super::events::Withheld;
 use super::existing::Existing;
 use super::kinds::Kinds;
 use super::observe::Caches;
+use super::pod_troubles::CrashLoops;
 use super::refusal::Refusals;
 use super::replicas::ForeignWrites;
 use super::rollout::Refused;
+use super::strangers::Strangers;
 
 /// What all reconciles share. Cheap to clone.
 #[derive(Clone)]
@@ -153,6 +156,12 @@ pub(super) struct JobState {
     pub(super) processing: Option<(String, Seconds)>,
     /// Whether the cluster refuses to make more of its pods.
     pub(super) refusals: Refusals,
+    /// Pods that crash again and again.
+    pub(super) crash_loops: CrashLoops,
+    /// Members of its consumer groups that are no workers of it.
+    pub(super) strangers: Strangers,
+    /// Bad news that an ordinary start has.
+    pub(super) withheld: Withheld,
     /// What was last recommended, in mode Recommend.
     pub(super) recommended: Option<u32>,
     /// The newest failure of each source that was counted.

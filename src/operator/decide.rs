@@ -75,7 +75,7 @@ pub(super) fn observation(
         limits: Limits {
             granted: of_workload.granted,
             unschedulable: number(|pod| pod.unschedulable.is_some()),
-            crash_looping: number(|pod| pod.crash_looping),
+            crash_looping: number(|pod| pod.crash_looping.is_some()),
             failing: number(|pod| pod.failing.is_some() && !pod.terminating),
         },
     }
@@ -248,7 +248,7 @@ mod tests {
     fn what_stands_in_the_way_is_told() {
         let failing = || PodFacts { failing: Some("ErrImagePull".to_owned()), ..pod("w-0") };
         let leaving = PodFacts { terminating: true, ..failing() };
-        let crashing = PodFacts { crash_looping: true, ..pod("w-2") };
+        let crashing = PodFacts { crash_looping: Some("exit code 1".to_owned()), ..pod("w-2") };
         let wanted = Wanted { desired: Some(6), granted: Some(3), ..Wanted::default() };
         let pods = [failing(), leaving, crashing];
         let told = observation(&job(&["a"], None), wanted, &pods, &JobSamples::default(), Seconds(1.0));

@@ -12,8 +12,8 @@ use super::observe::PodFacts;
 /// A ready worker that has not been read for so long is missing; new ones are given the time to come up.
 const WORKER_GRACE: Seconds = Seconds(15.0);
 
-/// A pod that cannot start for this long needs a person. As long as Kubernetes gives a Deployment to get on, by default.
-const PROGRESS_DEADLINE: Seconds = Seconds(600.0);
+/// Until a pod is so old, or the job was looked at for so long, it is an ordinary start that no worker is ready.
+const START: Seconds = Seconds(300.0);
 
 /// A verdict with its words. `reason` is one of [`reasons`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,28 +67,16 @@ pub(super) fn note(samples: &JobSamples) -> Option<String> {
     (!notes.is_empty()).then(|| notes.join("; "))
 }
 
-/// Pods that cannot start.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Failing {
-    /// How many, and what keeps one of them from it.
-    pub(super) message: String,
-    /// It has been so for long: what passes by itself would have passed.
-    pub(super) lasting: bool,
+/// Whether no worker is ready because all of them have just been made, or none is made yet.
+pub(super) fn workers_start(pods: &[PodFacts], begun: Seconds, now: Seconds) -> bool {
+    let young = |pod: &PodFacts| pod.created_at.is_some_and(|created| now - created < START);
+    if pods.is_empty() { now - begun < START } else { pods.iter().all(young) }
 }
 
-/// The pods that cannot start; `None`: there are none.
-pub(super) fn failing(pods: &[PodFacts], now: Seconds) -> Option<Failing> {
-    let failing: Vec<(&PodFacts, &String)> = pods
-        .iter()
-        .filter(|pod| !pod.terminating)
-        .filter_map(|pod| pod.failing.as_ref().map(|why| (pod, why)))
-        .collect();
-    let (first, why) = failing.first()?;
-    let lasts = |pod: &PodFacts| pod.created_at.is_some_and(|created| now - created >= PROGRESS_DEADLINE);
-    Some(Failing {
-        message: format!("{} of {} pods cannot start, such as {}: {why}", failing.len(), pods.len(), first.name),
-        lasting: failing.iter().any(|(pod, _)| lasts(pod)),
-    })
+/// Whether sources have not been read because it was not yet time for an answer.
+pub(super) fn signals_start(samples: &JobSamples, latency: Duration, begun: Seconds, now: Seconds) -> bool {
+    let unread = samples.sources.is_empty() || samples.sources.iter().any(|source| source.sample.is_none());
+    unread && samples.sources.iter().all(|source| source.failure.is_none()) && now - begun < stale_after(latency)
 }
 
 /// What is missing of the signals, the worst first; `None`: nothing.
@@ -165,27 +153,4 @@ fn unread_worker(samples: &JobSamples, pods: &[PodFacts], now: Seconds) -> Optio
     let why = failure.map(|failure| format!(": {}", failure.message)).unwrap_or_default();
     let message = format!("the metrics of {} workers cannot be read, such as {}{why}", unread.len(), first.name);
     Some(Verdict { reason: reasons::PARTIAL_SIGNAL, message })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pods_that_cannot_start_are_counted_and_one_is_named() {
-        let pod = |name: &str, failing: Option<&str>, created: f64| PodFacts {
-            name: name.to_owned(),
-            failing: failing.map(str::to_owned),
-            created_at: Some(Seconds(created)),
-            ..PodFacts::default()
-        };
-        let why = "container app: ErrImagePull";
-        let pods = [pod("w-0", None, 0.0), pod("w-1", Some(why), 100.0), pod("w-2", Some(why), 300.0)];
-        let told = failing(&pods, Seconds(699.0)).unwrap();
-        assert_eq!(told.message, "2 of 3 pods cannot start, such as w-1: container app: ErrImagePull");
-        assert!(!told.lasting);
-        assert!(failing(&pods, Seconds(700.0)).unwrap().lasting);
-        let leaving = PodFacts { terminating: true, ..pod("w-1", Some(why), 0.0) };
-        assert_eq!(failing(&[leaving], Seconds(0.0)), None);
-    }
 }

@@ -55,6 +55,8 @@ pub(super) struct Members<'a> {
     /// The pod's name, by what the member is called in its group.
     pods: HashMap<&'a str, &'a str>,
     pub(super) counts: Counts,
+    /// Who is no worker of the job, by what it is called in its group.
+    pub(super) strangers: Vec<(&'a str, &'a Owner)>,
 }
 
 /// How many members there are; unknown where nothing leads from any of them to a pod, as behind an address translation.
@@ -93,7 +95,9 @@ impl<'a> Members<'a> {
         let named = members.iter().zip(&leads).filter_map(|(member, lead)| Some((own_name(member), pod(lead)?)));
         let pods = named.collect();
         let counts = if sample.group.is_some() { counts(&members, &leads) } else { Counts::default() };
-        Self { pods, counts }
+        let lost = members.iter().zip(&leads).filter(|(_, lead)| **lead == Lead::None && counts.strangers > Some(0));
+        let strangers = lost.map(|(member, _)| (own_name(member), *member)).collect();
+        Self { pods, counts, strangers }
     }
 
     /// The name of an owner of partitions: its pod's where that is known.

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::Api;
 use kube::core::{ApiResource, DynamicObject};
@@ -65,13 +65,25 @@ pub(super) struct PodFacts {
     pub(super) finished: bool,
     pub(super) template: Option<String>,
     pub(super) unschedulable: Option<String>,
-    /// A container runs, ends and waits to be started again.
-    pub(super) crash_looping: bool,
+    /// A container runs, ends and waits to be started again: which, and how it ended.
+    pub(super) crash_looping: Option<String>,
     /// Why it cannot start, where trying again does not mend that.
     pub(super) failing: Option<String>,
+    /// It has a node, and nothing of it runs.
+    pub(super) unstarted: Option<Unstarted>,
+    /// Since when it is not ready, if it is not.
+    pub(super) unready_since: Option<Seconds>,
     pub(super) metrics_port: Option<u16>,
     /// Its deletion cost, if it has one.
     pub(super) deletion_cost: Option<i32>,
+}
+
+/// A pod that has been given a node, of which nothing runs yet.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Unstarted {
+    pub(super) since: Seconds,
+    /// What one of its containers waits for.
+    pub(super) why: String,
 }
 
 impl PodFacts {
@@ -84,6 +96,18 @@ impl PodFacts {
         let inits = status.and_then(|status| status.init_container_statuses.as_deref()).unwrap_or_default();
         let failing = inits.iter().find_map(failing_init).or_else(|| containers.iter().find_map(failing));
         let labels = pod.labels();
+        let since = |kind: &str, status: &str| {
+            let condition = condition(kind).filter(|condition| condition.status == status)?;
+            condition.last_transition_time.as_ref().map(|time| super::seconds(time.0))
+        };
+        let waits = (phase == "Pending" && failing.is_none())
+            .then(|| {
+                inits
+                    .iter()
+                    .map(|each| ("init container", each))
+                    .chain(containers.iter().map(|each| ("container", each)))
+            })
+            .and_then(unstarted);
         Self {
             name: pod.name_any(),
             uid: pod.uid().unwrap_or_default(),
@@ -98,8 +122,10 @@ impl PodFacts {
                 .filter(|condition| condition.status == "False" && condition.reason.as_deref() == Some("Unschedulable"))
                 .map(|condition| condition.message.clone().unwrap_or_default()),
             // A pod is counted once.
-            crash_looping: failing.is_none() && containers.iter().any(crash_looping),
+            crash_looping: if failing.is_none() { containers.iter().find_map(crash_looping) } else { None },
             failing,
+            unstarted: waits.and_then(|why| Some(Unstarted { since: since("PodScheduled", "True")?, why })),
+            unready_since: since("Ready", "False"),
             metrics_port: metrics.and_then(|metrics| port(pod, &metrics.port)),
             deletion_cost: pod.annotations().get(COST_ANNOTATION).and_then(|cost| cost.parse().ok()),
         }
@@ -128,8 +154,29 @@ const CANNOT_START: [&str; 7] = [
 /// Longest text that is taken over from the kubelet, in characters: it goes into a condition.
 const LONGEST_DETAIL: usize = 200;
 
-fn crash_looping(container: &ContainerStatus) -> bool {
-    waiting(container).is_some_and(|(reason, _)| reason == CRASH_LOOP)
+fn crash_looping(container: &ContainerStatus) -> Option<String> {
+    waiting(container).filter(|(reason, _)| *reason == CRASH_LOOP)?;
+    let ended = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+    let how = ended.map_or_else(String::new, |ended| {
+        let reason = ended.reason.as_deref().filter(|reason| *reason != "Error").map(|reason| format!(" ({reason})"));
+        format!("exit code {}{}", ended.exit_code, reason.unwrap_or_default())
+    });
+    Some(why("container", container, CRASH_LOOP, &how))
+}
+
+/// What a container waits for before it is started.
+const BEFORE_START: [&str; 2] = ["ContainerCreating", "PodInitializing"];
+
+/// What the first of these containers waits for, if none of them runs.
+fn unstarted<'a>(mut containers: impl Iterator<Item = (&'static str, &'a ContainerStatus)> + Clone) -> Option<String> {
+    let runs = |container: &ContainerStatus| container.state.as_ref().is_some_and(|state| state.running.is_some());
+    if containers.clone().any(|(_, container)| runs(container)) {
+        return None;
+    }
+    containers.find_map(|(what, container)| {
+        let (reason, detail) = waiting(container).filter(|(reason, _)| BEFORE_START.contains(reason))?;
+        Some(why(what, container, reason, detail))
+    })
 }
 
 fn failing(container: &ContainerStatus) -> Option<String> {
@@ -157,12 +204,19 @@ fn why(what: &str, container: &ContainerStatus, reason: &str, detail: &str) -> S
     if detail.is_empty() { format!("{what} {name}: {reason}") } else { format!("{what} {name}: {reason}: {detail}") }
 }
 
+/// Whether this init container runs beside the others as long as the pod does.
+pub(super) fn is_sidecar(container: &Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}
+
 fn port(pod: &Pod, port: &IntOrString) -> Option<u16> {
     match port {
         IntOrString::Int(number) => u16::try_from(*number).ok(),
         IntOrString::String(name) => {
-            let containers = &pod.spec.as_ref()?.containers;
-            let mut ports = containers.iter().flat_map(|container| container.ports.iter().flatten());
+            let spec = pod.spec.as_ref()?;
+            let sidecars = spec.init_containers.iter().flatten().filter(|container| is_sidecar(container));
+            let containers = spec.containers.iter().chain(sidecars);
+            let mut ports = containers.flat_map(|container| container.ports.iter().flatten());
             let port = ports.find(|port| port.name.as_ref() == Some(name))?;
             u16::try_from(port.container_port).ok()
         }
@@ -291,50 +345,5 @@ pub(super) async fn read<T>(verb: &'static str, request: impl Future<Output = ku
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    /// Facts of a pod whose containers and init containers wait for these reasons.
-    fn waiting_for(containers: &[&str], inits: &[&str]) -> PodFacts {
-        let status = |reasons: &[&str]| -> Vec<Value> {
-            let waiting = |reason: &&str| match *reason {
-                "" => json!({"running": {}}),
-                reason => json!({"waiting": {"reason": reason, "message": "nothing\nelse"}}),
-            };
-            let status = |reason| json!({"name": "app", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": waiting(reason)});
-            reasons.iter().map(status).collect()
-        };
-        let pod = json!({"metadata": {"name": "w-0"}, "status": {"phase": "Pending", "containerStatuses": status(containers), "initContainerStatuses": status(inits)}});
-        PodFacts::of(&serde_json::from_value(pod).unwrap(), None)
-    }
-
-    #[test]
-    fn a_pod_that_another_attempt_does_not_start_is_failing() {
-        for reason in [
-            "ErrImagePull",
-            "ImagePullBackOff",
-            "InvalidImageName",
-            "ErrImageNeverPull",
-            "CreateContainerConfigError",
-            "CreateContainerError",
-            "RunContainerError",
-        ] {
-            let facts = waiting_for(&["", reason], &[]);
-            assert_eq!(facts.failing.unwrap(), format!("container app: {reason}: nothing else"));
-            assert!(waiting_for(&["PodInitializing"], &[reason]).failing.unwrap().starts_with("init container app: "));
-        }
-        for reason in ["", "ContainerCreating", "PodInitializing"] {
-            assert_eq!(waiting_for(&[reason], &["", reason]).failing, None, "{reason}");
-        }
-    }
-
-    #[test]
-    fn a_pod_that_cannot_start_is_not_counted_as_crashing_too() {
-        let count = |facts: PodFacts| (facts.crash_looping, facts.failing.is_some());
-        assert_eq!(count(waiting_for(&["CrashLoopBackOff"], &[])), (true, false));
-        assert_eq!(count(waiting_for(&["PodInitializing"], &["CrashLoopBackOff"])), (false, true));
-        assert_eq!(count(waiting_for(&["CrashLoopBackOff", "ErrImagePull"], &[])), (false, true));
-    }
-}
+#[path = "observe_test.rs"]
+mod tests;

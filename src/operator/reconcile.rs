@@ -25,12 +25,13 @@ use super::build::Prepared;
 use super::claims::Rivals;
 use super::context::{Context, JobState};
 use super::error::Error;
+use super::events::Start;
 use super::health::Verdict;
 use super::observe::{PodFacts, Seen, Workload};
 use super::rollout::{self, Plan, Refused};
 use super::status::Facts;
 use super::validate::{Job, Problem, Target};
-use super::{decide, events, health, learned, news, observe, status, unreadable, validate};
+use super::{decide, events, health, learned, news, observe, pod_troubles, status, unreadable, validate};
 
 /// A job is looked at this often even if nothing happens: no watch promises to deliver everything.
 const PERIOD: Duration = Duration::from_secs(15);
@@ -94,18 +95,22 @@ async fn reconcile_one(object: &StreamJob, context: &Context) -> Action {
     if let Some(until) = state.set_aside_until.filter(|until| *until > now) {
         return Action::requeue(Duration::from_secs_f64((until - now).0));
     }
-    start_anew_if_replaced(&mut state, object);
+    start_anew_if_replaced(&mut state, object, now);
     let action = pass(context, object, &key, &mut state).await;
     context.metrics.reconcile((context.clock.monotonic() - started).as_secs_f64());
     state.attempts.next(now).map_or(action, |wait| Action::requeue(wait.min(PERIOD)))
 }
 
-fn start_anew_if_replaced(state: &mut JobState, object: &StreamJob) {
+fn start_anew_if_replaced(state: &mut JobState, object: &StreamJob, now: Seconds) {
     let uid = object.uid().unwrap_or_default();
     if state.uid != uid {
-        // What an earlier run of the operator learned is a prior. Nothing else is taken from the status.
+        // What an earlier run of the operator learned is a prior, and what it counted goes on. Nothing else is taken from the status.
         let prior = object.status.as_ref().map(learned::prior).unwrap_or_default();
-        *state = JobState { uid, memory: Memory::with_prior(prior), ..JobState::default() };
+        let mut memory = Memory::with_prior(prior);
+        if let Some(history) = object.status.as_ref().and_then(|status| learned::history(status, now)) {
+            memory.recall_history(&history);
+        }
+        *state = JobState { uid, memory, ..JobState::default() };
     }
 }
 
@@ -191,12 +196,28 @@ async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut J
 
     // Status.
     let facts = facts(job, &pods, workload.as_ref(), &samples, &decision, now);
+    let begun = *state.begun.get_or_insert(now);
+    let told = status::tells_of_strangers(object.status.as_ref());
+    let strangers = match decision.explain.strangers {
+        Some(_) => state.strangers.look(job, &pods, &samples, told, now),
+        None => state.strangers.none(now),
+    };
+    let start = Start {
+        workers: facts.failing.is_none()
+            && facts.unschedulable.is_none()
+            && !refusal.now
+            && health::workers_start(&pods, begun, now),
+        signals: health::signals_start(&samples, job.latency, begun, now),
+    };
     let facts = Facts {
         contested: contested(context, job),
         pods_unknown,
         replicas: if pods_unknown { counted.unwrap_or(0) } else { facts.replicas },
         workload_trouble: trouble,
         refusal,
+        crashing: state.crash_loops.look(&pods, now),
+        strangers,
+        start,
         standing,
         foreign_writer: state.conflict_with.clone(),
         changed: changed.or(recommended),
@@ -323,7 +344,8 @@ fn facts<'a>(
         signal_note: health::note(samples),
         rolling_out: workload.is_some_and(|workload| workload.view.rolling_out),
         unschedulable: pods.iter().find_map(|pod| pod.unschedulable.clone()),
-        failing: health::failing(pods, now),
+        failing: pod_troubles::failing(pods, now),
+        deadline_exceeded: workload.and_then(|workload| workload.view.deadline_exceeded.clone()),
         ..Facts::default()
     }
 }
@@ -384,9 +406,17 @@ async fn publish(
     let previous = state.status.as_ref().or(object.status.as_ref()).unwrap_or(&empty);
     let untold = std::mem::take(&mut state.untold);
     let facts = Facts { untold: &untold, ..facts };
-    let next = status::build(previous, &facts, super::timestamp(now));
+    let mut next = status::build(previous, &facts, super::timestamp(now));
+    let news = events::events(
+        &previous.conditions,
+        &next.conditions,
+        facts.changed.as_ref(),
+        facts.start,
+        &mut state.withheld,
+    );
     if !news::needs_write(previous, &next, facts.settings) {
         state.attempts.not_needed(Request::Status, now);
+        events::publish(&context.recorder, object, news);
         return;
     }
     let generation = object.metadata.generation;
@@ -395,7 +425,9 @@ async fn publish(
         state.untold = still_untold(facts.changed, untold);
         return;
     }
-    let news = events::events(&previous.conditions, &next.conditions, facts.changed.as_ref());
+    if let Some(settings) = facts.settings {
+        next.attainment = learned::attainment(&state.memory, settings);
+    }
     if let Some(change) = &facts.changed {
         tracing::info!(job = %key, from = change.from, to = change.to, reason = %change.reason, bound_by = %change.bound_by, "{}", change.message);
     }

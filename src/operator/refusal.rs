@@ -11,6 +11,7 @@ use crate::policy::units::Seconds;
 
 use super::health::Verdict;
 use super::observe::PodFacts;
+use super::pod_troubles::PROGRESS_DEADLINE;
 use super::workload::WorkloadView;
 
 /// The number of pods counts as what is granted after it has stood for so long beside a refusal: the pods that were made
@@ -28,6 +29,8 @@ const REMEMBERED: Seconds = Seconds(300.0);
 pub(super) struct Refusals {
     standing: Option<Standing>,
     last: Option<Last>,
+    /// Since when pods are refused again and again.
+    since: Option<Seconds>,
 }
 
 /// A sign of refusal, and since when there have been so many pods beside it.
@@ -56,6 +59,8 @@ pub(super) struct Refusal {
     pub(super) verdict: Option<Verdict>,
     /// Pods are refused now, and not only a while ago.
     pub(super) now: bool,
+    /// Something other than a quota has refused them for so long that a person is needed.
+    pub(super) lasting: bool,
 }
 
 impl Refusals {
@@ -78,10 +83,15 @@ impl Refusals {
         // More pods than then: they are made again.
         self.last.take_if(|last| existing > last.existing || now - last.seen >= REMEMBERED);
         let is_refused = stood || sign == Some(true);
+        // What is remembered counts too: where the number is lowered to what is granted, nothing is refused for a while.
+        self.since = (is_refused || self.last.is_some()).then(|| self.since.unwrap_or(now));
+        let refused_for_long = self.since.is_some_and(|since| now - since >= PROGRESS_DEADLINE);
+        let verdict = verdict.filter(|_| is_refused).or_else(|| self.last.as_ref().map(|last| last.verdict.clone()));
         Refusal {
             granted: self.last.as_ref().map(|last| last.existing.max(1)),
-            verdict: verdict.filter(|_| is_refused).or_else(|| self.last.as_ref().map(|last| last.verdict.clone())),
+            verdict: verdict.clone(),
             now: is_refused,
+            lasting: refused_for_long && verdict.is_some_and(|verdict| verdict.reason == reasons::PODS_REFUSED),
         }
     }
 }
@@ -206,6 +216,22 @@ mod tests {
         assert_eq!(lowered.look(&workload(3, None), &pods(3), Seconds(310.0)), Refusal::default());
         let mut raised = refused();
         assert_eq!(raised.look(&workload(8, None), &pods(4), Seconds(11.0)), Refusal::default());
+    }
+
+    #[test]
+    fn pods_that_something_other_than_a_quota_refuses_for_ten_minutes_need_a_person() {
+        for (message, person) in [("violates PodSecurity \"restricted:latest\"", true), (QUOTA, false)] {
+            let mut refusals = Refusals::default();
+            for minute in 0..=10 {
+                // Every other minute nothing is refused, for no more is asked for than is granted.
+                let asked = if minute % 2 == 0 { workload(8, Some(message)) } else { workload(3, None) };
+                let at = |second: f64| Seconds(60.0 * f64::from(minute) + second);
+                refusals.look(&asked, &pods(3), at(0.0));
+                let told = refusals.look(&asked, &pods(3), at(20.0));
+                assert_eq!(told.lasting, person && minute >= 10, "{minute}");
+            }
+            assert!(!refusals.look(&workload(3, None), &pods(3), Seconds(1200.0)).lasting);
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the user reads back: conditions and numbers. Pure.
 //!
-//! Messages carry numbers, so a condition keeps its message while its status and reason stay. When it is written: [`news`](super::news).
+//! Messages carry numbers, so that another message alone is no reason to write. When it is written: [`news`](super::news).
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -13,11 +13,13 @@ use crate::api::v1alpha1::Mode;
 use crate::policy::{Decision, Limit, Settings, WithinTarget};
 use crate::report::words;
 
-use super::health::{Failing, Verdict};
-use super::learned;
+use super::events::Start;
+use super::health::Verdict;
+use super::pod_troubles::Trouble;
 use super::refusal::Refusal;
 use super::replicas::Standing;
 use super::validate::Problem;
+use super::{learned, sentences};
 
 /// Most decisions that a status keeps.
 pub(super) const RECENT: usize = 10;
@@ -43,7 +45,15 @@ pub(super) struct Facts<'a> {
     pub(super) refusal: Refusal,
     pub(super) unschedulable: Option<String>,
     /// Why pods cannot start.
-    pub(super) failing: Option<Failing>,
+    pub(super) failing: Option<Trouble>,
+    /// Pods that crash again and again.
+    pub(super) crashing: Option<Trouble>,
+    /// The roll-out has not got on for longer than its deadline, in its controller's words.
+    pub(super) deadline_exceeded: Option<String>,
+    /// Members of the consumer groups that are no workers of the job.
+    pub(super) strangers: Option<String>,
+    /// What is as in any start.
+    pub(super) start: Start,
     pub(super) standing: Option<Standing>,
     pub(super) foreign_writer: Option<String>,
     /// Another job names the same workload, or reads from the same group.
@@ -67,6 +77,7 @@ pub(super) fn build(previous: &StreamJobStatus, facts: &Facts<'_>, now: Timestam
     let (rate, attainment) = (number(|explain| explain.arrival_rate), number(|explain| explain.attainment));
     StreamJobStatus {
         observed_generation: facts.generation,
+        observed_time: Some(Time(now)),
         replicas: count(facts.replicas),
         ready_replicas: count(facts.ready),
         desired_replicas: facts.decision.and_then(|decision| {
@@ -86,7 +97,9 @@ pub(super) fn build(previous: &StreamJobStatus, facts: &Facts<'_>, now: Timestam
             latency: latency.map(words::seconds),
             rate: rate.map(words::rate),
             attainment: attainment.map(words::percent),
+            capacity_per_worker: explain.and_then(|explain| explain.model.capacity_per_worker).map(words::rate),
         }),
+        attainment: previous.attainment.clone(),
         model: explain.map(|explain| learned::model(&explain.model)).or_else(|| previous.model.clone()),
         last_decision: recent.first().or(previous.last_decision.as_ref()).cloned(),
         recent_decisions: recent,
@@ -123,7 +136,7 @@ fn conditions(previous: &[Condition], facts: &Facts<'_>, now: Timestamp) -> Vec<
     let drafts = [
         ready(facts),
         reconciling(facts),
-        stalled(facts),
+        stalled(facts, previous),
         within_target(facts),
         scaling_active(facts),
         scaling_limited(facts),
@@ -133,18 +146,21 @@ fn conditions(previous: &[Condition], facts: &Facts<'_>, now: Timestamp) -> Vec<
     drafts.into_iter().map(|draft| settle(previous, draft, facts, now)).collect()
 }
 
-/// Keeps the message while status, reason and generation stay, and the transition time while the status stays.
+/// Whether the status tells of members of the consumer group that are no workers of the job.
+pub(super) fn tells_of_strangers(status: Option<&StreamJobStatus>) -> bool {
+    let conditions = status.map(|status| status.conditions.as_slice()).unwrap_or_default();
+    conditions.iter().any(|condition| condition.reason == reasons::STRANGERS_IN_GROUP)
+}
+
+/// Keeps the transition time while the status stays.
 fn settle(previous: &[Condition], draft: Draft, facts: &Facts<'_>, now: Timestamp) -> Condition {
     let before = previous.iter().find(|condition| condition.type_ == draft.kind);
     let same = before.filter(|before| before.status == draft.status);
-    let quiet = same.filter(|before| {
-        before.reason == draft.reason && before.observed_generation == facts.generation && facts.changed.is_none()
-    });
     Condition {
         type_: draft.kind.to_owned(),
         status: draft.status.to_owned(),
         reason: draft.reason.to_owned(),
-        message: quiet.map_or(draft.message, |before| before.message.clone()),
+        message: draft.message,
         observed_generation: facts.generation,
         last_transition_time: same.map_or(Time(now), |before| before.last_transition_time.clone()),
     }
@@ -170,28 +186,42 @@ fn ready(facts: &Facts<'_>) -> Draft {
     }
     let desired = facts.decision.and_then(|decision| decision.desired);
     if desired == Some(0) {
-        return draft(READY, true, reasons::ASLEEP, "no records arrive: the workers sleep until some do");
+        return draft(READY, true, reasons::ASLEEP, "no records arrive, and no workers run until some do");
     }
     if facts.ready == 0 && !facts.pods_unknown {
         let refused = facts.refusal.verdict.as_ref().filter(|_| facts.refusal.now).map(|verdict| &verdict.message);
-        let failing = facts.failing.as_ref().map(|failing| &failing.message);
-        let message = match failing.or(facts.unschedulable.as_ref()).or(refused) {
-            Some(why) => format!("no worker is ready: {why}"),
-            None => format!("no worker is ready; {} exist", facts.replicas),
+        let trouble = |trouble: &'_ Option<Trouble>| trouble.as_ref().map(|trouble| trouble.message.clone());
+        let why = trouble(&facts.failing).or_else(|| facts.unschedulable.clone()).or_else(|| refused.cloned());
+        let message = match (why.or_else(|| trouble(&facts.crashing)), facts.replicas) {
+            (Some(why), _) => format!("no worker is ready: {why}"),
+            (None, 0) => "no worker is ready: no pod exists".to_owned(),
+            (None, 1) => "no worker is ready: 1 pod exists, and it is not ready".to_owned(),
+            (None, pods) => format!("no worker is ready: {pods} pods exist, and none of them is ready"),
         };
         return draft(READY, false, reasons::NO_READY_WORKERS, message);
     }
-    draft(READY, true, reasons::READY, "the workers run and the source answers")
+    let troubles = [&facts.failing, &facts.crashing].into_iter().flatten();
+    let good = ["workers run and the source answers".to_owned()];
+    let words: Vec<String> =
+        good.into_iter().chain(troubles.map(|trouble| format!("but {}", trouble.message))).collect();
+    draft(READY, true, reasons::READY, words.join("; "))
 }
 
 fn reconciling(facts: &Facts<'_>) -> Draft {
     if facts.rolling_out && facts.problems.is_empty() && facts.workload_trouble.is_none() {
         return draft(RECONCILING, true, reasons::ROLLING_OUT, "a new pod template is being rolled out");
     }
-    draft(RECONCILING, false, reasons::ROLLED_OUT, "the pod template is rolled out")
+    let message = if !facts.problems.is_empty() {
+        "nothing is rolled out while the spec cannot be used; workers that exist stay as they are"
+    } else if facts.workload_trouble.is_some() {
+        "nothing is rolled out: the condition Ready says why"
+    } else {
+        "every pod has the pod template of the workload"
+    };
+    draft(RECONCILING, false, reasons::ROLLED_OUT, message)
 }
 
-fn stalled(facts: &Facts<'_>) -> Draft {
+fn stalled(facts: &Facts<'_>, previous: &[Condition]) -> Draft {
     if let Some(message) = invalid(facts) {
         return draft(STALLED, true, reasons::INVALID_SPEC, message);
     }
@@ -206,8 +236,25 @@ fn stalled(facts: &Facts<'_>) -> Draft {
         );
         return draft(STALLED, true, reasons::CONFLICT, message);
     }
+    // For how long is forgotten by a restart: what was lasting and is there still, is lasting.
+    let told = |reason: &str| {
+        let stalled = previous.iter().find(|condition| condition.type_ == STALLED);
+        stalled.is_some_and(|stalled| stalled.status == "True" && stalled.reason == reason)
+    };
     if let Some(failing) = facts.failing.as_ref().filter(|failing| failing.lasting) {
         return draft(STALLED, true, reasons::PODS_FAILING, failing.message.as_str());
+    }
+    let refused = facts.refusal.verdict.as_ref().filter(|verdict| verdict.reason == reasons::PODS_REFUSED);
+    if let Some(refused) = refused.filter(|refused| facts.refusal.lasting || told(refused.reason)) {
+        return draft(STALLED, true, reasons::PODS_REFUSED, format!("pods are refused: {}", refused.message));
+    }
+    if let Some(crashing) = facts.crashing.as_ref().filter(|crashing| crashing.lasting || told(reasons::CRASH_LOOPING))
+    {
+        return draft(STALLED, true, reasons::CRASH_LOOPING, crashing.message.as_str());
+    }
+    if let Some(message) = &facts.deadline_exceeded {
+        let message = format!("the roll-out does not get on: {message} Look at the new pods and their events");
+        return draft(STALLED, true, reasons::PROGRESS_DEADLINE_EXCEEDED, message);
     }
     draft(STALLED, false, reasons::PROGRESSING, "nothing needs a person")
 }
@@ -218,31 +265,16 @@ fn writer<'a>(facts: &'a Facts<'_>) -> &'a str {
 
 fn within_target(facts: &Facts<'_>) -> Draft {
     let Some(decision) = facts.decision else { return unknown(WITHIN_TARGET, "nothing has been measured yet") };
-    let explain = &decision.explain;
-    let latency =
-        explain.latency_seconds.map_or_else(String::new, |latency| format!("latency {}", words::seconds(latency)));
-    let lag = explain.lag.map_or_else(String::new, |lag| format!("{} records wait", words::count(lag)));
+    let target = facts.settings.map(|settings| settings.latency.0);
+    let message = sentences::within_target(decision.within_target, &decision.explain, target);
     match decision.within_target {
-        WithinTarget::Met => draft(WITHIN_TARGET, true, reasons::MET, format!("{latency}, {lag}")),
-        WithinTarget::Behind => {
-            draft(WITHIN_TARGET, false, reasons::BEHIND, format!("{latency}, {lag}, and the backlog is not shrinking"))
+        WithinTarget::Met => draft(WITHIN_TARGET, true, reasons::MET, message),
+        WithinTarget::Behind => draft(WITHIN_TARGET, false, reasons::BEHIND, message),
+        WithinTarget::CatchingUp { .. } => draft(WITHIN_TARGET, false, reasons::CATCHING_UP, message),
+        WithinTarget::ObjectiveBelowFloor { .. } => {
+            draft(WITHIN_TARGET, false, reasons::OBJECTIVE_BELOW_FLOOR, message)
         }
-        WithinTarget::CatchingUp { eta } => draft(
-            WITHIN_TARGET,
-            false,
-            reasons::CATCHING_UP,
-            format!("{latency}, {lag}; met again in about {}", words::seconds(eta.0)),
-        ),
-        WithinTarget::ObjectiveBelowFloor { floor } => draft(
-            WITHIN_TARGET,
-            false,
-            reasons::OBJECTIVE_BELOW_FLOOR,
-            format!(
-                "processing alone takes {}: no number of workers can meet the objective; raise objective.latency",
-                words::seconds(floor.0)
-            ),
-        ),
-        WithinTarget::Unknown => unknown(WITHIN_TARGET, "nothing can be said without a signal"),
+        WithinTarget::Unknown => unknown(WITHIN_TARGET, message),
     }
 }
 
@@ -261,11 +293,14 @@ fn scaling_active(facts: &Facts<'_>) -> Draft {
             let until = super::timestamp(until);
             return off(
                 reasons::FOREIGN_WRITER,
-                format!("{} has written the number of workers; respected until {until:.0}", writer(facts)),
+                format!("{} has written the number of workers, which stays as it is until {until:.0}", writer(facts)),
             );
         }
         Some(Standing::Conflict) => {
-            return off(reasons::FOREIGN_WRITER, format!("{} keeps writing the number of workers", writer(facts)));
+            return off(
+                reasons::FOREIGN_WRITER,
+                format!("{} keeps writing the number of workers: the condition Stalled says what to do", writer(facts)),
+            );
         }
         _ => {}
     }
@@ -343,50 +378,18 @@ fn metrics_available(facts: &Facts<'_>) -> Draft {
         Some(missing) => draft(METRICS_AVAILABLE, false, missing.reason, missing.message.as_str()),
         None => {
             let note = facts.signal_note.as_ref().map(|note| format!("; {note}")).unwrap_or_default();
-            draft(METRICS_AVAILABLE, true, reasons::FRESH, format!("every source and worker is read{note}"))
+            match &facts.strangers {
+                Some(strangers) => {
+                    draft(METRICS_AVAILABLE, true, reasons::STRANGERS_IN_GROUP, format!("{strangers}{note}"))
+                }
+                None => {
+                    draft(METRICS_AVAILABLE, true, reasons::FRESH, format!("every source and worker is read{note}"))
+                }
+            }
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn messages_and_times_stay_while_a_condition_says_the_same() {
-        let facts = Facts { ready: 1, replicas: 1, ..Facts::default() };
-        let first = build(&StreamJobStatus::default(), &facts, Timestamp::from_second(1).unwrap());
-        let facts = Facts { ready: 2, replicas: 1, ..facts };
-        let second = build(&first, &facts, Timestamp::from_second(2).unwrap());
-        assert_eq!(first.conditions, second.conditions);
-        let gone = Verdict { reason: reasons::SOURCE_UNREACHABLE, message: "nobody answers".to_owned() };
-        let third = build(&second, &Facts { source_trouble: Some(gone), ..facts }, Timestamp::from_second(3).unwrap());
-        let ready = third.conditions.iter().find(|condition| condition.type_ == READY).unwrap();
-        assert_eq!((ready.status.as_str(), ready.last_transition_time.0.as_second()), ("False", 3));
-    }
-
-    #[test]
-    fn pods_that_cannot_start_and_pods_that_are_refused_are_told_each_for_what_they_are() {
-        let limit = |facts: &Facts<'_>| {
-            let built = build(&StreamJobStatus::default(), facts, Timestamp::from_second(1).unwrap());
-            let of = |kind: &str| built.conditions.iter().find(|condition| condition.type_ == kind).unwrap().clone();
-            let (limited, stalled) = (of(SCALING_LIMITED), of(STALLED));
-            assert_eq!(stalled.status == "True", facts.failing.as_ref().is_some_and(|failing| failing.lasting));
-            (limited.reason, limited.message, of(READY).message)
-        };
-        let message = "2 of 2 pods cannot start, such as w-0: container app: ErrImagePull".to_owned();
-        let failing = Some(Failing { message: message.clone(), lasting: false });
-        limit(&Facts { failing: Some(Failing { message, lasting: true }), ..Facts::default() });
-        let (reason, message, ready) = limit(&Facts { failing: failing.clone(), replicas: 2, ..Facts::default() });
-        assert_eq!((reason.as_str(), Some(message)), (reasons::PODS_FAILING, failing.map(|failing| failing.message)));
-        assert!(ready.starts_with("no worker is ready: 2 of 2 pods cannot start"), "{ready}");
-        let verdict = Verdict { reason: reasons::PODS_REFUSED, message: "violates PodSecurity".to_owned() };
-        let refusal = Refusal { granted: Some(1), verdict: Some(verdict), now: true };
-        let (reason, message, ready) = limit(&Facts { refusal: refusal.clone(), ..Facts::default() });
-        assert_eq!((reason.as_str(), message.as_str()), (reasons::PODS_REFUSED, "violates PodSecurity"));
-        assert_eq!(ready, "no worker is ready: violates PodSecurity");
-        // It was a while ago, and nothing else limits.
-        let (reason, ..) = limit(&Facts { refusal: Refusal { now: false, ..refusal }, ..Facts::default() });
-        assert_eq!(reason, reasons::NOT_LIMITED);
-    }
-}
+#[path = "status_test.rs"]
+mod tests;

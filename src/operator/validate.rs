@@ -67,7 +67,7 @@ pub enum Target {
     Owned(Box<OwnedWorkload>),
     /// A workload that someone else made.
     Existing {
-        /// Its type; the plural is guessed as Kubernetes names its own, and good for every built-in kind.
+        /// Its type. The plural is a guess for kinds outside the group apps.
         resource: ApiResource,
         /// Its name.
         name: String,
@@ -360,7 +360,9 @@ fn target(spec: &StreamJobSpec, settings: &Settings, problems: &mut Problems) ->
 fn existing(reference: &TargetRef) -> Target {
     let (group, version) = reference.api_version.split_once('/').unwrap_or(("", &reference.api_version));
     let gvk = GroupVersionKind::gvk(group, version, &reference.kind);
-    Target::Existing { resource: ApiResource::from_gvk(&gvk), name: reference.name.clone() }
+    // Right for every kind of the group apps; of others the API server is asked.
+    let plural = format!("{}s", reference.kind.to_lowercase());
+    Target::Existing { resource: ApiResource::from_gvk_with_plural(&gvk, &plural), name: reference.name.clone() }
 }
 
 fn check_metrics(metrics: &Metrics, workload: Option<&Workload>, problems: &mut Problems) {

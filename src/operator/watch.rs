@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ObjectMeta};
 use kube::core::{ApiResource, DeserializeGuard, DynamicObject};
 use kube::runtime::controller::{self, Action, Controller};
@@ -33,7 +33,7 @@ use super::context::{Context, Jobs};
 use super::error::{Error, retry_after};
 use super::kinds::Kinds;
 use super::leaving::COST_ANNOTATION;
-use super::observe::Caches;
+use super::observe::{Caches, is_sidecar};
 use super::pods::{Pods, PodsWriter};
 use super::reconcile::reconcile;
 use super::watched::{self, Watched};
@@ -282,15 +282,16 @@ fn prune_pod(pod: &mut Pod) {
     pod.managed_fields_mut().clear();
     pod.annotations_mut().retain(|name, _| name == COST_ANNOTATION);
     if let Some(spec) = pod.spec.take() {
-        let mut containers = spec.containers;
-        for container in &mut containers {
-            *container = k8s_openapi::api::core::v1::Container {
-                name: std::mem::take(&mut container.name),
-                ports: container.ports.take(),
-                ..Default::default()
-            };
-        }
-        pod.spec = Some(PodSpec { containers, ..PodSpec::default() });
+        let bare = |container: Container| Container {
+            name: container.name,
+            ports: container.ports,
+            restart_policy: container.restart_policy,
+            ..Container::default()
+        };
+        let sidecars: Vec<_> = spec.init_containers.into_iter().flatten().filter(is_sidecar).map(bare).collect();
+        let containers = spec.containers.into_iter().map(bare).collect();
+        let init_containers = (!sidecars.is_empty()).then_some(sidecars);
+        pod.spec = Some(PodSpec { containers, init_containers, ..PodSpec::default() });
     }
 }
 
@@ -328,4 +329,22 @@ fn on_error(object: Arc<DeserializeGuard<StreamJob>>, error: &Error, context: Ar
         (object.meta().namespace.as_deref().unwrap_or(""), object.meta().name.as_deref().unwrap_or(""));
     tracing::warn!(namespace, name, error = %error, "a StreamJob cannot be read; is the custom resource definition of another version?");
     Action::requeue(retry_after(error, 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_a_pod_has_the_ports_of_its_native_sidecars() {
+        let ports = json!([{"name": "exporter", "containerPort": 9100}]);
+        let sidecar = json!({"name": "exporter", "image": "i", "restartPolicy": "Always", "ports": ports, "env": [{"name": "A"}]});
+        let first = json!({"name": "first", "image": "i"});
+        let spec = json!({"containers": [{"name": "app", "image": "i"}], "initContainers": [first, sidecar]});
+        let mut pod: Pod = serde_json::from_value(json!({"metadata": {"name": "w-0"}, "spec": spec})).unwrap();
+        prune_pod(&mut pod);
+        let kept = serde_json::to_value(pod.spec.unwrap()).unwrap();
+        let sidecar = json!({"name": "exporter", "ports": [{"name": "exporter", "containerPort": 9100}], "restartPolicy": "Always"});
+        assert_eq!(kept, json!({"containers": [{"name": "app"}], "initContainers": [sidecar]}));
+    }
 }

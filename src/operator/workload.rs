@@ -34,6 +34,8 @@ pub(super) struct WorkloadView {
     pub(super) at_rest: Option<u32>,
     /// Why its controller cannot create pods, such as an exceeded quota.
     pub(super) replica_failure: Option<String>,
+    /// Its roll-out has not got on for longer than its deadline, in its controller's words.
+    pub(super) deadline_exceeded: Option<String>,
     /// Its pods' selector as the API's string form.
     pub(super) selector: Option<String>,
 }
@@ -70,6 +72,7 @@ impl WorkloadView {
             rolling_out: rolling_out(object, spec, status),
             at_rest: at_rest(object.metadata.generation, status),
             replica_failure: replica_failure(status),
+            deadline_exceeded: deadline_exceeded(status),
             selector: selector(&spec["selector"]),
         }
     }
@@ -178,6 +181,13 @@ fn replica_failure(status: &Value) -> Option<String> {
     })
 }
 
+fn deadline_exceeded(status: &Value) -> Option<String> {
+    status["conditions"].as_array()?.iter().find_map(|condition| {
+        (condition["type"] == "Progressing" && condition["reason"] == "ProgressDeadlineExceeded")
+            .then(|| condition["message"].as_str().unwrap_or("the roll-out does not get on").to_owned())
+    })
+}
+
 /// A label selector in the API's string form.
 fn selector(selector: &Value) -> Option<String> {
     let labels = selector["matchLabels"].as_object().into_iter().flatten();
@@ -202,7 +212,9 @@ fn selector(selector: &Value) -> Option<String> {
 
 /// Name and number of every container port of a pod template.
 pub(super) fn container_ports(template: &Map<String, Value>) -> impl Iterator<Item = (Option<&str>, u16)> {
-    let containers = template.get("spec").and_then(|spec| spec["containers"].as_array()).into_iter().flatten();
+    let list = |name: &str| template.get("spec").and_then(|spec| spec[name].as_array()).into_iter().flatten();
+    let sidecars = list("initContainers").filter(|container| container["restartPolicy"] == "Always");
+    let containers = list("containers").chain(sidecars);
     containers.flat_map(|container| container["ports"].as_array().into_iter().flatten()).filter_map(|port| {
         let number = u16::try_from(port["containerPort"].as_u64()?).ok()?;
         Some((port["name"].as_str(), number))
@@ -323,6 +335,32 @@ mod tests {
         assert_eq!(at_rest(json!({"observedGeneration": 1, "replicas": 4, "availableReplicas": 4})), None);
         assert_eq!(at_rest(json!({"observedGeneration": 2, "replicas": 4, "availableReplicas": 3})), None);
         assert_eq!(at_rest(Value::Null), None);
+    }
+
+    #[test]
+    fn a_deployment_that_does_not_get_on_says_so_itself() {
+        let with = |status: &str, reason: &str| {
+            let condition = json!({"type": "Progressing", "status": status, "reason": reason, "message": "ReplicaSet \"a-1\" has timed out progressing."});
+            let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a"}, "spec": {}, "status": {"conditions": [condition]}});
+            view(object).deadline_exceeded
+        };
+        let told = with("False", "ProgressDeadlineExceeded");
+        assert_eq!(told.as_deref(), Some("ReplicaSet \"a-1\" has timed out progressing."));
+        assert_eq!(with("True", "NewReplicaSetAvailable"), None);
+    }
+
+    #[test]
+    fn the_ports_of_native_sidecars_are_ports_of_the_template() {
+        let ports = |number: u16| json!([{"name": "metrics", "containerPort": number}]);
+        let template = json!({"spec": {
+            "containers": [{"name": "app"}],
+            "initContainers": [
+                {"name": "first", "ports": ports(1)},
+                {"name": "exporter", "restartPolicy": "Always", "ports": ports(9100)},
+            ],
+        }});
+        let found: Vec<_> = container_ports(template.as_object().unwrap()).collect();
+        assert_eq!(found, [(Some("metrics"), 9100)]);
     }
 
     #[test]

@@ -45,4 +45,5 @@ pub use contract::observation::{Group, Limits, Observation, Partition, Replicas,
 pub use contract::settings::{Mode, Schedule, Settings, Step};
 pub use decide::decide;
 pub use limit::schedule::scheduled_floor;
+pub use model::attainment::History;
 pub use model::memory::Memory;

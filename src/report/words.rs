@@ -25,8 +25,12 @@ pub fn count(value: f64) -> String {
     if digits == "0" { digits } else { format!("{sign}{digits}{unit}") }
 }
 
-/// A rate in records per second: `5.4k/s`.
+/// A rate in records per second: `5.4k/s`, `0.067/s`.
 pub fn rate(per_second: f64) -> String {
+    // Workers that take a minute over a record do not do 0.02, and much less 0, a second.
+    if (0.0005..0.0995).contains(&per_second) {
+        return format!("{}/s", fixed(per_second, 3));
+    }
     format!("{}/s", count(per_second))
 }
 
@@ -106,6 +110,7 @@ mod tests {
             assert_eq!(count(value), words, "{value}");
         }
         assert_eq!(rate(5400.0), "5.4k/s");
+        assert_eq!([rate(0.0167), rate(0.067), rate(0.4), rate(0.0)], ["0.017/s", "0.067/s", "0.4/s", "0/s"]);
     }
 
     #[test]

@@ -66,9 +66,13 @@ impl Rule for Sluice {
         desired
     }
 
-    /// Only the model in the job's status outlives the operator.
+    /// What is in the job's status outlives the operator: the model, and what was counted over the objective's window.
     fn restart(&mut self) {
+        let counted = self.memory.history(&self.settings);
         self.memory = Memory::with_prior(self.memory.model());
+        if let Some(counted) = counted {
+            self.memory.recall_history(&counted);
+        }
         self.last = None;
     }
 }

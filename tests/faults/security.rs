@@ -192,8 +192,18 @@ async fn t10_s25_a_pod_that_the_namespace_does_not_admit_is_told_and_not_tried_a
     assert_eq!(world.list("", "pods").iter().filter(|pod| pod["metadata"]["namespace"] == "restricted").count(), 0);
     let before = faults.requests().len();
     wait(600).await;
-    let writes = faults.requests()[before..].iter().filter(|request| Act::Write.covers(request.act)).count();
-    assert_eq!(writes, 0);
+    let requests = faults.requests();
+    let writes = requests[before..].iter().filter(|request| Act::Write.covers(request.act));
+    let written: Vec<String> = writes.map(sluice::embedded::faults::Record::resource).collect();
+    // After ten minutes it is told that a person is needed, once, in the status and by an event.
+    assert!(
+        written.len() <= 2 && written.iter().all(|what| what.contains("status") || what.contains("events")),
+        "{written:?}"
+    );
+    let jobs = world.list("sluice.dev", "streamjobs");
+    let conditions = jobs[0]["status"]["conditions"].as_array().unwrap();
+    let stalled = conditions.iter().find(|condition| condition["type"] == "Stalled").unwrap();
+    assert_eq!((&stalled["status"], &stalled["reason"]), (&json!("True"), &json!("PodsRefused")));
     world.end();
 }
 

@@ -47,6 +47,7 @@ pub use workload::{TargetRef, Workload, WorkloadKind};
     printcolumn(name = "Desired", type_ = "integer", json_path = ".status.desiredReplicas"),
     printcolumn(name = "Lag", type_ = "string", json_path = ".status.summary.lag"),
     printcolumn(name = "Latency", type_ = "string", json_path = ".status.summary.latency"),
+    printcolumn(name = "As-Of", type_ = "date", json_path = ".status.observedTime"),
     printcolumn(name = "Target", type_ = "string", json_path = ".spec.objective.latency"),
     printcolumn(name = "Min", type_ = "integer", json_path = ".spec.minReplicas", priority = "1"),
     printcolumn(name = "Max", type_ = "integer", json_path = ".spec.maxReplicas", priority = "1"),

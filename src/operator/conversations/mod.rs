@@ -9,6 +9,7 @@ mod refusals;
 mod script;
 mod signals;
 mod targets;
+mod troubles;
 mod versions;
 mod writers;
 

@@ -185,7 +185,7 @@ impl Conversation {
     /// Every line was asked for, and nothing else was.
     pub(super) fn end(&self) {
         let surprises = &self.transcript.lock().unwrap().surprises;
-        assert!(surprises.is_empty(), "not in the script: {surprises:?}");
+        assert!(surprises.is_empty(), "not as in the script: {surprises:?}");
         let left: Vec<String> =
             self.script.lock().unwrap().iter().rev().map(|line| format!("{} {}", line.method, line.path)).collect();
         assert!(left.is_empty(), "never asked for: {left:?}");
@@ -234,7 +234,11 @@ pub(super) async fn answer(
     if line.force.is_some_and(|wanted| wanted != force) {
         transcript.lock().unwrap().surprises.push(format!("{method} {path} with force={force}"));
     }
-    (line.check)(&body);
+    // A reconcile survives panics, this one too.
+    if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (line.check)(&body))) {
+        let what = panic.downcast_ref::<String>().cloned().unwrap_or_else(|| format!("{panic:?}"));
+        transcript.lock().unwrap().surprises.push(format!("{method} {path}: {what}"));
+    }
     // An answer of null sends back what was applied.
     reply(line.status, if line.answer.is_null() { &body } else { &line.answer })
 }

@@ -6,9 +6,15 @@
 use std::collections::VecDeque;
 
 use super::super::num;
+use super::super::units::Seconds;
 
 /// Buckets that the objective's window is divided in.
 const BUCKETS: f64 = 60.0;
+/// Parts of the window that are kept over a restart. Each is as long as three buckets.
+const PARTS: f64 = 20.0;
+const THIRDS: [f64; 3] = [0.0, 1.0, 2.0];
+/// Most parts that are kept: the window and the part that has begun.
+const MOST_PARTS: usize = 21;
 /// Latency histogram: upper bounds grow by this factor from 10 ms; the last is about 14 h.
 const GROWTH: f64 = 1.25;
 const FIRST: f64 = 0.01;
@@ -24,6 +30,23 @@ pub(crate) struct Budget {
     pub(crate) records: f64,
     /// Share of the budget that is left: 1 untouched, 0 spent, negative overdrawn.
     pub(crate) left: f64,
+}
+
+/// What is kept of the objective's window over a restart.
+///
+/// Its parts begin at multiples of their length, so that what is kept, recalled and kept again stays where it is.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct History {
+    /// The objective's latency, which decides what is late.
+    pub latency: Seconds,
+    /// The objective's percentile, 0.5 to 0.9999.
+    pub percentile: f64,
+    /// When the first part begins, in Unix time.
+    pub since: Seconds,
+    /// Length of a part: a twentieth of the window, in whole seconds.
+    pub part: Seconds,
+    /// Records that became due in each part, and how many of them were late; the oldest first, at most 21 parts.
+    pub records: Vec<(f64, f64)>,
 }
 
 /// Records due and late over the objective's window, and the latency of the last minute.
@@ -128,6 +151,45 @@ impl Attainment {
         Some(FIRST * GROWTH.powf(num::of_usize(index.unwrap_or(BOUNDS - 1))))
     }
 
+    /// What is kept over a restart, less the objective: when the first part begins, the parts' length, and the records of each.
+    pub(crate) fn parts(&self, window: f64) -> (f64, f64, Vec<(f64, f64)>) {
+        let length = (window / PARTS).ceil().max(1.0);
+        let place = |begin: f64| num::floor_i64(begin / length);
+        let newest = self.buckets.back().map_or(0, |bucket| place(bucket.0));
+        let oldest = self.buckets.front().map_or(0, |bucket| place(bucket.0));
+        let most = i64::try_from(MOST_PARTS).unwrap_or(i64::MAX);
+        let first = oldest.max(newest.saturating_sub(most - 1));
+        let mut records = Vec::new();
+        for bucket in &self.buckets {
+            let Ok(index) = usize::try_from(place(bucket.0).saturating_sub(first)) else { continue };
+            if index >= MOST_PARTS {
+                continue;
+            }
+            if records.len() <= index {
+                records.resize(index + 1, (0.0, 0.0));
+            }
+            if let Some((due, late)) = records.get_mut(index) {
+                *due += bucket.1;
+                *late += bucket.2;
+            }
+        }
+        (num::of_i64(first) * length, length, records)
+    }
+
+    /// Takes up what an earlier run has kept.
+    pub(crate) fn recall(&mut self, history: &History) {
+        self.buckets.clear();
+        let (length, third) = (history.part.0, history.part.0 / num::of_usize(THIRDS.len()));
+        let mut begin = history.since.0;
+        for (due, late) in history.records.iter().take(MOST_PARTS) {
+            let share = |records: f64| num::finite(records / num::of_usize(THIRDS.len())).unwrap_or(0.0).max(0.0);
+            let (due, late) = (share(*due), share(*late).min(share(*due)));
+            self.buckets.extend(THIRDS.map(|number| (begin + number * third, due, late)));
+            begin += length;
+        }
+        self.buckets.retain(|bucket| bucket.0.is_finite());
+    }
+
     pub(crate) fn heap_bytes(&self) -> usize {
         self.buckets.capacity() * size_of::<(f64, f64, f64)>()
             + self.slices.capacity() * size_of::<(f64, Vec<f32>)>()
@@ -162,6 +224,51 @@ mod tests {
         assert!((budget.records - 50.5).abs() < 1e-6 && (budget.left - 50.5 / 100.5).abs() < 1e-6);
         attainment.count(9000.0, 3600.0, 10.0, 0.0);
         assert_eq!(attainment.share(), Some(1.0), "the window has moved on");
+    }
+
+    fn history(attainment: &Attainment, window: f64) -> History {
+        let (since, part, records) = attainment.parts(window);
+        History { since: Seconds(since), part: Seconds(part), records, ..History::default() }
+    }
+
+    #[test]
+    fn what_is_kept_of_the_window_can_be_recalled_as_often_as_one_likes() {
+        let (start, window) = (1_764_000_123.0, 3600.0);
+        let mut attainment = Attainment::default();
+        for second in 0..5000 {
+            let late = if (2000..2100).contains(&second) { 10.0 } else { 0.0 };
+            attainment.count(start + f64::from(second), window, 100.0, late);
+        }
+        let kept = history(&attainment, window);
+        assert!(kept.records.len() <= MOST_PARTS && kept.part.0 == 180.0 && kept.since.0 % 180.0 == 0.0);
+        let mut again = Attainment::default();
+        for _ in 0..50 {
+            again.recall(&kept);
+            let same = history(&again, window);
+            assert_eq!((same.since, same.records.len()), (kept.since, kept.records.len()));
+            for (one, other) in same.records.iter().zip(&kept.records) {
+                assert!((one.0 - other.0).abs() < 1e-6 && (one.1 - other.1).abs() < 1e-6, "{same:?} {kept:?}");
+            }
+        }
+        let left = |attainment: &Attainment| attainment.budget(0.99).unwrap().left;
+        assert!((left(&attainment) - left(&again)).abs() < 1e-6);
+        assert_eq!(attainment.burn_rate(0.99), Some(0.0));
+        assert_eq!(again.burn_rate(0.99), Some(0.0), "what was late half an hour ago is not recent");
+        // What was late leaves the window at its time, give or take a part of it.
+        for (second, gone) in [(5000, false), (5500, false), (5900, true)] {
+            again.count(start + f64::from(second), window, 100.0, 0.0);
+            assert_eq!(again.share() == Some(1.0), gone, "{second}");
+        }
+    }
+
+    #[test]
+    fn a_history_of_nonsense_is_no_records() {
+        let mut attainment = Attainment::default();
+        let records = vec![(f64::NAN, 5.0), (-3.0, f64::INFINITY), (9.0, 90.0)];
+        attainment.recall(&History { records: records.clone(), part: Seconds(1.0), ..History::default() });
+        assert_eq!(attainment.totals(), (9.0, 9.0));
+        attainment.recall(&History { records: records.repeat(1000), part: Seconds(f64::NAN), ..History::default() });
+        assert!(attainment.buckets.len() <= 64);
     }
 
     #[test]

@@ -7,8 +7,9 @@ use super::super::contract::decision::{Confidence, Model};
 use super::super::contract::settings::Settings;
 use super::super::limit::schedule::Calendar;
 use super::super::num;
+use super::super::units::Seconds;
 use super::arrivals::Arrivals;
-use super::attainment::Attainment;
+use super::attainment::{Attainment, History};
 use super::bottleneck::Bottleneck;
 use super::capacity::Capacity;
 use super::caution::Caution;
@@ -238,6 +239,26 @@ impl Memory {
         memory
     }
 
+    /// Takes up what an earlier run has counted. It holds for the objective that it was counted for.
+    pub fn recall_history(&mut self, history: &History) {
+        self.changes.objective = (history.latency.0, history.percentile);
+        self.attainment.recall(history);
+    }
+
+    /// What was counted over the objective's window; `None`: no record fell due, or nothing was decided yet.
+    pub fn history(&self, settings: &Settings) -> Option<History> {
+        let (since, part, records) = self.attainment.parts(settings.window.0);
+        let (latency, percentile) = self.changes.objective;
+        let counted = records.iter().any(|(due, _)| *due > 0.0);
+        counted.then_some(History {
+            latency: Seconds(latency),
+            percentile,
+            since: Seconds(since),
+            part: Seconds(part),
+            records,
+        })
+    }
+
     /// What is known about the workers now.
     pub fn model(&self) -> Model {
         Model {
@@ -304,14 +325,16 @@ impl Memory {
     /// What was concluded for another objective does not hold for this one.
     pub(crate) fn meet_settings(&mut self, settings: &Settings) {
         let objective = (settings.latency.0, settings.percentile);
-        if self.changes.objective != objective {
-            if self.changes.objective != (0.0, 0.0) {
-                self.attainment = Attainment::default();
-                self.caution = Caution::default();
-                self.changes.fewer_since = None;
-            }
-            self.changes.objective = objective;
+        // What was kept over a restart has lost the last digits.
+        let close = |a: f64, b: f64| (a - b).abs() <= 1e-6 * b.abs();
+        let before = self.changes.objective;
+        let same = close(before.0, objective.0) && close(before.1, objective.1);
+        if !same && before != (0.0, 0.0) {
+            self.attainment = Attainment::default();
+            self.caution = Caution::default();
+            self.changes.fewer_since = None;
         }
+        self.changes.objective = objective;
     }
 
     /// The clock went back: every remembered moment belongs to another time. What was learned stays.
