@@ -19,6 +19,7 @@ pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod embedded;
+mod handshakes;
 pub mod operator;
 pub mod policy;
 pub mod report;

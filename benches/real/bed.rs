@@ -70,7 +70,8 @@ impl Bed {
         self.namespaces().create(&PostParams::default(), &namespace).await?;
         let (repository, tag) = self.image.rsplit_once(':').ok_or("SLUICE_TEST_IMAGE has no tag")?;
         let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/sluice");
-        let settings = format!("image.repository={repository},image.tag={tag},watchNamespaces={{{NAMESPACE}}}");
+        let settings =
+            format!("image.repository={repository},image.tag={tag},watchNamespaces={{{NAMESPACE}}},replicas=1");
         let mut command = Command::new("helm");
         command.args(["upgrade", "--install", RELEASE]).arg(chart);
         helm(command.args(["--namespace", NAMESPACE, "--wait", "--timeout", "90s", "--set", &settings])).await

@@ -37,6 +37,7 @@ pub(crate) fn run(address: &str, jobs: usize) {
         let operator = Operator {
             client: Client::try_from(config).unwrap(),
             namespaces: Vec::new(),
+            excluded: std::collections::BTreeSet::new(),
             election: None,
             signals: Arc::new(signals),
             health: Health::default(),

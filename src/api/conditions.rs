@@ -29,6 +29,8 @@ pub mod reasons {
     pub const ASLEEP: &str = "Asleep";
     /// Ready, Stalled: a field of the spec cannot be used; the message names it.
     pub const INVALID_SPEC: &str = "InvalidSpec";
+    /// Ready, Stalled, `ScalingActive`: the operator leaves the namespace out.
+    pub const NAMESPACE_EXCLUDED: &str = "NamespaceExcluded";
     /// Ready: no broker answers.
     pub const SOURCE_UNREACHABLE: &str = "SourceUnreachable";
     /// Ready: the source refuses the credentials or the operation.

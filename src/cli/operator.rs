@@ -1,11 +1,14 @@
 //! `sluice operator`: runs the controller in a cluster, or from a kubeconfig.
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use kube::Client;
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +16,7 @@ use crate::clock::Clock;
 use crate::operator::{Election, Operator, Stopped};
 use crate::serve::access::Access;
 use crate::serve::metrics::Metrics;
+use crate::serve::tls::{Certificate, CertificateFiles};
 use crate::serve::{self, Health};
 use crate::signals::Egress;
 
@@ -31,9 +35,20 @@ pub(super) struct Args {
     /// Give /metrics only to who has a bearer token that the cluster knows, and the right to get the `nonResourceURL` /metrics.
     #[arg(long, env = "SLUICE_METRICS_AUTH")]
     metrics_auth: bool,
+    /// A certificate in PEM, with those that it was signed by: what is served is served over TLS alone. It is read again when
+    /// the file changes.
+    #[arg(long, value_name = "PATH", requires = "tls_key", env = "SLUICE_TLS_CERT")]
+    tls_cert: Option<PathBuf>,
+    /// The private key of that certificate in PEM.
+    #[arg(long, value_name = "PATH", requires = "tls_cert", env = "SLUICE_TLS_KEY")]
+    tls_key: Option<PathBuf>,
     /// Namespaces to watch, separated by commas; default: all.
     #[arg(long, value_name = "NAMES", value_delimiter = ',', env = "SLUICE_WATCH_NAMESPACES")]
     watch_namespaces: Vec<String>,
+    /// Namespaces in which nothing is done for a job but to say so, separated by commas. One that is named by
+    /// --watch-namespaces is not left out.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', env = "SLUICE_EXCLUDE_NAMESPACES")]
+    exclude_namespaces: Vec<String>,
     /// Take part in a leader election, so that several replicas can stand by.
     #[arg(long, env = "SLUICE_LEADER_ELECT")]
     leader_elect: bool,
@@ -65,16 +80,24 @@ async fn serve(args: Args) -> super::Outcome {
     let egress = args.egress.policy(&config.cluster_url).await?;
     let client = Client::try_from(config)?;
     let stop = super::stop_on_signal()?;
+    let tls = match args.tls_cert.zip(args.tls_key) {
+        Some((certificate, key)) => {
+            let certificate = Certificate::read(CertificateFiles { certificate, key }).await?;
+            tokio::spawn(Arc::clone(&certificate).follow(stop.clone()));
+            Some(certificate.config()?)
+        }
+        None => None,
+    };
     let listener = serve::bind(args.listen).await?;
     let election = args.leader_elect.then(|| Election {
         namespace: args.lease_namespace,
         lease: args.lease_name,
         identity: identity(args.identity),
     });
-    let namespaces = args.watch_namespaces.into_iter().filter(|name| !name.is_empty()).collect();
-    let stopped =
-        operate(Setup { client, namespaces, election, listener, egress, metrics_auth: args.metrics_auth }, stop)
-            .await?;
+    let (namespaces, excluded) = namespaces(args.watch_namespaces, args.exclude_namespaces);
+    let metrics_auth = args.metrics_auth;
+    let setup = Setup { client, namespaces, excluded, election, listener, egress, metrics_auth, tls };
+    let stopped = operate(setup, stop).await?;
     Ok(if stopped == Stopped::AsTold { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -83,6 +106,8 @@ pub(super) struct Setup {
     pub(super) client: Client,
     /// Those to watch; none: all.
     pub(super) namespaces: Vec<String>,
+    /// Those to leave out.
+    pub(super) excluded: BTreeSet<String>,
     pub(super) election: Option<Election>,
     /// Where /livez, /readyz and /metrics are served.
     pub(super) listener: TcpListener,
@@ -90,6 +115,8 @@ pub(super) struct Setup {
     pub(super) egress: Egress,
     /// Whether the API server is asked who may read the metrics.
     pub(super) metrics_auth: bool,
+    /// What TLS is served with; `None`: plain HTTP is.
+    pub(super) tls: Option<Arc<ServerConfig>>,
 }
 
 /// Runs the operator until it is told to stop or has lost its lease.
@@ -98,12 +125,15 @@ pub(super) async fn operate(setup: Setup, stop: CancellationToken) -> Result<Sto
     let (health, metrics) = (Health::default(), Metrics::default());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = %setup.listener.local_addr()?, "starting");
     let access = setup.metrics_auth.then(|| Access::new(setup.client.clone(), clock.clone()));
-    let server = tokio::spawn(serve::run(setup.listener, health.clone(), metrics.clone(), access, stop.clone()));
+    let (health_shown, metrics_shown) = (health.clone(), metrics.clone());
+    let serving = serve::run(setup.listener, health_shown, metrics_shown, access, setup.tls, stop.clone());
+    let server = tokio::spawn(serving);
     let hub = super::hub(clock.clone(), setup.egress)?;
     let updates = hub.updates();
     let operator = Operator {
         client: setup.client,
         namespaces: setup.namespaces,
+        excluded: setup.excluded,
         election: setup.election,
         signals: Arc::new(hub.clone()),
         health,
@@ -116,6 +146,13 @@ pub(super) async fn operate(setup: Setup, stop: CancellationToken) -> Result<Sto
     server.await??;
     tracing::info!("stopped");
     Ok(stopped)
+}
+
+/// Those to watch, and those to leave out of them. Who names a namespace means it.
+fn namespaces(watched: Vec<String>, excluded: Vec<String>) -> (Vec<String>, BTreeSet<String>) {
+    let watched: Vec<String> = watched.into_iter().filter(|name| !name.is_empty()).collect();
+    let excluded = excluded.into_iter().filter(|name| !name.is_empty() && !watched.contains(name)).collect();
+    (watched, excluded)
 }
 
 /// Who this process is, and no other: one of the same name must not take the lease for its own, nor a container that is
@@ -133,6 +170,16 @@ fn host_name() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_namespace_that_is_named_is_watched_whatever_is_excluded() {
+        let names = |text: &str| text.split(',').map(str::to_owned).collect::<Vec<_>>();
+        let none = || (Vec::new(), BTreeSet::new());
+        assert_eq!(namespaces(names(""), names("")), none());
+        assert_eq!(namespaces(names(""), names("a,b")).1, names("a,b").into_iter().collect());
+        let (watched, excluded) = namespaces(names("b,c"), names("a,b"));
+        assert_eq!((watched, excluded), (names("b,c"), names("a").into_iter().collect()));
+    }
 
     /// With the process's number, which is 1 in every container, two with one name were one, and both led.
     #[test]

@@ -1,6 +1,6 @@
 //! What reconciles share, and what is remembered of each job between two of them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kube::Client;
@@ -11,6 +11,7 @@ use crate::api::status::{DecisionStatus, StreamJobStatus};
 use crate::clock::Clock;
 use crate::policy::Memory;
 use crate::policy::units::Seconds;
+use crate::serve::Health;
 use crate::serve::metrics::Metrics;
 use crate::signals::{JobKey, Signals};
 
@@ -39,6 +40,9 @@ pub(super) struct Context {
     pub(super) metrics: Metrics,
     pub(super) recorder: Recorder,
     pub(super) jobs: Jobs,
+    /// Namespaces in which nothing is done for a job.
+    pub(super) excluded: Arc<BTreeSet<String>>,
+    pub(super) health: Health,
     /// What the jobs name, and who of them has it; complete once all jobs are listed.
     pub(super) claims: Claims,
     /// The watch has listed every job of the scope.

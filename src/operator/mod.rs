@@ -43,7 +43,7 @@ mod watch;
 mod watched;
 mod workload;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt as _};
@@ -82,6 +82,8 @@ pub struct Operator {
     pub client: Client,
     /// Namespaces to watch; empty: all.
     pub namespaces: Vec<String>,
+    /// Namespaces in which nothing is done for a job but to say so.
+    pub excluded: BTreeSet<String>,
     /// Take part in a leader election; `None`: this process is alone.
     pub election: Option<Election>,
     /// The hub.
@@ -192,6 +194,8 @@ impl Operator {
             metrics: self.metrics.clone(),
             recorder: Recorder::new(self.client.clone(), reporter),
             jobs: Jobs::default(),
+            excluded: Arc::new(self.excluded.clone()),
+            health: self.health.clone(),
             claims: Claims::default(),
             kinds: Kinds::default(),
             namespace_refusals: NamespaceRefusals::default(),

@@ -45,6 +45,7 @@ pub(super) async fn reconcile(
     object: Arc<DeserializeGuard<StreamJob>>,
     context: Arc<Context>,
 ) -> Result<Action, Error> {
+    let _under_way = context.health.reconciling(context.clock.monotonic());
     let object = match object.0.as_ref() {
         Ok(object) => object,
         Err(error) => {
@@ -96,9 +97,26 @@ async fn reconcile_one(object: &StreamJob, context: &Context) -> Action {
         return Action::requeue(Duration::from_secs_f64((until - now).0));
     }
     start_anew_if_replaced(&mut state, object, now);
-    let action = pass(context, object, &key, &mut state).await;
+    let action = if context.excluded.contains(&key.namespace) {
+        leave_out(context, object, &key, &mut state, now).await
+    } else {
+        pass(context, object, &key, &mut state).await
+    };
     context.metrics.reconcile((context.clock.monotonic() - started).as_secs_f64());
     state.attempts.next(now).map_or(action, |wait| Action::requeue(wait.min(PERIOD)))
+}
+
+/// What there is of it stays as it is; its owner learns why.
+async fn leave_out(context: &Context, object: &StreamJob, key: &JobKey, state: &mut JobState, now: Seconds) -> Action {
+    context.signals.forget(key);
+    let message = format!(
+        "Sluice does nothing in the namespace {}: create the StreamJob in another, or have an administrator take this one out of the operator's --exclude-namespaces (excludeNamespaces of its chart)",
+        key.namespace
+    );
+    let trouble = Verdict { reason: reasons::NAMESPACE_EXCLUDED, message };
+    let facts = Facts { generation: object.metadata.generation, workload_trouble: Some(trouble), ..last_known(object) };
+    publish(context, object, key, state, facts, now).await;
+    Action::await_change()
 }
 
 fn start_anew_if_replaced(state: &mut JobState, object: &StreamJob, now: Seconds) {

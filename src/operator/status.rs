@@ -225,7 +225,8 @@ fn stalled(facts: &Facts<'_>, previous: &[Condition]) -> Draft {
     if let Some(message) = invalid(facts) {
         return draft(STALLED, true, reasons::INVALID_SPEC, message);
     }
-    let lasting = [reasons::NAME_TAKEN, reasons::TARGET_TAKEN, reasons::WORKLOAD_LEFT_BEHIND];
+    let lasting =
+        [reasons::NAME_TAKEN, reasons::TARGET_TAKEN, reasons::WORKLOAD_LEFT_BEHIND, reasons::NAMESPACE_EXCLUDED];
     if let Some(trouble) = facts.workload_trouble.as_ref().filter(|trouble| lasting.contains(&trouble.reason)) {
         return draft(STALLED, true, trouble.reason, trouble.message.as_str());
     }

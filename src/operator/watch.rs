@@ -1,5 +1,6 @@
 //! Watches: the caches of one scope, and the controller that reconciles its jobs.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{JOB_LABEL, StreamJob};
 use crate::clock::Clock;
+use crate::serve::Health;
 use crate::serve::metrics::Metrics;
 use crate::signals::{JobKey, Signals};
 
@@ -87,6 +89,8 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     pub(super) recorder: Recorder,
     pub(super) jobs: Jobs,
+    pub(super) excluded: Arc<BTreeSet<String>>,
+    pub(super) health: Health,
     pub(super) claims: Claims,
     pub(super) kinds: Kinds,
     pub(super) namespace_refusals: NamespaceRefusals,
@@ -143,6 +147,8 @@ impl Shared {
             metrics: self.metrics.clone(),
             recorder: self.recorder.clone(),
             jobs: self.jobs.clone(),
+            excluded: Arc::clone(&self.excluded),
+            health: self.health.clone(),
             claims: self.claims.clone(),
             jobs_listed: synced.clone(),
             kinds: self.kinds.clone(),

@@ -1,26 +1,37 @@
 //! HTTP: health and metrics.
 //!
-//! Liveness is "the process runs"; readiness is "the caches are synced, and this replica leads or stands by". A missing
+//! Liveness is "the process answers, and no reconcile hangs"; readiness is "the caches are synced, and this replica leads or stands by". A missing
 //! custom resource definition makes the operator unready, not dead: restarting it would not bring the definition.
 
 pub mod access;
 pub mod metrics;
+pub mod tls;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::handshakes::Handshakes;
 
 use access::Access;
 use metrics::Metrics;
 
-/// What /readyz answers from.
+/// A reconcile that is under way for so long hangs. Each of its few requests is given up after 10 s.
+const HANGS: Duration = Duration::from_mins(10);
+
+/// What /livez and /readyz answer from.
 #[derive(Debug, Clone, Default)]
 pub struct Health(Arc<Flags>);
 
@@ -28,6 +39,22 @@ pub struct Health(Arc<Flags>);
 struct Flags {
     standby: AtomicBool,
     synced: AtomicBool,
+    /// When each reconcile that is under way has begun, and a number that no other has.
+    under_way: Mutex<BTreeSet<(Instant, u64)>>,
+    begun: AtomicU64,
+}
+
+/// A reconcile is under way until this is dropped.
+#[derive(Debug)]
+pub(crate) struct UnderWay {
+    health: Health,
+    begun: (Instant, u64),
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.health.under_way().remove(&self.begun);
+    }
 }
 
 impl Health {
@@ -44,6 +71,27 @@ impl Health {
     /// The caches are synced.
     pub fn synced(&self) {
         self.0.synced.store(true, Ordering::Relaxed);
+    }
+
+    /// A reconcile begins.
+    pub(crate) fn reconciling(&self, now: Instant) -> UnderWay {
+        let begun = (now, self.0.begun.fetch_add(1, Ordering::Relaxed));
+        self.under_way().insert(begun);
+        UnderWay { health: self.clone(), begun }
+    }
+
+    fn under_way(&self) -> MutexGuard<'_, BTreeSet<(Instant, u64)>> {
+        self.0.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A process that hangs is ended by whoever asks, and a stand-by or its successor goes on.
+    pub(crate) fn alive(&self, now: Instant) -> (StatusCode, &'static str) {
+        let oldest = self.under_way().first().copied();
+        if oldest.is_some_and(|(begun, _)| now.saturating_duration_since(begun) >= HANGS) {
+            (StatusCode::SERVICE_UNAVAILABLE, "a reconcile hangs\n")
+        } else {
+            (StatusCode::OK, "ok\n")
+        }
     }
 
     fn state(&self) -> (StatusCode, &'static str) {
@@ -67,16 +115,22 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     })
 }
 
-/// Serves /livez, /readyz and /metrics until told to stop. With `access` the metrics are for whom that lets in.
+/// Serves /livez, /readyz and /metrics until told to stop. With `access` the metrics are for whom that lets in; with `tls`
+/// nothing is served without TLS.
 pub async fn run(
     listener: TcpListener,
     health: Health,
     metrics: Metrics,
     access: Option<Access>,
+    tls: Option<Arc<ServerConfig>>,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let router = router(health, metrics, access);
-    axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await
+    let stopped = async move { stop.cancelled().await };
+    match tls {
+        None => axum::serve(listener, router).with_graceful_shutdown(stopped).await,
+        Some(config) => axum::serve(Handshakes::new(listener, config), router).with_graceful_shutdown(stopped).await,
+    }
 }
 
 fn router(health: Health, metrics: Metrics, access: Option<Access>) -> axum::Router {
@@ -91,7 +145,7 @@ fn router(health: Health, metrics: Metrics, access: Option<Access>) -> axum::Rou
         }
     };
     axum::Router::new()
-        .route("/livez", get(|| async { "ok\n" }))
+        .route("/livez", get(|State(health): State<Health>| async move { health.alive(Clock::system().monotonic()) }))
         .route("/readyz", get(|State(health): State<Health>| async move { health.state() }))
         .with_state(health)
         .route("/metrics", get(metrics))
@@ -118,6 +172,23 @@ mod tests {
         let answer = router(Health::default(), Metrics::default(), None).oneshot(request).await.unwrap();
         let status = answer.status();
         (status, axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap().len())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn t10_s26_a_reconcile_that_hangs_ends_the_process_and_one_that_ends_does_not() {
+        let (health, clock) = (Health::default(), Clock::system());
+        let hanging = health.reconciling(clock.monotonic());
+        for _ in 0..3 {
+            tokio::time::advance(HANGS / 4).await;
+            drop(health.reconciling(clock.monotonic()));
+            assert_eq!(health.alive(clock.monotonic()).0, StatusCode::OK);
+        }
+        let younger = health.reconciling(clock.monotonic());
+        tokio::time::advance(HANGS / 4).await;
+        assert_eq!(health.alive(clock.monotonic()).0, StatusCode::SERVICE_UNAVAILABLE);
+        drop(hanging);
+        assert_eq!(health.alive(clock.monotonic()).0, StatusCode::OK);
+        drop(younger);
     }
 
     #[tokio::test]

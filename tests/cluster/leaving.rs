@@ -30,7 +30,7 @@ fn names(pods: &[Pod]) -> Vec<String> {
 }
 
 /// How many partitions each worker has, once so many workers share all of them.
-async fn burdens(bed: &Bed, workers: usize) -> BTreeMap<String, usize> {
+pub(super) async fn burdens(bed: &Bed, workers: usize) -> BTreeMap<String, usize> {
     for _ in 0..60 {
         let mut burdens = BTreeMap::new();
         let partitions = bed.progress().await.partitions;

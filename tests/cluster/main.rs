@@ -11,6 +11,7 @@
 
 mod access;
 mod bed;
+mod deputy;
 mod faults;
 mod helm;
 mod leaving;

@@ -54,6 +54,7 @@ fn start(world: &World) -> Metrics {
     let operator = Operator {
         client: Client::new(service, NAMESPACE),
         namespaces: Vec::new(),
+        excluded: std::collections::BTreeSet::new(),
         election: Some(Election {
             namespace: NAMESPACE.to_owned(),
             lease: "sluice".to_owned(),

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking, its fixtures too"
 )]
 
+mod admission;
 mod canary;
 mod fields;
 mod interleavings;

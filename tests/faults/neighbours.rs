@@ -41,6 +41,7 @@ impl Running {
         let operator = Operator {
             client: Client::new(faults.connect(InMemory::new(world.server.clone())).0, NAMESPACE),
             namespaces: Vec::new(),
+            excluded: std::collections::BTreeSet::new(),
             election: None,
             signals: Arc::new(signals),
             health: Health::default(),

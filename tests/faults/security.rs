@@ -8,7 +8,7 @@ use sluice::embedded::faults::Act;
 use crate::world::{NAMESPACE, World, job, wait};
 
 /// The documents of a template of the chart, with every value and every label left out of them.
-fn documents(template: &str) -> Vec<Value> {
+pub(super) fn documents(template: &str) -> Vec<Value> {
     let mut plain = String::new();
     for line in template.lines().filter(|line| !line.trim_start().starts_with("{{")) {
         let mut rest = line;
@@ -219,16 +219,31 @@ async fn t10_s24_pods_of_the_chart_the_examples_and_the_operator_are_restricted(
 
     let chart = documents(include_str!("../../charts/sluice/templates/deployment.yaml")).remove(0);
     let mut pod = chart["spec"]["template"]["spec"].clone();
+    let values: Value = serde_saphyr::from_str(include_str!("../../charts/sluice/values.yaml")).unwrap();
+    pod["securityContext"] = values["podSecurityContext"].clone();
+    pod["containers"][0]["securityContext"] = values["securityContext"].clone();
     // Values, which are left out.
-    for key in ["resources", "ports", "livenessProbe", "readinessProbe", "env", "imagePullPolicy"] {
+    for key in ["resources", "ports", "livenessProbe", "readinessProbe", "env", "imagePullPolicy", "volumeMounts"] {
         pod["containers"][0].as_object_mut().unwrap().remove(key);
     }
-    for key in
-        ["serviceAccountName", "imagePullSecrets", "priorityClassName", "nodeSelector", "tolerations", "affinity"]
-    {
+    for key in [
+        "serviceAccountName",
+        "imagePullSecrets",
+        "priorityClassName",
+        "nodeSelector",
+        "tolerations",
+        "affinity",
+        "volumes",
+        "topologySpreadConstraints",
+    ] {
         pod.as_object_mut().unwrap().remove(key);
     }
     judged(&world, "operator", &pod).await.unwrap();
+    // OpenShift chooses the user.
+    let mut unset = pod.clone();
+    unset["securityContext"].as_object_mut().unwrap().retain(|key, _| key != "runAsUser" && key != "runAsGroup");
+    assert_ne!(unset, pod);
+    judged(&world, "operator-of-any-user", &unset).await.unwrap();
     for (at, value) in [
         ("/securityContext/runAsNonRoot", json!(false)),
         ("/containers/0/securityContext/allowPrivilegeEscalation", json!(true)),

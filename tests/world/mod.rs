@@ -92,6 +92,7 @@ impl World {
                 let operator = Operator {
                     client: Client::new(connection, NAMESPACE),
                     namespaces: Vec::new(),
+                    excluded: std::collections::BTreeSet::new(),
                     election,
                     signals: Arc::<Plant>::clone(&plant),
                     health: Health::default(),

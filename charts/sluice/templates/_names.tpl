@@ -18,6 +18,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if .Values.serviceAccount.create }}{{ .Values.serviceAccount.name | default (include "sluice.name" .) }}{{ else }}{{ .Values.serviceAccount.name | default "default" }}{{ end -}}
 {{- end }}
 
+{{/* Namespaces that are left out, as a JSON list: none where those to watch are named. */}}
+{{- define "sluice.excludedNamespaces" -}}
+{{- $names := list }}
+{{- if not .Values.watchNamespaces }}
+{{- range .Values.excludeNamespaces }}{{ $names = append $names (tpl . $) }}{{ end }}
+{{- end }}
+{{- $names | uniq | toJson }}
+{{- end }}
+
 {{/* What the operator needs where it watches. Each verb is used, and none is there for later: tests/faults/rights.rs. */}}
 {{- define "sluice.rules" -}}
 - apiGroups: [sluice.dev]

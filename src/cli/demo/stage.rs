@@ -1,5 +1,6 @@
 //! The run itself: what is made, in which order, and how it is taken away whatever has happened.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -163,8 +164,16 @@ impl Stage {
         let namespaces = vec![cluster.namespace.clone()];
         // Everything of the demo is on this machine, or at addresses that whoever runs it has given.
         let egress = Egress::of_this_machine();
-        let setup =
-            Setup { client: cluster.client(), namespaces, election: None, listener, egress, metrics_auth: false };
+        let setup = Setup {
+            client: cluster.client(),
+            namespaces,
+            excluded: BTreeSet::new(),
+            election: None,
+            listener,
+            egress,
+            metrics_auth: false,
+            tls: None,
+        };
         let operator = self.operator.insert(Part::start("operator", |stop| operate(setup, stop)));
         let watch = Watch::start(cluster, &job.name_any(), page.clone());
         let answers = async {

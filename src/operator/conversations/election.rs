@@ -1,6 +1,7 @@
 //! Leader election, through [`Operator::run`]: who leads reconciles, who does not writes nothing, and a lost lease ends
 //! the process. Here the API server is a small one that answers every read, not a script: watches ask in any order.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -118,6 +119,7 @@ impl Running {
         let operator = Operator {
             client: Client::new(service, "sluice"),
             namespaces: Vec::new(),
+            excluded: BTreeSet::new(),
             election: Some(Election {
                 namespace: "sluice".to_owned(),
                 lease: "sluice".to_owned(),

@@ -19,6 +19,7 @@ use kube::runtime::controller::Action;
 use serde_json::{Value, json};
 
 use super::lease::Leadership;
+use crate::signals::JobKey;
 use script::*;
 
 #[tokio::test(start_paused = true)]
@@ -294,6 +295,48 @@ async fn a_job_that_is_being_deleted_is_let_go() {
     let job = job(json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "spec": {"replicas": 9}}));
     let conversation = Conversation::new(vec![]).cached(deployment(&job, 6, &["sluice/scale"]));
     assert_eq!(conversation.reconcile(&job).await, Action::await_change());
+    conversation.end();
+}
+
+#[tokio::test(start_paused = true)]
+async fn b4_in_a_namespace_that_is_left_out_nothing_is_done_and_it_is_said() {
+    let job = job(json!({"spec": {"replicas": 9}}));
+    let conversation =
+        Conversation::new(vec![status_with("Ready", "False", "NamespaceExcluded", &job).checked(|body| {
+            assert!(condition(body, "Ready")["message"].as_str().unwrap().contains("--exclude-namespaces"));
+            for (kind, status) in [("Stalled", "True"), ("ScalingActive", "False")] {
+                let condition = condition(body, kind);
+                assert_eq!(
+                    (condition["status"].as_str(), condition["reason"].as_str()),
+                    (Some(status), Some("NamespaceExcluded"))
+                );
+            }
+        })])
+        .cached(deployment(&job, 6, &["sluice/scale"]))
+        .excluding("payments");
+    assert_eq!(conversation.reconcile(&job).await, Action::await_change());
+    assert_eq!(conversation.reconcile(&job).await, Action::await_change(), "said once");
+    conversation.end();
+}
+
+#[tokio::test(start_paused = true)]
+async fn t10_s26_a_reconcile_that_hangs_is_seen_by_who_asks_whether_we_live() {
+    let job = job(json!({}));
+    let conversation = Conversation::new(vec![status_with("Ready", "False", "NamespaceExcluded", &job)]);
+    let conversation = conversation.excluding("payments");
+    let context = &conversation.context;
+    let alive = || context.health.alive(context.clock.monotonic()).0.is_success();
+    let entry = context.jobs.entry(&JobKey { namespace: "payments".to_owned(), name: "orders".to_owned() });
+    let held = entry.lock().await;
+    let mut reconciling = std::pin::pin!(conversation.reconcile(&job));
+    assert!(futures::poll!(&mut reconciling).is_pending());
+    tokio::time::advance(Duration::from_secs(599)).await;
+    assert!(alive());
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(!alive());
+    drop(held);
+    reconciling.await;
+    assert!(alive());
     conversation.end();
 }
 

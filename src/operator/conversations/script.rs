@@ -18,6 +18,7 @@ use crate::api::StreamJob;
 use crate::api::v1alpha1::WorkloadKind;
 use crate::clock::Clock;
 use crate::policy::units::Seconds;
+use crate::serve::Health;
 use crate::serve::metrics::Metrics;
 use crate::signals::{JobKey, JobSamples, Signals, Watch};
 
@@ -152,6 +153,8 @@ impl Conversation {
             metrics,
             recorder: Recorder::new(client, Reporter { controller: "sluice".to_owned(), instance: None }),
             jobs: Jobs::default(),
+            excluded: Arc::default(),
+            health: Health::default(),
             claims: Claims::default(),
             jobs_listed: CancellationToken::new(),
             kinds: Kinds::default(),
@@ -159,6 +162,12 @@ impl Conversation {
         };
         context.jobs_listed.cancel();
         Self { context, deployments, pods, script, transcript }
+    }
+
+    /// The operator leaves this namespace out.
+    pub(super) fn excluding(mut self, namespace: &str) -> Self {
+        self.context.excluded = Arc::new([namespace.to_owned()].into());
+        self
     }
 
     pub(super) fn cached(mut self, deployment: Value) -> Self {

@@ -96,6 +96,7 @@ impl Stage {
         let operator = Operator {
             client: Client::new(InMemory::new(world.server.clone()), NAMESPACE),
             namespaces: Vec::new(),
+            excluded: std::collections::BTreeSet::new(),
             election: None,
             signals: Arc::new(hub.clone()),
             health: Health::default(),

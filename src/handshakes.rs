@@ -1,0 +1,61 @@
+//! A listener whose connections are TLS.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::serve::Listener;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// How long a client may take to agree on a key.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How many clients may be at that at once; the others wait in the queue of the system.
+const HANDSHAKES: usize = 128;
+
+/// Connections whose client has agreed on a key. One that is slow at it holds up no other.
+pub(crate) struct Handshakes {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    under_way: JoinSet<Option<(TlsStream<TcpStream>, SocketAddr)>>,
+}
+
+impl Handshakes {
+    /// Who connects there is served by this configuration.
+    pub(crate) fn new(listener: TcpListener, config: Arc<ServerConfig>) -> Self {
+        Self { listener, acceptor: TlsAcceptor::from(config), under_way: JoinSet::new() }
+    }
+}
+
+impl Listener for Handshakes {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            tokio::select! {
+                (stream, address) = Listener::accept(&mut self.listener), if self.under_way.len() < HANDSHAKES => {
+                    let shaking = self.acceptor.accept(stream);
+                    self.under_way.spawn(async move {
+                        // Whoever fails at it was no client of ours, or does not trust us: nothing to be done here.
+                        let stream = tokio::time::timeout(HANDSHAKE, shaking).await.ok()?.ok()?;
+                        Some((stream, address))
+                    });
+                }
+                Some(done) = self.under_way.join_next() => {
+                    if let Ok(Some(connection)) = done {
+                        return connection;
+                    }
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
+}
