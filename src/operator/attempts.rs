@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn what_the_api_server_asks_for_holds_against_every_trigger() {
-        let made = attempts(&answer(429, 30), 60, |now| asked(now as i64, &now.to_string()));
+        let made = attempts(&answer(429, 30), 60, |now| asked(if now < 9.0 { 1 } else { 2 }, &now.to_string()));
         assert_eq!(made, [0.0, 30.0]);
         let mut attempts = Attempts::default();
         attempts.failed(Request::Scale, asked(1, ""), &answer(429, 7), Seconds(0.0));

@@ -199,7 +199,7 @@ mod tests {
 
     use super::*;
 
-    fn job(name: &str, minute: u32, target: Value, group: &str) -> DeserializeGuard<StreamJob> {
+    fn job(name: &str, minute: u32, target: &Value, group: &str) -> DeserializeGuard<StreamJob> {
         let kafka = json!({"bootstrapServers": ["kafka:9092"], "topic": "orders", "consumerGroup": group});
         let mut spec =
             json!({"objective": {"latency": "10s"}, "maxReplicas": 9, "sources": [{"name": "s", "kafka": kafka}]});
@@ -230,54 +230,54 @@ mod tests {
     #[test]
     fn the_oldest_of_the_jobs_that_name_a_workload_has_it_and_the_others_know() {
         let jobs = vec![
-            job("b", 2, json!("shared"), "g1"),
-            job("a", 5, json!("shared"), "g2"),
-            job("c", 9, json!("else"), "g3"),
+            job("b", 2, &json!("shared"), "g1"),
+            job("a", 5, &json!("shared"), "g2"),
+            job("c", 9, &json!("else"), "g3"),
         ];
         let (claims, mut writer) = claims(jobs);
         assert_eq!(claims.rivals(&key("b")), Rivals { want_workload: vec![key("a")], ..Rivals::default() });
         assert_eq!(claims.rivals(&key("a")), Rivals { has_workload: Some(key("b")), ..Rivals::default() });
         assert_eq!(claims.rivals(&key("c")), Rivals::default());
-        writer.take(&Event::Delete(job("b", 2, json!("shared"), "g1")), |_| true);
+        writer.take(&Event::Delete(job("b", 2, &json!("shared"), "g1")), |_| true);
         assert_eq!(claims.rivals(&key("a")), Rivals::default(), "it is free again");
     }
 
     #[test]
     fn who_runs_a_workload_has_it_however_old_the_others_are() {
-        let (claims, _) = claims(vec![job("old", 1, json!("orders"), "g1"), job("orders", 8, Value::Null, "g2")]);
+        let (claims, _) = claims(vec![job("old", 1, &json!("orders"), "g1"), job("orders", 8, &Value::Null, "g2")]);
         assert_eq!(claims.rivals(&key("old")).has_workload, Some(key("orders")));
         assert_eq!(claims.rivals(&key("orders")).want_workload, [key("old")]);
     }
 
     #[test]
     fn a_job_that_only_recommends_or_is_going_is_nobodys_rival() {
-        let mut recommends = job("a", 1, json!("shared"), "g1");
-        let mut going = job("b", 2, json!("shared"), "g2");
+        let mut recommends = job("a", 1, &json!("shared"), "g1");
+        let mut going = job("b", 2, &json!("shared"), "g2");
         let scaling = json!({"mode": "Recommend"});
         recommends.0.as_mut().unwrap().spec.scaling = Some(serde_json::from_value(scaling).unwrap());
         going.0.as_mut().unwrap().metadata.deletion_timestamp = going.0.as_ref().unwrap().creation_timestamp();
-        let (claims, _) = claims(vec![recommends, going, job("c", 3, json!("shared"), "g3")]);
+        let (claims, _) = claims(vec![recommends, going, job("c", 3, &json!("shared"), "g3")]);
         assert_eq!(claims.rivals(&key("c")), Rivals::default());
     }
 
     #[test]
     fn jobs_of_one_consumer_group_know_of_each_other_and_a_short_name_is_another_broker_elsewhere() {
-        let mut elsewhere = job("c", 3, json!("w3"), "g");
+        let mut elsewhere = job("c", 3, &json!("w3"), "g");
         elsewhere.0.as_mut().unwrap().metadata.namespace = Some("other".to_owned());
-        let (claims, _) = claims(vec![job("a", 1, json!("w1"), "g"), job("b", 2, json!("w2"), "g"), elsewhere]);
+        let (claims, _) = claims(vec![job("a", 1, &json!("w1"), "g"), job("b", 2, &json!("w2"), "g"), elsewhere]);
         assert_eq!(claims.rivals(&key("a")).share_group, Some(("g".to_owned(), vec![key("b")])));
     }
 
     #[test]
     fn what_a_new_list_does_not_have_is_gone() {
-        let (claims, mut writer) = claims(vec![job("a", 1, json!("w"), "g"), job("b", 2, json!("w"), "h")]);
+        let (claims, mut writer) = claims(vec![job("a", 1, &json!("w"), "g"), job("b", 2, &json!("w"), "h")]);
         writer.take(&Event::Init, |_| true);
-        writer.take(&Event::InitApply(job("b", 2, json!("w"), "h")), |_| true);
+        writer.take(&Event::InitApply(job("b", 2, &json!("w"), "h")), |_| true);
         assert_eq!(claims.rivals(&key("b")).has_workload, Some(key("a")), "half a list proves nothing");
         writer.take(&Event::InitDone, |key| key.namespace == "elsewhere");
         assert_eq!(claims.rivals(&key("b")).has_workload, Some(key("a")), "it is about others");
         writer.take(&Event::Init, |_| true);
-        writer.take(&Event::InitApply(job("b", 2, json!("w"), "h")), |_| true);
+        writer.take(&Event::InitApply(job("b", 2, &json!("w"), "h")), |_| true);
         writer.take(&Event::InitDone, |_| true);
         assert_eq!(claims.rivals(&key("b")), Rivals::default());
     }

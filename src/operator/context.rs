@@ -149,7 +149,7 @@ pub(super) struct JobState {
     /// Changes that no status tells of yet, for its write has failed; the newest first.
     pub(super) untold: Vec<DecisionStatus>,
     /// The generation that the status calls unreadable.
-    pub(super) told_unreadable: Option<Option<i64>>,
+    pub(super) told_unreadable: Option<i64>,
     /// A reconcile has panicked: until then nothing is done.
     pub(super) set_aside_until: Option<Seconds>,
     /// Requests that have failed, and when they may be made again.

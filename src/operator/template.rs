@@ -130,13 +130,13 @@ mod tests {
 
     use super::*;
 
-    fn problems(template: Value) -> Vec<String> {
+    fn problems(template: &Value) -> Vec<String> {
         let mut problems = Problems::default();
         check(template.as_object().unwrap(), &mut problems);
         problems.0.iter().map(ToString::to_string).collect()
     }
 
-    fn with(container: Value, spec: Value) -> Value {
+    fn with(container: &Value, spec: &Value) -> Value {
         let mut containers = json!({"name": "app", "image": "i"});
         containers.as_object_mut().unwrap().extend(container.as_object().unwrap().clone());
         let mut all = json!({"containers": [containers]});
@@ -149,9 +149,9 @@ mod tests {
         let container = json!({"env": [{"name": "A", "value": "1"}], "ports": [{"containerPort": 53, "protocol": "UDP"}, {"containerPort": 53, "protocol": "TCP"}], "volumeMounts": null});
         let spec =
             json!({"initContainers": [{"name": "init", "image": "i"}], "volumes": [{"name": "tmp", "emptyDir": {}}]});
-        let mut template = with(container, spec);
+        let mut template = with(&container, &spec);
         template["metadata"] = json!({"labels": {"app": "x"}, "annotations": null});
-        assert_eq!(problems(template), [""; 0]);
+        assert_eq!(problems(&template), [""; 0]);
     }
 
     #[test]
@@ -175,23 +175,23 @@ mod tests {
             (json!({"spec": {"containers": {"name": "x"}}}), "containers: must be a list of objects"),
             (json!({"spec": {"containers": [{"image": "i"}]}}), "containers[0].name: is missing"),
             (
-                with(json!({}), json!({"initContainers": [{"name": "app"}]})),
+                with(&json!({}), &json!({"initContainers": [{"name": "app"}]})),
                 "initContainers[0].name: \"app\" is used twice",
             ),
             (
-                with(json!({"env": [{"name": "A"}, {"name": "A"}]}), json!({})),
+                with(&json!({"env": [{"name": "A"}, {"name": "A"}]}), &json!({})),
                 "containers[0].env: \"A\" is there twice",
             ),
-            (with(json!({"env": [{"name": PROCESSING_FILE_ENV}]}), json!({})), "Sluice adds it"),
-            (with(json!({"volumeMounts": [{"name": "x", "mountPath": "/etc/sluice"}]}), json!({})), "Sluice adds it"),
-            (with(json!({}), json!({"volumes": [{"name": PROCESSING_VOLUME}]})), "spec.volumes: must not have"),
+            (with(&json!({"env": [{"name": PROCESSING_FILE_ENV}]}), &json!({})), "Sluice adds it"),
+            (with(&json!({"volumeMounts": [{"name": "x", "mountPath": "/etc/sluice"}]}), &json!({})), "Sluice adds it"),
+            (with(&json!({}), &json!({"volumes": [{"name": PROCESSING_VOLUME}]})), "spec.volumes: must not have"),
             (
-                with(json!({"ports": [{"containerPort": 1}, {"containerPort": 1}]}), json!({})),
+                with(&json!({"ports": [{"containerPort": 1}, {"containerPort": 1}]}), &json!({})),
                 "ports: \"1\" is there twice",
             ),
         ];
         for (template, expected) in cases {
-            let found = problems(template.clone());
+            let found = problems(&template);
             assert!(found.iter().any(|problem| problem.contains(expected)), "{template}: {found:?}");
         }
     }
@@ -231,7 +231,7 @@ mod tests {
         #[test]
         fn whatever_passes_can_be_built_on(spec in anything(), metadata in anything()) {
             let template = json!({"spec": spec, "metadata": metadata});
-            if problems(template.clone()).is_empty() {
+            if problems(&template).is_empty() {
                 super::super::build::template("orders", template.as_object().unwrap());
             }
         }

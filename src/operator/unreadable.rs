@@ -23,7 +23,7 @@ pub(super) async fn tell(context: &Context, metadata: &ObjectMeta, error: &str) 
     let mut state = entry.lock().await;
     let now = context.clock.now();
     let asked = Asked { spec: (metadata.generation, None), body: String::new() };
-    if state.told_unreadable == Some(metadata.generation)
+    if state.told_unreadable.is_some() && state.told_unreadable == metadata.generation
         || context.must_wait(&key, &state, Request::Status, &asked, now)
     {
         return;
@@ -44,6 +44,6 @@ pub(super) async fn tell(context: &Context, metadata: &ObjectMeta, error: &str) 
     });
     let written = context.applier.status_unread(&key, &body).await.map_err(Into::into);
     if context.note(&key, &mut state, Request::Status, asked, written, now).is_ok() {
-        state.told_unreadable = Some(metadata.generation);
+        state.told_unreadable = metadata.generation;
     }
 }

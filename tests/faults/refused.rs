@@ -109,16 +109,16 @@ fn named(world: &World, plural: &str, object: &Value) -> Api<DynamicObject> {
     Api::namespaced_with(client, NAMESPACE, &ApiResource::from_gvk_with_plural(&gvk, plural))
 }
 
-fn object(kind: &str, spec: Value) -> Value {
+fn object(kind: &str, spec: &Value) -> Value {
     json!({"apiVersion": "demo.test/v1", "kind": kind, "metadata": {"name": "legacy", "namespace": NAMESPACE}, "spec": spec})
 }
 
-fn job_for(name: &str, target: Value, replicas: u32) -> Value {
+fn job_for(name: &str, target: &Value, replicas: u32) -> Value {
     let mut job = job(name);
     let spec = job["spec"].as_object_mut().unwrap();
     spec.remove("workload");
     spec.remove("scaling");
-    spec.insert("targetRef".to_owned(), target);
+    spec.insert("targetRef".to_owned(), target.clone());
     spec.insert("replicas".to_owned(), json!(replicas));
     job
 }
@@ -127,11 +127,11 @@ fn job_for(name: &str, target: Value, replicas: u32) -> Value {
 #[tokio::test(start_paused = true)]
 async fn a9_every_kind_with_a_scale_follows_each_change_at_once() {
     let cases = [
-        (ship(), "fleet", object("Ship", json!({"size": 1})), "/spec/size"),
+        (ship(), "fleet", object("Ship", &json!({"size": 1})), "/spec/size"),
         (
             rollout(),
             "rollouts",
-            object("Rollout", json!({"replicas": 1, "selector": {"matchLabels": {"app": "x"}}})),
+            object("Rollout", &json!({"replicas": 1, "selector": {"matchLabels": {"app": "x"}}})),
             "/spec/replicas",
         ),
     ];
@@ -144,7 +144,7 @@ async fn a9_every_kind_with_a_scale_follows_each_change_at_once() {
         world.start_operator(&"".parse().unwrap(), world.clock.clone(), None);
         let target = json!({"apiVersion": "demo.test/v1", "kind": workload["kind"], "name": "legacy"});
         for replicas in [4, 2, 7] {
-            world.apply(&job_for("sized", target.clone(), replicas)).await;
+            world.apply(&job_for("sized", &target, replicas)).await;
             wait(40).await;
             let now = &world.list("demo.test", plural)[0];
             assert_eq!(now.pointer(number), Some(&json!(replicas)), "{now}");
@@ -169,9 +169,9 @@ async fn a9_every_kind_with_a_scale_follows_each_change_at_once() {
 async fn a8_two_jobs_that_name_one_workload_do_not_fight_over_it() {
     let mut world = World::new(33).await;
     let target = json!({"kind": "Deployment", "name": "bystander"});
-    world.apply(&job_for("first", target.clone(), 4)).await;
+    world.apply(&job_for("first", &target, 4)).await;
     wait(2).await;
-    world.apply(&job_for("second", target, 6)).await;
+    world.apply(&job_for("second", &target, 6)).await;
     let faults = world.start_operator(&"".parse().unwrap(), world.clock.clone(), None);
     wait(600).await;
     let scaled = faults.requests().iter().filter(|request| request.resource() == "deployments/scale").count();
@@ -187,7 +187,7 @@ async fn a8_two_jobs_that_name_one_workload_do_not_fight_over_it() {
     );
     assert_eq!(reason("first", "Stalled"), "Progressing");
     // The first goes, and the second has it.
-    world.delete(&job_for("first", json!({}), 4)).await;
+    world.delete(&job_for("first", &json!({}), 4)).await;
     wait(60).await;
     let bystander =
         world.list("apps", "deployments").into_iter().find(|object| object["metadata"]["name"] == "bystander");

@@ -342,7 +342,7 @@ pub(super) fn status_with(kind: &'static str, wanted: &'static str, reason: &'st
     })
 }
 
-/// The metadata of a pod of a Deployment: its labels, and the ReplicaSet in between.
+/// The metadata of a pod of a Deployment: its labels, and the `ReplicaSet` in between.
 pub(super) fn pod_of(deployment: &str, labels: Value) -> Value {
     let mut metadata = json!({
         "labels": {"pod-template-hash": "h1"},

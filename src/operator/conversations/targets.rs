@@ -137,6 +137,7 @@ fn kinds(path: &'static str, plural: &str, kind: &str, scale: bool) -> Line {
     line("GET", path, json!({"kind": "APIResourceList", "groupVersion": "demo.test/v1", "resources": resources}))
 }
 
+const OTHER: &str = "/apis/sluice.dev/v1alpha1/namespaces/payments/streamjobs/second/status";
 const SIZED: &str = "/apis/demo.test/v1/namespaces/payments/fleet/legacy";
 const SIZED_SCALE: &str = "/apis/demo.test/v1/namespaces/payments/fleet/legacy/scale";
 
@@ -292,7 +293,6 @@ async fn of_two_jobs_that_name_one_target_the_older_has_it_and_both_are_told() {
     listed(&conversation, &[&first, &second]);
     conversation.reconcile(&pinned).await;
     conversation.end();
-    const OTHER: &str = "/apis/sluice.dev/v1alpha1/namespaces/payments/streamjobs/second/status";
     let told = line("PATCH", OTHER, serde_json::to_value(&second).unwrap()).checked(|body| {
         for kind in ["Ready", "Stalled"] {
             assert_eq!(condition(body, kind)["reason"], "TargetTaken");
