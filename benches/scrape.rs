@@ -44,7 +44,8 @@ fn all(page: &str) -> usize {
 }
 
 fn wanted(page: &str) -> Option<f64> {
-    let mut read = Page::default();
+    let topics = ["orders".to_owned()];
+    let mut read = Page::of(&topics);
     let mut lines = Lines::default();
     for piece in page.as_bytes().chunks(16 << 10) {
         lines.feed(piece, |line| read.line(line));

@@ -1,7 +1,8 @@
 //! Many jobs, and neighbours that never answer: memory, time to decide, writes, time to the first full round.
 //!
 //! `cargo bench --bench scale` measures 500 jobs alone, the same beside 500 whose sources never answer, ten jobs beside 100,000
-//! pods of others, and 5,000 jobs; `cargo bench --bench scale -- JOBS BLACK_HOLES PODS MINUTES` measures one such case.
+//! pods of others, and 5,000 jobs; `cargo bench --bench scale -- JOBS BLACK_HOLES PODS MINUTES` measures one such case, and
+//! `cargo bench --bench scale -- strangers MINUTES` the hub alone beside brokers and workers that mean harm (`strangers.rs`).
 //!
 //! The control plane is embedded in this process. The operator is a process of its own, with the real hub, so that its
 //! memory can be told from the plane's; between them is HTTP on loopback. Only the sources and the workers' pages are made
@@ -9,9 +10,11 @@
 
 #![allow(missing_docs, clippy::print_stdout, clippy::unwrap_used, clippy::panic)] // a command; a failure is its end
 
+mod hostile;
 mod operator;
 mod plane;
 mod sources;
+mod strangers;
 
 /// What is in the cluster, and how long it is looked at.
 #[derive(Clone, Copy)]
@@ -37,6 +40,8 @@ fn main() {
     let number = |text: &String| text.parse::<usize>().unwrap_or_else(|_| panic!("expected a number, not {text:?}"));
     match arguments.as_slice() {
         [role, address, jobs] if role == "operator" => operator::run(address, number(jobs)),
+        [role, rest @ ..] if role == "strangers-hub" => strangers::hub(rest),
+        [what, minutes] if what == "strangers" => strangers::measure(number(minutes).try_into().unwrap()),
         [jobs, holes, others, minutes] => plane::measure(Case {
             jobs: number(jobs),
             holes: number(holes),

@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use sluice::clock::Clock;
 use sluice::policy::units::Seconds;
 use sluice::signals::scrape::ScrapeError;
-use sluice::signals::source::{Answers, Cluster, Connect, GroupTopic};
+use sluice::signals::source::{Answers, Cluster, Connect, GroupTopic, SourceError};
 use sluice::signals::{
     GroupSample, Hub, JobKey, JobSamples, Owner, PartitionSample, Scrape, Signals, SourceSample, Watch, WorkerEndpoint,
     WorkerSample,
@@ -50,6 +50,10 @@ impl Signals for Timed {
         self.hub.forget(job);
     }
 
+    fn jobs(&self) -> Vec<JobKey> {
+        self.hub.jobs()
+    }
+
     fn read(&self, job: &JobKey) -> Option<JobSamples> {
         let answered = self.answered.lock().unwrap().remove(&job.name);
         if let Some(answered) = answered {
@@ -61,6 +65,8 @@ impl Signals for Timed {
 
 /// What the names of servers begin with that never answer.
 pub(crate) const HOLE: &str = "hole-";
+/// What the names of servers begin with that send more than they may.
+pub(crate) const FLOOD: &str = "flood-";
 const PARTITIONS: usize = 8;
 /// Records a second of a job.
 const RATE: u32 = 150;
@@ -81,6 +87,9 @@ impl Connect for Sources {
         if bootstrap_servers.iter().any(|server| server.starts_with(HOLE)) {
             return Arc::new(Hole);
         }
+        if bootstrap_servers.iter().any(|server| server.starts_with(FLOOD)) {
+            return Arc::new(Flood);
+        }
         Arc::new(Steady {
             clock: self.clock.clone(),
             pages: Arc::clone(&self.pages),
@@ -94,6 +103,15 @@ struct Hole;
 impl Cluster for Hole {
     fn sample<'a>(&'a self, _: &'a [GroupTopic], _: Duration) -> BoxFuture<'a, Answers> {
         std::future::pending().boxed()
+    }
+}
+
+struct Flood;
+
+impl Cluster for Flood {
+    fn sample<'a>(&'a self, requests: &'a [GroupTopic], _: Duration) -> BoxFuture<'a, Answers> {
+        let too_much = || SourceError::LimitExceeded { cluster: FLOOD.to_owned(), detail: "too much".to_owned() };
+        std::future::ready(requests.iter().map(|_| Err(too_much())).collect()).boxed()
     }
 }
 
@@ -176,6 +194,7 @@ impl Scrape for Pages {
     fn scrape<'a>(
         &'a self,
         worker: &'a WorkerEndpoint,
+        _: &'a [String],
         _: Duration,
     ) -> BoxFuture<'a, Result<WorkerSample, ScrapeError>> {
         let now = self.clock.now();

@@ -35,6 +35,10 @@ pub mod reasons {
     pub const SOURCE_UNREACHABLE: &str = "SourceUnreachable";
     /// Ready: the source refuses the credentials or the operation.
     pub const AUTHENTICATION_FAILED: &str = "AuthenticationFailed";
+    /// Ready: the operator's own policy does not let it connect there.
+    pub const DESTINATION_REFUSED: &str = "DestinationRefused";
+    /// Ready: more than a job, a namespace or the operator may cost; the message names the limit.
+    pub const LIMIT_EXCEEDED: &str = "LimitExceeded";
     /// Ready: the topic does not exist.
     pub const TOPIC_NOT_FOUND: &str = "TopicNotFound";
     /// Ready: requests to the API server for this job fail again and again; the message has its answer.

@@ -3,11 +3,12 @@
 use axum::http::Uri;
 
 use crate::signals::Egress;
-use crate::signals::egress::Range;
+use crate::signals::egress::{NamespaceRanges, Range};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// Arguments of `sluice operator`.
+#[allow(clippy::struct_field_names, reason = "they are the names of the flags")]
 #[derive(Debug, clap::Args)]
 pub(super) struct EgressArgs {
     /// Addresses of brokers and workers that may be connected to whatever else says no, separated by commas: 10.0.0.0/8,
@@ -18,6 +19,14 @@ pub(super) struct EgressArgs {
     /// link-local and metadata addresses, the API server, and the ports of kubelets and etcd.
     #[arg(long, value_name = "RANGES", value_delimiter = ',', env = "SLUICE_EGRESS_DENY")]
     egress_deny: Vec<Range>,
+    /// Addresses that the sources of one namespace's jobs may be at, beside what the other rules say:
+    /// team-a=10.1.0.0/16,10.2.3.4:9092. May be given several times; in the environment, separated by semicolons. Nothing
+    /// after the = closes everything.
+    #[arg(long, value_name = "NAMESPACE=RANGES", value_delimiter = ';', env = "SLUICE_EGRESS_NAMESPACES")]
+    egress_namespace: Vec<NamespaceRanges>,
+    /// Connect to no source for jobs of a namespace that no --egress-namespace names.
+    #[arg(long, env = "SLUICE_EGRESS_NAMESPACES_ONLY")]
+    egress_namespaces_only: bool,
 }
 
 impl EgressArgs {
@@ -37,6 +46,7 @@ impl EgressArgs {
             })?;
             api_server.extend(found.map(|address| Range::of(address.ip(), port)));
         }
-        Ok(Egress::new(self.egress_allow, self.egress_deny, api_server))
+        Ok(Egress::new(self.egress_allow, self.egress_deny, api_server)
+            .with_namespaces(self.egress_namespace, self.egress_namespaces_only))
     }
 }

@@ -119,13 +119,17 @@ fn stop_on_signal() -> std::io::Result<CancellationToken> {
     Ok(stop)
 }
 
-/// The hub, on Kafka and HTTP, within this policy.
+/// The hub, on Kafka and HTTP, within this policy and these limits. `in_cluster`: this is a pod, where names without a dot
+/// are those of the job's namespace.
 fn hub(
     clock: crate::clock::Clock,
     egress: crate::signals::Egress,
+    limits: crate::signals::Limits,
+    in_cluster: bool,
 ) -> Result<crate::signals::Hub, crate::signals::scrape::ScrapeError> {
     use std::sync::Arc;
-    let connect = Arc::new(crate::signals::KafkaConnect::new(clock.clone(), egress.clone()));
+    let connect =
+        crate::signals::KafkaConnect::new(clock.clone(), egress.clone()).within(limits).in_cluster(in_cluster);
     let scraper = Arc::new(crate::signals::HttpScraper::new(clock.clone(), egress)?);
-    Ok(crate::signals::Hub::new(clock, connect, scraper))
+    Ok(crate::signals::Hub::within(limits, clock, Arc::new(connect), scraper))
 }

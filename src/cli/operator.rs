@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::Client;
 use rustls::ServerConfig;
@@ -18,7 +19,10 @@ use crate::serve::access::Access;
 use crate::serve::metrics::Metrics;
 use crate::serve::tls::{Certificate, CertificateFiles};
 use crate::serve::{self, Health};
-use crate::signals::Egress;
+use crate::signals::{Egress, Hub, Limits, limits};
+
+/// What sources and workers cost is shown anew after so long.
+const SHOWN_EVERY: Duration = Duration::from_secs(5);
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -29,6 +33,11 @@ pub(super) struct Args {
     cluster: super::cluster::ClusterArgs,
     #[command(flatten)]
     egress: super::egress::EgressArgs,
+    /// What sources and workers may make this process hold, in MiB: half for answers on their way, half for what is kept of
+    /// them, of which a namespace may have half. A job with some 500 partitions or fewer is read in any case.
+    #[arg(long, value_name = "MIB", default_value_t = 256, env = "SLUICE_SOURCE_MEMORY",
+          value_parser = clap::value_parser!(u32).range(16..=65_536))]
+    source_memory: u32,
     /// Where /livez, /readyz and /metrics are served.
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080", env = "SLUICE_LISTEN")]
     listen: SocketAddr,
@@ -78,6 +87,8 @@ pub(super) fn run(args: Args) -> super::Outcome {
 async fn serve(args: Args) -> super::Outcome {
     let config = args.cluster.config().await?;
     let egress = args.egress.policy(&config.cluster_url).await?;
+    let memory = usize::try_from(args.source_memory)? << 20;
+    let limits = Limits::of(memory, limits::files_of_this_process());
     let client = Client::try_from(config)?;
     let stop = super::stop_on_signal()?;
     let tls = match args.tls_cert.zip(args.tls_key) {
@@ -96,9 +107,25 @@ async fn serve(args: Args) -> super::Outcome {
     });
     let (namespaces, excluded) = namespaces(args.watch_namespaces, args.exclude_namespaces);
     let metrics_auth = args.metrics_auth;
-    let setup = Setup { client, namespaces, excluded, election, listener, egress, metrics_auth, tls };
+    let setup = Setup {
+        client,
+        namespaces,
+        excluded,
+        election,
+        listener,
+        egress,
+        limits,
+        in_cluster: is_a_pod(),
+        metrics_auth,
+        tls,
+    };
     let stopped = operate(setup, stop).await?;
     Ok(if stopped == Stopped::AsTold { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether this process is a pod of a cluster: the kubelet tells every one where the API server is.
+fn is_a_pod() -> bool {
+    std::env::var_os("KUBERNETES_SERVICE_HOST").is_some_and(|host| !host.is_empty())
 }
 
 /// What the operator is run with.
@@ -113,6 +140,10 @@ pub(super) struct Setup {
     pub(super) listener: TcpListener,
     /// Where sources and workers may be.
     pub(super) egress: Egress,
+    /// What these may cost.
+    pub(super) limits: Limits,
+    /// Whether names without a dot are those of the job's namespace.
+    pub(super) in_cluster: bool,
     /// Whether the API server is asked who may read the metrics.
     pub(super) metrics_auth: bool,
     /// What TLS is served with; `None`: plain HTTP is.
@@ -128,8 +159,9 @@ pub(super) async fn operate(setup: Setup, stop: CancellationToken) -> Result<Sto
     let (health_shown, metrics_shown) = (health.clone(), metrics.clone());
     let serving = serve::run(setup.listener, health_shown, metrics_shown, access, setup.tls, stop.clone());
     let server = tokio::spawn(serving);
-    let hub = super::hub(clock.clone(), setup.egress)?;
+    let hub = super::hub(clock.clone(), setup.egress, setup.limits, setup.in_cluster)?;
     let updates = hub.updates();
+    let showing = tokio::spawn(show(hub.clone(), metrics.clone()));
     let operator = Operator {
         client: setup.client,
         namespaces: setup.namespaces,
@@ -142,6 +174,7 @@ pub(super) async fn operate(setup: Setup, stop: CancellationToken) -> Result<Sto
     };
     let stopped = operator.run(updates, stop.clone()).await;
     stop.cancel();
+    showing.abort();
     hub.shutdown().await;
     server.await??;
     tracing::info!("stopped");
@@ -153,6 +186,14 @@ fn namespaces(watched: Vec<String>, excluded: Vec<String>) -> (Vec<String>, BTre
     let watched: Vec<String> = watched.into_iter().filter(|name| !name.is_empty()).collect();
     let excluded = excluded.into_iter().filter(|name| !name.is_empty() && !watched.contains(name)).collect();
     (watched, excluded)
+}
+
+/// Shows what sources and workers cost, again and again.
+async fn show(hub: Hub, metrics: Metrics) {
+    loop {
+        metrics.sources(&hub.stats());
+        tokio::time::sleep(SHOWN_EVERY).await;
+    }
 }
 
 /// Who this process is, and no other: one of the same name must not take the lease for its own, nor a container that is

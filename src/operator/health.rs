@@ -35,9 +35,11 @@ pub(super) fn source_trouble(samples: &JobSamples, latency: Duration, now: Secon
         // One lost request is no outage: what was read last must have become stale.
         let fresh = source.sample.as_ref().is_some_and(|sample| now - sample.at < stale_after(latency));
         let reason = match failure.category {
-            Category::Unreachable | Category::Protocol if fresh => return None,
+            Category::Unreachable | Category::Protocol | Category::LimitExceeded if fresh => return None,
             Category::Unreachable | Category::Protocol => reasons::SOURCE_UNREACHABLE,
             Category::Unauthorised => reasons::AUTHENTICATION_FAILED,
+            Category::DestinationRefused => reasons::DESTINATION_REFUSED,
+            Category::LimitExceeded => reasons::LIMIT_EXCEEDED,
             Category::TopicMissing => reasons::TOPIC_NOT_FOUND,
         };
         Some(Verdict { reason, message: format!("source {}: {}", source.name, failure.message) })
@@ -153,4 +155,28 @@ fn unread_worker(samples: &JobSamples, pods: &[PodFacts], now: Seconds) -> Optio
     let why = failure.map(|failure| format!(": {}", failure.message)).unwrap_or_default();
     let message = format!("the metrics of {} workers cannot be read, such as {}{why}", unread.len(), first.name);
     Some(Verdict { reason: reasons::PARTIAL_SIGNAL, message })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::signals::{Failure, SourceSample};
+
+    #[test]
+    fn a_destination_that_is_refused_and_a_limit_that_is_exceeded_are_called_so() {
+        let told = |category, read_at: Option<f64>| {
+            let failure = Failure { at: Seconds(100.0), since: Seconds(90.0), category, message: "m".to_owned() };
+            let sample = read_at.map(|at| Arc::new(SourceSample { at: Seconds(at), ..SourceSample::default() }));
+            let source = SourceReading { name: "in".to_owned(), sample, failure: Some(failure) };
+            let samples = JobSamples { sources: vec![source], workers: Vec::new() };
+            source_trouble(&samples, Duration::from_secs(10), Seconds(100.0)).map(|verdict| verdict.reason)
+        };
+        assert_eq!(told(Category::DestinationRefused, None), Some("DestinationRefused"));
+        assert_eq!(told(Category::DestinationRefused, Some(99.0)), Some("DestinationRefused"));
+        assert_eq!(told(Category::Unauthorised, None), Some("AuthenticationFailed"));
+        assert_eq!(told(Category::LimitExceeded, None), Some("LimitExceeded"));
+        assert_eq!(told(Category::LimitExceeded, Some(99.0)), None, "what was read last is fresh yet");
+    }
 }

@@ -319,7 +319,11 @@ async fn sweep(
             () = stop.cancelled() => return,
         }
         let exists = |key: &JobKey| store.get(&ObjectRef::new(&key.name).within(&key.namespace)).is_some();
-        for key in context.jobs.sweep(|key| !scope.covers(key) || exists(key)) {
+        // Also what a reconcile that was under way has shown and watched again after the job was forgotten.
+        let gone = |key: &JobKey| scope.covers(key) && !exists(key);
+        let mut forgotten: BTreeSet<JobKey> = context.jobs.sweep(|key| !gone(key)).into_iter().collect();
+        forgotten.extend(context.signals.jobs().into_iter().chain(context.metrics.jobs()).filter(gone));
+        for key in forgotten {
             context.signals.forget(&key);
             context.metrics.forget(&key);
             tracing::info!(job = %key, "forgot a job that is gone");

@@ -1,7 +1,8 @@
 //! The operator's own metrics. Labels are bounded: fixed words, and one set for each job, removed with it.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -12,7 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::policy::{Action, Decision, Reason};
-use crate::signals::JobKey;
+use crate::signals::{HubStats, JobKey};
 
 /// A job, as labels.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -59,7 +60,12 @@ struct Families {
     reconcile_errors: Family<CategoryLabel, Counter>,
     source_errors: Family<CategoryLabel, Counter>,
     api_writes: Family<WriteLabels, Counter>,
+    kept_bytes: Gauge,
+    clusters: Gauge,
+    scraped: Gauge,
     jobs: JobGauges,
+    /// Those with gauges: a family cannot be asked.
+    shown: Mutex<BTreeSet<JobKey>>,
 }
 
 #[derive(Debug, Default)]
@@ -124,6 +130,14 @@ impl Default for Metrics {
             "Writes to the API server, by verb (create, apply, scale, mark, processing, status) and result",
             api_writes.clone(),
         );
+        let (kept_bytes, clusters, scraped) = (Gauge::default(), Gauge::default(), Gauge::default());
+        registry.register(
+            "sluice_source_kept_bytes",
+            "What the samples of all jobs take, as estimated; at most half of --source-memory and 1 MiB for each job",
+            kept_bytes.clone(),
+        );
+        registry.register("sluice_source_clusters", "Kafka clusters that are read", clusters.clone());
+        registry.register("sluice_source_workers", "Workers whose metrics are read", scraped.clone());
         for (gauge, name, help) in jobs.all() {
             registry.register(name, help, gauge.clone());
         }
@@ -135,7 +149,11 @@ impl Default for Metrics {
             reconcile_errors,
             source_errors,
             api_writes,
+            kept_bytes,
+            clusters,
+            scraped,
             jobs,
+            shown: Mutex::default(),
         }))
     }
 }
@@ -183,8 +201,20 @@ impl Metrics {
         self.0.source_errors.get_or_create(&CategoryLabel { category }).inc();
     }
 
+    /// Shows what sources and workers cost.
+    pub(crate) fn sources(&self, stats: &HubStats) {
+        let show = |gauge: &Gauge, number: usize| _ = gauge.set(i64::try_from(number).unwrap_or(i64::MAX));
+        show(&self.0.kept_bytes, stats.kept_bytes);
+        show(&self.0.clusters, stats.clusters);
+        show(&self.0.scraped, stats.workers);
+    }
+
     /// Shows the newest numbers of a job; an unknown number is removed rather than shown as zero.
     pub(crate) fn job(&self, key: &JobKey, numbers: JobNumbers, decision: &Decision) {
+        let mut shown = self.shown();
+        if !shown.contains(key) {
+            shown.insert(key.clone());
+        }
         let labels = JobLabels::from(key);
         let jobs = &self.0.jobs;
         let explain = &decision.explain;
@@ -213,8 +243,19 @@ impl Metrics {
         }
     }
 
+    /// Every job that has gauges.
+    pub(crate) fn jobs(&self) -> Vec<JobKey> {
+        self.shown().iter().cloned().collect()
+    }
+
+    fn shown(&self) -> MutexGuard<'_, BTreeSet<JobKey>> {
+        self.0.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Forgets a job that is gone.
     pub(crate) fn forget(&self, key: &JobKey) {
+        let mut shown = self.shown();
+        shown.remove(key);
         let labels = JobLabels::from(key);
         for (gauge, _, _) in self.0.jobs.all() {
             gauge.remove(&labels);
@@ -225,5 +266,24 @@ impl Metrics {
     pub fn encode(&self) -> Option<String> {
         let mut text = String::new();
         encode(&mut text, &self.0.registry).ok().map(|()| text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn d_a_job_with_gauges_is_named_until_it_is_forgotten() {
+        let metrics = Metrics::default();
+        let key = |name: &str| JobKey { namespace: "team".to_owned(), name: name.to_owned() };
+        let decision = Decision::default();
+        for name in ["a", "b", "a"] {
+            metrics.job(&key(name), JobNumbers::default(), &decision);
+        }
+        assert_eq!(metrics.jobs(), [key("a"), key("b")]);
+        metrics.forget(&key("a"));
+        assert_eq!(metrics.jobs(), [key("b")]);
+        assert!(!metrics.encode().unwrap().contains("name=\"a\""));
     }
 }

@@ -40,15 +40,21 @@ pub(super) fn system() -> LookUp {
 pub enum DialError {
     /// The policy refuses the address.
     #[error(
-        "{address} is {kind}, where Sluice does not connect; correct the address, or have it opened for the operator: --egress-allow {opened}"
+        "{address} is {kind}, where Sluice does not connect; correct the address, or ask the administrator of Sluice for {option}"
     )]
     Refused {
         /// The address, behind the name that has it.
         address: String,
         /// What kind it is.
         kind: Cow<'static, str>,
-        /// What would have to be allowed.
-        opened: SocketAddr,
+        /// What would have to be set.
+        option: String,
+    },
+    /// There are too many connections, or too much has come through them.
+    #[error("{detail}")]
+    LimitExceeded {
+        /// Which limit it is, and the mend.
+        detail: String,
     },
     /// It is not host:port.
     #[error("\"{host}\" is no address: {detail}; write host:port")]
@@ -80,7 +86,8 @@ impl DialError {
     /// As a category of the room.
     pub fn category(&self) -> Category {
         match self {
-            Self::Refused { .. } => Category::Unauthorised,
+            Self::Refused { .. } => Category::DestinationRefused,
+            Self::LimitExceeded { .. } => Category::LimitExceeded,
             Self::Malformed { .. } | Self::Unresolved { .. } | Self::Failed { .. } => Category::Unreachable,
         }
     }
@@ -90,8 +97,12 @@ impl Egress {
     /// Whether a connection to `address` may be made.
     pub fn check(&self, address: SocketAddr) -> Result<(), DialError> {
         let judged = SocketAddr::new(carried(address.ip()), address.port());
-        self.objection(judged)
-            .map_or(Ok(()), |kind| Err(DialError::Refused { address: judged.to_string(), kind, opened: judged }))
+        let refused = |kind, option| Err(DialError::Refused { address: judged.to_string(), kind, option });
+        match (self.objection(judged), self.objection_of_namespace(judged)) {
+            (Some(kind), _) => refused(kind, format!("--egress-allow {judged}")),
+            (None, Some((kind, namespace))) => refused(kind, format!("--egress-namespace {namespace}={judged}")),
+            (None, None) => Ok(()),
+        }
     }
 
     /// The addresses of `host` (`name:port`), looked up within `deadline`; an error if any of them is refused: a name that
@@ -113,8 +124,8 @@ impl Egress {
         }
         for address in &addresses {
             self.check(*address).map_err(|error| match error {
-                DialError::Refused { address, kind, opened } if address != host => {
-                    DialError::Refused { address: format!("{shown} ({address})"), kind, opened }
+                DialError::Refused { address, kind, option } if address != host => {
+                    DialError::Refused { address: format!("{shown} ({address})"), kind, option }
                 }
                 other => other,
             })?;
@@ -156,7 +167,7 @@ fn well_formed(host: &str) -> Result<(), &'static str> {
 }
 
 /// As it may be repeated in a message: of bounded length, on one line.
-fn shown(host: &str) -> String {
+pub(super) fn shown(host: &str) -> String {
     host.chars().flat_map(char::escape_debug).take(LONGEST_HOST).collect()
 }
 

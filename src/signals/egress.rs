@@ -2,9 +2,11 @@
 //! further ones; the operator must reach nothing for them that their own pods are kept from. Asked by `dial.rs`.
 //!
 //! Private ranges are open, for brokers live there. An administrator's `--egress-allow` comes first, then `--egress-deny`,
-//! then what is written here: so that "nothing but these" can be said, too.
+//! then what is written here: so that "nothing but these" can be said, too. `--egress-namespace` says besides, of one
+//! namespace, that its jobs are connected to nothing but these; it opens nothing that is closed for all.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
@@ -27,21 +29,72 @@ const PORTS: [(u16, &str); 5] = [
 #[derive(Clone)]
 pub struct Egress {
     rules: Arc<Rules>,
+    /// The namespace for whose jobs it is asked; `None`: that makes no difference.
+    namespace: Option<Arc<str>>,
     /// How names are resolved: the system's way, but in tests.
     pub(super) look_up: LookUp,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Rules {
     allow: Vec<Range>,
     deny: Vec<Range>,
     api_server: Vec<Range>,
+    namespaces: BTreeMap<String, Vec<Range>>,
+    only_listed: bool,
+}
+
+/// Where the jobs of one namespace may be connected to: `team-a=10.1.0.0/16,10.2.3.4:9092`; after the `=` nothing: nowhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamespaceRanges {
+    /// Name of the namespace.
+    pub namespace: String,
+    /// Where its sources may be.
+    pub ranges: Vec<Range>,
+}
+
+impl FromStr for NamespaceRanges {
+    type Err = RangeError;
+
+    fn from_str(text: &str) -> Result<Self, RangeError> {
+        let shown = || RangeError::Namespace(text.chars().take(80).collect());
+        let (namespace, ranges) = text.split_once('=').ok_or_else(shown)?;
+        let namespace = namespace.trim();
+        let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if namespace.is_empty() || !namespace.bytes().all(legal) {
+            return Err(shown());
+        }
+        let ranges = ranges.split(',').filter(|range| !range.trim().is_empty()).map(str::parse);
+        Ok(Self { namespace: namespace.to_owned(), ranges: ranges.collect::<Result<_, _>>()? })
+    }
 }
 
 impl Egress {
     /// `allow` and `deny` are the administrator's, `api_server` is where that listens.
     pub fn new(allow: Vec<Range>, deny: Vec<Range>, api_server: Vec<Range>) -> Self {
-        Self { rules: Arc::new(Rules { allow, deny, api_server }), look_up: dial::system() }
+        let rules = Rules { allow, deny, api_server, ..Rules::default() };
+        Self { rules: Arc::new(rules), namespace: None, look_up: dial::system() }
+    }
+
+    /// The same with rules for namespaces; one that is named twice has both lists. `only_listed`: jobs of all others are
+    /// connected nowhere.
+    #[must_use]
+    pub fn with_namespaces(self, namespaces: Vec<NamespaceRanges>, only_listed: bool) -> Self {
+        let mut rules = Rules { only_listed, ..(*self.rules).clone() };
+        for NamespaceRanges { namespace, ranges } in namespaces {
+            rules.namespaces.entry(namespace).or_default().extend(ranges);
+        }
+        Self { rules: Arc::new(rules), ..self }
+    }
+
+    /// Whether it makes a difference that a job is in this namespace.
+    pub(super) fn distinguishes(&self, namespace: &str) -> bool {
+        self.rules.only_listed || self.rules.namespaces.contains_key(namespace)
+    }
+
+    /// The same for the jobs of this namespace.
+    pub(super) fn under(&self, namespace: &str) -> Self {
+        Self { namespace: Some(namespace.into()), ..self.clone() }
     }
 
     /// For a cluster, brokers and workers on this machine: loopback is open.
@@ -71,6 +124,16 @@ impl Egress {
         }
         let port = PORTS.iter().find(|(port, _)| *port == address.port()).map(|(_, whose)| *whose);
         kind(address.ip()).or(port).map(Cow::from)
+    }
+
+    /// Why the namespace's own rules let nobody connect to `address`, and which namespace it is.
+    pub(super) fn objection_of_namespace(&self, address: SocketAddr) -> Option<(Cow<'static, str>, &str)> {
+        let namespace = self.namespace.as_deref()?;
+        let open = match self.rules.namespaces.get(namespace) {
+            Some(ranges) => ranges.iter().any(|range| range.contains(address)),
+            None => !self.rules.only_listed,
+        };
+        (!open).then(|| (format!("not among what is open to namespace {namespace}").into(), namespace))
     }
 }
 
@@ -145,6 +208,9 @@ pub enum RangeError {
         "failed to read {0:?}: it is not ADDRESS[/BITS][:PORT]; write 10.0.0.0/8, 10.1.2.3:9092 or [fd00::]/8:9092"
     )]
     Form(String),
+    /// It is not of a namespace.
+    #[error("failed to read {0:?}: it is not NAMESPACE=RANGE,RANGE; write team-a=10.1.0.0/16,10.2.3.4:9092")]
+    Namespace(String),
     /// It would never apply.
     #[error("failed to read {text:?}: it is judged as the {carried} that it carries; write that address")]
     Clothed {
@@ -218,107 +284,4 @@ impl fmt::Display for Range {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ranges(texts: &[&str]) -> Vec<Range> {
-        texts.iter().map(|text| text.parse().unwrap()).collect()
-    }
-
-    /// Whether a connection may be made.
-    fn open(egress: &Egress, address: &str) -> bool {
-        egress.objection(address.parse().unwrap()).is_none()
-    }
-
-    #[test]
-    fn private_ranges_are_open_and_what_is_no_brokers_is_closed() {
-        let egress = Egress::new(Vec::new(), Vec::new(), ranges(&["10.96.0.1", "10.9.8.7:8443"]));
-        for address in [
-            "10.1.2.3:9092",
-            "192.168.0.7:1",
-            "[fd00::7]:9092",
-            "[2001:db8::1]:9092",
-            "8.8.8.8:9092",
-            "100.64.1.2:9092",
-            "10.9.8.7:9092",
-        ] {
-            assert!(open(&egress, address), "{address}");
-        }
-        for address in [
-            "0.1.2.3:9092",
-            "127.0.0.1:9092",
-            "127.9.9.9:9092",
-            "169.254.169.254:80",
-            "100.100.100.200:80",
-            "192.0.0.192:80",
-            "168.63.129.16:80",
-            "224.0.0.1:9092",
-            "239.255.255.255:9092",
-            "240.0.0.1:9092",
-            "255.255.255.255:9092",
-            "[::]:1",
-            "[::1]:1",
-            "[fe80::1]:1",
-            "[febf::1]:1",
-            "[ff02::1]:1",
-            "[fd00:ec2::254]:80",
-            "[fd00:ec2::23]:80",
-            "[fd20:ce::254]:80",
-            "[64:ff9b:1::a]:1",
-            "[2001::1]:1",
-            "8.8.8.8:10250",
-            "10.1.2.3:10255",
-            "[fd00::7]:2379",
-            "10.1.2.3:6443",
-            "10.96.0.1:9092",
-            "10.9.8.7:8443",
-        ] {
-            assert!(!open(&egress, address), "{address}");
-        }
-    }
-
-    #[test]
-    fn allow_comes_before_deny_and_both_before_what_is_built_in() {
-        let egress = Egress::new(
-            ranges(&["10.20.0.0/16:9092", "127.0.0.1", "[fd00:ec2::]/32"]),
-            ranges(&["0.0.0.0/0", "10.20.1.0/24", "fd01::/16:80"]),
-            Vec::new(),
-        );
-        for address in ["10.20.1.5:9092", "127.0.0.1:10250", "[fd00:ec2::254]:80", "[fd01::1]:81"] {
-            assert!(open(&egress, address), "{address}");
-        }
-        for address in ["10.20.1.5:9093", "8.8.8.8:9092", "127.0.0.2:1", "[fd01::1]:80", "[::1]:1"] {
-            assert!(!open(&egress, address), "{address}");
-        }
-    }
-
-    #[test]
-    fn ranges_are_read_as_they_are_written_or_refused() {
-        for (text, shown) in [
-            ("10.0.0.0/8", "10.0.0.0/8"),
-            ("10.0.0.0/8:9092", "10.0.0.0/8:9092"),
-            ("10.1.2.3", "10.1.2.3/32"),
-            ("10.1.2.3:9092", "10.1.2.3/32:9092"),
-            ("fd00::/8", "[fd00::]/8"),
-            ("[fd00::]/8:9092", "[fd00::]/8:9092"),
-            ("[fd00::1]:9092", "[fd00::1]/128:9092"),
-            ("::/0", "[::]/0"),
-        ] {
-            assert_eq!(text.parse::<Range>().unwrap().to_string(), shown);
-        }
-        for text in [
-            "",
-            "kafka:9092",
-            "10.0.0.0/33",
-            "10.0.0.0/-1",
-            "10.0.0.0/8:",
-            "10.0.0.0/8:70000",
-            "10.0.0/8",
-            "fd00::/129",
-        ] {
-            assert!(text.parse::<Range>().unwrap_err().to_string().contains("it is not ADDRESS"), "{text}");
-        }
-        let clothed = "::ffff:10.0.0.0/104".parse::<Range>().unwrap_err().to_string();
-        assert!(clothed.contains("judged as the 10.0.0.0"), "{clothed}");
-    }
-}
+mod tests;

@@ -10,6 +10,8 @@ pub mod dial;
 pub mod egress;
 pub mod hub;
 pub mod kafka;
+pub mod limits;
+mod names;
 pub mod sample;
 pub mod scrape;
 pub mod source;
@@ -19,9 +21,10 @@ mod tunnel;
 pub use egress::Egress;
 pub use hub::{Hub, HubStats, Signals};
 pub use kafka::KafkaConnect;
+pub use limits::Limits;
 pub use sample::{
     Category, Failure, GroupSample, JobKey, JobSamples, Owner, PartitionSample, SourceReading, SourceSample,
     SourceSpec, Watch, WorkerEndpoint, WorkerReading, WorkerSample,
 };
 pub use scrape::{HttpScraper, Scrape};
-pub use source::{Cluster, Connect};
+pub use source::{Cluster, Connect, Place};

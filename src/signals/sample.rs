@@ -96,6 +96,10 @@ pub enum Category {
     Unreachable,
     /// Refused: who we are, or what we may do.
     Unauthorised,
+    /// Our own policy does not let us connect there.
+    DestinationRefused,
+    /// More than a job, a namespace or the process may cost; the message names the limit.
+    LimitExceeded,
     /// The topic does not exist.
     TopicMissing,
     /// It answers, and the answer makes no sense.
@@ -108,6 +112,8 @@ impl Category {
         match self {
             Self::Unreachable => "unreachable",
             Self::Unauthorised => "unauthorised",
+            Self::DestinationRefused => "destination_refused",
+            Self::LimitExceeded => "limit_exceeded",
             Self::TopicMissing => "topic_missing",
             Self::Protocol => "protocol",
         }
@@ -126,6 +132,14 @@ pub struct SourceSample {
     /// The topic's timestamps are the producers', not the time of appending. There are due ends only where this is known to
     /// be `false`; `None`: it is not known.
     pub producer_time: Option<bool>,
+}
+
+impl SourceSample {
+    /// Whether of every partition the end and the commit are known, and the group.
+    pub(super) fn is_complete(&self) -> bool {
+        let known = |each: &PartitionSample| each.end.is_some() && each.committed.is_some();
+        self.group.is_some() && self.partitions.iter().all(known)
+    }
 }
 
 /// One partition.

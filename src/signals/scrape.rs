@@ -10,6 +10,7 @@ use tracing::debug;
 
 use super::dial::DialError;
 use super::egress::Egress;
+use super::limits;
 use super::sample::{Category, WorkerEndpoint, WorkerSample};
 use super::text::{self, Line, Lines, Sample};
 use crate::clock::Clock;
@@ -17,10 +18,11 @@ use crate::policy::units::Seconds;
 
 /// How workers are read.
 pub trait Scrape: Send + Sync {
-    /// One look at a worker's page, within `deadline`.
+    /// One look at a worker's page, within `deadline`. Of its positions only those in `topics`, which are sorted, are kept.
     fn scrape<'a>(
         &'a self,
         worker: &'a WorkerEndpoint,
+        topics: &'a [String],
         deadline: Duration,
     ) -> BoxFuture<'a, Result<WorkerSample, ScrapeError>>;
 }
@@ -47,6 +49,14 @@ pub enum ScrapeError {
         /// HTTP status.
         status: u16,
     },
+    /// More than a worker may say.
+    #[error("failed to read {url}: {detail}")]
+    LimitExceeded {
+        /// The page.
+        url: String,
+        /// What was too much, and the limit.
+        detail: String,
+    },
     /// It answers, and the answer makes no sense.
     #[error("failed to understand {url}: {detail}")]
     Protocol {
@@ -64,6 +74,7 @@ impl ScrapeError {
             Self::Forbidden(source) => source.category(),
             Self::Unreachable { .. } => Category::Unreachable,
             Self::Unauthorised { .. } => Category::Unauthorised,
+            Self::LimitExceeded { .. } => Category::LimitExceeded,
             Self::Protocol { .. } => Category::Protocol,
         }
     }
@@ -86,8 +97,11 @@ const WANTED: [&str; 7] =
 /// More records at the same time than that are no number of lanes; ten times what `spec.processing.concurrency` allows.
 const MOST_LANES: f64 = 100_000.0;
 
-/// Largest page, in bytes.
-const LARGEST_PAGE: usize = 4 << 20;
+/// Largest page, in bytes. 10,000 positions are 1 MiB.
+const LARGEST_PAGE: usize = 2 << 20;
+
+/// Most positions of a page: a worker has one for each partition that it reads.
+const MOST_POSITIONS: usize = limits::MOST_PARTITIONS;
 
 /// Most samples of a page that are taken; a worker has a few, and one for each partition.
 const MOST_SAMPLES: usize = 20_000;
@@ -95,7 +109,7 @@ const MOST_SAMPLES: usize = 20_000;
 /// The largest integer up to which a float counts by ones.
 const LARGEST_OFFSET: f64 = 9_007_199_254_740_992.0;
 
-/// Reads workers over plain HTTP: no redirects, no proxy, no more than 4 MiB, none of it kept.
+/// Reads workers over plain HTTP: no redirects, no proxy, no more than 2 MiB, none of it kept.
 #[derive(Debug, Clone)]
 pub struct HttpScraper {
     client: reqwest::Client,
@@ -118,7 +132,12 @@ impl HttpScraper {
         Ok(Self { client, clock, egress })
     }
 
-    async fn read(&self, worker: &WorkerEndpoint, deadline: Duration) -> Result<WorkerSample, ScrapeError> {
+    async fn read(
+        &self,
+        worker: &WorkerEndpoint,
+        topics: &[String],
+        deadline: Duration,
+    ) -> Result<WorkerSample, ScrapeError> {
         self.egress.check(worker.address)?;
         // The slash keeps the path a path: "@elsewhere/" would name another host.
         let url = format!("http://{}/{}", worker.address, worker.path.trim_start_matches('/'));
@@ -140,16 +159,21 @@ impl HttpScraper {
                 return Err(ScrapeError::Protocol { url, detail });
             }
         }
-        let mut page = Page::default();
+        let mut page = Page::of(topics);
         let mut lines = Lines::default();
         let mut size = 0;
         while let Some(piece) = response.chunk().await.map_err(|error| failed(&error))? {
             size += piece.len();
             if size > LARGEST_PAGE {
-                let detail = format!("the page is larger than {} MiB", LARGEST_PAGE >> 20);
-                return Err(ScrapeError::Protocol { url, detail });
+                let detail = format!("the page is larger than {} MiB; serve fewer metrics there", LARGEST_PAGE >> 20);
+                return Err(ScrapeError::LimitExceeded { url, detail });
             }
             lines.feed(&piece, |line| page.line(line));
+            if page.positions.len() > MOST_POSITIONS {
+                let detail =
+                    format!("the page has more than {MOST_POSITIONS} positions; write those that the worker reads");
+                return Err(ScrapeError::LimitExceeded { url, detail });
+            }
         }
         lines.finish(|line| page.line(line));
         page.sample(at).map_err(|detail| ScrapeError::Protocol { url, detail })
@@ -160,9 +184,10 @@ impl Scrape for HttpScraper {
     fn scrape<'a>(
         &'a self,
         worker: &'a WorkerEndpoint,
+        topics: &'a [String],
         deadline: Duration,
     ) -> BoxFuture<'a, Result<WorkerSample, ScrapeError>> {
-        self.read(worker, deadline).boxed()
+        self.read(worker, topics, deadline).boxed()
     }
 }
 
@@ -171,14 +196,17 @@ impl Scrape for HttpScraper {
 /// Architecture invariant: unknown is not zero. A sum with a part that is not a count is unknown as a whole, because the
 /// rest of it would look like a counter that fell.
 #[derive(Debug, Default)]
-pub struct Page {
+pub struct Page<'a> {
+    /// Of the job, sorted.
+    topics: &'a [String],
     processed: Sum,
     in_time: Sum,
     busy: Sum,
     cpu: Sum,
     started: Sum,
     concurrency: Sum,
-    positions: BTreeMap<String, i64>,
+    /// By the topic's place and the partition, so that a page takes no more room than what it counts.
+    positions: BTreeMap<(usize, u32), i64>,
     samples: usize,
     errors: usize,
 }
@@ -212,7 +240,12 @@ impl Sum {
     }
 }
 
-impl Page {
+impl<'a> Page<'a> {
+    /// A page of a worker of a job that reads these topics, sorted.
+    pub fn of(topics: &'a [String]) -> Self {
+        Self { topics, ..Self::default() }
+    }
+
     /// Takes one line, without its line feed.
     pub fn line(&mut self, line: &[u8]) {
         match text::line(line, is_wanted) {
@@ -258,7 +291,13 @@ impl Page {
             busy_seconds: self.busy.value(),
             cpu_seconds: self.cpu.value(),
             concurrency: self.concurrency.value().and_then(lanes),
-            positions: self.positions.into_iter().collect(),
+            positions: self
+                .positions
+                .into_iter()
+                .filter_map(|((topic, partition), offset)| {
+                    Some((format!("{}/{partition}", self.topics.get(topic)?), offset))
+                })
+                .collect(),
         })
     }
 
@@ -267,8 +306,16 @@ impl Page {
         let partition = partition.and_then(|number| number.parse::<u32>().ok());
         match (topic, partition) {
             (Some(topic), Some(partition)) if (0.0..=LARGEST_OFFSET).contains(&sample.value) => {
-                #[allow(clippy::cast_possible_truncation, reason = "within the integers that a float counts by ones")]
-                self.positions.insert(format!("{topic}/{partition}"), sample.value as i64);
+                // Of another topic it is of no use.
+                let Ok(place) = self.topics.binary_search_by(|each| each.as_str().cmp(&topic)) else { return };
+                // One more tells that there are too many.
+                if self.positions.len() <= MOST_POSITIONS {
+                    #[allow(
+                        clippy::cast_possible_truncation,
+                        reason = "within the integers that a float counts by ones"
+                    )]
+                    self.positions.insert((place, partition), sample.value as i64);
+                }
             }
             _ => self.errors += 1,
         }

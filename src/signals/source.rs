@@ -31,8 +31,37 @@ pub trait Cluster: Send + Sync {
     fn sample<'a>(&'a self, requests: &'a [GroupTopic], deadline: Duration) -> BoxFuture<'a, Answers>;
 }
 
+/// Where a source is, for the jobs of one namespace. Jobs with the same place share a client.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// Bootstrap servers as they are looked up, sorted: two jobs that list them in another order share a client.
+    pub servers: Vec<String>,
+    /// The namespace whose own rules say where may be connected to; `None`: none has any.
+    pub under: Option<String>,
+}
+
+impl Place {
+    /// Servers in any order, without rules of a namespace.
+    pub fn of(mut servers: Vec<String>) -> Self {
+        servers.sort_unstable();
+        servers.dedup();
+        Self { servers, under: None }
+    }
+}
+
 /// How clusters are reached.
 pub trait Connect: Send + Sync {
+    /// Where these servers are for a job of this namespace. What is written means the same everywhere unless this says
+    /// otherwise.
+    fn place(&self, _namespace: &str, bootstrap_servers: &[String]) -> Place {
+        Place::of(bootstrap_servers.to_vec())
+    }
+
+    /// A handle to the cluster at this place. As `connect`.
+    fn connect_to(&self, place: &Place) -> Arc<dyn Cluster> {
+        self.connect(&place.servers)
+    }
+
     /// A handle to the cluster behind `bootstrap_servers`. Contacts nobody: the first `sample` does, so that this
     /// cannot fail or block.
     fn connect(&self, bootstrap_servers: &[String]) -> Arc<dyn Cluster>;
@@ -71,6 +100,28 @@ pub enum SourceError {
         /// Which address, and why.
         source: super::dial::DialError,
     },
+    /// More than it may cost.
+    #[error("failed to read {cluster}: {detail}")]
+    LimitExceeded {
+        /// Bootstrap servers.
+        cluster: String,
+        /// What was too much, the limit, and the mend.
+        detail: String,
+    },
+    /// All answers of a round together were more than it may cost: whose it was is not known.
+    #[error("failed to read {cluster}: {detail}")]
+    RoundTooLarge {
+        /// Bootstrap servers.
+        cluster: String,
+        /// The limit, and the mend.
+        detail: String,
+    },
+    /// It was another's turn, and there was no time left. No failure: it comes first the next time.
+    #[error("{cluster} was asked for others first")]
+    NotReached {
+        /// Bootstrap servers.
+        cluster: String,
+    },
     /// The topic does not exist.
     #[error("failed to find topic {topic} on {cluster}: the cluster has no such topic; create it, or correct the name")]
     TopicMissing {
@@ -93,7 +144,8 @@ impl SourceError {
     /// For the metric, the condition's reason, and how long to wait before asking again.
     pub fn category(&self) -> Category {
         match self {
-            Self::Unreachable { .. } => Category::Unreachable,
+            Self::Unreachable { .. } | Self::NotReached { .. } => Category::Unreachable,
+            Self::LimitExceeded { .. } | Self::RoundTooLarge { .. } => Category::LimitExceeded,
             Self::Unauthorised { .. } => Category::Unauthorised,
             Self::Forbidden { source, .. } => source.category(),
             Self::TopicMissing { .. } => Category::TopicMissing,

@@ -3,6 +3,10 @@
 //!
 //! It listens on loopback, and nobody else in the pod can use it: the password is random and never leaves the process. The
 //! user names one client, so that each can be told what became of its own connections.
+//!
+//! What brokers send is counted here, for krafka cannot be told when to stop (`meter.rs`).
+
+mod meter;
 
 use std::fmt;
 use std::io;
@@ -12,21 +16,27 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
-use super::dial::DialError;
+use super::dial::{DialError, shown};
 use super::egress::Egress;
+use super::limits::Limits;
+use super::names;
+
+pub(super) use self::meter::Round;
+use self::meter::{Meter, Pool};
 
 /// The first words of a connection take at most so long. They come from this process.
 const GREETING: Duration = Duration::from_secs(2);
 
-/// A client has at most so many connections at a time: more than a cluster has brokers, far fewer than a process has files.
-const MOST_CONNECTIONS: usize = 500;
+/// What is read of a broker at a time, in bytes.
+const PIECE: usize = 16 << 10;
 
 /// Pause after the system would not give a connection, mostly for want of files.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -49,6 +59,8 @@ mod reply {
 pub(super) struct Tunnel {
     address: SocketAddr,
     password: String,
+    limits: Limits,
+    pool: Pool,
     clients: Clients,
     next: AtomicU64,
     #[allow(dead_code, reason = "dropped with the rest, it ends")]
@@ -72,7 +84,12 @@ pub(super) struct Pass {
 #[derive(Debug)]
 struct Client {
     user: String,
+    /// Where its brokers may be.
+    egress: Egress,
+    /// The namespace in which a name without a dot is looked up.
+    home: Home,
     connections: Semaphore,
+    meter: Meter,
     /// Why a connection was not made, and how often that is still to be told; a refusal, if there was one.
     trouble: Mutex<Option<(DialError, u32)>>,
 }
@@ -80,12 +97,39 @@ struct Client {
 /// A refusal is told so often: whoever was refused waits before the next try, and is asked again meanwhile.
 const TOLD: u32 = 10;
 
+/// What a name without a dot is to a client's brokers.
+#[derive(Debug, Clone, Default)]
+pub(super) enum Home {
+    /// The host of that name, as this process looks it up.
+    #[default]
+    Here,
+    /// A Service of this namespace.
+    Namespace(String),
+    /// It is not known.
+    Unknown,
+}
+
+impl Home {
+    /// What a broker names, as it is to be looked up.
+    fn locate(&self, target: String) -> Result<String, DialError> {
+        let is_short = target.rsplit_once(':').is_some_and(|(host, _)| names::is_short(host));
+        match self {
+            Self::Namespace(namespace) if is_short => Ok(names::of_namespace(&target, namespace)),
+            Self::Unknown if is_short => Err(DialError::Unresolved {
+                host: shown(&target),
+                detail: "a broker calls itself so, and in which namespace that is cannot be told; let it advertise a name with its namespace (advertised.listeners)".to_owned(),
+            }),
+            _ => Ok(target),
+        }
+    }
+}
+
 /// Those with a pass.
 type Clients = Arc<Mutex<Vec<Arc<Client>>>>;
 
 impl Tunnel {
     /// Listens. A connection is to be made within `patience`.
-    pub(super) async fn open(egress: Egress, patience: Duration) -> io::Result<Arc<Self>> {
+    pub(super) async fn open(limits: Limits, patience: Duration) -> io::Result<Arc<Self>> {
         let loopback = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
         let listener = TcpListener::bind(&loopback[..]).await?;
         let address = listener.local_addr()?;
@@ -94,16 +138,28 @@ impl Tunnel {
         random.fill(&mut secret).map_err(|_| io::Error::other("the system gives no random numbers"))?;
         let password = format!("{:032x}", u128::from_be_bytes(secret));
         let clients = Clients::default();
-        let door = Door { egress, patience, password: password.clone(), clients: Arc::clone(&clients) };
+        let door = Door {
+            patience,
+            password: password.clone(),
+            connections: Semaphore::new(limits.connections),
+            limits,
+            clients: Arc::clone(&clients),
+        };
         let listener = AbortOnDropHandle::new(tokio::spawn(door.listen(listener)));
-        Ok(Arc::new(Self { address, password, clients, next: AtomicU64::new(0), listening: listener }))
+        let pool = Pool::new(limits.in_flight_bytes);
+        Ok(Arc::new(Self { address, password, limits, pool, clients, next: AtomicU64::new(0), listening: listener }))
     }
 
-    /// A way through for one more client.
-    pub(super) fn pass(self: &Arc<Self>) -> Pass {
-        let user = self.next.fetch_add(1, Ordering::Relaxed).to_string();
-        let client = Client { user, connections: Semaphore::new(MOST_CONNECTIONS), trouble: Mutex::default() };
-        let client = Arc::new(client);
+    /// A way through for one more client, whose brokers may be where `egress` says.
+    pub(super) fn pass(self: &Arc<Self>, egress: Egress, home: Home) -> Pass {
+        let client = Arc::new(Client {
+            user: self.next.fetch_add(1, Ordering::Relaxed).to_string(),
+            egress,
+            home,
+            connections: Semaphore::new(self.limits.connections_per_cluster),
+            meter: Meter::new(self.pool.clone()),
+            trouble: Mutex::default(),
+        });
         self.clients.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&client));
         Pass { tunnel: Arc::clone(self), client }
     }
@@ -113,6 +169,16 @@ impl Pass {
     /// Where the proxy listens, and the user and the password that it lets in.
     pub(super) fn way(&self) -> (String, &str, &str) {
         (self.tunnel.address.to_string(), &self.client.user, &self.tunnel.password)
+    }
+
+    /// What brokers have sent in this round, or before the first, in bytes.
+    pub(super) fn sent(&self) -> u64 {
+        self.client.meter.sent()
+    }
+
+    /// Begins a round, in which brokers may send so many bytes.
+    pub(super) fn round(&self, bytes: u64) -> Round<'_> {
+        self.client.meter.round(bytes)
     }
 
     /// Why a connection was not made lately, if one was not.
@@ -135,19 +201,23 @@ impl Drop for Pass {
 
 impl Client {
     fn note(&self, error: DialError) {
+        let weight = |error: &DialError| match error {
+            DialError::Refused { .. } => 2,
+            DialError::LimitExceeded { .. } => 1,
+            _ => 0,
+        };
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        let refused = |error: &DialError| matches!(error, DialError::Refused { .. });
-        if refused(&error) {
-            *trouble = Some((error, TOLD));
-        } else if !trouble.as_ref().is_some_and(|(before, _)| refused(before)) {
-            *trouble = Some((error, 1));
+        if trouble.as_ref().is_none_or(|(before, _)| weight(before) <= weight(&error)) {
+            let told = if matches!(error, DialError::Refused { .. }) { TOLD } else { 1 };
+            *trouble = Some((error, told));
         }
     }
 }
 
 /// What the listener's task has.
 struct Door {
-    egress: Egress,
+    limits: Limits,
+    connections: Semaphore,
     patience: Duration,
     password: String,
     clients: Clients,
@@ -180,12 +250,15 @@ impl Door {
         stream.set_nodelay(true)?;
         let greeted = timeout(GREETING, self.greet(&mut stream)).await?;
         let Some((client, target)) = greeted? else { return Ok(()) };
-        let Ok(_place) = client.connections.try_acquire() else {
-            let detail = format!("the cluster has {MOST_CONNECTIONS} connections already");
-            client.note(DialError::Failed { host: target, detail });
-            return answer(&mut stream, reply::FAILED).await;
+        let _places = match self.places(&client) {
+            Ok(places) => places,
+            Err(error) => {
+                client.note(error);
+                return answer(&mut stream, reply::FAILED).await;
+            }
         };
-        let mut broker = match self.egress.connect(&target, self.patience).await {
+        let connecting = async { client.egress.connect(&client.home.locate(target)?, self.patience).await };
+        let mut broker = match connecting.await {
             Ok(broker) => broker,
             Err(error) => {
                 let code = match error {
@@ -197,13 +270,33 @@ impl Door {
             }
         };
         broker.set_nodelay(true)?;
+        let cut = client.meter.cut();
         answer(&mut stream, reply::CONNECTED).await?;
-        let ((mut from_client, mut to_client), (mut from_broker, mut to_broker)) = (stream.split(), broker.split());
+        let ((mut from_client, mut to_client), (from_broker, mut to_broker)) = (stream.split(), broker.split());
         // Neither side of Kafka's protocol closes only half of a connection.
         tokio::select! {
             ended = tokio::io::copy(&mut from_client, &mut to_broker) => ended.map(drop),
-            ended = tokio::io::copy(&mut from_broker, &mut to_client) => ended.map(drop),
+            ended = counted(&client, from_broker, &mut to_client) => ended,
+            () = cut.cancelled() => Ok(()),
         }
+    }
+
+    /// A place for one more connection of the client, and one of the process.
+    fn places<'a>(&'a self, client: &'a Client) -> Result<[SemaphorePermit<'a>; 2], DialError> {
+        let Limits { connections, connections_per_cluster, .. } = self.limits;
+        let exceeded = |detail: String| DialError::LimitExceeded { detail };
+        if let Some(bytes) = client.meter.exceeded() {
+            return Err(too_large(bytes));
+        }
+        let own = client.connections.try_acquire().map_err(|_| {
+            exceeded(format!(
+                "the cluster has {connections_per_cluster} connections already, the most that one may have"
+            ))
+        })?;
+        let all = self.connections.try_acquire().map_err(|_| {
+            exceeded(format!("the operator has {connections} connections to brokers already, the most that it may have; ask its administrator for more files (ulimit -n)"))
+        })?;
+        Ok([own, all])
     }
 
     /// Who is there, and where it wants to go; `None` if it was turned away.
@@ -257,6 +350,31 @@ impl Door {
         let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         clients.iter().find(|client| client.user.as_bytes() == user).cloned()
     }
+}
+
+/// What the broker sends, until it has sent too much.
+async fn counted(client: &Client, mut broker: ReadHalf<'_>, to_client: &mut WriteHalf<'_>) -> io::Result<()> {
+    let mut piece = vec![0; PIECE];
+    loop {
+        let length = broker.read(&mut piece).await?;
+        if length == 0 {
+            return Ok(());
+        }
+        if let Err(bytes) = client.meter.take(u64::try_from(length).unwrap_or(u64::MAX)).await {
+            client.note(too_large(bytes));
+            return Ok(());
+        }
+        to_client.write_all(piece.get(..length).unwrap_or_default()).await?;
+    }
+}
+
+/// The brokers of a cluster have sent more than this in one round.
+fn too_large(bytes: u64) -> DialError {
+    let detail = format!(
+        "its brokers have sent more than the {} MiB that one round may have; name a topic with fewer partitions, or a group with fewer members and less metadata in its commits",
+        bytes >> 20
+    );
+    DialError::LimitExceeded { detail }
 }
 
 /// Bytes after their number.

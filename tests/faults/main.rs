@@ -10,6 +10,8 @@
 mod admission;
 mod canary;
 mod fields;
+#[path = "../../benches/scale/hostile.rs"]
+mod hostile;
 mod interleavings;
 mod leaders;
 mod liars;
@@ -21,6 +23,7 @@ mod security;
 #[path = "../../benches/scale/sources.rs"]
 mod sources;
 mod stable;
+mod strangers;
 mod versions;
 mod waking;
 #[path = "../world/mod.rs"]

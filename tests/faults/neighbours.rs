@@ -15,7 +15,7 @@ use sluice::serve::metrics::Metrics;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::sources::{HOLE, Timed};
+use crate::sources::{FLOOD, HOLE, Timed};
 use crate::world::{NAMESPACE, World, job, wait};
 
 /// Of each job: how many answers were read, and the longest wait of one.
@@ -24,6 +24,7 @@ type Waits = Arc<Mutex<BTreeMap<String, (usize, Duration)>>>;
 /// An operator that runs.
 struct Running {
     waits: Waits,
+    hub: sluice::signals::Hub,
     stop: CancellationToken,
     task: JoinHandle<sluice::operator::Stopped>,
 }
@@ -37,7 +38,7 @@ impl Running {
             let (number, longest) = waits.entry(job.to_owned()).or_default();
             (*number, *longest) = (*number + 1, (*longest).max(waited));
         });
-        let updates = signals.hub.updates();
+        let (hub, updates) = (signals.hub.clone(), signals.hub.updates());
         let operator = Operator {
             client: Client::new(faults.connect(InMemory::new(world.server.clone())).0, NAMESPACE),
             namespaces: Vec::new(),
@@ -49,7 +50,7 @@ impl Running {
             clock: world.clock.clone(),
         };
         let stop = CancellationToken::new();
-        Self { waits, task: tokio::spawn(operator.run(updates, stop.clone())), stop }
+        Self { waits, hub, task: tokio::spawn(operator.run(updates, stop.clone())), stop }
     }
 
     async fn end(self) {
@@ -58,7 +59,8 @@ impl Running {
     }
 }
 
-/// An operator at rest with its jobs: so many whose source answers, and as many whose source never does, each on a cluster of its own.
+/// An operator at rest with its jobs: so many whose source answers, and as many whose source never does, or sends more than it
+/// may, each on a cluster of its own.
 async fn at_rest(seed: u64, jobs: usize) -> (World, Faults, Running) {
     let world = World::new(seed).await;
     let faults = Faults::new(&"".parse().unwrap(), sluice::embedded::clock::Clock::new(world.clock.clone()));
@@ -66,6 +68,7 @@ async fn at_rest(seed: u64, jobs: usize) -> (World, Faults, Running) {
     for number in 0..2 * jobs {
         let (name, server) = match number {
             _ if number < jobs => (format!("job-{number}"), "kafka:9092".to_owned()),
+            _ if number % 2 == 0 => (format!("flood-{number}"), format!("{FLOOD}{number}:9092")),
             _ => (format!("hole-{number}"), format!("{HOLE}{number}:9092")),
         };
         let mut object = job(&name);
@@ -108,6 +111,28 @@ async fn t9_sources_that_never_answer_delay_nobody_and_cost_no_writes() {
     }
     let written = writes(&faults, before);
     assert!(written.is_empty(), "{written:?}");
+    for job in world.list("sluice.dev", "streamjobs") {
+        let name = job["metadata"]["name"].as_str().unwrap();
+        let conditions = job["status"]["conditions"].as_array().unwrap();
+        let ready = conditions.iter().find(|condition| condition["type"] == "Ready").unwrap();
+        assert_eq!(ready["reason"] == "LimitExceeded", name.starts_with("flood-"), "{name}: {ready}");
+    }
+    operator.end().await;
+    world.end();
+}
+
+/// A reconcile that is under way when its job is forgotten may watch it again afterwards, and nobody reconciles it any more.
+#[tokio::test(start_paused = true)]
+async fn d_what_is_watched_again_after_its_job_is_gone_is_forgotten_again() {
+    let (world, _faults, operator) = at_rest(19, 1).await;
+    let hub = operator.hub.clone();
+    assert_eq!(hub.jobs().len(), 2);
+    let gone = sluice::signals::JobKey { namespace: NAMESPACE.to_owned(), name: "gone".to_owned() };
+    let watch = sluice::signals::Watch { latency: Duration::from_secs(10), sources: Vec::new(), workers: Vec::new() };
+    hub.watch(&gone, watch);
+    wait(20).await;
+    assert_eq!(hub.jobs().len(), 2);
+    assert!(hub.read(&gone).is_none());
     operator.end().await;
     world.end();
 }

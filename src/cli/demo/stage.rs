@@ -26,7 +26,7 @@ use crate::cli::operator::{Setup, operate};
 use crate::clock::Clock;
 use crate::operator::Stopped;
 use crate::report::run::{Point, Run, RunReport, Target};
-use crate::signals::Egress;
+use crate::signals::{Egress, Limits};
 use crate::worker::load::{self, Progress};
 
 const RECORD_BYTES: usize = 100;
@@ -171,6 +171,8 @@ impl Stage {
             election: None,
             listener,
             egress,
+            limits: Limits::default(),
+            in_cluster: false,
             metrics_auth: false,
             tls: None,
         };

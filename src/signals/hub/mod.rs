@@ -19,24 +19,21 @@ mod tests;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::Stream;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::pace::Dice;
 pub use self::pace::interval;
+use self::scrapes::Lanes;
 use self::state::State;
 use self::stats::Counters;
 pub use self::stats::{ErrorCounts, HubStats};
 use self::updates::Updates;
+use super::limits::Limits;
 use super::sample::{JobKey, JobSamples, Watch};
 use super::scrape::Scrape;
 use super::source::Connect;
 use crate::clock::Clock;
-
-/// So many scrapes run at once, over all jobs. A worker that hangs holds one for its deadline (2 to 5 s) and then backs off
-/// to one attempt in 30 s, so that it takes more than a thousand hung workers to make the others wait.
-const SCRAPES_AT_ONCE: usize = 128;
 
 /// What the operator needs of the hub, so that its tests can put a script here.
 pub trait Signals: Send + Sync {
@@ -46,6 +43,11 @@ pub trait Signals: Send + Sync {
 
     /// Stops sampling for a job and drops its readings.
     fn forget(&self, job: &JobKey);
+
+    /// Every job that is watched.
+    fn jobs(&self) -> Vec<JobKey> {
+        Vec::new()
+    }
 
     /// The newest that is known; `None` if the job is not watched. Never waits.
     fn read(&self, job: &JobKey) -> Option<JobSamples>;
@@ -66,7 +68,7 @@ struct Shared {
     state: Mutex<State>,
     updates: Updates,
     counters: Counters,
-    scrapes: Semaphore,
+    scrapes: Lanes,
     tracker: TaskTracker,
     stop: CancellationToken,
 }
@@ -80,16 +82,21 @@ impl Shared {
 impl Hub {
     /// A hub that samples nothing yet. Its tasks run on the current tokio runtime: call [`Hub::watch`] from within it.
     pub fn new(clock: Clock, connect: Arc<dyn Connect>, scrape: Arc<dyn Scrape>) -> Self {
+        Self::within(Limits::default(), clock, connect, scrape)
+    }
+
+    /// As `new`, with these limits of clusters and of what is kept.
+    pub fn within(limits: Limits, clock: Clock, connect: Arc<dyn Connect>, scrape: Arc<dyn Scrape>) -> Self {
         Self {
             shared: Arc::new(Shared {
                 clock,
                 connect,
                 scrape,
                 dice: Dice::new(),
-                state: Mutex::default(),
+                state: Mutex::new(State::within(limits)),
                 updates: Updates::default(),
                 counters: Counters::default(),
-                scrapes: Semaphore::new(SCRAPES_AT_ONCE),
+                scrapes: Lanes::of_the_process(),
                 tracker: TaskTracker::new(),
                 stop: CancellationToken::new(),
             }),
@@ -116,6 +123,11 @@ impl Hub {
         self.shared.updates.retract(job);
     }
 
+    /// See [`Signals::jobs`].
+    pub fn jobs(&self) -> Vec<JobKey> {
+        self.shared.state().jobs()
+    }
+
     /// See [`Signals::read`].
     pub fn read(&self, job: &JobKey) -> Option<JobSamples> {
         self.shared.state().read(job)
@@ -129,8 +141,9 @@ impl Hub {
 
     /// Totals since the start, and what there is now.
     pub fn stats(&self) -> HubStats {
-        let (jobs, clusters, workers) = self.shared.state().count();
-        self.shared.counters.read(jobs, clusters, workers)
+        let state = self.shared.state();
+        let (jobs, clusters, workers) = state.count();
+        HubStats { kept_bytes: state.kept_bytes(), ..self.shared.counters.read(jobs, clusters, workers) }
     }
 
     /// Stops every task and waits for them. What was read stays readable; nothing is sampled any more.
@@ -149,6 +162,10 @@ impl Signals for Hub {
 
     fn forget(&self, job: &JobKey) {
         self.forget(job);
+    }
+
+    fn jobs(&self) -> Vec<JobKey> {
+        self.jobs()
     }
 
     fn read(&self, job: &JobKey) -> Option<JobSamples> {

@@ -6,8 +6,14 @@ use std::time::Duration;
 
 use crate::signals::sample::Category;
 
-/// The longest wait between two attempts, whatever happened.
+/// The longest wait between two attempts, unless a limit was exceeded.
 pub(super) const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
+
+/// What was too much is too much for a while: it is asked for again after so long at the latest.
+const LONGEST_WAIT_AFTER_A_LIMIT: Duration = Duration::from_mins(10);
+
+/// So many times longer than after an outage is waited at first.
+const AFTER_A_LIMIT: u32 = 8;
 
 /// A topic that is missing costs the cluster nothing to be asked about again, and its creation should be noticed soon.
 const LONGEST_WAIT_FOR_A_TOPIC: Duration = Duration::from_secs(5);
@@ -26,11 +32,12 @@ pub(super) fn deadline(interval: Duration, questions: usize) -> Duration {
 
 /// How long to wait after the `failures`th failure in a row: the interval, doubled each time.
 pub(super) fn back_off(interval: Duration, failures: u32, category: Category) -> Duration {
-    let longest = match category {
-        Category::TopicMissing => LONGEST_WAIT_FOR_A_TOPIC,
-        _ => LONGEST_BACK_OFF,
+    let (longest, times) = match category {
+        Category::TopicMissing => (LONGEST_WAIT_FOR_A_TOPIC, 1),
+        Category::LimitExceeded => (LONGEST_WAIT_AFTER_A_LIMIT, AFTER_A_LIMIT),
+        _ => (LONGEST_BACK_OFF, 1),
     };
-    interval.saturating_mul(1 << failures.min(10)).min(longest.max(interval))
+    interval.saturating_mul(times << failures.min(10)).min(longest.max(interval))
 }
 
 /// Dice, so that clients that started together do not stay together. Not for secrets.
@@ -91,6 +98,8 @@ mod tests {
         assert_eq!(waits, [2, 4, 8, 16, 30, 30, 30]);
         assert_eq!(back_off(second, u32::MAX, Category::Protocol), LONGEST_BACK_OFF);
         assert_eq!(back_off(second, u32::MAX, Category::TopicMissing), LONGEST_WAIT_FOR_A_TOPIC);
+        let waits: Vec<_> = (1..8).map(|n| back_off(second, n, Category::LimitExceeded).as_secs()).collect();
+        assert_eq!(waits, [16, 32, 64, 128, 256, 512, 600]);
     }
 
     #[test]

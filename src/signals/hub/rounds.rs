@@ -8,10 +8,10 @@ use std::time::Duration;
 use futures::FutureExt;
 use tracing::debug;
 
-use super::state::{NewCluster, Outcome, Plan, Slot, When};
+use super::state::{NewCluster, Outcome, Plan, Slot, SlotId, When};
 use super::{Shared, pace};
 use crate::signals::sample::{Category, SourceSample};
-use crate::signals::source::{Cluster, GroupTopic};
+use crate::signals::source::{Answers, Cluster, GroupTopic, SourceError};
 
 pub(super) async fn run(shared: Arc<Shared>, task: NewCluster) {
     let stop = task.stop.clone();
@@ -19,7 +19,7 @@ pub(super) async fn run(shared: Arc<Shared>, task: NewCluster) {
 }
 
 async fn sample(shared: Arc<Shared>, task: NewCluster) {
-    let cluster = shared.connect.connect(&task.key);
+    let cluster = shared.connect.connect_to(&task.key);
     loop {
         let plan = shared.state().plan(&task.key, &task.stop, shared.clock.monotonic());
         let slots = match plan {
@@ -34,16 +34,18 @@ async fn sample(shared: Arc<Shared>, task: NewCluster) {
             Plan::Round(slots) => slots,
         };
         let began = shared.clock.monotonic();
-        let outcomes = ask(cluster.as_ref(), &slots).await;
+        let (outcomes, too_large) = ask(cluster.as_ref(), &slots).await;
         shared.counters.round();
         let when =
             When { began, ended: shared.clock.monotonic(), at: shared.clock.now(), jitter: shared.dice.jitter() };
-        for (slot, outcome) in slots.iter().zip(outcomes) {
-            let failed = outcome.as_ref().err().map(|(category, message)| {
+        shared.state().sized(&task.key, slots.len(), too_large);
+        for ((id, slot), outcome) in slots.iter().zip(outcomes) {
+            let reached = outcome.is_some();
+            let failed = outcome.as_ref().and_then(|outcome| outcome.as_ref().err()).map(|(category, message)| {
                 debug!(job = %slot.job, category = category.as_str(), message, "could not read a source");
                 *category
             });
-            if shared.state().sampled(&task.key, slot, outcome, &when) {
+            if shared.state().sampled(&task.key, *id, outcome, &when) && reached {
                 shared.counters.source(failed);
                 shared.updates.tell(&slot.job);
             }
@@ -51,37 +53,48 @@ async fn sample(shared: Arc<Shared>, task: NewCluster) {
     }
 }
 
-/// Asks for every slot, the same question once. As many outcomes as slots, whatever happens.
-async fn ask(cluster: &dyn Cluster, slots: &[Slot]) -> Vec<Outcome<SourceSample>> {
+/// Asks for every slot, the same question once. As many outcomes as slots, whatever happens; `None`: it was not reached. And
+/// whether the answers to several questions were too large together.
+async fn ask(cluster: &dyn Cluster, slots: &[(SlotId, Slot)]) -> (Vec<Option<Outcome<SourceSample>>>, bool) {
     let mut places: HashMap<&GroupTopic, usize> = HashMap::new();
     let mut requests: Vec<GroupTopic> = Vec::new();
     let asked: Vec<usize> = slots
         .iter()
-        .map(|slot| {
+        .map(|(_, slot)| {
             *places.entry(&slot.request).or_insert_with(|| {
                 requests.push(slot.request.clone());
                 requests.len() - 1
             })
         })
         .collect();
-    let fastest = slots.iter().map(Slot::interval).min().unwrap_or_default();
+    let fastest = slots.iter().map(|(_, slot)| slot.interval()).min().unwrap_or_default();
     let deadline = pace::deadline(fastest, requests.len());
-    let answers = answers(cluster, &requests, deadline).await;
-    asked
+    let answers = match answers(cluster, &requests, deadline).await {
+        Ok(answers) => answers,
+        Err(failure) => return (slots.iter().map(|_| Some(Err(failure.clone()))).collect(), false),
+    };
+    let too_large = answers.iter().any(|answer| matches!(answer, Err(SourceError::RoundTooLarge { .. })));
+    let several = requests.len() > 1;
+    let outcomes: Vec<Option<Outcome<SourceSample>>> = answers
         .into_iter()
-        .map(|place| match answers.as_ref().map(|answers| answers.get(place)) {
-            Ok(Some(answer)) => answer.clone().map_err(|error| (error.category(), error.to_string())),
-            Ok(None) => Err((Category::Protocol, "failed to sample: fewer answers than requests".to_owned())),
-            Err(failure) => Err(failure.clone()),
+        .map(|answer| match answer {
+            Ok(sample) => Some(Ok(Arc::new(sample))),
+            Err(SourceError::NotReached { .. }) => None,
+            // Whose it is shows when fewer are asked for.
+            Err(SourceError::RoundTooLarge { .. }) if several => None,
+            Err(error) => Some(Err((error.category(), error.to_string()))),
         })
-        .collect()
+        .collect();
+    let fewer = || Some(Err((Category::Protocol, "failed to sample: fewer answers than requests".to_owned())));
+    let of_slots = asked.into_iter().map(|place| outcomes.get(place).cloned().unwrap_or_else(fewer)).collect();
+    (of_slots, too_large && several)
 }
 
 async fn answers(
     cluster: &dyn Cluster,
     requests: &[GroupTopic],
     deadline: Duration,
-) -> Outcome<crate::signals::source::Answers> {
+) -> Result<Answers, (Category, String)> {
     // The client library is young: a panic in it must not end the sampling of its cluster for good.
     let sampling = AssertUnwindSafe(cluster.sample(requests, deadline)).catch_unwind();
     match tokio::time::timeout(deadline, sampling).await {

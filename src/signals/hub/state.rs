@@ -1,6 +1,9 @@
 //! What is watched and what was read, behind the hub's one lock. No I/O, no await.
 
-use std::collections::HashMap;
+mod room;
+mod slots;
+
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,24 +11,37 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::scrapes::Lanes;
 use super::{Shared, pace};
 use crate::policy::units::Seconds;
+use crate::signals::limits::{Kept, Limits};
 use crate::signals::sample::{
-    Category, Failure, JobKey, JobSamples, SourceReading, SourceSample, SourceSpec, Watch, WorkerEndpoint,
-    WorkerReading, WorkerSample,
+    Category, Failure, JobKey, JobSamples, SourceReading, Watch, WorkerEndpoint, WorkerReading, WorkerSample,
 };
-use crate::signals::source::GroupTopic;
+use crate::signals::source::{GroupTopic, Place};
 
 /// Longest `Failure::message`, in characters: it goes into a condition.
 const LONGEST_MESSAGE: usize = 300;
 
-/// A cluster, by its bootstrap servers, sorted: two jobs that list them in another order share a client.
-pub(super) type ClusterKey = Arc<[String]>;
+/// Most slots that go into one round; the others come first in the next.
+const MOST_SLOTS: usize = 4_096;
+
+/// Pause before a round for those that the one before has not reached.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A cluster, by where it is: jobs with the same place share a client.
+pub(super) type ClusterKey = Arc<Place>;
 
 #[derive(Default)]
 pub(super) struct State {
+    limits: Limits,
     jobs: HashMap<JobKey, Job>,
     clusters: HashMap<ClusterKey, Cluster>,
+    namespaces: HashMap<String, Namespace>,
+    /// What the samples of all jobs take, in bytes.
+    kept_bytes: usize,
+    /// Of the next slot.
+    next: SlotId,
 }
 
 struct Job {
@@ -33,15 +49,56 @@ struct Job {
     sources: Vec<SourceReading>,
     /// In the order of the watch; the guard stops the task of a worker that is watched no more.
     workers: Vec<(WorkerReading, DropGuard)>,
+    /// Where each source is asked, in the order of the watch; `None`: nowhere, for a limit.
+    places: Vec<Option<(ClusterKey, SlotId)>>,
+    /// How many of its workers are scraped at once.
+    scrapes: Arc<Lanes>,
+    /// What its samples take, in bytes.
+    kept_bytes: usize,
+}
+
+/// What the jobs of a namespace have together.
+#[derive(Default)]
+struct Namespace {
+    /// How many sources are at each cluster.
+    clusters: HashMap<ClusterKey, usize>,
+    /// What their samples take, in bytes.
+    kept_bytes: usize,
 }
 
 /// What one cluster is asked. Dropping it stops its task.
 struct Cluster {
-    slots: Vec<Slot>,
+    slots: HashMap<SlotId, Slot>,
+    /// The same by when they are due.
+    due: BTreeSet<(Instant, SlotId)>,
+    /// How many go into one round: fewer while their answers together are too large.
+    at_once: usize,
+    /// No round begins before.
+    not_before: Option<Instant>,
     /// The slots have changed.
     wake: Arc<Notify>,
     _stop: DropGuard,
 }
+
+impl Cluster {
+    fn new(wake: Arc<Notify>, stop: DropGuard) -> Self {
+        Self { slots: HashMap::new(), due: BTreeSet::new(), at_once: MOST_SLOTS, not_before: None, wake, _stop: stop }
+    }
+
+    fn insert(&mut self, id: SlotId, slot: Slot) {
+        self.due.insert((slot.due, id));
+        self.slots.insert(id, slot);
+    }
+
+    fn remove(&mut self, id: SlotId) -> Option<Slot> {
+        let slot = self.slots.remove(&id)?;
+        self.due.remove(&(slot.due, id));
+        Some(slot)
+    }
+}
+
+/// Another question has another one.
+pub(super) type SlotId = u64;
 
 /// One source of one job, and when it is due.
 #[derive(Debug, Clone)]
@@ -59,18 +116,14 @@ impl Slot {
     pub(super) fn interval(&self) -> Duration {
         self.interval
     }
-
-    fn is(&self, other: &Self) -> bool {
-        self.source == other.source && self.job == other.job && self.request == other.request
-    }
 }
 
 /// What the cluster's task is to do next.
 pub(super) enum Plan {
     /// Nothing before this time, unless woken.
     Wait(Instant),
-    /// Ask for these now.
-    Round(Vec<Slot>),
+    /// Ask for these now; who has waited longest comes first.
+    Round(Vec<(SlotId, Slot)>),
     /// Nobody reads from the cluster any more.
     Stop,
 }
@@ -86,6 +139,10 @@ pub(super) struct NewCluster {
 pub(super) struct NewWorker {
     pub(super) job: JobKey,
     pub(super) endpoint: WorkerEndpoint,
+    /// Topics of the job: only their positions are of use.
+    pub(super) topics: Arc<[String]>,
+    /// How many workers of the job are scraped at once.
+    pub(super) scrapes: Arc<Lanes>,
     pub(super) stop: CancellationToken,
 }
 
@@ -97,27 +154,35 @@ pub(super) struct Started {
 }
 
 /// An attempt that ended: the newest sample, or why there is none.
-pub(super) type Outcome<T> = Result<T, (Category, String)>;
+pub(super) type Outcome<T> = Result<Arc<T>, (Category, String)>;
 
 impl State {
+    pub(super) fn within(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// See `Signals::watch`.
     pub(super) fn watch(&mut self, job: &JobKey, watch: Watch, shared: &Shared) -> Started {
         let mut started = Started::default();
         let old = match self.jobs.remove(job) {
-            Some(same) if same.watch == watch => {
+            // What had no place for a limit may have one now.
+            Some(same) if same.watch == watch && same.places.iter().all(Option::is_some) => {
                 self.jobs.insert(job.clone(), same);
                 return started;
             }
             old => old,
         };
-        let (old_watch, mut old_sources, mut old_workers) = match old {
-            Some(Job { watch, sources, workers }) => {
+        let (old_watch, mut old_sources, mut old_workers, old_places, scrapes, old_kept) = match old {
+            Some(Job { watch, sources, workers, places, scrapes, kept_bytes }) => {
                 let workers: HashMap<_, _> = watch.workers.iter().cloned().zip(workers).collect();
-                (Some(watch), sources, workers)
+                (Some(watch), sources, workers, places, scrapes, kept_bytes)
             }
-            None => (None, Vec::new(), HashMap::new()),
+            None => (None, Vec::new(), HashMap::new(), Vec::new(), Arc::new(Lanes::of_a_job()), 0),
         };
         let same_latency = old_watch.as_ref().is_some_and(|old| old.latency == watch.latency);
-        let sources = watch
+        let topics = topics(&watch);
+        let same_topics = old_watch.as_ref().is_some_and(|old| self::topics(old) == topics);
+        let mut sources: Vec<SourceReading> = watch
             .sources
             .iter()
             .map(|spec| {
@@ -137,29 +202,69 @@ impl State {
                 reading
             })
             .collect();
-        let workers = watch
+        let workers: Vec<(WorkerReading, DropGuard)> = watch
             .workers
             .iter()
             .map(|endpoint| {
-                old_workers.remove(endpoint).unwrap_or_else(|| {
-                    let stop = shared.stop.child_token();
-                    let guard = stop.clone().drop_guard();
-                    started.workers.push(NewWorker { job: job.clone(), endpoint: endpoint.clone(), stop });
-                    let (id, uid) = (endpoint.id.clone(), endpoint.uid.clone());
-                    (WorkerReading { id, uid, sample: None, failure: None }, guard)
-                })
+                let kept = match old_workers.remove(endpoint) {
+                    Some(same) if same_topics => return same,
+                    Some((reading, _)) => Some(reading),
+                    None => None,
+                };
+                // With other topics a worker's task is begun anew: it looks for other positions.
+                let stop = shared.stop.child_token();
+                let guard = stop.clone().drop_guard();
+                started.workers.push(NewWorker {
+                    job: job.clone(),
+                    endpoint: endpoint.clone(),
+                    topics: Arc::clone(&topics),
+                    scrapes: Arc::clone(&scrapes),
+                    stop,
+                });
+                let (id, uid) = (endpoint.id.clone(), endpoint.uid.clone());
+                (kept.unwrap_or(WorkerReading { id, uid, sample: None, failure: None }), guard)
             })
             .collect();
-        self.place(job, &watch, shared, &mut started);
-        self.jobs.insert(job.clone(), Job { watch, sources, workers });
+        let places = self.place(job, &watch, old_places, shared, &mut started);
+        for (reading, place) in sources.iter_mut().zip(&places) {
+            if let Err(detail) = place {
+                let failed = Err((Category::LimitExceeded, detail.clone()));
+                update(&mut reading.sample, &mut reading.failure, failed, shared.clock.now());
+            }
+        }
+        let of_sources = sources.iter().filter_map(|reading| reading.sample.as_ref()).map(Kept::kept_bytes);
+        let of_workers = workers.iter().filter_map(|(reading, _)| reading.sample.as_ref()).map(Kept::kept_bytes);
+        let kept_bytes = of_sources.chain(of_workers).sum();
+        self.account(&job.namespace, old_kept, kept_bytes);
+        let places = places.into_iter().map(Result::ok).collect();
+        self.jobs.insert(job.clone(), Job { watch, sources, workers, places, scrapes, kept_bytes });
         started
     }
 
+    /// See `Signals::forget`.
     pub(super) fn forget(&mut self, job: &JobKey) {
-        if self.jobs.remove(job).is_some() {
-            self.take_slots(job);
-            self.clusters.retain(|_, cluster| !cluster.slots.is_empty());
+        if let Some(gone) = self.jobs.remove(job) {
+            let left: Vec<ClusterKey> = gone.places.iter().flatten().map(|(key, _)| Arc::clone(key)).collect();
+            self.take_slots(job, gone.places);
+            self.let_go(&left);
+            self.account(&job.namespace, gone.kept_bytes, 0);
         }
+    }
+
+    /// Every job that is watched.
+    pub(super) fn jobs(&self) -> Vec<JobKey> {
+        self.jobs.keys().cloned().collect()
+    }
+
+    /// Whether nothing is left of any job.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.jobs.is_empty() && self.clusters.is_empty() && self.namespaces.is_empty() && self.kept_bytes == 0
+    }
+
+    /// What the samples of all jobs take, in bytes.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.kept_bytes
     }
 
     pub(super) fn read(&self, job: &JobKey) -> Option<JobSamples> {
@@ -180,98 +285,16 @@ impl State {
         self.jobs.get(job).map(|job| pace::interval(job.watch.latency))
     }
 
-    /// Gives each source of the watch a slot at its cluster; those that had one keep their turn.
-    fn place(&mut self, job: &JobKey, watch: &Watch, shared: &Shared, started: &mut Started) {
-        let mut old = self.take_slots(job);
-        let interval = pace::interval(watch.latency);
-        let now = shared.clock.monotonic();
-        for (source, spec) in watch.sources.iter().enumerate() {
-            let key = cluster_key(spec);
-            let cluster = self.clusters.entry(Arc::clone(&key)).or_insert_with(|| {
-                let stop = shared.stop.child_token();
-                let wake = Arc::new(Notify::new());
-                started.clusters.push(NewCluster {
-                    key: Arc::clone(&key),
-                    wake: Arc::clone(&wake),
-                    stop: stop.clone(),
-                });
-                Cluster { slots: Vec::new(), wake, _stop: stop.drop_guard() }
-            });
-            let request = GroupTopic {
-                topic: spec.kafka.topic.clone(),
-                group: spec.kafka.consumer_group.clone(),
-                latency: watch.latency,
-            };
-            let kept = old.iter().position(|(at, slot)| *at == key && slot.request == request);
-            let slot = if let Some(place) = kept {
-                Slot { source, ..old.swap_remove(place).1 }
-            } else {
-                let due = now + shared.dice.phase(interval);
-                Slot { job: job.clone(), source, request, interval, due, failures: 0 }
-            };
-            cluster.slots.push(slot);
-            cluster.wake.notify_one();
-        }
-        self.clusters.retain(|_, cluster| !cluster.slots.is_empty());
-    }
-
-    fn take_slots(&mut self, job: &JobKey) -> Vec<(ClusterKey, Slot)> {
-        let mut taken = Vec::new();
-        for (key, cluster) in &mut self.clusters {
-            taken.extend(cluster.slots.extract_if(.., |slot| slot.job == *job).map(|slot| (Arc::clone(key), slot)));
-        }
-        taken
-    }
-
-    /// What is due at a cluster. Once somebody is due, everyone goes along who would be within half an interval, so that
-    /// jobs of one cluster fall into step and share their rounds.
-    pub(super) fn plan(&self, key: &ClusterKey, stop: &CancellationToken, now: Instant) -> Plan {
-        let Some(cluster) = self.clusters.get(key).filter(|_| !stop.is_cancelled()) else { return Plan::Stop };
-        let Some(next) = cluster.slots.iter().map(|slot| slot.due).min() else { return Plan::Stop };
-        if next > now {
-            return Plan::Wait(next);
-        }
-        // Half of the shortest interval that is due, lest a fast job drags a slow one along every time.
-        let due = cluster.slots.iter().filter(|slot| slot.due <= now);
-        let near = due.map(|slot| slot.interval).min().unwrap_or_default() / 2;
-        Plan::Round(
-            cluster.slots.iter().filter(|slot| slot.due <= now + near.min(slot.interval / 2)).cloned().collect(),
-        )
-    }
-
-    /// Notes how a round went for one slot; `false` if it is watched no more.
-    pub(super) fn sampled(
-        &mut self,
-        key: &ClusterKey,
-        done: &Slot,
-        outcome: Outcome<SourceSample>,
-        when: &When,
-    ) -> bool {
-        let slot = self.clusters.get_mut(key).and_then(|cluster| cluster.slots.iter_mut().find(|slot| slot.is(done)));
-        let Some(slot) = slot else { return false };
-        let wait = match &outcome {
-            Ok(_) => {
-                slot.failures = 0;
-                slot.interval
-            }
-            Err((category, _)) => {
-                slot.failures = slot.failures.saturating_add(1);
-                pace::back_off(slot.interval, slot.failures, *category)
-            }
-        };
-        slot.due = when.next(wait, slot.interval);
-        let reading = self.jobs.get_mut(&done.job).and_then(|job| job.sources.get_mut(done.source));
-        if let Some(reading) = reading {
-            update(&mut reading.sample, &mut reading.failure, outcome, when.at);
-        }
-        true
-    }
-
     /// Notes how a scrape went; `false` if the worker is watched no more.
     pub(super) fn scraped(&mut self, worker: &NewWorker, outcome: Outcome<WorkerSample>, at: Seconds) -> bool {
-        let Some(job) = self.jobs.get_mut(&worker.job).filter(|_| !worker.stop.is_cancelled()) else { return false };
-        let place = job.watch.workers.iter().position(|each| *each == worker.endpoint);
-        let Some((reading, _)) = place.and_then(|place| job.workers.get_mut(place)) else { return false };
+        let Some(job) = self.jobs.get(&worker.job).filter(|_| !worker.stop.is_cancelled()) else { return false };
+        let Some(place) = job.watch.workers.iter().position(|each| *each == worker.endpoint) else { return false };
+        let before = job.workers.get(place).and_then(|(reading, _)| reading.sample.as_ref());
+        let before = before.map_or(0, Kept::kept_bytes);
+        let outcome =
+            outcome.and_then(|sample| self.make_room(&worker.job, before, sample.kept_bytes()).map(|()| sample));
+        let reading = self.jobs.get_mut(&worker.job).and_then(|job| job.workers.get_mut(place));
+        let Some((reading, _)) = reading else { return false };
         update(&mut reading.sample, &mut reading.failure, outcome, at);
         true
     }
@@ -293,14 +316,15 @@ impl When {
     /// Counted from the beginning, so that a slow answer does not stretch the interval; but with a pause, so that an
     /// endpoint which is slower than its interval is not asked without end.
     pub(super) fn next(&self, wait: Duration, interval: Duration) -> Instant {
-        (self.began + wait.mul_f64(self.jitter).min(pace::LONGEST_BACK_OFF)).max(self.ended + interval / 4)
+        let wait = wait.mul_f64(self.jitter).min(wait.max(pace::LONGEST_BACK_OFF));
+        (self.began + wait).max(self.ended + interval / 4)
     }
 }
 
 fn update<T>(sample: &mut Option<Arc<T>>, failure: &mut Option<Failure>, outcome: Outcome<T>, at: Seconds) {
     match outcome {
         Ok(newest) => {
-            *sample = Some(Arc::new(newest));
+            *sample = Some(newest);
             *failure = None;
         }
         Err((category, message)) => {
@@ -319,9 +343,8 @@ fn bounded(message: &str) -> String {
     }
 }
 
-fn cluster_key(spec: &SourceSpec) -> ClusterKey {
-    let mut servers = spec.kafka.bootstrap_servers.clone();
-    servers.sort_unstable();
-    servers.dedup();
-    servers.into()
+/// The topics of a job, sorted.
+fn topics(watch: &Watch) -> Arc<[String]> {
+    let topics: BTreeSet<&String> = watch.sources.iter().map(|source| &source.kafka.topic).collect();
+    topics.into_iter().cloned().collect()
 }

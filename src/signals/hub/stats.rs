@@ -13,6 +13,8 @@ pub struct HubStats {
     pub clusters: usize,
     /// Workers scraped now.
     pub workers: usize,
+    /// What is kept of all jobs, as estimated, in bytes.
+    pub kept_bytes: usize,
     /// Rounds: times that a cluster was asked, for any number of jobs.
     pub rounds: u64,
     /// Sources read; one round reads many.
@@ -27,7 +29,7 @@ pub struct HubStats {
 
 /// A total for each category.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ErrorCounts([u64; 4]);
+pub struct ErrorCounts([u64; CATEGORIES.len()]);
 
 impl ErrorCounts {
     /// Every category with its total.
@@ -42,11 +44,17 @@ impl ErrorCounts {
 }
 
 /// In the order of the counts.
-const CATEGORIES: [Category; 4] =
-    [Category::Unreachable, Category::Unauthorised, Category::TopicMissing, Category::Protocol];
+const CATEGORIES: [Category; 6] = [
+    Category::Unreachable,
+    Category::Unauthorised,
+    Category::DestinationRefused,
+    Category::LimitExceeded,
+    Category::TopicMissing,
+    Category::Protocol,
+];
 
 #[derive(Debug, Default)]
-struct ErrorCounters([AtomicU64; 4]);
+struct ErrorCounters([AtomicU64; CATEGORIES.len()]);
 
 impl ErrorCounters {
     fn add(&self, category: Category) {
@@ -95,6 +103,7 @@ impl Counters {
             jobs,
             clusters,
             workers,
+            kept_bytes: 0,
             rounds: self.rounds.load(Ordering::Relaxed),
             sources_read: self.sources_read.load(Ordering::Relaxed),
             source_errors: self.source_errors.read(),

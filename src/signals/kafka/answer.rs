@@ -7,9 +7,11 @@ use std::collections::HashMap;
 use krafka::admin::{ConsumerGroupDescription, ConsumerGroupMember, TopicDescription, TopicPartition};
 use krafka::error::{ErrorCode, KrafkaError};
 
+use super::TOO_SLOW;
 use super::problem;
 use super::round::{Reply, Round, is_topic_name};
 use super::stamps;
+use crate::signals::limits;
 use crate::signals::sample::{GroupSample, Owner, PartitionSample, SourceSample};
 use crate::signals::source::{GroupTopic, SourceError};
 
@@ -21,8 +23,20 @@ const NO_COMMIT: i64 = -1;
 
 /// The answer to one request; an error if nothing of the topic is known.
 pub(super) fn of(request: &GroupTopic, round: &Round, cluster: &str) -> Result<SourceSample, SourceError> {
+    if let Some(partitions) = round.too_large.get(&request.topic) {
+        return Err(too_many_partitions(&request.topic, *partitions, cluster));
+    }
+    if round.has_no_room {
+        return Err(SourceError::RoundTooLarge { cluster: cluster.to_owned(), detail: TOO_SLOW.to_owned() });
+    }
     let topic = topic(request, round, cluster)?;
+    if !round.committed.contains_key(&request.group) {
+        return Err(SourceError::NotReached { cluster: cluster.to_owned() });
+    }
     let group = round.groups.get(&request.group);
+    if let Some(Ok(group)) = group {
+        within_limits(group, &request.group, cluster)?;
+    }
     let owners = group.and_then(|reply| reply.as_ref().ok()).map(|group| owners(group, topic)).unwrap_or_default();
     let partitions: Vec<_> = topic
         .partitions
@@ -38,6 +52,43 @@ pub(super) fn of(request: &GroupTopic, round: &Round, cluster: &str) -> Result<S
         group: group.and_then(group_sample),
         producer_time: stamps::by_producers(&round.kept.stamps, topic),
     })
+}
+
+fn too_many_partitions(topic: &str, partitions: usize, cluster: &str) -> SourceError {
+    let detail = if partitions > limits::MOST_PARTITIONS {
+        format!(
+            "topic {topic} has {partitions} partitions, more than the {} of a topic that are read; a job cannot use more",
+            limits::MOST_PARTITIONS
+        )
+    } else {
+        format!(
+            "topic {topic} has {partitions} partitions, and together with the other topics that are read there that is more than one round may ask for ({} and 256 for each topic)",
+            limits::MOST_PARTITIONS
+        )
+    };
+    SourceError::LimitExceeded { cluster: cluster.to_owned(), detail }
+}
+
+/// An error if a group has more members than are read, or one of them says more of itself than is kept.
+fn within_limits(group: &ConsumerGroupDescription, name: &str, cluster: &str) -> Result<(), SourceError> {
+    let exceeded = |detail: String| Err(SourceError::LimitExceeded { cluster: cluster.to_owned(), detail });
+    let members = group.members.len();
+    if members > limits::MOST_MEMBERS {
+        let most = limits::MOST_MEMBERS;
+        return exceeded(format!("group {name} has {members} members, more than the {most} of a group that are read"));
+    }
+    let size = |member: &ConsumerGroupMember| {
+        let instance = member.instance_id.as_ref().map_or(0, String::len);
+        member.member_id.len() + member.client_id.len() + member.client_host.len() + instance
+    };
+    let largest = group.members.iter().map(size).max().unwrap_or(0);
+    if largest > limits::LARGEST_MEMBER {
+        let most = limits::LARGEST_MEMBER;
+        return exceeded(format!(
+            "a member of group {name} has ids of {largest} bytes, more than the {most} that are read; give its client a shorter client.id"
+        ));
+    }
+    Ok(())
 }
 
 fn topic<'a>(request: &GroupTopic, round: &'a Round, cluster: &str) -> Result<&'a TopicDescription, SourceError> {

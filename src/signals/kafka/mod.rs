@@ -9,6 +9,8 @@ mod stamps;
 mod way;
 
 #[cfg(test)]
+mod limit_tests;
+#[cfg(test)]
 mod tests;
 
 use std::net::SocketAddr;
@@ -26,8 +28,10 @@ use self::round::Kept;
 use self::way::Way;
 use super::dial::DialError;
 use super::egress::Egress;
-use super::source::{Answers, Cluster, Connect, GroupTopic, SourceError};
-use super::tunnel::Pass;
+use super::limits::{self, Limits};
+use super::names;
+use super::source::{Answers, Cluster, Connect, GroupTopic, Place, SourceError};
+use super::tunnel::{Home, Pass, Round};
 use crate::clock::Clock;
 
 /// After so many rounds in a row to which nothing was answered, the client is thrown away and built anew: it may be stuck on
@@ -41,7 +45,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Larger than the answer for 100,000 partitions, far below krafka's default of 100 MiB.
-const LARGEST_ANSWER: usize = 16 << 20;
+const LARGEST_ANSWER: usize = 8 << 20;
+
+/// Why a round was given up that had much of what all rounds share.
+const TOO_SLOW: &str = "its answers are large, and did not come in their time, or other large answers were before them; name a topic with fewer partitions, or ask the administrator of Sluice for more memory (--source-memory)";
 
 /// Begins a client of the brokers at these addresses, with commas between them.
 pub type Begin = Arc<dyn Fn(&str) -> KafkaBuilder + Send + Sync>;
@@ -50,6 +57,8 @@ pub type Begin = Arc<dyn Fn(&str) -> KafkaBuilder + Send + Sync>;
 #[derive(Clone)]
 pub struct KafkaConnect {
     clock: Clock,
+    egress: Egress,
+    in_cluster: bool,
     way: Way,
     begin: Option<Begin>,
 }
@@ -58,7 +67,19 @@ impl KafkaConnect {
     /// `clock` gives samples their time, and must agree with the brokers' to well within the latency objective. `egress`
     /// says where brokers may be.
     pub fn new(clock: Clock, egress: Egress) -> Self {
-        Self { clock, way: Way::new(egress, CONNECT_TIMEOUT), begin: None }
+        Self { clock, egress, in_cluster: false, way: Way::new(Limits::default(), CONNECT_TIMEOUT), begin: None }
+    }
+
+    /// With these limits, before anything is connected to.
+    #[must_use]
+    pub fn within(self, limits: Limits) -> Self {
+        Self { way: Way::new(limits, CONNECT_TIMEOUT), ..self }
+    }
+
+    /// Names without a dot are looked up as pods of the job's namespace would, or else as this process does.
+    #[must_use]
+    pub fn in_cluster(self, in_cluster: bool) -> Self {
+        Self { in_cluster, ..self }
     }
 
     /// As `new`, with clients that `begin` begins: those of krafka's brokers in memory, which nobody reaches by an address.
@@ -69,7 +90,19 @@ impl KafkaConnect {
 
 impl Connect for KafkaConnect {
     fn connect(&self, bootstrap_servers: &[String]) -> Arc<dyn Cluster> {
-        Arc::new(KafkaCluster::new(self, bootstrap_servers))
+        self.connect_to(&Place { servers: bootstrap_servers.to_vec(), under: None })
+    }
+
+    fn connect_to(&self, place: &Place) -> Arc<dyn Cluster> {
+        Arc::new(KafkaCluster::new(self, place))
+    }
+
+    fn place(&self, namespace: &str, bootstrap_servers: &[String]) -> Place {
+        let look_up = |server: &String| {
+            if self.in_cluster { names::of_namespace(server, namespace) } else { server.clone() }
+        };
+        let under = self.egress.distinguishes(namespace).then(|| namespace.to_owned());
+        Place { under, ..Place::of(bootstrap_servers.iter().map(look_up).collect()) }
     }
 }
 
@@ -80,6 +113,8 @@ struct KafkaCluster {
     servers: Vec<String>,
     /// The bootstrap servers, for messages.
     name: String,
+    egress: Egress,
+    home: Home,
     way: Way,
     client: tokio::sync::Mutex<Option<Client>>,
     /// Rounds since something was answered.
@@ -94,15 +129,27 @@ struct Client {
     admin: Arc<AdminClient>,
     /// `None`: it dials nobody.
     pass: Option<Arc<Pass>>,
+    /// Bytes that brokers sent while it connected: krafka asks for all topics, and keeps them.
+    sent_at_first: u64,
 }
 
 impl KafkaCluster {
-    fn new(connect: &KafkaConnect, servers: &[String]) -> Self {
+    fn new(connect: &KafkaConnect, place: &Place) -> Self {
+        let home = match names::home(&place.servers) {
+            _ if !connect.in_cluster => Home::Here,
+            Some(namespace) => Home::Namespace(namespace),
+            None => Home::Unknown,
+        };
         Self {
             clock: connect.clock.clone(),
             begin: connect.begin.clone(),
-            servers: servers.to_vec(),
-            name: name(servers),
+            servers: place.servers.clone(),
+            name: name(&place.servers),
+            egress: match &place.under {
+                Some(namespace) => connect.egress.under(namespace),
+                None => connect.egress.clone(),
+            },
+            home,
             way: connect.way.clone(),
             client: tokio::sync::Mutex::new(None),
             misses: AtomicU32::new(0),
@@ -121,16 +168,44 @@ impl KafkaCluster {
             Err(error) => return requests.iter().map(|_| Err(error.clone())).collect(),
         };
         let known = Arc::clone(&*self.kept.lock().unwrap_or_else(PoisonError::into_inner));
-        let round = round::gather(&client.admin, &self.clock, requests, deadline.mul_f64(0.55), known).await;
+        let account = client.pass.as_ref().map(|pass| pass.round(limits::bytes_of_a_round(requests.len())));
+        let deadline = deadline.mul_f64(0.55);
+        let round = round::gather(&client.admin, &self.clock, requests, deadline, known, account.as_ref()).await;
         if round.answered {
             self.misses.store(0, Ordering::Relaxed);
         }
         let mut answers: Answers = requests.iter().map(|request| answer::of(request, &round, &self.name)).collect();
-        if let Some(trouble) = client.pass.and_then(|pass| pass.trouble()) {
+        if let Some(trouble) = client.pass.as_ref().and_then(|pass| pass.trouble()) {
             way::explain(&mut answers, &trouble, &self.name);
+        }
+        if let Some(account) = account {
+            let partitions = round.topics.values().flatten().map(|topic| topic.partitions.len()).sum();
+            let explained = limits::bytes_explained(requests.len(), partitions);
+            if account.sent().saturating_add(client.sent_at_first) > explained {
+                *self.client.lock().await = None;
+            }
+            self.settle(account, &mut answers);
         }
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = round.kept;
         answers
+    }
+
+    /// Ends the account of a round. One that has taken much of what all have together, and was not answered in its time, is
+    /// not asked for again as soon as one that nobody answers.
+    fn settle(&self, account: Round<'_>, answers: &mut Answers) {
+        let unanswered = answers.iter().any(|answer| matches!(answer, Err(SourceError::Unreachable { .. })));
+        let partial = answers.iter().flatten().any(|sample| !sample.is_complete());
+        if account.is_large() && unanswered {
+            for answer in answers.iter_mut() {
+                if matches!(answer, Err(SourceError::Unreachable { .. })) {
+                    *answer =
+                        Err(SourceError::RoundTooLarge { cluster: self.name.clone(), detail: TOO_SLOW.to_owned() });
+                }
+            }
+        }
+        if !unanswered && !partial {
+            account.ended_well();
+        }
     }
 
     async fn client(&self, deadline: Duration) -> Result<Client, SourceError> {
@@ -141,7 +216,10 @@ impl KafkaCluster {
         let unreachable = |detail: String| SourceError::Unreachable { cluster: self.name.clone(), detail };
         let pass = match self.begin {
             None => Some(
-                self.way.pass().await.map_err(|error| unreachable(format!("failed to listen on loopback: {error}")))?,
+                self.way
+                    .pass(self.egress.clone(), self.home.clone())
+                    .await
+                    .map_err(|error| unreachable(format!("failed to listen on loopback: {error}")))?,
             ),
             Some(_) => None,
         };
@@ -174,7 +252,8 @@ impl KafkaCluster {
             })?;
         // A round asks a few times a second: it is better to be told at once than to be retried for.
         let admin = Arc::new(kafka.admin().retry_backoff(round::RETRY_PAUSE));
-        let connected = Client { admin, pass: pass.map(Arc::new) };
+        let sent_at_first = pass.as_ref().map_or(0, Pass::sent);
+        let connected = Client { admin, pass: pass.map(Arc::new), sent_at_first };
         *client = Some(connected.clone());
         Ok(connected)
     }
@@ -183,7 +262,7 @@ impl KafkaCluster {
     async fn resolve(&self, deadline: Duration) -> Result<Vec<SocketAddr>, SourceError> {
         let mut addresses = Vec::new();
         let mut unresolved = None;
-        for found in join_all(self.servers.iter().map(|server| self.way.egress.resolve(server, deadline / 2))).await {
+        for found in join_all(self.servers.iter().map(|server| self.egress.resolve(server, deadline / 2))).await {
             match found {
                 Ok(found) => addresses.extend(found),
                 Err(error @ DialError::Refused { .. }) => return Err(way::unreached(error, &self.name)),

@@ -42,7 +42,9 @@ pub(super) fn of_topic(error: &KrafkaError, topic: &str, cluster: &str) -> Sourc
             SourceError::Unauthorised { what: format!("topic {topic}"), cluster, detail: words(error) }
         }
         Category::TopicMissing => SourceError::TopicMissing { topic: topic.to_owned(), cluster },
-        Category::Protocol => SourceError::Protocol { cluster, detail: words(error) },
+        Category::Protocol | Category::LimitExceeded | Category::DestinationRefused => {
+            SourceError::Protocol { cluster, detail: words(error) }
+        }
     }
 }
 

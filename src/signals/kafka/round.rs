@@ -11,7 +11,7 @@
 //! objective would stall every round. So a look-up by timestamp is sent only where the newest record is known to be that
 //! new; and the newest timestamp only where the end has moved since it was last asked for.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +27,9 @@ use tokio::time::Instant;
 use super::stamps::{self, Stamps};
 use crate::clock::Clock;
 use crate::policy::units::Seconds;
+use crate::signals::limits;
 use crate::signals::source::GroupTopic;
+use crate::signals::tunnel;
 
 /// krafka's first pause between two attempts of one call.
 pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -72,8 +74,31 @@ pub(super) struct Round {
     /// By group: the offsets of the partitions in which it has committed.
     pub(super) committed: HashMap<String, Reply<Committed>>,
     pub(super) groups: HashMap<String, Reply<ConsumerGroupDescription>>,
+    /// Topics that are more than may be read, with the number of their partitions.
+    pub(super) too_large: HashMap<String, usize>,
+    /// The other rounds that are under way left no room for so many partitions.
+    pub(super) has_no_room: bool,
     /// What is known after it. A round that has come to nothing leaves what was known before.
     pub(super) kept: Arc<Kept>,
+}
+
+impl Round {
+    /// Takes topics out that have more partitions than a topic may, and the largest where all together have too many for one
+    /// round. The partitions that a broker lists are nothing yet; each that is asked for costs.
+    fn leave_out_what_is_too_large(&mut self) {
+        let mut sizes: Vec<(usize, String)> =
+            self.topics.values().flatten().map(|topic| (topic.partitions.len(), topic.name.clone())).collect();
+        sizes.sort_unstable();
+        let mut left = limits::most_partitions_of_a_round(sizes.len());
+        for (partitions, name) in sizes {
+            if partitions > limits::MOST_PARTITIONS || partitions > left {
+                self.topics.remove(&name);
+                self.too_large.insert(name, partitions);
+            } else {
+                left -= partitions;
+            }
+        }
+    }
 }
 
 /// Asks. Takes at most `deadline`, and then returns what there is.
@@ -83,10 +108,14 @@ pub(super) async fn gather(
     requests: &[GroupTopic],
     deadline: Duration,
     known: Arc<Kept>,
+    account: Option<&tunnel::Round<'_>>,
 ) -> Round {
     let budget = Budget { clock, until: clock.monotonic() + deadline };
-    let groups: BTreeSet<&str> = requests.iter().map(|request| request.group.as_str()).collect();
-    let log = gather_log(client, &budget, requests, known);
+    // In the order of the requests: who has waited longest comes first.
+    let mut seen = HashSet::new();
+    let groups: Vec<&str> =
+        requests.iter().map(|request| request.group.as_str()).filter(|group| seen.insert(*group)).collect();
+    let log = gather_log(client, &budget, requests, known, account);
     let membership = join(committed(client, &groups, &budget), describe(client, &groups, &budget));
     let (mut round, (committed, groups)) = join(log, membership).await;
     round.answered |= committed.values().any(answers) || groups.values().any(answers);
@@ -96,7 +125,13 @@ pub(super) async fn gather(
 }
 
 /// Topics, ends, high watermarks, starts and due ends.
-async fn gather_log(client: &AdminClient, budget: &Budget<'_>, requests: &[GroupTopic], known: Arc<Kept>) -> Round {
+async fn gather_log(
+    client: &AdminClient,
+    budget: &Budget<'_>,
+    requests: &[GroupTopic],
+    known: Arc<Kept>,
+    account: Option<&tunnel::Round<'_>>,
+) -> Round {
     // krafka fails the whole call for one name that cannot be one; `answer.rs` reports those that are left out here.
     let names: BTreeSet<&str> =
         requests.iter().map(|request| request.topic.as_str()).filter(|topic| is_topic_name(topic)).collect();
@@ -107,6 +142,8 @@ async fn gather_log(client: &AdminClient, budget: &Budget<'_>, requests: &[Group
     };
     let answered = topics.values().any(answers);
     let mut round = Round { answered, topics, kept: Arc::clone(&known), ..Round::default() };
+
+    round.leave_out_what_is_too_large();
 
     // A partition without a leader would be retried until the timeout, and hold up the others.
     let partitions: Vec<TopicPartition> = round
@@ -121,6 +158,15 @@ async fn gather_log(client: &AdminClient, budget: &Budget<'_>, requests: &[Group
     round.at = budget.clock.now();
     if partitions.is_empty() {
         return round;
+    }
+    if let Some(account) = account {
+        let room = account.draw(
+            limits::BYTES_PER_PARTITION_ASKED.saturating_mul(u64::try_from(partitions.len()).unwrap_or(u64::MAX)),
+        );
+        if tokio::time::timeout(budget.share(0.5), room).await.is_err() {
+            round.has_no_room = true;
+            return round;
+        }
     }
     let patience = budget.share(0.5);
     // The end that a reader of committed records can reach: with none open, the high watermark. A transaction that hangs
@@ -238,16 +284,17 @@ async fn due_ends(
     newest
 }
 
-async fn committed(
-    client: &AdminClient,
-    groups: &BTreeSet<&str>,
-    budget: &Budget<'_>,
-) -> HashMap<String, Reply<Committed>> {
+/// By group; one that is absent was not reached in time. A group may take half of the time that is left when its turn comes,
+/// so that a coordinator which is silent leaves some to the groups behind it.
+async fn committed(client: &AdminClient, groups: &[&str], budget: &Budget<'_>) -> HashMap<String, Reply<Committed>> {
+    let end = budget.until - budget.share(0.1);
+    let in_time = |_: &String| std::future::ready(budget.clock.monotonic() < end);
     let groups: Vec<String> = groups.iter().map(|group| (*group).to_owned()).collect();
     futures::stream::iter(groups)
+        .take_while(in_time)
         .map(|group| async move {
             // All partitions of the group: what the topics have is being asked at the same time.
-            let options = ListConsumerGroupOffsetsOptions::default().timeout(budget.share(0.9));
+            let options = ListConsumerGroupOffsetsOptions::default().timeout(budget.share(0.5));
             let reply = match client.list_consumer_group_offsets(group.as_str(), options).await {
                 Ok(offsets) => Ok(offsets
                     .into_iter()
@@ -265,7 +312,7 @@ async fn committed(
 
 async fn describe(
     client: &AdminClient,
-    groups: &BTreeSet<&str>,
+    groups: &[&str],
     budget: &Budget<'_>,
 ) -> HashMap<String, Reply<ConsumerGroupDescription>> {
     let options = DescribeConsumerGroupsOptions::default().timeout(budget.share(0.9));

@@ -20,9 +20,13 @@ fn connect() -> KafkaConnect {
     KafkaConnect::new(Clock::system(), Egress::of_this_machine())
 }
 
+fn place(servers: &[String]) -> Place {
+    Place { servers: servers.to_vec(), under: None }
+}
+
 fn cluster(broker: &FakeBroker) -> KafkaCluster {
     let servers: Vec<_> = broker.bootstrap_servers().split(',').map(str::to_owned).collect();
-    KafkaCluster::new(&connect(), &servers)
+    KafkaCluster::new(&connect(), &place(&servers))
 }
 
 fn request(topic: &str, group: &str) -> GroupTopic {
@@ -335,7 +339,7 @@ async fn many_jobs_cost_few_requests() {
 #[tokio::test]
 async fn a_cluster_that_accepts_and_never_answers_costs_the_deadline_and_no_more() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let cluster = KafkaCluster::new(&connect(), &[listener.local_addr().unwrap().to_string()]);
+    let cluster = KafkaCluster::new(&connect(), &place(&[listener.local_addr().unwrap().to_string()]));
     let clock = Clock::system();
     let before = clock.monotonic();
     let error = sample(&cluster, "orders", "g").await.unwrap_err();
@@ -382,9 +386,10 @@ async fn a_round_that_is_dropped_counts_as_a_miss_and_does_no_harm() {
 #[tokio::test]
 async fn bootstrap_servers_are_checked_before_anything_is_dialled() {
     let servers = ["127.0.0.1:1".to_owned(), "169.254.169.254:9092".to_owned()];
-    let cluster = KafkaCluster::new(&KafkaConnect { clock: Clock::starting_at(Seconds(0.0)), ..connect() }, &servers);
+    let cluster =
+        KafkaCluster::new(&KafkaConnect { clock: Clock::starting_at(Seconds(0.0)), ..connect() }, &place(&servers));
     let error = sample(&cluster, "orders", "g").await.unwrap_err();
-    assert_eq!(error.category(), Category::Unauthorised);
+    assert_eq!(error.category(), Category::DestinationRefused);
     assert!(
         error
             .to_string()

@@ -10,27 +10,29 @@ use tokio::sync::OnceCell;
 
 use crate::signals::dial::DialError;
 use crate::signals::egress::Egress;
+use crate::signals::limits::Limits;
 use crate::signals::sample::SourceSample;
 use crate::signals::source::SourceError;
-use crate::signals::tunnel::{Pass, Tunnel};
+use crate::signals::tunnel::{Home, Pass, Tunnel};
 
 /// One tunnel for all clusters, opened when the first is asked.
 #[derive(Debug, Clone)]
 pub(super) struct Way {
-    pub(super) egress: Egress,
+    limits: Limits,
     patience: Duration,
     tunnel: Arc<OnceCell<Arc<Tunnel>>>,
 }
 
 impl Way {
-    /// By this policy; a connection is to be made within `patience`.
-    pub(super) fn new(egress: Egress, patience: Duration) -> Self {
-        Self { egress, patience, tunnel: Arc::default() }
+    /// Within these limits; a connection is to be made within `patience`.
+    pub(super) fn new(limits: Limits, patience: Duration) -> Self {
+        Self { limits, patience, tunnel: Arc::default() }
     }
 
-    pub(super) async fn pass(&self) -> io::Result<Pass> {
-        let open = || Tunnel::open(self.egress.clone(), self.patience);
-        Ok(self.tunnel.get_or_try_init(open).await?.pass())
+    /// For a cluster whose brokers may be where `egress` says.
+    pub(super) async fn pass(&self, egress: Egress, home: Home) -> io::Result<Pass> {
+        let open = || Tunnel::open(self.limits, self.patience);
+        Ok(self.tunnel.get_or_try_init(open).await?.pass(egress, home))
     }
 }
 
@@ -39,10 +41,13 @@ pub(super) fn proxy(pass: &Pass) -> ProxyConfig {
     ProxyConfig::with_credentials(address, user, password)
 }
 
-/// Says why where krafka only knows that it could not connect.
+/// Says why where krafka only knows that it could not connect. With a limit exceeded, what is not known in full is as if it
+/// had not been asked: whose answers were too large is not known.
 pub(super) fn explain(answers: &mut [Result<SourceSample, SourceError>], trouble: &DialError, cluster: &str) {
+    let is_limit = matches!(trouble, DialError::LimitExceeded { .. });
     for answer in answers {
         match answer {
+            Ok(sample) if is_limit && !sample.is_complete() => *answer = Err(unreached(trouble.clone(), cluster)),
             Err(error @ (SourceError::Unreachable { .. } | SourceError::Protocol { .. })) => {
                 *error = unreached(trouble.clone(), cluster);
             }
@@ -61,6 +66,7 @@ pub(super) fn unreached(trouble: DialError, cluster: &str) -> SourceError {
     let cluster = cluster.to_owned();
     match trouble {
         source @ DialError::Refused { .. } => SourceError::Forbidden { cluster, source },
+        DialError::LimitExceeded { detail } => SourceError::RoundTooLarge { cluster, detail },
         other => SourceError::Unreachable { cluster, detail: other.to_string() },
     }
 }

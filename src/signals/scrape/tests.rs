@@ -8,7 +8,8 @@ use tokio::net::TcpListener;
 use super::*;
 
 fn page(text: &str) -> Result<WorkerSample, String> {
-    let mut page = Page::default();
+    let topics = ["orders".to_owned()];
+    let mut page = Page::of(&topics);
     text.lines().for_each(|line| page.line(line.as_bytes()));
     page.sample(Seconds(5.0))
 }
@@ -38,7 +39,7 @@ http_requests_total{path="/"} 3"#,
         busy_seconds: Some(1.5),
         cpu_seconds: Some(2.25),
         concurrency: Some(4),
-        positions: vec![("orders/11".to_owned(), 123_441), ("orders/2".to_owned(), 7)],
+        positions: vec![("orders/2".to_owned(), 7), ("orders/11".to_owned(), 123_441)],
     };
     assert_eq!(sample, expected);
 }
@@ -74,7 +75,8 @@ fn a_sum_that_is_infinite_is_unknown_though_its_parts_are_finite() {
 
 #[test]
 fn a_bad_position_is_left_out_alone() {
-    let mut page = Page::default();
+    let topics = ["t".to_owned()];
+    let mut page = Page::of(&topics);
     for line in [
         r#"sluice_worker_next_offset{topic="t",partition="0"} -1"#,
         r#"sluice_worker_next_offset{topic="t",partition="1"} NaN"#,
@@ -87,6 +89,22 @@ fn a_bad_position_is_left_out_alone() {
     }
     assert_eq!(page.errors(), 5);
     assert_eq!(page.sample(Seconds(0.0)).unwrap().positions, [("t/3".to_owned(), 4)]);
+}
+
+#[test]
+fn b1_positions_of_topics_that_are_not_the_jobs_are_not_kept_nor_more_than_there_can_be() {
+    let topics = ["orders".to_owned(), "refunds".to_owned()];
+    let mut page = Page::of(&topics);
+    let endless = "x".repeat(1_000);
+    for (topic, partitions) in [("others", 10), (endless.as_str(), 10), ("refunds", 15_000), ("orders", 10)] {
+        for partition in 0..partitions {
+            let line = format!("sluice_worker_next_offset{{topic=\"{topic}\",partition=\"{partition}\"}} 7");
+            page.line(line.as_bytes());
+        }
+    }
+    let sample = page.sample(Seconds(0.0)).unwrap();
+    assert_eq!(sample.positions.len(), MOST_POSITIONS + 1, "one more, which tells that there are too many");
+    assert!(sample.positions.iter().all(|(id, _)| id.starts_with("refunds/")));
 }
 
 #[test]
@@ -111,10 +129,14 @@ async fn serve(answer: Vec<u8>) -> SocketAddr {
     address
 }
 
+fn topics() -> Vec<String> {
+    vec!["orders".to_owned()]
+}
+
 async fn scrape(address: SocketAddr, path: &str, deadline: Duration) -> Result<WorkerSample, ScrapeError> {
     let worker = WorkerEndpoint { id: "w-1".to_owned(), uid: "u".to_owned(), address, path: path.to_owned() };
     let clock = Clock::starting_at(Seconds(5.0));
-    HttpScraper::new(clock, Egress::of_this_machine()).unwrap().scrape(&worker, deadline).await
+    HttpScraper::new(clock, Egress::of_this_machine()).unwrap().scrape(&worker, &topics(), deadline).await
 }
 
 fn ok(body: &str) -> Vec<u8> {
@@ -140,7 +162,7 @@ async fn says_what_is_wrong_with_an_answer() {
         ),
         (b"HTTP/1.1 401 No\r\ncontent-length: 0\r\n\r\n".to_vec(), Category::Unauthorised, "answered 401"),
         (ok("<html>Hello</html>"), Category::Protocol, "none of the metrics"),
-        (ok(&"# filler\n".repeat(600_000)), Category::Protocol, "larger than 4 MiB"),
+        (ok(&"# filler\n".repeat(300_000)), Category::LimitExceeded, "larger than 2 MiB"),
         (
             b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nprocess_cpu".to_vec(),
             Category::Unreachable,
@@ -165,7 +187,7 @@ async fn a_worker_that_does_not_answer_costs_its_deadline_and_no_more() {
 #[tokio::test]
 async fn never_asks_the_metadata_service_nor_another_host() {
     let error = scrape("169.254.169.254:80".parse().unwrap(), "/latest", SECOND).await.unwrap_err();
-    assert_eq!(error.category(), Category::Unauthorised, "{error}");
+    assert_eq!(error.category(), Category::DestinationRefused, "{error}");
     let address = serve(ok("process_cpu_seconds_total 3\n")).await;
     let sample = scrape(address, "@169.254.169.254/latest", SECOND).await.unwrap();
     assert_eq!(sample.cpu_seconds, Some(3.0), "asked the worker");
@@ -204,6 +226,6 @@ async fn t10_s12_no_path_leads_to_another_host_and_no_worker_is_where_none_can_b
         ("[64:ff9b::a9fe:a9fe]:80", "169.254.169.254:80 is a link-local address"),
     ] {
         let error = scrape(address.parse().unwrap(), "/metrics", SECOND).await.unwrap_err();
-        assert!(error.category() == Category::Unauthorised && error.to_string().contains(words), "{error}");
+        assert!(error.category() == Category::DestinationRefused && error.to_string().contains(words), "{error}");
     }
 }

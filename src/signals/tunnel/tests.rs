@@ -3,11 +3,17 @@
 use futures::FutureExt;
 
 use super::*;
+use crate::signals::sample::Category;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 async fn tunnel() -> Arc<Tunnel> {
-    Tunnel::open(Egress::of_this_machine(), SECOND).await.unwrap()
+    Tunnel::open(Limits { connections_per_cluster: 5, ..Limits::default() }, SECOND).await.unwrap()
+}
+
+/// For brokers on this machine.
+fn pass(tunnel: &Arc<Tunnel>) -> Pass {
+    tunnel.pass(Egress::of_this_machine(), Home::Here)
 }
 
 /// What the proxy answers to these messages, one after the other; until it closes the connection.
@@ -46,7 +52,7 @@ const HELLO: &[u8] = &[5, 2, 0, 2];
 async fn who_has_no_password_gets_nowhere() {
     let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let tunnel = tunnel().await;
-    let pass = tunnel.pass();
+    let pass = pass(&tunnel);
     let (_, user, password) = pass.way();
     let right = login(user, password);
     let connect = request(CONNECT, target.local_addr().unwrap());
@@ -80,7 +86,7 @@ async fn who_has_no_password_gets_nowhere() {
 #[tokio::test]
 async fn each_client_is_told_of_its_own_connections_and_for_a_while_of_a_refusal_before_all_else() {
     let tunnel = tunnel().await;
-    let (one, other) = (tunnel.pass(), tunnel.pass());
+    let (one, other) = (pass(&tunnel), pass(&tunnel));
     let (_, user, password) = one.way();
     let right = login(user, password);
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
@@ -100,7 +106,7 @@ async fn each_client_is_told_of_its_own_connections_and_for_a_while_of_a_refusal
 async fn a_connection_ends_with_either_side_and_with_the_tunnel() {
     let brokers = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let tunnel = tunnel().await;
-    let pass = tunnel.pass();
+    let pass = pass(&tunnel);
     let (_, user, password) = pass.way();
     let messages = [HELLO, &login(user, password), &request(CONNECT, brokers.local_addr().unwrap())];
     for who in ["client", "broker", "tunnel"] {
@@ -135,14 +141,16 @@ async fn a_connection_ends_with_either_side_and_with_the_tunnel() {
 async fn a_client_has_no_more_than_its_share_of_connections() {
     let brokers = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let tunnel = tunnel().await;
-    let (greedy, modest) = (tunnel.pass(), tunnel.pass());
-    let _all = greedy.client.connections.try_acquire_many(u32::try_from(MOST_CONNECTIONS).unwrap()).unwrap();
+    let (greedy, modest) = (pass(&tunnel), pass(&tunnel));
+    let _all = greedy.client.connections.try_acquire_many(5).unwrap();
     for (pass, code) in [(&greedy, reply::FAILED), (&modest, reply::CONNECTED)] {
         let (_, user, password) = pass.way();
         let messages = [HELLO, &login(user, password), &request(CONNECT, brokers.local_addr().unwrap())];
         assert_eq!(converse(&tunnel, &messages).await.1[2][1], code);
     }
-    assert!(greedy.trouble().unwrap().to_string().contains("500 connections already"));
+    let told = greedy.trouble().unwrap();
+    assert_eq!(told.category(), Category::LimitExceeded);
+    assert!(told.to_string().contains("5 connections already"), "{told}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -151,4 +159,59 @@ async fn who_says_nothing_is_shown_out() {
     let mut stream = TcpStream::connect(tunnel.address).await.unwrap();
     stream.write_all(&[5]).await.unwrap();
     assert_eq!(stream.read(&mut [0; 8]).await.unwrap_or(0), 0);
+}
+
+/// What endless pages and large frames come down to.
+#[tokio::test]
+async fn b1_a_broker_that_sends_without_end_is_cut_off_at_the_budget_of_the_round() {
+    let brokers = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = brokers.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = brokers.accept().await {
+            tokio::spawn(async move { while stream.write_all(&[7; 1 << 10]).await.is_ok() {} });
+        }
+    });
+    let tunnel = tunnel().await;
+    let (hostile, honest) = (pass(&tunnel), pass(&tunnel));
+    let (_, user, password) = hostile.way();
+    let round = hostile.round(1 << 20);
+    let messages = [HELLO, &login(user, password), &request(CONNECT, address)];
+    // Of all connections together, also of those that are made when it is too late.
+    let mut received = 0;
+    for _ in 0..3 {
+        let (mut client, _) = converse(&tunnel, &messages).await;
+        let mut piece = vec![0; 1 << 16];
+        while let Ok(length) = client.read(&mut piece).await
+            && length > 0
+        {
+            received += length;
+        }
+    }
+    assert!((1 << 19..=1 << 20).contains(&received), "{received}");
+    let told = hostile.trouble().unwrap();
+    assert_eq!(told.category(), Category::LimitExceeded);
+    assert!(told.to_string().contains("more than the 1 MiB that one round may have"), "{told}");
+    assert!(honest.trouble().is_none());
+    drop(round);
+    let _round = hostile.round(1 << 20);
+    assert_eq!(converse(&tunnel, &messages).await.1[2][1], reply::CONNECTED, "the next round begins anew");
+}
+
+#[tokio::test]
+async fn b1_all_clients_together_have_no_more_connections_than_the_process() {
+    let brokers = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let limits = Limits { connections: 3, connections_per_cluster: 2, ..Limits::default() };
+    let tunnel = Tunnel::open(limits, SECOND).await.unwrap();
+    let passes: Vec<Pass> = (0..4).map(|_| pass(&tunnel)).collect();
+    let mut open = Vec::new();
+    for (number, pass) in passes.iter().enumerate() {
+        let (_, user, password) = pass.way();
+        let messages = [HELLO, &login(user, password), &request(CONNECT, brokers.local_addr().unwrap())];
+        let (stream, answers) = converse(&tunnel, &messages).await;
+        assert_eq!(answers[2][1], if number < 3 { reply::CONNECTED } else { reply::FAILED });
+        open.push(stream);
+    }
+    let told = passes[3].trouble().unwrap();
+    assert_eq!(told.category(), Category::LimitExceeded);
+    assert!(told.to_string().contains("the operator has 3 connections to brokers already"), "{told}");
 }

@@ -315,13 +315,14 @@ impl Scrape for Workers {
     fn scrape<'a>(
         &'a self,
         worker: &'a WorkerEndpoint,
+        topics: &'a [String],
         _: Duration,
     ) -> BoxFuture<'a, Result<WorkerSample, ScrapeError>> {
         async move {
             let plays = self.plays.lock().unwrap();
             let mut all = plays.values();
             let text = all.find_map(|play| Some((play.writes)(play.truth.counters.get(&worker.uid)?)));
-            let mut page = Page::default();
+            let mut page = Page::of(topics);
             text.unwrap_or_default().lines().for_each(|line| page.line(line.as_bytes()));
             page.sample(self.clock.now()).map_err(|detail| ScrapeError::Protocol { url: worker.id.clone(), detail })
         }

@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use super::super::*;
 use crate::api::v1alpha1::Kafka;
 use crate::policy::units::Seconds;
+use crate::signals::limits::Limits;
 use crate::signals::sample::{PartitionSample, SourceSample, SourceSpec, WorkerEndpoint, WorkerSample};
 use crate::signals::scrape::ScrapeError;
 use crate::signals::source::{Answers, Cluster, GroupTopic, SourceError};
@@ -22,6 +23,12 @@ pub(super) enum Behaviour {
     Panics,
     /// Only topics whose name begins with "missing" are missing.
     SomeMissing,
+    /// Each topic has so many partitions.
+    Large(usize),
+    /// So many requests are reached in one round.
+    Reaches(usize),
+    /// With a topic whose name begins with "huge" all answers together are too large.
+    SomeHuge,
 }
 
 /// Clusters by their first bootstrap server, workers by their id; what they do, and what they were asked and when.
@@ -47,6 +54,10 @@ impl Drop for InFlight<'_> {
 
 impl World {
     pub(super) fn start() -> (Self, Hub) {
+        Self::within(Limits::default())
+    }
+
+    pub(super) fn within(limits: Limits) -> (Self, Hub) {
         let clock = Clock::starting_at(Seconds(1000.0));
         let world = Self(Arc::new(Inner {
             clock: clock.clone(),
@@ -56,7 +67,7 @@ impl World {
             connects: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
         }));
-        let hub = Hub::new(clock, Arc::new(world.clone()), Arc::new(world.clone()));
+        let hub = Hub::within(limits, clock, Arc::new(world.clone()), Arc::new(world.clone()));
         (world, hub)
     }
 
@@ -100,23 +111,33 @@ impl Cluster for ScriptedCluster {
             let _in_flight = InFlight(&world.0.in_flight);
             world.0.rounds.lock().unwrap().push((name.clone(), world.now(), requests.to_vec()));
             tokio::time::sleep(Duration::from_millis(5)).await;
+            let behaviour = world.behaviour(name);
+            let partitions = if let Behaviour::Large(partitions) = behaviour { partitions } else { 1 };
             let sample = || {
                 let partition =
                     PartitionSample { id: "t/0".to_owned(), due_end: Some(7), ..PartitionSample::default() };
                 SourceSample {
                     at: Seconds(world.now()),
-                    partitions: vec![partition],
+                    partitions: vec![partition; partitions],
                     group: None,
                     producer_time: Some(false),
                 }
             };
-            let behaviour = world.behaviour(name);
+            let too_large = requests.iter().any(|request| request.topic.starts_with("huge"));
             match behaviour {
                 Behaviour::BlackHole => std::future::pending().await,
                 Behaviour::Panics => panic!("the client has a bug"),
                 _ => requests
                     .iter()
-                    .map(|request| match behaviour {
+                    .enumerate()
+                    .map(|(number, request)| match behaviour {
+                        Behaviour::Reaches(most) if number >= most => {
+                            Err(SourceError::NotReached { cluster: name.clone() })
+                        }
+                        Behaviour::SomeHuge if too_large => Err(SourceError::RoundTooLarge {
+                            cluster: name.clone(),
+                            detail: "its brokers have sent too much".to_owned(),
+                        }),
                         Behaviour::Down => {
                             Err(SourceError::Unreachable { cluster: name.clone(), detail: "\u{1b}[2J\nx".repeat(100) })
                         }
@@ -136,6 +157,7 @@ impl Scrape for World {
     fn scrape<'a>(
         &'a self,
         worker: &'a WorkerEndpoint,
+        _: &'a [String],
         _: Duration,
     ) -> BoxFuture<'a, Result<WorkerSample, ScrapeError>> {
         async move {

@@ -9,7 +9,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::signals::egress::Range;
 use crate::signals::sample::Category;
-use crate::signals::source::{Cluster as _, GroupTopic};
+use crate::signals::source::{Cluster as _, GroupTopic, Place};
 
 const DEADLINE: Duration = Duration::from_secs(2);
 
@@ -19,7 +19,7 @@ fn request() -> GroupTopic {
 
 fn cluster(broker: &FakeBroker, egress: Egress) -> KafkaCluster {
     let servers: Vec<_> = broker.bootstrap_servers().split(',').map(str::to_owned).collect();
-    KafkaCluster::new(&KafkaConnect::new(Clock::system(), egress), &servers)
+    KafkaCluster::new(&KafkaConnect::new(Clock::system(), egress), &Place { servers, under: None })
 }
 
 async fn sample(cluster: &KafkaCluster) -> Result<SourceSample, SourceError> {
@@ -55,7 +55,7 @@ async fn t10_s12_an_address_that_a_broker_names_is_judged_as_one_that_a_user_nam
         // Each time, not only when it is new.
         for _ in 0..3 {
             let error = sample(&cluster).await.unwrap_err();
-            assert_eq!(error.category(), Category::Unauthorised, "{error}");
+            assert_eq!(error.category(), Category::DestinationRefused, "{error}");
             assert!(matches!(error, SourceError::Forbidden { .. }) && error.to_string().contains(words), "{error}");
         }
     }
@@ -90,7 +90,7 @@ async fn a_round_through_the_tunnel_reads_the_same_as_one_without() {
     const ROUNDS: u32 = 30;
     let broker = FakeBroker::start_cluster(3).await.unwrap();
     broker.create_topic("orders", 36);
-    let pass = Way::new(Egress::of_this_machine(), CONNECT_TIMEOUT).pass().await.unwrap();
+    let pass = Way::new(Limits::default(), CONNECT_TIMEOUT).pass(Egress::of_this_machine(), Home::Here).await.unwrap();
     let clock = Clock::system();
     let mut took = [Duration::ZERO; 2];
     let mut ends = [Vec::new(), Vec::new()];
@@ -100,7 +100,7 @@ async fn a_round_through_the_tunnel_reads_the_same_as_one_without() {
     for number in 0..=ROUNDS {
         for (which, client) in clients.iter().enumerate() {
             let before = clock.monotonic();
-            let round = gather(client, &clock, &[request()], DEADLINE, Arc::new(Kept::default())).await;
+            let round = gather(client, &clock, &[request()], DEADLINE, Arc::new(Kept::default()), None).await;
             // The first one connects.
             took[which] += if number > 0 { clock.monotonic() - before } else { Duration::ZERO };
             assert!(round.ends.values().all(Result::is_ok));

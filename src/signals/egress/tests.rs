@@ -1,0 +1,126 @@
+//! Ranges as administrators write them, and what they open and close.
+
+use super::*;
+
+fn ranges(texts: &[&str]) -> Vec<Range> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+/// Whether a connection may be made.
+fn open(egress: &Egress, address: &str) -> bool {
+    egress.objection(address.parse().unwrap()).is_none()
+}
+
+#[test]
+fn private_ranges_are_open_and_what_is_no_brokers_is_closed() {
+    let egress = Egress::new(Vec::new(), Vec::new(), ranges(&["10.96.0.1", "10.9.8.7:8443"]));
+    for address in [
+        "10.1.2.3:9092",
+        "192.168.0.7:1",
+        "[fd00::7]:9092",
+        "[2001:db8::1]:9092",
+        "8.8.8.8:9092",
+        "100.64.1.2:9092",
+        "10.9.8.7:9092",
+    ] {
+        assert!(open(&egress, address), "{address}");
+    }
+    for address in [
+        "0.1.2.3:9092",
+        "127.0.0.1:9092",
+        "127.9.9.9:9092",
+        "169.254.169.254:80",
+        "100.100.100.200:80",
+        "192.0.0.192:80",
+        "168.63.129.16:80",
+        "224.0.0.1:9092",
+        "239.255.255.255:9092",
+        "240.0.0.1:9092",
+        "255.255.255.255:9092",
+        "[::]:1",
+        "[::1]:1",
+        "[fe80::1]:1",
+        "[febf::1]:1",
+        "[ff02::1]:1",
+        "[fd00:ec2::254]:80",
+        "[fd00:ec2::23]:80",
+        "[fd20:ce::254]:80",
+        "[64:ff9b:1::a]:1",
+        "[2001::1]:1",
+        "8.8.8.8:10250",
+        "10.1.2.3:10255",
+        "[fd00::7]:2379",
+        "10.1.2.3:6443",
+        "10.96.0.1:9092",
+        "10.9.8.7:8443",
+    ] {
+        assert!(!open(&egress, address), "{address}");
+    }
+}
+
+#[test]
+fn allow_comes_before_deny_and_both_before_what_is_built_in() {
+    let egress = Egress::new(
+        ranges(&["10.20.0.0/16:9092", "127.0.0.1", "[fd00:ec2::]/32"]),
+        ranges(&["0.0.0.0/0", "10.20.1.0/24", "fd01::/16:80"]),
+        Vec::new(),
+    );
+    for address in ["10.20.1.5:9092", "127.0.0.1:10250", "[fd00:ec2::254]:80", "[fd01::1]:81"] {
+        assert!(open(&egress, address), "{address}");
+    }
+    for address in ["10.20.1.5:9093", "8.8.8.8:9092", "127.0.0.2:1", "[fd01::1]:80", "[::1]:1"] {
+        assert!(!open(&egress, address), "{address}");
+    }
+}
+
+#[test]
+fn b4_a_namespace_has_its_own_rules_beside_those_for_all() {
+    let of = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<NamespaceRanges>>();
+    let egress = Egress::new(Vec::new(), ranges(&["10.1.9.0/24"]), Vec::new());
+    let egress = egress.with_namespaces(of(&["a=10.1.0.0/16, 10.2.3.4:9092", "a=fd00::/8", "none="]), false);
+    let open = |namespace: &str, address: &str| egress.under(namespace).check(address.parse().unwrap()).is_ok();
+    for address in ["10.1.2.3:1", "10.2.3.4:9092", "[fd00::1]:9092"] {
+        assert!(open("a", address) && open("b", address) && !open("none", address), "{address}");
+    }
+    // What is closed for all is closed for each, and what is open to one is not to another.
+    assert!(!open("a", "10.1.9.1:9092") && !open("b", "10.1.9.1:9092") && !open("a", "10.2.3.4:9093"));
+    assert!(egress.distinguishes("a") && egress.distinguishes("none") && !egress.distinguishes("b"));
+    assert!(egress.clone().with_namespaces(Vec::new(), true).distinguishes("b"));
+    let nobody = Egress::of_this_machine().with_namespaces(Vec::new(), true);
+    let at = "127.0.0.1:9092".parse().unwrap();
+    assert!(nobody.check(at).is_ok() && nobody.under("b").check(at).is_err(), "pods are asked under no namespace");
+}
+
+#[test]
+fn rules_of_a_namespace_are_read_as_they_are_written_or_refused() {
+    let read = "team-a=10.0.0.0/8,10.1.2.3:9092".parse::<NamespaceRanges>().unwrap();
+    assert_eq!((read.namespace.as_str(), read.ranges), ("team-a", ranges(&["10.0.0.0/8", "10.1.2.3:9092"])));
+    assert_eq!("team-a=".parse::<NamespaceRanges>().unwrap().ranges, []);
+    for text in ["", "team-a", "=10.0.0.0/8", "Team=10.0.0.0/8", "a b=10.0.0.0/8"] {
+        assert!(text.parse::<NamespaceRanges>().unwrap_err().to_string().contains("it is not NAMESPACE="), "{text}");
+    }
+    assert!("a=kafka:9092".parse::<NamespaceRanges>().unwrap_err().to_string().contains("it is not ADDRESS"));
+}
+
+#[test]
+fn ranges_are_read_as_they_are_written_or_refused() {
+    for (text, shown) in [
+        ("10.0.0.0/8", "10.0.0.0/8"),
+        ("10.0.0.0/8:9092", "10.0.0.0/8:9092"),
+        ("10.1.2.3", "10.1.2.3/32"),
+        ("10.1.2.3:9092", "10.1.2.3/32:9092"),
+        ("fd00::/8", "[fd00::]/8"),
+        ("[fd00::]/8:9092", "[fd00::]/8:9092"),
+        ("[fd00::1]:9092", "[fd00::1]/128:9092"),
+        ("::/0", "[::]/0"),
+    ] {
+        assert_eq!(text.parse::<Range>().unwrap().to_string(), shown);
+    }
+    for text in
+        ["", "kafka:9092", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/8:", "10.0.0.0/8:70000", "10.0.0/8", "fd00::/129"]
+    {
+        assert!(text.parse::<Range>().unwrap_err().to_string().contains("it is not ADDRESS"), "{text}");
+    }
+    let clothed = "::ffff:10.0.0.0/104".parse::<Range>().unwrap_err().to_string();
+    assert!(clothed.contains("judged as the 10.0.0.0"), "{clothed}");
+}
