@@ -243,6 +243,24 @@ fn the_values_of_the_chart_do_what_they_say() {
     let selector = &some["ValidatingAdmissionPolicyBinding"]["spec"]["matchResources"]["namespaceSelector"];
     assert_eq!(selector["matchExpressions"][0]["values"], json!(["a", "home"]));
     assert!(!rendered(&["admissionPolicy=false"], &[]).contains_key("ValidatingAdmissionPolicy"));
+    // Where sources may be, and what they may cost.
+    let destinations = &[
+        "egress.namespaces.team-a={10.1.0.0/16,10.2.3.4:9092}",
+        "egress.namespaces.team-b={}",
+        "egress.namespacesOnly=true",
+    ];
+    let variable = |rendered: &BTreeMap<String, Value>, name: &str| {
+        let environment = pod(rendered)["containers"][0]["env"].as_array().unwrap().clone();
+        environment.into_iter().find(|variable| variable["name"] == name).map(|variable| variable["value"].clone())
+    };
+    let limited = rendered(destinations, &[]);
+    assert_eq!(variable(&limited, "SLUICE_EGRESS_NAMESPACES"), Some(json!("team-a=10.1.0.0/16,10.2.3.4:9092;team-b=")));
+    assert_eq!(variable(&limited, "SLUICE_EGRESS_NAMESPACES_ONLY"), Some(json!("true")));
+    assert_eq!(
+        (variable(&plain, "SLUICE_EGRESS_NAMESPACES"), variable(&plain, "SLUICE_EGRESS_NAMESPACES_ONLY")),
+        (None, None)
+    );
+    assert_eq!(variable(&plain, "SLUICE_SOURCE_MEMORY"), Some(json!("256")));
     // TLS, for the probes too.
     let tls = pod(&rendered(&["metrics.tls.secretName=certificate"], &[]));
     let container = &tls["containers"][0];
