@@ -360,9 +360,12 @@ fn target(spec: &StreamJobSpec, settings: &Settings, problems: &mut Problems) ->
 fn existing(reference: &TargetRef) -> Target {
     let (group, version) = reference.api_version.split_once('/').unwrap_or(("", &reference.api_version));
     let gvk = GroupVersionKind::gvk(group, version, &reference.kind);
-    // Right for every kind of the group apps; of others the API server is asked.
-    let plural = format!("{}s", reference.kind.to_lowercase());
-    Target::Existing { resource: ApiResource::from_gvk_with_plural(&gvk, &plural), name: reference.name.clone() }
+    // Right for every kind of the group apps; of others the API server is asked. Of a kind of one letter no plural can be made.
+    let resource = match reference.kind.len() {
+        0 | 1 => ApiResource::from_gvk_with_plural(&gvk, &format!("{}s", reference.kind.to_lowercase())),
+        _ => ApiResource::from_gvk(&gvk),
+    };
+    Target::Existing { resource, name: reference.name.clone() }
 }
 
 fn check_metrics(metrics: &Metrics, workload: Option<&Workload>, problems: &mut Problems) {

@@ -109,7 +109,8 @@ async fn t5_every_field_has_an_effect_that_is_undone_with_it() {
         world.plant.set_rate(&key, 220);
         world.start_operator(&"".parse().unwrap(), world.clock.clone(), None);
         world.apply(&base).await;
-        wait(600).await;
+        // What a person is needed for is said after ten minutes.
+        wait(900).await;
         let state = |world: &World| {
             ["streamjobs", "deployments", "statefulsets", "pods", "configmaps"].map(|plural| {
                 let group = match plural {

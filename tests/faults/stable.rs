@@ -187,7 +187,9 @@ async fn play(plan: &Plan, deeds: &[(u64, Deed)]) -> Result<(), TestCaseError> {
         .filter(|request| Act::Write.covers(request.act))
         .map(|request| format!("{} {}", request.act, request.resource()))
         .collect();
-    prop_assert!(writes.is_empty(), "in a steady hour: {:?}", writes);
+    // The error budget comes back as what was late leaves the objective's window: that is told once in an hour.
+    let is_attainment = writes.len() == 1 && writes[0] == "patch streamjobs/status";
+    prop_assert!(writes.is_empty() || is_attainment, "in a steady hour: {:?}", writes);
     let wrong = mismatch(&world);
     prop_assert!(wrong.is_empty(), "an hour later: {}", wrong);
     world.end();
