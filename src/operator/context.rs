@@ -19,6 +19,7 @@ use super::apply::Applier;
 use super::attempts::{Asked, Attempts, NamespaceRefusals, Request};
 use super::build::Prepared;
 use super::claims::Claims;
+use super::error::Refused;
 use super::events::Withheld;
 use super::existing::Existing;
 use super::kinds::Kinds;
@@ -26,7 +27,6 @@ use super::observe::Caches;
 use super::pod_troubles::CrashLoops;
 use super::refusal::Refusals;
 use super::replicas::ForeignWrites;
-use super::rollout::Refused;
 use super::strangers::Strangers;
 
 /// What all reconciles share. Cheap to clone.

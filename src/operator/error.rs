@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::health::Verdict;
+
 /// Why a reconcile did not come to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -99,6 +101,23 @@ fn status(error: &kube::Error) -> Option<&kube::core::Status> {
     match error {
         kube::Error::Api(status) => Some(status),
         _ => None,
+    }
+}
+
+/// Why the workload is not as it should be.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// A person must do something; the condition Ready says what.
+    Trouble(Verdict),
+    /// It is tried again.
+    Error(Error),
+    /// It has failed before, and waits for another attempt.
+    Waits,
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
     }
 }
 

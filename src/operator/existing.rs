@@ -14,9 +14,8 @@ use tokio::time::timeout;
 use crate::policy::units::Seconds;
 
 use super::context::Context;
-use super::error::Error;
+use super::error::{Error, Refused};
 use super::observe::{self, PodFacts, Seen, Workload};
-use super::rollout::Refused;
 use super::validate::Job;
 
 /// A look holds for so long. A foreign write shows this much later than on a workload of ours.

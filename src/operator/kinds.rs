@@ -11,10 +11,9 @@ use kube::discovery::{self, Scope};
 use crate::api::conditions::reasons;
 use crate::policy::units::Seconds;
 
-use super::error::Error;
+use super::error::{Error, Refused};
 use super::health::Verdict;
 use super::observe;
-use super::rollout::Refused;
 
 /// What the API server has said of a kind holds for so long.
 const HOLDS: Seconds = Seconds(600.0);

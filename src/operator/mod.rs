@@ -15,6 +15,7 @@ mod context;
 mod conversations;
 mod deadline;
 mod decide;
+mod ensure;
 mod error;
 mod events;
 mod existing;

@@ -21,10 +21,9 @@ use crate::signals::{Watch, WorkerEndpoint};
 
 use super::build::workload_resource;
 use super::context::Context;
-use super::error::Error;
+use super::error::{Error, Refused};
 use super::leaving::COST_ANNOTATION;
 use super::pods::Pods;
-use super::rollout::Refused;
 use super::validate::{Job, Target};
 use super::workload::WorkloadView;
 

@@ -19,15 +19,15 @@ use crate::signals::{JobKey, JobSamples};
 use super::attempts::Request;
 use super::build::Prepared;
 use super::context::{Context, JobState};
-use super::error::Error;
+use super::error::{Error, Refused};
 use super::facts::Look;
 use super::health::Verdict;
 use super::observe::Seen;
 use super::publish::publish;
-use super::rollout::{self, Plan, Refused};
+use super::rollout::{self, Plan};
 use super::status::Facts;
 use super::validate::{Job, Problem, Target};
-use super::{decide, facts, learned, observe, unreadable, validate};
+use super::{decide, ensure, facts, learned, observe, unreadable, validate};
 
 /// A job is looked at this often even if nothing happens: no watch promises to deliver everything.
 const PERIOD: Duration = Duration::from_secs(15);
@@ -165,7 +165,7 @@ async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut J
     count_failures(context, state, &samples);
 
     // Is it ours, and as it should be?
-    match rollout::ensure(context, &prepared, state, workload.take(), now).await {
+    match ensure::ensure(context, &prepared, state, workload.take(), now).await {
         Ok(ensured) => workload = Some(ensured),
         Err(Refused::Trouble(verdict)) => trouble = Some(verdict),
         Err(Refused::Error(Error::Gone)) => return Action::requeue(PERIOD),
