@@ -45,13 +45,15 @@ pub mod reasons {
     pub const API_ERROR: &str = "ApiError";
     /// Ready: the operator has failed on this job, which is a fault of Sluice; the job is tried again every minute.
     pub const INTERNAL_ERROR: &str = "InternalError";
-    /// Ready: the operator may not read the workload named by `targetRef`; the message names the missing right.
+    /// Ready, Stalled: the operator may not read the workload named by `targetRef`; the message names the missing right.
     pub const TARGET_FORBIDDEN: &str = "TargetForbidden";
     /// Ready, Stalled: another StreamJob scales the workload named by `targetRef`.
     pub const TARGET_TAKEN: &str = "TargetTaken";
     /// Ready, Stalled: a workload that this job made for an earlier spec is still there.
     pub const WORKLOAD_LEFT_BEHIND: &str = "WorkloadLeftBehind";
-    /// Ready: the API server refuses the workload.
+    /// Ready: the workload is being deleted; another is made after its end.
+    pub const WORKLOAD_TERMINATING: &str = "WorkloadTerminating";
+    /// Ready, Stalled: the API server refuses the workload, the number of workers or the processing file.
     pub const WORKLOAD_REJECTED: &str = "WorkloadRejected";
     /// Ready: the workload named by `targetRef` does not exist or has no scale subresource.
     pub const TARGET_NOT_FOUND: &str = "TargetNotFound";
@@ -81,11 +83,11 @@ pub mod reasons {
     pub const UNKNOWN: &str = "Unknown";
     /// `ScalingActive`: free to act.
     pub const ACTIVE: &str = "Active";
-    /// `ScalingActive`: free to act; another StreamJob names the same workload, and is ignored there.
+    /// `ScalingActive`: another StreamJob names the same workload, and is ignored there.
     pub const TARGET_CONTESTED: &str = "TargetContested";
-    /// `ScalingActive`: free to act; another StreamJob reads the same topic in the same consumer group.
+    /// `ScalingActive`: another StreamJob reads the same topic in the same consumer group.
     pub const SHARED_CONSUMER_GROUP: &str = "SharedConsumerGroup";
-    /// `ScalingActive`: `spec.replicas` is set.
+    /// `ScalingActive`, Ready (at 0): `spec.replicas` is set.
     pub const PINNED: &str = "Pinned";
     /// `ScalingActive`: `scaling.mode` is Recommend.
     pub const RECOMMEND: &str = "Recommend";

@@ -56,7 +56,13 @@ pub(super) struct Args {
     watch_namespaces: Vec<String>,
     /// Namespaces in which nothing is done for a job but to say so, separated by commas. One that is named by
     /// --watch-namespaces is not left out.
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', env = "SLUICE_EXCLUDE_NAMESPACES")]
+    #[arg(
+        long,
+        value_name = "NAMES",
+        value_delimiter = ',',
+        env = "SLUICE_EXCLUDE_NAMESPACES",
+        default_value = "kube-system,kube-public,kube-node-lease"
+    )]
     exclude_namespaces: Vec<String>,
     /// Take part in a leader election, so that several replicas can stand by.
     #[arg(long, env = "SLUICE_LEADER_ELECT")]

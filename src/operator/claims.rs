@@ -1,8 +1,9 @@
 //! Which StreamJobs name the same workload, and which read the same topic in the same consumer group. Fed from the watch.
 //!
-//! Two jobs that scale one workload would undo each other's writes for ever. So one of them has it: the job that runs the
-//! workload itself, or else the oldest; the others leave it alone, and all are told. A consumer group that several jobs read
-//! from is told as well, but nobody is stopped: each sizes for all records, and the group has the workers of all.
+//! Two jobs that scale one workload would undo each other's writes for ever. So one of them has it: the oldest that names it in
+//! targetRef, unless a StreamJob runs it, which its controller says and not this index; the others leave it alone, and all are
+//! told. A job that could not act, for its spec is not valid, has nothing. A consumer group that several jobs read from is told as
+//! well, but nobody is stopped: each sizes for all records, and the group has the workers of all.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +17,8 @@ use crate::api::StreamJob;
 use crate::api::v1alpha1::Mode;
 use crate::signals::JobKey;
 
+use super::validate;
+
 /// What several jobs may name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Claim {
@@ -26,7 +29,7 @@ enum Claim {
 /// What one job names.
 #[derive(Debug, Clone)]
 struct Claimant {
-    /// It runs the workload itself, and did not merely name it.
+    /// It is to run the workload itself. Whether it does, the controller of the workload says.
     runs_it: bool,
     created: Option<Timestamp>,
     uid: String,
@@ -65,9 +68,9 @@ impl Claims {
             match claim {
                 Claim::Workload { .. } => {
                     let has_it = index.by_claim.get(claim).and_then(|all| index.first(all));
-                    match has_it.filter(|first| *first != job) {
+                    match has_it.filter(|first| !claimant.runs_it && *first != job) {
                         Some(first) => rivals.has_workload = Some(first.clone()),
-                        None => rivals.want_workload.extend(others().cloned()),
+                        None => rivals.want_workload.extend(others().filter(|other| !index.runs_it(other)).cloned()),
                     }
                 }
                 Claim::ConsumerGroup { group, .. } if rivals.share_group.is_none() => {
@@ -82,13 +85,14 @@ impl Claims {
 }
 
 impl Index {
-    /// Who has a workload that these jobs name.
+    /// Who has a workload that these jobs name in targetRef.
     fn first<'a>(&self, jobs: &'a BTreeSet<JobKey>) -> Option<&'a JobKey> {
-        let rank = |job: &JobKey| {
-            let claimant = self.by_job.get(job);
-            claimant.map(|claimant| (!claimant.runs_it, claimant.created, claimant.uid.clone()))
-        };
-        jobs.iter().min_by_key(|job| rank(job))
+        let rank = |job: &JobKey| self.by_job.get(job).map(|claimant| (claimant.created, claimant.uid.clone()));
+        jobs.iter().filter(|job| !self.runs_it(job)).min_by_key(|job| rank(job))
+    }
+
+    fn runs_it(&self, job: &JobKey) -> bool {
+        self.by_job.get(job).is_some_and(|claimant| claimant.runs_it)
     }
 
     fn put(&mut self, key: JobKey, claimant: Claimant) {
@@ -131,7 +135,9 @@ impl ClaimsWriter {
             Event::InitApply(object) | Event::Apply(object) => {
                 let key = key_of(object);
                 self.listed.insert(key.clone());
-                match object.0.as_ref().ok().filter(|job| job.metadata.deletion_timestamp.is_none()) {
+                let able =
+                    |job: &&StreamJob| job.metadata.deletion_timestamp.is_none() && validate::validate(job).is_ok();
+                match object.0.as_ref().ok().filter(able) {
                     Some(job) => index.put(key, claimant(job)),
                     None => index.remove(&key),
                 }
@@ -242,11 +248,21 @@ mod tests {
         assert_eq!(claims.rivals(&key("a")), Rivals::default(), "it is free again");
     }
 
+    /// A job that is named like a Deployment and cannot run it, for it is somebody else's, took it from who scales it.
     #[test]
-    fn who_runs_a_workload_has_it_however_old_the_others_are() {
+    fn a_job_that_would_run_a_workload_of_the_name_takes_it_from_nobody_by_that() {
         let (claims, _) = claims(vec![job("old", 1, &json!("orders"), "g1"), job("orders", 8, &Value::Null, "g2")]);
-        assert_eq!(claims.rivals(&key("old")).has_workload, Some(key("orders")));
+        assert_eq!(claims.rivals(&key("old")), Rivals::default());
         assert_eq!(claims.rivals(&key("orders")).want_workload, [key("old")]);
+    }
+
+    #[test]
+    fn a_job_whose_spec_is_not_valid_keeps_no_other_from_a_workload() {
+        let mut broken = job("a", 1, &json!("shared"), "g1");
+        broken.0.as_mut().unwrap().spec.sources[0].kafka.as_mut().unwrap().bootstrap_servers =
+            vec!["kafka:99999".to_owned()];
+        let (claims, _) = claims(vec![broken, job("b", 2, &json!("shared"), "g2")]);
+        assert_eq!(claims.rivals(&key("b")), Rivals::default());
     }
 
     #[test]

@@ -132,6 +132,8 @@ pub(super) struct JobState {
     pub(super) conflict_with: Option<String>,
     /// The replicas of a workload that someone else made are ours.
     pub(super) taken: bool,
+    /// Kind and name of the workload that all this is about: of another one nothing is known.
+    pub(super) target: Option<(String, String)>,
     /// The number of workers that this run of the operator wrote last.
     pub(super) last_written: Option<u32>,
     /// What was last seen of the workload of a `targetRef`.

@@ -70,7 +70,7 @@ async fn ensure_live(
         check_owner(context, job, live)?;
         if live.view.being_deleted {
             return Err(trouble(
-                reasons::WORKLOAD_REJECTED,
+                reasons::WORKLOAD_TERMINATING,
                 format!("the {} {} is being deleted; Sluice waits for its end", kind(owned), job.key.name),
             ));
         }

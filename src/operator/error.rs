@@ -79,6 +79,12 @@ impl Error {
         })
     }
 
+    /// The HTTP code of the API server's answer.
+    pub(super) fn code(&self) -> Option<u16> {
+        let Self::Api { source, .. } = self else { return None };
+        status(source).map(|status| status.code)
+    }
+
     /// How long the API server asks to stay away (Retry-After).
     pub(super) fn asked_wait(&self) -> Option<Duration> {
         let Self::Api { source, .. } = self else { return None };

@@ -67,12 +67,15 @@ pub(super) fn events(
         // Nobody was told of what was withheld.
         let (old, flipped) = if was_withheld { (None, true) } else { (old, flipped) };
         let is_bad = |condition: &Condition, bad: &str| {
-            condition.status == bad || condition.reason == reasons::STRANGERS_IN_GROUP
+            let told = [reasons::STRANGERS_IN_GROUP, reasons::TARGET_CONTESTED, reasons::SHARED_CONSUMER_GROUP];
+            condition.status == bad && condition.type_ != SCALING_ACTIVE
+                || condition.reason == reasons::FOREIGN_WRITER
+                || told.contains(&condition.reason.as_str())
         };
         let (bad, watched) = match condition.type_.as_str() {
             READY | METRICS_AVAILABLE => ("False", true),
-            // Pinned, Recommend and Suspended are what the user asked for.
-            SCALING_ACTIVE => ("False", condition.reason == "ForeignWriter"),
+            // Pinned, Recommend and Suspended are what the user asked for, and no event.
+            SCALING_ACTIVE => ("", is_bad(condition, "")),
             SCALING_LIMITED | STALLED => ("True", true),
             _ => ("", false),
         };

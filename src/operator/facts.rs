@@ -151,14 +151,14 @@ fn contested(context: &Context, job: &Job) -> Option<Verdict> {
     let Rivals { want_workload, share_group, .. } = context.claims.rivals(&job.key);
     if !want_workload.is_empty() && job.settings.mode != Mode::Recommend {
         let message = format!(
-            "Sluice decides the number of workers; {} also names this workload in spec.targetRef, and is ignored there: delete one, or point it elsewhere",
+            "{} also names this workload in spec.targetRef, and is ignored there: delete one, or point it elsewhere",
             named(&want_workload, &job.key.namespace)
         );
         return Some(Verdict { reason: reasons::TARGET_CONTESTED, message });
     }
     let (group, others) = share_group?;
     let message = format!(
-        "Sluice decides the number of workers; {} reads the same topic in the same consumer group, {group}: each is sized for all its records, although they share them: give each a group of its own",
+        "{} reads the same topic in the same consumer group, {group}, and each is sized for all records, although they share them: give each a group of its own",
         named(&others, &job.key.namespace)
     );
     Some(Verdict { reason: reasons::SHARED_CONSUMER_GROUP, message })

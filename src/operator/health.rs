@@ -153,7 +153,8 @@ fn unread_worker(samples: &JobSamples, pods: &[PodFacts], now: Seconds) -> Optio
     let failure =
         samples.workers.iter().find(|reading| reading.uid == first.uid).and_then(|reading| reading.failure.as_ref());
     let why = failure.map(|failure| format!(": {}", failure.message)).unwrap_or_default();
-    let message = format!("the metrics of {} workers cannot be read, such as {}{why}", unread.len(), first.name);
+    let workers = if unread.len() == 1 { "1 worker".to_owned() } else { format!("{} workers", unread.len()) };
+    let message = format!("the metrics of {workers} cannot be read, such as those of {}{why}", first.name);
     Some(Verdict { reason: reasons::PARTIAL_SIGNAL, message })
 }
 

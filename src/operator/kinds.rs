@@ -18,7 +18,7 @@ use super::observe;
 /// What the API server has said of a kind holds for so long.
 const HOLDS: Seconds = Seconds(600.0);
 
-/// What is known of kinds outside the group apps. Cheap to clone; all clones know the same. There are as many as the cluster has:
+/// What is known of kinds other than Deployments, `StatefulSets` and `ReplicaSets`. Cheap to clone; all clones know the same. There are as many as the cluster has:
 /// what is not found is not kept.
 #[derive(Clone, Default)]
 pub(super) struct Kinds(Arc<Mutex<HashMap<GroupVersionKind, Known>>>);
@@ -31,7 +31,9 @@ struct Known {
 impl Kinds {
     /// The kind as the API server calls it, asked for if it is not known; refused if there is none that can be scaled.
     pub(super) async fn ask(&self, client: &Client, guess: &ApiResource, now: Seconds) -> Result<ApiResource, Refused> {
-        if guess.group == "apps" {
+        // Anything else, such as "DEPLOYMENT", is not what the API server calls it.
+        let is_built_in = matches!(guess.kind.as_str(), "Deployment" | "StatefulSet" | "ReplicaSet");
+        if guess.api_version == "apps/v1" && is_built_in {
             return Ok(guess.clone());
         }
         let gvk = GroupVersionKind::gvk(&guess.group, &guess.version, &guess.kind);
@@ -68,7 +70,8 @@ impl Kinds {
 /// The group and version are not served, or have no such kind.
 fn is_unknown_kind(error: &Error) -> bool {
     let Error::Api { source, .. } = error else { return false };
-    error.category() == "not_found" || matches!(source, kube::Error::Discovery(_))
+    // A group that is not served is answered with a 404 that is no Status.
+    error.code() == Some(404) || matches!(source, kube::Error::Discovery(_))
 }
 
 fn missing(gvk: &GroupVersionKind, why: &str) -> Refused {

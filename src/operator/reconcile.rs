@@ -20,10 +20,13 @@ use super::attempts::Request;
 use super::build::Prepared;
 use super::context::{Context, JobState};
 use super::error::{Error, Refused};
+use super::existing::Existing;
 use super::facts::Look;
 use super::health::Verdict;
 use super::observe::Seen;
 use super::publish::publish;
+use super::refusal::Refusals;
+use super::replicas::ForeignWrites;
 use super::rollout::{self, Plan};
 use super::status::Facts;
 use super::validate::{Job, Problem, Target};
@@ -136,6 +139,7 @@ async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut J
     };
 
     let job = &prepared.job;
+    forget_another_target(context, job, state);
 
     // Observe.
     let mut trouble = None;
@@ -219,6 +223,20 @@ async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut J
         publish(context, object, key, state, facts, now).await;
     }
     Action::requeue(PERIOD)
+}
+
+/// Who wrote the number of one workload says nothing of another that `targetRef` names now.
+fn forget_another_target(context: &Context, job: &Job, state: &mut JobState) {
+    let (resource, name) = observe::target(context, job);
+    let target = Some((format!("{}/{}", resource.group, resource.kind), name.to_owned()));
+    if state.target.is_some() && state.target != target {
+        state.foreign = ForeignWrites::default();
+        state.existing = Existing::default();
+        state.refusals = Refusals::default();
+        (state.conflict_with, state.last_written) = (None, None);
+        (state.taken, state.zero_is_foreign) = (false, false);
+    }
+    state.target = target;
 }
 
 /// The job's workload and its pods: from the caches if the workload is our own.

@@ -16,7 +16,13 @@ pub(super) fn within_target(within: WithinTarget, explain: &Explain, target_seco
             "processing alone takes {}, so that no number of workers can meet the objective: raise objective.latency",
             words::seconds(floor.0)
         ),
-        WithinTarget::Unknown => "nothing is known of the latency while the source cannot be read".to_owned(),
+        WithinTarget::Unknown => match explain.lag {
+            Some(lag) => format!(
+                "{} records may wait, and no worker is ready; for how long they wait is not known",
+                words::count(lag)
+            ),
+            None => "nothing is known of the latency while the source cannot be read".to_owned(),
+        },
     }
 }
 

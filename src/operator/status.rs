@@ -185,6 +185,9 @@ fn ready(facts: &Facts<'_>) -> Draft {
         return draft(READY, false, trouble.reason, trouble.message.as_str());
     }
     let desired = facts.decision.and_then(|decision| decision.desired);
+    if facts.settings.is_some_and(|settings| settings.pinned == Some(0)) && desired == Some(0) {
+        return draft(READY, true, reasons::PINNED, "spec.replicas pins the job to 0: no workers run");
+    }
     if desired == Some(0) {
         return draft(READY, true, reasons::ASLEEP, "no records arrive, and no workers run until some do");
     }
@@ -201,7 +204,10 @@ fn ready(facts: &Facts<'_>) -> Draft {
         return draft(READY, false, reasons::NO_READY_WORKERS, message);
     }
     let troubles = [&facts.failing, &facts.crashing].into_iter().flatten();
-    let good = ["workers run and the source answers".to_owned()];
+    let unread = facts.missing_signal.as_ref().is_some_and(|missing| missing.reason == reasons::NO_SIGNAL);
+    let good =
+        if unread { "workers run; not every source has been read yet" } else { "workers run and the source answers" };
+    let good = [good.to_owned()];
     let words: Vec<String> =
         good.into_iter().chain(troubles.map(|trouble| format!("but {}", trouble.message))).collect();
     draft(READY, true, reasons::READY, words.join("; "))
@@ -225,8 +231,14 @@ fn stalled(facts: &Facts<'_>, previous: &[Condition]) -> Draft {
     if let Some(message) = invalid(facts) {
         return draft(STALLED, true, reasons::INVALID_SPEC, message);
     }
-    let lasting =
-        [reasons::NAME_TAKEN, reasons::TARGET_TAKEN, reasons::WORKLOAD_LEFT_BEHIND, reasons::NAMESPACE_EXCLUDED];
+    let lasting = [
+        reasons::NAME_TAKEN,
+        reasons::TARGET_TAKEN,
+        reasons::TARGET_FORBIDDEN,
+        reasons::WORKLOAD_LEFT_BEHIND,
+        reasons::WORKLOAD_REJECTED,
+        reasons::NAMESPACE_EXCLUDED,
+    ];
     if let Some(trouble) = facts.workload_trouble.as_ref().filter(|trouble| lasting.contains(&trouble.reason)) {
         return draft(STALLED, true, trouble.reason, trouble.message.as_str());
     }
@@ -257,7 +269,11 @@ fn stalled(facts: &Facts<'_>, previous: &[Condition]) -> Draft {
         let message = format!("the roll-out does not get on: {message} Look at the new pods and their events");
         return draft(STALLED, true, reasons::PROGRESS_DEADLINE_EXCEEDED, message);
     }
-    draft(STALLED, false, reasons::PROGRESSING, "nothing needs a person")
+    let message = match &facts.workload_trouble {
+        Some(trouble) => format!("it may pass by itself: {}", trouble.message),
+        None => "nothing needs a person".to_owned(),
+    };
+    draft(STALLED, false, reasons::PROGRESSING, message)
 }
 
 fn writer<'a>(facts: &'a Facts<'_>) -> &'a str {
@@ -279,7 +295,20 @@ fn within_target(facts: &Facts<'_>) -> Draft {
     }
 }
 
+/// Whoever decides the number, another job that names the same workload or group is told of.
 fn scaling_active(facts: &Facts<'_>) -> Draft {
+    let plain = who_decides(facts);
+    let first = [reasons::FOREIGN_WRITER, reasons::RECOMMEND];
+    match facts.contested.as_ref().filter(|_| facts.settings.is_some() && !first.contains(&plain.reason)) {
+        Some(contested) => {
+            let message = format!("{}; {}", plain.message, contested.message);
+            Draft { reason: contested.reason, message, ..plain }
+        }
+        None => plain,
+    }
+}
+
+fn who_decides(facts: &Facts<'_>) -> Draft {
     let off = |reason, message: String| draft(SCALING_ACTIVE, false, reason, message);
     let Some(settings) = facts.settings else {
         let trouble = facts.workload_trouble.as_ref();
@@ -321,9 +350,6 @@ fn scaling_active(facts: &Facts<'_>) -> Draft {
     let some = [reasons::PARTIAL_SIGNAL, reasons::CONTRADICTORY_SIGNAL, reasons::LATENCY_UNVERIFIABLE];
     if let Some(missing) = facts.missing_signal.as_ref().filter(|missing| !some.contains(&missing.reason)) {
         return off(reasons::NO_SIGNAL, missing.message.clone());
-    }
-    if let Some(contested) = &facts.contested {
-        return draft(SCALING_ACTIVE, true, contested.reason, contested.message.as_str());
     }
     draft(SCALING_ACTIVE, true, reasons::ACTIVE, "Sluice decides the number of workers")
 }

@@ -39,7 +39,8 @@ pub fn decide(memory: &mut Memory, observation: &Observation, settings: &Setting
         None => unknown(),
     };
     decision.at = Seconds(now);
-    decision.within_target = explain::numbers::within_target(memory, &snapshot, &need, settings);
+    decision.within_target =
+        explain::numbers::within_target(memory, &snapshot, observation.replicas.ready, &need, settings);
     decision.explain = explain::numbers::explain(memory, &snapshot, &need, range, settings);
 
     // What did it teach?

@@ -138,6 +138,8 @@ fn kinds(path: &'static str, plural: &str, kind: &str, scale: bool) -> Line {
 }
 
 const OTHER: &str = "/apis/sluice.dev/v1alpha1/namespaces/payments/streamjobs/second/status";
+const NEXT: &str = "/apis/apps/v1/namespaces/payments/deployments/next";
+const NEXT_SCALE: &str = "/apis/apps/v1/namespaces/payments/deployments/next/scale";
 const SIZED: &str = "/apis/demo.test/v1/namespaces/payments/fleet/legacy";
 const SIZED_SCALE: &str = "/apis/demo.test/v1/namespaces/payments/fleet/legacy/scale";
 
@@ -286,7 +288,10 @@ async fn of_two_jobs_that_name_one_target_the_older_has_it_and_both_are_told() {
         job_for_legacy(json!({"metadata": metadata, "spec": {"replicas": replicas}}))
     };
     let (first, second) = (named("orders", 1, 1), named("second", 2, 5));
-    let told = status_with("ScalingActive", "True", "TargetContested", &first);
+    let told = status_with("ScalingActive", "True", "TargetContested", &first).checked(|body| {
+        let message = condition(body, "ScalingActive")["message"].as_str().unwrap().to_owned();
+        assert!(message.starts_with("Sluice decides the number of workers; StreamJob second also names"), "{message}");
+    });
     let pinned = job_for_legacy(json!({"metadata": {"uid": "orders", "creationTimestamp": "2026-01-01T00:01:00Z"}}));
     let mut conversation = Conversation::new(vec![line("GET", LEGACY, legacy(1, "kubectl")), pods(1), told]);
     conversation.context.signals = std::sync::Arc::new(Samples(read()));
@@ -300,6 +305,54 @@ async fn of_two_jobs_that_name_one_target_the_older_has_it_and_both_are_told() {
     });
     conversation.then(vec![line("GET", LEGACY, legacy(1, "kubectl")), pods(1), told]);
     conversation.reconcile(&second).await;
+    conversation.end();
+}
+
+/// "kubectl has written the number", of a workload that nobody had touched, for ten minutes.
+#[tokio::test(start_paused = true)]
+async fn what_is_known_of_one_target_says_nothing_of_the_next() {
+    let job = job_for_legacy(json!({"spec": {"replicas": 3}}));
+    let conversation = Conversation::new(vec![
+        line("GET", LEGACY, legacy(1, "kubectl")),
+        pods(1),
+        line("GET", LEGACY, legacy(1, "kubectl")),
+        line("PATCH", LEGACY_SCALE, scale_answer()),
+        line("GET", LEGACY, legacy(3, "sluice/scale")),
+        status_of(&job),
+    ]);
+    conversation.reconcile(&job).await;
+    conversation.end();
+    let next = |replicas: u32, owner: &str| {
+        let mut object = legacy(replicas, owner);
+        merge(&mut object["metadata"], json!({"name": "next", "uid": "next-uid"}));
+        object
+    };
+    let target = json!({"kind": "Deployment", "name": "next"});
+    let job = job_for_legacy(json!({"metadata": {"generation": 2}, "spec": {"replicas": 3, "targetRef": target}}));
+    conversation.then(vec![
+        line("GET", NEXT, next(1, "kubectl")),
+        pods(0),
+        line("GET", NEXT, next(1, "kubectl")),
+        line("PATCH", NEXT_SCALE, scale_answer()),
+        line("GET", NEXT, next(3, "sluice/scale")),
+        status_with("ScalingActive", "False", "Pinned", &job),
+    ]);
+    conversation.reconcile(&job).await;
+    conversation.end();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_in_capitals_is_no_kind() {
+    let target = json!({"kind": "DEPLOYMENT", "name": "legacy"});
+    let job = job_for_legacy(json!({"spec": {"targetRef": target}}));
+    let resource =
+        json!({"name": "deployments", "singularName": "", "namespaced": true, "kind": "Deployment", "verbs": ["get"]});
+    let known = json!({"kind": "APIResourceList", "groupVersion": "apps/v1", "resources": [resource]});
+    let conversation = Conversation::new(vec![
+        line("GET", "/apis/apps/v1", known),
+        status_with("Ready", "False", "TargetNotFound", &job),
+    ]);
+    conversation.reconcile(&job).await;
     conversation.end();
 }
 

@@ -77,7 +77,13 @@ fn capacity_evidence(memory: &Memory) -> Option<String> {
 }
 
 /// Is the objective met now?
-pub(crate) fn within_target(memory: &Memory, snapshot: &Snapshot, need: &Need, settings: &Settings) -> WithinTarget {
+pub(crate) fn within_target(
+    memory: &Memory,
+    snapshot: &Snapshot,
+    ready: Option<u32>,
+    need: &Need,
+    settings: &Settings,
+) -> WithinTarget {
     let objective = settings.latency.0;
     let floor = latency_floor(memory, settings);
     if floor >= objective {
@@ -86,7 +92,9 @@ pub(crate) fn within_target(memory: &Memory, snapshot: &Snapshot, need: &Need, s
     let (Some(age), Some(lag)) = (snapshot.age, snapshot.lag) else { return WithinTarget::Unknown };
     let overdue = snapshot.overdue.unwrap_or(0.0) >= 1.0;
     if age.certain <= objective && !overdue {
-        return WithinTarget::Met;
+        // Where nobody works, what may wait and is not known to has not been processed lately either.
+        let may_be_late = ready == Some(0) && age.possible > objective && lag.possible >= 1.0;
+        return if may_be_late { WithinTarget::Unknown } else { WithinTarget::Met };
     }
     let level = need.demand.level;
     let gained = memory.processing_rate().map(|rate| rate - level).filter(|g| *g > 0.01 * level.max(1.0));

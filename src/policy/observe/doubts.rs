@@ -45,7 +45,7 @@ pub(crate) fn sources(memory: &Memory, observation: &Observation, seen: &[u16], 
         snapshot.gap.get_or_insert_with(|| "the group has no commit; where it stands is not known".to_owned());
         let words = || {
             "the group has never committed an offset and no worker reports a position: backlog and latency are not known; \
-             commit offsets, or let the workers report sluice_worker_position"
+             commit offsets, or let the workers report sluice_worker_next_offset"
         };
         snapshot.unverifiable.get_or_insert_with(|| words().to_owned());
     }
@@ -137,7 +137,7 @@ pub(crate) fn verifiable(memory: &Memory, settings: &Settings, snapshot: &mut Sn
         let words = || {
             format!(
                 "the group commits every {interval:.0} s and the objective is {latency} s: latency cannot be verified; \
-                 commit more often, or let the workers report sluice_worker_position"
+                 commit more often, or let the workers report sluice_worker_next_offset"
             )
         };
         snapshot.unverifiable.get_or_insert_with(words);

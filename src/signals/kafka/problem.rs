@@ -64,11 +64,43 @@ pub(super) fn words(error: &KrafkaError) -> String {
             }
             cause.to_string()
         }
-        other => other.to_string(),
+        // What answers need not be Kafka: the first bytes of an SSH server are the size of a message.
+        other => without_numbers(&other.to_string()),
     };
     let text = text.trim_start_matches("network error: ");
     match text.char_indices().nth(LONGEST_DETAIL) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
+    }
+}
+
+/// Numbers of five digits and more are left out: they may be bytes of another protocol, and none of the reader's business.
+fn without_numbers(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut digits = String::new();
+    for letter in text.chars().chain([' ']) {
+        if letter.is_ascii_digit() {
+            digits.push(letter);
+            continue;
+        }
+        plain.push_str(if digits.len() > 4 { "…" } else { &digits });
+        digits.clear();
+        plain.push(letter);
+    }
+    plain.pop();
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b4_the_bytes_of_another_protocol_are_not_told() {
+        assert_eq!(
+            without_numbers("message size 1397966893 exceeds maximum 104857600"),
+            "message size … exceeds maximum …"
+        );
+        assert_eq!(without_numbers("unsupported version 12 of 3"), "unsupported version 12 of 3");
     }
 }
