@@ -32,6 +32,23 @@ pub(super) struct WorkloadBody {
 }
 
 impl WorkloadBody {
+    /// The same with the strategy of the live workload, if what that says of rolling updates is in the way of this one's: Recreate
+    /// and `OnDelete` are refused beside it. The API server has filled it in, so nobody owns it, and an apply without it leaves it
+    /// there; one that has it makes it ours, and the next takes it away (seen on 1.34).
+    pub(super) fn with_strategy_of(&self, live: &Value) -> Option<Self> {
+        ["strategy", "updateStrategy"].into_iter().find_map(|field| {
+            let (wanted, present) = (&self.body["spec"][field], &live["spec"][field]);
+            let rolls_no_more = matches!(wanted["type"].as_str(), Some("Recreate" | "OnDelete"));
+            let is_in_the_way =
+                rolls_no_more && wanted["rollingUpdate"].is_null() && !present["rollingUpdate"].is_null();
+            is_in_the_way.then(|| {
+                let mut same = self.clone();
+                same.body["spec"][field] = present.clone();
+                same
+            })
+        })
+    }
+
     /// The body that is sent: with the uid and the version of what was `seen`, so that it can't land on another object of the
     /// name, nor, late, on what a newer template has become; and with `replicas` while no one else owns them.
     pub(super) fn with(&self, seen: Option<&ObjectMeta>, replicas: Option<u32>) -> Value {
@@ -77,7 +94,7 @@ pub(super) fn workload(job: &Job, owned: &OwnedWorkload) -> WorkloadBody {
     if workload.min_ready_seconds > 0 {
         spec.insert("minReadySeconds".to_owned(), json!(workload.min_ready_seconds));
     }
-    let strategy = workload.strategy.as_ref().map(strategy);
+    let strategy = workload.strategy.as_ref().map(|strategy| json!(strategy));
     match workload.kind {
         WorkloadKind::Deployment => {
             spec.extend(strategy.map(|strategy| ("strategy".to_owned(), strategy)));
@@ -108,16 +125,6 @@ pub(super) fn workload(job: &Job, owned: &OwnedWorkload) -> WorkloadBody {
     let hash = hash(&body);
     body["metadata"]["annotations"] = json!({ APPLIED_ANNOTATION: hash });
     WorkloadBody { body, hash }
-}
-
-/// The user's strategy. Where pods are not replaced one after the other, what the API server has filled in for that must go, or
-/// it refuses this apply and every one after it.
-fn strategy(strategy: &Map<String, Value>) -> Value {
-    let mut strategy = json!(strategy);
-    if matches!(strategy["type"].as_str(), Some("Recreate" | "OnDelete")) && strategy["rollingUpdate"].is_null() {
-        strategy["rollingUpdate"] = Value::Null;
-    }
-    strategy
 }
 
 fn labels(name: &str) -> Value {
@@ -195,15 +202,20 @@ pub(super) fn hash(value: &Value) -> String {
 mod tests {
     use super::*;
 
-    /// "rollingUpdate: may not be specified when strategy `type` is 'Recreate'", for this template and every later one.
     #[test]
-    fn a_strategy_that_replaces_no_pod_by_itself_takes_back_what_the_api_server_had_filled_in() {
-        let of = |value: Value| strategy(value.as_object().unwrap());
-        assert_eq!(of(json!({"type": "Recreate"})), json!({"type": "Recreate", "rollingUpdate": null}));
-        assert_eq!(of(json!({"type": "OnDelete"})), json!({"type": "OnDelete", "rollingUpdate": null}));
-        let rolling = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}});
-        assert_eq!(of(rolling.clone()), rolling);
-        let wrong = json!({"type": "Recreate", "rollingUpdate": {"maxSurge": 1}});
-        assert_eq!(of(wrong.clone()), wrong, "the API server says what is wrong with it");
+    fn what_is_in_the_way_of_another_strategy_is_made_ours_first() {
+        let body =
+            |strategy: Value| WorkloadBody { body: json!({"spec": {"strategy": strategy}}), hash: String::new() };
+        let rolling = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%"}});
+        let live = json!({"spec": {"strategy": rolling}});
+        let first = body(json!({"type": "Recreate"})).with_strategy_of(&live).unwrap();
+        assert_eq!(first.body, live);
+        assert_eq!(
+            body(json!({"type": "Recreate"})).with_strategy_of(&json!({"spec": {"strategy": {"type": "Recreate"}}})),
+            None
+        );
+        assert_eq!(body(rolling.clone()).with_strategy_of(&live), None);
+        // The API server says what is wrong with it.
+        assert_eq!(body(json!({"type": "Recreate", "rollingUpdate": {}})).with_strategy_of(&live), None);
     }
 }

@@ -211,6 +211,12 @@ pub(super) async fn apply_body(
     // Until /scale owns the number it must be part of every apply, or the count drops to 1.
     let replicas =
         live.filter(|live| live.view.owners.workload && !live.view.owners.scale).and_then(|live| live.view.desired);
+    let first = live.and_then(|live| body.with_strategy_of(&live.object.data));
+    let prepared = match first {
+        Some(first) => Some(context.applier.workload(&resource, &job.key, &first.with(seen, replicas)).await?),
+        None => None,
+    };
+    let seen = prepared.as_ref().map_or(seen, |prepared| Some(&prepared.metadata));
     let applied = context.applier.workload(&resource, &job.key, &body.with(seen, replicas)).await?;
     let applied = Workload::of(std::sync::Arc::new(applied));
     state.compared_generation = applied.view.generation;

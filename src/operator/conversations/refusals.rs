@@ -195,3 +195,28 @@ async fn a_pod_is_the_jobs_by_its_controller_and_not_by_its_label() {
     conversation.reconcile(&job).await;
     conversation.end();
 }
+
+/// "rollingUpdate: may not be specified when strategy `type` is 'Recreate'", for this template and every later one.
+#[tokio::test(start_paused = true)]
+async fn what_the_api_server_has_filled_in_is_made_ours_before_it_can_go() {
+    let before = job(json!({}));
+    let mut live = deployment(&before, 6, &["sluice/scale"]);
+    live["spec"]["strategy"] = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%"}});
+    let job = job(json!({"spec": {"workload": {"strategy": {"type": "Recreate"}}}}));
+    let mut owned = deployment(&job, 6, &["sluice/scale"]);
+    owned["metadata"]["resourceVersion"] = json!("8");
+    let rolling = live["spec"]["strategy"].clone();
+    let conversation = Conversation::new(vec![
+        line("GET", DEPLOYMENT, live.clone()),
+        config_map(&job),
+        line("PATCH", DEPLOYMENT, owned).checked(move |body| assert_eq!(body["spec"]["strategy"], rolling)),
+        line("PATCH", DEPLOYMENT, deployment(&job, 6, &["sluice/scale"])).checked(|body| {
+            assert_eq!(body["spec"]["strategy"], json!({"type": "Recreate"}));
+            assert_eq!(body["metadata"]["resourceVersion"], "8");
+        }),
+        status_with("Ready", "False", "NoReadyWorkers", &job),
+    ])
+    .cached(live);
+    conversation.reconcile(&job).await;
+    conversation.end();
+}

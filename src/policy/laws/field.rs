@@ -79,6 +79,23 @@ fn a_job_that_slept_before_its_first_commit_wakes() {
     }
 }
 
+/// Lag 27,171 with no worker that could start, and "within the target": of a group without a commit nothing is known for sure.
+#[test]
+fn a_job_whose_workers_cannot_start_is_not_within_its_target_for_want_of_knowledge() {
+    let mut memory = Memory::default();
+    let mut last = None;
+    for second in (0..120).step_by(2) {
+        let partition = serde_json::json!({"id": "t/0", "at": second, "start": 0, "end": 60 * second, "committed": -1});
+        let observation = serde_json::json!({
+            "at": second, "replicas": {"desired": 1, "existing": 1, "ready": 0}, "partitions": [partition],
+            "sources": [{"read": true}], "workers": [{"id": "w-0", "ready": false}],
+        });
+        let observation: Observation = serde_json::from_value(observation).unwrap();
+        last = Some(crate::policy::decide(&mut memory, &observation, &crate::policy::plant::settings()).within_target);
+    }
+    assert_ne!(last, Some(crate::policy::WithinTarget::Met));
+}
+
 proptest! {
     #![proptest_config(one_in(16))]
 
