@@ -33,8 +33,8 @@ pub(super) struct Args {
     cluster: super::cluster::ClusterArgs,
     #[command(flatten)]
     egress: super::egress::EgressArgs,
-    /// What sources and workers may make this process hold, in MiB: half for answers on their way, half for what is kept of
-    /// them, of which a namespace may have half. A job with some 500 partitions or fewer is read in any case.
+    /// Memory for data of sources and workers, in MiB: half for answers in flight, half for samples that are kept, of which one
+    /// namespace may use half. Each job may keep 1 MiB (some 500 partitions) in any case.
     #[arg(long, value_name = "MIB", default_value_t = 256, env = "SLUICE_SOURCE_MEMORY",
           value_parser = clap::value_parser!(u32).range(16..=65_536))]
     source_memory: u32,

@@ -45,6 +45,10 @@ pub(super) const BYTES_PER_PARTITION_ASKED: u64 = 2 << 10;
 /// What a round may hold without asking the others, in bytes: 256 partitions, or 50 KiB of answers.
 pub(super) const FREE_FOR_A_ROUND: u64 = 512 << 10;
 
+/// What a round has drawn that is taken for the reason when it is not answered in time, in bytes: 1.6 MiB of answers, or 8,000
+/// partitions.
+pub(super) const LARGE_ROUND: u64 = 16 << 20;
+
 /// What a job may keep however much the others keep, in bytes: some 500 partitions.
 pub(super) const FREE_FOR_A_JOB: usize = 1 << 20;
 
@@ -56,9 +60,12 @@ const BYTES_PER_PARTITION_KEPT: usize = 2 << 10;
 pub struct Limits {
     /// What all rounds that are under way may hold in memory, as estimated, in bytes; each round has half a MiB besides.
     pub in_flight_bytes: usize,
-    /// What is kept of all jobs, as estimated, in bytes; each job may keep a MiB however much the others keep.
+    /// What all clients may keep of the topics of their clusters, as estimated, in bytes. A client for which there is no room is
+    /// connected again for each round.
+    pub topic_list_bytes: usize,
+    /// What is kept of all jobs beyond a MiB of each, as estimated, in bytes.
     pub kept_bytes: usize,
-    /// What is kept of the jobs of one namespace, as estimated, in bytes.
+    /// The same of the jobs of one namespace.
     pub kept_bytes_per_namespace: usize,
     /// Clusters that are sampled.
     pub clusters: usize,
@@ -85,12 +92,13 @@ impl Limits {
         let connections = (files.unwrap_or(16_384) / 8).clamp(64, 16_384);
         Self {
             in_flight_bytes,
+            topic_list_bytes: memory_bytes / 4,
             kept_bytes: memory_bytes - in_flight_bytes,
             kept_bytes_per_namespace: (memory_bytes / 4).max(FREE_FOR_A_JOB),
             clusters: connections.min(4_096),
             clusters_per_namespace: 64,
             connections,
-            connections_per_cluster: 128.min(connections),
+            connections_per_cluster: 128.min(connections / 4).max(16),
         }
     }
 }
@@ -146,7 +154,7 @@ mod tests {
         assert_eq!((limits.in_flight_bytes, limits.kept_bytes), (128 << 20, 128 << 20));
         assert_eq!((limits.kept_bytes_per_namespace, limits.clusters), (64 << 20, 2_048));
         let small = Limits::of(0, Some(0));
-        assert_eq!((small.kept_bytes_per_namespace, small.clusters, small.connections_per_cluster), (1 << 20, 64, 64));
+        assert_eq!((small.kept_bytes_per_namespace, small.clusters, small.connections_per_cluster), (1 << 20, 64, 16));
         assert!(Limits::of(usize::MAX, Some(usize::MAX)).connections <= 16_384);
         assert!(files_of_this_process().is_none_or(|files| files > 0));
     }

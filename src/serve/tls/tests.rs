@@ -128,3 +128,24 @@ async fn t10_s16_what_is_wrong_with_the_files_is_said_at_the_start() {
     std::fs::write(folder.files().certificate, "").unwrap();
     assert!(error().await.starts_with("failed to find a certificate in "));
 }
+
+/// 128 of them kept everybody out for ten seconds, the kubelet's probes too.
+#[tokio::test]
+async fn t10_s16_clients_that_say_nothing_keep_none_out() {
+    let folder = Folder::new("silent");
+    let trusted = folder.issue();
+    let certificate = Certificate::read(folder.files()).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
+    let config = certificate.config().unwrap();
+    let server = tokio::spawn(run(listener, Health::default(), Metrics::default(), None, Some(config), stop.clone()));
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    let answer = tokio::time::timeout(std::time::Duration::from_secs(5), over_tls(address, &trusted)).await;
+    assert!(answer.unwrap().unwrap().starts_with("HTTP/1.1 200 OK\r\n"));
+    stop.cancel();
+    drop(silent);
+    server.abort();
+}

@@ -81,7 +81,7 @@ async fn scrape(shared: Arc<Shared>, worker: NewWorker) {
 struct Turn {
     began: Instant,
     outcome: Outcome<WorkerSample>,
-    /// The worker answered well and quickly.
+    /// The worker answered quickly, if only with an error.
     quick: bool,
 }
 
@@ -92,14 +92,14 @@ async fn turn(shared: &Shared, worker: &NewWorker, deadline: Duration, quick: bo
         let _places = (worker.scrapes.slow.acquire().await, shared.scrapes.slow.acquire().await);
         let began = shared.clock.monotonic();
         let outcome = attempt(shared, worker, deadline).await;
-        let quick = outcome.is_ok() && shared.clock.monotonic() - began < QUICK;
+        let quick = shared.clock.monotonic() - began < QUICK;
         return Turn { began, outcome, quick };
     }
     let places = (worker.scrapes.quick.acquire().await, shared.scrapes.quick.acquire().await);
     let began = shared.clock.monotonic();
     let mut scrape = std::pin::pin!(attempt(shared, worker, deadline));
     if let Ok(outcome) = tokio::time::timeout(QUICK, &mut scrape).await {
-        return Turn { began, quick: outcome.is_ok(), outcome };
+        return Turn { began, quick: true, outcome };
     }
     drop(places);
     let outcome = match (worker.scrapes.slow.try_acquire(), shared.scrapes.slow.try_acquire()) {

@@ -38,8 +38,8 @@ pub(super) struct State {
     jobs: HashMap<JobKey, Job>,
     clusters: HashMap<ClusterKey, Cluster>,
     namespaces: HashMap<String, Namespace>,
-    /// What the samples of all jobs take, in bytes.
-    kept_bytes: usize,
+    /// What the samples of all jobs take.
+    kept: Room,
     /// Of the next slot.
     next: SlotId,
 }
@@ -62,8 +62,16 @@ struct Job {
 struct Namespace {
     /// How many sources are at each cluster.
     clusters: HashMap<ClusterKey, usize>,
-    /// What their samples take, in bytes.
-    kept_bytes: usize,
+    /// What their samples take.
+    kept: Room,
+}
+
+/// What the samples of several jobs take, in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Room {
+    bytes: usize,
+    /// Of these, what is beyond the room that each job has in any case.
+    beyond_free: usize,
 }
 
 /// What one cluster is asked. Dropping it stops its task.
@@ -259,12 +267,12 @@ impl State {
     /// Whether nothing is left of any job.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.jobs.is_empty() && self.clusters.is_empty() && self.namespaces.is_empty() && self.kept_bytes == 0
+        self.jobs.is_empty() && self.clusters.is_empty() && self.namespaces.is_empty() && self.kept.bytes == 0
     }
 
     /// What the samples of all jobs take, in bytes.
     pub(super) fn kept_bytes(&self) -> usize {
-        self.kept_bytes
+        self.kept.bytes
     }
 
     pub(super) fn read(&self, job: &JobKey) -> Option<JobSamples> {

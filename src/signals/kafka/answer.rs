@@ -26,6 +26,9 @@ pub(super) fn of(request: &GroupTopic, round: &Round, cluster: &str) -> Result<S
     if let Some(partitions) = round.too_large.get(&request.topic) {
         return Err(too_many_partitions(&request.topic, *partitions, cluster));
     }
+    if round.not_reached.contains(&request.topic) {
+        return Err(SourceError::NotReached { cluster: cluster.to_owned() });
+    }
     if round.has_no_room {
         return Err(SourceError::RoundTooLarge { cluster: cluster.to_owned(), detail: TOO_SLOW.to_owned() });
     }
@@ -55,17 +58,10 @@ pub(super) fn of(request: &GroupTopic, round: &Round, cluster: &str) -> Result<S
 }
 
 fn too_many_partitions(topic: &str, partitions: usize, cluster: &str) -> SourceError {
-    let detail = if partitions > limits::MOST_PARTITIONS {
-        format!(
-            "topic {topic} has {partitions} partitions, more than the {} of a topic that are read; a job cannot use more",
-            limits::MOST_PARTITIONS
-        )
-    } else {
-        format!(
-            "topic {topic} has {partitions} partitions, and together with the other topics that are read there that is more than one round may ask for ({} and 256 for each topic)",
-            limits::MOST_PARTITIONS
-        )
-    };
+    let detail = format!(
+        "topic {topic} has {partitions} partitions, and Sluice reads at most {} partitions of a topic",
+        limits::MOST_PARTITIONS
+    );
     SourceError::LimitExceeded { cluster: cluster.to_owned(), detail }
 }
 

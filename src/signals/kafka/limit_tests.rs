@@ -103,8 +103,26 @@ async fn b1_a_topic_of_more_partitions_than_are_read_is_asked_for_nothing_else_a
     let answers = connect().connect_to(&place).sample(&requests, 5 * DEADLINE).await;
     let error = answers[0].as_ref().unwrap_err();
     assert_eq!(error.category(), Category::LimitExceeded);
-    assert!(error.to_string().contains("topic large has 10001 partitions, more than the 10000"), "{error}");
+    assert!(error.to_string().contains("topic large has 10001 partitions, and Sluice reads at most 10000"), "{error}");
     assert_eq!(answers[1].as_ref().unwrap().partitions.len(), 3);
+}
+
+/// The last of them by size was refused in every round, and waited ten minutes.
+#[tokio::test]
+async fn c14_topics_that_do_not_fit_into_one_round_have_their_turn_and_are_no_failures() {
+    let broker = FakeBroker::start().await.unwrap();
+    for topic in ["a", "b", "c"] {
+        broker.create_topic(topic, 5_000);
+    }
+    let cluster = connect().connect_to(&Place::of(vec![broker.bootstrap_servers()]));
+    for (order, last) in [(["a", "b", "c"], "c"), (["c", "a", "b"], "b")] {
+        let requests = order.map(|topic| request(topic, "g"));
+        let answers = cluster.sample(&requests, 10 * DEADLINE).await;
+        for (topic, answer) in order.iter().zip(&answers) {
+            let is_unreached = matches!(answer, Err(SourceError::NotReached { .. }));
+            assert_eq!((is_unreached, answer.is_ok()), (*topic == last, *topic != last), "{topic}");
+        }
+    }
 }
 
 #[tokio::test]

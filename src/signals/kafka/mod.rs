@@ -25,7 +25,7 @@ use krafka::{Kafka, KafkaBuilder};
 use tracing::info;
 
 use self::round::Kept;
-use self::way::Way;
+use self::way::{TopicList, Way};
 use super::dial::DialError;
 use super::egress::Egress;
 use super::limits::{self, Limits};
@@ -129,8 +129,9 @@ struct Client {
     admin: Arc<AdminClient>,
     /// `None`: it dials nobody.
     pass: Option<Arc<Pass>>,
-    /// Bytes that brokers sent while it connected: krafka asks for all topics, and keeps them.
-    sent_at_first: u64,
+    /// Room for what krafka keeps of all topics of the cluster, which it asks for while it connects. `None`: there is none, and
+    /// the client is used for one round.
+    topic_list: Option<TopicList>,
 }
 
 impl KafkaCluster {
@@ -181,7 +182,7 @@ impl KafkaCluster {
         if let Some(account) = account {
             let partitions = round.topics.values().flatten().map(|topic| topic.partitions.len()).sum();
             let explained = limits::bytes_explained(requests.len(), partitions);
-            if account.sent().saturating_add(client.sent_at_first) > explained {
+            if account.sent() > explained || client.topic_list.is_none() {
                 *self.client.lock().await = None;
             }
             self.settle(account, &mut answers);
@@ -252,8 +253,8 @@ impl KafkaCluster {
             })?;
         // A round asks a few times a second: it is better to be told at once than to be retried for.
         let admin = Arc::new(kafka.admin().retry_backoff(round::RETRY_PAUSE));
-        let sent_at_first = pass.as_ref().map_or(0, Pass::sent);
-        let connected = Client { admin, pass: pass.map(Arc::new), sent_at_first };
+        let topic_list = self.way.topic_list(pass.as_ref().map_or(0, Pass::sent));
+        let connected = Client { admin, pass: pass.map(Arc::new), topic_list };
         *client = Some(connected.clone());
         Ok(connected)
     }

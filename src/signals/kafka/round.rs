@@ -74,8 +74,10 @@ pub(super) struct Round {
     /// By group: the offsets of the partitions in which it has committed.
     pub(super) committed: HashMap<String, Reply<Committed>>,
     pub(super) groups: HashMap<String, Reply<ConsumerGroupDescription>>,
-    /// Topics that are more than may be read, with the number of their partitions.
+    /// Topics that have more partitions than a topic may, with their number.
     pub(super) too_large: HashMap<String, usize>,
+    /// Topics that did not fit into this round: they come first in the next.
+    pub(super) not_reached: HashSet<String>,
     /// The other rounds that are under way left no room for so many partitions.
     pub(super) has_no_room: bool,
     /// What is known after it. A round that has come to nothing leaves what was known before.
@@ -83,20 +85,24 @@ pub(super) struct Round {
 }
 
 impl Round {
-    /// Takes topics out that have more partitions than a topic may, and the largest where all together have too many for one
-    /// round. The partitions that a broker lists are nothing yet; each that is asked for costs.
-    fn leave_out_what_is_too_large(&mut self) {
-        let mut sizes: Vec<(usize, String)> =
-            self.topics.values().flatten().map(|topic| (topic.partitions.len(), topic.name.clone())).collect();
-        sizes.sort_unstable();
-        let mut left = limits::most_partitions_of_a_round(sizes.len());
-        for (partitions, name) in sizes {
-            if partitions > limits::MOST_PARTITIONS || partitions > left {
-                self.topics.remove(&name);
-                self.too_large.insert(name, partitions);
+    /// Takes topics out that have more partitions than a topic may, and those that do not fit into one round with the topics
+    /// before them. The requests are in the order in which they have waited, so each topic has its turn. The partitions that
+    /// a broker lists are nothing yet; each that is asked for costs.
+    fn leave_out_what_is_too_large(&mut self, requests: &[GroupTopic]) {
+        let mut left = limits::most_partitions_of_a_round(self.topics.len());
+        let mut seen = HashSet::new();
+        for name in requests.iter().map(|request| &request.topic).filter(|name| seen.insert(*name)) {
+            let Some(Ok(topic)) = self.topics.get(name) else { continue };
+            let partitions = topic.partitions.len();
+            if partitions > limits::MOST_PARTITIONS {
+                self.too_large.insert(name.clone(), partitions);
+            } else if partitions > left {
+                self.not_reached.insert(name.clone());
             } else {
                 left -= partitions;
+                continue;
             }
+            self.topics.remove(name);
         }
     }
 }
@@ -143,7 +149,7 @@ async fn gather_log(
     let answered = topics.values().any(answers);
     let mut round = Round { answered, topics, kept: Arc::clone(&known), ..Round::default() };
 
-    round.leave_out_what_is_too_large();
+    round.leave_out_what_is_too_large(requests);
 
     // A partition without a leader would be retried until the timeout, and hold up the others.
     let partitions: Vec<TopicPartition> = round

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use krafka::ProxyConfig;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
 use crate::signals::dial::DialError;
 use crate::signals::egress::Egress;
-use crate::signals::limits::Limits;
+use crate::signals::limits::{self, Limits};
 use crate::signals::sample::SourceSample;
 use crate::signals::source::SourceError;
 use crate::signals::tunnel::{Home, Pass, Tunnel};
@@ -21,12 +21,26 @@ pub(super) struct Way {
     limits: Limits,
     patience: Duration,
     tunnel: Arc<OnceCell<Arc<Tunnel>>>,
+    /// What clients may keep of the topics of their clusters, in KiB.
+    topic_lists: Arc<Semaphore>,
 }
+
+/// Room for what a client keeps of the topics of its cluster, until it is dropped.
+pub(super) type TopicList = Arc<OwnedSemaphorePermit>;
 
 impl Way {
     /// Within these limits; a connection is to be made within `patience`.
     pub(super) fn new(limits: Limits, patience: Duration) -> Self {
-        Self { limits, patience, tunnel: Arc::default() }
+        let topic_lists = Arc::new(Semaphore::new((limits.topic_list_bytes >> 10).min(Semaphore::MAX_PERMITS)));
+        Self { limits, patience, tunnel: Arc::default(), topic_lists }
+    }
+
+    /// Room for a list of topics that came in so many bytes; `None`: the other clients leave too little. A short one needs none.
+    pub(super) fn topic_list(&self, sent: u64) -> Option<TopicList> {
+        let is_short = sent <= limits::bytes_explained(0, 0);
+        let kib = if is_short { 0 } else { sent.saturating_mul(limits::BYTES_PER_BYTE_SENT) >> 10 };
+        let kib = u32::try_from(kib).ok()?;
+        Arc::clone(&self.topic_lists).try_acquire_many_owned(kib).ok().map(Arc::new)
     }
 
     /// For a cluster whose brokers may be where `egress` says.

@@ -10,11 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::signals::limits::{BYTES_PER_BYTE_SENT, FREE_FOR_A_ROUND};
+use crate::signals::limits::{BYTES_PER_BYTE_SENT, FREE_FOR_A_ROUND, LARGE_ROUND};
 
 /// The pool is counted in these, and drawn from in pieces of so many of them.
 const UNIT: u64 = 1 << 10;
 const PIECE: u32 = 256;
+
+/// What brokers may send between two rounds, such as answers that come late, in bytes.
+const BETWEEN_ROUNDS: u64 = 1 << 20;
 
 /// What all rounds together may hold in memory.
 #[derive(Debug, Clone)]
@@ -40,6 +43,8 @@ struct Account {
     /// What brokers may send in this round, and what they have sent, in bytes.
     allowed: u64,
     sent: u64,
+    /// No round is under way, and the client has connected.
+    is_idle: bool,
     /// What is left of what was drawn, in bytes of memory.
     credit: u64,
     drawn: Option<OwnedSemaphorePermit>,
@@ -62,7 +67,7 @@ impl Meter {
     pub(super) fn round(&self, bytes: u64) -> Round<'_> {
         let mut account = self.account();
         let (cut, drawn) = (std::mem::take(&mut account.cut), account.drawn.take());
-        *account = Account { allowed: bytes, sent: 0, credit: FREE_FOR_A_ROUND, drawn, cut };
+        *account = Account { allowed: bytes, sent: 0, is_idle: false, credit: FREE_FOR_A_ROUND, drawn, cut };
         Round { meter: self, ended_well: false }
     }
 
@@ -84,6 +89,9 @@ impl Meter {
             account.sent = account.sent.saturating_add(bytes);
             if account.sent > account.allowed {
                 return Err(account.allowed);
+            }
+            if account.is_idle {
+                return Ok(());
             }
         }
         self.draw(bytes.saturating_mul(BYTES_PER_BYTE_SENT)).await;
@@ -138,9 +146,11 @@ impl Round<'_> {
         self.meter.sent()
     }
 
-    /// Whether it has drawn from what all have together.
+    /// Whether it has drawn much of what all have together.
     pub(in crate::signals) fn is_large(&self) -> bool {
-        self.meter.account().drawn.is_some()
+        let account = self.meter.account();
+        let drawn = account.drawn.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        u64::try_from(drawn).unwrap_or(u64::MAX) * UNIT >= LARGE_ROUND
     }
 
     /// Every answer has come in full.
@@ -154,7 +164,10 @@ impl Drop for Round<'_> {
         let mut account = self.meter.account();
         let was_large = account.drawn.take().is_some();
         account.credit = FREE_FOR_A_ROUND;
-        if (was_large && !self.ended_well) || account.sent > account.allowed {
+        let exceeded = account.sent > account.allowed;
+        // What comes until the next is late, or was not asked for: nothing holds it.
+        (account.sent, account.allowed, account.is_idle) = (0, BETWEEN_ROUNDS, true);
+        if (was_large && !self.ended_well) || exceeded {
             std::mem::take(&mut account.cut).cancel();
         }
     }
@@ -212,9 +225,14 @@ mod tests {
         let meter = Meter::new(pool.clone());
         assert_eq!(meter.take(MIB / 5).await, Ok(()));
         let round = meter.round(MIB);
-        assert!(round.is_large() && free(&pool) < 4 << 10);
+        assert!(free(&pool) < 4 << 10);
         drop(round);
         assert_eq!(free(&pool), 4 << 10);
+        // What comes without a question is held by nobody, and is not without end.
+        assert_eq!((meter.take(MIB).await, free(&pool)), (Ok(()), 4 << 10));
+        assert_eq!(meter.take(1).await, Err(MIB));
+        drop(meter.round(MIB));
+        assert_eq!(meter.take(1).await, Ok(()));
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! What a namespace and all together may have: clusters, and what is kept of samples.
 
-use super::{ClusterKey, Namespace, State};
+use super::{ClusterKey, Room, State};
 use crate::signals::limits::{FREE_FOR_A_JOB, Limits};
 use crate::signals::sample::{Category, JobKey};
 
@@ -26,47 +26,51 @@ impl State {
         Ok(())
     }
 
-    /// Notes that a job's samples take other room than before, in bytes.
+    /// Notes that all samples of a job take other room than before, in bytes.
     pub(super) fn account(&mut self, namespace: &str, before: usize, now: usize) {
-        let moved = |sum: &mut usize| *sum = (*sum + now).saturating_sub(before);
-        moved(&mut self.kept_bytes);
-        match self.namespaces.get_mut(namespace) {
-            Some(known) => moved(&mut known.kept_bytes),
-            None if now > 0 => {
-                let known = Namespace { kept_bytes: now, ..Namespace::default() };
-                self.namespaces.insert(namespace.to_owned(), known);
-            }
-            None => {}
+        let known = self.namespaces.entry(namespace.to_owned()).or_default();
+        for kept in [&mut self.kept, &mut known.kept] {
+            kept.bytes = (kept.bytes + now).saturating_sub(before);
+            kept.beyond_free = (kept.beyond_free + beyond_free(now)).saturating_sub(beyond_free(before));
         }
-        self.namespaces.retain(|name, known| name != namespace || known.kept_bytes > 0 || !known.clusters.is_empty());
+        if known.kept.bytes == 0 && known.clusters.is_empty() {
+            self.namespaces.remove(namespace);
+        }
     }
 
     /// Makes room for a sample in place of another, by their bytes; an error if there is too little.
     pub(super) fn make_room(&mut self, job: &JobKey, before: usize, now: usize) -> Result<(), (Category, String)> {
         let Some(own) = self.jobs.get_mut(job) else { return Ok(()) };
-        let after = |sum: usize| (sum + now).saturating_sub(before);
-        let kept = after(own.kept_bytes);
+        let kept_before = own.kept_bytes;
+        let kept = (kept_before + now).saturating_sub(before);
         if now > before && kept > FREE_FOR_A_JOB {
-            let of_namespace = self.namespaces.get(&job.namespace).map_or(0, |namespace| namespace.kept_bytes);
+            let after = |sum: Room| (sum.beyond_free + beyond_free(kept)).saturating_sub(beyond_free(kept_before));
+            let of_namespace = self.namespaces.get(&job.namespace).map_or(Room::default(), |namespace| namespace.kept);
             let Limits { kept_bytes_per_namespace, kept_bytes, .. } = self.limits;
             let whose = if after(of_namespace) > kept_bytes_per_namespace {
                 Some((format!("all jobs of namespace {}", job.namespace), kept_bytes_per_namespace))
-            } else if after(self.kept_bytes) > kept_bytes {
+            } else if after(self.kept) > kept_bytes {
                 Some(("all jobs".to_owned(), kept_bytes))
             } else {
                 None
             };
             if let Some((whose, most)) = whose {
                 let message = format!(
-                    "failed to keep what was read: {} MiB of this job would make more than the {} MiB that {whose} may take together; read from fewer partitions, or ask the administrator of Sluice for more memory (--source-memory)",
+                    "failed to keep what was read: with {} MiB of this job, {whose} would take more than the {} MiB that they may take beyond {} MiB of each; read from fewer partitions, or ask the administrator of Sluice for more memory (--source-memory)",
                     kept >> 20,
-                    most >> 20
+                    most >> 20,
+                    FREE_FOR_A_JOB >> 20
                 );
                 return Err((Category::LimitExceeded, message));
             }
         }
         own.kept_bytes = kept;
-        self.account(&job.namespace, before, now);
+        self.account(&job.namespace, kept_before, kept);
         Ok(())
     }
+}
+
+/// What of a job's samples counts: each job has some room however much the others keep.
+fn beyond_free(bytes: usize) -> usize {
+    bytes.saturating_sub(FREE_FOR_A_JOB)
 }

@@ -173,6 +173,10 @@ impl State {
     /// they are.
     pub(in super::super) fn sized(&mut self, key: &ClusterKey, slots: usize, too_large: bool) {
         let Some(cluster) = self.clusters.get_mut(key) else { return };
-        cluster.at_once = if too_large { (slots / 2).max(1) } else { (cluster.at_once * 2).min(MOST_SLOTS) };
+        cluster.at_once = if too_large {
+            (slots / 2).max(1)
+        } else {
+            (cluster.at_once + cluster.at_once.div_ceil(8)).min(MOST_SLOTS)
+        };
     }
 }

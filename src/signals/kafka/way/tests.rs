@@ -113,3 +113,14 @@ async fn a_round_through_the_tunnel_reads_the_same_as_one_without() {
     assert_eq!(ends[0], (0..36).collect::<Vec<_>>());
     assert_eq!(ends[0], ends[1]);
 }
+
+#[test]
+fn b1_clients_keep_lists_of_topics_as_far_as_there_is_room_and_short_ones_in_any_case() {
+    const MIB: u64 = 1 << 20;
+    let way = Way::new(Limits { topic_list_bytes: 64 << 20, ..Limits::default() }, CONNECT_TIMEOUT);
+    let held: Vec<Option<TopicList>> = (0..50).map(|_| way.topic_list(MIB)).collect();
+    assert_eq!(held.iter().flatten().count(), 6, "1 MiB sent is 10 MiB held");
+    assert!(way.topic_list(1 << 17).is_some());
+    drop(held);
+    assert!(way.topic_list(6 * MIB).is_some(), "all of it is back");
+}
