@@ -29,7 +29,7 @@ pub mod reasons {
     pub const ASLEEP: &str = "Asleep";
     /// Ready, Stalled: a field of the spec cannot be used; the message names it.
     pub const INVALID_SPEC: &str = "InvalidSpec";
-    /// Ready, Stalled, `ScalingActive`: the operator leaves the namespace out.
+    /// Ready, Stalled, `ScalingActive`: the operator excludes the namespace.
     pub const NAMESPACE_EXCLUDED: &str = "NamespaceExcluded";
     /// Ready: no broker answers.
     pub const SOURCE_UNREACHABLE: &str = "SourceUnreachable";
@@ -37,13 +37,13 @@ pub mod reasons {
     pub const AUTHENTICATION_FAILED: &str = "AuthenticationFailed";
     /// Ready: the operator's own policy does not let it connect there.
     pub const DESTINATION_REFUSED: &str = "DestinationRefused";
-    /// Ready: more than a job, a namespace or the operator may cost; the message names the limit.
+    /// Ready: the job exceeds a limit of the job, its namespace or the operator; the message names the limit.
     pub const LIMIT_EXCEEDED: &str = "LimitExceeded";
     /// Ready: the topic does not exist.
     pub const TOPIC_NOT_FOUND: &str = "TopicNotFound";
-    /// Ready: requests to the API server for this job fail again and again; the message has its answer.
+    /// Ready: requests to the API server for this job fail repeatedly; the message has its answer.
     pub const API_ERROR: &str = "ApiError";
-    /// Ready: the operator has failed on this job, which is a fault of Sluice; the job is tried again every minute.
+    /// Ready: the operator failed on this job because of a bug in Sluice; it tries again every minute.
     pub const INTERNAL_ERROR: &str = "InternalError";
     /// Ready, Stalled: the operator may not read the workload named by `targetRef`; the message names the missing right.
     pub const TARGET_FORBIDDEN: &str = "TargetForbidden";
@@ -83,7 +83,7 @@ pub mod reasons {
     pub const UNKNOWN: &str = "Unknown";
     /// `ScalingActive`: free to act.
     pub const ACTIVE: &str = "Active";
-    /// `ScalingActive`: another StreamJob names the same workload, and is ignored there.
+    /// `ScalingActive`: another StreamJob names the same workload in `targetRef` and does not scale it.
     pub const TARGET_CONTESTED: &str = "TargetContested";
     /// `ScalingActive`: another StreamJob reads the same topic in the same consumer group.
     pub const SHARED_CONSUMER_GROUP: &str = "SharedConsumerGroup";

@@ -74,6 +74,14 @@ struct Failures {
     count: u32,
     last: Seconds,
     not_before: Seconds,
+    newest: Failure,
+}
+
+/// What a request has failed by.
+#[derive(Debug)]
+struct Failure {
+    /// Something was sent; otherwise what was read was reason enough not to.
+    was_sent: bool,
     /// The API server has said how long to wait (Retry-After): that holds for everything that is asked for the job.
     told_to_wait: bool,
     /// The API server has understood the request, and refused it.
@@ -84,28 +92,33 @@ struct Failures {
 impl Attempts {
     /// Whether the request is to wait.
     pub(super) fn waits(&self, request: Request, asked: &Asked, now: Seconds) -> bool {
-        let told = |failures: &Failures| failures.told_to_wait && now < failures.not_before;
+        let told = |failures: &Failures| failures.newest.told_to_wait && now < failures.not_before;
         let all_wait = self.0.iter().flatten().any(told);
         all_wait
             || self.get(request).is_some_and(|failures| {
                 let is_new_spec = failures.asked.spec != asked.spec && now - failures.last >= NEW_SPEC_GAP;
-                let is_new_body = failures.asked.body != asked.body && failures.count < PATIENCE;
+                let may_differ = failures.count < PATIENCE || !failures.newest.was_sent;
+                let is_new_body = failures.asked.body != asked.body && may_differ;
                 now < failures.not_before && !is_new_spec && !is_new_body
             })
     }
 
     /// The request has failed.
     pub(super) fn failed(&mut self, request: Request, asked: Asked, error: &Error, now: Seconds) {
-        let verdict = Verdict { reason: reason(request, error), message: message(request, error) };
         let wait = wait(request, error, self.count(request));
-        let refused = error.is_refusal();
-        self.note(request, asked, verdict, refused, error.asked_wait().is_some(), wait, now);
+        let failure = Failure {
+            was_sent: true,
+            refused: error.is_refusal(),
+            told_to_wait: error.asked_wait().is_some(),
+            verdict: Verdict { reason: reason(request, error), message: message(request, error) },
+        };
+        self.note(request, asked, failure, wait, now);
     }
 
     /// What was read keeps the request from being made, such as a name that is taken.
     pub(super) fn hindered(&mut self, request: Request, asked: Asked, verdict: Verdict, now: Seconds) {
         let wait = growing(Duration::from_secs(1), self.count(request)).min(LONGEST_UNANSWERED);
-        self.note(request, asked, verdict, false, false, wait, now);
+        self.note(request, asked, Failure { was_sent: false, refused: false, told_to_wait: false, verdict }, wait, now);
     }
 
     /// The request has succeeded.
@@ -122,9 +135,16 @@ impl Attempts {
         }
     }
 
+    /// Forgets what was asked for a workload that the job does not name any more.
+    pub(super) fn forget_workload(&mut self) {
+        for request in [Request::Target, Request::Workload, Request::Processing, Request::Scale] {
+            self.succeeded(request);
+        }
+    }
+
     /// Whether the last attempt was refused by the API server.
     pub(super) fn was_refused(&self, request: Request) -> bool {
-        self.get(request).is_some_and(|failures| failures.refused)
+        self.get(request).is_some_and(|failures| failures.newest.refused)
     }
 
     /// What a person is to know: at once where somebody must act, or what has not passed by itself.
@@ -132,14 +152,15 @@ impl Attempts {
         // Whether the status can be written is nothing that the status could say.
         let said = [Request::Target, Request::Workload, Request::Scale, Request::Processing];
         said.into_iter().filter_map(|request| self.get(request)).find_map(|failures| {
-            let at_once = failures.verdict.reason != reasons::API_ERROR;
-            (at_once || failures.count >= PATIENCE).then_some(&failures.verdict)
+            let at_once = failures.newest.verdict.reason != reasons::API_ERROR;
+            (at_once || failures.count >= PATIENCE).then_some(&failures.newest.verdict)
         })
     }
 
-    /// How long until the first request may be made again.
+    /// How long until the next request may be made again. What could be made now and was not is left to the next look at the job:
+    /// its namespace may have no refusal left, or it is not needed.
     pub(super) fn next(&self, now: Seconds) -> Option<Duration> {
-        let waits = self.0.iter().flatten().map(|failures| (failures.not_before - now).0.max(0.1));
+        let waits = self.0.iter().flatten().map(|failures| (failures.not_before - now).0).filter(|wait| *wait > 0.0);
         waits.min_by(f64::total_cmp).map(Duration::from_secs_f64)
     }
 
@@ -151,21 +172,11 @@ impl Attempts {
         self.get(request).map_or(0, |failures| failures.count)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "each is a fact of its own about one failure")]
-    fn note(
-        &mut self,
-        request: Request,
-        asked: Asked,
-        verdict: Verdict,
-        refused: bool,
-        told_to_wait: bool,
-        wait: Duration,
-        now: Seconds,
-    ) {
+    fn note(&mut self, request: Request, asked: Asked, newest: Failure, wait: Duration, now: Seconds) {
         let count = self.count(request).saturating_add(1);
         let not_before = now + Seconds(wait.as_secs_f64());
         if let Some(failures) = self.0.get_mut(request as usize) {
-            *failures = Some(Failures { asked, count, last: now, not_before, told_to_wait, refused, verdict });
+            *failures = Some(Failures { asked, count, last: now, not_before, newest });
         }
     }
 }
@@ -204,7 +215,7 @@ fn message(request: Request, error: &Error) -> String {
     match (request, error.category()) {
         (Request::Target, "forbidden") => {
             format!(
-                "{error}: {said}; grant the operator get on the kind, and get and patch on its scale (extraRules in the chart's values)"
+                "{error}: {said}; grant the operator the verb get on the kind, and get and patch on its scale subresource (extraRules in the values of the chart)"
             )
         }
         (_, "invalid" | "forbidden") => said,
@@ -312,6 +323,26 @@ mod tests {
         let error = Error::Timeout { verb: "apply the workload", timeout: Duration::from_secs(5) };
         let made = attempts(&error, 600, |_| asked(1, "a"));
         assert!(made.windows(2).all(|pair| pair[1] - pair[0] <= 60.0) && made.len() > 10, "{made:?}");
+    }
+
+    /// A job beyond its namespace's budget was looked at ten times a second.
+    #[test]
+    fn what_may_be_tried_again_already_wakes_nobody() {
+        let mut attempts = Attempts::default();
+        attempts.failed(Request::Workload, asked(1, "a"), &answer(403, 0), Seconds(0.0));
+        assert_eq!(attempts.next(Seconds(0.0)), Some(Duration::from_secs(1)));
+        assert_eq!((attempts.next(Seconds(1.0)), attempts.next(Seconds(500.0))), (None, None));
+    }
+
+    #[test]
+    fn what_was_never_sent_may_be_as_soon_as_what_is_there_has_changed() {
+        let mut attempts = Attempts::default();
+        for second in 0..9 {
+            let verdict = Verdict { reason: reasons::WORKLOAD_TERMINATING, message: String::new() };
+            attempts.hindered(Request::Workload, asked(1, "a"), verdict, Seconds(f64::from(second)));
+        }
+        assert!(attempts.waits(Request::Workload, &asked(1, "a"), Seconds(9.0)));
+        assert!(!attempts.waits(Request::Workload, &asked(1, "b"), Seconds(9.0)), "its end");
     }
 
     #[test]

@@ -44,6 +44,8 @@ impl WorkloadBody {
             is_in_the_way.then(|| {
                 let mut same = self.clone();
                 same.body["spec"][field] = present.clone();
+                // No pod is replaced yet, or those of the new template would start beside the old ones.
+                same.body["spec"]["template"] = live["spec"]["template"].clone();
                 same
             })
         })
@@ -207,7 +209,7 @@ mod tests {
         let body =
             |strategy: Value| WorkloadBody { body: json!({"spec": {"strategy": strategy}}), hash: String::new() };
         let rolling = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%"}});
-        let live = json!({"spec": {"strategy": rolling}});
+        let live = json!({"spec": {"strategy": rolling, "template": {"old": true}}});
         let first = body(json!({"type": "Recreate"})).with_strategy_of(&live).unwrap();
         assert_eq!(first.body, live);
         assert_eq!(

@@ -33,6 +33,7 @@ struct Claimant {
     runs_it: bool,
     created: Option<Timestamp>,
     uid: String,
+    generation: Option<i64>,
     claims: Vec<Claim>,
 }
 
@@ -135,8 +136,11 @@ impl ClaimsWriter {
             Event::InitApply(object) | Event::Apply(object) => {
                 let key = key_of(object);
                 self.listed.insert(key.clone());
-                let able =
-                    |job: &&StreamJob| job.metadata.deletion_timestamp.is_none() && validate::validate(job).is_ok();
+                // A new status is no new spec.
+                let known = |job: &StreamJob| index.by_job.get(&key).is_some_and(|claimant| claimant.is_of(job));
+                let able = |job: &&StreamJob| {
+                    job.metadata.deletion_timestamp.is_none() && (known(job) || validate::validate(job).is_ok())
+                };
                 match object.0.as_ref().ok().filter(able) {
                     Some(job) => index.put(key, claimant(job)),
                     None => index.remove(&key),
@@ -195,7 +199,17 @@ fn claimant(job: &StreamJob) -> Claimant {
         runs_it: spec.workload.is_some(),
         created: job.creation_timestamp().map(|time| time.0),
         uid: job.uid().unwrap_or_default(),
+        generation: job.metadata.generation,
         claims,
+    }
+}
+
+impl Claimant {
+    /// Whether this is what the job names, by the generation of its spec.
+    fn is_of(&self, job: &StreamJob) -> bool {
+        self.generation.is_some()
+            && self.generation == job.metadata.generation
+            && job.metadata.uid.as_ref() == Some(&self.uid)
     }
 }
 

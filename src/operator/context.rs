@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Client;
 use kube::runtime::events::Recorder;
 use tokio_util::sync::CancellationToken;
@@ -146,6 +147,8 @@ pub(super) struct JobState {
     pub(super) begun: Option<Seconds>,
     /// The newest status, as written; what the cache shows may be older.
     pub(super) status: Option<StreamJobStatus>,
+    /// The conditions of a status whose write has failed: events have told of them.
+    pub(super) told_by_events: Option<Vec<Condition>>,
     /// The version of the object that this write made, until the cache shows it.
     pub(super) written: Option<String>,
     /// Changes that no status tells of yet, for its write has failed; the newest first.

@@ -1,6 +1,9 @@
 //! Makes sure that the workload of a job exists, is the job's alone, and has the job's template; and that the processing file is
 //! there. Every write rests on a live look.
 
+use kube::ResourceExt as _;
+
+use crate::api::JOB_LABEL;
 use crate::api::conditions::reasons;
 use crate::api::v1alpha1::{Mode, WorkloadKind};
 use crate::policy::units::Seconds;
@@ -104,7 +107,7 @@ fn left_behind(context: &Context, job: &Job) -> Result<(), Refused> {
         if before.is_some_and(|before| before.view.is_controlled_by(&job.uid) && !before.view.being_deleted) {
             let (kind, name) = (resource.kind, &job.key.name);
             let message = format!(
-                "the {kind} {name}, which this StreamJob made for an earlier spec, still runs: delete it (kubectl -n {} delete {} {name}) once the workers of the new spec may take over, or put the spec back",
+                "the {kind} {name}, which this StreamJob made for an earlier spec, still runs: delete it (kubectl -n {} delete {} {name}) when the workers of the new spec may start, or restore the earlier spec",
                 job.key.namespace,
                 kind.to_lowercase()
             );
@@ -158,7 +161,10 @@ fn check_owner(context: &Context, job: &Job, workload: &Workload) -> Result<(), 
 /// Whether the workload is ours and as it was last applied.
 fn is_current(prepared: &Prepared, owned: &OwnedWorkload, state: &mut JobState, workload: &Workload) -> bool {
     let (job, view) = (&prepared.job, &workload.view);
-    if !view.is_controlled_by(&job.uid) || view.being_deleted || view.applied != prepared.workload_hash {
+    // Without our label the caches do not see it: every look would be a live one.
+    let is_labelled = workload.object.labels().get(JOB_LABEL) == Some(&job.key.name);
+    if !view.is_controlled_by(&job.uid) || view.being_deleted || view.applied != prepared.workload_hash || !is_labelled
+    {
         return false;
     }
     if state.compared_generation == view.generation {
@@ -247,7 +253,6 @@ async fn write_processing(context: &Context, job: &Job) -> Result<(), Refused> {
         kube::Api::<k8s_openapi::api::core::v1::ConfigMap>::namespaced(context.client.clone(), &job.key.namespace);
     let live = observe::read("read the processing file", api.get_opt(&name)).await?;
     if let Some(live) = &live {
-        use kube::ResourceExt as _;
         let ours = live.owner_references().iter().any(|owner| owner.uid == job.uid && owner.controller == Some(true));
         if !ours {
             let message = format!(

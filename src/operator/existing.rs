@@ -91,5 +91,9 @@ async fn pods(client: &Client, job: &Job, workload: &Workload) -> Result<Option<
     // From the API server's cache.
     let params = ListParams::default().labels(selector).match_any();
     let list = observe::read("list the pods of the target", api.list(&params)).await?;
-    Ok(Some(observe::pods(list.items.iter(), job, Some(workload))))
+    let pods = observe::pods(list.items.iter(), job, Some(workload));
+    // The selector finds pods, the workload counts some, and none of them shows whose it is.
+    let is_unknown =
+        pods.is_empty() && !list.items.is_empty() && workload.view.counted.is_some_and(|counted| counted > 0);
+    Ok((!is_unknown).then_some(pods))
 }

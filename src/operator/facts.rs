@@ -24,7 +24,7 @@ use super::{health, pod_troubles, status};
 /// What the status says of a job that has brought a fault of ours to light.
 pub(super) fn panicked(object: &StreamJob) -> Facts<'static> {
     let message = format!(
-        "the operator has failed on this StreamJob, which is a fault of Sluice: its workers go on as they are, and it is tried again every {} s; please report it with the operator's log",
+        "the operator failed on this StreamJob because of a bug in Sluice. The workers keep running, and the operator tries again every {} s: report the bug with the operator's log",
         SET_ASIDE.0
     );
     let trouble = Verdict { reason: reasons::INTERNAL_ERROR, message };
@@ -88,12 +88,19 @@ pub(super) fn of_look<'a>(
         signals: health::signals_start(samples, job.latency, begun, now),
     };
     let counted = workload.and_then(|workload| workload.view.counted);
+    let (replicas, ready) = if look.pods_unknown {
+        // What is unknown stays as it was told last.
+        let last = last_known(object);
+        (counted.unwrap_or(last.replicas), last.ready)
+    } else {
+        (number(|pod| !pod.terminating), number(|pod| pod.ready && !pod.terminating))
+    };
     Facts {
         generation: job.generation,
         settings: Some(&job.settings),
         selector,
-        replicas: if look.pods_unknown { counted.unwrap_or(0) } else { number(|pod| !pod.terminating) },
-        ready: number(|pod| pod.ready && !pod.terminating),
+        replicas,
+        ready,
         pods_unknown: look.pods_unknown,
         decision: Some(decision),
         source_trouble: health::source_trouble(samples, job.latency, now),
@@ -151,14 +158,14 @@ fn contested(context: &Context, job: &Job) -> Option<Verdict> {
     let Rivals { want_workload, share_group, .. } = context.claims.rivals(&job.key);
     if !want_workload.is_empty() && job.settings.mode != Mode::Recommend {
         let message = format!(
-            "{} also names this workload in spec.targetRef, and is ignored there: delete one, or point it elsewhere",
+            "{} names the same workload in spec.targetRef and does not scale it: delete it, or change its spec.targetRef",
             named(&want_workload, &job.key.namespace)
         );
         return Some(Verdict { reason: reasons::TARGET_CONTESTED, message });
     }
     let (group, others) = share_group?;
     let message = format!(
-        "{} reads the same topic in the same consumer group, {group}, and each is sized for all records, although they share them: give each a group of its own",
+        "{} reads the same topic in the same consumer group, {group}. The jobs share the records, but each is sized for all of them: give each job its own group",
         named(&others, &job.key.namespace)
     );
     Some(Verdict { reason: reasons::SHARED_CONSUMER_GROUP, message })

@@ -47,7 +47,7 @@ impl Kinds {
             Err(error) => return Err(error.into()),
         };
         if capabilities.scope == Scope::Cluster {
-            return Err(missing(&gvk, "it belongs to the cluster, and not to a namespace"));
+            return Err(missing(&gvk, "it is cluster-scoped"));
         }
         if !capabilities.subresources.iter().any(|(sub, _)| sub.plural == "scale") {
             return Err(missing(&gvk, "it has no scale subresource"));
@@ -76,7 +76,7 @@ fn is_unknown_kind(error: &Error) -> bool {
 
 fn missing(gvk: &GroupVersionKind, why: &str) -> Refused {
     let message = format!(
-        "kind {} in {} cannot be scaled: {why}; correct spec.targetRef, or install the definition of the kind",
+        "kind {} in {} cannot be scaled: {why}; correct spec.targetRef, or install the CRD of the kind",
         gvk.kind,
         gvk.api_version()
     );

@@ -6,6 +6,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::status::{AttainmentStatus, ModelStatus, StreamJobStatus};
+use crate::policy::num;
 use crate::policy::units::Seconds;
 use crate::policy::{Confidence, History, Memory, Model, Settings};
 
@@ -42,7 +43,6 @@ pub(super) fn attainment(memory: &Memory, settings: &Settings) -> Option<Attainm
 }
 
 /// What an earlier run counted. `None`: nothing, or it cannot be so, or the window has passed.
-#[allow(clippy::cast_precision_loss, reason = "a count of 2^53 was turned away")]
 pub(super) fn history(status: &StreamJobStatus, now: Seconds) -> Option<History> {
     let told = status.attainment.as_ref()?;
     let AttainmentStatus { latency_milliseconds, percentile_basis_points, since, part_seconds, due, late } = told;
@@ -54,15 +54,15 @@ pub(super) fn history(status: &StreamJobStatus, now: Seconds) -> Option<History>
         && due.len() == late.len()
         && due.len() <= 21
         && records().all(|(due, late)| (0..=MOST_RECORDS).contains(due) && (0..=*due).contains(late));
-    let part = *part_seconds as f64;
+    let part = num::of_i64(*part_seconds);
     let window = Seconds(part * 20.0);
     let age = now - since;
     (believed && age.0 >= 0.0 && age < window + window).then(|| History {
-        latency: Seconds(*latency_milliseconds as f64 / 1000.0),
-        percentile: *percentile_basis_points as f64 / 1e4,
+        latency: Seconds(num::of_i64(*latency_milliseconds) / 1000.0),
+        percentile: num::of_i64(*percentile_basis_points) / 1e4,
         since,
         part: Seconds(part),
-        records: records().map(|(due, late)| (*due as f64, *late as f64)).collect(),
+        records: records().map(|(due, late)| (num::of_i64(*due), num::of_i64(*late))).collect(),
     })
 }
 
@@ -80,9 +80,7 @@ const MOST_OFFSETS_PER_RECORD: i64 = 1_000_000;
 /// What an earlier run learned, as a prior: a number out of range is not believed.
 pub(crate) fn prior(status: &StreamJobStatus) -> Model {
     let Some(model) = &status.model else { return Model::default() };
-    #[allow(clippy::cast_precision_loss, reason = "a rate or a time of 2^53 was turned away")]
-    let within =
-        |value: Option<i64>, high: i64| value.filter(|value| (1..=high).contains(value)).map(|value| value as f64);
+    let within = |value: Option<i64>, high: i64| value.filter(|value| (1..=high).contains(value)).map(num::of_i64);
     let thousandths = |value: Option<i64>, high: i64| within(value, high * 1000).map(|value| value / 1000.0);
     let seconds = |value: Option<i64>| thousandths(value, 3600);
     let capacity = thousandths(model.capacity_per_worker_millis, FASTEST);

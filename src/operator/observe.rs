@@ -290,13 +290,15 @@ pub(super) fn pods<'a>(pods: impl Iterator<Item = &'a Pod>, job: &Job, workload:
 }
 
 /// Whether a pod belongs to the workload, by its controller: anybody may put a label on a pod. Of a kind that is not known (an
-/// empty `kind`), what is between the pod and the workload is not known either, and any controller will do.
+/// empty `kind`), what is between the pod and the workload is not known either, and any owner will do.
 fn is_pod_of(pod: &Pod, kind: &str, name: &str, uid: Option<&str>) -> bool {
+    if kind.is_empty() {
+        return !pod.owner_references().is_empty();
+    }
     let Some(controller) = pod.owner_references().iter().find(|owner| owner.controller == Some(true)) else {
         return false;
     };
     match kind {
-        "" => true,
         // In between is a ReplicaSet, which is named after both. One that only has the name has another uid, and a pod whose
         // controller does not exist is collected.
         "Deployment" => pod.labels().get("pod-template-hash").is_some_and(|hash| {

@@ -80,7 +80,10 @@ impl CrashLoops {
             let since = self.0.as_ref().map_or(now, |last| last.since);
             let number =
                 sentences::pods(crashing.len(), staying().count(), "crashes again and again", "crash again and again");
-            let message = format!("{number}, such as {}: {why}; the log of the run before says more", first.name);
+            let message = format!(
+                "{number}, such as {}: {why}; see the log of the previous run (kubectl logs --previous)",
+                first.name
+            );
             self.0 = Some(CrashLoop { since, seen: now, uid: first.uid.clone(), message });
         }
         let last = self.0.as_ref()?;
@@ -138,7 +141,7 @@ mod tests {
             // It runs for a while in every other minute.
             let second = if minute % 2 == 0 { crashing.clone() } else { pod("w-1") };
             let told = crashes.look(&[well.clone(), second], Seconds(60.0 * f64::from(minute))).unwrap();
-            let message = "1 of 2 pods crashes again and again, such as w-1: container app: exit code 1; the log of the run before says more";
+            let message = "1 of 2 pods crashes again and again, such as w-1: container app: exit code 1; see the log of the previous run (kubectl logs --previous)";
             assert_eq!((told.message.as_str(), told.lasting), (message, minute >= 10));
         }
         // It has run for six minutes since.

@@ -28,22 +28,19 @@ pub(super) async fn publish(
     let untold = std::mem::take(&mut state.untold);
     let facts = Facts { untold: &untold, ..facts };
     let mut next = status::build(previous, &facts, super::timestamp(now));
-    let news = events::events(
-        &previous.conditions,
-        &next.conditions,
-        facts.changed.as_ref(),
-        facts.start,
-        &mut state.withheld,
-    );
-    if !news::needs_write(previous, &next, facts.settings) {
-        state.attempts.not_needed(Request::Status, now);
-        events::publish(&context.recorder, object, news);
-        return;
-    }
+    let needs_write = news::needs_write(previous, &next, facts.settings);
     let generation = object.metadata.generation;
     let asked = Asked { spec: (generation, object.annotations().get(RESUME_ANNOTATION).cloned()), body: String::new() };
-    if context.must_wait(key, state, Request::Status, &asked, now) {
+    if needs_write && context.must_wait(key, state, Request::Status, &asked, now) {
         state.untold = still_untold(facts.changed, untold);
+        return;
+    }
+    // Of what a status that could not be written says, the events have told.
+    let told = state.told_by_events.as_ref().unwrap_or(&previous.conditions);
+    let news = events::events(told, &next.conditions, facts.changed.as_ref(), facts.start, &mut state.withheld);
+    if !needs_write {
+        state.attempts.not_needed(Request::Status, now);
+        events::publish(&context.recorder, object, news);
         return;
     }
     if let Some(settings) = facts.settings {
@@ -69,13 +66,13 @@ pub(super) async fn publish(
     match written {
         Ok(written) => {
             state.status = Some(next);
+            state.told_by_events = None;
             state.written = written.metadata.resource_version;
             state.attempts.succeeded(Request::Status);
         }
-        // Deleted in the meantime: nobody is left to tell.
-        Err(error) if error.category() == "not_found" => {}
         Err(error) => {
             state.status = None;
+            state.told_by_events = Some(next.conditions);
             state.untold = still_untold(facts.changed, untold);
             // The context has told the log; nobody else is waiting for it.
             let _ = context.note(key, state, Request::Status, asked, Err::<(), _>(error.into()), now);

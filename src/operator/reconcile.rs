@@ -150,10 +150,13 @@ async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut J
             let trouble = trouble_of(refused, state);
             if trouble.is_some() {
                 let last = facts::last_known(object);
+                let unread = "nothing is measured while the target cannot be read".to_owned();
                 let facts = Facts {
                     generation: job.generation,
                     settings: Some(&job.settings),
                     workload_trouble: trouble,
+                    missing_signal: Some(Verdict { reason: reasons::NO_SIGNAL, message: unread }),
+                    is_not_scaled: true,
                     ..last
                 };
                 publish(context, object, key, state, facts, now).await;
@@ -210,6 +213,7 @@ async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut J
     let look = Look { job, pods: &pods, pods_unknown, workload, samples: &samples, decision: &decision, refusal };
     let facts = Facts {
         workload_trouble: trouble,
+        is_not_scaled: workload.is_none(),
         standing,
         changed: changed.or(recommended),
         ..facts::of_look(context, object, state, &look, now)
@@ -230,6 +234,7 @@ fn forget_another_target(context: &Context, job: &Job, state: &mut JobState) {
     let (resource, name) = observe::target(context, job);
     let target = Some((format!("{}/{}", resource.group, resource.kind), name.to_owned()));
     if state.target.is_some() && state.target != target {
+        state.attempts.forget_workload();
         state.foreign = ForeignWrites::default();
         state.existing = Existing::default();
         state.refusals = Refusals::default();

@@ -62,7 +62,9 @@ pub(super) async fn scale(
     }
     let mut scaled = Scaled { standing, from: None };
     let outcome = take_steps(context, job, state, workload, plan, &mut scaled, now).await;
-    context.note(&job.key, state, Request::Scale, asked, outcome, now).map(|()| scaled)
+    let outcome = context.note(&job.key, state, Request::Scale, asked, outcome, now);
+    // A number that was written is told of, whatever failed after it.
+    if scaled.from.is_some() { Ok(scaled) } else { outcome.map(|()| scaled) }
 }
 
 /// Takes one step after another, each from a fresh look.

@@ -17,10 +17,9 @@ pub(super) fn within_target(within: WithinTarget, explain: &Explain, target_seco
             words::seconds(floor.0)
         ),
         WithinTarget::Unknown => match explain.lag {
-            Some(lag) => format!(
-                "{} records may wait, and no worker is ready; for how long they wait is not known",
-                words::count(lag)
-            ),
+            Some(lag) => {
+                format!("up to {} records wait, and no worker is ready; their age is not known", words::count(lag))
+            }
             None => "nothing is known of the latency while the source cannot be read".to_owned(),
         },
     }

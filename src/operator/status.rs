@@ -58,6 +58,8 @@ pub(super) struct Facts<'a> {
     pub(super) foreign_writer: Option<String>,
     /// Another job names the same workload, or reads from the same group.
     pub(super) contested: Option<Verdict>,
+    /// There is no workload whose number of workers could be written.
+    pub(super) is_not_scaled: bool,
     /// The workload does not say which pods are its own.
     pub(super) pods_unknown: bool,
     /// A change that was just made.
@@ -266,11 +268,11 @@ fn stalled(facts: &Facts<'_>, previous: &[Condition]) -> Draft {
         return draft(STALLED, true, reasons::CRASH_LOOPING, crashing.message.as_str());
     }
     if let Some(message) = &facts.deadline_exceeded {
-        let message = format!("the roll-out does not get on: {message} Look at the new pods and their events");
+        let message = format!("the roll-out makes no progress: {message} Look at the new pods and their events");
         return draft(STALLED, true, reasons::PROGRESS_DEADLINE_EXCEEDED, message);
     }
     let message = match &facts.workload_trouble {
-        Some(trouble) => format!("it may pass by itself: {}", trouble.message),
+        Some(trouble) => format!("the problem may end without a person: {}", trouble.message),
         None => "nothing needs a person".to_owned(),
     };
     draft(STALLED, false, reasons::PROGRESSING, message)
@@ -299,7 +301,8 @@ fn within_target(facts: &Facts<'_>) -> Draft {
 fn scaling_active(facts: &Facts<'_>) -> Draft {
     let plain = who_decides(facts);
     let first = [reasons::FOREIGN_WRITER, reasons::RECOMMEND];
-    match facts.contested.as_ref().filter(|_| facts.settings.is_some() && !first.contains(&plain.reason)) {
+    let may_scale = facts.settings.is_some() && !facts.is_not_scaled && !first.contains(&plain.reason);
+    match facts.contested.as_ref().filter(|_| may_scale) {
         Some(contested) => {
             let message = format!("{}; {}", plain.message, contested.message);
             Draft { reason: contested.reason, message, ..plain }
@@ -317,6 +320,9 @@ fn who_decides(facts: &Facts<'_>) -> Draft {
             trouble.map_or_else(|| "the spec cannot be used".to_owned(), |trouble| trouble.message.clone()),
         );
     };
+    if let Some(trouble) = facts.workload_trouble.as_ref().filter(|_| facts.is_not_scaled) {
+        return off(trouble.reason, trouble.message.clone());
+    }
     // First, since then no other word is in force: neither suspend nor the pinned number.
     match facts.standing {
         Some(Standing::Respected { until }) => {

@@ -101,7 +101,7 @@ impl Strangers {
                 "{least}{several} members of consumer group {group} are not pods of this job ({named}{more}): they take"
             ),
         };
-        Some(format!("{who} partitions from the workers, whose number is reckoned for all records"))
+        Some(format!("{who} partitions from the workers, but Sluice sizes the job for all records"))
     }
 }
 
@@ -164,7 +164,7 @@ mod tests {
             |clients: &[&str], second: f64| strangers.look(&job(), &pods(), &group(clients), false, Seconds(second));
         assert_eq!(look(&["w-0", "kcat"], 0.0), None);
         assert_eq!(look(&["w-0", "kcat"], 299.0), None);
-        let one = "1 member of consumer group g is not a pod of this job (kcat at 10.9.9.9): it takes partitions from the workers, whose number is reckoned for all records";
+        let one = "1 member of consumer group g is not a pod of this job (kcat at 10.9.9.9): it takes partitions from the workers, but Sluice sizes the job for all records";
         assert_eq!(look(&["w-0", "kcat"], 300.0).as_deref(), Some(one));
         // A rebalance hides it for a moment.
         assert_eq!(look(&["w-0"], 330.0).as_deref(), Some(one));

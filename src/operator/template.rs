@@ -20,7 +20,10 @@ pub(super) fn check(template: &Map<String, Value>, problems: &mut Problems) {
         for part in ["labels", "annotations"] {
             let Some(texts) = object(metadata, part, &field, problems) else { continue };
             if texts.values().any(|value| !value.is_string()) {
-                problems.add(&format!("{field}.{part}"), "must be texts; put numbers and true or false in quotes");
+                problems.add(
+                    &format!("{field}.{part}"),
+                    "must have strings as values; put numbers, true and false in quotes",
+                );
             }
             if part == "labels" && texts.contains_key(JOB_LABEL) {
                 let message = format!("must not set {JOB_LABEL}: Sluice finds its workers by it");
@@ -81,7 +84,7 @@ fn each_once(
         if reserved == key.first().map(String::as_str) {
             problems.add(&field, &format!("must not have {shown:?}: Sluice adds it for the processing file"));
         } else if !seen.insert(key) {
-            problems.add(&field, &format!("{shown:?} is there twice: remove one"));
+            problems.add(&field, &format!("{shown:?} occurs twice: remove one"));
         }
     }
 }
@@ -167,7 +170,7 @@ mod tests {
             ),
             (
                 json!({"metadata": {"labels": {"a": 1}}, "spec": {"containers": [{"name": "a"}]}}),
-                "metadata.labels: must be texts",
+                "metadata.labels: must have strings as values",
             ),
             (json!({}), "spec.containers: needs at least one"),
             (json!({"spec": {}}), "spec.containers: needs at least one"),
@@ -180,14 +183,14 @@ mod tests {
             ),
             (
                 with(&json!({"env": [{"name": "A"}, {"name": "A"}]}), &json!({})),
-                "containers[0].env: \"A\" is there twice",
+                "containers[0].env: \"A\" occurs twice",
             ),
             (with(&json!({"env": [{"name": PROCESSING_FILE_ENV}]}), &json!({})), "Sluice adds it"),
             (with(&json!({"volumeMounts": [{"name": "x", "mountPath": "/etc/sluice"}]}), &json!({})), "Sluice adds it"),
             (with(&json!({}), &json!({"volumes": [{"name": PROCESSING_VOLUME}]})), "spec.volumes: must not have"),
             (
                 with(&json!({"ports": [{"containerPort": 1}, {"containerPort": 1}]}), &json!({})),
-                "ports: \"1\" is there twice",
+                "ports: \"1\" occurs twice",
             ),
         ];
         for (template, expected) in cases {

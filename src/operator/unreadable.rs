@@ -30,7 +30,7 @@ pub(super) async fn tell(context: &Context, metadata: &ObjectMeta, error: &str) 
     }
     let detail: String = error.chars().take(LONGEST_DETAIL).collect();
     let message = format!(
-        "cannot be read by this version of Sluice: {detail}; correct it, or install the definition (CRD) of this version"
+        "cannot be read by this version of Sluice: {detail}; correct the object, or install the CRD of this version"
     );
     let problems = [Problem { field: "spec".to_owned(), message }];
     let facts = Facts { generation: metadata.generation, problems: &problems, ..Facts::default() };

@@ -115,7 +115,7 @@ pub fn validate(object: &StreamJob) -> Result<Job, Vec<Problem>> {
     if is_set && key.name.contains('.') {
         problems.add(
             "metadata.name",
-            "must not contain a dot with workload.kind: StatefulSet, for the names of its pods are host names: use another name",
+            "must not contain a dot with workload.kind: StatefulSet, because the names of its pods are host names: use another name",
         );
     }
     if let Some(metrics) = &spec.metrics {

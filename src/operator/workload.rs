@@ -86,9 +86,14 @@ impl WorkloadView {
     pub(super) fn with_scale(self, scale: Scale) -> Self {
         let number = |number: i32| u32::try_from(number).ok();
         let status = scale.status;
+        let desired = scale.spec.and_then(|spec| spec.replicas).and_then(number);
+        // The API server says 0 also for an object that does not count at all.
+        let is_told = |counted: &u32| *counted > 0 || desired == Some(0);
         Self {
-            desired: scale.spec.and_then(|spec| spec.replicas).and_then(number),
-            counted: status.as_ref().and_then(|status| number(status.replicas)),
+            desired,
+            // What its controller has seen of this is not known: another kind need not count as a Deployment does.
+            at_rest: None,
+            counted: status.as_ref().and_then(|status| number(status.replicas)).filter(is_told),
             selector: status.and_then(|status| status.selector).filter(|selector| !selector.is_empty()),
             ..self
         }
@@ -325,6 +330,11 @@ mod tests {
         assert_eq!((known.desired, known.counted, known.selector.as_deref()), (Some(4), Some(3), Some("app=x")));
         assert!(known.owners.scale, "what we have written is ours wherever it is");
         assert_eq!(scale(json!({"replicas": 3})).selector, None, "and not that of another layout");
+        assert_eq!(
+            scale(json!({"replicas": 0})).counted,
+            None,
+            "4 are asked for: a kind that does not count says 0, too"
+        );
     }
 
     #[test]

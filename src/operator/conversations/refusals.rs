@@ -220,3 +220,39 @@ async fn what_the_api_server_has_filled_in_is_made_ours_before_it_can_go() {
     conversation.reconcile(&job).await;
     conversation.end();
 }
+
+#[tokio::test(start_paused = true)]
+async fn events_tell_once_of_what_a_status_that_is_refused_would_say() {
+    let job = job(json!({}));
+    let refused = || line("PATCH", STATUS, Value::Null).refused(403, "Forbidden", "denied by policy");
+    let mut foreign = deployment(&job, 3, &[]);
+    foreign["metadata"]["ownerReferences"] = json!([]);
+    let conversation = Conversation::new(vec![line("GET", DEPLOYMENT, foreign.clone()), refused()]);
+    conversation.reconcile(&job).await;
+    conversation.end();
+    for _ in 0..2 {
+        tokio::time::advance(Duration::from_secs(30)).await;
+        conversation.then(vec![line("GET", DEPLOYMENT, foreign.clone()), refused()]);
+        conversation.reconcile(&job).await;
+        conversation.end();
+    }
+    let warnings = conversation.events().iter().filter(|event| *event == "Warning NameTaken").count();
+    assert_eq!(warnings, 2, "of Ready and of Stalled, once each");
+}
+
+/// Without the label the caches do not have it: it was read with every sample.
+#[tokio::test(start_paused = true)]
+async fn a_label_that_somebody_takes_away_is_put_back() {
+    let job = job(json!({}));
+    let mut bare = deployment(&job, 6, &["sluice/scale"]);
+    bare["metadata"]["labels"] = json!({});
+    let conversation = Conversation::new(vec![
+        line("GET", DEPLOYMENT, bare),
+        config_map(&job),
+        line("PATCH", DEPLOYMENT, deployment(&job, 6, &["sluice/scale"]))
+            .checked(|body| assert_eq!(body["metadata"]["labels"]["sluice.dev/job"], "orders")),
+        status_with("Ready", "False", "NoReadyWorkers", &job),
+    ]);
+    conversation.reconcile(&job).await;
+    conversation.end();
+}

@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::policy::units::Seconds;
 use crate::serve::Health;
 use crate::serve::metrics::Metrics;
-use crate::signals::{JobKey, JobSamples, Signals, Watch};
+use crate::signals::{JobKey, JobSamples, PartitionSample, Signals, SourceReading, SourceSample, Watch};
 
 use super::super::apply::Applier;
 use super::super::attempts::NamespaceRefusals;
@@ -340,6 +340,19 @@ pub(super) fn status_with(kind: &'static str, wanted: &'static str, reason: &'st
             "{condition}"
         );
     })
+}
+
+/// A source of one partition, of which all is processed.
+pub(super) fn all_processed(at: Seconds) -> SourceSample {
+    let partition =
+        PartitionSample { id: "orders/0".to_owned(), end: Some(5), committed: Some(5), ..PartitionSample::default() };
+    SourceSample { at, partitions: vec![partition], ..SourceSample::default() }
+}
+
+/// The job's source, as it was read last.
+pub(super) fn read_as(sample: SourceSample) -> JobSamples {
+    let source = SourceReading { name: "orders".to_owned(), sample: Some(Arc::new(sample)), failure: None };
+    JobSamples { sources: vec![source], workers: Vec::new() }
 }
 
 /// The metadata of a pod of a Deployment: its labels, and the `ReplicaSet` in between.

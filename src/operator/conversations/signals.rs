@@ -4,26 +4,14 @@ use std::sync::Arc;
 
 use super::*;
 use crate::policy::units::Seconds;
-use crate::signals::{JobKey, JobSamples, PartitionSample, Signals, SourceReading, SourceSample, Watch};
+use crate::signals::{JobKey, JobSamples, Signals, SourceSample, Watch};
 
 #[tokio::test(start_paused = true)]
 async fn timestamps_that_are_the_producers_are_told_while_all_is_well() {
     let producers = "the timestamps of source orders are the producers'";
     let unknown = "it is not known whether the timestamps of source orders are the producers'";
     for (producer_time, expected) in [(Some(false), ""), (Some(true), producers), (None, unknown)] {
-        let partition = PartitionSample {
-            id: "orders/0".to_owned(),
-            end: Some(5),
-            committed: Some(5),
-            ..PartitionSample::default()
-        };
-        let sample = SourceSample {
-            at: Seconds(1_764_000_000.0),
-            partitions: vec![partition],
-            producer_time,
-            ..SourceSample::default()
-        };
-        let source = SourceReading { name: "orders".to_owned(), sample: Some(Arc::new(sample)), failure: None };
+        let sample = SourceSample { producer_time, ..all_processed(Seconds(1_764_000_000.0)) };
         let job = job(json!({}));
         let told = status_with("MetricsAvailable", "True", "Fresh", &job).checked(move |body| {
             let said = condition(body, "MetricsAvailable");
@@ -33,7 +21,7 @@ async fn timestamps_that_are_the_producers_are_told_while_all_is_well() {
         });
         let mut conversation =
             Conversation::new(vec![config_map(&job), told]).cached(deployment(&job, 6, &["sluice/scale"]));
-        conversation.context.signals = Arc::new(Samples(JobSamples { sources: vec![source], workers: Vec::new() }));
+        conversation.context.signals = Arc::new(Samples(read_as(sample)));
         conversation.reconcile(&job).await;
         conversation.end();
     }

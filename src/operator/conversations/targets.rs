@@ -244,6 +244,8 @@ async fn a_target_that_may_not_be_read_is_said_with_the_right_that_is_missing() 
     let told = status_with("Ready", "False", "TargetForbidden", &job).checked(|body| {
         let message = condition(body, "Ready")["message"].as_str().unwrap().to_owned();
         assert!(message.contains("cannot get resource") && message.contains("extraRules"), "{message}");
+        assert_eq!(condition(body, "MetricsAvailable")["reason"], "NoSignal");
+        assert_eq!(condition(body, "ScalingActive")["reason"], "TargetForbidden");
     });
     let conversation = Conversation::new(vec![
         kinds("/apis/demo.test/v1", "fleet", "Ship", true),
@@ -268,17 +270,6 @@ fn listed(conversation: &Conversation, jobs: &[&crate::api::StreamJob]) {
     }
 }
 
-/// The topic has one partition, and all of it is processed.
-fn read() -> crate::signals::JobSamples {
-    use crate::signals::{JobSamples, PartitionSample, SourceReading, SourceSample};
-    let partition =
-        PartitionSample { id: "orders/0".to_owned(), end: Some(5), committed: Some(5), ..PartitionSample::default() };
-    let at = crate::policy::units::Seconds(1_764_000_000.0);
-    let sample = SourceSample { at, partitions: vec![partition], ..SourceSample::default() };
-    let source = SourceReading { name: "orders".to_owned(), sample: Some(std::sync::Arc::new(sample)), failure: None };
-    JobSamples { sources: vec![source], workers: Vec::new() }
-}
-
 /// They wrote 2 and 5 in turns, every 20 s, and both were Ready.
 #[tokio::test(start_paused = true)]
 async fn of_two_jobs_that_name_one_target_the_older_has_it_and_both_are_told() {
@@ -290,18 +281,23 @@ async fn of_two_jobs_that_name_one_target_the_older_has_it_and_both_are_told() {
     let (first, second) = (named("orders", 1, 1), named("second", 2, 5));
     let told = status_with("ScalingActive", "True", "TargetContested", &first).checked(|body| {
         let message = condition(body, "ScalingActive")["message"].as_str().unwrap().to_owned();
-        assert!(message.starts_with("Sluice decides the number of workers; StreamJob second also names"), "{message}");
+        assert!(
+            message.starts_with("Sluice decides the number of workers; StreamJob second names the same workload"),
+            "{message}"
+        );
     });
     let pinned = job_for_legacy(json!({"metadata": {"uid": "orders", "creationTimestamp": "2026-01-01T00:01:00Z"}}));
     let mut conversation = Conversation::new(vec![line("GET", LEGACY, legacy(1, "kubectl")), pods(1), told]);
-    conversation.context.signals = std::sync::Arc::new(Samples(read()));
+    conversation.context.signals =
+        std::sync::Arc::new(Samples(read_as(all_processed(crate::policy::units::Seconds(1_764_000_000.0)))));
     listed(&conversation, &[&first, &second]);
     conversation.reconcile(&pinned).await;
     conversation.end();
     let told = line("PATCH", OTHER, serde_json::to_value(&second).unwrap()).checked(|body| {
-        for kind in ["Ready", "Stalled"] {
+        for kind in ["Ready", "Stalled", "ScalingActive"] {
             assert_eq!(condition(body, kind)["reason"], "TargetTaken");
         }
+        assert_eq!(condition(body, "ScalingActive")["status"], "False");
     });
     conversation.then(vec![line("GET", LEGACY, legacy(1, "kubectl")), pods(1), told]);
     conversation.reconcile(&second).await;

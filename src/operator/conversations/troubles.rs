@@ -6,9 +6,7 @@ use kube::runtime::watcher::Event;
 
 use super::*;
 use crate::clock::Clock;
-use crate::signals::{
-    GroupSample, JobKey, JobSamples, Owner, PartitionSample, Signals, SourceReading, SourceSample, Watch,
-};
+use crate::signals::{GroupSample, JobKey, JobSamples, Owner, Signals, SourceSample, Watch};
 
 /// A pod of the job with this status, in the operator's cache.
 fn with_pod(conversation: &mut Conversation, name: &str, status: Value) {
@@ -137,24 +135,9 @@ impl Signals for Read {
     fn watch(&self, _: &JobKey, _: Watch) {}
     fn forget(&self, _: &JobKey) {}
     fn read(&self, _: &JobKey) -> Option<JobSamples> {
-        let partition = PartitionSample {
-            id: "orders/0".to_owned(),
-            end: Some(5),
-            committed: Some(5),
-            ..PartitionSample::default()
-        };
-        let sample = SourceSample {
-            at: self.clock.now(),
-            partitions: vec![partition],
-            group: Some(GroupSample {
-                state: "Stable".to_owned(),
-                members: self.members.clone(),
-                ..GroupSample::default()
-            }),
-            producer_time: Some(false),
-        };
-        let source = SourceReading { name: "orders".to_owned(), sample: Some(Arc::new(sample)), failure: None };
-        Some(JobSamples { sources: vec![source], workers: Vec::new() })
+        let group = GroupSample { state: "Stable".to_owned(), members: self.members.clone(), ..GroupSample::default() };
+        let sample = SourceSample { group: Some(group), producer_time: Some(false), ..all_processed(self.clock.now()) };
+        Some(read_as(sample))
     }
 }
 
