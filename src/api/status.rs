@@ -88,7 +88,7 @@ pub struct Summary {
     pub capacity_per_worker: Option<String>,
 }
 
-/// Records that fell due over the objective's window. What was in time since the last write of the status is missing here.
+/// Records that fell due over the objective's window. Records since the last write of the status are missing here.
 #[derive(JsonSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AttainmentStatus {

@@ -8,25 +8,29 @@ use crate::signals::egress::{NamespaceRanges, Range};
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// Arguments of `sluice operator`.
-#[allow(clippy::struct_field_names, reason = "they are the names of the flags")]
 #[derive(Debug, clap::Args)]
 pub(super) struct EgressArgs {
     /// Addresses of brokers and workers that may be connected to whatever else says no, separated by commas: 10.0.0.0/8,
     /// 10.1.2.3:9092, `[fd00::]/8:9092`.
-    #[arg(long, value_name = "RANGES", value_delimiter = ',', env = "SLUICE_EGRESS_ALLOW")]
-    egress_allow: Vec<Range>,
+    #[arg(long = "egress-allow", value_name = "RANGES", value_delimiter = ',', env = "SLUICE_EGRESS_ALLOW")]
+    allow: Vec<Range>,
     /// Addresses that are not connected to for any job, unless --egress-allow has them. Closed in any case are loopback,
     /// link-local and metadata addresses, the API server, and the ports of kubelets and etcd.
-    #[arg(long, value_name = "RANGES", value_delimiter = ',', env = "SLUICE_EGRESS_DENY")]
-    egress_deny: Vec<Range>,
+    #[arg(long = "egress-deny", value_name = "RANGES", value_delimiter = ',', env = "SLUICE_EGRESS_DENY")]
+    deny: Vec<Range>,
     /// Addresses that the sources of one namespace's jobs may be at, beside what the other rules say:
     /// team-a=10.1.0.0/16,10.2.3.4:9092. May be given several times; in the environment, separated by semicolons. Nothing
     /// after the = closes everything.
-    #[arg(long, value_name = "NAMESPACE=RANGES", value_delimiter = ';', env = "SLUICE_EGRESS_NAMESPACES")]
-    egress_namespace: Vec<NamespaceRanges>,
+    #[arg(
+        long = "egress-namespace",
+        value_name = "NAMESPACE=RANGES",
+        value_delimiter = ';',
+        env = "SLUICE_EGRESS_NAMESPACES"
+    )]
+    namespaces: Vec<NamespaceRanges>,
     /// Connect to no source for jobs of a namespace that no --egress-namespace names.
-    #[arg(long, env = "SLUICE_EGRESS_NAMESPACES_ONLY")]
-    egress_namespaces_only: bool,
+    #[arg(long = "egress-namespaces-only", env = "SLUICE_EGRESS_NAMESPACES_ONLY")]
+    namespaces_only: bool,
 }
 
 impl EgressArgs {
@@ -46,7 +50,6 @@ impl EgressArgs {
             })?;
             api_server.extend(found.map(|address| Range::of(address.ip(), port)));
         }
-        Ok(Egress::new(self.egress_allow, self.egress_deny, api_server)
-            .with_namespaces(self.egress_namespace, self.egress_namespaces_only))
+        Ok(Egress::new(self.allow, self.deny, api_server).with_namespaces(self.namespaces, self.namespaces_only))
     }
 }

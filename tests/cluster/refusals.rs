@@ -63,7 +63,7 @@ async fn an_immutable_field_is_refused_with_the_way_out() {
     let mut target = bed.job(json!({"spec": {"targetRef": {"kind": "Deployment", "name": "another"}}}));
     target["spec"].as_object_mut().unwrap().remove("workload");
     let error = bed.apply(&target).await.unwrap_err().to_string();
-    assert!(error.contains("cannot change between workload and targetRef"), "{error}");
+    assert!(error.contains("cannot be changed from workload to targetRef or back"), "{error}");
     bed.end().await;
 }
 

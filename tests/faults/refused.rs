@@ -63,43 +63,38 @@ async fn b3_jobs_beyond_a_quota_cost_a_few_writes_a_minute_and_all_get_their_wor
     world.end();
 }
 
-/// A kind whose number is at `.spec.size`, whose selector is in its status alone, and whose plural cannot be guessed.
-fn ship() -> Value {
+/// A kind that can be scaled.
+fn definition(kind: &str, plural: &str, schema: &Value, scale: &Value) -> Value {
     json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "fleet.demo.test"},
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{plural}.demo.test")},
         "spec": {
             "group": "demo.test", "scope": "Namespaced",
-            "names": {"kind": "Ship", "plural": "fleet", "singular": "ship"},
+            "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase()},
             "versions": [{
                 "name": "v1", "served": true, "storage": true,
-                "schema": {"openAPIV3Schema": {"type": "object", "properties": {
-                    "spec": {"type": "object", "properties": {"size": {"type": "integer"}}},
-                    "status": {"type": "object", "properties": {"size": {"type": "integer"}, "selector": {"type": "string"}}},
-                }}},
-                "subresources": {"status": {}, "scale": {
-                    "specReplicasPath": ".spec.size", "statusReplicasPath": ".status.size", "labelSelectorPath": ".status.selector",
-                }},
+                "schema": {"openAPIV3Schema": schema}, "subresources": {"status": {}, "scale": scale},
             }],
         },
     })
 }
 
+/// A kind whose number is at `.spec.size`, whose selector is in its status alone, and whose plural cannot be guessed.
+fn ship() -> Value {
+    let size = json!({"type": "integer"});
+    let schema = json!({"type": "object", "properties": {
+        "spec": {"type": "object", "properties": {"size": size}},
+        "status": {"type": "object", "properties": {"size": size, "selector": {"type": "string"}}},
+    }});
+    let scale = json!({"specReplicasPath": ".spec.size", "statusReplicasPath": ".status.size", "labelSelectorPath": ".status.selector"});
+    definition("Ship", "fleet", &schema, &scale)
+}
+
 /// Like an Argo Rollout: the layout of a Deployment, in another group.
 fn rollout() -> Value {
-    json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "rollouts.demo.test"},
-        "spec": {
-            "group": "demo.test", "scope": "Namespaced",
-            "names": {"kind": "Rollout", "plural": "rollouts", "singular": "rollout"},
-            "versions": [{
-                "name": "v1", "served": true, "storage": true,
-                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
-                "subresources": {"status": {}, "scale": {
-                    "specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.HPAReplicas", "labelSelectorPath": ".status.selector",
-                }},
-            }],
-        },
-    })
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let scale = json!({"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.HPAReplicas", "labelSelectorPath": ".status.selector"});
+    definition("Rollout", "rollouts", &schema, &scale)
 }
 
 /// Objects of a kind by its own plural.

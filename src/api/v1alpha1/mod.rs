@@ -40,7 +40,7 @@ pub use workload::{TargetRef, Workload, WorkloadKind};
         label_selector_path = ".status.selector"
     ),
     validation = Rule::new("self.metadata.name.size() <= 52").message("metadata.name must have at most 52 characters, because the names of the workers are made from it: use a shorter name"),
-    validation = Rule::new("!has(self.spec.workload) || self.spec.workload.kind != 'StatefulSet' || !self.metadata.name.contains('.')").message("metadata.name must not contain a dot with workload.kind: StatefulSet, for the names of its pods are host names: use another name"),
+    validation = Rule::new("!has(self.spec.workload) || self.spec.workload.kind != 'StatefulSet' || !self.metadata.name.contains('.')").message("metadata.name must not contain a dot with workload.kind: StatefulSet, because the names of its pods are host names: use another name"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(name = "Replicas", type_ = "integer", json_path = ".status.replicas"),
@@ -64,7 +64,7 @@ pub use workload::{TargetRef, Workload, WorkloadKind};
     validation = Rule::new("self.minReplicas <= self.maxReplicas").message("minReplicas must not be larger than maxReplicas"),
     validation = Rule::new("!has(self.replicas) || self.replicas <= self.maxReplicas").message("replicas must not be larger than maxReplicas: raise maxReplicas first, it is the cost bound"),
     validation = Rule::new("has(self.workload) != has(self.targetRef)").message("give exactly one of workload (Sluice runs the workers) and targetRef (an existing workload)"),
-    validation = Rule::new("has(self.workload) == has(oldSelf.workload)").message("spec cannot change between workload and targetRef, for the workers of the one would go on beside those of the other: delete the StreamJob and create it anew"),
+    validation = Rule::new("has(self.workload) == has(oldSelf.workload)").message("spec cannot be changed from workload to targetRef or back, because the workers of both would run: delete the StreamJob and create it again"),
     validation = Rule::new("!has(self.scaling) || !has(self.scaling.initialReplicas) || self.scaling.initialReplicas <= self.maxReplicas").message("scaling.initialReplicas must not be larger than maxReplicas")
 )]
 pub struct StreamJobSpec {

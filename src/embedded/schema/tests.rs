@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::embedded::patch::merge;
 
+mod stream_job;
+
 fn read(json: &str) -> Value {
     serde_json::from_str(json).unwrap()
 }
@@ -18,23 +20,6 @@ fn crate_folder(path: &str) -> String {
 fn documents(path: &str) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap();
     serde_yaml::Deserializer::from_str(&text).map(|document| Value::deserialize(document).unwrap()).collect()
-}
-
-fn stream_job() -> Schema {
-    let definition = documents(&crate_folder("crds/sluice.dev.yaml")).remove(0);
-    Schema::from_crd_version(&definition["spec"]["versions"][0]).unwrap()
-}
-
-fn job() -> Value {
-    json!({
-        "apiVersion": "sluice.dev/v1alpha1", "kind": "StreamJob", "metadata": {"name": "j"},
-        "spec": {
-            "objective": {"latency": "10s"}, "minReplicas": 1, "maxReplicas": 20,
-            "sources": [{"name": "orders",
-                "kafka": {"bootstrapServers": ["127.0.0.1:19092"], "topic": "t", "consumerGroup": "g"}}],
-            "workload": {"template": {"spec": {"containers": [{"name": "w", "image": "i"}]}}},
-        },
-    })
 }
 
 fn created(schema: &Schema, object: &Value) -> (Value, Vec<String>) {
@@ -71,134 +56,6 @@ fn every_feature_answers_as_the_real_server_does() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-#[test]
-fn every_refusal_of_a_stream_job_is_worded_as_the_real_server_words_it() {
-    let recorded = read(include_str!("recorded/streamjob.json"));
-    let schema = stream_job();
-    let mut wrong = Vec::new();
-    for case in recorded.as_array().unwrap() {
-        let (_, errors) = created(&schema, &merge(&job(), &case["change"]));
-        if errors != strings(&case["errors"]) {
-            wrong.push(format!("{}\n  got  {errors:#?}\n  want {:#?}", case["change"], strings(&case["errors"])));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert_eq!(created(&schema, &job()).1, Vec::<String>::new());
-}
-
-#[test]
-fn transition_rules_look_at_the_object_as_it_was() {
-    let schema = stream_job();
-    let (old, _) = created(&schema, &job());
-    let changed = |change: Value| sorted(&schema.validate(&merge(&old, &change), Some(&old)));
-    let kind = "spec.workload: Invalid value: \"object\": workload.kind cannot be changed: delete the StreamJob and \
-                create it anew, or create a second one";
-    let claims = "spec.workload: Invalid value: \"object\": workload.volumeClaimTemplates cannot be changed";
-    assert_eq!(changed(json!({"spec": {"workload": {"kind": "StatefulSet"}}})), [kind]);
-    let both = json!({"spec": {"workload": {"kind": "StatefulSet", "volumeClaimTemplates": [{}]}}});
-    assert_eq!(changed(both), [kind, claims]);
-    let target = "spec: Invalid value: \"object\": spec cannot change between workload and targetRef, for the workers of the \
-                  one would go on beside those of the other: delete the StreamJob and create it anew";
-    let another = json!({"spec": {"workload": null, "targetRef": {"kind": "Deployment", "name": "x"}}});
-    let errors = changed(another);
-    assert!(errors.contains(&target.to_owned()), "{errors:?}");
-    assert_eq!(changed(json!({"spec": {"maxReplicas": 30}})), Vec::<String>::new());
-}
-
-#[test]
-fn a_stateful_set_has_no_dot_in_its_name() {
-    let named = json!({"metadata": {"name": "a.b"}, "spec": {"workload": {"kind": "StatefulSet"}}});
-    let dot = "<nil>: Invalid value: \"object\": metadata.name must not contain a dot with workload.kind: StatefulSet, for \
-               the names of its pods are host names: use another name";
-    assert_eq!(created(&stream_job(), &merge(&job(), &named)).1, [dot]);
-}
-
-/// Also those of a rule that a later version of the definition adds: then `recorded/` wants a case more.
-#[test]
-fn every_rule_of_the_definition_is_broken_by_a_case() {
-    let definition = documents(&crate_folder("crds/sluice.dev.yaml")).remove(0);
-    let mut messages = Vec::new();
-    gather(&definition, &mut messages);
-    assert!(messages.len() > 20, "{}", messages.len());
-    let recorded = include_str!("recorded/streamjob.json");
-    let here: Vec<&str> = include_str!("tests.rs").split("\\\n").map(str::trim_start).collect();
-    let here = here.concat();
-    let missing = messages.iter().filter(|message| !recorded.contains(*message) && !here.contains(*message));
-    assert_eq!(missing.collect::<Vec<_>>(), Vec::<&String>::new());
-}
-
-fn gather(schema: &Value, messages: &mut Vec<String>) {
-    match schema {
-        Value::Object(map) => {
-            for rule in map.get("x-kubernetes-validations").and_then(Value::as_array).into_iter().flatten() {
-                messages.push(rule["message"].as_str().unwrap().to_owned());
-            }
-            map.values().for_each(|value| gather(value, messages));
-        }
-        Value::Array(items) => items.iter().for_each(|value| gather(value, messages)),
-        _ => {}
-    }
-}
-
-#[test]
-fn explicit_nulls() {
-    let schema = stream_job();
-    let with = |field: &str, value: Value| {
-        let mut object = job();
-        object["spec"][field] = value;
-        let (made, errors) = created(&schema, &object);
-        (made["spec"].get(field).cloned(), errors)
-    };
-    let pinned =
-        ".spec.replicas: Invalid value: 0: .spec.replicas accessor error: <nil> is of the type <nil>, expected int64";
-    assert_eq!(with("replicas", Value::Null).1, [pinned]);
-    assert_eq!(with("minReplicas", Value::Null), (Some(json!(1)), vec![]), "the default takes its place");
-    assert_eq!(with("processing", Value::Null), (Some(Value::Null), vec![]), "nullable");
-    assert_eq!(with("targetRef", Value::Null), (Some(Value::Null), vec![]), "rules take it as absent");
-    assert_eq!(with("objective", Value::Null).0, None);
-}
-
-#[test]
-fn every_example_validates_and_nothing_of_it_is_pruned() {
-    let schema = stream_job();
-    let mut seen = 0;
-    for entry in std::fs::read_dir(crate_folder("examples")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "yaml") {
-            for mut object in documents(path.to_str().unwrap()) {
-                assert_eq!(schema.prune(&mut object), Vec::<String>::new(), "{}", path.display());
-                let (made, errors) = created(&schema, &object);
-                assert_eq!(errors, Vec::<String>::new(), "{}", path.display());
-                assert_eq!(created(&schema, &made), (made.clone(), errors), "twice is once");
-                seen += 1;
-            }
-        }
-    }
-    assert!(seen >= 5);
-}
-
-#[test]
-fn what_is_wrong_and_untouched_is_let_be_on_an_update() {
-    let schema = stream_job();
-    let (mut old, _) = created(&schema, &job());
-    old["spec"]["objective"]["latency"] = json!("1 day");
-    assert_eq!(schema.validate(&merge(&old, &json!({"spec": {"suspend": true}})), Some(&old)), []);
-    assert_ne!(schema.validate(&merge(&old, &json!({"spec": {"objective": {"latency": "2 days"}}})), Some(&old)), []);
-}
-
-#[test]
-fn unknown_fields_are_named() {
-    let mut object = merge(
-        &job(),
-        &json!({"frob": 1, "metadata": {"labels": {"a": "b"}}, "spec": {"frob": {"a": 1},
-        "sources": [{"name": "a", "frob": 2}], "workload": {"template": {"anything": 1}}}}),
-    );
-    let unknown = stream_job().prune(&mut object);
-    assert_eq!(unknown, ["frob", "spec.frob", "spec.sources[0].frob"]);
-    assert_eq!(object["spec"]["workload"]["template"]["anything"], 1);
-    assert_eq!(object["metadata"]["labels"]["a"], "b");
 }
 
 fn refused(spec: &Value) -> Vec<String> {
