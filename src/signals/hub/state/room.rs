@@ -45,7 +45,7 @@ impl State {
         let kept = (kept_before + now).saturating_sub(before);
         if now > before && kept > FREE_FOR_A_JOB {
             let after = |sum: Room| (sum.beyond_free + beyond_free(kept)).saturating_sub(beyond_free(kept_before));
-            let of_namespace = self.namespaces.get(&job.namespace).map_or(Room::default(), |namespace| namespace.kept);
+            let of_namespace = self.namespaces.get(&job.namespace).map_or_else(Room::default, |namespace| namespace.kept);
             let Limits { kept_bytes_per_namespace, kept_bytes, .. } = self.limits;
             let whose = if after(of_namespace) > kept_bytes_per_namespace {
                 Some((format!("all jobs of namespace {}", job.namespace), kept_bytes_per_namespace))
