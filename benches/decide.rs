@@ -4,15 +4,13 @@
 #![allow(missing_docs, clippy::unwrap_used)] // criterion's macros make undocumented items; a bench may fail loudly
 #![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // offsets and counts far below 2^52
 
-mod job;
-
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
-use job::Job;
+use sluice_bench::observed_job::Job;
 
 /// Eleven hours of a job: what the start of the process takes is no longer seen.
 const LINES: u32 = 20_000;

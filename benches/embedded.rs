@@ -13,14 +13,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use embedded_kubernetes::api::{Options, Server};
+use embedded_kubernetes::service::InMemory;
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use kube::api::{Api, Patch, PatchParams, PostParams, WatchParams};
 use kube::{Client, ResourceExt as _};
 use serde_json::json;
-use sluice::clock::Clock;
-use sluice::embedded::api::{Options, Server};
-use sluice::embedded::service::InMemory;
+use sluice_base::clock::Clock;
 
 const WATCHERS: usize = 200;
 const WRITES: u32 = 10_000;
@@ -40,7 +40,7 @@ fn main() {
 }
 
 fn server() -> Client {
-    let options = Options::new(sluice::embedded::clock::Clock::new(Clock::system()));
+    let options = Options::new(embedded_kubernetes::clock::Clock::new(Clock::system()));
     Client::new(InMemory::new(Server::new(options)), "default")
 }
 

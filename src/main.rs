@@ -1,5 +1,7 @@
 //! TLS provider, parse, dispatch, exit code; no more.
 
+mod cli;
+
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -9,5 +11,5 @@ fn main() -> ExitCode {
         eprintln!("sluice: a TLS provider was installed before main; this is a defect of the build");
         return ExitCode::FAILURE;
     }
-    sluice::cli::run(sluice::cli::Cli::parse())
+    cli::run(cli::Cli::parse())
 }

@@ -1,14 +1,12 @@
 //! `sluice demo` as a process: what only the real program can show. It meets its target with workers that are processes,
 //! and leaves nothing behind, be it interrupted or killed.
-#![cfg(all(target_os = "linux", feature = "demo"))]
+#![cfg(all(target_os = "linux", feature = "development"))]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     reason = "clippy allows them in tests, but not in what tests of a whole file share"
 )]
-
-mod shared;
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -18,7 +16,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 
-use shared::{Folder, PATIENCE, processes, until_none};
+use sluice_testkit::processes::{Folder, PATIENCE, processes, until_none};
 
 /// What demos have left in the folder that they take for the system's temporary one.
 fn left(folder: &Folder) -> Vec<PathBuf> {

@@ -11,7 +11,7 @@ use kube::runtime::conditions::is_crd_established;
 use kube::runtime::wait::await_condition;
 use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
-use sluice::api::{JOB_LABEL, StreamJob, crds};
+use sluice_api::{JOB_LABEL, StreamJob, crds};
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 

@@ -3,10 +3,10 @@
 use std::fs;
 use std::time::Duration;
 
-use sluice::clock::Clock;
-use sluice::report::run::Work;
-use sluice::worker::load::pace::Course;
-use sluice::worker::load::{self, Progress, Target};
+use sluice_base::clock::Clock;
+use sluice_report::run::Work;
+use sluice_worker::load::pace::Course;
+use sluice_worker::load::{self, Progress, Target};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -157,7 +157,7 @@ fn difference(work: &Work, before: &Work) -> Work {
 }
 
 fn changes(seen: &Seen, began: f64) -> Vec<Change> {
-    let change = |decision: &sluice::api::status::DecisionStatus| Change {
+    let change = |decision: &sluice_api::status::DecisionStatus| Change {
         at: decision.time.0.as_duration().as_secs_f64() - began,
         from: decision.from,
         to: decision.to,

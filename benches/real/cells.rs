@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use sluice::simulate::Load;
-use sluice::simulate::trace::{self, Gaps};
-use sluice::worker::load::pace::{Course, Step};
+use sluice_simulate::Load;
+use sluice_simulate::trace::{self, Gaps};
+use sluice_worker::load::pace::{Course, Step};
 
 use super::Failure;
 

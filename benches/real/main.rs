@@ -24,7 +24,7 @@ use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
-use sluice::clock::Clock;
+use sluice_base::clock::Clock;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::args::Args;

@@ -8,9 +8,9 @@ use krafka::admin::{
     AdminClient, ConfigOp, ConfigResource, CreateTopicsOptions, DeleteTopicsOptions, IncrementalAlterConfigsOptions,
     NewTopic,
 };
-use sluice::clock::Clock;
-use sluice::signals::source::GroupTopic;
-use sluice::signals::{Cluster, Connect as _, Egress, KafkaConnect, SourceSample};
+use sluice_base::clock::Clock;
+use sluice_signals::source::GroupTopic;
+use sluice_signals::{Cluster, Connect as _, Egress, KafkaConnect, SourceSample};
 
 use super::Failure;
 use super::cells::PARTITIONS;

@@ -1,8 +1,8 @@
 //! What came of a cell.
 
 use serde::Serialize;
-use sluice::report::run::Work;
-use sluice::report::words;
+use sluice_base::words;
+use sluice_report::run::Work;
 
 use super::cells::WORKER_RATE;
 use super::job::TARGET_SECONDS;

@@ -8,10 +8,10 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::api::{Api, LogParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
-use sluice::api::status::{DecisionStatus, StreamJobStatus};
-use sluice::api::{JOB_LABEL, StreamJob};
-use sluice::clock::Clock;
-use sluice::report::totals::{Ledger, Totals};
+use sluice_api::status::{DecisionStatus, StreamJobStatus};
+use sluice_api::{JOB_LABEL, StreamJob};
+use sluice_base::clock::Clock;
+use sluice_report::totals::{Ledger, Totals};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 

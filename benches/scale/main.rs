@@ -10,10 +10,8 @@
 
 #![allow(missing_docs, clippy::print_stdout, clippy::unwrap_used, clippy::panic)] // a command; a failure is its end
 
-mod hostile;
 mod operator;
 mod plane;
-mod sources;
 mod strangers;
 
 /// What is in the cluster, and how long it is looked at.

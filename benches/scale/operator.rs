@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kube::{Client, Config};
-use sluice::clock::Clock;
-use sluice::operator::Operator;
-use sluice::serve::Health;
-use sluice::serve::metrics::Metrics;
+use sluice_base::clock::Clock;
+use sluice_operator::Operator;
+use sluice_operator::serve::Health;
+use sluice_operator::serve::metrics::Metrics;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::sources::Timed;
+use sluice_testkit::sources::Timed;
 
 /// How often it tells how long decisions took.
 const TELL: Duration = Duration::from_mins(1);

@@ -4,11 +4,11 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child as Process, Command, Stdio};
 use std::time::Duration;
 
+use embedded_kubernetes::api::{Actor, Options, Server, User};
+use embedded_kubernetes::controllers::{Controllers, Pace};
+use embedded_kubernetes::{http, standin};
 use serde_json::json;
-use sluice::clock::Clock;
-use sluice::embedded::api::{Actor, Options, Server, User};
-use sluice::embedded::controllers::{Controllers, Pace};
-use sluice::embedded::{http, standin};
+use sluice_base::clock::Clock;
 use tokio_util::sync::CancellationToken;
 
 use super::Case;
@@ -23,7 +23,7 @@ pub(crate) fn measure(case: Case) {
     println!("{jobs} jobs, {holes} beside them whose source never answers, {others} pods of others");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let mut options = Options::new(sluice::embedded::clock::Clock::new(Clock::system()));
+        let mut options = Options::new(embedded_kubernetes::clock::Clock::new(Clock::system()));
         options.tokens = vec![("token".to_owned(), User::admin())];
         let server = Server::new(options);
         let stop = CancellationToken::new();
@@ -43,7 +43,7 @@ pub(crate) fn measure(case: Case) {
 }
 
 fn fill(actor: &Actor, jobs: usize, holes: usize) {
-    for definition in sluice::api::crds() {
+    for definition in sluice_api::crds() {
         actor.create(serde_json::to_value(definition).unwrap()).unwrap();
     }
     standin::add_node(actor, "n", "100000").unwrap();
@@ -57,7 +57,7 @@ fn fill(actor: &Actor, jobs: usize, holes: usize) {
         let (name, server) = if number < jobs {
             (format!("job-{number}"), format!("{namespace}:9092"))
         } else {
-            (format!("hole-{number}"), format!("{}{number}:9092", super::sources::HOLE))
+            (format!("hole-{number}"), format!("{}{number}:9092", sluice_testkit::sources::HOLE))
         };
         let ports = json!([{"name": "metrics", "containerPort": 8080}]);
         let created = actor.create(json!({

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use krafka::testing::FakeBroker;
-use sluice::api::v1alpha1::Kafka;
-use sluice::clock::Clock;
-use sluice::signals::{Egress, HttpScraper, Hub, JobKey, KafkaConnect, SourceSpec, Watch, WorkerEndpoint};
+use sluice_api::v1alpha1::Kafka;
+use sluice_base::clock::Clock;
+use sluice_signals::{Egress, HttpScraper, Hub, JobKey, KafkaConnect, SourceSpec, Watch, WorkerEndpoint};
 
-use super::hostile::{self, BROKERS, PAGES, TOPIC};
+use sluice_testkit::hostile::{self, BROKERS, PAGES, TOPIC};
 
 /// Jobs whose brokers and workers mean harm.
 const HOSTILE: usize = 50;

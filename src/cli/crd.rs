@@ -9,7 +9,7 @@ pub(super) struct Args {}
 
 pub(super) fn run(_: &Args) -> super::Outcome {
     let mut text = String::new();
-    for crd in crate::api::crds() {
+    for crd in sluice_api::crds() {
         text.push_str("---\n");
         text.push_str(&serde_yaml::to_string(&crd)?);
     }

@@ -2,8 +2,8 @@
 
 use axum::http::Uri;
 
-use crate::signals::Egress;
-use crate::signals::egress::{NamespaceRanges, Range};
+use sluice_signals::Egress;
+use sluice_signals::egress::{NamespaceRanges, Range};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 

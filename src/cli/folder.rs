@@ -30,7 +30,7 @@ impl Folder {
     /// One with a name that nobody can guess, inside `parent`. Those that dead processes have left there are removed.
     fn temporary(parent: &Path, kind: &str) -> Result<Self, Failure> {
         sweep(parent, kind);
-        let digits: String = crate::embedded::tls::token()?.chars().take(12).collect();
+        let digits: String = embedded_kubernetes::tls::token()?.chars().take(12).collect();
         let path = parent.join(format!("sluice-{kind}-{digits}"));
         let mend = "name a folder that may be written in TMPDIR";
         // One that is there already was put there by somebody else.

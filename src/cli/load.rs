@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::stop_on_signal;
 use super::worker::duration;
-use crate::clock::Clock;
-use crate::simulate::trace::{self, Gaps, TraceError};
-use crate::worker::load::pace::{Course, Step, steps};
-use crate::worker::load::{Progress, Target, replay};
+use sluice_base::clock::Clock;
+use sluice_simulate::trace::{self, Gaps, TraceError};
+use sluice_worker::load::pace::{Course, Step, steps};
+use sluice_worker::load::{Progress, Target, replay};
 
 /// Without --duration, a constant rate goes on until it is interrupted; a year stands for that.
 const UNTIL_INTERRUPTED: Duration = Duration::from_hours(365 * 24);

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 /// Keeps stream jobs inside their latency target with as few workers as that takes.
 #[derive(Debug, Parser)]
 #[command(name = "sluice", version, arg_required_else_help = true)]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
 }
@@ -53,12 +53,12 @@ enum Command {
     Demo(demo::Args),
     /// Run a small Kubernetes on this machine, with pods as processes.
     Local(local::Args),
-    #[command(name = crate::embedded::node::supervise::COMMAND, hide = true)]
+    #[command(name = embedded_kubernetes::node::supervise::COMMAND, hide = true)]
     Supervise(supervise::Args),
 }
 
 /// Runs the command and turns its outcome into an exit code.
-pub fn run(cli: Cli) -> ExitCode {
+pub(crate) fn run(cli: Cli) -> ExitCode {
     let outcome = match cli.command {
         Command::Crd(args) => crd::run(&args),
         Command::Operator(args) => operator::run(args),
@@ -122,14 +122,14 @@ fn stop_on_signal() -> std::io::Result<CancellationToken> {
 /// The hub, on Kafka and HTTP, within this policy and these limits. `in_cluster`: this is a pod, where names without a dot
 /// are those of the job's namespace.
 fn hub(
-    clock: crate::clock::Clock,
-    egress: crate::signals::Egress,
-    limits: crate::signals::Limits,
+    clock: sluice_base::clock::Clock,
+    egress: sluice_signals::Egress,
+    limits: sluice_signals::Limits,
     in_cluster: bool,
-) -> Result<crate::signals::Hub, crate::signals::scrape::ScrapeError> {
+) -> Result<sluice_signals::Hub, sluice_signals::scrape::ScrapeError> {
     use std::sync::Arc;
     let connect =
-        crate::signals::KafkaConnect::new(clock.clone(), egress.clone()).within(limits).in_cluster(in_cluster);
-    let scraper = Arc::new(crate::signals::HttpScraper::new(clock.clone(), egress)?);
-    Ok(crate::signals::Hub::within(limits, clock, Arc::new(connect), scraper))
+        sluice_signals::KafkaConnect::new(clock.clone(), egress.clone()).within(limits).in_cluster(in_cluster);
+    let scraper = Arc::new(sluice_signals::HttpScraper::new(clock.clone(), egress)?);
+    Ok(sluice_signals::Hub::within(limits, clock, Arc::new(connect), scraper))
 }

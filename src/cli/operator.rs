@@ -13,13 +13,13 @@ use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
-use crate::operator::{Election, Operator, Stopped};
-use crate::serve::access::Access;
-use crate::serve::metrics::Metrics;
-use crate::serve::tls::{Certificate, CertificateFiles};
-use crate::serve::{self, Health};
-use crate::signals::{Egress, Hub, Limits, limits};
+use sluice_base::clock::Clock;
+use sluice_operator::serve::access::Access;
+use sluice_operator::serve::metrics::Metrics;
+use sluice_operator::serve::tls::{Certificate, CertificateFiles};
+use sluice_operator::serve::{self, Health};
+use sluice_operator::{Election, Operator, Stopped};
+use sluice_signals::{Egress, Hub, Limits, limits};
 
 /// What sources and workers cost is shown anew after so long.
 const SHOWN_EVERY: Duration = Duration::from_secs(5);

@@ -7,9 +7,9 @@ use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, ResourceExt as _};
 use serde_json::json;
 
-use crate::api::conditions::{SCALING_ACTIVE, STALLED, reasons};
-use crate::api::{RESUME_ANNOTATION, StreamJob};
-use crate::clock::Clock;
+use sluice_api::conditions::{SCALING_ACTIVE, STALLED, reasons};
+use sluice_api::{RESUME_ANNOTATION, StreamJob};
+use sluice_base::clock::Clock;
 
 /// Arguments of `sluice resume`.
 #[derive(Debug, clap::Args)]
@@ -81,7 +81,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::policy::units::Seconds;
+    use sluice_base::units::Seconds;
 
     /// Resumes where the API server answers so; also returns what it was asked.
     async fn resumed(status: u16, answer: Value) -> (Result<String, String>, Value) {

@@ -11,10 +11,10 @@ use clap::ValueEnum;
 
 use super::jobfile::{self, JobFileError};
 use super::worker::duration;
-use crate::operator::validate::Job;
-use crate::report::words;
-use crate::simulate::shape::{self, Load};
-use crate::simulate::trace::{self, Gaps, Points, TraceError};
+use sluice_base::words;
+use sluice_operator::validate::Job;
+use sluice_simulate::shape::{self, Load};
+use sluice_simulate::trace::{self, Gaps, Points, TraceError};
 
 pub(super) use run::run;
 

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::embedded::node::supervise::{Deed, supervise};
+use embedded_kubernetes::node::supervise::{Deed, supervise};
 
 /// Arguments of `sluice __supervise`.
 #[derive(Debug, clap::Args)]

@@ -10,10 +10,10 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, reload};
 
-use crate::api::fields::Duration;
-use crate::api::v1alpha1::LogLevel;
-use crate::clock::Clock;
-use crate::worker::{Cost, GroupProtocol, KafkaSettings, LeaveOnStop, Settings, Start};
+use sluice_api::fields::Duration;
+use sluice_api::v1alpha1::LogLevel;
+use sluice_base::clock::Clock;
+use sluice_worker::{Cost, GroupProtocol, KafkaSettings, LeaveOnStop, Settings, Start};
 
 /// Where metrics are served if nothing is said.
 const PORT: u16 = 8080;
@@ -74,7 +74,7 @@ pub(super) struct Args {
     #[arg(long, env = "SLUICE_WORKER_NAME")]
     name: Option<String>,
     /// Processing file to obey; the operator sets the variable
-    #[arg(long, env = crate::api::PROCESSING_FILE_ENV, value_name = "PATH")]
+    #[arg(long, env = sluice_api::PROCESSING_FILE_ENV, value_name = "PATH")]
     processing_file: Option<PathBuf>,
     /// Print a line of JSON with what was done to stdout, each second and at the end
     #[arg(long, env = "SLUICE_WORKER_TOTALS")]
@@ -106,7 +106,7 @@ pub(super) fn run(args: &Args) -> super::Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let stop = super::stop_on_signal()?;
-        let done = crate::worker::run(&settings, Clock::system(), stop, log_level).await?;
+        let done = sluice_worker::run(&settings, Clock::system(), stop, log_level).await?;
         tracing::info!(processed = done.processed, in_time = done.in_time, skipped = done.skipped, "stopped");
         Ok(ExitCode::SUCCESS)
     })

@@ -8,8 +8,8 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, RoleBinding};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
-use sluice::clock::Clock;
-use sluice::serve::access::Access;
+use sluice_base::clock::Clock;
+use sluice_operator::serve::access::Access;
 
 use super::bed::Bed;
 use super::helm::helm;

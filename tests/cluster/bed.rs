@@ -15,10 +15,10 @@ use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::wait::{Condition, await_condition, conditions};
 use kube::{Client, Resource, ResourceExt as _};
 use serde_json::{Value, json};
-use sluice::api::StreamJob;
-use sluice::clock::Clock;
-use sluice::signals::source::GroupTopic;
-use sluice::signals::{Cluster, Connect as _, Egress, KafkaConnect, SourceSample};
+use sluice_api::StreamJob;
+use sluice_base::clock::Clock;
+use sluice_signals::source::GroupTopic;
+use sluice_signals::{Cluster, Connect as _, Egress, KafkaConnect, SourceSample};
 
 /// Where the test bed is, from the environment that hack/with-testbed sets.
 fn environment(name: &str) -> String {
@@ -344,7 +344,7 @@ impl<F: Fn(Option<&StreamJob>) -> bool> Condition<StreamJob> for Checked<F> {
 }
 
 /// The status, or an empty one.
-pub(crate) fn status(job: &StreamJob) -> sluice::api::status::StreamJobStatus {
+pub(crate) fn status(job: &StreamJob) -> sluice_api::status::StreamJobStatus {
     job.status.clone().unwrap_or_default()
 }
 
@@ -377,7 +377,7 @@ pub(crate) async fn page(port: u16, path: &str) -> String {
 }
 
 async fn install_definitions(client: &Client) {
-    for definition in sluice::api::crds() {
+    for definition in sluice_api::crds() {
         define(client, &definition).await;
     }
 }

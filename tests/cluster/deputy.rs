@@ -7,7 +7,7 @@ use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, Config};
 use serde_json::{Value, json};
-use sluice::api::StreamJob;
+use sluice_api::StreamJob;
 
 use super::bed::Bed;
 use super::helm::helm;

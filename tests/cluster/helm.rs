@@ -12,7 +12,7 @@ use kube::discovery::Discovery;
 use kube::{Client, ResourceExt as _};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
-use sluice::api::{JOB_LABEL, StreamJob};
+use sluice_api::{JOB_LABEL, StreamJob};
 
 use super::bed::{Bed, has, status};
 use super::leaving::burdens;
@@ -292,7 +292,7 @@ fn the_charts_render_and_carry_the_definitions_that_sluice_prints() {
         .map(|document| serde::Deserialize::deserialize(document).unwrap())
         .collect();
     let printed: Vec<serde_json::Value> =
-        sluice::api::crds().iter().map(|crd| serde_json::to_value(crd).unwrap()).collect();
+        sluice_api::crds().iter().map(|crd| serde_json::to_value(crd).unwrap()).collect();
     let (documents, printed): (Vec<_>, Vec<_>) =
         (documents.into_iter().map(plain).collect(), printed.into_iter().map(plain).collect());
     assert!(documents == printed, "the chart's definitions differ from what sluice prints");

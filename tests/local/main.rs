@@ -8,8 +8,6 @@
     reason = "clippy allows them in tests, but not in what tests of a whole file share"
 )]
 
-#[path = "../shared/mod.rs"]
-mod shared;
 mod token;
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -28,7 +26,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use shared::{Folder, PATIENCE, processes, until_none};
+use sluice_testkit::processes::{Folder, PATIENCE, processes, until_none};
 
 fn sluice(arguments: &[&str]) -> Command {
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
 use crate::Cluster;
-use crate::shared::{Folder, PATIENCE};
+use sluice_testkit::processes::{Folder, PATIENCE};
 
 /// Writes down what it is sent, and answers with a page that asks for credentials.
 async fn listener(heard: &Arc<Mutex<Vec<u8>>>) -> u16 {
@@ -58,7 +58,7 @@ async fn t10_s13_the_operators_token_is_shown_to_no_broker_and_no_worker() {
             "workload": {"template": {"spec": {"containers": [container]}}},
         },
     });
-    let jobs: Api<sluice::api::StreamJob> = Api::default_namespaced(cluster.client.clone());
+    let jobs: Api<sluice_api::StreamJob> = Api::default_namespaced(cluster.client.clone());
     jobs.create(&PostParams::default(), &serde_json::from_value(job).unwrap()).await.unwrap();
     let times = |heard: &Arc<Mutex<Vec<u8>>>, text: &[u8]| {
         heard.lock().unwrap().windows(text.len()).filter(|bytes| *bytes == text).count()

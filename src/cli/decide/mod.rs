@@ -17,7 +17,7 @@ use serde::de::Error as _;
 use self::lines::{LONGEST, Line, Lines};
 use self::reading::Unknown;
 use super::jobfile;
-use crate::policy::{Memory, Observation, Settings, decide};
+use sluice_policy::{Memory, Observation, Settings, decide};
 
 /// Wrong usage.
 const USAGE: u8 = 2;

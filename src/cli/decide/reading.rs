@@ -13,7 +13,7 @@ use serde::de::{DeserializeSeed as _, IgnoredAny, MapAccess};
 
 use self::fill::Into;
 use super::super::nearest::nearest;
-use crate::policy::{Group, Limits, Observation, Partition, Replicas, Source, Worker};
+use sluice_policy::{Group, Limits, Observation, Partition, Replicas, Source, Worker};
 
 /// Reads a line. On an error the observation is of no use until the next line is read.
 pub(super) fn read(line: &str, observation: &mut Observation, unknown: &mut Unknown) -> serde_json::Result<()> {
@@ -40,7 +40,7 @@ impl Unknown {
         }
         let meant =
             nearest(name, known.iter().copied()).map_or_else(String::new, |near| format!("; did you mean {near}?"));
-        let name = crate::report::table::cut(name, 60);
+        let name = sluice_base::text::cut(name, 60);
         self.warnings.push(format!("unknown field {place}{} is not read{meant}", name.escape_debug()));
     }
 }

@@ -7,11 +7,10 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::status::StreamJobStatus;
-use crate::operator;
-use crate::policy::Decision;
-use crate::policy::units::Seconds;
-use crate::simulate::{self, Faults, Load, Rule, Scenario};
+use sluice_api::status::StreamJobStatus;
+use sluice_base::units::Seconds;
+use sluice_policy::Decision;
+use sluice_simulate::{Faults, Load, Rule, Scenario};
 
 fn settings() -> Settings {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/orders.yaml");
@@ -232,7 +231,7 @@ impl Rule for Recorder {
     }
 
     fn restart(&mut self) {
-        let model = self.last.as_ref().map(|decision| operator::model(&decision.explain.model));
+        let model = self.last.as_ref().map(|decision| sluice_operator::learned::model(&decision.explain.model));
         let status = serde_json::to_string(&StreamJobStatus { model, ..StreamJobStatus::default() }).unwrap();
         self.memory = begin(&status);
         self.records.push(Record { status, ..Record::default() });
@@ -243,7 +242,7 @@ impl Rule for Recorder {
 fn begin(status: &str) -> Memory {
     let status: StreamJobStatus =
         if status.is_empty() { StreamJobStatus::default() } else { serde_json::from_str(status).unwrap() };
-    Memory::with_prior(operator::prior(&status))
+    Memory::with_prior(sluice_operator::learned::prior(&status))
 }
 
 /// A simulated run: the load steps up and wanders, a worker dies, the source falls silent, and the operator is
@@ -252,13 +251,13 @@ fn recorded(seconds: u16) -> Vec<Record> {
     let rate = |t: u16| if t < seconds / 3 { 1700.3 } else { 5100.7 + 900.0 * (f32::from(t) / 60.0).sin() };
     let faults = Faults {
         kill_every: Some(170.0),
-        outage: Some(simulate::During::new(130.0, 150.0, ())),
+        outage: Some(sluice_simulate::During::new(130.0, 150.0, ())),
         restart_at: Some(f64::from(seconds / 2)),
         ..Faults::default()
     };
     let scenario = Scenario { partitions: 24, faults, ..Scenario::default() };
     let mut recorder = Recorder::new();
-    simulate::run(&Load::new((0..seconds).map(rate).collect()), &scenario, &mut recorder);
+    sluice_simulate::run(&Load::new((0..seconds).map(rate).collect()), &scenario, &mut recorder);
     recorder.records
 }
 

@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::Failure;
-use crate::api::{JOB_LABEL, StreamJob, crds};
+use sluice_api::{JOB_LABEL, StreamJob, crds};
 
 const MANAGER: &str = "sluice-demo";
 /// On the namespaces that a demo made, and that a later one may delete.

@@ -14,9 +14,9 @@ use super::scenario::Mischief;
 use super::{Failure, say};
 use crate::cli::folder::Folder;
 use crate::cli::local::kubeconfig;
-use crate::clock::Clock;
-use crate::embedded::cluster::{Cluster, Setup};
-use crate::embedded::node::{Images, SHUTDOWN};
+use embedded_kubernetes::cluster::{Cluster, Setup};
+use embedded_kubernetes::node::{Images, SHUTDOWN};
+use sluice_base::clock::Clock;
 
 /// The name of the image that is this program.
 const IMAGE: &str = "sluice";

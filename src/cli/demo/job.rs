@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Failure;
-use crate::api::StreamJob;
+use sluice_api::StreamJob;
 
 const EXAMPLE: &str = include_str!("../../../examples/orders.yaml");
 

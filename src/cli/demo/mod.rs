@@ -3,15 +3,15 @@
 //!
 //! The parts: [`place`] says where it plays and [`here`] makes such a place with [`broker`] in it, [`topic`] and [`cluster`]
 //! make things and take them away, [`scenario`] is what happens, [`part`] runs the operator and the load, [`watch`] sees
-//! what happens, [`view`] shows it, and `crate::report` says what came of it.
+//! what happens, [`view`] shows it, and `sluice_report` says what came of it.
 
-#[cfg(feature = "demo")]
+#[cfg(feature = "development")]
 mod broker;
 mod cluster;
 mod drain;
-#[cfg(feature = "demo")]
+#[cfg(feature = "development")]
 mod here;
-#[cfg(not(feature = "demo"))]
+#[cfg(not(feature = "development"))]
 #[path = "nowhere.rs"]
 mod here;
 mod job;
@@ -37,8 +37,8 @@ use self::scenario::Scenario;
 use self::stage::Stage;
 use self::view::say;
 use super::signals::Signals;
-use crate::report::run::RunReport;
-use crate::report::{page as report_page, plot};
+use sluice_report::run::RunReport;
+use sluice_report::{page as report_page, plot};
 
 /// A step that could not be done, in words.
 type Failure = Box<dyn std::error::Error + Send + Sync>;

@@ -5,7 +5,7 @@ use std::future::{Ready, ready};
 use super::Failure;
 use super::place::Place;
 use super::scenario::Mischief;
-use crate::clock::Clock;
+use sluice_base::clock::Clock;
 
 /// There is none.
 pub(super) enum Here {}

@@ -6,9 +6,9 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use super::Failure;
-use crate::report::words;
-use crate::simulate::trace::{self, Gaps};
-use crate::worker::load::pace::{Course, Step, steps};
+use sluice_base::words;
+use sluice_simulate::trace::{self, Gaps};
+use sluice_worker::load::pace::{Course, Step, steps};
 
 /// The trace that is replayed unless another is given. Its origin and licence: examples/traces/README.md.
 const TRACE: &str = include_str!("../../../examples/traces/diurnal-ads-18h.csv");
@@ -45,7 +45,7 @@ pub(super) enum Mischief {
     /// It goes away for a time.
     Outage { from: f64, to: f64 },
     /// It is away.
-    #[cfg_attr(not(feature = "demo"), allow(dead_code, reason = "nobody else has a broker of his own"))]
+    #[cfg_attr(not(feature = "development"), allow(dead_code, reason = "nobody else has a broker of his own"))]
     Away { until: f64 },
     /// It gets a batch that cannot be decoded.
     Poison { from: f64 },

@@ -20,14 +20,14 @@ use super::topic::Topic;
 use super::view::{Scene, View};
 use super::watch::Watch;
 use super::{Args, Failure, say};
-use crate::api::StreamJob;
-use crate::api::fields::PercentileBasisPoints;
 use crate::cli::operator::{Setup, operate};
-use crate::clock::Clock;
-use crate::operator::Stopped;
-use crate::report::run::{Point, Run, RunReport, Target};
-use crate::signals::{Egress, Limits};
-use crate::worker::load::{self, Progress};
+use sluice_api::StreamJob;
+use sluice_api::fields::PercentileBasisPoints;
+use sluice_base::clock::Clock;
+use sluice_operator::Stopped;
+use sluice_report::run::{Point, Run, RunReport, Target};
+use sluice_signals::{Egress, Limits};
+use sluice_worker::load::{self, Progress};
 
 const RECORD_BYTES: usize = 100;
 
@@ -381,7 +381,7 @@ async fn failed(here: &mut Option<Here>) -> Failure {
 
 /// What the operator says of the job, in one word.
 fn state(conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition]) -> String {
-    use crate::api::conditions::{READY, SCALING_LIMITED, WITHIN_TARGET};
+    use sluice_api::conditions::{READY, SCALING_LIMITED, WITHIN_TARGET};
     let of = |type_: &str| conditions.iter().find(|condition| condition.type_ == type_);
     let (ready, limited, within) = (of(READY), of(SCALING_LIMITED), of(WITHIN_TARGET));
     ready
@@ -399,7 +399,7 @@ fn target(job: &StreamJob) -> Result<Target, Failure> {
     Ok(Target { latency_seconds: latency.as_secs_f64(), share: share.fraction() })
 }
 
-fn kafka(job: &StreamJob) -> Result<&crate::api::v1alpha1::Kafka, Failure> {
+fn kafka(job: &StreamJob) -> Result<&sluice_api::v1alpha1::Kafka, Failure> {
     let source = job.spec.sources.first().and_then(|source| source.kafka.as_ref());
     source.ok_or_else(|| "the job has no Kafka source".into())
 }

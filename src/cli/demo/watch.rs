@@ -14,10 +14,10 @@ use tokio::time::{sleep, timeout};
 
 use super::cluster::Cluster;
 use super::page::Live;
-use crate::api::JOB_LABEL;
-use crate::api::status::{DecisionStatus, StreamJobStatus};
-use crate::report::run::{Change, Point};
-use crate::report::totals::{Ledger, Totals};
+use sluice_api::JOB_LABEL;
+use sluice_api::status::{DecisionStatus, StreamJobStatus};
+use sluice_report::run::{Change, Point};
+use sluice_report::totals::{Ledger, Totals};
 
 /// For a look at a page or a list: less than the second until the next one.
 const LOOK: Duration = Duration::from_millis(900);

@@ -18,8 +18,8 @@ use serde_json::Value;
 
 use self::schema::Check;
 use self::tree::{Node, Place, Tree};
-use crate::api::StreamJob;
-use crate::operator::validate::{Job, validate};
+use sluice_api::StreamJob;
+use sluice_operator::validate::{Job, validate};
 
 const API_VERSION: &str = "sluice.dev/v1alpha1";
 const KIND: &str = "StreamJob";

@@ -15,7 +15,7 @@ use super::tree::{Field, Node, Place, Tree};
 /// The schema of a StreamJob, with the fields that every object has.
 pub(super) fn stream_job() -> JSONSchemaProps {
     use kube::CustomResourceExt as _;
-    let version = crate::api::StreamJob::crd().spec.versions.into_iter().next();
+    let version = sluice_api::StreamJob::crd().spec.versions.into_iter().next();
     let mut schema = version.and_then(|version| version.schema?.open_api_v3_schema).unwrap_or_default();
     let text = || JSONSchemaProps { type_: Some("string".into()), ..JSONSchemaProps::default() };
     let any = || JSONSchemaProps { x_kubernetes_preserve_unknown_fields: Some(true), ..JSONSchemaProps::default() };

@@ -7,8 +7,8 @@ use kube::CustomResourceExt as _;
 use serde_json::Value;
 
 use super::*;
-use crate::policy::Settings;
-use crate::policy::units::Seconds;
+use sluice_base::units::Seconds;
+use sluice_policy::Settings;
 
 const GOOD: &str = "\
 apiVersion: sluice.dev/v1alpha1

@@ -53,7 +53,7 @@ impl Object {
 
 /// Installs the definitions of this version.
 pub(super) async fn install(client: &Client) -> Result<(), Failure> {
-    for definition in crate::api::crds() {
+    for definition in sluice_api::crds() {
         let object = serde_json::to_value(&definition)?;
         put(client, &object).await.map_err(|error| format!("failed to install the resource definitions: {error}"))?;
     }

@@ -18,8 +18,8 @@ use tokio::net::TcpListener;
 
 use super::folder::Folder;
 use super::signals::Signals;
-use crate::embedded::cluster::{Cluster, Setup};
-use crate::embedded::node::{Image, Images, SHUTDOWN};
+use embedded_kubernetes::cluster::{Cluster, Setup};
+use embedded_kubernetes::node::{Image, Images, SHUTDOWN};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::cli::cluster::ClusterArgs;
-use crate::embedded::logs::Logs;
-use crate::embedded::node::supervise::own_program;
-use crate::embedded::node::{Node, Settings};
+use embedded_kubernetes::logs::Logs;
+use embedded_kubernetes::node::supervise::own_program;
+use embedded_kubernetes::node::{Node, Settings};
 
 /// The taint of a node that other pods of a cluster must not land on.
 const TAINT: &str = "sluice.dev/local";
@@ -42,7 +42,7 @@ pub(super) async fn run(args: Args) -> crate::cli::Outcome {
         supervisor: own_program()?,
         taint: (!args.no_taint).then(|| TAINT.to_owned()),
     };
-    let node = Node::new(settings, client, crate::clock::Clock::system())?;
+    let node = Node::new(settings, client, sluice_base::clock::Clock::system())?;
     let stop = crate::cli::stop_on_signal()?;
     eprintln!("node {}: its pods run here as processes; their logs are in {}", args.name, logs.folder().display());
     node.run(stop).await;

@@ -6,12 +6,12 @@ use serde::Serialize;
 
 use super::{Args, Inputs, Mode, Output, Policies};
 use crate::cli::Outcome;
-use crate::report::compare::{Comparison, Policy, svg_of};
-use crate::report::run::{Change, Point, Target};
-use crate::report::table::{Align, Overflow, Table};
-use crate::report::words;
-use crate::simulate::peers::{self, Limits, Parameters};
-use crate::simulate::{Handover, Load, Rule, Run, Scenario, Sluice, run as simulate};
+use sluice_base::words;
+use sluice_report::compare::{Comparison, Policy, svg_of};
+use sluice_report::run::{Change, Point, Target};
+use sluice_report::table::{Align, Overflow, Table};
+use sluice_simulate::peers::{self, Limits, Parameters};
+use sluice_simulate::{Handover, Load, Rule, Run, Scenario, Sluice, run as simulate};
 
 /// Points of each line of the plot.
 const POINTS: usize = 960;
@@ -229,16 +229,16 @@ fn table(inputs: &Inputs, load: &Load, results: &[Result]) -> String {
 }
 
 fn policy(name: &str, result: &Result, run: &Run) -> Policy {
-    let seconds: Vec<(f64, &crate::simulate::Point)> = (0_u32..).map(f64::from).zip(&run.points).collect();
+    let seconds: Vec<(f64, &sluice_simulate::Point)> = (0_u32..).map(f64::from).zip(&run.points).collect();
     let span = seconds.len().div_ceil(POINTS).max(1);
     // The highest of each span of time: no peak is lost.
-    let point = |some: &[(f64, &crate::simulate::Point)]| Point {
+    let point = |some: &[(f64, &sluice_simulate::Point)]| Point {
         at: some.first().map_or(0.0, |first| first.0),
         latency: some.iter().map(|(_, point)| f64::from(point.age)).reduce(f64::max),
         replicas: some.iter().map(|(_, point)| u32::from(point.billed)).max(),
         ..Point::default()
     };
-    let change = |change: &crate::simulate::Change| Change {
+    let change = |change: &sluice_simulate::Change| Change {
         at: change.at,
         from: change.from,
         to: change.to,

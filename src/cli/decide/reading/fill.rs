@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::{Fields, Unknown};
-use crate::policy::units::Seconds;
+use sluice_base::units::Seconds;
 
 /// Something that a value is read into.
 pub(super) trait Slot {

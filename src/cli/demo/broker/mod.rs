@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use self::describe::Names;
 use super::Failure;
-use crate::clock::Clock;
+use sluice_base::clock::Clock;
 
 /// The number of the only broker.
 const NODE: i32 = 0;

@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 
 use super::{COLUMNS, Scene, WIDTHS};
-use crate::report::table::{Align, Overflow, Table};
-use crate::report::words;
+use sluice_base::words;
+use sluice_report::table::{Align, Overflow, Table};
 
 /// Lines between two headings.
 const HEADING_EVERY: usize = 20;

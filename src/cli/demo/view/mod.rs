@@ -3,22 +3,25 @@
 //! The parts: [`lines`] writes the lines; [`screen`] draws, and [`terminal`] takes the terminal for it and gives it back.
 
 mod lines;
-#[cfg(feature = "demo")]
+#[cfg(feature = "development")]
 mod screen;
-#[cfg(feature = "demo")]
+#[cfg(feature = "development")]
 mod terminal;
 
 use std::io::{self, Write as _};
 
 use self::lines::Lines;
-#[cfg(feature = "demo")]
+#[cfg(feature = "development")]
 use self::terminal::Screen;
-use crate::report::run::{Change, Point, Target, Work};
-use crate::report::words;
+use sluice_base::words;
+use sluice_report::run::{Change, Point, Target, Work};
 
 /// What is shown.
 #[derive(Debug)]
-#[cfg_attr(not(feature = "demo"), allow(dead_code, reason = "for the screen, which comes with the feature demo"))]
+#[cfg_attr(
+    not(feature = "development"),
+    allow(dead_code, reason = "for the screen, which comes with the feature demo")
+)]
 pub(super) struct Scene<'a> {
     /// The scenario and its load, in words.
     pub(super) title: &'a str,
@@ -71,24 +74,24 @@ const WIDTHS: [usize; 7] = [8, 5, 7, 7, 6, 7, 8];
 /// Where the scenes go: to stderr, which is where progress goes; the report alone is the result.
 pub(super) struct View {
     lines: Lines<io::Stderr>,
-    #[cfg(feature = "demo")]
+    #[cfg(feature = "development")]
     screen: Option<Screen>,
 }
 
 impl View {
     /// The screen, if there is a terminal that can have one; else lines.
-    #[cfg_attr(not(feature = "demo"), allow(unused_variables, reason = "lines have no colours"))]
+    #[cfg_attr(not(feature = "development"), allow(unused_variables, reason = "lines have no colours"))]
     pub(super) fn on_stderr(no_color: bool) -> Self {
         Self {
             lines: Lines::new(io::stderr()),
-            #[cfg(feature = "demo")]
+            #[cfg(feature = "development")]
             screen: Screen::take(no_color),
         }
     }
 
     /// Shows the scene.
     pub(super) fn show(&mut self, scene: &Scene<'_>) -> io::Result<()> {
-        #[cfg(feature = "demo")]
+        #[cfg(feature = "development")]
         if let Some(screen) = self.screen.as_mut().filter(|_| terminal::is_taken()) {
             return screen.show(scene);
         }
@@ -97,7 +100,7 @@ impl View {
 
     /// Until the scene must be shown anew, because the terminal has another size now. Lines never must.
     pub(super) async fn resized(&mut self) {
-        #[cfg(feature = "demo")]
+        #[cfg(feature = "development")]
         if let Some(screen) = &mut self.screen {
             return screen.resized().await;
         }
@@ -107,7 +110,7 @@ impl View {
 
 /// Says something to the person who looks on: on the screen, or in a line. Nobody need be there to read it.
 pub(super) fn say(words: &str) {
-    #[cfg(feature = "demo")]
+    #[cfg(feature = "development")]
     if terminal::keep(words) {
         return;
     }

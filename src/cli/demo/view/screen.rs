@@ -8,10 +8,10 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Axis, Chart, Dataset, GraphType, Paragraph};
 
 use super::{COLUMNS, Scene, WIDTHS};
-use crate::report::plot::{Segment, segments, steps};
-use crate::report::run::Point;
-use crate::report::table::{Align, Overflow, Table};
-use crate::report::words;
+use sluice_base::words;
+use sluice_report::plot::{Segment, segments, steps};
+use sluice_report::run::Point;
+use sluice_report::table::{Align, Overflow, Table};
 
 /// A chart with fewer lines shows nothing.
 const LEAST_CHART: u16 = 5;
@@ -101,7 +101,7 @@ fn verdict<'a>(scene: &Scene<'_>, palette: Palette) -> Line<'a> {
         return Line::from(format!("no record has been processed yet; objective: {objective}"));
     };
     let (verdict, color) = if share < scene.target.share { ("BEHIND", BADLY) } else { ("ON TARGET", WELL) };
-    let (share, records) = (words::percent(share), crate::report::run::whole(work.processed));
+    let (share, records) = (words::percent(share), sluice_report::run::whole(work.processed));
     let so_far = format!(" so far: {share} in time; objective: {objective}; {records} records");
     Line::from(vec![Span::styled(verdict, palette.of(color)).bold(), Span::raw(so_far)])
 }

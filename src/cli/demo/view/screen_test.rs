@@ -56,7 +56,7 @@ fn the_screen_is_as_it_stands_in_its_files() {
 
 #[test]
 fn every_size_can_be_drawn_and_so_can_a_beginning_without_numbers() {
-    let (points, nothing) = (points(), crate::report::run::Work::default());
+    let (points, nothing) = (points(), sluice_report::run::Work::default());
     let changes = [change(8.0)];
     for width in [1, 10, 39, 57, 80, 200] {
         for height in 1..60 {

@@ -1,0 +1,93 @@
+//! How far it is, on stderr, and where the time went.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use sluice_base::clock::Clock;
+use sluice_bench::{Job, Who};
+
+pub(crate) struct Progress {
+    clock: Clock,
+    begin: f64,
+    rounds: usize,
+    /// Seconds of one thread, by what was done.
+    spent: BTreeMap<&'static str, (usize, f64)>,
+}
+
+/// One round of jobs that are done side by side.
+pub(crate) struct Round {
+    clock: Clock,
+    begin: f64,
+    number: usize,
+    jobs: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    done: usize,
+    said: f64,
+    spent: BTreeMap<&'static str, (usize, f64)>,
+}
+
+impl Progress {
+    pub(crate) fn new(clock: Clock) -> Self {
+        let begin = clock.now().0;
+        Self { clock, begin, rounds: 0, spent: BTreeMap::new() }
+    }
+
+    pub(crate) fn seconds(&self) -> f64 {
+        self.clock.now().0 - self.begin
+    }
+
+    pub(crate) fn round(&mut self, jobs: usize) -> Round {
+        self.rounds += 1;
+        Round { clock: self.clock.clone(), begin: self.begin, number: self.rounds, jobs, state: Mutex::default() }
+    }
+
+    pub(crate) fn end(&mut self, round: Round) {
+        let state = round.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for (kind, (count, seconds)) in state.spent {
+            let sum = self.spent.entry(kind).or_default();
+            *sum = (sum.0 + count, sum.1 + seconds);
+        }
+    }
+
+    /// What took how long.
+    pub(crate) fn say(&self) {
+        eprintln!("{:.0} s; of the threads' time:", self.seconds());
+        for (kind, (count, seconds)) in &self.spent {
+            eprintln!("  {kind}: {count} runs, {seconds:.0} s");
+        }
+    }
+}
+
+impl Round {
+    /// Does a job and notes how long it took.
+    pub(crate) fn timed<A>(&self, job: &Job, work: impl FnOnce() -> A) -> A {
+        let begin = self.clock.now().0;
+        let answer = work();
+        let now = self.clock.now().0;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let sum = state.spent.entry(kind(job)).or_default();
+        *sum = (sum.0 + 1, sum.1 + now - begin);
+        state.done += 1;
+        if now - state.said >= 10.0 {
+            state.said = now;
+            eprintln!("{:5.0} s: round {}, {} of {} runs", now - self.begin, self.number, state.done, self.jobs);
+        }
+        answer
+    }
+}
+
+fn kind(job: &Job) -> &'static str {
+    match job {
+        Job::Run(key) => match key.who {
+            Who::Sluice(_) => "Sluice",
+            Who::Peer(_) => "peers",
+            Who::Fixed(_) => "fixed numbers",
+        },
+        Job::Bound(_) => "lower bounds",
+        Job::Fault { .. } => "faults",
+    }
+}

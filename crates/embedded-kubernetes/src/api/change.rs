@@ -1,0 +1,77 @@
+//! The four ways to say what an object shall be like without sending all of it.
+
+use serde_json::Value;
+
+use super::call::{self, Call, WriteOptions};
+use crate::patch;
+use crate::status::{FieldError, Status};
+
+/// A patch, read but not yet applied.
+#[derive(Debug)]
+pub(super) enum Patch {
+    Json(Value),
+    Merge(Value),
+    Strategic(Value),
+    Apply(Value),
+}
+
+impl Patch {
+    /// Refuses what is no patch of this kind: that comes before anything else is looked at.
+    pub(super) fn check_type(call: &Call) -> Result<(), Status> {
+        let known = match call.content_type.as_str() {
+            "application/json-patch+json" | "application/merge-patch+json" | "application/apply-patch+yaml" => true,
+            "application/strategic-merge-patch+json" => !call.kind.is_custom(),
+            _ => false,
+        };
+        if known { Ok(()) } else { Err(unsupported()) }
+    }
+
+    /// Reads the body of a PATCH.
+    pub(super) fn read(call: &Call, options: &WriteOptions) -> Result<Self, Status> {
+        let kind = call.content_type.as_str();
+        let apply = kind == "application/apply-patch+yaml";
+        let refuse = |error: FieldError| Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &[error]));
+        if apply && call.query.get("fieldManager").is_empty() {
+            return refuse(FieldError::required("fieldManager", "is required for apply patch"));
+        }
+        if !apply && options.force.is_some() {
+            return refuse(FieldError::forbidden("force", "may not be specified for non-apply patch"));
+        }
+        let json = || -> Result<Value, Status> {
+            serde_json::from_slice(&call.body)
+                .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))
+        };
+        match kind {
+            "application/json-patch+json" => Ok(Self::Json(json()?)),
+            "application/merge-patch+json" => Ok(Self::Merge(json()?)),
+            "application/strategic-merge-patch+json" => Ok(Self::Strategic(json()?)),
+            "application/apply-patch+yaml" => {
+                let applied = call::yaml(&call.body)
+                    .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
+                Ok(Self::Apply(applied))
+            }
+            _ => Err(unsupported()),
+        }
+    }
+
+    /// Applies a patch that is no server-side apply to an object of this kind.
+    pub(super) fn onto(&self, kind: &str, object: &Value) -> Result<Value, Status> {
+        match self {
+            Self::Json(patch) => patch::json_patch(object, patch),
+            Self::Merge(patch) | Self::Apply(patch) => patch::merge_patch(object, patch),
+            Self::Strategic(patch) => patch::strategic(object, patch, kind),
+        }
+    }
+}
+
+fn unsupported() -> Status {
+    Status::unsupported_media_type("415: Unsupported Media Type").with(crate::status::Details::default())
+}
+
+/// What a patch has led to is no object of its kind.
+pub(super) fn unfit(patched: &Value, why: Status) -> Status {
+    if why.code != 400 {
+        return why;
+    }
+    Status::invalid("", "", "", &[FieldError::invalid("patch", patched.to_string(), why.message)])
+}

@@ -1,0 +1,174 @@
+//! The subresource scale: one number of a workload, read and written by those who know nothing else about it.
+
+use serde_json::{Map, Value, json};
+
+use super::Server;
+use super::answer::Answer;
+use super::call::Call;
+use super::change::{self, Patch};
+use super::view;
+use super::write::{self, By};
+use crate::kinds::ScalePaths;
+use crate::meta;
+use crate::ownership::{self, Writer};
+use crate::status::{FieldError, Status};
+
+/// GET, PUT and PATCH of the scale of an object.
+pub(super) fn scale(server: &Server, call: &Call) -> Result<Answer, Status> {
+    let Some(paths) = &call.kind.scale else { return Err(Status::no_such_path()) };
+    let found = || server.store().get(&call.resource(), &call.key()).ok_or_else(|| call.not_found());
+    if call.method == "GET" {
+        let kept = found()?;
+        let has = kept.value.pointer(&pointer(&paths.spec)).is_some_and(Value::is_i64);
+        if call.kind.is_custom() && !has {
+            return Err(Status::internal(format!("the spec replicas field {:?} does not exist", paths.spec)));
+        }
+        return Ok(Answer::value(of(paths, &view::from_kept(&call.kind, &kept.value))));
+    }
+    let is_patch = call.method != "PUT";
+    if is_patch {
+        Patch::check_type(call)?;
+    }
+    let options = call.write_options(if is_patch { "PatchOptions" } else { "UpdateOptions" })?;
+    let patch = if is_patch { Some(Patch::read(call, &options)?) } else { None };
+    let sent = if is_patch { None } else { Some(call.object_of("autoscaling/v1", "Scale")?) };
+    sent.as_ref().map(replicas).transpose()?;
+    found()?;
+    let written = if let Some(Patch::Apply(applied)) = &patch {
+        let now = server.clock().now();
+        let force = options.force.unwrap_or_default();
+        write::update_as(server, call, &options, "scale", By::Apply, |live| {
+            let writer = Writer { manager: &options.manager, subresource: "scale", now: &now };
+            let mut new = ownership::applied(&call.kind, Some(live), applied, writer, force)?;
+            keep_preconditions(call, applied, &mut new);
+            Ok(new)
+        })?
+    } else {
+        write::update_as(server, call, &options, "scale", By::Put, |live| {
+            let now = of(paths, live);
+            let scale = match (&patch, &sent) {
+                (_, Some(sent)) => sent.clone(),
+                (Some(patch), None) => patch.onto("Scale", &now)?,
+                (None, None) => now,
+            };
+            if is_patch {
+                replicas(&scale).map_err(|why| change::unfit(&scale, why))?;
+            }
+            let mut new = put(call, paths, live, &scale)?;
+            keep_preconditions(call, &scale, &mut new);
+            Ok(new)
+        })?
+    };
+    Ok(Answer::value(of(paths, &view::from_kept(&call.kind, written.object.value()))))
+}
+
+/// A path such as `.spec.replicas` as a JSON pointer.
+pub(super) fn pointer(path: &str) -> String {
+    format!("/{}", path.trim_start_matches('.').replace('.', "/"))
+}
+
+/// The scale of an object.
+fn of(paths: &ScalePaths, object: &Value) -> Value {
+    let number = |path: &str| object.pointer(&pointer(path)).and_then(Value::as_i64).unwrap_or_default();
+    let mut metadata = Map::new();
+    for key in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        if let Some(value) = object.pointer(&format!("/metadata/{key}")) {
+            metadata.insert(key.to_owned(), value.clone());
+        }
+    }
+    let mut spec = Map::new();
+    let wished = number(&paths.spec);
+    if wished != 0 {
+        spec.insert("replicas".to_owned(), wished.into());
+    }
+    let mut status = json!({"replicas": number(&paths.status)});
+    let selector = paths.selector.as_ref().and_then(|path| object.pointer(&pointer(path)));
+    let selector = match selector {
+        Some(Value::String(text)) => text.clone(),
+        Some(selector) => as_text(selector),
+        None => String::new(),
+    };
+    if !selector.is_empty() {
+        meta::as_map(&mut status).insert("selector".to_owned(), selector.into());
+    }
+    json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status})
+}
+
+/// A label selector as it stands in a query.
+fn as_text(selector: &Value) -> String {
+    let mut terms: Vec<String> = Vec::new();
+    for (key, value) in selector.get("matchLabels").and_then(Value::as_object).into_iter().flatten() {
+        terms.push(format!("{key}={}", value.as_str().unwrap_or_default()));
+    }
+    for expression in selector.get("matchExpressions").and_then(Value::as_array).into_iter().flatten() {
+        let (key, values) = (meta::text(expression, "/key"), meta::texts(expression, "/values").join(","));
+        terms.push(match meta::text(expression, "/operator") {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "DoesNotExist" => format!("!{key}"),
+            _ => key.to_owned(),
+        });
+    }
+    terms.sort();
+    terms.join(",")
+}
+
+/// The number that a scale wishes; none is 0.
+fn replicas(scale: &Value) -> Result<i64, Status> {
+    let value = scale.pointer("/spec/replicas").filter(|value| !value.is_null());
+    value.map_or(Some(0), Value::as_i64).ok_or_else(|| {
+        let message = "Scale in version \"v1\" cannot be handled as a Scale: json: cannot unmarshal into Go struct field \
+                       ScaleSpec.spec.replicas of type int32";
+        Status::bad_request(message)
+    })
+}
+
+/// Writes a scale into its object.
+fn put(call: &Call, paths: &ScalePaths, live: &Value, scale: &Value) -> Result<Value, Status> {
+    let name = meta::name(scale);
+    if !name.is_empty() && name != call.path.name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            call.path.name
+        )));
+    }
+    let custom = call.kind.is_custom();
+    let unset = custom && !live.pointer(&pointer(&paths.spec)).is_some_and(Value::is_i64);
+    let wished = match scale.pointer("/spec/replicas") {
+        // Null is 0 here, as in Go; a merge patch leaves none.
+        None if unset && call.method == "PATCH" => {
+            return Err(Status::bad_request(format!("the spec replicas field {:?} cannot be empty", paths.spec)));
+        }
+        _ => replicas(scale)?,
+    };
+    // A custom resource has rules of its own.
+    if wished < 0 && !custom {
+        let error = FieldError::invalid("spec.replicas", wished, "must be greater than or equal to 0");
+        return Err(Status::invalid("autoscaling", "Scale", &call.path.name, &[error]));
+    }
+    let mut new = live.clone();
+    let mut at = meta::as_map(&mut new);
+    let mut parts = paths.spec.trim_start_matches('.').split('.').peekable();
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            at.insert(part.to_owned(), wished.into());
+            break;
+        }
+        at = meta::entry(at, part);
+    }
+    Ok(new)
+}
+
+/// What the client has seen of the scale, it has seen of the object. To a patch the uid of a custom resource does not
+/// matter.
+fn keep_preconditions(call: &Call, scale: &Value, object: &mut Value) {
+    for key in ["resourceVersion", "uid"] {
+        if key == "uid" && call.method == "PATCH" && call.kind.is_custom() {
+            continue;
+        }
+        let given = meta::text(scale, &format!("/metadata/{key}"));
+        if !given.is_empty() {
+            meta::set(object, key, given);
+        }
+    }
+}

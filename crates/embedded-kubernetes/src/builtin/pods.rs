@@ -1,0 +1,103 @@
+//! What may be changed of a pod: images, deadlines, and a few things in one direction only.
+
+use serde_json::Value;
+
+use crate::meta;
+use crate::status::FieldError;
+
+/// What is wrong with a pod that takes the place of another.
+pub(super) fn update(old: &Value, new: &Value, errors: &mut Vec<FieldError>) {
+    for list in ["containers", "initContainers"] {
+        if !images(old, new, list, errors) {
+            return;
+        }
+    }
+    if !deadline(old, new, errors) {
+        return;
+    }
+    tolerations(old, new, errors);
+    if rest(old) != rest(new) {
+        let why = "pod updates may not change fields other than `spec.containers[*].image`,\
+                   `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to \
+                   existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was \
+                   previously negative)";
+        errors.push(FieldError::forbidden("spec", why));
+    }
+}
+
+fn list<'a>(pod: &'a Value, field: &str) -> &'a [Value] {
+    pod.pointer(&format!("/spec/{field}")).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// Whether the rest need be looked at.
+fn images(old: &Value, new: &Value, field: &str, errors: &mut Vec<FieldError>) -> bool {
+    let containers = list(new, field);
+    if containers.len() != list(old, field).len() {
+        let why = "pod updates may not add or remove containers";
+        errors.push(FieldError::forbidden(format!("spec.{field}"), why));
+        return false;
+    }
+    for (index, container) in containers.iter().enumerate() {
+        let (image, at) = (meta::text(container, "/image"), format!("spec.{field}[{index}].image"));
+        if image.is_empty() {
+            errors.push(FieldError::required(at, ""));
+        } else if image.trim() != image {
+            errors.push(FieldError::invalid(at, image, "must not have leading or trailing whitespace"));
+        }
+    }
+    true
+}
+
+/// A deadline can be set, and become earlier. Whether the rest need be looked at.
+fn deadline(old: &Value, new: &Value, errors: &mut Vec<FieldError>) -> bool {
+    let field = "spec.activeDeadlineSeconds";
+    let seconds = |pod: &Value| pod.pointer("/spec/activeDeadlineSeconds").and_then(Value::as_i64);
+    match (seconds(old), seconds(new)) {
+        (_, Some(new)) if !(0..=i64::from(i32::MAX)).contains(&new) => {
+            errors.push(FieldError::invalid(field, new, "must be between 0 and 2147483647, inclusive"));
+            false
+        }
+        (Some(old), Some(new)) if old < new => {
+            errors.push(FieldError::invalid(field, new, "must be less than or equal to previous value"));
+            false
+        }
+        (Some(_), None) => {
+            errors.push(FieldError::invalid(
+                field,
+                Value::Null,
+                "must not update from a positive integer to nil value",
+            ));
+            true
+        }
+        _ => true,
+    }
+}
+
+/// Of a toleration that is there only the time can be changed.
+fn tolerations(old: &Value, new: &Value, errors: &mut Vec<FieldError>) {
+    let timeless = |toleration: &Value| {
+        let mut toleration = toleration.clone();
+        meta::as_map(&mut toleration).remove("tolerationSeconds");
+        toleration
+    };
+    let stays = |old: &Value| list(new, "tolerations").iter().any(|new| timeless(new) == timeless(old));
+    if !list(old, "tolerations").iter().all(stays) {
+        let why = "existing toleration can not be modified except its tolerationSeconds";
+        errors.push(FieldError::forbidden("spec.tolerations", why));
+    }
+}
+
+/// What cannot be changed at all.
+fn rest(pod: &Value) -> Value {
+    let mut spec = pod.get("spec").cloned().unwrap_or_default();
+    let map = meta::as_map(&mut spec);
+    for field in ["activeDeadlineSeconds", "tolerations", "schedulingGates"] {
+        map.remove(field);
+    }
+    for field in ["containers", "initContainers"] {
+        for container in map.get_mut(field).and_then(Value::as_array_mut).into_iter().flatten() {
+            meta::as_map(container).remove("image");
+        }
+    }
+    spec
+}

@@ -1,0 +1,258 @@
+//! The kinds that are asked for, and what is written to them: few fields, few values, so that they meet each other.
+//!
+//! On a real cluster controllers act on some of the objects. Deployments are paused, so that they get no pods; a pod is on
+//! a node that nobody looks after, or waits for a scheduler that is not there.
+
+use serde_json::{Value, json};
+
+use crate::patch;
+
+/// The kinds that are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    ConfigMap,
+    Deployment,
+    Pod,
+    Widget,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 4] = [Self::ConfigMap, Self::Deployment, Self::Pod, Self::Widget];
+
+    pub(super) fn api_version(self) -> &'static str {
+        match self {
+            Self::ConfigMap | Self::Pod => "v1",
+            Self::Deployment => "apps/v1",
+            Self::Widget => "example.test/v1",
+        }
+    }
+}
+
+/// A whole object with a merge patch on top.
+pub(super) fn onto(base: &Value, changes: &Value) -> Value {
+    patch::merge(base, changes)
+}
+
+/// One merge patch that does what two do: what is to be removed stays in it.
+pub(super) fn both(mut one: Value, other: Value) -> Value {
+    match (&mut one, other) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                let before = into.remove(&key).unwrap_or_default();
+                into.insert(key, both(before, value));
+            }
+        }
+        (into, from) => *into = from,
+    }
+    one
+}
+
+/// The least that an object of the kind has.
+pub(super) fn least(kind: Kind, name: &str) -> Value {
+    let body = match kind {
+        Kind::ConfigMap => json!({}),
+        Kind::Widget => json!({"spec": {}}),
+        Kind::Pod => json!({"spec": {"nodeName": "nowhere", "automountServiceAccountToken": false,
+            "containers": [{"name": "c", "image": "x:1"}]}}),
+        Kind::Deployment => json!({"spec": {"paused": true, "selector": {"matchLabels": {"app": "a"}},
+            "template": {"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "c", "image": "x:1"}]}}}}),
+    };
+    both(json!({"apiVersion": kind.api_version(), "kind": format!("{kind:?}"), "metadata": {"name": name}}), body)
+}
+
+/// Changes of metadata, as a merge patch.
+pub(super) fn metadata() -> Vec<Value> {
+    vec![
+        json!({}),
+        json!({"labels": {"x": "1"}}),
+        json!({"labels": {"x": "2", "y": "1"}}),
+        json!({"labels": {"x": null}}),
+        json!({"labels": {"x": "not a label"}}),
+        json!({"labels": {}}),
+        json!({"labels": null}),
+        json!({"annotations": {"n": "1"}}),
+        json!({"annotations": {"n": null, "m": ""}}),
+        json!({"finalizers": ["example.test/hold"]}),
+        json!({"finalizers": ["example.test/hold", "example.test/more"]}),
+        json!({"finalizers": []}),
+        json!({"finalizers": null}),
+        json!({"generation": 7}),
+        json!({"deletionTimestamp": null}),
+        json!({"ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "n"}]}),
+    ]
+}
+
+/// Changes of the rest, as a merge patch.
+pub(super) fn content(kind: Kind) -> Vec<Value> {
+    match kind {
+        Kind::ConfigMap => vec![
+            json!({}),
+            json!({"data": {"k": "1"}}),
+            json!({"data": {"k": "2", "l": ""}}),
+            json!({"data": {"k": null}}),
+            json!({"data": null}),
+            json!({"data": {"not a key": "1"}}),
+            json!({"data": {"k": 1}}),
+            json!({"binaryData": {"b": "MQ=="}}),
+            json!({"binaryData": {"k": "MQ=="}}),
+            json!({"immutable": true}),
+            json!({"immutable": false}),
+            json!({"unknown": 1}),
+        ],
+        Kind::Widget => vec![
+            json!({}),
+            json!({"spec": {"color": "red"}}),
+            json!({"spec": {"color": "blue", "size": 1}}),
+            json!({"spec": {"color": null}}),
+            json!({"spec": {"color": "a color with far too many letters"}}),
+            json!({"spec": {"size": "big"}}),
+            json!({"spec": {"size": 1.5}}),
+            json!({"spec": {"replicas": 3}}),
+            json!({"spec": {"replicas": null}}),
+            json!({"spec": {"replicas": -1}}),
+            json!({"spec": {"parts": [{"name": "p", "count": 1}]}}),
+            json!({"spec": {"parts": [{"name": "q"}, {"name": "p", "count": 2}]}}),
+            json!({"spec": {"parts": [{"name": "p"}, {"name": "p"}]}}),
+            json!({"spec": {"parts": [{"count": 1}]}}),
+            json!({"spec": {"parts": []}}),
+            json!({"spec": {"unknown": 1}}),
+            json!({"spec": null}),
+            json!({"status": {"note": "n"}}),
+        ],
+        Kind::Pod => vec![
+            json!({}),
+            json!({"spec": {"containers": [{"name": "c", "image": "x:2"}]}}),
+            json!({"spec": {"containers": [{"name": "c", "image": "x:1"}, {"name": "d", "image": "x"}]}}),
+            json!({"spec": {"containers": []}}),
+            json!({"spec": {"nodeName": null, "schedulerName": "nobody"}}),
+            json!({"spec": {"terminationGracePeriodSeconds": 5}}),
+            json!({"spec": {"activeDeadlineSeconds": 100}}),
+            json!({"spec": {"restartPolicy": "Never"}}),
+            json!({"spec": {"tolerations": [{"key": "k", "operator": "Exists"}]}}),
+            json!({"spec": {"priorityClassName": "none-such"}}),
+            json!({"status": {"phase": "Running"}}),
+        ],
+        Kind::Deployment => vec![
+            json!({}),
+            json!({"spec": {"replicas": 0}}),
+            json!({"spec": {"replicas": 3}}),
+            json!({"spec": {"replicas": null}}),
+            json!({"spec": {"replicas": -1}}),
+            json!({"spec": {"minReadySeconds": 5}}),
+            json!({"spec": {"progressDeadlineSeconds": 5, "minReadySeconds": 5}}),
+            json!({"spec": {"revisionHistoryLimit": 3}}),
+            json!({"spec": {"strategy": {"type": "Recreate", "rollingUpdate": null}}}),
+            json!({"spec": {"strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": "10%"}}}}),
+            json!({"spec": {"strategy": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 0}}}}),
+            json!({"spec": {"selector": {"matchLabels": {"app": "b"}}}}),
+            json!({"spec": {"selector": null}}),
+            json!({"spec": {"template": {"metadata": {"labels": {"z": "1"}}}}}),
+            json!({"spec": {"template": {"metadata": {"labels": {"app": "b"}}}}}),
+            json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "x:2",
+                "env": [{"name": "A", "value": "1"}], "ports": [{"containerPort": 80}]}]}}}}),
+            json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "x:1",
+                "readinessProbe": {"httpGet": {"port": 80}}}]}}}}),
+            json!({"spec": {"template": {"spec": {"restartPolicy": "Never"}}}}),
+        ],
+    }
+}
+
+/// What makes no object of its kind, or not one that can be created there.
+pub(super) fn odd() -> Vec<Value> {
+    vec![
+        json!({"metadata": {"resourceVersion": "1"}}),
+        json!({"metadata": {"name": "Not_A_Name"}}),
+        json!({"metadata": {"name": null}}),
+        json!({"metadata": {"namespace": "elsewhere"}}),
+        json!({"kind": "Other"}),
+        json!({"apiVersion": "example.test/v9"}),
+    ]
+}
+
+/// What only a strategic merge patch can say.
+pub(super) fn strategic(kind: Kind) -> Vec<Value> {
+    let lists = |prefix: fn(Value) -> Value| {
+        vec![
+            prefix(json!({"containers": [{"name": "c", "image": "x:3"}]})),
+            prefix(json!({"containers": [{"name": "c", "$patch": "delete"}]})),
+            prefix(json!({"containers": [{"name": "c", "env": [{"name": "B", "value": "2"}]}]})),
+            prefix(json!({"$setElementOrder/containers": [{"name": "d"}, {"name": "c"}],
+                "containers": [{"name": "d", "image": "x:1"}]})),
+            prefix(json!({"tolerations": [{"key": "l", "operator": "Exists"}]})),
+        ]
+    };
+    match kind {
+        Kind::Pod => lists(|spec| json!({"spec": spec})),
+        Kind::Deployment => lists(|spec| json!({"spec": {"template": {"spec": spec}}})),
+        _ => vec![
+            json!({"metadata": {"labels": {"$patch": "replace", "x": "3"}}}),
+            json!({"data": {"$patch": "delete"}}),
+        ],
+    }
+}
+
+/// Steps of a JSON patch.
+pub(super) fn steps(kind: Kind) -> Vec<Value> {
+    let mut steps = vec![
+        json!({"op": "add", "path": "/metadata/labels", "value": {"x": "1"}}),
+        json!({"op": "add", "path": "/metadata/labels/x", "value": "2"}),
+        json!({"op": "remove", "path": "/metadata/labels/x"}),
+        json!({"op": "test", "path": "/metadata/labels/x", "value": "1"}),
+        json!({"op": "copy", "from": "/metadata/labels", "path": "/metadata/annotations"}),
+        json!({"op": "add", "path": "/metadata/finalizers/-", "value": "example.test/hold"}),
+        json!({"op": "remove", "path": "/metadata/finalizers"}),
+        json!({"op": "replace", "path": "/metadata/name", "value": "c"}),
+        json!({"op": "none", "path": "/metadata/name"}),
+    ];
+    steps.extend(match kind {
+        Kind::ConfigMap => vec![
+            json!({"op": "add", "path": "/data", "value": {"k": "3"}}),
+            json!({"op": "replace", "path": "/data/k", "value": "4"}),
+            json!({"op": "move", "from": "/data/k", "path": "/data/m"}),
+            json!({"op": "remove", "path": "/data"}),
+        ],
+        Kind::Widget => vec![
+            json!({"op": "replace", "path": "/spec/replicas", "value": 2}),
+            json!({"op": "add", "path": "/spec/parts/-", "value": {"name": "r"}}),
+            json!({"op": "remove", "path": "/spec/parts/0"}),
+            json!({"op": "remove", "path": "/spec"}),
+            json!({"op": "add", "path": "/spec/color", "value": 1}),
+        ],
+        Kind::Pod => vec![
+            json!({"op": "replace", "path": "/spec/containers/0/image", "value": "x:4"}),
+            json!({"op": "remove", "path": "/spec/containers/0"}),
+            json!({"op": "replace", "path": "/spec/nodeName", "value": "elsewhere"}),
+        ],
+        Kind::Deployment => vec![
+            json!({"op": "replace", "path": "/spec/replicas", "value": 2}),
+            json!({"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "x:4"}),
+            json!({"op": "remove", "path": "/spec/template/spec/containers/0/image"}),
+            json!({"op": "remove", "path": "/spec/strategy"}),
+        ],
+    });
+    steps
+}
+
+/// What is written to the status.
+pub(super) fn status(kind: Kind) -> Vec<Value> {
+    match kind {
+        Kind::Widget => vec![
+            json!({"status": {"note": "n"}}),
+            json!({"status": {"replicas": 2, "selector": "app=a"}}),
+            json!({"status": {"replicas": "two"}}),
+            json!({"status": null}),
+            json!({"status": {"note": "n"}, "spec": {"color": "green"}}),
+            json!({"status": {"note": "m"}, "metadata": {"labels": {"x": "4"}}}),
+        ],
+        Kind::Pod => vec![
+            json!({"status": {"phase": "Running"}}),
+            json!({"status": {"phase": "Succeeded", "reason": "Why"}}),
+            json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}}),
+            json!({"status": {"conditions": [{"type": "PodScheduled", "status": "False"}]}}),
+            json!({"status": {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}]}}),
+            json!({"status": {"phase": "Running"}, "metadata": {"labels": {"x": "4"}}}),
+        ],
+        Kind::Deployment => vec![json!({"metadata": {"labels": {"x": "4"}}}), json!({"spec": {"replicas": 4}})],
+        Kind::ConfigMap => vec![json!({"data": {"k": "5"}})],
+    }
+}

@@ -1,0 +1,63 @@
+//! The server over HTTP on loopback: plain, or with TLS.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use axum::serve::Listener;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::api::Server;
+use super::tls::Identity;
+use sluice_base::tls_listener::Handshakes;
+
+/// Serves until it is stopped. Addresses that other machines can reach are refused: this is no server for them.
+pub async fn serve(server: Server, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
+    loopback(listener.local_addr()?)?;
+    run(server, listener, stop).await
+}
+
+/// The same with TLS.
+pub async fn serve_tls(
+    server: Server,
+    listener: TcpListener,
+    identity: Identity,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    loopback(listener.local_addr()?)?;
+    run(server, Handshakes::new(listener, identity.config), stop).await
+}
+
+async fn run<L>(server: Server, listener: L, stop: CancellationToken) -> io::Result<()>
+where
+    L: Listener,
+    L::Addr: std::fmt::Debug,
+{
+    let router = Router::new().fallback(move |request: Request<Body>| {
+        let server = server.clone();
+        async move { server.answer(request).await }
+    });
+    let ended = stop.clone();
+    let serving = axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await });
+    // Watches last as long as their clients like: they are cut off, not waited for.
+    tokio::select! {
+        outcome = serving => outcome,
+        () = ended.cancelled() => Ok(()),
+    }
+}
+
+fn loopback(address: SocketAddr) -> io::Result<()> {
+    let inside = match address.ip() {
+        IpAddr::V4(ip) => ip.is_loopback(),
+        IpAddr::V6(ip) => ip.is_loopback(),
+    };
+    if inside {
+        return Ok(());
+    }
+    let message =
+        format!("failed to serve at {address}: it is not a loopback address, and others must not reach this server");
+    Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+}

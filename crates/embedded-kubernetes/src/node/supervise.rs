@@ -1,0 +1,220 @@
+//! The small process between the node and a container's process: it copies what the container says to its log, reports
+//! how it ended, and kills it when the node goes, however it goes.
+//!
+//! The node holds a pipe to it. Lines that come through are orders; its end is the last order: kill everything. Linux
+//! closes the pipe of a node that was killed, too. The container runs in a process group of its own, which is what is
+//! killed; processes that have left the group come back to the supervisor when their parent ends, and are killed as
+//! well. Should somebody kill the supervisor itself, the system kills the container's process with it: the process
+//! asked for that before it became the container (`exec`), which no code after a fork has to do.
+
+use std::io::{self, BufRead as _, Write as _};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
+
+use crate::logs::Writer;
+use sluice_base::clock::Clock;
+
+/// The first argument of a supervisor; the name of the hidden command.
+pub const COMMAND: &str = "__supervise";
+/// How often, and how many times, it is looked for processes that have left the group.
+const SWEEP: (Duration, u32) = (Duration::from_millis(10), 500);
+/// The exit code of a shell that does not find a program.
+const NOT_FOUND: u8 = 127;
+
+/// Orders and reports, a line each.
+pub mod words {
+    /// Order: ask the group to end.
+    pub const TERMINATE: &str = "terminate";
+    /// Order: kill the group.
+    pub const KILL: &str = "kill";
+    /// Report: it runs, with the number of the group.
+    pub const STARTED: &str = "started";
+    /// Report: it has ended by itself, with its exit code.
+    pub const EXITED: &str = "exited";
+    /// Report: a signal has ended it, with its number.
+    pub const SIGNALED: &str = "signaled";
+    /// Report: it could not be started, and why.
+    pub const FAILED: &str = "failed";
+}
+
+/// What a supervisor does.
+#[derive(Debug, clap::Subcommand)]
+pub enum Deed {
+    /// Run a program under orders from stdin, with reports to stdout.
+    Run {
+        /// Where what it says is written.
+        #[arg(long)]
+        log: PathBuf,
+        /// The program and its arguments.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+    /// Become a program that ends with its parent.
+    Exec {
+        /// The number of the parent.
+        #[arg(long)]
+        parent: u32,
+        /// The program and its arguments.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+}
+
+/// Does it.
+pub fn supervise(deed: &Deed) -> ExitCode {
+    match deed {
+        Deed::Run { log, command } => run(log, command),
+        Deed::Exec { parent, command } => exec(*parent, command),
+    }
+}
+
+/// The program that this process runs, even if its file has been replaced meanwhile.
+pub fn own_program() -> io::Result<PathBuf> {
+    if cfg!(target_os = "linux") { Ok(PathBuf::from("/proc/self/exe")) } else { std::env::current_exe() }
+}
+
+/// Only returns if it fails.
+fn exec(parent: u32, command: &[String]) -> ExitCode {
+    #[cfg(target_os = "linux")]
+    {
+        let asked = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+        // Between the parent's start of us and this request it may have gone.
+        let orphan = rustix::process::getppid().is_none_or(|now| u32::try_from(now.as_raw_pid()) != Ok(parent));
+        if asked.is_err() || orphan {
+            return ExitCode::FAILURE;
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = parent;
+    let Some((program, arguments)) = command.split_first() else { return ExitCode::FAILURE };
+    let error = Command::new(program).args(arguments).exec();
+    eprintln!("failed to start {program}: {error}");
+    ExitCode::from(NOT_FOUND)
+}
+
+fn report(word: &str, with: impl std::fmt::Display) {
+    // A node that is gone reads no reports.
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{word} {with}").and_then(|()| out.flush());
+}
+
+/// The container's process, as long as it has not been waited for: its number cannot have gone to another.
+struct Group(Mutex<Option<Pid>>);
+
+impl Group {
+    fn signal(&self, signal: Signal) {
+        let pid = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pid) = *pid {
+            // It only fails when nobody is left.
+            let _ = rustix::process::kill_process_group(pid, signal);
+        }
+    }
+}
+
+fn run(log: &Path, command: &[String]) -> ExitCode {
+    match start(log, command) {
+        Ok((child, writer)) => {
+            let ended = attend(child, &Arc::new(writer));
+            match ended {
+                Ok(status) => match (status.code(), status.signal()) {
+                    (Some(code), _) => report(words::EXITED, code),
+                    (None, signal) => report(words::SIGNALED, signal.unwrap_or_default()),
+                },
+                Err(error) => report(words::FAILED, format!("failed to wait for it: {error}")),
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            report(words::FAILED, error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(log: &Path, command: &[String]) -> io::Result<(Child, Writer)> {
+    #[cfg(target_os = "linux")]
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    let writer = Writer::open(log, Clock::system())?;
+    let child = Command::new(own_program()?)
+        .args([COMMAND, "exec", "--parent", &std::process::id().to_string(), "--"])
+        .args(command)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()?;
+    Ok((child, writer))
+}
+
+/// Looks after a container until it, and everything that it has started, is gone.
+fn attend(mut child: Child, log: &Arc<Writer>) -> io::Result<ExitStatus> {
+    let pid = Pid::from_child(&child);
+    let group = Arc::new(Group(Mutex::new(Some(pid))));
+    report(words::STARTED, pid.as_raw_pid());
+    let orders = Arc::clone(&group);
+    std::thread::spawn(move || obey(&orders));
+    let mut copies = Vec::new();
+    if let Some(out) = child.stdout.take() {
+        let log = Arc::clone(log);
+        copies.push(std::thread::spawn(move || log.copy("stdout", out)));
+    }
+    if let Some(err) = child.stderr.take() {
+        let log = Arc::clone(log);
+        copies.push(std::thread::spawn(move || log.copy("stderr", err)));
+    }
+    // It is left unwaited for, so that the group's number stays its own while the rest of the group is killed.
+    while let Err(error) = rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
+        if error != rustix::io::Errno::INTR {
+            return Err(error.into());
+        }
+    }
+    group.signal(Signal::KILL);
+    *group.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    let status = child.wait()?;
+    sweep();
+    for copy in copies {
+        // A log that could not be written to the end is no reason to hide how the container ended.
+        let _ = copy.join();
+    }
+    Ok(status)
+}
+
+fn obey(group: &Group) {
+    for order in io::stdin().lock().lines() {
+        match order.as_deref() {
+            Ok(words::TERMINATE) => group.signal(Signal::TERM),
+            Ok(words::KILL) => group.signal(Signal::KILL),
+            _ => break,
+        }
+    }
+    group.signal(Signal::KILL);
+}
+
+/// Kills what has left the group and has come to us since, until nothing is left.
+fn sweep() {
+    let (pause, times) = SWEEP;
+    for _ in 0..times {
+        for pid in children() {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+        match rustix::process::wait(WaitOptions::NOHANG) {
+            Ok(Some(_)) => {}
+            Ok(None) => std::thread::sleep(pause),
+            // Nobody is left to be waited for.
+            Err(_) => return,
+        }
+    }
+}
+
+fn children() -> Vec<Pid> {
+    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    let pids: Vec<i32> =
+        lists.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect();
+    pids.into_iter().filter(|pid| *pid > 0).filter_map(Pid::from_raw).collect()
+}

@@ -1,0 +1,450 @@
+//! Strategic merge patch: a merge patch that knows which lists of the built-in kinds are keyed, and takes directives.
+//!
+//! | in the patch | does |
+//! |---|---|
+//! | `$patch: replace` in a map | the map takes the place of what was there |
+//! | `$patch: delete` in a map | empties what was there; in an item of a keyed list removes that item |
+//! | `$patch: replace` as an item of a keyed list | the other items take the place of the list |
+//! | `$retainKeys: [...]` in a map | the keys that are not listed go |
+//! | `$deleteFromPrimitiveList/LIST: [...]` | removes these values |
+//! | `$setElementOrder/LIST: [...]` | the order of the result; what it does not name stays between its old neighbours |
+
+use serde_json::{Map, Value};
+
+use super::go_type;
+use crate::lists::{self, List};
+use crate::status::Status;
+
+const DIRECTIVE: &str = "$patch";
+const RETAIN_KEYS: &str = "$retainKeys";
+const DELETE_FROM: &str = "$deleteFromPrimitiveList/";
+const SET_ORDER: &str = "$setElementOrder/";
+
+type Fields = Map<String, Value>;
+
+/// `patch` merged into `object`, which is of the built-in `kind`.
+///
+/// 400 and 500 (the real server's own choice): a directive that is not understood.
+pub fn strategic(object: &Value, patch: &Value, kind: &str) -> Result<Value, Status> {
+    match (object, patch) {
+        (Value::Object(fields), Value::Object(changes)) => {
+            merge_map(fields.clone(), changes, Place { kind, parents: &[] }).map(Value::Object)
+        }
+        (_, Value::Null) => Ok(object.clone()),
+        (_, other) => Err(Status::bad_request(format!(
+            "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+            go_type(other)
+        ))),
+    }
+}
+
+/// Where in which kind the merge is.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    kind: &'a str,
+    parents: &'a [&'a str],
+}
+
+impl Place<'_> {
+    fn list(&self, field: &str) -> List {
+        lists::merged(self.kind, self.parents, field)
+    }
+
+    fn within<T>(&self, field: &str, go: impl FnOnce(Place<'_>) -> T) -> T {
+        let mut parents: Vec<&str> = self.parents.to_vec();
+        parents.push(field);
+        go(Place { kind: self.kind, parents: &parents })
+    }
+}
+
+/// The real server has no reason for these, only a code and words.
+fn failed(message: String) -> Status {
+    Status::new(500, "", message)
+}
+
+fn bad_format(of: &str) -> Status {
+    Status::bad_request(format!("invalid patch format of {of}"))
+}
+
+fn no_merge_key(item: &Fields, key: &str) -> Status {
+    failed(format!("map: {} does not contain declared merge key: {key}", shown(item)))
+}
+
+fn unknown_directive(directive: &Value, map: &Fields) -> Status {
+    failed(format!("unknown patch type: {} in map: {}", go_text(directive), shown(map)))
+}
+
+/// A map as Go prints one.
+fn shown(map: &Fields) -> String {
+    let entries: Vec<String> = map.iter().map(|(key, value)| format!("{key}:{}", go_text(value))).collect();
+    format!("map[{}]", entries.join(" "))
+}
+
+fn go_text(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(go_text).collect();
+            format!("[{}]", items.join(" "))
+        }
+        Value::Object(map) => shown(map),
+        other => other.to_string(),
+    }
+}
+
+fn merge_map(mut original: Fields, patch: &Fields, place: Place<'_>) -> Result<Fields, Status> {
+    match patch.get(DIRECTIVE) {
+        None => {}
+        Some(directive) if directive == "replace" => {
+            let rest = patch.iter().filter(|(key, _)| *key != DIRECTIVE);
+            return Ok(rest.filter_map(|(key, value)| Some((key.clone(), without_directives(value)?))).collect());
+        }
+        Some(directive) if directive == "delete" => return Ok(Map::new()),
+        Some(directive) => return Err(unknown_directive(directive, patch)),
+    }
+    retain_keys(&mut original, patch)?;
+    for (key, change) in patch {
+        if key == RETAIN_KEYS || key.starts_with(SET_ORDER) || key.starts_with(DELETE_FROM) {
+            continue;
+        }
+        if change.is_null() {
+            original.remove(key);
+            continue;
+        }
+        let order = patch.get(&format!("{SET_ORDER}{key}"));
+        let merged = match (original.remove(key), change) {
+            (Some(Value::Object(old)), Value::Object(new)) => {
+                if lists::merged_as_a_whole(place.kind, place.parents, key) {
+                    Some(change.clone())
+                } else {
+                    Some(Value::Object(place.within(key, |place| merge_map(old, new, place))?))
+                }
+            }
+            (Some(Value::Array(old)), Value::Array(new)) => {
+                check_order(new, order, place.list(key))?;
+                Some(Value::Array(merge_list(old, new, key, place)?))
+            }
+            (_, new) => {
+                if let Value::Array(new) = new {
+                    check_order(new, order, place.list(key))?;
+                }
+                without_directives(new)
+            }
+        };
+        original.extend(merged.map(|merged| (key.clone(), merged)));
+    }
+    for (key, order) in patch {
+        if let Some(field) = key.strip_prefix(SET_ORDER) {
+            set_order(&mut original, field, order, place)?;
+        }
+    }
+    for (key, values) in patch {
+        if let Some(field) = key.strip_prefix(DELETE_FROM) {
+            delete_from(&mut original, field, values)?;
+        }
+    }
+    Ok(original)
+}
+
+fn retain_keys(original: &mut Fields, patch: &Fields) -> Result<(), Status> {
+    let Some(keys) = patch.get(RETAIN_KEYS) else { return Ok(()) };
+    let keys = keys.as_array().ok_or_else(|| bad_format("retainKeys"))?;
+    let listed = |key: &str| keys.iter().any(|listed| listed == key);
+    let stray = patch.iter().any(|(key, value)| {
+        let directive = key == RETAIN_KEYS || key.starts_with(DELETE_FROM) || key.starts_with(SET_ORDER);
+        !directive && !value.is_null() && !listed(key)
+    });
+    if stray {
+        return Err(bad_format("retainKeys"));
+    }
+    original.retain(|key, _| listed(key));
+    Ok(())
+}
+
+fn delete_from(original: &mut Fields, field: &str, values: &Value) -> Result<(), Status> {
+    let values = values.as_array().ok_or_else(|| bad_format("primitive list"))?;
+    if let Some(Value::Array(items)) = original.get_mut(field) {
+        items.retain(|item| !values.contains(item));
+    }
+    Ok(())
+}
+
+/// The value that stands where nothing was: without directives and without the nulls of its objects. `None`: it was
+/// only a directive.
+fn without_directives(value: &Value) -> Option<Value> {
+    match value {
+        Value::Object(map) if map.contains_key(DIRECTIVE) => None,
+        Value::Object(map) => Some(Value::Object(
+            map.iter()
+                .filter(|(key, value)| !value.is_null() && !key.starts_with(SET_ORDER) && *key != RETAIN_KEYS)
+                .filter_map(|(key, value)| Some((key.clone(), without_directives(value)?)))
+                .collect(),
+        )),
+        Value::Array(items) => Some(items.iter().filter_map(without_directives).collect()),
+        scalar => Some(scalar.clone()),
+    }
+}
+
+fn merge_list(mut old: Vec<Value>, new: &[Value], field: &str, place: Place<'_>) -> Result<Vec<Value>, Status> {
+    let key = match place.list(field) {
+        List::Atomic => return Ok(new.iter().filter_map(without_directives).collect()),
+        List::Set => {
+            let before = old.clone();
+            for item in new {
+                if !old.contains(item) {
+                    old.push(item.clone());
+                }
+            }
+            return in_order(old, new, &before, None);
+        }
+        List::Keyed(keys) => keys.first().copied().unwrap_or_default(),
+    };
+    if !old.iter().chain(new).all(Value::is_object) {
+        let shown = format!("[{} {}]", go_text(&Value::Array(old)), go_text(&Value::Array(new.to_vec())));
+        return Err(failed(format!("list element types are not identical: {shown}")));
+    }
+    let mut replaced = false;
+    let mut changes = Vec::new();
+    for item in new {
+        let item = as_map(item)?;
+        match item.get(DIRECTIVE) {
+            None => changes.push(item),
+            Some(directive) if directive == "delete" => {
+                let wanted = item.get(key).ok_or_else(|| no_merge_key(item, key))?;
+                old.retain(|item| item.get(key) != Some(wanted));
+            }
+            Some(directive) if directive == "replace" => replaced = true,
+            Some(directive) if directive == "merge" => {
+                return Err(failed("merging lists cannot yet be specified in the patch".to_owned()));
+            }
+            Some(directive) => return Err(unknown_directive(directive, item)),
+        }
+    }
+    if replaced {
+        let changes = changes.into_iter().cloned().map(Value::Object);
+        return Ok(changes.filter_map(|change| without_directives(&change)).collect());
+    }
+    let before = old.clone();
+    for change in &changes {
+        let wanted = change.get(key).ok_or_else(|| no_merge_key(change, key))?;
+        match old.iter_mut().find(|item| item.get(key) == Some(wanted)) {
+            Some(Value::Object(item)) => {
+                let merged = place.within(field, |place| merge_map(std::mem::take(item), change, place))?;
+                *item = merged;
+            }
+            _ => old.extend(without_directives(&Value::Object((*change).clone()))),
+        }
+    }
+    let order: Vec<Value> = changes.into_iter().cloned().map(Value::Object).collect();
+    in_order(old, &order, &before, Some(key))
+}
+
+fn as_map(item: &Value) -> Result<&Fields, Status> {
+    item.as_object().ok_or_else(|| failed("lists of lists are not supported".to_owned()))
+}
+
+/// The items of the patch must stand in the order that the directive gives.
+fn check_order(items: &[Value], order: Option<&Value>, list: List) -> Result<(), Status> {
+    let Some(order) = order else { return Ok(()) };
+    let order = order
+        .as_array()
+        .ok_or_else(|| failed(format!("expected a []interface {{}}, but received a {}", go_value_type(order))))?;
+    if order.is_empty() {
+        return Ok(());
+    }
+    let key = keyed(list);
+    let mut rest = order.iter();
+    for item in items.iter().filter(|item| item.get(DIRECTIVE).is_none()) {
+        if !rest.any(|listed| same(listed, item, key)) {
+            let listed = |items: &[Value]| go_text(&Value::Array(items.to_vec()));
+            return Err(failed(format!(
+                "The order in patch list:\n{}\n doesn't match $setElementOrder list:\n{}\n",
+                listed(items),
+                listed(order)
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn go_value_type(value: &Value) -> &'static str {
+    match value {
+        Value::Number(number) if number.is_i64() => "int64",
+        Value::Number(_) => "float64",
+        Value::Object(_) => "map[string]interface {}",
+        Value::Null => "%!s(<nil>)",
+        other => go_type(other),
+    }
+}
+
+fn keyed(list: List) -> Option<&'static str> {
+    match list {
+        List::Keyed(keys) => keys.first().copied(),
+        List::Atomic | List::Set => None,
+    }
+}
+
+fn same(left: &Value, right: &Value, key: Option<&str>) -> bool {
+    match key {
+        Some(key) => left.get(key).is_some() && left.get(key) == right.get(key),
+        None => left == right,
+    }
+}
+
+fn set_order(original: &mut Fields, field: &str, order: &Value, place: Place<'_>) -> Result<(), Status> {
+    let Some(order) = order.as_array() else {
+        return Err(failed(format!("expected a []interface {{}}, but received a {}", go_value_type(order))));
+    };
+    let list = place.list(field);
+    if list == List::Atomic {
+        return Ok(());
+    }
+    if let Some(Value::Array(items)) = original.get_mut(field) {
+        let before = items.clone();
+        *items = in_order(std::mem::take(items), order, &before, keyed(list))?;
+    }
+    Ok(())
+}
+
+/// `items` with those that `order` names in its order, and the others where they were `before`, as far as that goes.
+fn in_order(items: Vec<Value>, order: &[Value], before: &[Value], key: Option<&str>) -> Result<Vec<Value>, Status> {
+    if let Some(key) = key
+        && let Some(item) = items.iter().find(|item| item.get(key).is_none())
+    {
+        return Err(no_merge_key(as_map(item)?, key));
+    }
+    let position = |among: &[Value], item: &Value| among.iter().position(|other| same(other, item, key));
+    let (mut named, others): (Vec<Value>, Vec<Value>) =
+        items.into_iter().partition(|item| position(order, item).is_some());
+    named.sort_by_key(|item| position(order, item));
+    let mut result = Vec::with_capacity(named.len() + others.len());
+    let mut others = others.into_iter().peekable();
+    for item in named {
+        let place = position(before, &item);
+        while let Some(other) = others.next_if(|other| place.is_some() && position(before, other) < place) {
+            result.push(other);
+        }
+        result.push(item);
+    }
+    result.extend(others);
+    Ok(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(spec: &Value) -> Value {
+        json!({"kind": "Pod", "metadata": {"finalizers": ["a/x", "a/y", "a/z"]}, "spec": spec})
+    }
+
+    fn patched(spec: &Value, patch: &Value) -> Value {
+        let patch = json!({"spec": patch});
+        strategic(&pod(spec), &patch, "Pod").unwrap_or_else(|error| panic!("{patch}: {error}"))["spec"].clone()
+    }
+
+    /// Recorded from a real 1.34 server, less the defaults that it filled in.
+    #[test]
+    fn lists_are_merged_by_their_keys() {
+        let two =
+            json!({"containers": [{"name": "a", "image": "1", "env": [{"name": "E", "value": "1"}]}, {"name": "b"}]});
+        let containers = |patch: Value| patched(&two, &json!({"containers": patch}))["containers"].clone();
+        let a = || two["containers"][0].clone();
+        assert_eq!(
+            containers(json!([{"name": "b", "image": "2"}, {"name": "a", "env": [{"name": "F", "value": "2"}]}])),
+            json!([{"name": "b", "image": "2"}, {"name": "a", "image": "1",
+                "env": [{"name": "F", "value": "2"}, {"name": "E", "value": "1"}]}]),
+        );
+        assert_eq!(containers(json!([{"name": "c"}])), json!([{"name": "c"}, a(), {"name": "b"}]));
+        assert_eq!(containers(json!([{"name": "b", "$patch": "delete"}])), json!([a()]));
+        assert_eq!(containers(json!([{"$patch": "replace"}, {"name": "z"}])), json!([{"name": "z"}]));
+        let item = json!([{"name": "a", "$patch": "replace", "image": "9"}]);
+        assert_eq!(containers(item), json!([]), "the directive is about the list; the item that carries it is dropped");
+    }
+
+    #[test]
+    fn ports_are_keyed_by_their_number_alone() {
+        let dns = json!({"containers": [{"name": "a", "ports": [{"containerPort": 53, "protocol": "TCP"}]}]});
+        let patch = json!({"containers": [{"name": "a", "ports": [{"containerPort": 53, "protocol": "UDP"}]}]});
+        assert_eq!(patched(&dns, &patch)["containers"][0]["ports"], json!([{"containerPort": 53, "protocol": "UDP"}]));
+    }
+
+    #[test]
+    fn other_lists_are_replaced() {
+        let old = json!({"tolerations": [{"key": "a"}], "containers": [{"name": "a", "args": ["1", "2"]}]});
+        let patch = json!({"tolerations": [{"key": "b"}], "containers": [{"name": "a", "args": ["3"]}]});
+        assert_eq!(patched(&old, &patch), patch);
+    }
+
+    #[test]
+    fn directives_of_maps() {
+        let volume = json!({"volumes": [{"name": "v", "emptyDir": {"medium": "Memory"}}]});
+        let other = json!({"name": "v", "$retainKeys": ["name", "configMap"], "configMap": {"name": "c"}});
+        assert_eq!(
+            patched(&volume, &json!({"volumes": [other]}))["volumes"],
+            json!([{"name": "v", "configMap": {"name": "c"}}])
+        );
+        let security = json!({"securityContext": {"runAsUser": 1, "fsGroup": 2}});
+        assert_eq!(
+            patched(&security, &json!({"securityContext": {"$patch": "replace", "fsGroup": 3}})),
+            json!({"securityContext": {"fsGroup": 3}})
+        );
+        assert_eq!(
+            patched(&security, &json!({"securityContext": {"$patch": "delete"}})),
+            json!({"securityContext": {}})
+        );
+        assert_eq!(
+            patched(&json!({}), &json!({"securityContext": {"fsGroup": null, "runAsUser": 1}})),
+            json!({"securityContext": {"runAsUser": 1}})
+        );
+    }
+
+    #[test]
+    fn orders_and_deletions_beside_a_list() {
+        let finalizers = |metadata: Value| {
+            strategic(&pod(&json!({})), &json!({"metadata": metadata}), "Pod").unwrap()["metadata"]["finalizers"]
+                .clone()
+        };
+        assert_eq!(finalizers(json!({"finalizers": ["a/w", "a/y"]})), json!(["a/w", "a/x", "a/y", "a/z"]));
+        assert_eq!(finalizers(json!({"finalizers": ["a/z", "a/x"]})), json!(["a/y", "a/z", "a/x"]));
+        assert_eq!(finalizers(json!({"$deleteFromPrimitiveList/finalizers": ["a/y"]})), json!(["a/x", "a/z"]));
+        let both = json!({"$deleteFromPrimitiveList/finalizers": ["a/y", "a/w"], "finalizers": ["a/w"]});
+        assert_eq!(finalizers(both), json!(["a/x", "a/z"]), "what is deleted is not there in the end");
+        assert_eq!(
+            finalizers(json!({"$setElementOrder/finalizers": ["a/z", "a/w", "a/x"], "finalizers": ["a/w"]})),
+            json!(["a/y", "a/z", "a/w", "a/x"])
+        );
+        let two = json!({"containers": [{"name": "a"}, {"name": "b"}]});
+        let patch = json!({"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}]});
+        assert_eq!(patched(&two, &patch), json!({"containers": [{"name": "b"}, {"name": "a"}]}));
+    }
+
+    /// Recorded from a real 1.34 server, which has no reason for some of them and calls them its own failure.
+    #[test]
+    fn what_is_not_understood_is_refused_in_the_real_servers_words() {
+        let cases = [
+            (json!([]), 400, "json: cannot unmarshal array into Go value of type map[string]interface {}"),
+            (json!({"$patch": "bad"}), 500, "unknown patch type: bad in map: map[$patch:bad]"),
+            (json!({"data": {"$retainKeys": ["z"], "y": "1"}}), 400, "invalid patch format of retainKeys"),
+            (
+                json!({"metadata": {"$setElementOrder/finalizers": 5}}),
+                500,
+                "expected a []interface {}, but received a int64",
+            ),
+            (
+                json!({"metadata": {"ownerReferences": [{"name": "x"}]}}),
+                500,
+                "map: map[name:x] does not contain declared merge key: uid",
+            ),
+        ];
+        let object = json!({"metadata": {"ownerReferences": []}, "data": {"k": "v"}});
+        for (patch, code, message) in cases {
+            let error = strategic(&object, &patch, "ConfigMap").unwrap_err();
+            assert_eq!((error.code, error.message.as_str()), (code, message), "{patch}");
+        }
+        assert_eq!(strategic(&object, &Value::Null, "ConfigMap").unwrap(), object);
+    }
+}

@@ -1,0 +1,215 @@
+//! HTTP: health and metrics.
+//!
+//! Liveness is "the process answers, and no reconcile hangs"; readiness is "the caches are synced, and this replica leads or stands by". A missing
+//! custom resource definition makes the operator unready, not dead: restarting it would not bring the definition.
+
+pub mod access;
+pub mod metrics;
+pub mod tls;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use sluice_base::clock::Clock;
+use sluice_base::tls_listener::Handshakes;
+
+use access::Access;
+use metrics::Metrics;
+
+/// A reconcile that is under way for so long hangs. Each of its few requests is given up after 10 s.
+const HANGS: Duration = Duration::from_mins(10);
+
+/// What /livez and /readyz answer from.
+#[derive(Debug, Clone, Default)]
+pub struct Health(Arc<Flags>);
+
+#[derive(Debug, Default)]
+struct Flags {
+    standby: AtomicBool,
+    synced: AtomicBool,
+    /// When each reconcile that is under way has begun, and a number that no other has.
+    under_way: Mutex<BTreeSet<(Instant, u64)>>,
+    begun: AtomicU64,
+}
+
+/// A reconcile is under way until this is dropped.
+#[derive(Debug)]
+pub(crate) struct UnderWay {
+    health: Health,
+    begun: (Instant, u64),
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.health.under_way().remove(&self.begun);
+    }
+}
+
+impl Health {
+    /// This replica waits for the lease.
+    pub fn standing_by(&self) {
+        self.0.standby.store(true, Ordering::Relaxed);
+    }
+
+    /// This replica leads; it is ready once its caches are synced.
+    pub fn leading(&self) {
+        self.0.standby.store(false, Ordering::Relaxed);
+    }
+
+    /// The caches are synced.
+    pub fn synced(&self) {
+        self.0.synced.store(true, Ordering::Relaxed);
+    }
+
+    /// A reconcile begins.
+    pub(crate) fn reconciling(&self, now: Instant) -> UnderWay {
+        let begun = (now, self.0.begun.fetch_add(1, Ordering::Relaxed));
+        self.under_way().insert(begun);
+        UnderWay { health: self.clone(), begun }
+    }
+
+    fn under_way(&self) -> MutexGuard<'_, BTreeSet<(Instant, u64)>> {
+        self.0.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A process that hangs is ended by whoever asks, and a stand-by or its successor goes on.
+    pub(crate) fn alive(&self, now: Instant) -> (StatusCode, &'static str) {
+        let oldest = self.under_way().first().copied();
+        if oldest.is_some_and(|(begun, _)| now.saturating_duration_since(begun) >= HANGS) {
+            (StatusCode::SERVICE_UNAVAILABLE, "a reconcile hangs\n")
+        } else {
+            (StatusCode::OK, "ok\n")
+        }
+    }
+
+    fn state(&self) -> (StatusCode, &'static str) {
+        if self.0.standby.load(Ordering::Relaxed) {
+            (StatusCode::OK, "standby\n")
+        } else if self.0.synced.load(Ordering::Relaxed) {
+            (StatusCode::OK, "leader\n")
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "caches not synced: are the custom resource definitions installed?\n")
+        }
+    }
+}
+
+/// Listens at `address`; port 0 takes a free one.
+pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        std::io::Error::new(
+            error.kind(),
+            format!("failed to listen on {address}: {error}; choose another with --listen"),
+        )
+    })
+}
+
+/// Serves /livez, /readyz and /metrics until told to stop. With `access` the metrics are for whom that lets in; with `tls`
+/// nothing is served without TLS.
+pub async fn run(
+    listener: TcpListener,
+    health: Health,
+    metrics: Metrics,
+    access: Option<Access>,
+    tls: Option<Arc<ServerConfig>>,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let router = router(health, metrics, access);
+    let stopped = async move { stop.cancelled().await };
+    match tls {
+        None => axum::serve(listener, router).with_graceful_shutdown(stopped).await,
+        Some(config) => axum::serve(Handshakes::new(listener, config), router).with_graceful_shutdown(stopped).await,
+    }
+}
+
+fn router(health: Health, metrics: Metrics, access: Option<Access>) -> axum::Router {
+    let metrics = move |headers: HeaderMap| {
+        let (metrics, access) = (metrics.clone(), access.clone());
+        async move {
+            let refused = match &access {
+                Some(access) => access.check(&headers).await.err(),
+                None => None,
+            };
+            refused.map_or_else(|| page(&metrics).into_response(), IntoResponse::into_response)
+        }
+    };
+    axum::Router::new()
+        .route("/livez", get(|State(health): State<Health>| async move { health.alive(Clock::system().monotonic()) }))
+        .route("/readyz", get(|State(health): State<Health>| async move { health.state() }))
+        .with_state(health)
+        .route("/metrics", get(metrics))
+}
+
+fn page(metrics: &Metrics) -> impl IntoResponse + use<> {
+    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    metrics.encode().map_or_else(
+        || (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain")], String::new()),
+        |text| (StatusCode::OK, [(header::CONTENT_TYPE, OPEN_METRICS)], text),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::Request;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    async fn ask(method: &str, path: &str) -> (StatusCode, usize) {
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        let answer = router(Health::default(), Metrics::default(), None).oneshot(request).await.unwrap();
+        let status = answer.status();
+        (status, axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap().len())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn t10_s26_a_reconcile_that_hangs_ends_the_process_and_one_that_ends_does_not() {
+        let (health, clock) = (Health::default(), Clock::system());
+        let hanging = health.reconciling(clock.monotonic());
+        for _ in 0..3 {
+            tokio::time::advance(HANGS / 4).await;
+            drop(health.reconciling(clock.monotonic()));
+            assert_eq!(health.alive(clock.monotonic()).0, StatusCode::OK);
+        }
+        let younger = health.reconciling(clock.monotonic());
+        tokio::time::advance(HANGS / 4).await;
+        assert_eq!(health.alive(clock.monotonic()).0, StatusCode::SERVICE_UNAVAILABLE);
+        drop(hanging);
+        assert_eq!(health.alive(clock.monotonic()).0, StatusCode::OK);
+        drop(younger);
+    }
+
+    #[tokio::test]
+    async fn t10_s29_there_is_nothing_beside_health_and_metrics_and_health_says_a_word() {
+        assert_eq!(ask("GET", "/livez").await, (StatusCode::OK, "ok\n".len()));
+        assert_eq!(ask("GET", "/readyz?verbose").await.0, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(ask("GET", "/metrics").await.0, StatusCode::OK);
+        for path in [
+            "/",
+            "/debug/pprof/",
+            "/debug/pprof/heap",
+            "/config",
+            "/env",
+            "/metrics/x",
+            "/readyz/../metrics",
+            "//metrics",
+        ] {
+            assert_eq!(ask("GET", path).await, (StatusCode::NOT_FOUND, 0), "{path}");
+        }
+        for method in ["POST", "PUT", "DELETE", "PATCH"] {
+            assert_eq!(ask(method, "/livez").await, (StatusCode::METHOD_NOT_ALLOWED, 0), "{method}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Noisy neighbours: with the real hub, sources that never answer, and what they are to the other jobs. How long it takes
+//! with how many is measured by `cargo bench --bench scale`.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use embedded_kubernetes::faults::{Act, Faults};
+use embedded_kubernetes::service::InMemory;
+use kube::Client;
+use serde_json::json;
+use sluice_operator::Operator;
+use sluice_operator::serve::Health;
+use sluice_operator::serve::metrics::Metrics;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use sluice_testkit::sources::{FLOOD, HOLE, Timed};
+use sluice_testkit::world::{NAMESPACE, World, job, wait};
+
+/// Of each job: how many answers were read, and the longest wait of one.
+type Waits = Arc<Mutex<BTreeMap<String, (usize, Duration)>>>;
+
+/// An operator that runs.
+struct Running {
+    waits: Waits,
+    hub: sluice_signals::Hub,
+    stop: CancellationToken,
+    task: JoinHandle<sluice_operator::Stopped>,
+}
+
+impl Running {
+    fn start(world: &World, faults: &Faults) -> Self {
+        let waits = Waits::default();
+        let noting = Arc::clone(&waits);
+        let signals = Timed::new(&world.clock, move |job, waited| {
+            let mut waits = noting.lock().unwrap();
+            let (number, longest) = waits.entry(job.to_owned()).or_default();
+            (*number, *longest) = (*number + 1, (*longest).max(waited));
+        });
+        let (hub, updates) = (signals.hub.clone(), signals.hub.updates());
+        let operator = Operator {
+            client: Client::new(faults.connect(InMemory::new(world.server.clone())).0, NAMESPACE),
+            namespaces: Vec::new(),
+            excluded: std::collections::BTreeSet::new(),
+            election: None,
+            signals: Arc::new(signals),
+            health: Health::default(),
+            metrics: Metrics::default(),
+            clock: world.clock.clone(),
+        };
+        let stop = CancellationToken::new();
+        Self { waits, hub, task: tokio::spawn(operator.run(updates, stop.clone())), stop }
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        self.task.await.unwrap();
+    }
+}
+
+/// An operator at rest with its jobs: so many whose source answers, and as many whose source never does, or sends more than it
+/// may, each on a cluster of its own.
+async fn at_rest(seed: u64, jobs: usize) -> (World, Faults, Running) {
+    let world = World::new(seed).await;
+    let faults = Faults::new(&"".parse().unwrap(), embedded_kubernetes::clock::Clock::new(world.clock.clone()));
+    let operator = Running::start(&world, &faults);
+    for number in 0..2 * jobs {
+        let (name, server) = match number {
+            _ if number < jobs => (format!("job-{number}"), "kafka:9092".to_owned()),
+            _ if number % 2 == 0 => (format!("flood-{number}"), format!("{FLOOD}{number}:9092")),
+            _ => (format!("hole-{number}"), format!("{HOLE}{number}:9092")),
+        };
+        let mut object = job(&name);
+        object["spec"]["scaling"]["initialReplicas"] = json!(2);
+        object["spec"]["sources"][0]["kafka"]["bootstrapServers"] = json!([server]);
+        object["spec"]["workload"]["template"]["spec"]["containers"][0]["ports"] =
+            json!([{"name": "metrics", "containerPort": 8080}]);
+        world.apply(&object).await;
+    }
+    // Workers that are not needed leave in the first minutes.
+    wait(900).await;
+    (world, faults, operator)
+}
+
+/// What was written after so many requests.
+fn writes(faults: &Faults, before: usize) -> Vec<String> {
+    faults.requests()[before..]
+        .iter()
+        .filter(|request| Act::Write.covers(request.act))
+        .map(|request| format!("{} {} {}", request.act, request.resource(), request.path.name))
+        .collect()
+}
+
+/// As many jobs whose source never answers, each on a cluster of its own, delay no decision about the others; and once all
+/// have their workers, nothing is written for either.
+#[tokio::test(start_paused = true)]
+async fn t9_sources_that_never_answer_delay_nobody_and_cost_no_writes() {
+    let (world, faults, operator) = at_rest(17, 50).await;
+    let before = faults.requests().len();
+    operator.waits.lock().unwrap().clear();
+    wait(60).await;
+    {
+        let waits = operator.waits.lock().unwrap();
+        assert_eq!(waits.len(), 50);
+        for (job, (number, longest)) in waits.iter() {
+            // Two seconds between samples, give or take a tenth.
+            assert!((27..=34).contains(number), "{job}: {number} decisions");
+            assert!(*longest < Duration::from_millis(50), "{job}: {longest:?}");
+        }
+    }
+    let written = writes(&faults, before);
+    assert!(written.is_empty(), "{written:?}");
+    for job in world.list("sluice.dev", "streamjobs") {
+        let name = job["metadata"]["name"].as_str().unwrap();
+        let conditions = job["status"]["conditions"].as_array().unwrap();
+        let ready = conditions.iter().find(|condition| condition["type"] == "Ready").unwrap();
+        assert_eq!(ready["reason"] == "LimitExceeded", name.starts_with("flood-"), "{name}: {ready}");
+    }
+    operator.end().await;
+    world.end();
+}
+
+/// A reconcile that is under way when its job is forgotten may watch it again afterwards, and nobody reconciles it any more.
+#[tokio::test(start_paused = true)]
+async fn d_what_is_watched_again_after_its_job_is_gone_is_forgotten_again() {
+    let (world, _faults, operator) = at_rest(19, 1).await;
+    let hub = operator.hub.clone();
+    assert_eq!(hub.jobs().len(), 2);
+    let gone = sluice_signals::JobKey { namespace: NAMESPACE.to_owned(), name: "gone".to_owned() };
+    let watch = sluice_signals::Watch { latency: Duration::from_secs(10), sources: Vec::new(), workers: Vec::new() };
+    hub.watch(&gone, watch);
+    wait(20).await;
+    assert_eq!(hub.jobs().len(), 2);
+    assert!(hub.read(&gone).is_none());
+    operator.end().await;
+    world.end();
+}
+
+/// What the operator before has told holds: a new one writes nothing for jobs that are as they were, whether their sources
+/// answer or not, nor in the hour that follows. With 500 jobs it wrote 2,288 times.
+#[tokio::test(start_paused = true)]
+async fn t9_a_restart_writes_nothing() {
+    let (world, faults, operator) = at_rest(18, 5).await;
+    operator.end().await;
+    let before = faults.requests().len();
+    let operator = Running::start(&world, &faults);
+    wait(60 * 60).await;
+    let written = writes(&faults, before);
+    assert!(written.is_empty(), "{written:?}");
+    operator.end().await;
+    world.end();
+}

@@ -1,0 +1,34 @@
+//! A job that was suspended comes back to the workers that it had.
+
+use serde_json::json;
+use sluice_signals::JobKey;
+
+use sluice_testkit::world::{NAMESPACE, World, job, wait};
+
+/// The time without workers was taken for a handover of 44 s, so that no change ever seemed worth its pause: eight workers
+/// stayed for good where three had been enough.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_wakes_up_learns_nothing_of_handovers_and_gives_its_workers_back() {
+    let mut world = World::new(13).await;
+    let key = JobKey { namespace: NAMESPACE.to_owned(), name: "orders".to_owned() };
+    world.plant.set_rate(&key, 220);
+    world.start_operator(&"".parse().unwrap(), world.clock.clone(), None);
+    let mut object = job("orders");
+    world.apply(&object).await;
+    wait(600).await;
+    let number = |world: &World| world.list("sluice.dev", "streamjobs")[0]["status"]["replicas"].clone();
+    assert_eq!(number(&world), 3);
+    object["spec"]["suspend"] = json!(true);
+    world.apply(&object).await;
+    wait(60).await;
+    assert_eq!(number(&world), 0);
+    object["spec"]["suspend"] = json!(false);
+    world.apply(&object).await;
+    wait(20).await;
+    assert!(number(&world).as_i64() >= Some(4), "what has waited is caught up with: {}", number(&world));
+    wait(2 * 3600).await;
+    assert_eq!(number(&world), 3);
+    let model = &world.list("sluice.dev", "streamjobs")[0]["status"]["model"];
+    assert!(model["handoverMilliseconds"].as_i64().is_none_or(|learned| learned < 5_000), "{model}");
+    world.end();
+}

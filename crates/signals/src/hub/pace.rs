@@ -1,0 +1,113 @@
+//! How often: interval, jitter, deadline, back-off. Pure but for the dice.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::sample::Category;
+
+/// The longest wait between two attempts, unless a limit was exceeded.
+pub(super) const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
+
+/// What was too much is too much for a while: it is asked for again after so long at the latest.
+const LONGEST_WAIT_AFTER_A_LIMIT: Duration = Duration::from_mins(10);
+
+/// So many times longer than after an outage is waited at first.
+const AFTER_A_LIMIT: u32 = 8;
+
+/// A topic that is missing costs the cluster nothing to be asked about again, and its creation should be noticed soon.
+const LONGEST_WAIT_FOR_A_TOPIC: Duration = Duration::from_secs(5);
+
+/// How often a job with this objective is sampled: five times per latency, from 0.5 s to 5 s.
+pub fn interval(latency: Duration) -> Duration {
+    (latency / 5).clamp(Duration::from_millis(500), Duration::from_secs(5))
+}
+
+/// How long one attempt may take: its interval, from 2 s to 10 s; a round with many questions gets more. (Kafka's client
+/// sends three requests for each group: 300 groups took 2 s in a debug build on two busy cores.)
+pub(super) fn deadline(interval: Duration, questions: usize) -> Duration {
+    let more = Duration::from_millis(10).saturating_mul(u32::try_from(questions).unwrap_or(u32::MAX));
+    interval.max(Duration::from_secs(2)).saturating_add(more).min(Duration::from_secs(10))
+}
+
+/// How long to wait after the `failures`th failure in a row: the interval, doubled each time.
+pub(super) fn back_off(interval: Duration, failures: u32, category: Category) -> Duration {
+    let (longest, times) = match category {
+        Category::TopicMissing => (LONGEST_WAIT_FOR_A_TOPIC, 1),
+        Category::LimitExceeded => (LONGEST_WAIT_AFTER_A_LIMIT, AFTER_A_LIMIT),
+        _ => (LONGEST_BACK_OFF, 1),
+    };
+    interval.saturating_mul(times << failures.min(10)).min(longest.max(interval))
+}
+
+/// Dice, so that clients that started together do not stay together. Not for secrets.
+#[derive(Debug)]
+pub(super) struct Dice(AtomicU64);
+
+impl Dice {
+    pub(super) fn new() -> Self {
+        Self(AtomicU64::new(RandomState::new().hash_one(0)))
+    }
+
+    /// Uniform in 0..1 (`SplitMix64`).
+    pub(super) fn roll(&self) -> f64 {
+        const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mut bits = self.0.fetch_add(GAMMA, Ordering::Relaxed).wrapping_add(GAMMA);
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^= bits >> 31;
+        // 32 bits are plenty, and convert without loss.
+        f64::from((bits >> 32) as u32) / 4_294_967_296.0
+    }
+
+    /// A factor of 0.9 to 1.1.
+    pub(super) fn jitter(&self) -> f64 {
+        0.9 + 0.2 * self.roll()
+    }
+
+    /// Where in its first interval a newcomer begins; at most a second, since someone waits for its first sample.
+    pub(super) fn phase(&self, interval: Duration) -> Duration {
+        interval.min(Duration::from_secs(1)).mul_f64(self.roll())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_five_times_per_latency_within_bounds() {
+        for (latency, expected) in [(0.0, 0.5), (1.0, 0.5), (2.5, 0.5), (10.0, 2.0), (25.0, 5.0), (86_400.0, 5.0)] {
+            assert_eq!(interval(Duration::from_secs_f64(latency)), Duration::from_secs_f64(expected), "{latency}");
+        }
+    }
+
+    #[test]
+    fn a_round_with_many_questions_may_take_longer_but_not_for_ever() {
+        let second = Duration::from_secs(1);
+        assert_eq!(deadline(second, 0), 2 * second);
+        assert_eq!(deadline(5 * second, 0), 5 * second);
+        assert_eq!(deadline(second, 300), 5 * second);
+        assert_eq!(deadline(second, usize::MAX), 10 * second);
+    }
+
+    #[test]
+    fn backs_off_to_30_s_and_no_further() {
+        let second = Duration::from_secs(1);
+        let waits: Vec<_> = (1..8).map(|n| back_off(second, n, Category::Unreachable).as_secs()).collect();
+        assert_eq!(waits, [2, 4, 8, 16, 30, 30, 30]);
+        assert_eq!(back_off(second, u32::MAX, Category::Protocol), LONGEST_BACK_OFF);
+        assert_eq!(back_off(second, u32::MAX, Category::TopicMissing), LONGEST_WAIT_FOR_A_TOPIC);
+        let waits: Vec<_> = (1..8).map(|n| back_off(second, n, Category::LimitExceeded).as_secs()).collect();
+        assert_eq!(waits, [16, 32, 64, 128, 256, 512, 600]);
+    }
+
+    #[test]
+    fn jitter_stays_within_a_tenth_and_differs() {
+        let dice = Dice::new();
+        let rolls: Vec<_> = (0..1000).map(|_| dice.jitter()).collect();
+        assert!(rolls.iter().all(|roll| (0.9..1.1).contains(roll)));
+        let mean = rolls.iter().sum::<f64>() / 1000.0;
+        assert!((mean - 1.0).abs() < 0.02, "{mean}");
+    }
+}

@@ -1,0 +1,112 @@
+//! The task of one cluster: one client, and everything that is due asked in one round.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use tracing::debug;
+
+use super::state::{NewCluster, Outcome, Plan, Slot, SlotId, When};
+use super::{Shared, pace};
+use crate::sample::{Category, SourceSample};
+use crate::source::{Answers, Cluster, GroupTopic, SourceError};
+
+pub(super) async fn run(shared: Arc<Shared>, task: NewCluster) {
+    let stop = task.stop.clone();
+    stop.run_until_cancelled(sample(shared, task)).await;
+}
+
+async fn sample(shared: Arc<Shared>, task: NewCluster) {
+    let cluster = shared.connect.connect_to(&task.key);
+    loop {
+        let plan = shared.state().plan(&task.key, &task.stop, shared.clock.monotonic());
+        let slots = match plan {
+            Plan::Stop => return,
+            Plan::Wait(until) => {
+                tokio::select! {
+                    () = tokio::time::sleep_until(until) => {}
+                    () = task.wake.notified() => {}
+                }
+                continue;
+            }
+            Plan::Round(slots) => slots,
+        };
+        let began = shared.clock.monotonic();
+        let (outcomes, too_large) = ask(cluster.as_ref(), &slots).await;
+        shared.counters.round();
+        let when =
+            When { began, ended: shared.clock.monotonic(), at: shared.clock.now(), jitter: shared.dice.jitter() };
+        shared.state().sized(&task.key, slots.len(), too_large);
+        for ((id, slot), outcome) in slots.iter().zip(outcomes) {
+            let reached = outcome.is_some();
+            let failed = outcome.as_ref().and_then(|outcome| outcome.as_ref().err()).map(|(category, message)| {
+                debug!(job = %slot.job, category = category.as_str(), message, "could not read a source");
+                *category
+            });
+            if shared.state().sampled(&task.key, *id, outcome, &when) && reached {
+                shared.counters.source(failed);
+                shared.updates.tell(&slot.job);
+            }
+        }
+    }
+}
+
+/// Asks for every slot, the same question once. As many outcomes as slots, whatever happens; `None`: it was not reached. And
+/// whether the answers to several questions were too large together.
+async fn ask(cluster: &dyn Cluster, slots: &[(SlotId, Slot)]) -> (Vec<Option<Outcome<SourceSample>>>, bool) {
+    let mut places: HashMap<&GroupTopic, usize> = HashMap::new();
+    let mut requests: Vec<GroupTopic> = Vec::new();
+    let asked: Vec<usize> = slots
+        .iter()
+        .map(|(_, slot)| {
+            *places.entry(&slot.request).or_insert_with(|| {
+                requests.push(slot.request.clone());
+                requests.len() - 1
+            })
+        })
+        .collect();
+    let fastest = slots.iter().map(|(_, slot)| slot.interval()).min().unwrap_or_default();
+    let deadline = pace::deadline(fastest, requests.len());
+    let answers = match answers(cluster, &requests, deadline).await {
+        Ok(answers) => answers,
+        Err(failure) => return (slots.iter().map(|_| Some(Err(failure.clone()))).collect(), false),
+    };
+    let too_large = answers.iter().any(|answer| matches!(answer, Err(SourceError::RoundTooLarge { .. })));
+    let several = requests.len() > 1;
+    let outcomes: Vec<Option<Outcome<SourceSample>>> = answers
+        .into_iter()
+        .map(|answer| match answer {
+            Ok(sample) => Some(Ok(Arc::new(sample))),
+            Err(SourceError::NotReached { .. }) => None,
+            // Whose it is shows when fewer are asked for.
+            Err(SourceError::RoundTooLarge { .. }) if several => None,
+            Err(error) => Some(Err((error.category(), error.to_string()))),
+        })
+        .collect();
+    let fewer = || Some(Err((Category::Protocol, "failed to sample: fewer answers than requests".to_owned())));
+    let of_slots = asked.into_iter().map(|place| outcomes.get(place).cloned().unwrap_or_else(fewer)).collect();
+    (of_slots, too_large && several)
+}
+
+async fn answers(
+    cluster: &dyn Cluster,
+    requests: &[GroupTopic],
+    deadline: Duration,
+) -> Result<Answers, (Category, String)> {
+    // The client library is young: a panic in it must not end the sampling of its cluster for good.
+    let sampling = AssertUnwindSafe(cluster.sample(requests, deadline)).catch_unwind();
+    match tokio::time::timeout(deadline, sampling).await {
+        Ok(Ok(answers)) => Ok(answers),
+        Ok(Err(_)) => {
+            Err((Category::Protocol, "failed to sample the cluster: the client panicked; see the log".to_owned()))
+        }
+        Err(_) => Err((
+            Category::Unreachable,
+            format!(
+                "failed to sample the cluster: no answer within {deadline:.1?}; check that its brokers are reachable and not overloaded"
+            ),
+        )),
+    }
+}

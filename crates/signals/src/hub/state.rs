@@ -1,0 +1,358 @@
+//! What is watched and what was read, behind the hub's one lock. No I/O, no await.
+
+mod room;
+mod slots;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::scrapes::Lanes;
+use super::{Shared, pace};
+use crate::limits::{Kept, Limits};
+use crate::sample::{
+    Category, Failure, JobKey, JobSamples, SourceReading, Watch, WorkerEndpoint, WorkerReading, WorkerSample,
+};
+use crate::source::{GroupTopic, Place};
+use sluice_base::units::Seconds;
+
+/// Longest `Failure::message`, in characters: it goes into a condition.
+const LONGEST_MESSAGE: usize = 300;
+
+/// Most slots that go into one round; the others come first in the next.
+const MOST_SLOTS: usize = 4_096;
+
+/// Pause before a round for those that the one before has not reached.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A cluster, by where it is: jobs with the same place share a client.
+pub(super) type ClusterKey = Arc<Place>;
+
+#[derive(Default)]
+pub(super) struct State {
+    limits: Limits,
+    jobs: HashMap<JobKey, Job>,
+    clusters: HashMap<ClusterKey, Cluster>,
+    namespaces: HashMap<String, Namespace>,
+    /// What the samples of all jobs take.
+    kept: Room,
+    /// Of the next slot.
+    next: SlotId,
+}
+
+struct Job {
+    watch: Watch,
+    sources: Vec<SourceReading>,
+    /// In the order of the watch; the guard stops the task of a worker that is watched no more.
+    workers: Vec<(WorkerReading, DropGuard)>,
+    /// Where each source is asked, in the order of the watch; `None`: nowhere, for a limit.
+    places: Vec<Option<(ClusterKey, SlotId)>>,
+    /// How many of its workers are scraped at once.
+    scrapes: Arc<Lanes>,
+    /// What its samples take, in bytes.
+    kept_bytes: usize,
+}
+
+/// What the jobs of a namespace have together.
+#[derive(Default)]
+struct Namespace {
+    /// How many sources are at each cluster.
+    clusters: HashMap<ClusterKey, usize>,
+    /// What their samples take.
+    kept: Room,
+}
+
+/// What the samples of several jobs take, in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Room {
+    bytes: usize,
+    /// Of these, what is beyond the room that each job has in any case.
+    beyond_free: usize,
+}
+
+/// What one cluster is asked. Dropping it stops its task.
+struct Cluster {
+    slots: HashMap<SlotId, Slot>,
+    /// The same by when they are due.
+    due: BTreeSet<(Instant, SlotId)>,
+    /// How many go into one round: fewer while their answers together are too large.
+    at_once: usize,
+    /// No round begins before.
+    not_before: Option<Instant>,
+    /// The slots have changed.
+    wake: Arc<Notify>,
+    _stop: DropGuard,
+}
+
+impl Cluster {
+    fn new(wake: Arc<Notify>, stop: DropGuard) -> Self {
+        Self { slots: HashMap::new(), due: BTreeSet::new(), at_once: MOST_SLOTS, not_before: None, wake, _stop: stop }
+    }
+
+    fn insert(&mut self, id: SlotId, slot: Slot) {
+        self.due.insert((slot.due, id));
+        self.slots.insert(id, slot);
+    }
+
+    fn remove(&mut self, id: SlotId) -> Option<Slot> {
+        let slot = self.slots.remove(&id)?;
+        self.due.remove(&(slot.due, id));
+        Some(slot)
+    }
+}
+
+/// Another question has another one.
+pub(super) type SlotId = u64;
+
+/// One source of one job, and when it is due.
+#[derive(Debug, Clone)]
+pub(super) struct Slot {
+    pub(super) job: JobKey,
+    /// Its place in the watch.
+    source: usize,
+    pub(super) request: GroupTopic,
+    interval: Duration,
+    due: Instant,
+    failures: u32,
+}
+
+impl Slot {
+    pub(super) fn interval(&self) -> Duration {
+        self.interval
+    }
+}
+
+/// What the cluster's task is to do next.
+pub(super) enum Plan {
+    /// Nothing before this time, unless woken.
+    Wait(Instant),
+    /// Ask for these now; who has waited longest comes first.
+    Round(Vec<(SlotId, Slot)>),
+    /// Nobody reads from the cluster any more.
+    Stop,
+}
+
+/// A task to start for a cluster that is new.
+pub(super) struct NewCluster {
+    pub(super) key: ClusterKey,
+    pub(super) wake: Arc<Notify>,
+    pub(super) stop: CancellationToken,
+}
+
+/// A task to start for a worker that is new.
+pub(super) struct NewWorker {
+    pub(super) job: JobKey,
+    pub(super) endpoint: WorkerEndpoint,
+    /// Topics of the job: only their positions are of use.
+    pub(super) topics: Arc<[String]>,
+    /// How many workers of the job are scraped at once.
+    pub(super) scrapes: Arc<Lanes>,
+    pub(super) stop: CancellationToken,
+}
+
+/// Tasks to start.
+#[derive(Default)]
+pub(super) struct Started {
+    pub(super) clusters: Vec<NewCluster>,
+    pub(super) workers: Vec<NewWorker>,
+}
+
+/// An attempt that ended: the newest sample, or why there is none.
+pub(super) type Outcome<T> = Result<Arc<T>, (Category, String)>;
+
+impl State {
+    pub(super) fn within(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// See `Signals::watch`.
+    pub(super) fn watch(&mut self, job: &JobKey, watch: Watch, shared: &Shared) -> Started {
+        let mut started = Started::default();
+        let old = match self.jobs.remove(job) {
+            // What had no place for a limit may have one now.
+            Some(same) if same.watch == watch && same.places.iter().all(Option::is_some) => {
+                self.jobs.insert(job.clone(), same);
+                return started;
+            }
+            old => old,
+        };
+        let (old_watch, mut old_sources, mut old_workers, old_places, scrapes, old_kept) = match old {
+            Some(Job { watch, sources, workers, places, scrapes, kept_bytes }) => {
+                let workers: HashMap<_, _> = watch.workers.iter().cloned().zip(workers).collect();
+                (Some(watch), sources, workers, places, scrapes, kept_bytes)
+            }
+            None => (None, Vec::new(), HashMap::new(), Vec::new(), Arc::new(Lanes::of_a_job()), 0),
+        };
+        let same_latency = old_watch.as_ref().is_some_and(|old| old.latency == watch.latency);
+        let topics = topics(&watch);
+        let same_topics = old_watch.as_ref().is_some_and(|old| self::topics(old) == topics);
+        let mut sources: Vec<SourceReading> = watch
+            .sources
+            .iter()
+            .map(|spec| {
+                let kept = old_watch
+                    .as_ref()
+                    .and_then(|old| old.sources.iter().position(|each| each == spec))
+                    .and_then(|place| old_sources.get_mut(place));
+                let mut reading = SourceReading { name: spec.name.clone(), sample: None, failure: None };
+                if let Some(kept) = kept {
+                    reading.sample = kept.sample.take();
+                    reading.failure = kept.failure.take();
+                }
+                if let (false, Some(sample)) = (same_latency, &mut reading.sample) {
+                    // It answers for another latency.
+                    Arc::make_mut(sample).partitions.iter_mut().for_each(|partition| partition.due_end = None);
+                }
+                reading
+            })
+            .collect();
+        let workers: Vec<(WorkerReading, DropGuard)> = watch
+            .workers
+            .iter()
+            .map(|endpoint| {
+                let kept = match old_workers.remove(endpoint) {
+                    Some(same) if same_topics => return same,
+                    Some((reading, _)) => Some(reading),
+                    None => None,
+                };
+                // With other topics a worker's task is begun anew: it looks for other positions.
+                let stop = shared.stop.child_token();
+                let guard = stop.clone().drop_guard();
+                started.workers.push(NewWorker {
+                    job: job.clone(),
+                    endpoint: endpoint.clone(),
+                    topics: Arc::clone(&topics),
+                    scrapes: Arc::clone(&scrapes),
+                    stop,
+                });
+                let (id, uid) = (endpoint.id.clone(), endpoint.uid.clone());
+                (kept.unwrap_or(WorkerReading { id, uid, sample: None, failure: None }), guard)
+            })
+            .collect();
+        let places = self.place(job, &watch, old_places, shared, &mut started);
+        for (reading, place) in sources.iter_mut().zip(&places) {
+            if let Err(detail) = place {
+                let failed = Err((Category::LimitExceeded, detail.clone()));
+                update(&mut reading.sample, &mut reading.failure, failed, shared.clock.now());
+            }
+        }
+        let of_sources = sources.iter().filter_map(|reading| reading.sample.as_ref()).map(Kept::kept_bytes);
+        let of_workers = workers.iter().filter_map(|(reading, _)| reading.sample.as_ref()).map(Kept::kept_bytes);
+        let kept_bytes = of_sources.chain(of_workers).sum();
+        self.account(&job.namespace, old_kept, kept_bytes);
+        let places = places.into_iter().map(Result::ok).collect();
+        self.jobs.insert(job.clone(), Job { watch, sources, workers, places, scrapes, kept_bytes });
+        started
+    }
+
+    /// See `Signals::forget`.
+    pub(super) fn forget(&mut self, job: &JobKey) {
+        if let Some(gone) = self.jobs.remove(job) {
+            let left: Vec<ClusterKey> = gone.places.iter().flatten().map(|(key, _)| Arc::clone(key)).collect();
+            self.take_slots(job, gone.places);
+            self.let_go(&left);
+            self.account(&job.namespace, gone.kept_bytes, 0);
+        }
+    }
+
+    /// Every job that is watched.
+    pub(super) fn jobs(&self) -> Vec<JobKey> {
+        self.jobs.keys().cloned().collect()
+    }
+
+    /// Whether nothing is left of any job.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.jobs.is_empty() && self.clusters.is_empty() && self.namespaces.is_empty() && self.kept.bytes == 0
+    }
+
+    /// What the samples of all jobs take, in bytes.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.kept.bytes
+    }
+
+    pub(super) fn read(&self, job: &JobKey) -> Option<JobSamples> {
+        let job = self.jobs.get(job)?;
+        Some(JobSamples {
+            sources: job.sources.clone(),
+            workers: job.workers.iter().map(|(reading, _)| reading.clone()).collect(),
+        })
+    }
+
+    /// Jobs, clusters and workers.
+    pub(super) fn count(&self) -> (usize, usize, usize) {
+        (self.jobs.len(), self.clusters.len(), self.jobs.values().map(|job| job.workers.len()).sum())
+    }
+
+    /// How often a job is sampled; `None` if it is not watched.
+    pub(super) fn interval(&self, job: &JobKey) -> Option<Duration> {
+        self.jobs.get(job).map(|job| pace::interval(job.watch.latency))
+    }
+
+    /// Notes how a scrape went; `false` if the worker is watched no more.
+    pub(super) fn scraped(&mut self, worker: &NewWorker, outcome: Outcome<WorkerSample>, at: Seconds) -> bool {
+        let Some(job) = self.jobs.get(&worker.job).filter(|_| !worker.stop.is_cancelled()) else { return false };
+        let Some(place) = job.watch.workers.iter().position(|each| *each == worker.endpoint) else { return false };
+        let before = job.workers.get(place).and_then(|(reading, _)| reading.sample.as_ref());
+        let before = before.map_or(0, Kept::kept_bytes);
+        let outcome =
+            outcome.and_then(|sample| self.make_room(&worker.job, before, sample.kept_bytes()).map(|()| sample));
+        let reading = self.jobs.get_mut(&worker.job).and_then(|job| job.workers.get_mut(place));
+        let Some((reading, _)) = reading else { return false };
+        update(&mut reading.sample, &mut reading.failure, outcome, at);
+        true
+    }
+}
+
+/// When an attempt began and ended.
+pub(super) struct When {
+    /// When it began.
+    pub(super) began: Instant,
+    /// When it ended.
+    pub(super) ended: Instant,
+    /// When it ended, in Unix time.
+    pub(super) at: Seconds,
+    /// One factor for the whole round, so that jobs that are in step stay in step.
+    pub(super) jitter: f64,
+}
+
+impl When {
+    /// Counted from the beginning, so that a slow answer does not stretch the interval; but with a pause, so that an
+    /// endpoint which is slower than its interval is not asked without end.
+    pub(super) fn next(&self, wait: Duration, interval: Duration) -> Instant {
+        let wait = wait.mul_f64(self.jitter).min(wait.max(pace::LONGEST_BACK_OFF));
+        (self.began + wait).max(self.ended + interval / 4)
+    }
+}
+
+fn update<T>(sample: &mut Option<Arc<T>>, failure: &mut Option<Failure>, outcome: Outcome<T>, at: Seconds) {
+    match outcome {
+        Ok(newest) => {
+            *sample = Some(newest);
+            *failure = None;
+        }
+        Err((category, message)) => {
+            let since = failure.as_ref().map_or(at, |earlier| earlier.since);
+            *failure = Some(Failure { at, since, category, message: bounded(&message) });
+        }
+    }
+}
+
+/// A message in one line and of some length: what a broker or a worker says may be in it, and it is read on terminals and in logs.
+fn bounded(message: &str) -> String {
+    let message: String = message.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+    match message.char_indices().nth(LONGEST_MESSAGE - 1) {
+        Some((end, _)) if message.chars().count() > LONGEST_MESSAGE => format!("{}…", &message[..end]),
+        _ => message,
+    }
+}
+
+/// The topics of a job, sorted.
+fn topics(watch: &Watch) -> Arc<[String]> {
+    let topics: BTreeSet<&String> = watch.sources.iter().map(|source| &source.kafka.topic).collect();
+    topics.into_iter().cloned().collect()
+}

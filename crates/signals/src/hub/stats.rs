@@ -1,0 +1,114 @@
+//! Totals for the metrics page.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::sample::Category;
+
+/// Totals since the start, and what there is now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HubStats {
+    /// Jobs watched now.
+    pub jobs: usize,
+    /// Clusters sampled now.
+    pub clusters: usize,
+    /// Workers scraped now.
+    pub workers: usize,
+    /// What is kept of all jobs, as estimated, in bytes.
+    pub kept_bytes: usize,
+    /// Rounds: times that a cluster was asked, for any number of jobs.
+    pub rounds: u64,
+    /// Sources read; one round reads many.
+    pub sources_read: u64,
+    /// Sources that could not be read.
+    pub source_errors: ErrorCounts,
+    /// Workers read.
+    pub workers_read: u64,
+    /// Workers that could not be read.
+    pub worker_errors: ErrorCounts,
+}
+
+/// A total for each category.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ErrorCounts([u64; CATEGORIES.len()]);
+
+impl ErrorCounts {
+    /// Every category with its total.
+    pub fn iter(&self) -> impl Iterator<Item = (Category, u64)> + use<> {
+        CATEGORIES.into_iter().zip(self.0)
+    }
+
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}
+
+/// In the order of the counts.
+const CATEGORIES: [Category; 6] = [
+    Category::Unreachable,
+    Category::Unauthorised,
+    Category::DestinationRefused,
+    Category::LimitExceeded,
+    Category::TopicMissing,
+    Category::Protocol,
+];
+
+#[derive(Debug, Default)]
+struct ErrorCounters([AtomicU64; CATEGORIES.len()]);
+
+impl ErrorCounters {
+    fn add(&self, category: Category) {
+        for (counter, each) in self.0.iter().zip(CATEGORIES) {
+            if each == category {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn read(&self) -> ErrorCounts {
+        ErrorCounts(self.0.each_ref().map(|counter| counter.load(Ordering::Relaxed)))
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    rounds: AtomicU64,
+    sources_read: AtomicU64,
+    source_errors: ErrorCounters,
+    workers_read: AtomicU64,
+    worker_errors: ErrorCounters,
+}
+
+impl Counters {
+    pub(super) fn round(&self) {
+        self.rounds.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn source(&self, failed: Option<Category>) {
+        match failed {
+            Some(category) => self.source_errors.add(category),
+            None => _ = self.sources_read.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn worker(&self, failed: Option<Category>) {
+        match failed {
+            Some(category) => self.worker_errors.add(category),
+            None => _ = self.workers_read.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn read(&self, jobs: usize, clusters: usize, workers: usize) -> HubStats {
+        HubStats {
+            jobs,
+            clusters,
+            workers,
+            kept_bytes: 0,
+            rounds: self.rounds.load(Ordering::Relaxed),
+            sources_read: self.sources_read.load(Ordering::Relaxed),
+            source_errors: self.source_errors.read(),
+            workers_read: self.workers_read.load(Ordering::Relaxed),
+            worker_errors: self.worker_errors.read(),
+        }
+    }
+}

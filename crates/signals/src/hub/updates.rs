@@ -1,0 +1,138 @@
+//! Which jobs have news. A reader that is slow finds each job once, however often it was sampled meanwhile.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use futures::Stream;
+use tokio::sync::Notify;
+
+use crate::sample::JobKey;
+
+/// Everyone who listens.
+#[derive(Debug, Default)]
+pub(super) struct Updates {
+    listeners: Mutex<Vec<Weak<Inbox>>>,
+    ended: AtomicBool,
+}
+
+/// The jobs that one listener has not yet been told of: at most one entry for each job.
+#[derive(Debug, Default)]
+struct Inbox {
+    pending: Mutex<Pending>,
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    jobs: BTreeSet<JobKey>,
+    /// The last that was handed out: the next one comes after it, so that a busy job cannot hide another.
+    last: Option<JobKey>,
+    ended: bool,
+}
+
+impl Pending {
+    fn pop(&mut self) -> Option<JobKey> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let next = match &self.last {
+            Some(last) => self.jobs.range((Excluded(last), Unbounded)).next().or_else(|| self.jobs.first()),
+            None => self.jobs.first(),
+        }
+        .cloned()?;
+        self.jobs.remove(&next);
+        self.last = Some(next.clone());
+        Some(next)
+    }
+}
+
+impl Updates {
+    pub(super) fn listen(&self) -> impl Stream<Item = JobKey> + Send + use<> {
+        let inbox = Arc::new(Inbox::default());
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&inbox));
+        if self.ended.load(Ordering::SeqCst) {
+            inbox.pending.lock().unwrap_or_else(PoisonError::into_inner).ended = true;
+        }
+        futures::stream::unfold(inbox, |inbox| async move {
+            loop {
+                {
+                    let mut pending = inbox.pending.lock().unwrap_or_else(PoisonError::into_inner);
+                    if let Some(job) = pending.pop() {
+                        drop(pending);
+                        return Some((job, inbox));
+                    }
+                    if pending.ended {
+                        return None;
+                    }
+                }
+                // A notification between the check and here is kept by `Notify`.
+                inbox.wake.notified().await;
+            }
+        })
+    }
+
+    pub(super) fn tell(&self, job: &JobKey) {
+        self.each(|pending| {
+            if !pending.jobs.contains(job) {
+                pending.jobs.insert(job.clone());
+            }
+        });
+    }
+
+    pub(super) fn retract(&self, job: &JobKey) {
+        self.each(|pending| {
+            pending.jobs.remove(job);
+        });
+    }
+
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+        self.each(|pending| pending.ended = true);
+    }
+
+    fn each(&self, change: impl Fn(&mut Pending)) {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).retain(|listener| {
+            let Some(inbox) = listener.upgrade() else { return false };
+            change(&mut inbox.pending.lock().unwrap_or_else(PoisonError::into_inner));
+            inbox.wake.notify_one();
+            true
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{FutureExt, StreamExt};
+
+    use super::*;
+
+    fn job(name: &str) -> JobKey {
+        JobKey { namespace: "team".to_owned(), name: name.to_owned() }
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_finds_each_job_once_and_none_starves() {
+        let updates = Updates::default();
+        let mut stream = std::pin::pin!(updates.listen());
+        for _ in 0..1000 {
+            updates.tell(&job("a"));
+            updates.tell(&job("b"));
+        }
+        assert_eq!(stream.next().await, Some(job("a")));
+        updates.tell(&job("a"));
+        assert_eq!(stream.next().await, Some(job("b")), "a job that is busy does not hide the next one");
+        assert_eq!(stream.next().await, Some(job("a")));
+        assert_eq!(stream.next().now_or_never(), None);
+    }
+
+    #[tokio::test]
+    async fn ends_with_the_hub_and_forgets_readers_that_left() {
+        let updates = Updates::default();
+        drop(updates.listen());
+        let mut stream = std::pin::pin!(updates.listen());
+        updates.tell(&job("a"));
+        updates.retract(&job("a"));
+        updates.end();
+        assert_eq!(stream.next().await, None);
+        assert_eq!(updates.listeners.lock().unwrap().len(), 1);
+    }
+}

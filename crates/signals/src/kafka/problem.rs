@@ -1,0 +1,106 @@
+//! What krafka's errors mean to us.
+
+use krafka::error::{ErrorCode, KrafkaError};
+
+use crate::sample::Category;
+use crate::source::SourceError;
+
+/// Longest text that is taken over from the client or a broker, in characters.
+const LONGEST_DETAIL: usize = 160;
+
+pub(super) fn category(error: &KrafkaError) -> Category {
+    match error {
+        KrafkaError::Auth { .. } => Category::Unauthorised,
+        KrafkaError::Broker { code, .. } => match code {
+            ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId | ErrorCode::InvalidTopic => {
+                Category::TopicMissing
+            }
+            ErrorCode::TopicAuthorizationFailed
+            | ErrorCode::GroupAuthorizationFailed
+            | ErrorCode::ClusterAuthorizationFailed
+            | ErrorCode::SaslAuthenticationFailed => Category::Unauthorised,
+            code if code.is_retriable() => Category::Unreachable,
+            _ => Category::Protocol,
+        },
+        KrafkaError::Network(_) | KrafkaError::Timeout { .. } | KrafkaError::Closed { .. } => Category::Unreachable,
+        KrafkaError::UnknownTopic { .. } => Category::TopicMissing,
+        _ => Category::Protocol,
+    }
+}
+
+/// An error that concerns the cluster as a whole.
+pub(super) fn of_cluster(error: &KrafkaError, cluster: &str) -> SourceError {
+    of_topic(error, "the cluster", cluster)
+}
+
+/// An error that concerns one topic.
+pub(super) fn of_topic(error: &KrafkaError, topic: &str, cluster: &str) -> SourceError {
+    let cluster = cluster.to_owned();
+    match category(error) {
+        Category::Unreachable => SourceError::Unreachable { cluster, detail: words(error) },
+        Category::Unauthorised => {
+            SourceError::Unauthorised { what: format!("topic {topic}"), cluster, detail: words(error) }
+        }
+        Category::TopicMissing => SourceError::TopicMissing { topic: topic.to_owned(), cluster },
+        Category::Protocol | Category::LimitExceeded | Category::DestinationRefused => {
+            SourceError::Protocol { cluster, detail: words(error) }
+        }
+    }
+}
+
+/// The error in few words: the innermost cause, without krafka's account of its own retries.
+pub(super) fn words(error: &KrafkaError) -> String {
+    let text = match error {
+        KrafkaError::Broker { code: ErrorCode::LeaderNotAvailable, .. } => "the partition has no leader".to_owned(),
+        KrafkaError::Broker { code, .. } => format!("the broker answered {code:?}"),
+        KrafkaError::Timeout { operation } => match operation.split_once("last error: ") {
+            Some((_, cause)) => cause.to_owned(),
+            None => format!("no answer in time ({operation})"),
+        },
+        KrafkaError::Network(io) => {
+            let mut cause: &dyn std::error::Error = io.as_ref();
+            while let Some(deeper) = cause.source() {
+                cause = deeper;
+            }
+            cause.to_string()
+        }
+        // What answers need not be Kafka: the first bytes of an SSH server are the size of a message.
+        other => without_numbers(&other.to_string()),
+    };
+    let text = text.trim_start_matches("network error: ");
+    match text.char_indices().nth(LONGEST_DETAIL) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Numbers of five digits and more are left out: they may be bytes of another protocol, and none of the reader's business.
+fn without_numbers(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut digits = String::new();
+    for letter in text.chars().chain([' ']) {
+        if letter.is_ascii_digit() {
+            digits.push(letter);
+            continue;
+        }
+        plain.push_str(if digits.len() > 4 { "…" } else { &digits });
+        digits.clear();
+        plain.push(letter);
+    }
+    plain.pop();
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b4_the_bytes_of_another_protocol_are_not_told() {
+        assert_eq!(
+            without_numbers("message size 1397966893 exceeds maximum 104857600"),
+            "message size … exceeds maximum …"
+        );
+        assert_eq!(without_numbers("unsupported version 12 of 3"), "unsupported version 12 of 3");
+    }
+}

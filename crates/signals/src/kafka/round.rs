@@ -1,0 +1,375 @@
+//! One round: everything that is asked of a cluster for all the jobs that are due, in as few requests as krafka allows.
+//!
+//! ```text
+//! topics ─► ends, high watermarks, starts, whose timestamps ─► newest timestamps ─► due ends      one request to each leader for each, for the union of partitions
+//! committed offsets, one request a group                       beside it, so that they are never newer than the ends
+//! groups, one request a coordinator                            beside it
+//! ```
+//!
+//! Why the newest timestamp is asked for before the due end: krafka takes "there is no record that new" for an error worth
+//! retrying, and retries it until its timeout (`OffsetNotAvailable`). A partition that has been quiet for longer than the
+//! objective would stall every round. So a look-up by timestamp is sent only where the newest record is known to be that
+//! new; and the newest timestamp only where the end has moved since it was last asked for.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::{join, join4};
+use krafka::admin::{
+    AdminClient, ConsumerGroupDescription, DescribeConsumerGroupsOptions, DescribeTopicsOptions,
+    ListConsumerGroupOffsetsOptions, ListOffsetsOptions, ListedOffset, OffsetSpec, TopicDescription, TopicPartition,
+};
+use krafka::error::{ErrorCode, KrafkaError};
+use tokio::time::Instant;
+
+use super::stamps::{self, Stamps};
+use crate::limits;
+use crate::source::GroupTopic;
+use crate::tunnel;
+use sluice_base::clock::Clock;
+use sluice_base::units::Seconds;
+
+/// krafka's first pause between two attempts of one call.
+pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a look-up by timestamp may take where it is unknown whether there is such a record. Only brokers without
+/// `MaxTimestamp` (and krafka's fake) come to this; longer than an answer takes, short beside the shortest interval.
+const PATIENCE: Duration = Duration::from_millis(150);
+
+/// So many groups' committed offsets are fetched at once.
+const GROUPS_AT_ONCE: usize = 32;
+
+/// What krafka answers for one item.
+pub(super) type Reply<T> = Result<T, KrafkaError>;
+
+/// A group's committed offsets; `None`, or absent: it has not committed there.
+pub(super) type Committed = HashMap<TopicPartition, Reply<Option<i64>>>;
+
+/// The newest timestamp of a partition, by topic id and number, with the end offset at which it was read. It stays true
+/// until the end moves.
+pub(super) type Newest = HashMap<([u8; 16], i32), (i64, i64)>;
+
+/// What one round leaves to the next.
+#[derive(Default)]
+pub(super) struct Kept {
+    pub(super) newest: Newest,
+    pub(super) stamps: Stamps,
+}
+
+/// Everything that was learned. What is absent was not asked, or its call failed as a whole.
+#[derive(Default)]
+pub(super) struct Round {
+    /// Something was answered: the cluster is there.
+    pub(super) answered: bool,
+    /// When the ends were asked for.
+    pub(super) at: Seconds,
+    pub(super) topics: HashMap<String, Reply<TopicDescription>>,
+    pub(super) ends: HashMap<TopicPartition, Reply<i64>>,
+    pub(super) high_watermarks: HashMap<TopicPartition, Reply<i64>>,
+    pub(super) starts: HashMap<TopicPartition, Reply<i64>>,
+    /// By latency.
+    pub(super) due: HashMap<Duration, HashMap<TopicPartition, i64>>,
+    /// By group: the offsets of the partitions in which it has committed.
+    pub(super) committed: HashMap<String, Reply<Committed>>,
+    pub(super) groups: HashMap<String, Reply<ConsumerGroupDescription>>,
+    /// Topics that have more partitions than a topic may, with their number.
+    pub(super) too_large: HashMap<String, usize>,
+    /// Topics that did not fit into this round: they come first in the next.
+    pub(super) not_reached: HashSet<String>,
+    /// The other rounds that are under way left no room for so many partitions.
+    pub(super) has_no_room: bool,
+    /// What is known after it. A round that has come to nothing leaves what was known before.
+    pub(super) kept: Arc<Kept>,
+}
+
+impl Round {
+    /// Takes topics out that have more partitions than a topic may, and those that do not fit into one round with the topics
+    /// before them. The requests are in the order in which they have waited, so each topic has its turn. The partitions that
+    /// a broker lists are nothing yet; each that is asked for costs.
+    fn leave_out_what_is_too_large(&mut self, requests: &[GroupTopic]) {
+        let mut left = limits::most_partitions_of_a_round(self.topics.len());
+        let mut seen = HashSet::new();
+        for name in requests.iter().map(|request| &request.topic).filter(|name| seen.insert(*name)) {
+            let Some(Ok(topic)) = self.topics.get(name) else { continue };
+            let partitions = topic.partitions.len();
+            if partitions > limits::MOST_PARTITIONS {
+                self.too_large.insert(name.clone(), partitions);
+            } else if partitions > left {
+                self.not_reached.insert(name.clone());
+            } else {
+                left -= partitions;
+                continue;
+            }
+            self.topics.remove(name);
+        }
+    }
+}
+
+/// Asks. Takes at most `deadline`, and then returns what there is.
+pub(super) async fn gather(
+    client: &AdminClient,
+    clock: &Clock,
+    requests: &[GroupTopic],
+    deadline: Duration,
+    known: Arc<Kept>,
+    account: Option<&tunnel::Round<'_>>,
+) -> Round {
+    let budget = Budget { clock, until: clock.monotonic() + deadline };
+    // In the order of the requests: who has waited longest comes first.
+    let mut seen = HashSet::new();
+    let groups: Vec<&str> =
+        requests.iter().map(|request| request.group.as_str()).filter(|group| seen.insert(*group)).collect();
+    let log = gather_log(client, &budget, requests, known, account);
+    let membership = join(committed(client, &groups, &budget), describe(client, &groups, &budget));
+    let (mut round, (committed, groups)) = join(log, membership).await;
+    round.answered |= committed.values().any(answers) || groups.values().any(answers);
+    round.committed = committed;
+    round.groups = groups;
+    round
+}
+
+/// Topics, ends, high watermarks, starts and due ends.
+async fn gather_log(
+    client: &AdminClient,
+    budget: &Budget<'_>,
+    requests: &[GroupTopic],
+    known: Arc<Kept>,
+    account: Option<&tunnel::Round<'_>>,
+) -> Round {
+    // krafka fails the whole call for one name that cannot be one; `answer.rs` reports those that are left out here.
+    let names: BTreeSet<&str> =
+        requests.iter().map(|request| request.topic.as_str()).filter(|topic| is_topic_name(topic)).collect();
+    let options = DescribeTopicsOptions::default().timeout(budget.share(0.4));
+    let topics = match client.describe_topics(&names, options).await {
+        Ok(topics) => topics,
+        Err(error) => names.iter().map(|name| ((*name).to_owned(), Err(error.clone()))).collect(),
+    };
+    let answered = topics.values().any(answers);
+    let mut round = Round { answered, topics, kept: Arc::clone(&known), ..Round::default() };
+
+    round.leave_out_what_is_too_large(requests);
+
+    // A partition without a leader would be retried until the timeout, and hold up the others.
+    let partitions: Vec<TopicPartition> = round
+        .topics
+        .values()
+        .flatten()
+        .flat_map(|topic| {
+            let led = topic.partitions.iter().filter(|partition| partition.leader.is_some());
+            led.map(|partition| TopicPartition::new(topic.name.clone(), partition.partition))
+        })
+        .collect();
+    round.at = budget.clock.now();
+    if partitions.is_empty() {
+        return round;
+    }
+    if let Some(account) = account {
+        let room = account.draw(
+            limits::BYTES_PER_PARTITION_ASKED.saturating_mul(u64::try_from(partitions.len()).unwrap_or(u64::MAX)),
+        );
+        if tokio::time::timeout(budget.share(0.5), room).await.is_err() {
+            round.has_no_room = true;
+            return round;
+        }
+    }
+    let patience = budget.share(0.5);
+    // The end that a reader of committed records can reach: with none open, the high watermark. A transaction that hangs
+    // would otherwise be a backlog that no worker can work off.
+    let committed = ListOffsetsOptions::default().read_committed(true).timeout(patience);
+    let all = || ListOffsetsOptions::default().timeout(patience);
+    let now = budget.clock.monotonic();
+    let (ends, high_watermarks, starts, stamps) = join4(
+        list(client, &partitions, OffsetSpec::Latest, committed),
+        // While a transaction hangs, only this tells what is appended.
+        list(client, &partitions, OffsetSpec::Latest, all()),
+        list(client, &partitions, OffsetSpec::Earliest, all()),
+        stamps::refresh(client, &round.topics, &known.stamps, now, patience),
+    )
+    .await;
+    round.ends = offsets(ends);
+    round.high_watermarks = offsets(high_watermarks);
+    round.starts = offsets(starts);
+    let newest = due_ends(client, budget, requests, &mut round, &known.newest, &stamps).await;
+    round.kept = Arc::new(Kept { newest, stamps });
+    round
+}
+
+/// Due ends for every latency that is asked for, where timestamps are known to be append times. Returns the newest timestamps.
+async fn due_ends(
+    client: &AdminClient,
+    budget: &Budget<'_>,
+    requests: &[GroupTopic],
+    round: &mut Round,
+    known: &Newest,
+    stamps: &Stamps,
+) -> Newest {
+    let ids: HashMap<&str, [u8; 16]> =
+        round.topics.values().flatten().map(|topic| (topic.name.as_str(), topic.topic_id)).collect();
+    let id = |partition: &TopicPartition| {
+        (ids.get(partition.topic.as_str()).copied().unwrap_or_default(), partition.partition)
+    };
+    let appended = |partition: &TopicPartition| {
+        let topic = round.topics.get(&partition.topic).and_then(|topic| topic.as_ref().ok());
+        topic.is_some_and(|topic| stamps::by_producers(stamps, topic) == Some(false))
+    };
+    // Of a topic whose timestamps are the producers', or may be, nothing is looked up by them.
+    let ends: HashMap<&TopicPartition, i64> = round
+        .ends
+        .iter()
+        .filter(|(partition, _)| appended(partition))
+        .filter_map(|(partition, end)| Some((partition, *end.as_ref().ok()?)))
+        .collect();
+    let is_empty = |partition: &TopicPartition, end: i64| {
+        round.starts.get(partition).and_then(|start| start.as_ref().ok()).is_some_and(|start| *start >= end)
+    };
+
+    let moved: Vec<TopicPartition> = ends
+        .iter()
+        .filter(|(partition, end)| {
+            !is_empty(partition, **end) && known.get(&id(partition)).is_none_or(|(seen, _)| seen != *end)
+        })
+        .map(|(partition, _)| (*partition).clone())
+        .collect();
+    // Only partitions that are still asked for are remembered.
+    let mut newest: Newest =
+        ends.keys().filter_map(|partition| Some((id(partition), *known.get(&id(partition))?))).collect();
+    if !moved.is_empty() {
+        // Uncommitted records count here: what matters is whether a look-up would find anything.
+        let options = ListOffsetsOptions::default().timeout(budget.share(0.5));
+        for (partition, reply) in list(client, &moved, OffsetSpec::MaxTimestamp, options).await {
+            newest.remove(&id(&partition));
+            if let (Ok(ListedOffset { timestamp: Some(timestamp), .. }), Some(end)) = (reply, ends.get(&partition)) {
+                newest.insert(id(&partition), (*end, timestamp));
+            }
+        }
+    }
+
+    let latencies: BTreeSet<Duration> = requests.iter().map(|request| request.latency).collect();
+    let look_ups = latencies.into_iter().map(|latency| {
+        let (ends, newest, at) = (&ends, &newest, round.at);
+        let topics: BTreeSet<&str> = requests
+            .iter()
+            .filter(|request| request.latency == latency)
+            .map(|request| request.topic.as_str())
+            .collect();
+        async move {
+            let cutoff = millis(at - Seconds(latency.as_secs_f64()));
+            let mut due = HashMap::new();
+            let (mut open, mut certain) = (Vec::new(), true);
+            for (partition, end) in ends.iter().filter(|(partition, _)| topics.contains(partition.topic.as_str())) {
+                match newest.get(&id(partition)) {
+                    _ if is_empty(partition, *end) => _ = due.insert((*partition).clone(), *end),
+                    Some((_, timestamp)) if *timestamp < cutoff => _ = due.insert((*partition).clone(), *end),
+                    known => {
+                        certain &= known.is_some();
+                        open.push((*partition).clone());
+                    }
+                }
+            }
+            if !open.is_empty() {
+                let patience = if certain { budget.share(0.8) } else { PATIENCE.min(budget.share(0.8)) };
+                let options = ListOffsetsOptions::default().timeout(patience);
+                for (partition, reply) in list(client, &open, OffsetSpec::Timestamp(cutoff), options).await {
+                    let Some(end) = ends.get(&partition) else { continue };
+                    let found = match reply {
+                        // Beyond the last stable offset nothing can be due.
+                        Ok(found) => Some(found.offset.min(*end)),
+                        Err(KrafkaError::Broker { code: ErrorCode::OffsetNotAvailable, .. }) => Some(*end),
+                        Err(_) => None,
+                    };
+                    due.extend(found.map(|found| (partition, found)));
+                }
+            }
+            (latency, due)
+        }
+    });
+    let due: HashMap<_, _> = futures::future::join_all(look_ups).await.into_iter().collect();
+    round.due = due;
+    newest
+}
+
+/// By group; one that is absent was not reached in time. A group may take half of the time that is left when its turn comes,
+/// so that a coordinator which is silent leaves some to the groups behind it.
+async fn committed(client: &AdminClient, groups: &[&str], budget: &Budget<'_>) -> HashMap<String, Reply<Committed>> {
+    let end = budget.until - budget.share(0.1);
+    let in_time = |_: &String| std::future::ready(budget.clock.monotonic() < end);
+    let groups: Vec<String> = groups.iter().map(|group| (*group).to_owned()).collect();
+    futures::stream::iter(groups)
+        .take_while(in_time)
+        .map(|group| async move {
+            // All partitions of the group: what the topics have is being asked at the same time.
+            let options = ListConsumerGroupOffsetsOptions::default().timeout(budget.share(0.5));
+            let reply = match client.list_consumer_group_offsets(group.as_str(), options).await {
+                Ok(offsets) => Ok(offsets
+                    .into_iter()
+                    .map(|(partition, reply)| (partition, reply.map(|committed| committed.offset)))
+                    .collect()),
+                Err(KrafkaError::Broker { code: ErrorCode::GroupIdNotFound, .. }) => Ok(HashMap::new()),
+                Err(error) => Err(error),
+            };
+            (group, reply)
+        })
+        .buffer_unordered(GROUPS_AT_ONCE)
+        .collect()
+        .await
+}
+
+async fn describe(
+    client: &AdminClient,
+    groups: &[&str],
+    budget: &Budget<'_>,
+) -> HashMap<String, Reply<ConsumerGroupDescription>> {
+    let options = DescribeConsumerGroupsOptions::default().timeout(budget.share(0.9));
+    match client.describe_consumer_groups(groups, options).await {
+        Ok(described) => described,
+        Err(error) => groups.iter().map(|group| ((*group).to_owned(), Err(error.clone()))).collect(),
+    }
+}
+
+async fn list(
+    client: &AdminClient,
+    partitions: &[TopicPartition],
+    spec: OffsetSpec,
+    options: ListOffsetsOptions,
+) -> HashMap<TopicPartition, Reply<ListedOffset>> {
+    match client.list_offsets(partitions.iter().map(|partition| (partition.clone(), spec)), options).await {
+        Ok(listed) => listed,
+        Err(error) => partitions.iter().map(|partition| (partition.clone(), Err(error.clone()))).collect(),
+    }
+}
+
+fn offsets(listed: HashMap<TopicPartition, Reply<ListedOffset>>) -> HashMap<TopicPartition, Reply<i64>> {
+    listed.into_iter().map(|(partition, reply)| (partition, reply.map(|listed| listed.offset))).collect()
+}
+
+/// Whether a broker said this, be it an error.
+fn answers<T>(reply: &Reply<T>) -> bool {
+    matches!(reply, Ok(_) | Err(KrafkaError::Broker { .. }))
+}
+
+/// As Kafka's own rule: anything else cannot exist.
+pub(super) fn is_topic_name(name: &str) -> bool {
+    let legal = |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-');
+    !matches!(name, "" | "." | "..") && name.len() <= 249 && name.chars().all(legal)
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "Unix time in milliseconds fits, and the cast saturates")]
+fn millis(at: Seconds) -> i64 {
+    // A negative one would be read as a sentinel.
+    ((at.0 * 1000.0).floor() as i64).max(0)
+}
+
+/// The time that is left for the round.
+struct Budget<'a> {
+    clock: &'a Clock,
+    until: Instant,
+}
+
+impl Budget<'_> {
+    /// A part of what is left, for one step.
+    fn share(&self, part: f64) -> Duration {
+        self.until.saturating_duration_since(self.clock.monotonic()).mul_f64(part)
+    }
+}

@@ -1,0 +1,126 @@
+//! Brokers that name other addresses than theirs.
+
+use krafka::testing::FakeBroker;
+use tokio::net::TcpListener;
+
+use super::super::round::{Kept, gather};
+use super::super::{CONNECT_TIMEOUT, KafkaCluster, KafkaConnect};
+use super::*;
+use crate::egress::Range;
+use crate::sample::Category;
+use crate::source::{Cluster as _, GroupTopic, Place};
+use sluice_base::clock::Clock;
+
+const DEADLINE: Duration = Duration::from_secs(2);
+
+fn request() -> GroupTopic {
+    GroupTopic { topic: "orders".to_owned(), group: "g".to_owned(), latency: Duration::from_secs(10) }
+}
+
+fn cluster(broker: &FakeBroker, egress: Egress) -> KafkaCluster {
+    let servers: Vec<_> = broker.bootstrap_servers().split(',').map(str::to_owned).collect();
+    KafkaCluster::new(&KafkaConnect::new(Clock::system(), egress), &Place { servers, under: None })
+}
+
+async fn sample(cluster: &KafkaCluster) -> Result<SourceSample, SourceError> {
+    cluster.sample(&[request()], DEADLINE).await.remove(0)
+}
+
+/// From now on the broker says of itself that it is there.
+fn advertise(broker: &FakeBroker, node: usize, host: &str, port: u16) {
+    broker.with_state(|state| {
+        state.brokers[node].host = host.to_owned();
+        state.brokers[node].port = i32::from(port);
+    });
+}
+
+#[tokio::test]
+async fn t10_s12_an_address_that_a_broker_names_is_judged_as_one_that_a_user_names() {
+    let broker = FakeBroker::start().await.unwrap();
+    broker.create_topic("orders", 2);
+    // Stands for the API server: it would answer, and must not be asked.
+    let api_server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = api_server.local_addr().unwrap().port();
+    let own = broker.bootstrap_servers().rsplit_once(':').unwrap().1.parse().unwrap();
+    let allowed = Range::of("127.0.0.1".parse().unwrap(), Some(own));
+    for (host, port, words) in [
+        ("169.254.169.254", 80, "169.254.169.254:80 is a link-local address"),
+        ("127.0.0.1", port, "is the API server"),
+        ("2852039166", 80, "(169.254.169.254:80) is a link-local address"),
+        ("localhost", port, "localhost:"),
+    ] {
+        advertise(&broker, 0, host, port);
+        let closed = vec![Range::of("127.0.0.1".parse().unwrap(), Some(port)), Range::of("::1".parse().unwrap(), None)];
+        let cluster = cluster(&broker, Egress::new(vec![allowed], Vec::new(), closed));
+        // Each time, not only when it is new.
+        for _ in 0..3 {
+            let error = sample(&cluster).await.unwrap_err();
+            assert_eq!(error.category(), Category::DestinationRefused, "{error}");
+            assert!(matches!(error, SourceError::Forbidden { .. }) && error.to_string().contains(words), "{error}");
+        }
+    }
+    assert!(futures::FutureExt::now_or_never(api_server.accept()).is_none(), "nobody has come");
+}
+
+#[tokio::test]
+async fn a_broker_that_may_be_reached_is_read_although_another_may_not() {
+    let broker = FakeBroker::start_cluster(2).await.unwrap();
+    broker.create_topic("orders", 4);
+    for partition in 0..4 {
+        broker.set_leader("orders", partition, partition % 2);
+    }
+    broker.set_group_coordinator("g", 0);
+    advertise(&broker, 1, "169.254.169.254", 80);
+    let cluster = cluster(&broker, Egress::of_this_machine());
+    for _ in 0..2 {
+        let sample = sample(&cluster).await.unwrap();
+        for (number, partition) in sample.partitions.iter().enumerate() {
+            assert_eq!(partition.end.is_none(), number % 2 == 1, "{partition:?}");
+            let told = partition
+                .problem
+                .as_ref()
+                .is_some_and(|problem| problem.contains("169.254.169.254:80 is a link-local"));
+            assert_eq!(told, number % 2 == 1, "{partition:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_round_through_the_tunnel_reads_the_same_as_one_without() {
+    const ROUNDS: u32 = 30;
+    let broker = FakeBroker::start_cluster(3).await.unwrap();
+    broker.create_topic("orders", 36);
+    let pass = Way::new(Limits::default(), CONNECT_TIMEOUT).pass(Egress::of_this_machine(), Home::Here).await.unwrap();
+    let clock = Clock::system();
+    let mut took = [Duration::ZERO; 2];
+    let mut ends = [Vec::new(), Vec::new()];
+    let builder = || krafka::Kafka::builder(broker.bootstrap_servers());
+    let clients =
+        [builder().connect().await.unwrap().admin(), builder().proxy(proxy(&pass)).connect().await.unwrap().admin()];
+    for number in 0..=ROUNDS {
+        for (which, client) in clients.iter().enumerate() {
+            let before = clock.monotonic();
+            let round = gather(client, &clock, &[request()], DEADLINE, Arc::new(Kept::default()), None).await;
+            // The first one connects.
+            took[which] += if number > 0 { clock.monotonic() - before } else { Duration::ZERO };
+            assert!(round.ends.values().all(Result::is_ok));
+            ends[which] = round.ends.keys().map(|partition| partition.partition).collect();
+            ends[which].sort_unstable();
+        }
+    }
+    let [direct, through] = took.map(|time| time / ROUNDS);
+    println!("a round of 36 partitions: {direct:?} without the tunnel, {through:?} with it");
+    assert_eq!(ends[0], (0..36).collect::<Vec<_>>());
+    assert_eq!(ends[0], ends[1]);
+}
+
+#[test]
+fn b1_clients_keep_lists_of_topics_as_far_as_there_is_room_and_short_ones_in_any_case() {
+    const MIB: u64 = 1 << 20;
+    let way = Way::new(Limits { topic_list_bytes: 64 << 20, ..Limits::default() }, CONNECT_TIMEOUT);
+    let held: Vec<Option<TopicList>> = (0..50).map(|_| way.topic_list(MIB)).collect();
+    assert_eq!(held.iter().flatten().count(), 6, "1 MiB sent is 10 MiB held");
+    assert!(way.topic_list(1 << 17).is_some());
+    drop(held);
+    assert!(way.topic_list(6 * MIB).is_some(), "all of it is back");
+}

@@ -1,0 +1,47 @@
+//! A simulated stream job: a load, a plant of partitions and workers with its faults, any rule that sets the number of
+//! workers, the scores of a run, and a clairvoyant lower bound of what the load must cost.
+//!
+//! Loads come as they were recorded ([`trace`]) or as they are described in a line ([`shape`]).
+//!
+//! Pure and deterministic by `Scenario::seed`: no I/O, no clock. It depends on `policy` alone, whose very
+//! [`decide`](sluice_policy::decide) it runs ([`Sluice`]).
+//!
+//! Time passes in steps of one second; second `t` lasts from time `t` to `t + 1` (seconds since the begin of the load).
+//! Records are a fluid: 64-bit floats, floored where a rule sees an offset. The model follows `traces.md` part 4.
+// The model computes with floats and counts; what it casts is a few million at most and never negative.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss
+)]
+
+mod assign;
+mod fault;
+pub mod field;
+mod load;
+mod oracle;
+mod parts;
+pub mod peers;
+mod plant;
+mod pods;
+mod random;
+mod rule;
+mod run;
+mod scenario;
+mod score;
+pub mod shape;
+pub mod trace;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+pub use fault::{During, Faults, Once};
+pub use load::Load;
+pub use oracle::oracle;
+pub use random::Random;
+pub use rule::{Fixed, Rule, Sluice};
+pub use run::{Change, Point, Run, run, run_judged};
+pub use scenario::{Handover, Noise, Scenario};
+pub use score::{Scores, Verdict};

@@ -1,0 +1,243 @@
+//! What a rule can make of an observation: sums over the partitions, and growth of the workers' counters.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use sluice_base::num::{self, diff};
+use sluice_policy::{Observation, Partition, Worker};
+
+/// A stretch may be this share shorter than asked for: looks are not exactly as far apart as they should be.
+const SLACK: f64 = 0.1;
+
+/// Records behind the commits, all partitions; without a commit a partition is behind by all that is in its log. `None`
+/// if one of them is not known, or there are none.
+pub(super) fn uncommitted(observation: &Observation) -> Option<f64> {
+    sum(observation, |p| behind(p, p.committed?))
+}
+
+/// Records that no worker has taken yet, all partitions: behind the position where the worker says it, else behind the
+/// commit.
+pub(super) fn waiting(observation: &Observation) -> Option<f64> {
+    sum(observation, |p| behind(p, p.position.or(p.committed)?))
+}
+
+fn behind(partition: &Partition, offset: i64) -> Option<f64> {
+    let from = if offset < 0 { partition.start.unwrap_or(0) } else { offset };
+    Some(diff(partition.end?, from).max(0.0))
+}
+
+/// Sum of the log-end offsets, records.
+pub(super) fn appended(observation: &Observation) -> Option<f64> {
+    sum(observation, |p| p.end.map(num::of_i64))
+}
+
+fn sum(observation: &Observation, of: impl Fn(&Partition) -> Option<f64>) -> Option<f64> {
+    if observation.partitions.is_empty() {
+        return None;
+    }
+    observation.partitions.iter().map(of).sum()
+}
+
+/// Workers that are not on their way out.
+pub(super) fn staying(observation: &Observation) -> impl Iterator<Item = &Worker> {
+    observation.workers.iter().filter(|w| w.terminating != Some(true))
+}
+
+/// Workers that are ready and stay.
+pub(super) fn at_work(observation: &Observation) -> impl Iterator<Item = &Worker> {
+    staying(observation).filter(|w| w.ready == Some(true))
+}
+
+/// How many are ready; by the pods if the workload does not say.
+pub(super) fn ready(observation: &Observation) -> u32 {
+    observation.replicas.ready.unwrap_or_else(|| num::u32_of(at_work(observation).count()))
+}
+
+/// Whether as many are there and ready as are asked for.
+pub(super) fn settled(observation: &Observation) -> bool {
+    let replicas = observation.replicas;
+    let there = replicas.existing.is_none_or(|e| replicas.desired == Some(e));
+    replicas.desired == Some(ready(observation)) && there
+}
+
+/// When this incarnation started, as bits; 0 if that is not told.
+pub(super) fn incarnation(worker: &Worker) -> u64 {
+    worker.started_at.map_or(0, |s| s.0.to_bits())
+}
+
+/// How much a worker's counters grew.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Growth {
+    /// Over how long, seconds; above 0.
+    pub(super) seconds: f64,
+    /// Records processed.
+    pub(super) processed: Option<f64>,
+    /// Seconds busy, summed over its threads.
+    pub(super) busy: Option<f64>,
+    /// Seconds of CPU.
+    pub(super) cpu: Option<f64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    at: f64,
+    processed: Option<f64>,
+    busy: Option<f64>,
+    cpu: Option<f64>,
+}
+
+impl Reading {
+    fn of(worker: &Worker) -> Option<Self> {
+        let number = |value: Option<f64>| value.and_then(num::finite).filter(|v| *v >= 0.0);
+        let (processed, busy) = (number(worker.processed), number(worker.busy_seconds));
+        let cpu = number(worker.cpu_seconds);
+        processed.or(busy).or(cpu)?;
+        Some(Self { at: num::finite(worker.at?.0)?, processed, busy, cpu })
+    }
+
+    fn fell(&self, before: &Self) -> bool {
+        let fell = |now: Option<f64>, then: Option<f64>| now.zip(then).is_some_and(|(n, t)| n < t);
+        fell(self.processed, before.processed) || fell(self.busy, before.busy) || fell(self.cpu, before.cpu)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Track {
+    incarnation: u64,
+    there: bool,
+    told: bool,
+    readings: VecDeque<Reading>,
+}
+
+/// The workers' counters over the last while. What belongs to another incarnation, or fell, is forgotten.
+#[derive(Debug)]
+pub(super) struct Counters {
+    keep: f64,
+    tracks: BTreeMap<String, Track>,
+}
+
+impl Counters {
+    /// Remembers `keep` seconds.
+    pub(super) fn new(keep: f64) -> Self {
+        Self { keep, tracks: BTreeMap::new() }
+    }
+
+    /// Takes in what the workers say now.
+    pub(super) fn note(&mut self, observation: &Observation) {
+        for track in self.tracks.values_mut() {
+            (track.there, track.told) = (false, false);
+        }
+        for worker in staying(observation) {
+            if !self.tracks.contains_key(&worker.id) {
+                self.tracks.insert(worker.id.clone(), Track::default());
+            }
+            if let Some(track) = self.tracks.get_mut(&worker.id) {
+                track.note(worker, self.keep);
+            }
+        }
+        self.tracks.retain(|_, track| track.there);
+    }
+
+    /// Growth over the last `window` seconds, or since there are readings; `None` if the worker said nothing at this
+    /// look or there are not two readings.
+    pub(super) fn over(&self, worker: &Worker, window: f64) -> Option<Growth> {
+        let track = self.tracks.get(&worker.id).filter(|t| t.told)?;
+        let last = track.readings.back()?;
+        let from = last.at - window * (1.0 - SLACK);
+        let first = track.readings.iter().rev().find(|r| r.at <= from).or_else(|| track.readings.front())?;
+        let grown = |now: Option<f64>, then: Option<f64>| now.zip(then).map(|(n, t)| n - t);
+        (last.at > first.at).then(|| Growth {
+            seconds: last.at - first.at,
+            processed: grown(last.processed, first.processed),
+            busy: grown(last.busy, first.busy),
+            cpu: grown(last.cpu, first.cpu),
+        })
+    }
+}
+
+impl Track {
+    fn note(&mut self, worker: &Worker, keep: f64) {
+        self.there = true;
+        let incarnation = incarnation(worker);
+        if self.incarnation != incarnation {
+            self.incarnation = incarnation;
+            self.readings.clear();
+        }
+        let Some(reading) = Reading::of(worker) else { return };
+        self.told = true;
+        if let Some(last) = self.readings.back() {
+            if reading.at <= last.at {
+                return; // a cached answer
+            }
+            if reading.fell(last) {
+                self.readings.clear();
+            }
+        }
+        self.readings.push_back(reading);
+        let from = reading.at - keep * (1.0 - SLACK);
+        while self.readings.get(1).is_some_and(|r| r.at <= from) {
+            self.readings.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scene::Scene;
+    use super::*;
+
+    #[test]
+    fn growth_is_over_the_window_and_never_across_a_restart() {
+        let mut scene = Scene::new(1, 1);
+        let mut counters = Counters::new(30.0);
+        (scene.busy, scene.rate) = (0.5, 100.0);
+        let mut observation = scene.pass(0.0);
+        for _ in 0..10 {
+            counters.note(&observation);
+            observation = scene.pass(15.0);
+            scene.busy = 0.8;
+        }
+        counters.note(&observation);
+        let grown = counters.over(&observation.workers[0], 30.0).unwrap();
+        assert!((grown.seconds - 30.0).abs() < 1e-9);
+        assert!((grown.busy.unwrap() - 24.0).abs() < 1e-9 && (grown.processed.unwrap() - 3000.0).abs() < 1e-6);
+        assert!(counters.tracks["w-0"].readings.len() <= 3, "older readings go");
+
+        let mut cached = observation.clone();
+        cached.at.0 += 15.0;
+        counters.note(&cached);
+        assert_eq!(counters.over(&cached.workers[0], 30.0), Some(grown), "a cached answer is no growth of 0");
+        cached.workers[0].at = Some(sluice_base::units::Seconds(scene.at - 15.0));
+        counters.note(&cached);
+        assert_eq!(counters.over(&cached.workers[0], 30.0), Some(grown), "nor is one that comes late");
+
+        let mut silent = observation.clone();
+        silent.workers[0].at = None;
+        counters.note(&silent);
+        assert_eq!(counters.over(&silent.workers[0], 30.0), None, "silence is not idleness");
+
+        let mut fallen = scene.pass(15.0);
+        fallen.workers[0].processed = Some(1.0);
+        counters.note(&fallen);
+        assert_eq!(counters.over(&fallen.workers[0], 30.0), None, "a counter that fell began anew");
+
+        let mut restarted = scene.pass(15.0);
+        restarted.workers[0].started_at = Some(sluice_base::units::Seconds(7.0));
+        counters.note(&restarted);
+        assert_eq!(counters.over(&restarted.workers[0], 30.0), None);
+    }
+
+    #[test]
+    fn lag_is_not_guessed() {
+        let mut scene = Scene::new(2, 4);
+        scene.lag = 400;
+        let mut observation = scene.pass(1.0);
+        assert_eq!(uncommitted(&observation), Some(400.0));
+        assert_eq!(waiting(&observation), Some(400.0));
+        observation.partitions[0].position = observation.partitions[0].end;
+        assert_eq!(waiting(&observation), Some(300.0), "a position sharpens it");
+        assert_eq!(uncommitted(&observation), Some(400.0));
+        observation.partitions[1].committed = None;
+        assert_eq!(uncommitted(&observation), None);
+        assert_eq!(uncommitted(&Observation::default()), None);
+    }
+}

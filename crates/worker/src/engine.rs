@@ -1,0 +1,185 @@
+//! Carries out what `lanes` plans: starts records, waits for them, counts them.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::lanes::{Item, Lanes, Next, Work};
+use super::processing_file::Processing;
+use super::totals::{Snapshot, Totals};
+use super::work::Labour;
+use sluice_api::v1alpha1::Delivery;
+use sluice_base::clock::Clock;
+
+/// What the parts of the worker share.
+#[derive(Debug)]
+pub(super) struct Engine {
+    lanes: Mutex<Lanes>,
+    /// Rung when there may be something to start.
+    work: Notify,
+    /// Rung when a record is done.
+    done: Notify,
+    pub(super) totals: Totals,
+    pub(super) processing: watch::Receiver<Processing>,
+    pub(super) clock: Clock,
+    /// Whether this worker is a member of its group.
+    pub(super) joined: AtomicBool,
+    /// When the consuming loop turned last; `None` before its first turn.
+    pub(super) turned: Mutex<Option<Instant>>,
+}
+
+impl Engine {
+    pub(super) fn new(processing: watch::Receiver<Processing>, clock: Clock) -> Self {
+        let totals = Totals::new(processing.borrow().objective);
+        let engine = Self {
+            lanes: Mutex::new(Lanes::new()),
+            work: Notify::new(),
+            done: Notify::new(),
+            totals,
+            processing,
+            clock,
+            joined: AtomicBool::new(false),
+            turned: Mutex::new(None),
+        };
+        engine.apply_limits();
+        engine
+    }
+
+    /// The plan; held for a moment, never across an await.
+    pub(super) fn lanes(&self) -> MutexGuard<'_, Lanes> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues records of one partition.
+    pub(super) fn push(&self, records: impl Iterator<Item = (i32, Item)>) {
+        let now = self.clock.monotonic();
+        let mut lanes = self.lanes();
+        for (partition, item) in records {
+            lanes.push(partition, item, now);
+        }
+        drop(lanes);
+        self.work.notify_one();
+    }
+
+    /// Puts the present processing file's limits into force.
+    fn apply_limits(&self) {
+        let processing = self.processing.borrow();
+        let concurrency = usize::try_from(processing.concurrency).unwrap_or(usize::MAX);
+        self.lanes().limit(concurrency, processing.batch_interval.is_some(), processing.max_records_per_second);
+        drop(processing);
+        self.work.notify_one();
+    }
+
+    /// Keeps the limits up to date and ends each micro-batch, until told to stop.
+    pub(super) async fn follow_limits(&self, stop: CancellationToken) {
+        let mut processing = self.processing.clone();
+        loop {
+            let interval = processing.borrow_and_update().batch_interval;
+            self.apply_limits();
+            let batches = async {
+                let Some(interval) = interval else { return std::future::pending().await };
+                let mut ticks = tokio::time::interval(interval);
+                loop {
+                    ticks.tick().await;
+                    self.lanes().release();
+                    self.work.notify_one();
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = batches => {}
+                changed = processing.changed() => if changed.is_err() {
+                    // Without a file to follow, what is in force stays in force.
+                    return stop.run_until_cancelled(std::future::pending()).await.unwrap_or(());
+                },
+            }
+        }
+    }
+
+    /// Works until told to stop.
+    pub(super) async fn run(&self, labour: Labour, stop: CancellationToken) {
+        let mut in_work = FuturesUnordered::new();
+        loop {
+            let next = self.lanes().next(self.clock.monotonic());
+            let wake_at = match next {
+                Next::Work(work) => {
+                    in_work.push(perform(&labour, work));
+                    continue;
+                }
+                Next::At(at) => Some(at),
+                Next::Wait => None,
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                Some((work, end)) = in_work.next(), if !in_work.is_empty() => self.finish(&work, end),
+                () = self.work.notified() => {}
+                () = sleep_until(wake_at) => {}
+            }
+        }
+    }
+
+    fn finish(&self, work: &Work, end: Instant) {
+        // Under one lock, as in `snapshot`: else a record could be counted as under way and as done, and the busy time
+        // would fall again.
+        let mut lanes = self.lanes();
+        let took = lanes.done(work, end, self.clock.monotonic());
+        self.totals.worked(took);
+        drop(lanes);
+        self.totals.record(work.item.appended, self.unix_milliseconds(), self.processing.borrow().objective);
+        self.done.notify_waiters();
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "Unix time in milliseconds fits an i64 for 292 million years")]
+    fn unix_milliseconds(&self) -> i64 {
+        (self.clock.now().0 * 1000.0) as i64
+    }
+
+    /// Whether offsets are committed before their records are processed.
+    pub(super) fn commits_first(&self) -> bool {
+        self.processing.borrow().delivery == Delivery::AtMostOnce
+    }
+
+    /// Stops taking up these partitions' records and waits until nothing of them is in work, for at most `patience`.
+    /// Returns whether that was reached.
+    pub(super) async fn settle(&self, partitions: &BTreeSet<i32>, patience: Duration) -> bool {
+        self.lanes().give_up(partitions, self.commits_first());
+        self.work.notify_one();
+        let settled = async {
+            loop {
+                let done = self.done.notified();
+                tokio::pin!(done);
+                done.as_mut().enable();
+                if self.lanes().settled(partitions) {
+                    return;
+                }
+                done.await;
+            }
+        };
+        tokio::time::timeout(patience, settled).await.is_ok()
+    }
+
+    /// The counters now.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let lanes = self.lanes();
+        self.totals.snapshot(lanes.under_way(self.clock.monotonic()))
+    }
+}
+
+async fn perform(labour: &Labour, work: Work) -> (Work, Instant) {
+    (work, labour.perform(work.begin).await)
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,302 @@
+//! The processing file: what the operator asks of this worker, read anew when it changes.
+//!
+//! Kubernetes replaces a mounted file by swapping a symbolic link, so the file is read by its path once a second and
+//! compared; a watch on the inode would see nothing. A file that cannot be used changes nothing: the last good one
+//! stays in force, and what is wrong is logged once.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use sluice_api::v1alpha1::{Delivery, LogLevel, Style};
+
+/// How often the file is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A processing file has about 200 bytes; more than this is some other file.
+const MOST_BYTES: u64 = 64 * 1024;
+/// Bounds of `spec.processing` (api/v1alpha1/processing.rs).
+const MOST_CONCURRENCY: u32 = 10_000;
+const MOST_RECORDS_PER_SECOND: u32 = 1_000_000_000;
+
+/// How this worker is to process; validated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Processing {
+    /// A record processed within this time of being appended is in time. `None` without a file: then nobody knows.
+    pub objective: Option<Duration>,
+    /// `None`: record by record. Otherwise records are gathered for this long.
+    pub batch_interval: Option<Duration>,
+    /// What is promised about each record.
+    pub delivery: Delivery,
+    /// Most records per second; at least 1.
+    pub max_records_per_second: Option<u32>,
+    /// Records processed at the same time; 1 to 10,000.
+    pub concurrency: u32,
+    /// Log level.
+    pub log_level: LogLevel,
+}
+
+impl Default for Processing {
+    fn default() -> Self {
+        Self {
+            objective: None,
+            batch_interval: None,
+            delivery: Delivery::default(),
+            max_records_per_second: None,
+            concurrency: 1,
+            log_level: LogLevel::default(),
+        }
+    }
+}
+
+/// What is wrong with a processing file.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("failed to read the processing file {path}: {source}; the operator mounts it, check the pod's volumes")]
+    Read {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is larger than any processing file.
+    #[error("the processing file {path} has more than 64 KiB: this is some other file")]
+    TooLarge {
+        /// Its path.
+        path: PathBuf,
+    },
+    /// The file is not the JSON that docs/worker-metrics.md describes.
+    #[error("failed to parse the processing file: {0}")]
+    Parse(#[from] serde_json::Error),
+    /// A value is out of bounds.
+    #[error("in the processing file, {field} is {found}; expected {expected}")]
+    Value {
+        /// The field, as written in the file.
+        field: &'static str,
+        /// What is there.
+        found: String,
+        /// What may be there.
+        expected: &'static str,
+    },
+}
+
+/// The file as written. Unknown fields are let through: the operator may be newer than the worker.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct File {
+    objective_latency_milliseconds: Option<u64>,
+    #[serde(default)]
+    style: Style,
+    batch_interval_milliseconds: Option<u64>,
+    #[serde(default)]
+    delivery: Delivery,
+    max_records_per_second: Option<i64>,
+    concurrency: Option<i64>,
+    #[serde(default)]
+    log_level: LogLevel,
+}
+
+impl Processing {
+    /// Parses and validates the file's text.
+    pub fn parse(text: &[u8]) -> Result<Self, Error> {
+        let file: File = serde_json::from_slice(text)?;
+        let objective = file
+            .objective_latency_milliseconds
+            .map(|milliseconds| positive("objectiveLatencyMilliseconds", milliseconds))
+            .transpose()?;
+        let batch_interval = match (file.style, file.batch_interval_milliseconds) {
+            (Style::Record, _) => None,
+            (Style::MicroBatch, Some(milliseconds)) => Some(positive("batchIntervalMilliseconds", milliseconds)?),
+            (Style::MicroBatch, None) => {
+                return Err(Error::Value {
+                    field: "batchIntervalMilliseconds",
+                    found: "absent".to_owned(),
+                    expected: "a number of milliseconds, because style is MicroBatch",
+                });
+            }
+        };
+        let max_records_per_second = file
+            .max_records_per_second
+            .map(|rate| {
+                bounded(rate, MOST_RECORDS_PER_SECOND).ok_or_else(|| Error::Value {
+                    field: "maxRecordsPerSecond",
+                    found: rate.to_string(),
+                    expected: "1 to 1000000000, or null for no bound",
+                })
+            })
+            .transpose()?;
+        let concurrency = file.concurrency.map_or(Ok(1), |concurrency| {
+            bounded(concurrency, MOST_CONCURRENCY).ok_or_else(|| Error::Value {
+                field: "concurrency",
+                found: concurrency.to_string(),
+                expected: "1 to 10000, or null for 1",
+            })
+        })?;
+        Ok(Self {
+            objective,
+            batch_interval,
+            delivery: file.delivery,
+            max_records_per_second,
+            concurrency,
+            log_level: file.log_level,
+        })
+    }
+}
+
+/// A day is the longest objective, and an hour the longest interval; more than a week is a mistake in the unit.
+fn positive(field: &'static str, milliseconds: u64) -> Result<Duration, Error> {
+    if (1..=604_800_000).contains(&milliseconds) {
+        Ok(Duration::from_millis(milliseconds))
+    } else {
+        Err(Error::Value { field, found: milliseconds.to_string(), expected: "1 to 604800000 milliseconds" })
+    }
+}
+
+fn bounded(value: i64, most: u32) -> Option<u32> {
+    u32::try_from(value).ok().filter(|value| (1..=most).contains(value))
+}
+
+/// Reads the file by its path, and keeps a channel up to date with it.
+#[derive(Debug)]
+pub struct Follower {
+    path: PathBuf,
+    /// The content or complaint seen last, so that each is acted upon once.
+    seen: Option<Result<Vec<u8>, String>>,
+    sender: watch::Sender<Processing>,
+}
+
+impl Follower {
+    /// Reads the file for the first time. Without a usable file the defaults hold until there is one.
+    pub async fn new(path: &Path) -> (Self, watch::Receiver<Processing>) {
+        let (sender, receiver) = watch::channel(Processing::default());
+        let mut follower = Self { path: path.to_owned(), seen: None, sender };
+        follower.look().await;
+        (follower, receiver)
+    }
+
+    /// Looks at the file every second until told to stop.
+    pub async fn run(mut self, stop: CancellationToken) {
+        while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
+            self.look().await;
+        }
+    }
+
+    /// One look: a changed and usable file is published, a changed and unusable one is complained about once.
+    pub(super) async fn look(&mut self) {
+        let read = self.read().await.map_err(|error| error.to_string());
+        if self.seen.as_ref() == Some(&read) {
+            return;
+        }
+        let parsed = match &read {
+            Ok(text) => Processing::parse(text).map_err(|error| error.to_string()),
+            Err(complaint) => Err(complaint.clone()),
+        };
+        match parsed {
+            Ok(processing) => {
+                tracing::info!(path = %self.path.display(), ?processing, "processing file read");
+                self.sender.send_if_modified(|current| {
+                    let changed = *current != processing;
+                    *current = processing;
+                    changed
+                });
+            }
+            Err(complaint) => {
+                tracing::error!(path = %self.path.display(), "{complaint}; what was in force before stays in force");
+            }
+        }
+        self.seen = Some(read);
+    }
+
+    async fn read(&self) -> Result<Vec<u8>, Error> {
+        let failed = |source| Error::Read { path: self.path.clone(), source };
+        let mut text = Vec::new();
+        let file = tokio::fs::File::open(&self.path).await.map_err(failed)?;
+        file.take(MOST_BYTES + 1).read_to_end(&mut text).await.map_err(failed)?;
+        if u64::try_from(text.len()).unwrap_or(u64::MAX) > MOST_BYTES {
+            return Err(Error::TooLarge { path: self.path.clone() });
+        }
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FULL: &str = r#"{"objectiveLatencyMilliseconds": 10000, "style": "MicroBatch", "batchIntervalMilliseconds": 2000,
+        "delivery": "AtMostOnce", "maxRecordsPerSecond": 500, "concurrency": 4, "logLevel": "debug", "fromTheFuture": 1}"#;
+
+    #[test]
+    fn reads_every_field_and_lets_unknown_ones_through() {
+        assert_eq!(
+            Processing::parse(FULL.as_bytes()).unwrap(),
+            Processing {
+                objective: Some(Duration::from_secs(10)),
+                batch_interval: Some(Duration::from_secs(2)),
+                delivery: Delivery::AtMostOnce,
+                max_records_per_second: Some(500),
+                concurrency: 4,
+                log_level: LogLevel::Debug,
+            }
+        );
+    }
+
+    #[test]
+    fn null_and_absent_mean_the_default() {
+        let nulls = r#"{"objectiveLatencyMilliseconds": 10000, "style": "Record", "batchIntervalMilliseconds": null,
+            "delivery": "AtLeastOnce", "maxRecordsPerSecond": null, "concurrency": null, "logLevel": "info"}"#;
+        let expected = Processing { objective: Some(Duration::from_secs(10)), ..Processing::default() };
+        assert_eq!(Processing::parse(nulls.as_bytes()).unwrap(), expected);
+        assert_eq!(Processing::parse(b"{}").unwrap(), Processing::default());
+    }
+
+    #[test]
+    fn says_which_field_is_wrong_and_what_it_may_be() {
+        for (text, part) in [
+            (r#"{"concurrency": 0}"#, "concurrency is 0; expected 1 to 10000"),
+            (r#"{"concurrency": 10001}"#, "concurrency is 10001"),
+            (r#"{"maxRecordsPerSecond": -5}"#, "maxRecordsPerSecond is -5"),
+            (r#"{"objectiveLatencyMilliseconds": 0}"#, "objectiveLatencyMilliseconds is 0"),
+            (r#"{"style": "MicroBatch"}"#, "batchIntervalMilliseconds is absent"),
+            (r#"{"style": "Batch"}"#, "unknown variant `Batch`"),
+            ("[", "failed to parse"),
+            ("", "failed to parse"),
+        ] {
+            let error = Processing::parse(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn follows_a_change_and_keeps_the_last_good_file() {
+        let folder = std::env::temp_dir().join(format!("sluice-processing-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("processing.json");
+
+        let (mut follower, mut receiver) = Follower::new(&path).await;
+        assert_eq!(*receiver.borrow_and_update(), Processing::default(), "no file: the defaults");
+
+        std::fs::write(&path, FULL).unwrap();
+        follower.look().await;
+        assert!(receiver.has_changed().unwrap());
+        assert_eq!(receiver.borrow_and_update().concurrency, 4);
+
+        std::fs::write(&path, r#"{"concurrency": "many"}"#).unwrap();
+        follower.look().await;
+        follower.look().await;
+        assert!(!receiver.has_changed().unwrap());
+        assert_eq!(receiver.borrow().concurrency, 4, "the last good file stays in force");
+
+        std::fs::write(&path, r#"{"concurrency": 2}"#).unwrap();
+        follower.look().await;
+        assert_eq!(receiver.borrow_and_update().concurrency, 2);
+
+        std::fs::remove_dir_all(&folder).unwrap();
+        follower.look().await;
+        assert_eq!(receiver.borrow().concurrency, 2, "a vanished file changes nothing");
+    }
+}

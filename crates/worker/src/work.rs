@@ -1,0 +1,88 @@
+//! What one record costs: a wait, which models a call to something outside, and processor time.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use sluice_base::clock::Clock;
+
+/// Calibration runs; the fastest one counts, because everything that disturbs a run makes it slower.
+const RUNS: u32 = 20;
+const ROUNDS_PER_RUN: u64 = 200_000;
+
+/// The cost of one record.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Cost {
+    /// Waited for each record.
+    pub wait: Duration,
+    /// Processor time burnt for each record.
+    pub cpu: Duration,
+}
+
+/// A [`Cost`] on this computer.
+#[derive(Debug, Clone)]
+pub(super) struct Labour {
+    wait: Duration,
+    rounds: u64,
+    clock: Clock,
+}
+
+impl Labour {
+    /// Measures how many rounds of arithmetic make the processor time.
+    ///
+    /// A fixed amount of arithmetic rather than a loop on the clock: a worker whose processor is taken away must
+    /// become slower, as real work does.
+    pub(super) async fn measure(cost: Cost, clock: Clock) -> Self {
+        let rounds = if cost.cpu.is_zero() { 0 } else { calibrate(cost.cpu, clock.clone()).await };
+        Self { wait: cost.wait, rounds, clock }
+    }
+
+    /// Does the work of one record that begins at `begin`; returns when it ended by the work's own clock.
+    pub(super) async fn perform(&self, begin: Instant) -> Instant {
+        let mut end = begin;
+        if !self.wait.is_zero() {
+            end += self.wait;
+            // Dated back (lanes.rs), the wait may be over already; the timer would round up to the next millisecond.
+            if end > self.clock.monotonic() {
+                tokio::time::sleep_until(end).await;
+            }
+        }
+        if self.rounds > 0 {
+            let rounds = self.rounds;
+            // Off the async threads, which answer the probes and send the heartbeats. It only fails at shutdown.
+            let _ = tokio::task::spawn_blocking(move || burn(rounds)).await;
+            end = self.clock.monotonic();
+        }
+        if self.wait.is_zero() && self.rounds == 0 {
+            tokio::task::consume_budget().await;
+        }
+        end
+    }
+}
+
+async fn calibrate(cpu: Duration, clock: Clock) -> u64 {
+    let fastest = tokio::task::spawn_blocking(move || {
+        let run = || {
+            let begin = clock.monotonic();
+            burn(ROUNDS_PER_RUN);
+            begin.elapsed()
+        };
+        (0..RUNS).map(|_| run()).min().unwrap_or(Duration::from_millis(1))
+    })
+    .await
+    .unwrap_or(Duration::from_millis(1));
+    let rounds = cpu.as_nanos() * u128::from(ROUNDS_PER_RUN) / fastest.as_nanos().max(1);
+    u64::try_from(rounds).unwrap_or(u64::MAX).max(1)
+}
+
+/// Arithmetic that no compiler can take out: a xorshift generator, whose every round needs the one before.
+fn burn(rounds: u64) {
+    let mut state = black_box(0x9E37_79B9_7F4A_7C15_u64);
+    for _ in 0..rounds {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+    }
+    black_box(state);
+}
