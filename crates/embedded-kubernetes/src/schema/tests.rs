@@ -14,7 +14,7 @@ fn read(json: &str) -> Value {
 }
 
 fn crate_folder(path: &str) -> String {
-    format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))
+    format!("{}/../../{path}", env!("CARGO_MANIFEST_DIR"))
 }
 
 fn documents(path: &str) -> Vec<Value> {
