@@ -43,7 +43,7 @@ proptest! {
         }
 
         let mut weak = plant.memory.clone();
-        weak.capacity.poison(1.0 / slower);
+        weak.poison(0, 1.0 / slower);
         let after = needs(&plant, &weak, &base);
         prop_assert!(after.0 >= before.0, "capacity / {slower}: {after:?} < {before:?}");
     }

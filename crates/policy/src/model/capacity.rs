@@ -245,7 +245,7 @@ impl Capacity {
         self.work.len() * (size_of::<(u64, Work)>() * 3 / 2 + 16)
     }
 
-    #[cfg(feature = "testing")]
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn poison(&mut self, factor: f64) {
         for work in self.work.values_mut() {
             work.records *= factor;

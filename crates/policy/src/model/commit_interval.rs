@@ -65,7 +65,7 @@ impl CommitInterval {
         self.gaps.capacity() * size_of::<f32>()
     }
 
-    #[cfg(feature = "testing")]
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn poison(&mut self, factor: f64) {
         for gap in &mut self.gaps {
             *gap *= num::f32_of(factor);

@@ -59,7 +59,7 @@ impl Learned {
         if self.observed { self.p90() } else { self.p90().max(assumed) }
     }
 
-    #[cfg(feature = "testing")]
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn poison(&mut self, factor: f64) {
         for value in &mut self.recent {
             *value *= num::f32_of(factor);

@@ -48,7 +48,7 @@ impl LatencyFloor {
         num::quantile(&mut ages, 0.2)
     }
 
-    #[cfg(feature = "testing")]
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn poison(&mut self, factor: f64) {
         for age in &mut self.ages {
             *age *= num::f32_of(factor);

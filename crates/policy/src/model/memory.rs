@@ -292,7 +292,7 @@ impl Memory {
     }
 
     /// Multiplies one of five learned values by a factor, for tests of how the decision core recovers from it.
-    #[cfg(feature = "testing")]
+    #[cfg(any(test, feature = "testing"))]
     pub fn poison(&mut self, which: usize, factor: f64) {
         match which {
             0 => self.capacity.poison(factor),

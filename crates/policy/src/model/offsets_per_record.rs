@@ -95,7 +95,7 @@ impl OffsetsPerRecord {
         self.value = self.value.max(MARKED);
     }
 
-    #[cfg(feature = "testing")]
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn poison(&mut self, factor: f64) {
         (self.value, self.known) = ((self.value * factor).clamp(1.0, MOST), true);
     }
