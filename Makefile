@@ -24,41 +24,39 @@ test: lint unit real
 
 lint:
 	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets --test cluster --test kafka_real --bench real -- --deny warnings
+	$(CARGO) clippy --locked --workspace --all-targets --test cluster --test kafka_real --bench real -- --deny warnings
+	$(CARGO) clippy --locked --package sluice --no-default-features -- --deny warnings
 	"$$(hack/tools cargo-deny)" --log-level error check bans licenses sources
 	$(MAKE) sbom
 	hack/check-scripts
 
-# Optimised a little, the tests that play an operator's life through take a third of the time, and compiling them all takes
-# four times as long: that pays where everything is run, and not while one is at work.
-unit real conformance: export CARGO_PROFILE_DEV_OPT_LEVEL := 1
 ifdef CI
-# Nobody compiles there again.
+# CI builds once: incremental data and debug information are wasted there.
 unit real conformance: export CARGO_INCREMENTAL := 0
 unit real conformance: export CARGO_PROFILE_DEV_DEBUG := 0
 endif
 
 unit:
-	PROPTEST_RNG_SEED=1 SLUICE_SEEDS=1000 $(CARGO) test --locked --quiet
+	PROPTEST_RNG_SEED=1 SLUICE_SEEDS=1000 $(CARGO) test --locked --workspace --quiet
 
 # One test at a time: they share two cores with the cluster, and one of them stops the broker.
 real:
 	hack/tools helm >/dev/null
-	$(CARGO) test --locked --no-run --test kafka_real --test cluster
-	hack/with-testbed $(CARGO) test --locked --no-fail-fast --test kafka_real --test cluster -- --test-threads 1
+	$(CARGO) test --locked --no-run --workspace --test kafka_real --test cluster
+	hack/with-testbed $(CARGO) test --locked --no-fail-fast --workspace --test kafka_real --test cluster -- --test-threads 1
 	PROPTEST_RNG_SEED=1 $(MAKE) conformance
 
 # What holds of the embedded control plane is asked of a real one too, and both are given the same random requests and the
 # same commands of kubectl. It needs neither Kafka nor an image. By hand the requests are others each time, as a part of
 # `real` the same ones: what is found by chance must not stop who has changed something else.
 conformance:
-	$(CARGO) test --locked --no-run --lib
-	SLUICE_TEST_IMAGE= SLUICE_TEST_KAFKA_HOST=none hack/with-testbed $(SHELL) -c 'CONFORMANCE_KUBECONFIG=$$KUBECONFIG $(CARGO) test --locked --lib embedded::conformance -- --test-threads 2'
+	$(CARGO) test --locked --no-run --package embedded-kubernetes --lib
+	SLUICE_TEST_IMAGE= SLUICE_TEST_KAFKA_HOST=none hack/with-testbed $(SHELL) -c 'CONFORMANCE_KUBECONFIG=$$KUBECONFIG $(CARGO) test --locked --package embedded-kubernetes --lib conformance -- --test-threads 2'
 
 # Random faults, so many cases; one that fails is made as small as it gets, and printed.
 SEEDS ?= 100000
 soak:
-	SLUICE_SEEDS=$(SEEDS) $(CARGO) test --release --locked --test faults -- t3
+	SLUICE_SEEDS=$(SEEDS) $(CARGO) test --release --locked --package sluice-operator --test faults -- t3
 
 demo:
 	$(CARGO) run --release --locked -- demo

@@ -20,6 +20,7 @@ pub(super) struct ClusterArgs {
 
 impl ClusterArgs {
     /// The cluster of this kubeconfig and context.
+    #[cfg(feature = "development")]
     pub(super) fn of(kubeconfig: Option<PathBuf>, context: Option<String>) -> Self {
         Self { kubeconfig, context }
     }

@@ -4,18 +4,27 @@
 
 mod cluster;
 mod crd;
+#[cfg(feature = "development")]
 mod decide;
+#[cfg(feature = "development")]
 mod demo;
 mod egress;
+#[cfg(feature = "development")]
 mod folder;
+#[cfg(feature = "development")]
 mod jobfile;
 mod load;
+#[cfg(feature = "development")]
 mod local;
+#[cfg(feature = "development")]
 mod nearest;
 mod operator;
 mod resume;
+#[cfg(feature = "development")]
 mod signals;
+#[cfg(feature = "development")]
 mod simulate;
+#[cfg(feature = "development")]
 mod supervise;
 mod worker;
 
@@ -45,14 +54,19 @@ enum Command {
     Worker(worker::Args),
     /// Write records to a topic at the rates of a trace.
     Load(load::Args),
+    #[cfg(feature = "development")]
     /// Say what would happen to a job under a load, with which policy: a table, and a plot.
     Simulate(simulate::Args),
+    #[cfg(feature = "development")]
     /// Read observations as JSON lines, and print a decision for each.
     Decide(decide::Args),
+    #[cfg(feature = "development")]
     /// Show Sluice at work, all in this process and its workers: load, operator, a live view and a report.
     Demo(demo::Args),
+    #[cfg(feature = "development")]
     /// Run a small Kubernetes on this machine, with pods as processes.
     Local(local::Args),
+    #[cfg(feature = "development")]
     #[command(name = embedded_kubernetes::node::supervise::COMMAND, hide = true)]
     Supervise(supervise::Args),
 }
@@ -65,10 +79,15 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::Resume(args) => resume::run(&args),
         Command::Worker(args) => worker::run(&args),
         Command::Load(args) => load::run(&args),
+        #[cfg(feature = "development")]
         Command::Decide(args) => decide::run(&args),
+        #[cfg(feature = "development")]
         Command::Simulate(args) => simulate::run(&args),
+        #[cfg(feature = "development")]
         Command::Demo(args) => demo::run(args),
+        #[cfg(feature = "development")]
         Command::Local(args) => local::run(args),
+        #[cfg(feature = "development")]
         Command::Supervise(args) => Ok(supervise::run(&args)),
     };
     match outcome {

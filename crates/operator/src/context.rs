@@ -16,46 +16,46 @@ use sluice_base::units::Seconds;
 use sluice_policy::Memory;
 use sluice_signals::{JobKey, Signals};
 
-use super::apply::Applier;
-use super::attempts::{Asked, Attempts, NamespaceRefusals, Request};
-use super::build::Prepared;
-use super::claims::Claims;
-use super::error::Refused;
-use super::events::Withheld;
-use super::existing::Existing;
-use super::kinds::Kinds;
-use super::observe::Caches;
-use super::pod_troubles::CrashLoops;
-use super::refusal::Refusals;
-use super::replicas::ForeignWrites;
-use super::strangers::Strangers;
+use crate::apply::attempts::{Asked, Attempts, NamespaceRefusals, Request};
+use crate::apply::build::Prepared;
+use crate::apply::ownership::ForeignWrites;
+use crate::apply::refusal::Refusals;
+use crate::apply::writer::Applier;
+use crate::error::Refused;
+use crate::observe::claims::Claims;
+use crate::observe::kinds::Kinds;
+use crate::observe::live::Caches;
+use crate::observe::pod_troubles::CrashLoops;
+use crate::observe::strangers::Strangers;
+use crate::observe::target::Existing;
+use crate::status::events::Withheld;
 
 /// What all reconciles share. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Context {
-    pub(super) client: Client,
-    pub(super) clock: Clock,
-    pub(super) caches: Caches,
-    pub(super) signals: Arc<dyn Signals>,
-    pub(super) applier: Applier,
-    pub(super) metrics: Metrics,
-    pub(super) recorder: Recorder,
-    pub(super) jobs: Jobs,
+pub(crate) struct Context {
+    pub(crate) client: Client,
+    pub(crate) clock: Clock,
+    pub(crate) caches: Caches,
+    pub(crate) signals: Arc<dyn Signals>,
+    pub(crate) applier: Applier,
+    pub(crate) metrics: Metrics,
+    pub(crate) recorder: Recorder,
+    pub(crate) jobs: Jobs,
     /// Namespaces in which nothing is done for a job.
-    pub(super) excluded: Arc<BTreeSet<String>>,
-    pub(super) health: Health,
+    pub(crate) excluded: Arc<BTreeSet<String>>,
+    pub(crate) health: Health,
     /// What the jobs name, and who of them has it; complete once all jobs are listed.
-    pub(super) claims: Claims,
+    pub(crate) claims: Claims,
     /// The watch has listed every job of the scope.
-    pub(super) jobs_listed: CancellationToken,
-    pub(super) kinds: Kinds,
-    pub(super) namespace_refusals: NamespaceRefusals,
+    pub(crate) jobs_listed: CancellationToken,
+    pub(crate) kinds: Kinds,
+    pub(crate) namespace_refusals: NamespaceRefusals,
 }
 
 impl Context {
     /// Whether a request that has failed before is to wait. One that was refused waits for its namespace's budget too, and takes
     /// its part of that if it need not wait.
-    pub(super) fn must_wait(
+    pub(crate) fn must_wait(
         &self,
         job: &JobKey,
         state: &JobState,
@@ -68,7 +68,7 @@ impl Context {
     }
 
     /// Takes note of how a request went.
-    pub(super) fn note<T>(
+    pub(crate) fn note<T>(
         &self,
         job: &JobKey,
         state: &mut JobState,
@@ -103,16 +103,16 @@ impl Context {
 /// What is remembered of each job. A job's entry is locked for the whole of its reconcile; jobs never wait for each
 /// other.
 #[derive(Clone, Default)]
-pub(super) struct Jobs(Arc<Mutex<HashMap<JobKey, Arc<tokio::sync::Mutex<JobState>>>>>);
+pub(crate) struct Jobs(Arc<Mutex<HashMap<JobKey, Arc<tokio::sync::Mutex<JobState>>>>>);
 
 impl Jobs {
-    pub(super) fn entry(&self, key: &JobKey) -> Arc<tokio::sync::Mutex<JobState>> {
+    pub(crate) fn entry(&self, key: &JobKey) -> Arc<tokio::sync::Mutex<JobState>> {
         let mut jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(jobs.entry(key.clone()).or_default())
     }
 
     /// Forgets every job that `keep` does not know, and returns which.
-    pub(super) fn sweep(&self, keep: impl Fn(&JobKey) -> bool) -> Vec<JobKey> {
+    pub(crate) fn sweep(&self, keep: impl Fn(&JobKey) -> bool) -> Vec<JobKey> {
         let mut jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let gone: Vec<JobKey> = jobs.keys().filter(|key| !keep(key)).cloned().collect();
         for key in &gone {
@@ -124,55 +124,55 @@ impl Jobs {
 
 /// What is remembered of one job.
 #[derive(Default)]
-pub(super) struct JobState {
+pub(crate) struct JobState {
     /// Uid of the object that this is about: another object of the name starts anew.
-    pub(super) uid: String,
-    pub(super) memory: Memory,
-    pub(super) foreign: ForeignWrites,
+    pub(crate) uid: String,
+    pub(crate) memory: Memory,
+    pub(crate) foreign: ForeignWrites,
     /// A field manager conflict was answered: who owns the field.
-    pub(super) conflict_with: Option<String>,
+    pub(crate) conflict_with: Option<String>,
     /// The replicas of a workload that someone else made are ours.
-    pub(super) taken: bool,
+    pub(crate) taken: bool,
     /// Kind and name of the workload that all this is about: of another one nothing is known.
-    pub(super) target: Option<(String, String)>,
+    pub(crate) target: Option<(String, String)>,
     /// The number of workers that this run of the operator wrote last.
-    pub(super) last_written: Option<u32>,
+    pub(crate) last_written: Option<u32>,
     /// What was last seen of the workload of a `targetRef`.
-    pub(super) existing: Existing,
+    pub(crate) existing: Existing,
     /// The number was not 0 when last seen, and we have not written 0 since: a 0 that nobody owns is somebody else's.
-    pub(super) zero_is_foreign: bool,
+    pub(crate) zero_is_foreign: bool,
     /// The spec as it was last understood.
-    pub(super) prepared: Option<Arc<Prepared>>,
+    pub(crate) prepared: Option<Arc<Prepared>>,
     /// When this run of the operator first looked at it.
-    pub(super) begun: Option<Seconds>,
+    pub(crate) begun: Option<Seconds>,
     /// The newest status, as written; what the cache shows may be older.
-    pub(super) status: Option<StreamJobStatus>,
+    pub(crate) status: Option<StreamJobStatus>,
     /// The conditions of a status whose write has failed: events have told of them.
-    pub(super) told_by_events: Option<Vec<Condition>>,
+    pub(crate) told_by_events: Option<Vec<Condition>>,
     /// The version of the object that this write made, until the cache shows it.
-    pub(super) written: Option<String>,
+    pub(crate) written: Option<String>,
     /// Changes that no status tells of yet, for its write has failed; the newest first.
-    pub(super) untold: Vec<DecisionStatus>,
+    pub(crate) untold: Vec<DecisionStatus>,
     /// The generation that the status calls unreadable.
-    pub(super) told_unreadable: Option<i64>,
+    pub(crate) told_unreadable: Option<i64>,
     /// A reconcile has panicked: until then nothing is done.
-    pub(super) set_aside_until: Option<Seconds>,
+    pub(crate) set_aside_until: Option<Seconds>,
     /// Requests that have failed, and when they may be made again.
-    pub(super) attempts: Attempts,
+    pub(crate) attempts: Attempts,
     /// Generation of the workload that was last compared with what it should be.
-    pub(super) compared_generation: Option<i64>,
+    pub(crate) compared_generation: Option<i64>,
     /// Hash of the processing file that is in the cluster, and when that was last looked at.
-    pub(super) processing: Option<(String, Seconds)>,
+    pub(crate) processing: Option<(String, Seconds)>,
     /// Whether the cluster refuses to make more of its pods.
-    pub(super) refusals: Refusals,
+    pub(crate) refusals: Refusals,
     /// Pods that crash again and again.
-    pub(super) crash_loops: CrashLoops,
+    pub(crate) crash_loops: CrashLoops,
     /// Members of its consumer groups that are no workers of it.
-    pub(super) strangers: Strangers,
+    pub(crate) strangers: Strangers,
     /// Bad news that an ordinary start has.
-    pub(super) withheld: Withheld,
+    pub(crate) withheld: Withheld,
     /// What was last recommended, in mode Recommend.
-    pub(super) recommended: Option<u32>,
+    pub(crate) recommended: Option<u32>,
     /// The newest failure of each source that was counted.
-    pub(super) counted_failures: HashMap<String, Seconds>,
+    pub(crate) counted_failures: HashMap<String, Seconds>,
 }

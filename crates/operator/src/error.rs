@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::health::Verdict;
+use crate::status::signals::Verdict;
 
 /// Why a reconcile did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +60,7 @@ impl Error {
     }
 
     /// The other writer, when the API server refused a write because a field has another manager.
-    pub(super) fn field_manager(&self) -> Option<String> {
+    pub(crate) fn field_manager(&self) -> Option<String> {
         let Self::Api { source, .. } = self else { return None };
         let causes = &status(source)?.details.as_ref()?.causes;
         let conflict = causes.iter().find(|cause| cause.reason == "FieldManagerConflict")?;
@@ -71,7 +71,7 @@ impl Error {
 
     /// The API server has understood the request, and refuses it: sent again as it is, it would be refused again. A webhook
     /// that cannot be called is answered with 500.
-    pub(super) fn is_refusal(&self) -> bool {
+    pub(crate) fn is_refusal(&self) -> bool {
         let Self::Api { source, .. } = self else { return false };
         status(source).is_some_and(|status| match status.code {
             404 | 409 | 429 => false,
@@ -80,20 +80,20 @@ impl Error {
     }
 
     /// The HTTP code of the API server's answer.
-    pub(super) fn code(&self) -> Option<u16> {
+    pub(crate) fn code(&self) -> Option<u16> {
         let Self::Api { source, .. } = self else { return None };
         status(source).map(|status| status.code)
     }
 
     /// How long the API server asks to stay away (Retry-After).
-    pub(super) fn asked_wait(&self) -> Option<Duration> {
+    pub(crate) fn asked_wait(&self) -> Option<Duration> {
         let Self::Api { source, .. } = self else { return None };
         let seconds = status(source)?.details.as_ref()?.retry_after_seconds;
         (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)))
     }
 
     /// What the API server said, for a condition's message.
-    pub(super) fn explanation(&self) -> String {
+    pub(crate) fn explanation(&self) -> String {
         match self {
             Self::Api { source, .. } => {
                 status(source).map_or_else(|| source.to_string(), |status| status.message.clone())
@@ -112,7 +112,7 @@ fn status(error: &kube::Error) -> Option<&kube::core::Status> {
 
 /// Why the workload is not as it should be.
 #[derive(Debug)]
-pub(super) enum Refused {
+pub(crate) enum Refused {
     /// A person must do something; the condition Ready says what.
     Trouble(Verdict),
     /// It is tried again.
@@ -129,7 +129,7 @@ impl From<Error> for Refused {
 
 /// How long to wait before the next try: an object that was changed by someone else is read again at once, everything
 /// else waits longer each time, up to a minute.
-pub(super) fn retry_after(error: &Error, failures: u32) -> Duration {
+pub(crate) fn retry_after(error: &Error, failures: u32) -> Duration {
     const LONGEST: Duration = Duration::from_mins(1);
     let base = match error.category() {
         "conflict" => Duration::from_millis(100),

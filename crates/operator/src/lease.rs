@@ -236,7 +236,7 @@ impl Elector {
     }
 
     fn timestamp(&self) -> Timestamp {
-        super::timestamp(self.clock.now())
+        crate::timestamp(self.clock.now())
     }
 
     /// Hands the lease back, so that a successor need not wait. Best effort: it expires by itself.

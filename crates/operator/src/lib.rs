@@ -6,46 +6,17 @@
 //! Architecture invariant: workers outlive the operator. Nothing here stops a worker because the operator stops.
 
 mod apply;
-mod attempts;
-mod build;
-mod claims;
-mod compare;
 mod context;
 #[cfg(test)]
 mod conversations;
-mod deadline;
-mod decide;
-mod ensure;
 mod error;
-mod events;
-mod existing;
-mod facts;
-mod health;
-mod kinds;
-pub mod learned;
 pub mod lease;
-mod leaving;
-mod members;
-mod news;
 mod observe;
-mod pod_troubles;
-mod pods;
-mod processing;
-mod publish;
 mod reconcile;
-mod refusal;
-mod replicas;
-mod rollout;
-mod sentences;
 pub mod serve;
 mod status;
-mod strangers;
-mod template;
-mod unreadable;
 pub mod validate;
 mod watch;
-mod watched;
-mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -65,14 +36,15 @@ use sluice_base::clock::Clock;
 use sluice_base::units::Seconds;
 use sluice_signals::{JobKey, Signals};
 
-use apply::Applier;
-use attempts::NamespaceRefusals;
-use claims::Claims;
-use context::Jobs;
-pub use error::Error;
-use kinds::Kinds;
-use lease::{Elector, Leadership};
-use watch::{Scope, Shared};
+use crate::apply::attempts::NamespaceRefusals;
+use crate::apply::writer::Applier;
+use crate::context::Jobs;
+pub use crate::error::Error;
+use crate::lease::{Elector, Leadership};
+use crate::observe::claims::Claims;
+use crate::observe::kinds::Kinds;
+pub use crate::status::learned;
+use crate::watch::{Scope, Shared};
 
 /// Jobs with news that wait to be reconciled, for each watched namespace. One that finds no room comes with its next
 /// sample.
@@ -127,7 +99,7 @@ impl Operator {
         updates: impl Stream<Item = JobKey> + Send + 'static,
         stop: CancellationToken,
     ) -> Stopped {
-        self.client = deadline::within_deadline(self.client);
+        self.client = watch::deadline::within_deadline(self.client);
         let Some(election) = self.election.clone() else {
             self.health.leading();
             let whole = self.lead(updates, Leadership::always(), "sluice", stop).await;

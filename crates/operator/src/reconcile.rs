@@ -16,31 +16,37 @@ use sluice_base::units::Seconds;
 use sluice_policy::Memory;
 use sluice_signals::{JobKey, JobSamples};
 
-use super::attempts::Request;
-use super::build::Prepared;
-use super::context::{Context, JobState};
-use super::error::{Error, Refused};
-use super::existing::Existing;
-use super::facts::Look;
-use super::health::Verdict;
-use super::observe::Seen;
-use super::publish::publish;
-use super::refusal::Refusals;
-use super::replicas::ForeignWrites;
-use super::rollout::{self, Plan};
-use super::status::Facts;
-use super::validate::{Job, Problem, Target};
-use super::{decide, ensure, facts, learned, observe, unreadable, validate};
+use crate::apply::attempts::Request;
+use crate::apply::build::Prepared;
+use crate::apply::ensure;
+use crate::apply::ownership::ForeignWrites;
+use crate::apply::refusal::Refusals;
+use crate::apply::scale::{self, Plan};
+use crate::context::{Context, JobState};
+use crate::error::{Error, Refused};
+use crate::observe::live;
+use crate::observe::live::Seen;
+use crate::observe::observation;
+use crate::observe::target::Existing;
+use crate::status::conditions::Facts;
+use crate::status::facts;
+use crate::status::facts::Look;
+use crate::status::learned;
+use crate::status::publish::publish;
+use crate::status::signals::Verdict;
+use crate::validate;
+use crate::validate::{Job, Problem, Target};
+use crate::watch::unreadable;
 
 /// A job is looked at this often even if nothing happens: no watch promises to deliver everything.
 const PERIOD: Duration = Duration::from_secs(15);
 
 /// A job whose reconcile has panicked is left alone for so long.
-pub(super) const SET_ASIDE: Seconds = Seconds(60.0);
+pub(crate) const SET_ASIDE: Seconds = Seconds(60.0);
 
 /// Reconciles one `StreamJob`. A panic is a fault of ours that this one job has brought to light: it is told, the job is set
 /// aside for a while, and the others go on.
-pub(super) async fn reconcile(
+pub(crate) async fn reconcile(
     object: Arc<DeserializeGuard<StreamJob>>,
     context: Arc<Context>,
 ) -> Result<Action, Error> {
@@ -167,7 +173,7 @@ async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut J
     let Seen { mut workload, pods } = seen;
     let pods_unknown = pods.is_none();
     let pods = pods.unwrap_or_default();
-    context.signals.watch(key, observe::watch(job, &pods));
+    context.signals.watch(key, live::watch(job, &pods));
     let samples = context.signals.read(key).unwrap_or_default();
     count_failures(context, state, &samples);
 
@@ -184,8 +190,8 @@ async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut J
     let before = context.clock.monotonic();
     let refusal = workload.as_ref().map(|workload| state.refusals.look(&workload.view, &pods, now)).unwrap_or_default();
     let counted = workload.as_ref().and_then(|workload| workload.view.counted);
-    let wanted = decide::Wanted { desired, granted: refusal.granted, pods_unknown, counted };
-    let observation = decide::observation(job, wanted, &pods, &samples, now);
+    let wanted = observation::Wanted { desired, granted: refusal.granted, pods_unknown, counted };
+    let observation = observation::observation(job, wanted, &pods, &samples, now);
     let decision = sluice_policy::decide(&mut state.memory, &observation, &job.settings);
     context.metrics.decision(decision.action, decision.reason, (context.clock.monotonic() - before).as_secs_f64());
     tracing::debug!(job = %key, desired, decision = decision.desired, reason = decision.reason.as_str(), message = %decision.message, "decided");
@@ -195,7 +201,7 @@ async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut J
     let mut changed = None;
     if let (Some(workload), None) = (&workload, &trouble) {
         let plan = Plan { decision: &decision, pods: &pods, partitions: &observation.partitions };
-        let scaled = rollout::scale(context, job, state, workload, &plan, now).await;
+        let scaled = scale::scale(context, job, state, workload, &plan, now).await;
         match scaled {
             Ok(scaled) => {
                 standing = Some(scaled.standing);
@@ -231,7 +237,7 @@ async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut J
 
 /// Who wrote the number of one workload says nothing of another that `targetRef` names now.
 fn forget_another_target(context: &Context, job: &Job, state: &mut JobState) {
-    let (resource, name) = observe::target(context, job);
+    let (resource, name) = live::target(context, job);
     let target = Some((format!("{}/{}", resource.group, resource.kind), name.to_owned()));
     if state.target.is_some() && state.target != target {
         state.attempts.forget_workload();
@@ -247,7 +253,7 @@ fn forget_another_target(context: &Context, job: &Job, state: &mut JobState) {
 /// The job's workload and its pods: from the caches if the workload is our own.
 async fn look(context: &Context, job: &Job, state: &mut JobState, now: Seconds) -> Result<Seen, Refused> {
     if let Target::Owned(owned) = &job.target {
-        return Ok(observe::owned(context, job, owned.workload.kind));
+        return Ok(live::owned(context, job, owned.workload.kind));
     }
     if let Some(held) = state.existing.held(job, now) {
         return Ok(held);

@@ -22,9 +22,9 @@ use sluice_base::units::Seconds;
 use sluice_policy::{Mode, Schedule, Settings, Step};
 use sluice_signals::{JobKey, SourceSpec};
 
-use super::attempts::Asked;
-use super::processing::ProcessingFile;
-use super::template;
+use crate::apply::attempts::Asked;
+use crate::apply::processing::ProcessingFile;
+use crate::apply::template;
 
 /// A StreamJob whose spec can be used.
 #[derive(Debug, Clone)]
@@ -55,7 +55,7 @@ pub struct Job {
 
 impl Job {
     /// A request for this job that is told from others by `body`.
-    pub(super) fn asked(&self, body: &str) -> Asked {
+    pub(crate) fn asked(&self, body: &str) -> Asked {
         Asked { spec: (self.generation, self.resume.clone()), body: body.to_owned() }
     }
 }
@@ -141,10 +141,10 @@ pub fn validate(object: &StreamJob) -> Result<Job, Vec<Problem>> {
 
 /// What is wrong with a spec, as it is found.
 #[derive(Default)]
-pub(super) struct Problems(pub(super) Vec<Problem>);
+pub(crate) struct Problems(pub(crate) Vec<Problem>);
 
 impl Problems {
-    pub(super) fn add(&mut self, field: &str, message: &str) {
+    pub(crate) fn add(&mut self, field: &str, message: &str) {
         self.0.push(Problem { field: field.to_owned(), message: message.to_owned() });
     }
 
@@ -377,7 +377,8 @@ fn check_metrics(metrics: &Metrics, workload: Option<&Workload>, problems: &mut 
         IntOrString::String(name) => {
             // Of a workload that someone else made, the pods will tell.
             let Some(workload) = workload else { return };
-            let names = super::workload::container_ports(&workload.template).map(|(name, _)| name).collect::<Vec<_>>();
+            let names =
+                crate::observe::workload::container_ports(&workload.template).map(|(name, _)| name).collect::<Vec<_>>();
             if !names.iter().flatten().any(|port| port == name) {
                 let message = format!(
                     "no container of spec.workload.template has a port named {name:?}: add it to the container's ports"

@@ -5,14 +5,9 @@
 //! make things and take them away, [`scenario`] is what happens, [`part`] runs the operator and the load, [`watch`] sees
 //! what happens, [`view`] shows it, and `sluice_report` says what came of it.
 
-#[cfg(feature = "development")]
 mod broker;
 mod cluster;
 mod drain;
-#[cfg(feature = "development")]
-mod here;
-#[cfg(not(feature = "development"))]
-#[path = "nowhere.rs"]
 mod here;
 mod job;
 mod page;

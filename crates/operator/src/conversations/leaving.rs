@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use kube::runtime::watcher::Event;
 
-use super::super::leaving::COST_ANNOTATION;
 use super::*;
+use crate::apply::removal_order::COST_ANNOTATION;
 use sluice_base::units::Seconds;
 use sluice_signals::{JobSamples, Owner, PartitionSample, SourceReading, SourceSample};
 

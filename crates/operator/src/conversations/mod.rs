@@ -18,7 +18,7 @@ use std::time::Duration;
 use kube::runtime::controller::Action;
 use serde_json::{Value, json};
 
-use super::lease::Leadership;
+use crate::lease::Leadership;
 use script::*;
 use sluice_signals::JobKey;
 
@@ -363,7 +363,7 @@ async fn a_stateful_set_with_a_dot_in_its_name_is_refused_for_its_pods_could_not
     let job = job(json!({"metadata": {"name": "orders"}, "spec": {"workload": {"kind": "StatefulSet"}}}));
     let mut dotted = job.clone();
     dotted.metadata.name = Some("orders.eu".to_owned());
-    assert!(super::validate::validate(&job).is_ok());
-    let problems = super::validate::validate(&dotted).unwrap_err();
+    assert!(crate::validate::validate(&job).is_ok());
+    let problems = crate::validate::validate(&dotted).unwrap_err();
     assert_eq!(problems.iter().map(|problem| problem.field.as_str()).collect::<Vec<_>>(), ["metadata.name"]);
 }

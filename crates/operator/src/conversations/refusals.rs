@@ -145,7 +145,7 @@ async fn a_job_that_cannot_be_read_says_so_once() {
     let object = std::sync::Arc::new(object);
     for _ in 0..3 {
         let context = std::sync::Arc::new(conversation.context.clone());
-        super::super::reconcile::reconcile(std::sync::Arc::clone(&object), context).await.unwrap_err();
+        crate::reconcile::reconcile(std::sync::Arc::clone(&object), context).await.unwrap_err();
         conversation.end();
         tokio::time::advance(Duration::from_mins(5)).await;
     }

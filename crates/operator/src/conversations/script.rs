@@ -22,43 +22,43 @@ use sluice_base::clock::Clock;
 use sluice_base::units::Seconds;
 use sluice_signals::{JobKey, JobSamples, PartitionSample, Signals, SourceReading, SourceSample, Watch};
 
-use super::super::apply::Applier;
-use super::super::attempts::NamespaceRefusals;
-use super::super::build;
-use super::super::claims::Claims;
-use super::super::context::{Context, Jobs};
-use super::super::kinds::Kinds;
-use super::super::lease::Leadership;
-use super::super::observe::Caches;
-use super::super::pods::PodsWriter;
-use super::super::reconcile::reconcile;
-use super::super::validate::{Target, validate};
+use crate::apply::attempts::NamespaceRefusals;
+use crate::apply::build;
+use crate::apply::writer::Applier;
+use crate::context::{Context, Jobs};
+use crate::lease::Leadership;
+use crate::observe::claims::Claims;
+use crate::observe::kinds::Kinds;
+use crate::observe::live::Caches;
+use crate::observe::pods::PodsWriter;
+use crate::reconcile::reconcile;
+use crate::validate::{Target, validate};
 
-pub(super) const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/payments/deployments/orders";
-pub(super) const SCALE: &str = "/apis/apps/v1/namespaces/payments/deployments/orders/scale";
-pub(super) const CONFIG_MAP: &str = "/api/v1/namespaces/payments/configmaps/orders-processing";
-pub(super) const JOB: &str = "/apis/sluice.dev/v1alpha1/namespaces/payments/streamjobs/orders";
-pub(super) const STATUS: &str = "/apis/sluice.dev/v1alpha1/namespaces/payments/streamjobs/orders/status";
-pub(super) const UID: &str = "11111111-2222-3333-4444-555555555555";
+pub(crate) const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/payments/deployments/orders";
+pub(crate) const SCALE: &str = "/apis/apps/v1/namespaces/payments/deployments/orders/scale";
+pub(crate) const CONFIG_MAP: &str = "/api/v1/namespaces/payments/configmaps/orders-processing";
+pub(crate) const JOB: &str = "/apis/sluice.dev/v1alpha1/namespaces/payments/streamjobs/orders";
+pub(crate) const STATUS: &str = "/apis/sluice.dev/v1alpha1/namespaces/payments/streamjobs/orders/status";
+pub(crate) const UID: &str = "11111111-2222-3333-4444-555555555555";
 
 /// One line of the script: what is asked, and the answer to it.
-pub(super) struct Line {
-    pub(super) method: &'static str,
-    pub(super) path: &'static str,
-    pub(super) check: Box<dyn Fn(&Value) + Send>,
-    pub(super) status: u16,
-    pub(super) answer: Value,
+pub(crate) struct Line {
+    pub(crate) method: &'static str,
+    pub(crate) path: &'static str,
+    pub(crate) check: Box<dyn Fn(&Value) + Send>,
+    pub(crate) status: u16,
+    pub(crate) answer: Value,
     /// Whether the write must take its fields from whoever owns them; `None`: either.
-    pub(super) force: Option<bool>,
-    pub(super) unanswered: bool,
+    pub(crate) force: Option<bool>,
+    pub(crate) unanswered: bool,
 }
 
-pub(super) fn line(method: &'static str, path: &'static str, answer: Value) -> Line {
+pub(crate) fn line(method: &'static str, path: &'static str, answer: Value) -> Line {
     Line { method, path, check: Box::new(|_| {}), status: 200, answer, force: None, unanswered: false }
 }
 
 impl Line {
-    pub(super) fn checked(mut self, check: impl Fn(&Value) + Send + 'static) -> Self {
+    pub(crate) fn checked(mut self, check: impl Fn(&Value) + Send + 'static) -> Self {
         let before = self.check;
         self.check = Box::new(move |body| {
             before(body);
@@ -67,18 +67,18 @@ impl Line {
         self
     }
 
-    pub(super) fn forced(mut self, force: bool) -> Self {
+    pub(crate) fn forced(mut self, force: bool) -> Self {
         self.force = Some(force);
         self
     }
 
     /// Nobody ever answers.
-    pub(super) fn unanswered(mut self) -> Self {
+    pub(crate) fn unanswered(mut self) -> Self {
         self.unanswered = true;
         self
     }
 
-    pub(super) fn refused(mut self, status: u16, reason: &str, message: &str) -> Self {
+    pub(crate) fn refused(mut self, status: u16, reason: &str, message: &str) -> Self {
         self.status = status;
         self.answer = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": status, "reason": reason, "message": message});
         self
@@ -86,21 +86,21 @@ impl Line {
 }
 
 #[derive(Default)]
-pub(super) struct Transcript {
-    pub(super) events: Vec<String>,
-    pub(super) surprises: Vec<String>,
+pub(crate) struct Transcript {
+    pub(crate) events: Vec<String>,
+    pub(crate) surprises: Vec<String>,
 }
 
 /// The operator with a scripted API server.
-pub(super) struct Conversation {
-    pub(super) context: Context,
-    pub(super) deployments: Writer<DynamicObject>,
-    pub(super) pods: PodsWriter,
-    pub(super) script: Arc<Mutex<Vec<Line>>>,
-    pub(super) transcript: Arc<Mutex<Transcript>>,
+pub(crate) struct Conversation {
+    pub(crate) context: Context,
+    pub(crate) deployments: Writer<DynamicObject>,
+    pub(crate) pods: PodsWriter,
+    pub(crate) script: Arc<Mutex<Vec<Line>>>,
+    pub(crate) transcript: Arc<Mutex<Transcript>>,
 }
 
-pub(super) struct NoSignals;
+pub(crate) struct NoSignals;
 
 impl Signals for NoSignals {
     fn watch(&self, _: &JobKey, _: Watch) {}
@@ -111,7 +111,7 @@ impl Signals for NoSignals {
 }
 
 /// Signals that always say the same.
-pub(super) struct Samples(pub(super) JobSamples);
+pub(crate) struct Samples(pub(crate) JobSamples);
 
 impl Signals for Samples {
     fn watch(&self, _: &JobKey, _: Watch) {}
@@ -122,11 +122,11 @@ impl Signals for Samples {
 }
 
 impl Conversation {
-    pub(super) fn new(script: Vec<Line>) -> Self {
+    pub(crate) fn new(script: Vec<Line>) -> Self {
         Self::led_by(Leadership::always(), script)
     }
 
-    pub(super) fn led_by(leadership: Leadership, script: Vec<Line>) -> Self {
+    pub(crate) fn led_by(leadership: Leadership, script: Vec<Line>) -> Self {
         let script = Arc::new(Mutex::new(script.into_iter().rev().collect::<Vec<_>>()));
         let transcript = Arc::new(Mutex::new(Transcript::default()));
         let (lines, notes) = (Arc::clone(&script), Arc::clone(&transcript));
@@ -165,23 +165,23 @@ impl Conversation {
     }
 
     /// The operator leaves this namespace out.
-    pub(super) fn excluding(mut self, namespace: &str) -> Self {
+    pub(crate) fn excluding(mut self, namespace: &str) -> Self {
         self.context.excluded = Arc::new([namespace.to_owned()].into());
         self
     }
 
-    pub(super) fn cached(mut self, deployment: Value) -> Self {
+    pub(crate) fn cached(mut self, deployment: Value) -> Self {
         let object: DynamicObject = serde_json::from_value(deployment).unwrap();
         self.deployments.apply_watcher_event(&watcher::Event::Apply(object));
         self
     }
 
     /// Goes on with another part of the script.
-    pub(super) fn then(&self, script: Vec<Line>) {
+    pub(crate) fn then(&self, script: Vec<Line>) {
         *self.script.lock().unwrap() = script.into_iter().rev().collect();
     }
 
-    pub(super) async fn reconcile(&self, job: &StreamJob) -> Action {
+    pub(crate) async fn reconcile(&self, job: &StreamJob) -> Action {
         let action =
             reconcile(Arc::new(DeserializeGuard(Ok(job.clone()))), Arc::new(self.context.clone())).await.unwrap();
         // Events are published in the background.
@@ -192,7 +192,7 @@ impl Conversation {
     }
 
     /// Every line was asked for, and nothing else was.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         let surprises = &self.transcript.lock().unwrap().surprises;
         assert!(surprises.is_empty(), "not as in the script: {surprises:?}");
         let left: Vec<String> =
@@ -200,12 +200,12 @@ impl Conversation {
         assert!(left.is_empty(), "never asked for: {left:?}");
     }
 
-    pub(super) fn events(&self) -> Vec<String> {
+    pub(crate) fn events(&self) -> Vec<String> {
         self.transcript.lock().unwrap().events.clone()
     }
 }
 
-pub(super) async fn answer(
+pub(crate) async fn answer(
     request: Request<Body>,
     script: &Mutex<Vec<Line>>,
     transcript: &Mutex<Transcript>,
@@ -252,7 +252,7 @@ pub(super) async fn answer(
     reply(line.status, if line.answer.is_null() { &body } else { &line.answer })
 }
 
-pub(super) fn job(changes: Value) -> StreamJob {
+pub(crate) fn job(changes: Value) -> StreamJob {
     let mut object = json!({
         "apiVersion": "sluice.dev/v1alpha1",
         "kind": "StreamJob",
@@ -270,7 +270,7 @@ pub(super) fn job(changes: Value) -> StreamJob {
     serde_json::from_value(object).unwrap()
 }
 
-pub(super) fn merge(into: &mut Value, changes: Value) {
+pub(crate) fn merge(into: &mut Value, changes: Value) {
     match (into, changes) {
         (Value::Object(into), Value::Object(changes)) => {
             for (key, change) in changes {
@@ -282,7 +282,7 @@ pub(super) fn merge(into: &mut Value, changes: Value) {
 }
 
 /// The Deployment as the API server has it: with `replicas` owned by the given managers.
-pub(super) fn deployment(job: &StreamJob, replicas: u32, owners: &[&str]) -> Value {
+pub(crate) fn deployment(job: &StreamJob, replicas: u32, owners: &[&str]) -> Value {
     let valid = validate(job).unwrap();
     let Target::Owned(owned) = &valid.target else { panic!("owned") };
     assert_eq!(owned.workload.kind, WorkloadKind::Deployment);
@@ -303,34 +303,34 @@ pub(super) fn deployment(job: &StreamJob, replicas: u32, owners: &[&str]) -> Val
     object
 }
 
-pub(super) fn missing() -> Line {
+pub(crate) fn missing() -> Line {
     line("GET", DEPLOYMENT, Value::Null).refused(404, "NotFound", "deployments.apps \"orders\" not found")
 }
 
 /// The job is looked at before anything is made for it.
-pub(super) fn still_there(job: &StreamJob) -> Line {
+pub(crate) fn still_there(job: &StreamJob) -> Line {
     line("GET", JOB, serde_json::to_value(job).unwrap())
 }
 
-pub(super) fn no_config_map() -> Line {
+pub(crate) fn no_config_map() -> Line {
     line("GET", CONFIG_MAP, Value::Null).refused(404, "NotFound", "configmaps \"orders-processing\" not found")
 }
 
 /// The API server's copy of the processing file.
-pub(super) fn config_map(job: &StreamJob) -> Line {
+pub(crate) fn config_map(job: &StreamJob) -> Line {
     line("GET", CONFIG_MAP, build::processing(&validate(job).unwrap()))
 }
 
-pub(super) fn scale_answer() -> Value {
+pub(crate) fn scale_answer() -> Value {
     json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "orders", "namespace": "payments"}})
 }
 
-pub(super) fn condition<'a>(status: &'a Value, kind: &str) -> &'a Value {
+pub(crate) fn condition<'a>(status: &'a Value, kind: &str) -> &'a Value {
     status["status"]["conditions"].as_array().unwrap().iter().find(|condition| condition["type"] == kind).unwrap()
 }
 
 /// The status write, whose condition of this type must have this status and reason.
-pub(super) fn status_with(kind: &'static str, wanted: &'static str, reason: &'static str, job: &StreamJob) -> Line {
+pub(crate) fn status_with(kind: &'static str, wanted: &'static str, reason: &'static str, job: &StreamJob) -> Line {
     let answer = serde_json::to_value(job).unwrap();
     line("PATCH", STATUS, answer).checked(move |body| {
         let condition = condition(body, kind);
@@ -343,20 +343,20 @@ pub(super) fn status_with(kind: &'static str, wanted: &'static str, reason: &'st
 }
 
 /// A source of one partition, of which all is processed.
-pub(super) fn all_processed(at: Seconds) -> SourceSample {
+pub(crate) fn all_processed(at: Seconds) -> SourceSample {
     let partition =
         PartitionSample { id: "orders/0".to_owned(), end: Some(5), committed: Some(5), ..PartitionSample::default() };
     SourceSample { at, partitions: vec![partition], ..SourceSample::default() }
 }
 
 /// The job's source, as it was read last.
-pub(super) fn read_as(sample: SourceSample) -> JobSamples {
+pub(crate) fn read_as(sample: SourceSample) -> JobSamples {
     let source = SourceReading { name: "orders".to_owned(), sample: Some(Arc::new(sample)), failure: None };
     JobSamples { sources: vec![source], workers: Vec::new() }
 }
 
 /// The metadata of a pod of a Deployment: its labels, and the `ReplicaSet` in between.
-pub(super) fn pod_of(deployment: &str, labels: Value) -> Value {
+pub(crate) fn pod_of(deployment: &str, labels: Value) -> Value {
     let mut metadata = json!({
         "labels": {"pod-template-hash": "h1"},
         "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("{deployment}-h1"), "uid": "set", "controller": true}],
@@ -366,6 +366,6 @@ pub(super) fn pod_of(deployment: &str, labels: Value) -> Value {
 }
 
 /// Another status, as of the template that is known with the second look.
-pub(super) fn status_of(job: &StreamJob) -> Line {
+pub(crate) fn status_of(job: &StreamJob) -> Line {
     line("PATCH", STATUS, serde_json::to_value(job).unwrap())
 }

@@ -1,7 +1,7 @@
 //! A workload that someone else made: looked at live, seldom; written to only where it is to change.
 
-use super::super::claims::ClaimsWriter;
 use super::*;
+use crate::observe::claims::ClaimsWriter;
 
 const LEGACY: &str = "/apis/apps/v1/namespaces/payments/deployments/legacy";
 const LEGACY_SCALE: &str = "/apis/apps/v1/namespaces/payments/deployments/legacy/scale";

@@ -3,25 +3,18 @@
 //! The parts: [`lines`] writes the lines; [`screen`] draws, and [`terminal`] takes the terminal for it and gives it back.
 
 mod lines;
-#[cfg(feature = "development")]
 mod screen;
-#[cfg(feature = "development")]
 mod terminal;
 
 use std::io::{self, Write as _};
 
 use self::lines::Lines;
-#[cfg(feature = "development")]
 use self::terminal::Screen;
 use sluice_base::words;
 use sluice_report::run::{Change, Point, Target, Work};
 
 /// What is shown.
 #[derive(Debug)]
-#[cfg_attr(
-    not(feature = "development"),
-    allow(dead_code, reason = "for the screen, which comes with the feature demo")
-)]
 pub(super) struct Scene<'a> {
     /// The scenario and its load, in words.
     pub(super) title: &'a str,
@@ -74,24 +67,17 @@ const WIDTHS: [usize; 7] = [8, 5, 7, 7, 6, 7, 8];
 /// Where the scenes go: to stderr, which is where progress goes; the report alone is the result.
 pub(super) struct View {
     lines: Lines<io::Stderr>,
-    #[cfg(feature = "development")]
     screen: Option<Screen>,
 }
 
 impl View {
     /// The screen, if there is a terminal that can have one; else lines.
-    #[cfg_attr(not(feature = "development"), allow(unused_variables, reason = "lines have no colours"))]
     pub(super) fn on_stderr(no_color: bool) -> Self {
-        Self {
-            lines: Lines::new(io::stderr()),
-            #[cfg(feature = "development")]
-            screen: Screen::take(no_color),
-        }
+        Self { lines: Lines::new(io::stderr()), screen: Screen::take(no_color) }
     }
 
     /// Shows the scene.
     pub(super) fn show(&mut self, scene: &Scene<'_>) -> io::Result<()> {
-        #[cfg(feature = "development")]
         if let Some(screen) = self.screen.as_mut().filter(|_| terminal::is_taken()) {
             return screen.show(scene);
         }
@@ -100,7 +86,6 @@ impl View {
 
     /// Until the scene must be shown anew, because the terminal has another size now. Lines never must.
     pub(super) async fn resized(&mut self) {
-        #[cfg(feature = "development")]
         if let Some(screen) = &mut self.screen {
             return screen.resized().await;
         }
@@ -110,7 +95,6 @@ impl View {
 
 /// Says something to the person who looks on: on the screen, or in a line. Nobody need be there to read it.
 pub(super) fn say(words: &str) {
-    #[cfg(feature = "development")]
     if terminal::keep(words) {
         return;
     }

@@ -1,0 +1,13 @@
+//! What is written: the workload, its number of replicas, and which of its pods go first.
+
+pub(crate) mod attempts;
+pub(crate) mod build;
+pub(crate) mod compare;
+pub(crate) mod ensure;
+pub(crate) mod ownership;
+pub(crate) mod processing;
+pub(crate) mod refusal;
+pub(crate) mod removal_order;
+pub(crate) mod scale;
+pub(crate) mod template;
+pub(crate) mod writer;

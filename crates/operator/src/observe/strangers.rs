@@ -1,0 +1,213 @@
+//! Members of a job's consumer groups that are no workers of it. Pure.
+//!
+//! A member stays in its group for a while after its pod is gone (`session.timeout.ms`, 45 s by default), so that only who
+//! has been there for some minutes is told of.
+
+use std::collections::HashMap;
+
+use sluice_base::units::Seconds;
+use sluice_signals::{JobSamples, Owner};
+
+use crate::observe::live::PodFacts;
+use crate::observe::members::{Members, Places};
+use crate::validate::Job;
+
+/// A member counts as a stranger after it has been one for so long.
+const STAYS: Seconds = Seconds(300.0);
+
+/// For so long a member that was not seen, as in a rebalance, is taken to be there still.
+const UNSEEN: Seconds = Seconds(60.0);
+
+/// Members that are remembered of a job, and strangers of which the names are told.
+const REMEMBERED: usize = 64;
+const NAMED: usize = 3;
+
+/// Longest client id that is repeated, in characters: it goes into a condition.
+const LONGEST_NAME: usize = 60;
+
+/// What is remembered of the strangers of a job, by their member ids.
+#[derive(Debug, Default)]
+pub(crate) struct Strangers {
+    members: HashMap<String, Stranger>,
+    looked: bool,
+}
+
+#[derive(Debug)]
+struct Stranger {
+    since: Seconds,
+    seen: Seconds,
+    group: String,
+    /// Client id and address.
+    name: String,
+}
+
+impl Strangers {
+    /// One look at the groups. What to tell of strangers; `None`: there are none. `told`: the status tells of some already, so
+    /// that after a restart nobody waits again.
+    pub(crate) fn look(
+        &mut self,
+        job: &Job,
+        pods: &[PodFacts],
+        samples: &JobSamples,
+        told: bool,
+        now: Seconds,
+    ) -> Option<String> {
+        let places = Places::of(pods);
+        let before = if told && !self.looked { now - STAYS } else { now };
+        for spec in &job.sources {
+            let reading = samples.sources.iter().find(|reading| reading.name == spec.name);
+            let Some(sample) = reading.and_then(|reading| reading.sample.as_deref()) else { continue };
+            for (id, member) in Members::of(sample, &places).strangers {
+                self.looked = true;
+                if let Some(known) = self.members.get_mut(id) {
+                    known.seen = now;
+                } else if self.members.len() < REMEMBERED {
+                    let group = spec.kafka.consumer_group.clone();
+                    let stranger = Stranger { since: before, seen: now, group, name: name(member) };
+                    self.members.insert(id.to_owned(), stranger);
+                }
+            }
+        }
+        self.forget(now);
+        self.told(now)
+    }
+
+    /// Nobody is a stranger now.
+    pub(crate) fn none(&mut self, now: Seconds) -> Option<String> {
+        self.forget(now);
+        self.told(now)
+    }
+
+    fn forget(&mut self, now: Seconds) {
+        self.members.retain(|_, stranger| now - stranger.seen <= UNSEEN);
+    }
+
+    fn told(&self, now: Seconds) -> Option<String> {
+        let mut staying: Vec<&Stranger> =
+            self.members.values().filter(|stranger| now - stranger.since >= STAYS).collect();
+        staying.sort_by(|a, b| (&a.group, &a.name).cmp(&(&b.group, &b.name)));
+        let group = &staying.first()?.group;
+        let of_group: Vec<&str> =
+            staying.iter().filter(|stranger| stranger.group == *group).map(|stranger| stranger.name.as_str()).collect();
+        let named = of_group.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+        let more = match of_group.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let least = if self.members.len() >= REMEMBERED { "at least " } else { "" };
+        let who = match of_group.len() {
+            1 => format!("1 member of consumer group {group} is not a pod of this job ({named}): it takes"),
+            several => format!(
+                "{least}{several} members of consumer group {group} are not pods of this job ({named}{more}): they take"
+            ),
+        };
+        Some(format!("{who} partitions from the workers, but Sluice sizes the job for all records"))
+    }
+}
+
+/// A member's client id and address, as one line of text.
+fn name(member: &Owner) -> String {
+    let clean = |text: &str| -> String {
+        text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).take(LONGEST_NAME).collect()
+    };
+    let client = if member.client_id.is_empty() { &member.member_id } else { &member.client_id };
+    match clean(&member.host) {
+        host if host.is_empty() => clean(client),
+        host => format!("{} at {host}", clean(client)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::validate::validate;
+    use sluice_signals::{GroupSample, SourceReading, SourceSample};
+
+    fn job() -> Job {
+        let kafka = json!({"bootstrapServers": ["kafka:9092"], "topic": "orders", "consumerGroup": "g"});
+        let object = json!({
+            "apiVersion": "sluice.dev/v1alpha1", "kind": "StreamJob",
+            "metadata": {"name": "orders", "namespace": "team", "uid": "u"},
+            "spec": {
+                "objective": {"latency": "10s"}, "maxReplicas": 9, "sources": [{"name": "orders", "kafka": kafka}],
+                "workload": {"template": {"spec": {"containers": [{"name": "app", "image": "i"}]}}},
+            },
+        });
+        validate(&serde_json::from_value(object).unwrap()).unwrap()
+    }
+
+    fn group(clients: &[&str]) -> JobSamples {
+        let member = |client: &&str| Owner {
+            member_id: format!("{client}-id"),
+            client_id: (*client).to_owned(),
+            host: if client.starts_with("w-") { "10.0.0.1" } else { "10.9.9.9" }.to_owned(),
+            ..Owner::default()
+        };
+        let group = GroupSample { members: clients.iter().map(member).collect(), ..GroupSample::default() };
+        let sample = SourceSample { group: Some(group), ..SourceSample::default() };
+        let source = SourceReading { name: "orders".to_owned(), sample: Some(Arc::new(sample)), failure: None };
+        JobSamples { sources: vec![source], workers: Vec::new() }
+    }
+
+    fn pods() -> Vec<PodFacts> {
+        vec![PodFacts { name: "w-0".to_owned(), ip: Some("10.0.0.1".to_owned()), ..PodFacts::default() }]
+    }
+
+    #[test]
+    fn a_member_that_is_no_pod_of_the_job_is_told_after_five_minutes() {
+        let mut strangers = Strangers::default();
+        let mut look =
+            |clients: &[&str], second: f64| strangers.look(&job(), &pods(), &group(clients), false, Seconds(second));
+        assert_eq!(look(&["w-0", "kcat"], 0.0), None);
+        assert_eq!(look(&["w-0", "kcat"], 299.0), None);
+        let one = "1 member of consumer group g is not a pod of this job (kcat at 10.9.9.9): it takes partitions from the workers, but Sluice sizes the job for all records";
+        assert_eq!(look(&["w-0", "kcat"], 300.0).as_deref(), Some(one));
+        // A rebalance hides it for a moment.
+        assert_eq!(look(&["w-0"], 330.0).as_deref(), Some(one));
+        assert_eq!(look(&["w-0"], 361.0), None);
+    }
+
+    #[test]
+    fn members_of_pods_that_have_just_left_are_no_strangers() {
+        let mut strangers = Strangers::default();
+        // Every minute another pod leaves, whose member lingers for 45 seconds.
+        for minute in 0..20 {
+            let lingering = format!("w-{}", minute + 1);
+            let at = |second: f64| Seconds(60.0 * f64::from(minute) + second);
+            for second in [0.0, 15.0, 30.0, 45.0] {
+                let seen = strangers.look(&job(), &pods(), &group(&["w-0", &lingering, "x"][..2]), false, at(second));
+                assert_eq!(seen, None);
+            }
+        }
+    }
+
+    #[test]
+    fn many_strangers_are_counted_three_are_named_and_memory_is_bounded() {
+        let mut strangers = Strangers::default();
+        let names: Vec<String> = (0..200).map(|number| format!("c{number:03}\n{}", "x".repeat(500))).collect();
+        let clients: Vec<&str> = ["w-0"].into_iter().chain(names.iter().map(String::as_str)).collect();
+        strangers.look(&job(), &pods(), &group(&clients), false, Seconds(0.0));
+        let told = strangers.look(&job(), &pods(), &group(&clients), false, Seconds(300.0)).unwrap();
+        assert!(told.starts_with("at least 64 members of consumer group g are not pods of this job (c0"), "{told}");
+        assert!(told.contains(" and 61 more)") && told.len() < 500 && !told.contains('\n'), "{told}");
+    }
+
+    #[test]
+    fn after_a_restart_what_was_told_is_told_at_once() {
+        let told = Strangers::default().look(&job(), &pods(), &group(&["w-0", "kcat"]), true, Seconds(0.0));
+        assert!(told.is_some());
+        let mut strangers = Strangers::default();
+        strangers.look(&job(), &pods(), &group(&["w-0", "kcat"]), true, Seconds(0.0));
+        assert!(
+            !strangers
+                .look(&job(), &pods(), &group(&["w-0", "kcat", "new"]), true, Seconds(1.0))
+                .unwrap()
+                .contains("new")
+        );
+        assert_eq!(strangers.none(Seconds(62.0)), None);
+    }
+}

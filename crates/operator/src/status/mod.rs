@@ -1,0 +1,10 @@
+//! What is reported: conditions, events, the status and what of it is worth a write.
+
+pub(crate) mod conditions;
+pub(crate) mod events;
+pub(crate) mod facts;
+pub mod learned;
+pub(crate) mod publish;
+pub(crate) mod sentences;
+pub(crate) mod signals;
+pub(crate) mod significance;
