@@ -20,7 +20,16 @@ help:
 	@echo "make crds   write crds/ anew"
 	@echo "make sbom   write the software bill of materials, target/sbom.cdx.json"
 
-test: lint unit real
+# How long each part took stands at the end.
+test:
+	@mkdir -p target && rm -f target/times
+ifdef CI
+	$(CARGO) clean --quiet --workspace
+endif
+	hack/timed lint $(MAKE) lint
+	hack/timed unit $(MAKE) unit
+	hack/timed real $(MAKE) real
+	@cat target/times
 
 lint:
 	$(CARGO) fmt --check
@@ -31,27 +40,30 @@ lint:
 	hack/check-scripts
 
 ifdef CI
-# CI builds once: incremental data and debug information are wasted there.
-unit real conformance: export CARGO_INCREMENTAL := 0
-unit real conformance: export CARGO_PROFILE_DEV_DEBUG := 0
+# CI builds once, in a clone of its own: incremental data and debug information are wasted there, and what is compiled of other
+# packages is kept for the next run.
+export CARGO_INCREMENTAL := 0
+export CARGO_PROFILE_DEV_DEBUG := 0
+export CARGO_TARGET_DIR := $(or $(SLUICE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sluice)/target
 endif
 
 unit:
-	PROPTEST_RNG_SEED=1 SLUICE_SEEDS=1000 $(CARGO) test --locked --workspace --quiet
+	hack/timed "unit: compile" $(CARGO) test --locked --workspace --quiet --no-run
+	PROPTEST_RNG_SEED=1 SLUICE_SEEDS=1000 hack/timed "unit: run" $(CARGO) test --locked --workspace --quiet
 
 # One test at a time: they share two cores with the cluster, and one of them stops the broker.
 real:
 	hack/tools helm >/dev/null
-	$(CARGO) test --locked --no-run --workspace --test kafka_real --test cluster
-	hack/with-testbed $(CARGO) test --locked --no-fail-fast --workspace --test kafka_real --test cluster -- --test-threads 1
-	PROPTEST_RNG_SEED=1 $(MAKE) conformance
+	hack/timed "real: compile" $(CARGO) test --locked --no-run --workspace --test kafka_real --test cluster
+	hack/timed "real: run, with the testbed" hack/with-testbed $(CARGO) test --locked --no-fail-fast --workspace --test kafka_real --test cluster -- --test-threads 1
+	PROPTEST_RNG_SEED=1 hack/timed "real: conformance" $(MAKE) conformance
 
 # What holds of the embedded control plane is asked of a real one too, and both are given the same random requests and the
 # same commands of kubectl. It needs neither Kafka nor an image. By hand the requests are others each time, as a part of
 # `real` the same ones: what is found by chance must not stop who has changed something else.
 conformance:
-	$(CARGO) test --locked --no-run --package embedded-kubernetes --lib
-	SLUICE_TEST_IMAGE= SLUICE_TEST_KAFKA_HOST=none hack/with-testbed $(SHELL) -c 'CONFORMANCE_KUBECONFIG=$$KUBECONFIG $(CARGO) test --locked --package embedded-kubernetes --lib conformance -- --test-threads 2'
+	$(CARGO) test --locked --no-run --workspace --lib
+	SLUICE_TEST_IMAGE= SLUICE_TEST_KAFKA_HOST=none hack/with-testbed $(SHELL) -c 'CONFORMANCE_KUBECONFIG=$$KUBECONFIG $(CARGO) test --locked --workspace --lib conformance -- --test-threads 2'
 
 # Random faults, so many cases; one that fails is made as small as it gets, and printed.
 SEEDS ?= 100000
@@ -59,7 +71,7 @@ soak:
 	SLUICE_SEEDS=$(SEEDS) $(CARGO) test --release --locked --package sluice-operator --test faults -- t3
 
 demo:
-	$(CARGO) run --release --locked -- demo
+	$(CARGO) run --profile demo --locked -- demo
 
 demo-cluster:
 	hack/demo

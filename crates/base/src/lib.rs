@@ -1,5 +1,6 @@
 //! What every crate of Sluice shares: the clock, units, conversions of numbers, and numbers as text.
 
+#[cfg(feature = "clock")]
 pub mod clock;
 pub mod duration;
 pub mod num;
