@@ -1,5 +1,5 @@
-# Two commands: `make demo` shows Sluice at work, `make test` runs every test. The first needs nothing but Rust; the second
-# installs or builds what it needs into the user's cache folder. The rest are the parts that these are made of.
+# Two commands: `make demo` shows Sluice at work, `make test` runs every test. The first needs only Rust; the second
+# installs or builds everything else into the user's cache folder. The other targets are parts of these two.
 
 SHELL := /bin/bash
 CARGO := cargo
@@ -7,20 +7,20 @@ CARGO := cargo
 .PHONY: help demo demo-cluster test lint unit real conformance soak bench bench-real crds sbom
 
 help:
-	@echo "make demo   show Sluice at work, all in one process and its workers (3 minutes once built; needs nothing but Rust)"
-	@echo "make demo-cluster   the same on a real cluster and a real Kafka, which it brings up (about 6 minutes; root, Linux)"
-	@echo "make test   every test, the real cluster too (root, Linux)"
-	@echo "make lint   format, clippy, dependencies, scripts"
-	@echo "make unit   the tests that need no cluster"
-	@echo "make real   the tests on a real cluster and a real Kafka"
-	@echo "make conformance   the embedded control plane beside a real one; a part of make real"
-	@echo "make soak   random faults, 100,000 cases or SEEDS=N (hours)"
-	@echo "make bench  the benchmarks (half an hour, most of it Sluice beside other autoscalers on simulated jobs)"
-	@echo "make bench-real   Sluice on a real cluster and a real Kafka beside KEDA's figures (an hour; CELLS=\"flash-x30 step\": some)"
-	@echo "make crds   write crds/ anew"
-	@echo "make sbom   write the software bill of materials, target/sbom.cdx.json"
+	@echo "make demo          Show Sluice at work without a cluster (3 minutes once built; needs only Rust)"
+	@echo "make demo-cluster  Show the same on a real cluster and a real Kafka (about 6 minutes once built; Linux, root)"
+	@echo "make test          Run every check and every test, also on a real cluster (Linux, root)"
+	@echo "make lint          Check format, lints, dependencies, scripts and words"
+	@echo "make unit          Run the tests that need no cluster"
+	@echo "make real          Run the tests on a real cluster and a real Kafka (Linux, root)"
+	@echo "make conformance   Compare the embedded control plane with a real one; a part of make real"
+	@echo "make soak          Run SEEDS cases of random faults (default 100,000; hours)"
+	@echo "make bench         Run the benchmarks (half an hour); prints, and writes no file"
+	@echo "make bench-real    Measure on a real cluster and a real Kafka (an hour; CELLS=\"flash-x30 step\" runs some)"
+	@echo "make crds          Write crds/"
+	@echo "make sbom          Write the software bill of materials to target/sbom.cdx.json"
 
-# How long each part took stands at the end.
+# Prints the time of each part at the end.
 test:
 	@mkdir -p target && rm -f target/times
 ifdef CI
@@ -40,8 +40,8 @@ lint:
 	hack/check-scripts
 
 ifdef CI
-# CI builds once, in a clone of its own: incremental data and debug information are wasted there, and what is compiled of other
-# packages is kept for the next run.
+# CI builds once, in a clone of its own: incremental data and debug information are wasted there. Compiled
+# dependencies are kept for the next run.
 export CARGO_INCREMENTAL := 0
 export CARGO_PROFILE_DEV_DEBUG := 0
 export CARGO_TARGET_DIR := $(or $(SLUICE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sluice)/target
@@ -58,17 +58,17 @@ real:
 	hack/timed "real: run, with the testbed" hack/with-testbed $(CARGO) test --locked --no-fail-fast --workspace --test kafka_real --test cluster -- --test-threads 1
 	PROPTEST_RNG_SEED=1 hack/timed "real: conformance" $(MAKE) conformance
 
-# What holds of the embedded control plane is asked of a real one too, and both are given the same random requests and the
-# same commands of kubectl. It needs neither Kafka nor an image. By hand the requests are others each time, as a part of
-# `real` the same ones: what is found by chance must not stop who has changed something else.
+# Runs the rules of the embedded control plane against a real one, and gives both the same random requests and the
+# same commands of kubectl. It needs neither Kafka nor an image. By hand the requests are new each time; as a part of
+# `real` they are always the same, so that a random counterexample never blocks an unrelated change.
 conformance:
 	$(CARGO) test --locked --no-run --workspace --lib
 	SLUICE_TEST_IMAGE= SLUICE_TEST_KAFKA_HOST=none hack/with-testbed $(SHELL) -c 'CONFORMANCE_KUBECONFIG=$$KUBECONFIG $(CARGO) test --locked --workspace --lib conformance -- --test-threads 2'
 
-# Random faults, so many cases; one that fails is made as small as it gets, and printed.
+# Runs SEEDS cases of random faults. A case that fails is reduced to a minimum and printed.
 SEEDS ?= 100000
 soak:
-	SLUICE_SEEDS=$(SEEDS) $(CARGO) test --release --locked --package sluice-operator --test faults -- t3
+	SLUICE_SEEDS=$(SEEDS) $(CARGO) test --release --locked --package sluice-operator --test faults -- stable::
 
 demo:
 	$(CARGO) run --profile demo --locked -- demo
@@ -79,8 +79,8 @@ demo-cluster:
 bench:
 	$(CARGO) bench --locked
 
-# Real time, real containers: what is measured is disturbed by whatever else the machine does. CELLS="flash-x30 step" runs some,
-# MINUTES=2 cuts each load; only a whole run writes to docs/benchmark.md. benches/real/main.rs
+# Real time and real containers: other load on the machine disturbs the measurement. CELLS="flash-x30 step" runs some
+# cells, MINUTES=2 cuts each load; only a whole run writes to docs/benchmark.md. See benches/real/main.rs.
 bench-real: export BENCH_CELLS := $(CELLS)
 bench-real:
 	hack/tools helm >/dev/null

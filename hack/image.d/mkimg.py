@@ -1,7 +1,7 @@
-"""mkimg.py NAME:TAG OUT.tar BINARY: a container image of one static binary, without docker.
+"""mkimg.py NAME:TAG OUT.tar BINARY: writes a container image of one static binary, without docker.
 
-Writes the archive that `docker save` would. The binary is the entrypoint and runs as user 65532; beside it are the
-machine's CA certificates and a passwd file. The bytes depend only on the inputs.
+The archive has the format of `docker save`. The binary is the entrypoint and runs as user 65532. The image also has the CA
+certificates of this machine and a passwd file. The bytes depend only on the inputs.
 """
 
 import hashlib
@@ -17,9 +17,9 @@ CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 
 def needs_loader(elf):
-    """Whether this 64-bit ELF file names a dynamic loader (a program header of type 3)."""
+    """Returns whether this 64-bit ELF file names a dynamic loader (a program header of type 3)."""
     if elf[:5] != b"\x7fELF\x02":
-        sys.exit("error: not a 64-bit Linux binary; the image has nothing that could run it")
+        sys.exit("error: not a 64-bit Linux binary, so the image could not run it; build it with hack/static")
     (start,), (size, count) = struct.unpack_from("<Q", elf, 32), struct.unpack_from("<HH", elf, 54)
     return any(struct.unpack_from("<I", elf, start + i * size)[0] == 3 for i in range(count))
 
@@ -34,7 +34,7 @@ def main(name, out, binary):
     with open(binary, "rb") as f:
         elf = f.read()
     if needs_loader(elf):
-        sys.exit(f"error: {binary} is linked dynamically and would not start in an image that has no libraries: "
+        sys.exit(f"error: {binary} is linked dynamically and cannot start in an image without libraries; "
                  "build it with hack/static")
     layer, base = io.BytesIO(), os.path.basename(binary)
     with tarfile.open(fileobj=layer, mode="w") as tar:

@@ -18,7 +18,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if .Values.serviceAccount.create }}{{ .Values.serviceAccount.name | default (include "sluice.name" .) }}{{ else }}{{ .Values.serviceAccount.name | default "default" }}{{ end -}}
 {{- end }}
 
-{{/* Namespaces that are left out, as a JSON list: none where those to watch are named. */}}
+{{/* Excluded namespaces, as a JSON list; empty if watchNamespaces is set. */}}
 {{- define "sluice.excludedNamespaces" -}}
 {{- $names := list }}
 {{- if not .Values.watchNamespaces }}
@@ -27,7 +27,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- $names | uniq | toJson }}
 {{- end }}
 
-{{/* What the operator needs where it watches. Each verb is used, and none is there for later: tests/faults/rights.rs. */}}
+{{/* The rights of the operator in watched namespaces. It uses every verb: crates/operator/tests/faults/rights.rs. */}}
 {{- define "sluice.rules" -}}
 - apiGroups: [sluice.dev]
   resources: [streamjobs]
@@ -51,7 +51,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
-# Which worker leaves first: the annotation controller.kubernetes.io/pod-deletion-cost, before a scale-down.
+# The annotation controller.kubernetes.io/pod-deletion-cost, which chooses the workers that leave in a scale-down.
 - apiGroups: [""]
   resources: [pods]
   verbs: [patch]
