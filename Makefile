@@ -38,6 +38,7 @@ lint:
 	"$$(hack/tools cargo-deny)" --log-level error check bans licenses sources
 	$(MAKE) sbom
 	hack/check-scripts
+	hack/check-words
 
 ifdef CI
 # CI builds once, in a clone of its own: incremental data and debug information are wasted there. Compiled
