@@ -71,6 +71,9 @@ pub struct BuiltinKind {
     pub hooks: Hooks,
 }
 
+/// Returns the status (second) with what a write of the status cannot remove from the stored object (first).
+pub type KeepInStatus = fn(&Value, Option<Value>) -> Option<Value>;
+
 /// Code that runs at one point of a write, for kinds that the real server treats specially there.
 #[derive(Debug)]
 pub struct Hooks {
@@ -78,8 +81,8 @@ pub struct Hooks {
     pub complete_shape: Option<fn(&mut Value)>,
     /// Restores in an object (second) what a write of the whole object cannot change in the stored one (first).
     pub keep_on_update: Option<fn(&Value, &mut Value)>,
-    /// Restores in a status (second) what a write of the status cannot remove from the stored object (first).
-    pub keep_in_status: Option<fn(&Value, Option<Value>) -> Option<Value>>,
+    /// Restores in a written status what the write cannot remove.
+    pub keep_in_status: Option<KeepInStatus>,
 }
 
 impl Hooks {

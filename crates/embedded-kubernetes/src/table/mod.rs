@@ -58,6 +58,7 @@ impl PrintColumn {
     }
 
     /// The same column, shown only by `-o wide`.
+    #[must_use]
     pub const fn wide(self) -> Self {
         Self { priority: 1, ..self }
     }
