@@ -37,6 +37,8 @@ pub struct Setup {
     pub keep: bool,
     /// Which command stands for which image.
     pub images: Images,
+    /// Common name of the TLS certificate.
+    pub certificate_name: String,
 }
 
 /// Why it could not be started.
@@ -70,10 +72,10 @@ pub struct Cluster {
 impl Cluster {
     /// Starts all parts. Requests are answered from here on.
     pub fn start(setup: Setup) -> Result<Self, StartError> {
-        let Setup { listener, folder, keep, images } = setup;
+        let Setup { listener, folder, keep, images, certificate_name } = setup;
         let token = tls::token()?;
         let address = listener.local_addr()?;
-        let identity = Identity::generate()?;
+        let identity = Identity::generate(&certificate_name)?;
         let authority = identity.authority.clone();
         let store = if keep { Store::open(&folder.join("store"), HISTORY)? } else { Store::new(HISTORY) };
 

@@ -20,10 +20,10 @@ pub struct Writer<'a> {
 }
 
 fn write<T>(kind: &Kind, writer: Writer<'_>, then: impl FnOnce(&Write<'_>) -> T) -> T {
-    let schema = kind.custom.as_ref().and_then(|custom| custom.schema.as_deref());
+    let schema = kind.custom().and_then(|custom| custom.schema.as_deref());
     let api_version = kind.api_version();
     then(&Write {
-        types: schema.map_or(Types::Builtin(&kind.kind), Types::Custom),
+        types: schema.map_or_else(|| Types::Builtin(kind.merge_rules()), Types::Custom),
         api_version: &api_version,
         kind: &kind.kind,
         manager: writer.manager,

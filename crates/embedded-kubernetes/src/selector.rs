@@ -113,50 +113,20 @@ fn supported(kind: &Kind, field: &str) -> Result<(), Status> {
     if field == "metadata.name" || (field == "metadata.namespace" && kind.namespaced) {
         return Ok(());
     }
-    if let Some(custom) = &kind.custom {
+    if let Some(custom) = kind.custom() {
         if custom.selectable_fields.iter().any(|path| path.trim_start_matches('.') == field) {
             return Ok(());
         }
         return Err(Status::bad_request(format!("field label not supported: {field}")));
     }
-    let fields: &[&str] = match (kind.group.as_str(), kind.kind.as_str()) {
-        ("", "Pod") => &[
-            "spec.nodeName",
-            "spec.restartPolicy",
-            "spec.schedulerName",
-            "spec.serviceAccountName",
-            "spec.hostNetwork",
-            "status.phase",
-            "status.podIP",
-            "status.nominatedNodeName",
-        ],
-        (_, "Event") => &[
-            "involvedObject.kind",
-            "involvedObject.namespace",
-            "involvedObject.name",
-            "involvedObject.uid",
-            "involvedObject.apiVersion",
-            "involvedObject.resourceVersion",
-            "involvedObject.fieldPath",
-            "reason",
-            "reportingComponent",
-            "source",
-            "type",
-        ],
-        ("", "Namespace") => &["status.phase"],
-        ("", "Node") => &["spec.unschedulable"],
-        ("", "Secret") => &["type"],
-        ("", "Service") => &["spec.clusterIP", "spec.type"],
-        ("apps", "ReplicaSet") => &["status.replicas"],
-        ("batch", "Job") => &["status.successful"],
-        _ => {
-            let message = format!(
-                "{field:?} is not a known field selector: only \"metadata.name\"{}",
-                if kind.namespaced { ", \"metadata.namespace\"" } else { "" }
-            );
-            return Err(Status::bad_request(message));
-        }
-    };
+    let fields = kind.builtin().map_or(&[][..], |builtin| builtin.field_selectors);
+    if fields.is_empty() {
+        let message = format!(
+            "{field:?} is not a known field selector: only \"metadata.name\"{}",
+            if kind.namespaced { ", \"metadata.namespace\"" } else { "" }
+        );
+        return Err(Status::bad_request(message));
+    }
     if fields.contains(&field) {
         Ok(())
     } else {

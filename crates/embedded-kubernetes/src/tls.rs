@@ -1,5 +1,5 @@
-//! What lets a client trust a server on loopback: an authority and a certificate made for one run, and a random token.
-//! The authority's key is forgotten as soon as it has signed, so nobody can sign with it later.
+//! The credentials of a server on loopback: an authority and a certificate that are generated for one run, and a random
+//! token. The key of the authority is dropped as soon as it has signed, so nothing can be signed with it later.
 
 use std::sync::Arc;
 
@@ -11,43 +11,44 @@ use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
 
-/// The names by which a client on this machine may call the server.
+/// The host names for which the certificate of the server is valid.
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// Why there is no certificate or no token.
+/// Why a certificate or a token could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The certificate could not be made.
+    /// The certificate could not be generated or signed.
     #[error("failed to make a certificate for {NAMES:?}: {0}")]
     Certificate(#[from] rcgen::Error),
-    /// The TLS library does not take it.
+    /// The TLS library rejects the certificate.
     #[error("failed to use the certificate made for {NAMES:?}: {0}")]
     Config(#[from] rustls::Error),
-    /// The system gave no random bytes.
-    #[error("failed to make a token: the system gave no random bytes")]
+    /// The operating system returned no random bytes.
+    #[error("failed to make a token: the operating system returned no random bytes")]
     Random,
 }
 
-/// Who the server is.
+/// The identity of the server.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// The authority's certificate in PEM: what a kubeconfig calls `certificate-authority-data`.
+    /// The certificate of the authority in PEM: `certificate-authority-data` in a kubeconfig.
     pub authority: String,
-    /// For the accepting side.
+    /// The configuration of the accepting side of TLS.
     pub config: Arc<ServerConfig>,
 }
 
 impl Identity {
-    /// A new authority, and a certificate signed by it.
-    pub fn generate() -> Result<Self, TlsError> {
-        let mut authority = params("sluice local authority")?;
+    /// Generates an authority, and a certificate signed by it. The common name of the certificate is `name`, that of the
+    /// authority `name` and the word "authority".
+    pub fn generate(name: &str) -> Result<Self, TlsError> {
+        let mut authority = params(&format!("{name} authority"))?;
         authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         authority.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let authority_key = KeyPair::generate()?;
         let authority_pem = authority.self_signed(&authority_key)?.pem();
         let issuer = Issuer::new(authority, authority_key);
 
-        let mut server = params("sluice local")?;
+        let mut server = params(name)?;
         server.subject_alt_names = CertificateParams::new(NAMES.map(str::to_owned))?.subject_alt_names;
         server.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -59,7 +60,7 @@ impl Identity {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key)?;
-        // HTTP/1.1 alone is served; a client that is told so does not try anything else.
+        // Only HTTP/1.1 is served. A client that negotiates it does not try HTTP/2.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self { authority: authority_pem, config: Arc::new(config) })
     }
@@ -72,7 +73,7 @@ fn params(name: &str) -> Result<CertificateParams, rcgen::Error> {
     Ok(params)
 }
 
-/// A bearer token: 256 random bits in hexadecimal digits.
+/// Returns a bearer token: 256 random bits in hexadecimal digits.
 pub fn token() -> Result<String, TlsError> {
     let mut bytes = [0; 32];
     ring::default_provider().secure_random.fill(&mut bytes).map_err(|_| TlsError::Random)?;
@@ -85,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_token_is_another() {
+    fn tokens_differ() {
         let (one, other) = (token().unwrap(), token().unwrap());
         assert_eq!(one.len(), 64);
         assert_ne!(one, other);

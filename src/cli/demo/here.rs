@@ -13,13 +13,11 @@ use super::place::Place;
 use super::scenario::Mischief;
 use super::{Failure, say};
 use crate::cli::folder::Folder;
-use crate::cli::local::kubeconfig;
+use crate::cli::local::{self, kubeconfig};
 use embedded_kubernetes::cluster::{Cluster, Setup};
-use embedded_kubernetes::node::{Images, SHUTDOWN};
+use embedded_kubernetes::node::SHUTDOWN;
 use sluice_base::clock::Clock;
 
-/// The name of the image that is this program.
-const IMAGE: &str = "sluice";
 /// Beyond what pods may take to end.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -37,9 +35,13 @@ impl Here {
         let broker = Broker::start(clock).await?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
         let listener = listener.map_err(|error| format!("failed to serve at 127.0.0.1: {error}"))?;
-        let own = std::env::current_exe().map_err(|error| format!("failed to find this program: {error}"))?;
-        let images = Images::new(Vec::new(), &own);
-        let cluster = Cluster::start(Setup { listener, folder: folder.path().to_owned(), keep: false, images })?;
+        let cluster = Cluster::start(Setup {
+            listener,
+            folder: folder.path().to_owned(),
+            keep: false,
+            images: local::images(&[])?,
+            certificate_name: local::CERTIFICATE_NAME.to_owned(),
+        })?;
         let kubeconfig = folder.path().join("kubeconfig");
         kubeconfig::write(&kubeconfig, cluster.address(), cluster.authority(), cluster.token())?;
         let here = Self { broker, cluster, kubeconfig, _folder: folder };
@@ -53,7 +55,7 @@ impl Here {
             client: self.cluster.client().clone(),
             brokers: self.broker.address(),
             brokers_in_pods: self.broker.address(),
-            image: IMAGE.to_owned(),
+            image: local::OWN_IMAGE.to_owned(),
             // All that the broker's groups know of several members.
             group_protocol: Some("consumer"),
         }

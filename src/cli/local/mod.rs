@@ -21,6 +21,11 @@ use super::signals::Signals;
 use embedded_kubernetes::cluster::{Cluster, Setup};
 use embedded_kubernetes::node::{Image, Images, SHUTDOWN};
 
+/// The name of the image that is this program.
+pub(super) const OWN_IMAGE: &str = "sluice";
+/// The common name of the certificate of the API server.
+pub(super) const CERTIFICATE_NAME: &str = "sluice local";
+
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Pods that end within this time are not worth a word.
@@ -87,7 +92,13 @@ async fn whole(args: Whole) -> super::Outcome {
     let mut signals = Signals::listen()?;
     let folder = Folder::new(args.data_dir.as_deref(), "local")?;
     let listener = bind(args.port).await?;
-    let setup = Setup { listener, folder: folder.path().to_owned(), keep: folder.is_kept(), images: args.run.table()? };
+    let setup = Setup {
+        listener,
+        folder: folder.path().to_owned(),
+        keep: folder.is_kept(),
+        images: images(&args.run.images)?,
+        certificate_name: CERTIFICATE_NAME.to_owned(),
+    };
     let mut cluster = Cluster::start(setup)?;
     let kubeconfig = args.kubeconfig.clone().unwrap_or_else(|| folder.path().join("kubeconfig"));
     let token = cluster.token().to_owned();
@@ -120,11 +131,11 @@ async fn whole(args: Whole) -> super::Outcome {
     outcome
 }
 
-impl Run {
-    fn table(&self) -> Result<Images, Failure> {
-        let own = std::env::current_exe().map_err(|error| format!("failed to find this program: {error}"))?;
-        Ok(Images::new(self.images.clone(), &own))
-    }
+/// Returns the table of images: these rows, and after them a row for this program.
+pub(super) fn images(rows: &[Image]) -> Result<Images, Failure> {
+    let own = std::env::current_exe().map_err(|error| format!("failed to find this program: {error}"))?;
+    let own = Image::new(OWN_IMAGE, vec![own.display().to_string()]);
+    Ok(Images::new(rows.iter().cloned().chain([own]).collect()))
 }
 
 async fn bind(port: u16) -> Result<TcpListener, Failure> {

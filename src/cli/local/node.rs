@@ -36,7 +36,7 @@ pub(super) async fn run(args: Args) -> crate::cli::Outcome {
     let logs = Logs::new(folder.join("logs"));
     let settings = Settings {
         name: args.name.clone(),
-        images: args.run.table()?,
+        images: super::images(&args.run.images)?,
         folder: folder.join("node"),
         logs: logs.clone(),
         supervisor: own_program()?,

@@ -5,7 +5,6 @@ use serde_json::Value;
 use super::call::{Call, WriteOptions};
 use super::write::{Outcome, Written, check_name, check_namespace, in_namespace};
 use super::{Server, admission, definitions, prepare, view};
-use crate::builtin;
 use crate::meta;
 use crate::ownership::{self, Writer};
 use crate::status::Status;
@@ -36,11 +35,9 @@ pub(super) fn check(call: &Call, applied: &Value) -> Result<(), Status> {
 /// What is applied to a built-in kind has its fields and their types, whatever is asked of validation. Custom resources have
 /// a schema, and are checked against it.
 fn check_fields(call: &Call, applied: &Value) -> Result<(), Status> {
-    if call.kind.is_custom() {
-        return Ok(());
-    }
+    let Some(builtin) = call.kind.builtin() else { return Ok(()) };
     let mut shaped = applied.clone();
-    let why = match builtin::shape(&call.kind, &mut shaped) {
+    let why = match builtin.shape(&mut shaped) {
         Err(status) => status.message,
         Ok(()) => match prepare::missing(&call.kind, applied, &shaped)?.first() {
             None => return Ok(()),

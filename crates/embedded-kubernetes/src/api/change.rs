@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::call::{self, Call, WriteOptions};
+use crate::lists::MergeRules;
 use crate::patch;
 use crate::status::{FieldError, Status};
 
@@ -55,11 +56,11 @@ impl Patch {
     }
 
     /// Applies a patch that is no server-side apply to an object of this kind.
-    pub(super) fn onto(&self, kind: &str, object: &Value) -> Result<Value, Status> {
+    pub(super) fn onto(&self, rules: &MergeRules, object: &Value) -> Result<Value, Status> {
         match self {
             Self::Json(patch) => patch::json_patch(object, patch),
             Self::Merge(patch) | Self::Apply(patch) => patch::merge_patch(object, patch),
-            Self::Strategic(patch) => patch::strategic(object, patch, kind),
+            Self::Strategic(patch) => patch::strategic(object, patch, rules),
         }
     }
 }

@@ -25,7 +25,7 @@ pub(super) fn prune(kind: &Kind, object: &mut Value) {
 }
 
 fn schema(kind: &Kind) -> Option<&Schema> {
-    kind.custom.as_ref()?.schema.as_deref()
+    kind.custom()?.schema.as_deref()
 }
 
 /// Fills in the schema's defaults.

@@ -89,8 +89,7 @@ pub(super) fn delete(server: &Server, call: &Call) -> Result<Answer, Status> {
         Deleted::Marked(object) => Answer::json(view::json(kind, &object, call.accept.form()?)),
         Deleted::Gone(object) => {
             // These answer with the object itself.
-            let whole = ["Pod", "Service", "ServiceAccount", "ResourceQuota"];
-            if !kind.is_custom() && whole.contains(&kind.kind.as_str()) {
+            if kind.builtin().is_some_and(|builtin| builtin.delete_returns_object) {
                 return Ok(Answer::json(view::json(kind, &object, call.accept.form()?)));
             }
             let details = crate::status::Details {
@@ -276,7 +275,7 @@ fn collect(call: &Call, options: &DeleteOptions, object: &mut Value) -> bool {
     let old = meta::finalizers(object);
     let mut finalizers: Vec<String> =
         old.iter().filter(|finalizer| *finalizer != ORPHAN && *finalizer != FOREGROUND).cloned().collect();
-    let collected = !matches!(call.kind.kind.as_str(), "Event") || call.kind.is_custom();
+    let collected = call.kind.builtin().is_none_or(|builtin| builtin.garbage_collected);
     match options.propagation.as_deref() {
         _ if !collected => {}
         Some("Orphan") => finalizers.push(ORPHAN.to_owned()),

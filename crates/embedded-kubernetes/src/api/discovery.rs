@@ -89,7 +89,7 @@ fn resources(registry: &Registry, group: &str, version: &str) -> Answer {
             entry["categories"] = kind.categories.clone().into();
         }
         list.push(entry);
-        for Subresource { name, kind: (group, version, name_of_kind), verbs } in kind.subresources() {
+        for Subresource { name, group, version, kind: name_of_kind, verbs } in kind.subresources() {
             let mut entry = json!({
                 "name": format!("{}/{name}", kind.plural), "singularName": "", "namespaced": kind.namespaced,
                 "kind": name_of_kind, "verbs": verbs,
@@ -148,12 +148,12 @@ fn aggregated_kind(kind: &Kind) -> Value {
     let subresources: Vec<Value> = kind
         .subresources()
         .into_iter()
-        .map(|Subresource { name, kind: (group, version, of), verbs }| {
-            let (group, version) =
-                if version.is_empty() { (kind.group.as_str(), kind.version.as_str()) } else { (group, version) };
+        .map(|sub| {
+            let own = sub.version.is_empty();
+            let (group, version) = if own { (&*kind.group, &*kind.version) } else { (sub.group, sub.version) };
             json!({
-                "subresource": name, "verbs": verbs,
-                "responseKind": {"group": group, "version": version, "kind": of},
+                "subresource": sub.name, "verbs": sub.verbs,
+                "responseKind": {"group": group, "version": version, "kind": sub.kind},
             })
         })
         .collect();

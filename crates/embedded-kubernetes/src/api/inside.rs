@@ -60,14 +60,14 @@ impl Actor {
     /// The kind that an object, or a reference to one, names.
     pub fn kind(&self, object: &Value) -> Option<Arc<Kind>> {
         let registry = self.server.registry();
-        registry.of(meta::text(object, "/apiVersion"), meta::text(object, "/kind")).cloned()
+        registry.for_object(meta::text(object, "/apiVersion"), meta::text(object, "/kind")).cloned()
     }
 
     /// A kind for each place where objects are kept, in the order of groups and plurals.
     pub fn stored(&self) -> Vec<Arc<Kind>> {
         let registry = self.server.registry();
         let kept = registry.all().filter(|kind| {
-            let version = kind.custom.as_ref().map_or(&kind.version, |custom| &custom.storage_version);
+            let version = kind.custom().map_or(&kind.version, |custom| &custom.storage_version);
             kind.stored && kind.storage.is_none() && kind.version == *version
         });
         kept.cloned().collect()

@@ -16,7 +16,7 @@ struct Bed {
 
 impl Bed {
     fn new(name: &str, runs: i32, state: &Value, last: &Value) -> Self {
-        let folder = std::env::temp_dir().join(format!("sluice-logs-{}-{name}", std::process::id()));
+        let folder = std::env::temp_dir().join(format!("embedded-logs-{}-{name}", std::process::id()));
         let logs = Logs::new(folder.clone());
         let mut options = Options::new(Clock::new(sluice_base::clock::Clock::system()));
         options.logs = Some(logs.clone());

@@ -116,7 +116,7 @@ impl Server {
         let registry = self.registry();
         let api_version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
         let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
-        if let Some(kind) = registry.of(api_version, kind) {
+        if let Some(kind) = registry.for_object(api_version, kind) {
             let call = Call::internal(kind, super::meta::namespace(object), super::meta::name(object));
             let options = call.write_options("CreateOptions");
             let _ = options.and_then(|options| write::create(self, &call, &options, object.clone()));

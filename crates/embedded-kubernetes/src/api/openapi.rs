@@ -1,6 +1,9 @@
 //! `OpenAPI` v3, enough for `kubectl explain`, `kubectl apply` and their validation: schemas, and for each path the
 //! kind and the parameters of its operations.
 
+use std::hash::Hasher as _;
+
+use fnv::FnvHasher;
 use serde_json::{Map, Value, json};
 
 use super::answer::Answer;
@@ -39,13 +42,13 @@ fn index(registry: &Registry) -> Value {
 
 fn hash(registry: &Registry, group: &str, version: &str) -> u64 {
     let text = registry.in_version(group, version).map(|kind| {
-        let schema = kind.custom.as_ref().map(|custom| custom.version.to_string()).unwrap_or_default();
+        let schema = kind.custom().map(|custom| custom.version.to_string()).unwrap_or_default();
         format!("{}{schema}", kind.plural)
     });
     // FNV-1a: the same in every process.
-    text.collect::<String>()
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    let mut hasher = FnvHasher::default();
+    text.for_each(|text| hasher.write(text.as_bytes()));
+    hasher.finish()
 }
 
 fn document(kinds: &[&Kind]) -> Value {
@@ -79,7 +82,7 @@ fn gvk(kind: &Kind) -> Value {
 }
 
 fn custom(kind: &Kind) -> Value {
-    let schema = kind.custom.as_ref().and_then(|custom| custom.version.pointer("/schema/openAPIV3Schema").cloned());
+    let schema = kind.custom().and_then(|custom| custom.version.pointer("/schema/openAPIV3Schema").cloned());
     let mut schema = schema.filter(Value::is_object).unwrap_or_else(|| json!({"type": "object"}));
     let mut properties = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
     let text = |what: &str| json!({"type": "string", "description": what});

@@ -53,13 +53,8 @@ const VOLUMES: &[&str] = &[
 /// Refuses a pod that the namespace forbids, or gives the warnings that it asks for, of templates of pods too.
 pub(super) fn judge(kind: &Kind, object: &Value, namespace: &Value) -> Result<Vec<String>, String> {
     let is_pod = kind.is("", "Pod");
-    let spec = match kind.group.as_str() {
-        _ if kind.is_custom() => None,
-        "" if is_pod => object.get("spec"),
-        "apps" | "batch" => object.pointer("/spec/template/spec"),
-        _ => None,
-    };
-    let Some(spec) = spec else { return Ok(Vec::new()) };
+    let pointer = kind.builtin().and_then(|builtin| builtin.pod_spec);
+    let Some(spec) = pointer.and_then(|pointer| object.pointer(pointer)) else { return Ok(Vec::new()) };
     let level = |mode: &str| meta::label(namespace, &format!("pod-security.kubernetes.io/{mode}")).unwrap_or_default();
     let version = |mode: &str| {
         let version = meta::label(namespace, &format!("pod-security.kubernetes.io/{mode}-version"));

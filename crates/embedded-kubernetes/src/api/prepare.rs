@@ -1,23 +1,24 @@
-//! What the server does to an object before it is kept: shape, defaults, what it fills in itself, rules.
+//! The steps between the body of a request and the stored object: shape, defaults, fields that the server sets, rules.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::call::Validation;
 use super::{Server, admission, definitions};
-use crate::builtin;
-use crate::kinds::Kind;
+use crate::builtin::{self, Generation};
+use crate::kinds::{Kind, Origin};
 use crate::meta;
 use crate::names;
 use crate::status::{FieldError, Status};
 
-/// Brings an object into the shape of its kind and fills in the defaults. Gives warnings.
+/// Brings an object into the shape of its kind. Returns a warning for each unknown field.
 pub(super) fn shape(kind: &Kind, object: &mut Value, validation: Validation) -> Result<Vec<String>, Status> {
     let given = if validation == Validation::Ignore { Value::Null } else { object.clone() };
-    if kind.is_custom() {
-        builtin::shape_metadata(kind, object)?;
-        definitions::prune(kind, object);
-    } else {
-        builtin::shape(kind, object)?;
+    match kind.origin {
+        Origin::Builtin(builtin) => builtin.shape(object)?,
+        Origin::Custom(_) => {
+            builtin::shape_metadata(kind, object)?;
+            definitions::prune(kind, object);
+        }
     }
     let unknown: Vec<String> = match validation {
         Validation::Ignore => Vec::new(),
@@ -33,22 +34,26 @@ pub(super) fn shape(kind: &Kind, object: &mut Value, validation: Validation) -> 
     Ok(unknown)
 }
 
-/// The fields that a request names and nobody knows.
+/// Returns the paths of the fields that a request names and the kind does not have.
 pub(super) fn missing(kind: &Kind, given: &Value, shaped: &Value) -> Result<Vec<String>, Status> {
     let missing = builtin::missing(given, shaped);
     if missing.is_empty() {
         return Ok(missing);
     }
-    // What is empty is dropped too, known or not.
+    // Shaping also drops empty fields that the kind does have.
     let mut whole = given.clone();
-    builtin::read(kind, &mut whole)?;
-    if kind.is_custom() {
-        definitions::prune(kind, &mut whole);
+    match kind.origin {
+        Origin::Builtin(builtin) => builtin.read(&mut whole)?,
+        Origin::Custom(_) => {
+            builtin::read_metadata(kind, &mut whole)?;
+            definitions::prune(kind, &mut whole);
+        }
     }
     Ok(builtin::missing(given, &whole))
 }
 
-/// Fills in what a new object gets from the server, less what admission fills in: that is nobody's.
+/// Sets the fields that a new object gets from the server and that its field manager then owns. [`admit`] sets the
+/// others.
 pub(super) fn new(server: &Server, kind: &Kind, object: &mut Value) {
     for key in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
         meta::remove(object, key);
@@ -64,92 +69,52 @@ pub(super) fn new(server: &Server, kind: &Kind, object: &mut Value) {
     defaults(kind, object);
 }
 
-/// Fills in what admission does, and the first status.
+/// Sets the fields that admission adds, and the first status. No field manager owns them.
 pub(super) fn admit(kind: &Kind, object: &mut Value) -> Result<(), Status> {
     admission::complete(kind, object)?;
-    if !kind.is_custom() {
-        first_status(kind, object);
+    if let Some(first) = kind.builtin().and_then(|builtin| builtin.first_status) {
+        let status = first(object);
+        meta::as_map(object).insert("status".to_owned(), status);
     }
     Ok(())
 }
 
-/// Fills in the defaults.
+/// Fills in defaults.
 pub(super) fn defaults(kind: &Kind, object: &mut Value) {
-    if kind.is_custom() {
-        definitions::default(kind, object);
-    } else {
-        builtin::set_defaults(kind, object);
+    match kind.origin {
+        Origin::Builtin(builtin) => builtin.set_defaults(object),
+        Origin::Custom(_) => definitions::default(kind, object),
     }
 }
 
-fn first_status(kind: &Kind, object: &mut Value) {
-    let status = match (kind.group.as_str(), kind.kind.as_str()) {
-        ("", "Pod") => json!({"phase": "Pending", "qosClass": quality(object)}),
-        ("", "Service") => json!({"loadBalancer": {}}),
-        ("apps", "StatefulSet") => json!({"replicas": 0, "availableReplicas": 0}),
-        ("apps", "ReplicaSet") => json!({"replicas": 0}),
-        ("apps", "Deployment") | ("batch", "Job") | ("", "ResourceQuota") => json!({}),
-        ("policy", _) => {
-            json!({"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0})
-        }
-        _ => return,
-    };
-    meta::as_map(object).insert("status".to_owned(), status);
-}
-
-/// The class of a pod by its requests and limits.
-fn quality(pod: &Value) -> &'static str {
-    let containers = pod.pointer("/spec/containers").and_then(Value::as_array);
-    let containers: Vec<&Value> = containers.into_iter().flatten().collect();
-    let amount =
-        |container: &Value, of: &str, what: &str| container.pointer(&format!("/resources/{of}/{what}")).cloned();
-    let guaranteed = containers.iter().all(|container| {
-        ["cpu", "memory"].iter().all(|what| {
-            let limit = amount(container, "limits", what);
-            limit.is_some() && limit == amount(container, "requests", what)
-        })
-    });
-    let nothing = containers.iter().all(|container| {
-        let some = |of: &str| ["cpu", "memory"].iter().any(|what| amount(container, of, what).is_some());
-        !some("limits") && !some("requests")
-    });
-    match (guaranteed, nothing) {
-        (_, true) => "BestEffort",
-        (true, false) => "Guaranteed",
-        (false, false) => "Burstable",
-    }
-}
-
-/// What an update cannot change is as it was, and the generation counts what it has changed.
+/// Restores in `new` the fields that an update cannot change, and increments the generation if the update changes what
+/// it counts.
 pub(super) fn replacement(kind: &Kind, live: &Value, new: &mut Value, subresource: &str) {
     for key in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink"]
     {
-        match live.pointer(&format!("/metadata/{key}")) {
-            Some(value) => meta::set(new, key, value.clone()),
-            None => meta::remove(new, key),
-        }
+        restore_field(new, live, key);
     }
     match subresource {
-        "status" => only_status(kind, live, new),
+        "status" => restore_all_but_status(kind, live, new),
         "" if kind.status => meta::copy(Some(live), new, "status"),
         _ => {}
     }
-    if kind.is("", "Namespace") && subresource.is_empty() {
-        let finalizers = live.pointer("/spec/finalizers").cloned();
-        if let Some(finalizers) = finalizers {
-            meta::entry(meta::as_map(new), "spec").insert("finalizers".to_owned(), finalizers);
-        }
+    if let Some(keep) = kind.builtin().and_then(|builtin| builtin.hooks.keep_on_update)
+        && subresource.is_empty()
+    {
+        keep(live, new);
     }
-    if kind.generation && subresource != "status" && differs(kind, live, new) {
+    if kind.generation && subresource != "status" && changes_generation(kind, live, new) {
         meta::set(new, "generation", meta::generation(live) + 1);
     }
 }
 
-/// Whether what the generation counts has changed: everything but metadata and status. A Deployment counts its
-/// annotations too.
-fn differs(kind: &Kind, live: &Value, new: &Value) -> bool {
+/// Returns whether anything that the generation counts has changed.
+fn changes_generation(kind: &Kind, live: &Value, new: &Value) -> bool {
     let annotations = "/metadata/annotations";
-    if kind.is("apps", "Deployment") && live.pointer(annotations) != new.pointer(annotations) {
+    let counts_annotations =
+        kind.builtin().is_some_and(|builtin| builtin.generation == Generation::ContentAndAnnotations);
+    if counts_annotations && live.pointer(annotations) != new.pointer(annotations) {
         return true;
     }
     let counted = |key: &str| key != "metadata" && key != "apiVersion" && !(kind.status && key == "status");
@@ -160,56 +125,50 @@ fn differs(kind: &Kind, live: &Value, new: &Value) -> bool {
     fields(live) != fields(new)
 }
 
-/// A write of the status changes nothing else; of a built-in object it may change metadata, but for what its kind takes
-/// from the old one.
-fn only_status(kind: &Kind, live: &Value, new: &mut Value) {
-    let status = new.get("status").cloned();
+/// Restores everything but the status, which is what a write of the status changes. In a built-in object it may change
+/// metadata too, except the fields that its kind keeps.
+fn restore_all_but_status(kind: &Kind, live: &Value, new: &mut Value) {
+    let mut status = new.get("status").cloned();
     let written = std::mem::replace(new, live.clone());
-    if kind.is_custom() {
-        match written.pointer("/metadata/managedFields") {
-            Some(managed) => meta::set(new, "managedFields", managed.clone()),
-            None => meta::remove(new, "managedFields"),
-        }
-    } else {
-        meta::copy(Some(&written), new, "metadata");
-        for (of, field) in [("Deployment", "labels"), ("Pod", "ownerReferences")] {
-            match live.pointer(&format!("/metadata/{field}")).filter(|_| kind.kind == of) {
-                Some(value) => meta::set(new, field, value.clone()),
-                None if kind.kind == of => meta::remove(new, field),
-                None => {}
+    match kind.origin {
+        Origin::Custom(_) => restore_field(new, &written, "managedFields"),
+        Origin::Builtin(builtin) => {
+            meta::copy(Some(&written), new, "metadata");
+            for field in builtin.merge.kept_by_status_writes {
+                restore_field(new, live, field);
+            }
+            if let Some(keep) = builtin.hooks.keep_in_status {
+                status = keep(live, status);
             }
         }
     }
-    let quality = live.pointer("/status/qosClass").filter(|_| kind.is("", "Pod"));
-    let status = match (status, quality) {
-        (Some(mut status), Some(quality)) => {
-            // It is the server's: who leaves it out does not mean it.
-            meta::as_map(&mut status).entry("qosClass").or_insert_with(|| quality.clone());
-            Some(status)
-        }
-        (None, Some(quality)) => Some(json!({"qosClass": quality})),
-        (status, None) => status,
-    };
     match status {
         Some(status) => meta::as_map(new).insert("status".to_owned(), status),
         None => meta::as_map(new).remove("status"),
     };
 }
 
-/// What is wrong with an object, as 422. `before`: what was found already.
-pub(super) fn check(kind: &Kind, live: Option<&Value>, new: &Value, before: Option<FieldError>) -> Result<(), Status> {
-    let mut errors: Vec<FieldError> = before.into_iter().collect();
+/// Makes a field of the metadata equal to that of another object.
+fn restore_field(object: &mut Value, from: &Value, field: &str) {
+    match from.pointer(&format!("/metadata/{field}")) {
+        Some(value) => meta::set(object, field, value.clone()),
+        None => meta::remove(object, field),
+    }
+}
+
+/// Refuses an invalid object with 422. `known` is an error that was found before.
+pub(super) fn check(kind: &Kind, live: Option<&Value>, new: &Value, known: Option<FieldError>) -> Result<(), Status> {
+    let mut errors: Vec<FieldError> = known.into_iter().collect();
     let named = meta::text(new, "/kind");
     let another = kind.is_custom() && named != kind.kind;
     if !(another && live.is_none()) {
         errors.extend(check_metadata(kind, live, new));
     }
-    errors.extend(match (kind.is_custom(), live) {
-        (_, live) if another => definitions::validate_another(kind, new, live),
-        (true, live) => definitions::validate(kind, new, live),
-        (false, _) if kind.is("apiextensions.k8s.io", "CustomResourceDefinition") => definitions::check(new),
-        (false, None) => builtin::on_create(kind, new),
-        (false, Some(live)) => builtin::on_update(kind, live, new),
+    errors.extend(match kind.origin {
+        Origin::Custom(_) if another => definitions::validate_another(kind, new, live),
+        Origin::Custom(_) => definitions::validate(kind, new, live),
+        Origin::Builtin(_) if kind.is("apiextensions.k8s.io", "CustomResourceDefinition") => definitions::check(new),
+        Origin::Builtin(builtin) => builtin.errors(live, new),
     });
     if errors.is_empty() {
         return Ok(());
@@ -223,13 +182,8 @@ fn check_metadata(kind: &Kind, live: Option<&Value>, new: &Value) -> Vec<FieldEr
     if name.is_empty() {
         errors.push(FieldError::required("metadata.name", "name or generateName is required"));
     } else if live.is_none() {
-        let wrong = match (kind.group.as_str(), kind.kind.as_str()) {
-            ("", "Namespace") => names::label(name),
-            ("", "Service") => names::label_1035(name),
-            ("rbac.authorization.k8s.io", _) => names::path_segment(name),
-            _ => names::subdomain(name),
-        };
-        if let Some(why) = wrong {
+        let check = kind.builtin().map_or(names::subdomain as fn(&str) -> Option<String>, |builtin| builtin.check_name);
+        if let Some(why) = check(name) {
             errors.push(FieldError::invalid("metadata.name", name, why));
         }
     }

@@ -9,6 +9,7 @@ use super::change::{self, Patch};
 use super::view;
 use super::write::{self, By};
 use crate::kinds::ScalePaths;
+use crate::lists::MergeRules;
 use crate::meta;
 use crate::ownership::{self, Writer};
 use crate::status::{FieldError, Status};
@@ -48,7 +49,7 @@ pub(super) fn scale(server: &Server, call: &Call) -> Result<Answer, Status> {
             let now = of(paths, live);
             let scale = match (&patch, &sent) {
                 (_, Some(sent)) => sent.clone(),
-                (Some(patch), None) => patch.onto("Scale", &now)?,
+                (Some(patch), None) => patch.onto(&MergeRules::SHARED, &now)?,
                 (None, None) => now,
             };
             if is_patch {

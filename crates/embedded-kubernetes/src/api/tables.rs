@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::call::Call;
 use super::view;
 use crate::clock::Clock;
-use crate::kinds::Kind;
+use crate::kinds::{Kind, Origin};
 use crate::status::{FieldError, Status};
 use crate::table::Table;
 
@@ -38,9 +38,9 @@ impl Tables {
                 return Err(Status::invalid("meta.k8s.io", "TableOptions", "", &[error]));
             }
         };
-        let table = match &call.kind.custom {
-            Some(custom) => Table::custom(&custom.version),
-            None => Table::builtin(&call.kind.kind),
+        let table = match &call.kind.origin {
+            Origin::Custom(custom) => Table::custom(&custom.version),
+            Origin::Builtin(builtin) => Table::builtin(&builtin.table),
         };
         Ok(Self { table, include, clock: clock.clone() })
     }

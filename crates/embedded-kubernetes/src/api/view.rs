@@ -5,14 +5,14 @@ use serde_json::{Value, json};
 
 use super::answer::Form;
 use super::definitions;
-use crate::builtin;
+use crate::builtin::BuiltinKind;
 use crate::kinds::Kind;
 use crate::meta;
 use crate::store::Object;
 
 /// Whether objects of a kind look as they are kept.
 fn as_kept(kind: &Kind) -> bool {
-    match &kind.custom {
+    match kind.custom() {
         Some(custom) => custom.storage_version == kind.version,
         None => kind.storage.is_none(),
     }
@@ -20,7 +20,7 @@ fn as_kept(kind: &Kind) -> bool {
 
 /// Whether an object was written under another definition, which may have had other defaults.
 fn is_older(kind: &Kind, revision: u64) -> bool {
-    kind.custom.as_ref().is_some_and(|custom| revision < custom.revision)
+    kind.custom().is_some_and(|custom| revision < custom.revision)
 }
 
 /// Whether an object is kept with all the defaults that it is read with. A write that changes nothing keeps them.
@@ -36,8 +36,8 @@ pub(super) fn has_defaults(kind: &Kind, object: &Object) -> bool {
 /// Turns an object as it is kept into one of the version asked for.
 pub(super) fn from_kept(kind: &Kind, object: &Value) -> Value {
     let mut object = object.clone();
-    if kind.is("events.k8s.io", "Event") {
-        builtin::events_from_core(&mut object);
+    if let Some(shared) = kind.builtin().and_then(BuiltinKind::shared_storage) {
+        (shared.from_stored)(&mut object);
     } else if !as_kept(kind) {
         meta::as_map(&mut object).insert("apiVersion".to_owned(), kind.api_version().into());
     }
@@ -49,9 +49,9 @@ pub(super) fn from_kept(kind: &Kind, object: &Value) -> Value {
 
 /// Turns an object of the version asked for into one as it is kept.
 pub(super) fn to_kept(kind: &Kind, object: &mut Value) {
-    if kind.is("events.k8s.io", "Event") {
-        builtin::events_to_core(object);
-    } else if let (false, Some(custom)) = (as_kept(kind), &kind.custom) {
+    if let Some(shared) = kind.builtin().and_then(BuiltinKind::shared_storage) {
+        (shared.to_stored)(object);
+    } else if let (false, Some(custom)) = (as_kept(kind), kind.custom()) {
         let version = format!("{}/{}", kind.group, custom.storage_version);
         meta::as_map(object).insert("apiVersion".to_owned(), version.into());
     }

@@ -237,7 +237,7 @@ pub(super) fn patch(server: &Server, call: &Call) -> Result<Answer, Status> {
         }
         other => {
             let sub = &call.path.subresource;
-            update_as(server, call, &options, sub, By::Patch, |live| other.onto(&kind.kind, live))
+            update_as(server, call, &options, sub, By::Patch, |live| other.onto(kind.merge_rules(), live))
         }
     };
     written?.answer(server, call)

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::builtin::merge_rules as rules;
 
 /// A small Deployment, as somebody may want it.
 fn any_wish() -> impl Strategy<Value = Value> {
@@ -52,7 +53,7 @@ fn any_wish() -> impl Strategy<Value = Value> {
 
 fn by(manager: &str) -> Write<'_> {
     Write {
-        types: Types::Builtin("Deployment"),
+        types: Types::Builtin(rules("Deployment")),
         api_version: "apps/v1",
         kind: "Deployment",
         manager,
@@ -64,12 +65,12 @@ fn by(manager: &str) -> Write<'_> {
 }
 
 fn fields(value: &Value) -> Set {
-    walk::fields(value, &Place::root(Types::Builtin("Deployment"))).difference(&nobodys())
+    walk::fields(value, &Place::root(Types::Builtin(rules("Deployment")))).difference(&nobodys())
 }
 
 /// Whether applying `wish` would change nothing but the order of items, which nobody owns.
 fn says(object: &Value, wish: &Value) -> bool {
-    let place = Place::root(Types::Builtin("Deployment"));
+    let place = Place::root(Types::Builtin(rules("Deployment")));
     let object = without_managed(object);
     let changes = walk::compare(&object, &walk::merge(&object, wish, &place), &place);
     changes.added.is_empty() && changes.modified.is_empty() && changes.removed.is_empty()

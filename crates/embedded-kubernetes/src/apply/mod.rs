@@ -63,10 +63,9 @@ impl Write<'_> {
         let mut set = Set::default();
         if self.subresource == "status" {
             set.insert(&[set::field("spec")]);
-            let kept: &[&str] = match self.types {
-                Types::Builtin("Deployment") => &["labels"],
-                Types::Builtin("Pod") => &["deletionTimestamp", "ownerReferences"],
-                _ => &[],
+            let kept = match self.types {
+                Types::Builtin(rules) => rules.kept_by_status_writes,
+                Types::Custom(_) => &[],
             };
             for name in kept {
                 set.insert(&[set::field("metadata"), set::field(name)]);

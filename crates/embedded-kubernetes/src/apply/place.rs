@@ -5,15 +5,15 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 
 use super::set;
-use crate::lists::{self, List};
+use crate::lists::{self, List, MergeRules};
 use crate::schema::Schema;
 use crate::schema::node::{ListType, Node};
 
 /// Where a [`Place`] begins.
 #[derive(Debug, Clone, Copy)]
 pub enum Types<'a> {
-    /// An object of this built-in kind.
-    Builtin(&'a str),
+    /// An object of a built-in kind with these rules.
+    Builtin(&'a MergeRules),
     /// A custom resource.
     Custom(&'a Schema),
 }
@@ -21,17 +21,17 @@ pub enum Types<'a> {
 /// A place in an object.
 #[derive(Clone)]
 pub(super) enum Place<'a> {
-    /// In a built-in kind, or in the metadata of any: the kind, and the names of the fields on the way. The flag: this
+    /// In a built-in kind, or in the metadata of any: the rules, and the names of the fields on the way. The flag: this
     /// is an item of the list of that name.
-    Builtin(&'a str, Vec<String>, bool),
+    Builtin(&'a MergeRules, Vec<String>, bool),
     /// In a custom resource. The flag: this is the root, or an embedded object.
     Custom(&'a Node, bool),
     /// Where no schema reaches: maps by field, lists as a whole.
     Unknown,
 }
 
-/// Maps whose keys users choose, in the built-in kinds.
-const FREE: [&str; 19] = [
+/// Maps whose keys users choose, in types that several built-in kinds share.
+const FREE: [&str; 15] = [
     "labels",
     "annotations",
     "data",
@@ -42,39 +42,21 @@ const FREE: [&str; 19] = [
     "limits",
     "requests",
     "capacity",
-    "allocatable",
     "allocatedResources",
-    "hard",
-    "used",
     "overhead",
     "options",
     "parameters",
-    "disruptedPods",
     "volumeAttributes",
 ];
 
-/// Structures and lists that an object of a built-in kind has from the start, empty: nobody adds them.
-const GIVEN: [&str; 14] = [
-    "metadata",
-    "spec",
-    "status",
-    "template",
-    "containers",
-    "rules",
-    "jobTemplate",
-    "strategy",
-    "updateStrategy",
-    "source",
-    "loadBalancer",
-    "daemonEndpoints",
-    "kubeletEndpoint",
-    "nodeInfo",
-];
+/// Structures and lists that an object of any built-in kind has from the start, if only empty, so that no field manager
+/// adds them.
+const GIVEN: [&str; 5] = ["metadata", "spec", "status", "template", "containers"];
 
 impl<'a> Place<'a> {
     pub(super) fn root(types: Types<'a>) -> Self {
         match types {
-            Types::Builtin(kind) => Self::Builtin(kind, Vec::new(), false),
+            Types::Builtin(rules) => Self::Builtin(rules, Vec::new(), false),
             Types::Custom(schema) => Self::Custom(schema.root(), true),
         }
     }
@@ -82,12 +64,14 @@ impl<'a> Place<'a> {
     /// The field `name` of what is here.
     pub(super) fn field(&self, name: &str) -> Self {
         match self {
-            Self::Builtin(kind, names, _) => {
+            Self::Builtin(rules, names, _) => {
                 let mut names = names.clone();
                 names.push(name.to_owned());
-                Self::Builtin(kind, names, false)
+                Self::Builtin(rules, names, false)
             }
-            Self::Custom(_, true) if name == "metadata" => Self::Builtin("", vec![name.to_owned()], false),
+            Self::Custom(_, true) if name == "metadata" => {
+                Self::Builtin(&MergeRules::SHARED, vec![name.to_owned()], false)
+            }
             Self::Custom(node, _) => node.field(name).map_or(Self::Unknown, |node| Self::Custom(node, node.embedded)),
             Self::Unknown => Self::Unknown,
         }
@@ -96,7 +80,7 @@ impl<'a> Place<'a> {
     /// An item of the list that is here.
     pub(super) fn item(&self) -> Self {
         match self {
-            Self::Builtin(kind, names, _) => Self::Builtin(kind, names.clone(), true),
+            Self::Builtin(rules, names, _) => Self::Builtin(rules, names.clone(), true),
             Self::Custom(node, _) => {
                 node.items.as_deref().map_or(Self::Unknown, |node| Self::Custom(node, node.embedded))
             }
@@ -118,9 +102,9 @@ impl<'a> Place<'a> {
     /// Whether the list here is taken as a whole.
     pub(super) fn whole_list(&self) -> bool {
         match self {
-            Self::Builtin(kind, names, _) => {
+            Self::Builtin(rules, names, _) => {
                 let (parents, last) = Self::split(names);
-                lists::applied(kind, &parents, last) == List::Atomic
+                rules.applied_list(&parents, last) == List::Atomic
             }
             Self::Custom(node, _) => node.list == ListType::Atomic,
             Self::Unknown => true,
@@ -130,9 +114,9 @@ impl<'a> Place<'a> {
     /// Whether the map here is taken as a whole.
     pub(super) fn whole_map(&self) -> bool {
         match self {
-            Self::Builtin(kind, names, _) => {
+            Self::Builtin(rules, names, _) => {
                 let (parents, last) = Self::split(names);
-                lists::applied_as_a_whole(kind, &parents, last)
+                rules.applied_map_is_atomic(&parents, last)
             }
             Self::Custom(node, _) => node.atomic_map,
             Self::Unknown => false,
@@ -142,7 +126,9 @@ impl<'a> Place<'a> {
     /// Whether the schema names the field `name` of what is here.
     pub(super) fn names(&self, name: &str) -> bool {
         match self {
-            Self::Builtin(_, names, _) => names.last().is_none_or(|last| !FREE.contains(&last.as_str())),
+            Self::Builtin(rules, names, _) => names
+                .last()
+                .is_none_or(|last| !FREE.contains(&last.as_str()) && !rules.free_maps.contains(&last.as_str())),
             Self::Custom(node, resource) => {
                 node.properties.contains_key(name) || *resource && matches!(name, "apiVersion" | "kind" | "metadata")
             }
@@ -153,7 +139,10 @@ impl<'a> Place<'a> {
     /// Whether what is here is there from the start, empty.
     pub(super) fn given(&self) -> bool {
         match self {
-            Self::Builtin(_, names, item) => !item && names.iter().all(|name| GIVEN.contains(&name.as_str())),
+            Self::Builtin(rules, names, item) => {
+                let given = |name: &str| GIVEN.contains(&name) || rules.always_present.contains(&name);
+                !item && names.iter().all(|name| given(name))
+            }
             Self::Custom(..) | Self::Unknown => false,
         }
     }
@@ -161,9 +150,9 @@ impl<'a> Place<'a> {
     /// The step to `item` of the list here, or why there is none.
     pub(super) fn step_to(&self, item: &Value) -> Result<String, String> {
         let keys: Vec<(Cow<'_, str>, Option<Value>)> = match self {
-            Self::Builtin(kind, names, _) => {
+            Self::Builtin(rules, names, _) => {
                 let (parents, last) = Self::split(names);
-                let List::Keyed(keys) = lists::applied(kind, &parents, last) else { return Ok(set::value(item)) };
+                let List::Keyed(keys) = rules.applied_list(&parents, last) else { return Ok(set::value(item)) };
                 keys.iter().map(|key| (Cow::Borrowed(*key), Some(Self::builtin_default(key)))).collect()
             }
             Self::Custom(node, _) => {

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::builtin::merge_rules as rules;
 use crate::schema::Schema;
 
 fn recorded() -> Vec<Value> {
@@ -65,8 +66,8 @@ fn every_step_ends_as_on_the_real_server() {
         }
         let (types, version) = match kind {
             "W" => (Types::Custom(&schema), "example.com/v1"),
-            "ConfigMap" => (Types::Builtin(kind), "v1"),
-            _ => (Types::Builtin(kind), "apps/v1"),
+            "ConfigMap" => (Types::Builtin(rules(kind)), "v1"),
+            _ => (Types::Builtin(rules(kind)), "apps/v1"),
         };
         let write = write(types, step, version);
         let name = |object: &Value| format!("{kind}/{}", object["metadata"]["name"].as_str().unwrap_or_default());
@@ -120,7 +121,7 @@ fn deployment(spec: &Value) -> Value {
 
 fn by<'a>(manager: &'a str, subresource: &'a str) -> Write<'a> {
     Write {
-        types: Types::Builtin("Deployment"),
+        types: Types::Builtin(rules("Deployment")),
         api_version: "apps/v1",
         kind: "Deployment",
         manager,

@@ -1,210 +1,177 @@
-//! The shape of the built-in kinds: their fields and types, taken from the generated API types, their defaults and
-//! their rules.
+//! The built-in kinds. [`BuiltinKind`] is everything that the server knows of one, `kinds/` has a file for each, and
+//! [`ALL`] is the list of them. `README.md` of the crate has the recipe "Add a built-in kind".
 
 mod defaults;
-mod events;
-mod pods;
+mod kinds;
 mod rules;
 mod schemas;
+mod shape;
 
-use k8s_openapi::api::{
-    apps::v1 as apps, authorization::v1 as authorization, batch::v1 as batch, coordination::v1 as coordination,
-    core::v1 as core, events::v1 as events_api, policy::v1 as policy, rbac::v1 as rbac,
-};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1 as machinery;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-pub use defaults::set as set_defaults;
-pub use events::{from_core as events_from_core, to_core as events_to_core};
-pub use rules::{on_create, on_update};
+pub use kinds::ALL;
 pub use schemas::schemas;
+pub use shape::{ApiType, missing, read_metadata, shape_metadata};
 
-use super::kinds::Kind;
+use super::kinds::Subresource;
+use super::lists::MergeRules;
 use super::meta;
-use super::status::Status;
+use super::status::{FieldError, Status};
+use super::table::BuiltinTable;
 
-/// Reads the object into the type of its kind and writes it back: what the type does not know is dropped, what does
-/// not fit is an error.
-pub fn shape(kind: &Kind, object: &mut Value) -> Result<(), Status> {
-    clean(object);
-    read(kind, object)?;
-    clean(object);
-    if kind.is("", "Pod") {
-        times(object);
-    }
-    Ok(())
+/// Everything that is particular to one built-in kind. No field has a default: whoever adds a kind decides all of them.
+#[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "a row of a table: the columns are independent of each other")]
+pub struct BuiltinKind {
+    /// The generated API type: group, version, kind, plural, scope, schema and fields.
+    pub api: ApiType,
+    /// Short names for the command line, such as `po`.
+    pub short_names: &'static [&'static str],
+    /// Groups of kinds such as `all` for the command line.
+    pub categories: &'static [&'static str],
+    /// Where the objects are stored.
+    pub storage: Storage,
+    /// Whether the kind has the subresource `status`, the only way to write the status.
+    pub status: bool,
+    /// Whether the kind has the subresource `scale`, over `.spec.replicas`, `.status.replicas` and `.spec.selector`.
+    pub scale: bool,
+    /// The other subresources, in the order of their names, all before `scale`.
+    pub subresources: &'static [Subresource<'static>],
+    /// Whether an update without a resource version is accepted.
+    pub unconditional_update: bool,
+    /// Whether an update of an object that does not exist creates it.
+    pub create_on_update: bool,
+    /// Whether all objects of a namespace can be deleted in one request.
+    pub delete_collection: bool,
+    /// Whether the answer to a deletion is the object, and not a `Status`.
+    pub delete_returns_object: bool,
+    /// Whether a deletion can ask for its dependents to be orphaned, or deleted first.
+    pub garbage_collected: bool,
+    /// What `metadata.generation` counts.
+    pub generation: Generation,
+    /// JSON pointer to the specification of a pod, for kinds that have one: `PodSecurity` judges it.
+    pub pod_spec: Option<&'static str>,
+    /// The fields that field selectors may name, beside name and namespace.
+    pub field_selectors: &'static [&'static str],
+    /// The columns that `kubectl get` shows.
+    pub table: BuiltinTable,
+    /// How lists and maps are merged, where the kind adds to the shared rules.
+    pub merge: MergeRules,
+    /// Returns what is wrong with a name.
+    pub check_name: fn(&str) -> Option<String>,
+    /// Fills in defaults.
+    pub defaults: Option<fn(&mut Map<String, Value>)>,
+    /// Returns the status of a new object.
+    pub first_status: Option<fn(&Value) -> Value>,
+    /// Adds what is wrong with an object, be it new or changed.
+    pub check: Option<fn(&Value, &mut Vec<FieldError>)>,
+    /// Adds what is wrong with an object (second) that replaces another (first).
+    pub check_update: Option<fn(&Value, &Value, &mut Vec<FieldError>)>,
+    /// The rest, which few kinds have.
+    pub hooks: Hooks,
 }
 
-/// Times that are written even where there are none.
-fn times(pod: &mut Value) {
-    let conditions = pod.pointer_mut("/status/conditions").and_then(Value::as_array_mut);
-    for condition in conditions.into_iter().flatten().filter_map(Value::as_object_mut) {
-        for time in ["lastProbeTime", "lastTransitionTime"] {
-            condition.entry(time).or_insert(Value::Null);
+/// Returns the status (second) with what a write of the status cannot remove from the stored object (first).
+pub type KeepInStatus = fn(&Value, Option<Value>) -> Option<Value>;
+
+/// Code that runs at one point of a write, for kinds that the real server treats specially there.
+#[derive(Debug)]
+pub struct Hooks {
+    /// Completes an object that has just been read into its API type.
+    pub complete_shape: Option<fn(&mut Value)>,
+    /// Restores in an object (second) what a write of the whole object cannot change in the stored one (first).
+    pub keep_on_update: Option<fn(&Value, &mut Value)>,
+    /// Restores in a written status what the write cannot remove.
+    pub keep_in_status: Option<KeepInStatus>,
+}
+
+impl Hooks {
+    /// No hook.
+    pub const NONE: Self = Self { complete_shape: None, keep_on_update: None, keep_in_status: None };
+}
+
+/// Where the objects of a built-in kind are stored.
+#[derive(Debug)]
+pub enum Storage {
+    /// Under the kind's own group and plural.
+    Own,
+    /// Not at all: a request is answered and forgotten.
+    Nowhere,
+    /// As objects of another resource, of which this kind is a second form.
+    SharedWith(SharedStorage),
+}
+
+/// The resource that stores the objects of a kind which is a second form of another.
+#[derive(Debug)]
+pub struct SharedStorage {
+    /// The group of the stored form.
+    pub group: &'static str,
+    /// The plural of the stored form.
+    pub plural: &'static str,
+    /// Turns an object of this kind into the stored form.
+    pub to_stored: fn(&mut Value),
+    /// Turns an object in the stored form into one of this kind.
+    pub from_stored: fn(&mut Value),
+}
+
+/// What `metadata.generation` counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Generation {
+    /// Nothing: the field is absent.
+    NotCounted,
+    /// Changes of anything but metadata and status.
+    Content,
+    /// Those, and changes of the annotations.
+    ContentAndAnnotations,
+}
+
+impl BuiltinKind {
+    /// Reads an object into its API type and writes it back, which drops unknown fields. Refuses wrong types.
+    pub fn shape(&self, object: &mut Value) -> Result<(), Status> {
+        shape::drop_empty(object);
+        self.read(object)?;
+        shape::drop_empty(object);
+        if let Some(complete) = self.hooks.complete_shape {
+            complete(object);
+        }
+        Ok(())
+    }
+
+    /// Does the same as [`Self::shape`], but keeps empty lists and maps.
+    pub fn read(&self, object: &mut Value) -> Result<(), Status> {
+        (self.api.read)(object).map_err(|error| shape::does_not_fit(self.api.kind, self.api.version, &error))
+    }
+
+    /// Fills in defaults.
+    pub fn set_defaults(&self, object: &mut Value) {
+        if let Some(set) = self.defaults {
+            set(meta::as_map(object));
+        }
+    }
+
+    /// Returns what is wrong with `new`, which is to replace `old`, if there is one.
+    pub fn errors(&self, old: Option<&Value>, new: &Value) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        if let (Some(check), Some(old)) = (self.check_update, old) {
+            check(old, new, &mut errors);
+        }
+        if let Some(check) = self.check {
+            check(new, &mut errors);
+        }
+        errors
+    }
+
+    /// Returns the resource that stores the objects, if it is that of another kind.
+    pub fn shared_storage(&self) -> Option<&SharedStorage> {
+        match &self.storage {
+            Storage::SharedWith(shared) => Some(shared),
+            Storage::Own | Storage::Nowhere => None,
         }
     }
 }
 
-/// The same, but for what is empty: it stays.
-pub fn read(kind: &Kind, object: &mut Value) -> Result<(), Status> {
-    if kind.is_custom() {
-        let given = object.get("metadata").cloned().unwrap_or_else(|| Value::Object(Map::new()));
-        let metadata = through::<machinery::ObjectMeta>(&given).map_err(|error| unfit(kind, &error))?;
-        meta::as_map(object).insert("metadata".to_owned(), metadata);
-        return Ok(());
-    }
-    // The types have an empty one where there is none, which is another mistake.
-    let unselected = kind.group == "apps" && object.get("spec").is_some_and(|spec| spec.get("selector").is_none());
-    let shaped = match (kind.group.as_str(), kind.kind.as_str()) {
-        ("", "ConfigMap") => through::<core::ConfigMap>(object),
-        ("", "Event") => through::<core::Event>(object),
-        ("", "Namespace") => through::<core::Namespace>(object),
-        ("", "Node") => through::<core::Node>(object),
-        ("", "Pod") => through::<core::Pod>(object),
-        ("", "ResourceQuota") => through::<core::ResourceQuota>(object),
-        ("", "Secret") => through::<core::Secret>(object),
-        ("", "Service") => through::<core::Service>(object),
-        ("", "ServiceAccount") => through::<core::ServiceAccount>(object),
-        ("apps", "ControllerRevision") => through::<apps::ControllerRevision>(object),
-        ("apps", "Deployment") => through::<apps::Deployment>(object),
-        ("apps", "ReplicaSet") => through::<apps::ReplicaSet>(object),
-        ("apps", "StatefulSet") => through::<apps::StatefulSet>(object),
-        ("batch", "Job") => through::<batch::Job>(object),
-        ("coordination.k8s.io", "Lease") => through::<coordination::Lease>(object),
-        ("events.k8s.io", "Event") => through::<events_api::Event>(object),
-        ("policy", "PodDisruptionBudget") => through::<policy::PodDisruptionBudget>(object),
-        ("rbac.authorization.k8s.io", "ClusterRole") => through::<rbac::ClusterRole>(object),
-        ("rbac.authorization.k8s.io", "ClusterRoleBinding") => through::<rbac::ClusterRoleBinding>(object),
-        ("rbac.authorization.k8s.io", "Role") => through::<rbac::Role>(object),
-        ("rbac.authorization.k8s.io", "RoleBinding") => through::<rbac::RoleBinding>(object),
-        ("authorization.k8s.io", _) => through::<authorization::SelfSubjectAccessReview>(object),
-        // The schemas in a definition are free-form enough to be left as they are.
-        _ => through_metadata(object).map(|()| object.clone()),
-    };
-    *object = shaped.map_err(|error| unfit(kind, &error))?;
-    if unselected {
-        meta::entry(meta::as_map(object), "spec").remove("selector");
-    }
-    Ok(())
-}
-
-/// Reads `metadata` of a custom resource into its type and writes it back.
-pub fn shape_metadata(kind: &Kind, object: &mut Value) -> Result<(), Status> {
-    through_metadata(object).map_err(|error| unfit(kind, &error))
-}
-
-fn unfit(kind: &Kind, error: &serde_json::Error) -> Status {
-    Status::bad_request(format!(
-        "{} in version {:?} cannot be handled as a {}: {error}",
-        kind.kind, kind.version, kind.kind
-    ))
-}
-
-fn through<T: DeserializeOwned + Serialize>(object: &Value) -> Result<Value, serde_json::Error> {
-    // From text, so that an error says where it is.
-    let typed: T = T::deserialize(object)?;
-    serde_json::to_value(typed)
-}
-
-fn through_metadata(object: &mut Value) -> Result<(), serde_json::Error> {
-    let given = object.get("metadata").cloned().unwrap_or_else(|| Value::Object(Map::new()));
-    let mut shaped = through::<machinery::ObjectMeta>(&given)?;
-    clean(&mut shaped);
-    meta::as_map(object).insert("metadata".to_owned(), shaped);
-    Ok(())
-}
-
-/// The maps of text; an empty one is the same as none, as it is in the real server's types.
-const MAPS: &[&str] = &[
-    "annotations",
-    "binaryData",
-    "data",
-    "immutableAnnotations",
-    "labels",
-    "limits",
-    "matchLabels",
-    "nodeSelector",
-    "overhead",
-    "stringData",
-];
-
-/// Drops what is null, and the lists and maps that are empty: to the real server they are the same as none.
-fn clean(value: &mut Value) {
-    match value {
-        Value::Object(map) => {
-            map.retain(|key, value| match value {
-                Value::Null => false,
-                Value::Array(list) => !list.is_empty(),
-                Value::Object(fields) => !(fields.is_empty() && MAPS.contains(&key.as_str())),
-                _ => true,
-            });
-            map.iter_mut().filter(|(key, _)| *key != "fieldsV1").for_each(|(_, value)| clean(value));
-        }
-        Value::Array(list) => list.iter_mut().for_each(clean),
-        _ => {}
-    }
-}
-
-/// The fields of one object that are missing in another, as paths: what a request named that nobody knows.
-pub fn missing(given: &Value, kept: &Value) -> Vec<String> {
-    let mut paths = Vec::new();
-    compare(given, kept, "", &mut paths);
-    paths
-}
-
-fn compare(given: &Value, kept: &Value, path: &str, paths: &mut Vec<String>) {
-    match (given, kept) {
-        (Value::Object(given), Value::Object(kept)) => {
-            for (key, value) in given {
-                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                match kept.get(key) {
-                    Some(other) => compare(value, other, &path, paths),
-                    None if value.is_null() => {}
-                    None => paths.push(path),
-                }
-            }
-        }
-        (Value::Array(given), Value::Array(kept)) if given.len() == kept.len() => {
-            for (at, (given, kept)) in given.iter().zip(kept).enumerate() {
-                compare(given, kept, &format!("{path}[{at}]"), paths);
-            }
-        }
-        _ => {}
-    }
-}
-
+/// Returns the merge rules of the kind with this name, for tests.
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kinds::Registry;
-    use serde_json::json;
-
-    #[test]
-    fn unknown_fields_are_dropped_and_named_and_wrong_types_refused() {
-        let registry = Registry::new(std::iter::empty());
-        let kind = registry.at("", "v1", "pods").unwrap();
-        let given = json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": "a", "labels": {}, "creationTimestamp": "2026-11-25T10:08:52Z"},
-            "spec": {"containers": [{"name": "c", "imagee": "x", "env": [], "resources": {}}], "nodeName": null},
-            "foo": 1,
-        });
-        let mut object = given.clone();
-        shape(kind, &mut object).unwrap();
-        assert_eq!(
-            object,
-            json!({
-                "apiVersion": "v1", "kind": "Pod",
-                "metadata": {"name": "a", "creationTimestamp": "2026-11-25T10:08:52Z"},
-                "spec": {"containers": [{"name": "c", "resources": {}}]},
-            })
-        );
-        let mut whole = given.clone();
-        read(kind, &mut whole).unwrap();
-        assert_eq!(missing(&given, &whole), ["foo", "spec.containers[0].imagee"]);
-        let error = shape(kind, &mut json!({"metadata": {"name": 1}})).unwrap_err();
-        assert_eq!(error.code, 400);
-    }
+pub(crate) fn merge_rules(kind: &str) -> &'static MergeRules {
+    &ALL.iter().find(|builtin| builtin.api.kind == kind).unwrap().merge
 }

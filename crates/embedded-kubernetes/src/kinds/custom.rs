@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Custom, Kind, ScalePaths};
+use super::{Custom, Kind, Origin, ScalePaths};
 use crate::meta;
 use crate::schema::Schema;
 
-/// The served versions of a definition that is established. Nothing of one that is not.
+/// Returns the served versions of a definition, or nothing if it is not established.
 pub fn from_definition(definition: &Value) -> Vec<Kind> {
     let established = meta::condition(definition, "Established").is_some_and(|status| status == "True");
     let versions = definition.pointer("/spec/versions").and_then(Value::as_array);
@@ -47,7 +47,7 @@ fn kind(definition: &Value, version: &Value, storage_version: &str) -> Kind {
         create_on_update: false,
         generation: true,
         storage: None,
-        custom: Some(Arc::new(Custom {
+        origin: Origin::Custom(Arc::new(Custom {
             version: version.clone(),
             preserve_unknown_fields: definition.pointer("/spec/preserveUnknownFields") == Some(&Value::Bool(true)),
             storage_version: storage_version.to_owned(),

@@ -1,4 +1,5 @@
-//! Which kinds of objects there are: the built-in ones of [`builtin`], and those that `CustomResourceDefinitions` add.
+//! The kinds of objects that are served: the built-in ones of [`crate::builtin`], and those that
+//! `CustomResourceDefinitions` add.
 
 mod builtin;
 mod custom;
@@ -8,11 +9,13 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::builtin::BuiltinKind;
+use super::lists::MergeRules;
 use super::schema::Schema;
 
 pub use custom::from_definition;
 
-/// Where objects are kept: all versions of a kind share one.
+/// Where objects are stored. All versions of a kind share one resource.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Resource {
     /// Empty: the core group.
@@ -22,15 +25,15 @@ pub struct Resource {
 }
 
 impl Resource {
-    /// A resource by its group and plural.
+    /// Returns the resource with this group and plural.
     pub fn new(group: &str, plural: &str) -> Self {
         Self { group: group.to_owned(), plural: plural.to_owned() }
     }
 }
 
 /// One version of one kind of objects, as discovery shows it.
-#[derive(Debug, Clone, Default)]
-#[allow(clippy::struct_excessive_bools, reason = "a row of the table of kinds: each is a fact of its own")]
+#[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools, reason = "a row of the table of kinds: the columns are independent")]
 pub struct Kind {
     /// Empty: the core group.
     pub group: String,
@@ -44,33 +47,43 @@ pub struct Kind {
     pub plural: String,
     /// The singular, in lower case.
     pub singular: String,
-    /// What it may be called on a command line.
+    /// Short names for the command line, such as `po`.
     pub short_names: Vec<String>,
-    /// Groups such as `all` that it is in.
+    /// Groups of kinds such as `all` for the command line.
     pub categories: Vec<String>,
-    /// Whether its objects are in namespaces.
+    /// Whether the objects are in namespaces.
     pub namespaced: bool,
-    /// Whether objects are kept. The others are only asked about: a `SelfSubjectAccessReview`.
+    /// Whether the objects are stored. Requests for other kinds, such as `SelfSubjectAccessReview`, are answered and
+    /// forgotten.
     pub stored: bool,
-    /// Whether all objects can be deleted at once.
+    /// Whether all objects of a namespace can be deleted in one request.
     pub delete_collection: bool,
-    /// Whether status is written only through its subresource.
+    /// Whether the status is written only through the subresource `status`.
     pub status: bool,
-    /// Where the numbers of the subresource scale are.
+    /// Where the subresource `scale` finds its values.
     pub scale: Option<ScalePaths>,
-    /// Whether an update without a resource version is taken.
+    /// Whether an update without a resource version is accepted.
     pub unconditional_update: bool,
-    /// Whether an update of an object that is not there creates it.
+    /// Whether an update of an object that does not exist creates it.
     pub create_on_update: bool,
     /// Whether `metadata.generation` counts changes of the specification.
     pub generation: bool,
-    /// Where the objects are kept.
+    /// Where the objects are stored, if not under the group and plural above.
     pub storage: Option<Resource>,
-    /// What a `CustomResourceDefinition` says of this version. `None`: built in.
-    pub custom: Option<Arc<Custom>>,
+    /// What defines the kind.
+    pub origin: Origin,
 }
 
-/// What a `CustomResourceDefinition` says of one version.
+/// What defines a kind.
+#[derive(Debug, Clone)]
+pub enum Origin {
+    /// The server itself.
+    Builtin(&'static BuiltinKind),
+    /// A `CustomResourceDefinition`.
+    Custom(Arc<Custom>),
+}
+
+/// What a `CustomResourceDefinition` defines for one version.
 #[derive(Debug, Clone, Default)]
 pub struct Custom {
     /// The entry of `spec.versions`.
@@ -79,35 +92,39 @@ pub struct Custom {
     pub preserve_unknown_fields: bool,
     /// The version that is stored.
     pub storage_version: String,
-    /// The revision of the definition: what was written before may lack a default.
+    /// The revision of the definition. Objects that were written before it may lack a default.
     pub revision: u64,
     /// The fields that field selectors may name, as JSON paths.
     pub selectable_fields: Vec<String>,
-    /// Whether nothing is created any more, for the definition is being deleted.
+    /// Whether the definition is being deleted, so that objects can no longer be created.
     pub terminating: bool,
-    /// What its objects must be like. `None`: a definition without a usable schema, whose objects are kept as they come.
+    /// The schema of the objects. `None`: the definition has no usable schema, and objects are stored unchanged.
     pub schema: Option<Arc<Schema>>,
 }
 
-/// Where the numbers of the subresource scale are, as JSON paths such as `.spec.replicas`.
+/// Where the subresource `scale` finds its values, as JSON paths such as `.spec.replicas`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScalePaths {
-    /// The wished number.
+    /// The wanted replica count.
     pub spec: String,
-    /// The observed number.
+    /// The observed replica count.
     pub status: String,
-    /// The selector, as text.
+    /// The label selector of the pods.
     pub selector: Option<String>,
 }
 
 /// A subresource, as discovery shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subresource {
-    /// For example `scale`.
-    pub name: &'static str,
-    /// Group, version and kind of what is sent; the group and version are empty if they are those of the resource.
-    pub kind: (&'static str, &'static str, String),
-    /// What can be done with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subresource<'a> {
+    /// The name, such as `scale`.
+    pub name: &'a str,
+    /// The group of the body. Empty, with `version`: that of the resource.
+    pub group: &'a str,
+    /// The version of the body. Empty: that of the resource.
+    pub version: &'a str,
+    /// The kind of the body.
+    pub kind: &'a str,
+    /// The verbs that it supports.
     pub verbs: &'static [&'static str],
 }
 
@@ -115,27 +132,48 @@ const STORED: &[&str] = &["create", "delete", "get", "list", "patch", "update", 
 const COLLECTION: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
 impl Kind {
-    /// `group/version`, or the version alone in the core group.
+    /// Returns `group/version`, or the version alone in the core group.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
     }
 
-    /// Where the objects are kept.
+    /// Returns where the objects are stored.
     pub fn resource(&self) -> Resource {
         self.storage.clone().unwrap_or_else(|| Resource::new(&self.group, &self.plural))
     }
 
-    /// Whether a `CustomResourceDefinition` defines it.
+    /// Returns whether a `CustomResourceDefinition` defines it.
     pub fn is_custom(&self) -> bool {
-        self.custom.is_some()
+        self.custom().is_some()
     }
 
-    /// Whether it is this built-in kind.
+    /// Returns what its `CustomResourceDefinition` defines. `None`: it is built in.
+    pub fn custom(&self) -> Option<&Custom> {
+        match &self.origin {
+            Origin::Custom(custom) => Some(custom),
+            Origin::Builtin(_) => None,
+        }
+    }
+
+    /// Returns what the server knows of a built-in kind. `None`: a `CustomResourceDefinition` defines it.
+    pub fn builtin(&self) -> Option<&'static BuiltinKind> {
+        match self.origin {
+            Origin::Builtin(builtin) => Some(builtin),
+            Origin::Custom(_) => None,
+        }
+    }
+
+    /// Returns how lists and maps are merged where no schema of a custom resource decides.
+    pub fn merge_rules(&self) -> &'static MergeRules {
+        self.builtin().map_or(&MergeRules::SHARED, |builtin| &builtin.merge)
+    }
+
+    /// Returns whether it is this built-in kind.
     pub fn is(&self, group: &str, kind: &str) -> bool {
         !self.is_custom() && self.group == group && self.kind == kind
     }
 
-    /// What can be done with it.
+    /// Returns the verbs that it supports.
     pub fn verbs(&self) -> &'static [&'static str] {
         match (self.stored, self.delete_collection) {
             (false, _) => &["create"],
@@ -144,69 +182,56 @@ impl Kind {
         }
     }
 
-    /// Its subresources.
-    pub fn subresources(&self) -> Vec<Subresource> {
+    /// Returns the subresources, in the order of their names.
+    pub fn subresources(&self) -> Vec<Subresource<'_>> {
         const WRITE: &[&str] = &["get", "patch", "update"];
-        let mut all = Vec::new();
-        let mut add = |name, kind: (&'static str, &'static str, &str), verbs| {
-            all.push(Subresource { name, kind: (kind.0, kind.1, kind.2.to_owned()), verbs });
-        };
-        if self.is("", "Pod") {
-            add("binding", ("", "", "Binding"), &["create"]);
-            add("eviction", ("policy", "v1", "Eviction"), &["create"]);
-            add("log", ("", "", "Pod"), &["get"]);
-        }
-        if self.is("", "Namespace") {
-            add("finalize", ("", "", "Namespace"), &["update"]);
-        }
-        if self.scale.is_some() {
-            add("scale", ("autoscaling", "v1", "Scale"), WRITE);
-        }
-        if self.status {
-            add("status", ("", "", &self.kind), WRITE);
-        }
-        all
+        let own = self.builtin().map_or(&[][..], |builtin| builtin.subresources);
+        let scale = Subresource { name: "scale", group: "autoscaling", version: "v1", kind: "Scale", verbs: WRITE };
+        let status = Subresource { name: "status", group: "", version: "", kind: &self.kind, verbs: WRITE };
+        let scale = self.scale.is_some().then_some(scale);
+        let status = self.status.then_some(status);
+        own.iter().copied().chain(scale).chain(status).collect()
     }
 }
 
-/// All kinds that are served, and how they are found.
+/// All kinds that are served.
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
     kinds: BTreeMap<(String, String, String), Arc<Kind>>,
 }
 
 impl Registry {
-    /// The built-in kinds, and those of the `CustomResourceDefinitions` that are given.
+    /// Returns the built-in kinds, and those that these `CustomResourceDefinitions` add.
     pub fn new<'a>(definitions: impl Iterator<Item = &'a Value>) -> Self {
         let custom = definitions.flat_map(from_definition);
-        let kinds = builtin::kinds().into_iter().chain(custom).map(Arc::new);
+        let kinds = builtin::kinds().chain(custom).map(Arc::new);
         Self {
             kinds: kinds.map(|kind| ((kind.group.clone(), kind.version.clone(), kind.plural.clone()), kind)).collect(),
         }
     }
 
-    /// The kind that a path names.
+    /// Returns the kind that a path names.
     pub fn at(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Kind>> {
         self.kinds.get(&(group.to_owned(), version.to_owned(), plural.to_owned()))
     }
 
-    /// The kind that an object names.
-    pub fn of(&self, api_version: &str, kind: &str) -> Option<&Arc<Kind>> {
+    /// Returns the kind that an object names.
+    pub fn for_object(&self, api_version: &str, kind: &str) -> Option<&Arc<Kind>> {
         self.kinds.values().find(|known| known.kind == kind && known.api_version() == api_version)
     }
 
-    /// All kinds of one group and version, by plural.
+    /// Returns all kinds of one group and version, in the order of their plurals.
     pub fn in_version(&self, group: &str, version: &str) -> impl Iterator<Item = &Arc<Kind>> {
         let (group, version) = (group.to_owned(), version.to_owned());
         self.kinds.values().filter(move |kind| kind.group == group && kind.version == version)
     }
 
-    /// All kinds.
+    /// Returns all kinds.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Kind>> {
         self.kinds.values()
     }
 
-    /// The groups, the core group first and then by name; each with its versions, the preferred one first.
+    /// Returns the groups, the core group first and then by name, each with its versions, the preferred one first.
     pub fn groups(&self) -> Vec<(String, Vec<String>)> {
         let mut groups: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for kind in self.kinds.values() {
@@ -223,7 +248,7 @@ impl Registry {
     }
 }
 
-/// The order of versions: stable over beta over alpha, then by number; other names last.
+/// Returns the rank of a version: stable over beta over alpha, then by number. Other names come last.
 fn rank(version: &str) -> (u8, u32, u32) {
     let parse = || {
         let rest = version.strip_prefix('v')?;
@@ -247,14 +272,14 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn versions_are_preferred_as_the_real_server_prefers_them() {
+    fn versions_rank_as_on_the_real_server() {
         let mut versions = vec!["v1alpha1", "v2", "foo", "v1beta2", "v10", "v1beta1"];
         versions.sort_by_key(|version| std::cmp::Reverse(rank(version)));
         assert_eq!(versions, ["v10", "v2", "v1beta2", "v1beta1", "v1alpha1", "foo"]);
     }
 
     #[test]
-    fn a_definition_adds_its_served_versions() {
+    fn definition_adds_its_served_versions() {
         let definition = json!({
             "metadata": {"name": "things.example.com"},
             "spec": {
@@ -274,7 +299,7 @@ mod tests {
         assert!(thing.status && thing.is_custom() && thing.namespaced);
         assert_eq!(thing.scale.as_ref().unwrap().spec, ".spec.replicas");
         assert!(registry.at("example.com", "v0", "things").is_none());
-        assert_eq!(registry.of("example.com/v1", "Thing").unwrap().list_kind, "ThingList");
+        assert_eq!(registry.for_object("example.com/v1", "Thing").unwrap().list_kind, "ThingList");
         let groups = registry.groups();
         assert!(groups.contains(&("example.com".to_owned(), vec!["v1".to_owned(), "v1alpha1".to_owned()])));
         assert_eq!(groups[0].0, "");

@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_stream_is_read_to_its_end_even_if_nothing_can_be_written() {
-        let folder = std::env::temp_dir().join(format!("sluice-logs-full-{}", std::process::id()));
+        let folder = std::env::temp_dir().join(format!("embedded-logs-full-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("0.log");
         std::fs::write(&path, "").unwrap();
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_log_that_grows_keeps_its_younger_half() {
-        let folder = std::env::temp_dir().join(format!("sluice-logs-long-{}", std::process::id()));
+        let folder = std::env::temp_dir().join(format!("embedded-logs-long-{}", std::process::id()));
         let path = folder.join("0.log");
         let writer = Writer::open(&path, Clock::system()).unwrap();
         let line = "x".repeat(16_000) + "\n";
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn what_is_said_is_read_again_whatever_it_is() {
-        let folder = std::env::temp_dir().join(format!("sluice-logs-{}", std::process::id()));
+        let folder = std::env::temp_dir().join(format!("embedded-logs-{}", std::process::id()));
         let path = folder.join("0.log");
         let writer = Writer::open(&path, Clock::system()).unwrap();
         let long = "x".repeat(usize::try_from(LINE_BYTES).unwrap() + 5);

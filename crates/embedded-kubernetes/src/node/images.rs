@@ -1,17 +1,23 @@
-//! Which local command stands for which image. There is no container runtime here: an image is a name for a command.
+//! The table of images. There is no container runtime here: an image is a name for a local command.
 
-use std::path::Path;
 use std::str::FromStr;
 
-/// The table, as given when the node starts.
+/// The table, given when the node starts. An image that several rows name is the command of the first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Images(Vec<Image>);
 
-/// A row: `NAME=COMMAND ARGUMENT…`.
+/// A row of the table, as text `NAME=COMMAND ARGUMENT…`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     name: String,
     command: Vec<String>,
+}
+
+impl Image {
+    /// Returns the row for this name and command, the program first.
+    pub fn new(name: &str, command: Vec<String>) -> Self {
+        Self { name: name.to_owned(), command }
+    }
 }
 
 impl FromStr for Image {
@@ -24,11 +30,11 @@ impl FromStr for Image {
         if name.is_empty() || command.is_empty() {
             return Err(wanted.to_owned());
         }
-        Ok(Self { name: name.to_owned(), command })
+        Ok(Self::new(name, command))
     }
 }
 
-/// Parts a command at its spaces; what is in quotes stays together.
+/// Splits a command at its spaces, except those in quotes.
 fn words(text: &str) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
@@ -52,17 +58,17 @@ fn words(text: &str) -> Result<Vec<String>, String> {
 }
 
 impl Images {
-    /// The rows given; and a row for this program itself, whose image is called `sluice` wherever it comes from.
-    pub fn new(rows: Vec<Image>, own: &Path) -> Self {
-        let own = Image { name: "sluice".to_owned(), command: vec![own.display().to_string()] };
-        Self(rows.into_iter().chain([own]).collect())
+    /// Returns the table with these rows.
+    pub fn new(rows: Vec<Image>) -> Self {
+        Self(rows)
     }
 
-    /// The command for an image: by the whole name, else without tag and digest, else without registry and folder too.
+    /// Returns the command for an image: by its whole name, else by its name without tag and digest, else by its name
+    /// without registry and folder too.
     pub fn command(&self, image: &str) -> Option<&[String]> {
         let bare = image.split('@').next().unwrap_or(image);
         let bare = match bare.rsplit_once(':') {
-            // A colon before the last slash is a registry's port.
+            // A colon before the last slash belongs to the port of a registry.
             Some((name, tag)) if !tag.contains('/') => name,
             _ => bare,
         };
@@ -77,20 +83,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_image_is_found_by_its_name_however_it_is_written() {
-        let rows = ["web=python3 -m 'http server'", "r:5000/web=other", "web:2=second"].map(|row| row.parse().unwrap());
-        let images = Images::new(rows.into(), Path::new("/bin/me"));
+    fn image_is_found_with_and_without_registry_and_tag() {
+        let rows = ["web=python3 -m 'http server'", "r:5000/web=other", "web:2=second", "web=shadowed", "own=/bin/me"];
+        let images = Images::new(rows.map(|row| row.parse().unwrap()).into());
         let command = |image: &str| images.command(image).map(|command| command.join(","));
         assert_eq!(command("web").unwrap(), "python3,-m,http server");
         assert_eq!(command("docker.io/library/web:1.2@sha256:00").unwrap(), "python3,-m,http server");
         assert_eq!(command("web:2").unwrap(), "second");
         assert_eq!(command("r:5000/web:1").unwrap(), "other");
-        assert_eq!(command("ghcr.io/sluice-dev/sluice:v1").unwrap(), "/bin/me");
+        assert_eq!(command("ghcr.io/example/own:v1").unwrap(), "/bin/me");
         assert_eq!(command("nothing"), None);
     }
 
     #[test]
-    fn a_row_that_says_nothing_is_refused() {
+    fn row_without_name_or_command_is_refused() {
         for row in ["web", "=a", "web=", "web= "] {
             assert!(row.parse::<Image>().unwrap_err().contains("expected NAME=COMMAND"), "{row}");
         }

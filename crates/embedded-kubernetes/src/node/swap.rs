@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn files_change_together_and_what_is_gone_is_gone() {
-        let volume = std::env::temp_dir().join(format!("sluice-swap-{}", std::process::id()));
+        let volume = std::env::temp_dir().join(format!("embedded-swap-{}", std::process::id()));
         let _ = fs::remove_dir_all(&volume);
         write(&volume, &payload(&[("a", "1"), ("b", "1"), ("deep/c", "1")]), "one").unwrap();
         // Somebody who holds the folder of the present files keeps what was there with it.

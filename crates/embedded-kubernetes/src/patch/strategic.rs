@@ -12,7 +12,7 @@
 use serde_json::{Map, Value};
 
 use super::go_type;
-use crate::lists::{self, List};
+use crate::lists::{List, MergeRules};
 use crate::status::Status;
 
 const DIRECTIVE: &str = "$patch";
@@ -22,13 +22,13 @@ const SET_ORDER: &str = "$setElementOrder/";
 
 type Fields = Map<String, Value>;
 
-/// `patch` merged into `object`, which is of the built-in `kind`.
+/// `patch` merged into `object`, which is of a built-in kind with these rules.
 ///
 /// 400 and 500 (the real server's own choice): a directive that is not understood.
-pub fn strategic(object: &Value, patch: &Value, kind: &str) -> Result<Value, Status> {
+pub fn strategic(object: &Value, patch: &Value, rules: &MergeRules) -> Result<Value, Status> {
     match (object, patch) {
         (Value::Object(fields), Value::Object(changes)) => {
-            merge_map(fields.clone(), changes, Place { kind, parents: &[] }).map(Value::Object)
+            merge_map(fields.clone(), changes, Place { rules, parents: &[] }).map(Value::Object)
         }
         (_, Value::Null) => Ok(object.clone()),
         (_, other) => Err(Status::bad_request(format!(
@@ -41,19 +41,19 @@ pub fn strategic(object: &Value, patch: &Value, kind: &str) -> Result<Value, Sta
 /// Where in which kind the merge is.
 #[derive(Clone, Copy)]
 struct Place<'a> {
-    kind: &'a str,
+    rules: &'a MergeRules,
     parents: &'a [&'a str],
 }
 
 impl Place<'_> {
     fn list(&self, field: &str) -> List {
-        lists::merged(self.kind, self.parents, field)
+        self.rules.strategic_list(self.parents, field)
     }
 
     fn within<T>(&self, field: &str, go: impl FnOnce(Place<'_>) -> T) -> T {
         let mut parents: Vec<&str> = self.parents.to_vec();
         parents.push(field);
-        go(Place { kind: self.kind, parents: &parents })
+        go(Place { rules: self.rules, parents: &parents })
     }
 }
 
@@ -115,7 +115,7 @@ fn merge_map(mut original: Fields, patch: &Fields, place: Place<'_>) -> Result<F
         let order = patch.get(&format!("{SET_ORDER}{key}"));
         let merged = match (original.remove(key), change) {
             (Some(Value::Object(old)), Value::Object(new)) => {
-                if lists::merged_as_a_whole(place.kind, place.parents, key) {
+                if place.rules.strategic_map_is_atomic(place.parents, key) {
                     Some(change.clone())
                 } else {
                     Some(Value::Object(place.within(key, |place| merge_map(old, new, place))?))
@@ -336,6 +336,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::builtin::merge_rules as rules;
 
     fn pod(spec: &Value) -> Value {
         json!({"kind": "Pod", "metadata": {"finalizers": ["a/x", "a/y", "a/z"]}, "spec": spec})
@@ -343,7 +344,7 @@ mod tests {
 
     fn patched(spec: &Value, patch: &Value) -> Value {
         let patch = json!({"spec": patch});
-        strategic(&pod(spec), &patch, "Pod").unwrap_or_else(|error| panic!("{patch}: {error}"))["spec"].clone()
+        strategic(&pod(spec), &patch, rules("Pod")).unwrap_or_else(|error| panic!("{patch}: {error}"))["spec"].clone()
     }
 
     /// Recorded from a real 1.34 server, less the defaults that it filled in.
@@ -405,7 +406,7 @@ mod tests {
     #[test]
     fn orders_and_deletions_beside_a_list() {
         let finalizers = |metadata: Value| {
-            strategic(&pod(&json!({})), &json!({"metadata": metadata}), "Pod").unwrap()["metadata"]["finalizers"]
+            strategic(&pod(&json!({})), &json!({"metadata": metadata}), rules("Pod")).unwrap()["metadata"]["finalizers"]
                 .clone()
         };
         assert_eq!(finalizers(json!({"finalizers": ["a/w", "a/y"]})), json!(["a/w", "a/x", "a/y", "a/z"]));
@@ -442,9 +443,9 @@ mod tests {
         ];
         let object = json!({"metadata": {"ownerReferences": []}, "data": {"k": "v"}});
         for (patch, code, message) in cases {
-            let error = strategic(&object, &patch, "ConfigMap").unwrap_err();
+            let error = strategic(&object, &patch, rules("ConfigMap")).unwrap_err();
             assert_eq!((error.code, error.message.as_str()), (code, message), "{patch}");
         }
-        assert_eq!(strategic(&object, &Value::Null, "ConfigMap").unwrap(), object);
+        assert_eq!(strategic(&object, &Value::Null, rules("ConfigMap")).unwrap(), object);
     }
 }

@@ -1,14 +1,68 @@
-//! Tables, which is what `kubectl get` asks for: a custom resource's columns from its definition, the built-in kinds' as
-//! `kubectl` of 1.34 shows them.
+//! Tables, which `kubectl get` asks for. The columns of a custom resource come from its definition, those of a built-in
+//! kind from its file in `builtin/kinds/`, as `kubectl` of 1.34 shows them.
 
-mod builtin;
+pub(crate) mod cells;
 mod path;
-mod pod;
 mod since;
 
 use serde_json::{Map, Value, json};
 
+use self::cells::text;
 use self::path::Path;
+pub(crate) use self::since::since;
+
+/// The columns of a built-in kind, and the function that fills them.
+#[derive(Debug, Clone, Copy)]
+pub struct BuiltinTable {
+    /// The columns, from the left.
+    pub columns: &'static [PrintColumn],
+    /// Returns the cells of an object (first), in the order of the columns. The second argument is the time, as
+    /// `metav1.Time` is written.
+    pub cells: fn(&Value, &str) -> Vec<Value>,
+    /// Returns the conditions of a row, for kinds whose rows have any.
+    pub conditions: Option<fn(&Value) -> Option<Value>>,
+}
+
+impl BuiltinTable {
+    /// Name and time of creation: the table of the kinds for which the real server defines no columns.
+    pub const CREATED_AT: Self = Self {
+        columns: &[PrintColumn::NAME, PrintColumn { kind: "date", ..PrintColumn::text("Created At") }],
+        cells: |object, _| vec![cells::name(object), text(object, "/metadata/creationTimestamp").into()],
+        conditions: None,
+    };
+}
+
+/// One column of a built-in kind.
+#[derive(Debug, Clone, Copy)]
+pub struct PrintColumn {
+    name: &'static str,
+    kind: &'static str,
+    format: &'static str,
+    priority: i64,
+}
+
+impl PrintColumn {
+    /// The name of the object.
+    pub const NAME: Self = Self { format: "name", ..Self::text("Name") };
+    /// The time since the creation of the object.
+    pub const AGE: Self = Self::text("Age");
+
+    /// A column of texts.
+    pub const fn text(name: &'static str) -> Self {
+        Self { name, kind: "string", format: "", priority: 0 }
+    }
+
+    /// A column of whole numbers.
+    pub const fn number(name: &'static str) -> Self {
+        Self { kind: "integer", ..Self::text(name) }
+    }
+
+    /// The same column, shown only by `-o wide`.
+    #[must_use]
+    pub const fn wide(self) -> Self {
+        Self { priority: 1, ..self }
+    }
+}
 
 /// How the objects of one kind are shown.
 #[derive(Debug)]
@@ -17,21 +71,21 @@ pub struct Table {
     rows: Rows,
 }
 
-/// A column's head.
+/// The head of a column.
 #[derive(Debug, Clone)]
 struct Column {
     name: String,
     kind: String,
     format: String,
     description: String,
-    /// 0: always shown; more: by `-o wide`.
+    /// 0: always shown. More: shown by `-o wide`.
     priority: i64,
 }
 
 #[derive(Debug)]
 enum Rows {
-    Builtin(builtin::Cells),
-    /// The paths of the columns after the name. `None`: a path that is not understood.
+    Builtin(BuiltinTable),
+    /// The paths of the columns after the name. `None`: a path with unsupported syntax.
     Paths(Vec<Option<Path>>),
 }
 
@@ -46,21 +100,20 @@ impl Column {
         }
     }
 
-    fn name() -> Self {
-        Self::new("Name", "string", "name", 0)
+    fn from_print_column(column: &PrintColumn) -> Self {
+        Self::new(column.name, column.kind, column.format, column.priority)
     }
 }
 
 impl Table {
-    /// The table of a built-in kind; name and time of creation for one that has none of its own.
-    pub fn builtin(kind: &str) -> Self {
-        let (columns, cells) = builtin::of(kind);
-        Self { columns, rows: Rows::Builtin(cells) }
+    /// Returns the table of a built-in kind.
+    pub fn builtin(table: &BuiltinTable) -> Self {
+        Self { columns: table.columns.iter().map(Column::from_print_column).collect(), rows: Rows::Builtin(*table) }
     }
 
-    /// The table of a custom resource, from its entry of `spec.versions` in the definition.
+    /// Returns the table of a custom resource, from its entry of `spec.versions` in the definition.
     pub fn custom(version: &Value) -> Self {
-        let mut columns = vec![Column::name()];
+        let mut columns = vec![Column::from_print_column(&PrintColumn::NAME)];
         let mut paths = Vec::new();
         let age = [json!({"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp",
             "description": "The time at which the object was created."})];
@@ -78,7 +131,7 @@ impl Table {
         Self { columns, rows: Rows::Paths(paths) }
     }
 
-    /// `columnDefinitions`.
+    /// Returns `columnDefinitions`.
     pub fn columns(&self) -> Value {
         let head = |column: &Column| {
             json!({"name": column.name, "type": column.kind, "format": column.format,
@@ -87,12 +140,12 @@ impl Table {
         self.columns.iter().map(head).collect()
     }
 
-    /// The row of an object, without the object: its `cells` and, where it has any, `conditions`. `now` as
-    /// `metav1.Time` is written.
+    /// Returns the row of an object, without the object: its `cells` and, where it has any, `conditions`. `now` is in
+    /// the format of `metav1.Time`.
     pub fn row(&self, object: &Value, now: &str) -> Map<String, Value> {
         let mut row = Map::new();
         let cells = match &self.rows {
-            Rows::Builtin(cells) => cells(object, now),
+            Rows::Builtin(table) => (table.cells)(object, now),
             Rows::Paths(paths) => {
                 let name = [text(object, "/metadata/name").into()];
                 let columns = self.columns.iter().skip(1);
@@ -104,8 +157,8 @@ impl Table {
             }
         };
         row.insert("cells".to_owned(), Value::Array(cells));
-        if let Rows::Builtin(_) = &self.rows
-            && let Some(conditions) = pod::conditions(object)
+        if let Rows::Builtin(table) = &self.rows
+            && let Some(conditions) = table.conditions.and_then(|conditions| conditions(object))
         {
             row.insert("conditions".to_owned(), conditions);
         }
@@ -113,7 +166,7 @@ impl Table {
     }
 }
 
-/// A value in a column of this type; null where it is of another.
+/// Returns the cell for a value in a column of this type, or null for a value of another type.
 fn cell(kind: &str, value: &Value, now: &str) -> Value {
     match (kind, value) {
         ("string", Value::String(text)) => text.as_str().into(),
@@ -130,27 +183,6 @@ fn cell(kind: &str, value: &Value, now: &str) -> Value {
         },
         _ => Value::Null,
     }
-}
-
-fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
-}
-
-fn number(object: &Value, pointer: &str) -> i64 {
-    object.pointer(pointer).and_then(Value::as_i64).unwrap_or_default()
-}
-
-fn items<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
-    object.pointer(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
-}
-
-/// The condition of this type.
-fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
-    items(object, "/status/conditions").iter().find(|condition| text(condition, "/type") == kind)
-}
-
-fn holds(object: &Value, kind: &str) -> bool {
-    condition(object, kind).is_some_and(|condition| text(condition, "/status") == "True")
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ enum Step {
     Field(String),
     Index(i64),
     All,
-    /// Items whose field at the path compares like that.
+    /// The items whose field at the path is equal, or not equal, to the value.
     Filter(Vec<String>, Comparison, Value),
 }
 
@@ -18,12 +18,12 @@ enum Comparison {
     NotEqual,
 }
 
-/// A path that has been read.
+/// A parsed path.
 #[derive(Debug, PartialEq)]
 pub(super) struct Path(Vec<Step>);
 
 impl Path {
-    /// Reads a path. `None`: not one of the forms above.
+    /// Parses a path. Returns `None` for any form that the module does not list.
     pub(super) fn read(text: &str) -> Option<Self> {
         let mut steps = Vec::new();
         let mut rest = text;
@@ -48,7 +48,7 @@ impl Path {
         Some(Self(steps))
     }
 
-    /// The first value at the path.
+    /// Returns the first value at the path.
     pub(super) fn first<'a>(&self, object: &'a Value) -> Option<&'a Value> {
         first(&self.0, object)
     }
@@ -76,7 +76,7 @@ fn first<'a>(steps: &[Step], value: &'a Value) -> Option<&'a Value> {
     }
 }
 
-/// A name up to the next dot or bracket; a backslash takes the next character as it is.
+/// Parses a name up to the next dot or bracket. A backslash escapes the next character.
 fn name(text: &str) -> Option<(String, &str)> {
     let mut name = String::new();
     let mut characters = text.char_indices();
@@ -90,7 +90,7 @@ fn name(text: &str) -> Option<(String, &str)> {
     Some((name, ""))
 }
 
-/// Where the bracket that has been opened closes. Quotes hide brackets.
+/// Returns the position of the bracket that closes the open one. Brackets in quotes do not count.
 fn end_of_bracket(text: &str) -> Option<usize> {
     let mut quote = None;
     let mut depth = 0;
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_forms_that_columns_use() {
+    fn path_supports_the_forms_that_columns_use() {
         let object = json!({"a": {"b.c": 1, "d": [10, 20, {"e": 5}]}, "status": {"conditions": [
             {"type": "A", "status": "False", "n": 1}, {"type": "Ready", "status": "True", "at": {"x": "y"}}]}});
         for (path, expected) in [
@@ -174,7 +174,7 @@ mod tests {
         #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
 
         #[test]
-        fn no_path_makes_it_panic(text in "[.\\[\\]?(@)='\"a-c0-9\\\\*!-]{0,24}") {
+        fn path_never_panics(text in "[.\\[\\]?(@)='\"a-c0-9\\\\*!-]{0,24}") {
             if let Some(path) = Path::read(&text) {
                 path.first(&json!({"a": [{"b": 1}], "b": {"c": "a"}}));
             }

@@ -1,9 +1,9 @@
-//! How long ago something was, in two or three figures, as `kubectl get` shows ages.
+//! Durations in two or three figures, as `kubectl get` shows ages.
 
 use jiff::Timestamp;
 
-/// The time between two points. `from` that is no time: `<unknown>`.
-pub(super) fn since(from: &str, now: &str) -> String {
+/// Returns the time between two timestamps, or `<unknown>` if one is not a timestamp.
+pub(crate) fn since(from: &str, now: &str) -> String {
     match (from.parse::<Timestamp>(), now.parse::<Timestamp>()) {
         (Ok(from), Ok(now)) => human((now.as_millisecond() - from.as_millisecond()).div_euclid(1000)),
         _ => "<unknown>".to_owned(),
@@ -17,7 +17,7 @@ fn human(seconds: i64) -> String {
         rest => format!("{whole}{unit}{rest}{small}"),
     };
     match seconds {
-        // Clocks differ a little.
+        // The clock of the writer may be up to 1 s ahead.
         ..=-2 => "<invalid>".to_owned(),
         -1 => "0s".to_owned(),
         0..120 => format!("{seconds}s"),
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_or_three_figures() {
+    fn duration_is_shown_in_two_or_three_figures() {
         let (minute, hour, day) = (60, 3600, 86_400);
         for (seconds, expected) in [
             (-2, "<invalid>"),

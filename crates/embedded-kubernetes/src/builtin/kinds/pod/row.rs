@@ -1,26 +1,26 @@
-//! The row of a pod, in which most of what can be seen of a pod is put in one word.
+//! The cells of a pod. The column Status sums up phase, conditions and containers in one word.
 
 use serde_json::{Value, json};
 
-use super::since::since;
-use super::{condition, holds, items, number, text};
+use crate::table::cells::{age, condition, condition_holds, items, name, number, text};
+use crate::table::since;
 
-/// What is counted while the containers are looked at.
+/// Sums over the containers of a pod.
 #[derive(Default)]
-struct Seen {
+struct Totals {
     ready: usize,
     restarts: i64,
-    /// When a container ended last; empty: never.
-    restarted: String,
+    /// Time at which a container last ended. Empty: never.
+    last_end: String,
 }
 
-impl Seen {
-    fn restarts_of(&mut self, status: &Value) {
+impl Totals {
+    fn add_restarts(&mut self, status: &Value) {
         self.restarts += number(status, "/restartCount");
         let ended = text(status, "/lastState/terminated/finishedAt");
-        // Times of one form are in the order of their letters.
-        if ended > self.restarted.as_str() {
-            ended.clone_into(&mut self.restarted);
+        // Timestamps in this format sort as text.
+        if ended > self.last_end.as_str() {
+            ended.clone_into(&mut self.last_end);
         }
     }
 }
@@ -31,7 +31,7 @@ fn is_sidecar(pod: &Value, name: &str) -> bool {
         .any(|container| text(container, "/name") == name && text(container, "/restartPolicy") == "Always")
 }
 
-/// How a container has ended.
+/// Returns how a container has ended.
 fn ended(terminated: &Value) -> String {
     match (text(terminated, "/reason"), number(terminated, "/signal")) {
         ("", 0) => format!("ExitCode:{}", number(terminated, "/exitCode")),
@@ -40,14 +40,14 @@ fn ended(terminated: &Value) -> String {
     }
 }
 
-/// What the initialisation is at, unless it is done.
-fn initializing(pod: &Value, all: &mut Seen, sidecars: &mut Seen) -> Option<String> {
+/// Returns the progress of the initialisation, or `None` once it is complete.
+fn initializing(pod: &Value, all: &mut Totals, sidecars: &mut Totals) -> Option<String> {
     let total = items(pod, "/spec/initContainers").len();
     for (index, status) in items(pod, "/status/initContainerStatuses").iter().enumerate() {
-        all.restarts_of(status);
+        all.add_restarts(status);
         let sidecar = is_sidecar(pod, text(status, "/name"));
         if sidecar {
-            sidecars.restarts_of(status);
+            sidecars.add_restarts(status);
         }
         let terminated = status.pointer("/state/terminated");
         if terminated.is_some_and(|terminated| number(terminated, "/exitCode") == 0) {
@@ -69,7 +69,7 @@ fn initializing(pod: &Value, all: &mut Seen, sidecars: &mut Seen) -> Option<Stri
     None
 }
 
-/// Name, Ready, Status, Restarts, Age, and the wide ones.
+/// Returns the cells in the order of the columns.
 pub(super) fn cells(pod: &Value, now: &str) -> Vec<Value> {
     let phase = text(pod, "/status/phase");
     let own_reason = text(pod, "/status/reason");
@@ -82,15 +82,15 @@ pub(super) fn cells(pod: &Value, now: &str) -> Vec<Value> {
         .filter(|container| text(container, "/restartPolicy") == "Always")
         .count();
     let total = items(pod, "/spec/containers").len() + sidecars;
-    let (mut seen, mut of_sidecars) = (Seen::default(), Seen::default());
-    let at = initializing(pod, &mut seen, &mut of_sidecars);
-    let initializing = at.is_some();
-    if let Some(at) = at {
-        reason = at;
+    let (mut totals, mut of_sidecars) = (Totals::default(), Totals::default());
+    let progress = initializing(pod, &mut totals, &mut of_sidecars);
+    let initializing = progress.is_some();
+    if let Some(progress) = progress {
+        reason = progress;
     }
-    if !initializing || holds(pod, "Initialized") {
-        seen = of_sidecars;
-        running(pod, &mut seen, &mut reason);
+    if !initializing || condition_holds(pod, "Initialized") {
+        totals = of_sidecars;
+        running(pod, &mut totals, &mut reason);
     }
     if pod.pointer("/metadata/deletionTimestamp").is_some() {
         if own_reason == "NodeLost" {
@@ -99,29 +99,30 @@ pub(super) fn cells(pod: &Value, now: &str) -> Vec<Value> {
             "Terminating".clone_into(&mut reason);
         }
     }
-    let restarts = if seen.restarts != 0 && !seen.restarted.is_empty() {
-        format!("{} ({} ago)", seen.restarts, since(&seen.restarted, now))
+    let restarts = if totals.restarts != 0 && !totals.last_end.is_empty() {
+        format!("{} ({} ago)", totals.restarts, since(&totals.last_end, now))
     } else {
-        seen.restarts.to_string()
+        totals.restarts.to_string()
     };
     let or_none = |text: &str| if text.is_empty() { "<none>" } else { text }.to_owned();
     vec![
-        text(pod, "/metadata/name").into(),
-        format!("{}/{total}", seen.ready).into(),
+        name(pod),
+        format!("{}/{total}", totals.ready).into(),
         reason.into(),
         restarts.into(),
-        since(text(pod, "/metadata/creationTimestamp"), now).into(),
+        age(pod, now),
         or_none(text(pod, "/status/podIPs/0/ip")).into(),
         or_none(text(pod, "/spec/nodeName")).into(),
         or_none(text(pod, "/status/nominatedNodeName")).into(),
-        gates(pod).into(),
+        readiness_gates(pod).into(),
     ]
 }
 
-fn running(pod: &Value, seen: &mut Seen, reason: &mut String) {
+/// Adds the containers that run after the initialisation, and replaces the reason by theirs.
+fn running(pod: &Value, totals: &mut Totals, reason: &mut String) {
     let mut any_running = false;
     for status in items(pod, "/status/containerStatuses").iter().rev() {
-        seen.restarts_of(status);
+        totals.add_restarts(status);
         let waiting = text(status, "/state/waiting/reason");
         let ready = status.get("ready") == Some(&Value::Bool(true));
         if !waiting.is_empty() {
@@ -130,26 +131,26 @@ fn running(pod: &Value, seen: &mut Seen, reason: &mut String) {
             *reason = ended(terminated);
         } else if ready && status.pointer("/state/running").is_some() {
             any_running = true;
-            seen.ready += 1;
+            totals.ready += 1;
         }
     }
-    // One container has ended well, others go on.
+    // One container has completed, and others still run.
     if reason == "Completed" && any_running {
-        if holds(pod, "Ready") { "Running" } else { "NotReady" }.clone_into(reason);
+        if condition_holds(pod, "Ready") { "Running" } else { "NotReady" }.clone_into(reason);
     }
 }
 
-fn gates(pod: &Value) -> String {
+fn readiness_gates(pod: &Value) -> String {
     match items(pod, "/spec/readinessGates") {
         [] => "<none>".to_owned(),
         gates => {
-            let open = gates.iter().filter(|gate| holds(pod, text(gate, "/conditionType"))).count();
+            let open = gates.iter().filter(|gate| condition_holds(pod, text(gate, "/conditionType"))).count();
             format!("{open}/{}", gates.len())
         }
     }
 }
 
-/// What `kubectl get` recognises an ended pod by.
+/// Returns the conditions of a row, by which `kubectl get` recognises a pod that has ended.
 pub(super) fn conditions(object: &Value) -> Option<Value> {
     object.pointer("/spec/containers")?;
     let (reason, message) = match text(object, "/status/phase") {

@@ -1,22 +1,22 @@
-//! What may be changed of a pod: images, deadlines, and a few things in one direction only.
+//! What may change in a pod: images, deadlines, and a few fields in one direction only.
 
 use serde_json::Value;
 
 use crate::meta;
 use crate::status::FieldError;
 
-/// What is wrong with a pod that takes the place of another.
-pub(super) fn update(old: &Value, new: &Value, errors: &mut Vec<FieldError>) {
+/// Adds what is wrong with a pod that replaces another.
+pub(super) fn check(old: &Value, new: &Value, errors: &mut Vec<FieldError>) {
     for list in ["containers", "initContainers"] {
-        if !images(old, new, list, errors) {
+        if !check_images(old, new, list, errors) {
             return;
         }
     }
-    if !deadline(old, new, errors) {
+    if !check_deadline(old, new, errors) {
         return;
     }
-    tolerations(old, new, errors);
-    if rest(old) != rest(new) {
+    check_tolerations(old, new, errors);
+    if immutable_part(old) != immutable_part(new) {
         let why = "pod updates may not change fields other than `spec.containers[*].image`,\
                    `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to \
                    existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was \
@@ -29,8 +29,8 @@ fn list<'a>(pod: &'a Value, field: &str) -> &'a [Value] {
     pod.pointer(&format!("/spec/{field}")).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-/// Whether the rest need be looked at.
-fn images(old: &Value, new: &Value, field: &str, errors: &mut Vec<FieldError>) -> bool {
+/// Checks the images of a list of containers. Returns whether the real server checks the rest after that.
+fn check_images(old: &Value, new: &Value, field: &str, errors: &mut Vec<FieldError>) -> bool {
     let containers = list(new, field);
     if containers.len() != list(old, field).len() {
         let why = "pod updates may not add or remove containers";
@@ -48,8 +48,9 @@ fn images(old: &Value, new: &Value, field: &str, errors: &mut Vec<FieldError>) -
     true
 }
 
-/// A deadline can be set, and become earlier. Whether the rest need be looked at.
-fn deadline(old: &Value, new: &Value, errors: &mut Vec<FieldError>) -> bool {
+/// Checks that a deadline is set for the first time, or becomes earlier. Returns whether the real server checks the rest
+/// after that.
+fn check_deadline(old: &Value, new: &Value, errors: &mut Vec<FieldError>) -> bool {
     let field = "spec.activeDeadlineSeconds";
     let seconds = |pod: &Value| pod.pointer("/spec/activeDeadlineSeconds").and_then(Value::as_i64);
     match (seconds(old), seconds(new)) {
@@ -73,8 +74,8 @@ fn deadline(old: &Value, new: &Value, errors: &mut Vec<FieldError>) -> bool {
     }
 }
 
-/// Of a toleration that is there only the time can be changed.
-fn tolerations(old: &Value, new: &Value, errors: &mut Vec<FieldError>) {
+/// Checks that only the time of an existing toleration changes.
+fn check_tolerations(old: &Value, new: &Value, errors: &mut Vec<FieldError>) {
     let timeless = |toleration: &Value| {
         let mut toleration = toleration.clone();
         meta::as_map(&mut toleration).remove("tolerationSeconds");
@@ -87,8 +88,8 @@ fn tolerations(old: &Value, new: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// What cannot be changed at all.
-fn rest(pod: &Value) -> Value {
+/// Returns the part of the specification that cannot change at all.
+fn immutable_part(pod: &Value) -> Value {
     let mut spec = pod.get("spec").cloned().unwrap_or_default();
     let map = meta::as_map(&mut spec);
     for field in ["activeDeadlineSeconds", "tolerations", "schedulingGates"] {
