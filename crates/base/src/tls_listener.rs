@@ -1,4 +1,4 @@
-//! A listener whose connections are TLS.
+//! A listener for TLS connections.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,22 +13,23 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// How long a client may take to agree on a key.
+/// Time limit of a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How many clients may be at that at once; one more ends the oldest, so that clients that say nothing keep none out.
+/// Maximum number of handshakes at a time. One more ends the oldest, so that silent clients cannot keep other clients
+/// out.
 const HANDSHAKES: usize = 128;
 
-/// Connections whose client has agreed on a key. One that is slow at it holds up no other.
+/// Accepts connections and completes their TLS handshakes. A slow handshake does not delay other connections.
 pub struct Handshakes {
     listener: TcpListener,
     acceptor: TlsAcceptor,
     under_way: JoinSet<Option<(TlsStream<TcpStream>, SocketAddr)>>,
-    /// The oldest first.
+    /// Running handshakes, the oldest first.
     ends: VecDeque<AbortHandle>,
 }
 
 impl Handshakes {
-    /// Who connects there is served by this configuration.
+    /// Creates a listener that serves connections with this configuration.
     pub fn new(listener: TcpListener, config: Arc<ServerConfig>) -> Self {
         Self { listener, acceptor: TlsAcceptor::from(config), under_way: JoinSet::new(), ends: VecDeque::new() }
     }
@@ -48,7 +49,8 @@ impl Listener for Handshakes {
                     }
                     let shaking = self.acceptor.accept(stream);
                     let end = self.under_way.spawn(async move {
-                        // Whoever fails at it was no client of ours, or does not trust us: nothing to be done here.
+                        // A client that fails here does not speak TLS or does not trust the certificate. There is
+                        // nothing to do.
                         let stream = tokio::time::timeout(HANDSHAKE, shaking).await.ok()?.ok()?;
                         Some((stream, address))
                     });

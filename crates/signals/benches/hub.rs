@@ -1,5 +1,5 @@
-//! The hub's bookkeeping with many jobs on one Kafka that answers at once: what one round of samples costs, and what a job
-//! costs whose pods change. Time is tokio's, paused, so that all that is measured is work.
+//! Benchmarks the hub's bookkeeping with many jobs on one Kafka cluster that answers at once: the cost of one round of
+//! samples, and of a job whose pods change. Time is tokio's paused time, so that only work is measured.
 
 #![allow(missing_docs, clippy::unwrap_used)] // a command; a failure is its end
 
@@ -18,7 +18,7 @@ use sluice_signals::{
     Hub, JobKey, PartitionSample, Scrape, SourceSample, SourceSpec, Watch, WorkerEndpoint, WorkerSample,
 };
 
-/// Of each topic.
+/// Partitions of each topic.
 const PARTITIONS: usize = 8;
 /// An objective of 10 s is sampled every 2 s.
 const ROUND: Duration = Duration::from_secs(2);

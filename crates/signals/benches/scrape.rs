@@ -1,7 +1,8 @@
-//! The metrics parser on a page of 1.2 MB with 20,000 series, of which a scraper wants few, or all.
+//! Benchmarks the metrics parser on a page of 1.2 MB with 20,000 series, of which a scraper wants a few, or all.
 //!
-//! For comparison, on such a page and the same machine: prometheus-parse 1.9-2.6 us a sample, nom-openmetrics 1.3-1.7,
-//! `prom_text_format_parser` 1.7-2.0 (release builds; each of them wrong about something, see `signals/text.rs`).
+//! For comparison, on the same page and machine: prometheus-parse 1.9-2.6 us a sample, nom-openmetrics 1.3-1.7,
+//! `prom_text_format_parser` 1.7-2.0 (release builds; each of them misparses something, see
+//! `signals/prometheus_text.rs`).
 
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -13,7 +14,7 @@ use sluice_signals::text::{self, Line, Lines};
 
 const SERIES: usize = 20_000;
 
-/// As a worker writes it, beside a crowd of other metrics.
+/// Returns a page as a worker writes it, with many other metrics.
 fn page() -> String {
     let mut page = String::new();
     for number in 0..SERIES {

@@ -1,10 +1,10 @@
-//! The outside world -> samples: one file for each kind of source, one for the workers' metrics, and the hub that runs
-//! them in the background.
+//! Measures lag, progress and latency: one module for each kind of source, one for the workers' metrics, and the hub
+//! that samples them in the background.
 //!
-//! Architecture invariant: only this room talks to sources.
+//! Architecture invariant: only this crate connects to sources.
 //!
-//! Architecture invariant: unknown is not zero. What could not be read is `None` with a reason, and an old sample keeps
-//! its own time.
+//! Architecture invariant: unknown is not zero. A value that could not be read is `None` with a reason, and an old
+//! sample keeps its own time.
 
 pub mod dial;
 pub mod egress;

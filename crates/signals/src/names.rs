@@ -1,9 +1,9 @@
-//! Names of brokers as the pods of a namespace look them up. Kubernetes gives a pod a search list that begins with its own
-//! namespace (`team.svc.cluster.local svc.cluster.local cluster.local`), so that `kafka` is another host in each. The
-//! operator's own list would lead into the operator's namespace.
+//! Names of brokers as the pods of a namespace look them up. Kubernetes gives a pod a search list that begins with the
+//! pod's own namespace (`team.svc.cluster.local svc.cluster.local cluster.local`), so `kafka` is a different host in
+//! each namespace. The operator's own search list would lead into the operator's namespace.
 
-/// `host:port` as the pods of `namespace` would look it up: a name without a dot is a Service of the namespace. `localhost`
-/// and addresses are what they are.
+/// Returns `host:port` as the pods of `namespace` would look it up: a name without a dot is a Service of the namespace.
+/// `localhost` and addresses are returned unchanged.
 pub(super) fn of_namespace(server: &str, namespace: &str) -> String {
     match server.rsplit_once(':') {
         Some((host, port)) if is_short(host) => format!("{host}.{namespace}.svc:{port}"),
@@ -11,13 +11,14 @@ pub(super) fn of_namespace(server: &str, namespace: &str) -> String {
     }
 }
 
-/// Whether where the name leads depends on who looks it up.
+/// Returns whether the name resolves differently in each namespace.
 pub(super) fn is_short(host: &str) -> bool {
     let plain = !host.is_empty() && !host.contains(['.', '[', ':', '%']);
     plain && !host.eq_ignore_ascii_case("localhost")
 }
 
-/// The namespace in which servers are, if all are in one: `kafka.team.svc:9092` and `kafka.team:9092` are in `team`.
+/// Returns the namespace that the names of all servers have in common: `kafka.team.svc:9092` and `kafka.team:9092` are
+/// in `team`.
 pub(super) fn home(servers: &[String]) -> Option<String> {
     let mut homes = servers.iter().map(|server| {
         let host = server.rsplit_once(':').map_or(server.as_str(), |(host, _)| host);

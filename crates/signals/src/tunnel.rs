@@ -1,10 +1,11 @@
-//! A SOCKS5 listener in this process (RFC 1928, 1929; CONNECT alone), for a client library that dials by itself and has no
-//! hook but a proxy. What it asks for is judged and dialled in `dial.rs`, as if we had been asked to.
+//! A SOCKS5 proxy in this process (RFC 1928, RFC 1929; CONNECT only), for a client library that opens connections by
+//! itself and has no other hook than a proxy. Each requested target is checked and connected to in `dial.rs`, like any
+//! other.
 //!
-//! It listens on loopback, and nobody else in the pod can use it: the password is random and never leaves the process. The
-//! user names one client, so that each can be told what became of its own connections.
+//! The proxy listens on loopback, and nothing else in the pod can use it: the password is random and never leaves the
+//! process. The user name identifies one client, so that a client can be told which of its own connections failed.
 //!
-//! What brokers send is counted here, for krafka cannot be told when to stop (`meter.rs`).
+//! What brokers send is counted here, because krafka cannot be told when to stop (`meter.rs`).
 
 mod meter;
 
@@ -32,20 +33,20 @@ use super::names;
 pub(super) use self::meter::Round;
 use self::meter::{Meter, Pool};
 
-/// The first words of a connection take at most so long. They come from this process.
+/// Time limit for the greeting of a connection. It comes from this process.
 const GREETING: Duration = Duration::from_secs(2);
 
-/// What is read of a broker at a time, in bytes.
+/// Size of the buffer for reading from a broker, in bytes.
 const PIECE: usize = 16 << 10;
 
-/// Pause after the system would not give a connection, mostly for want of files.
+/// Pause after the system failed to accept a connection, mostly for lack of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
 const VERSION: u8 = 5;
 const BY_PASSWORD: u8 = 2;
 const CONNECT: u8 = 1;
 
-/// Replies of RFC 1928.
+/// Reply codes of RFC 1928.
 mod reply {
     pub(super) const CONNECTED: u8 = 0;
     pub(super) const FAILED: u8 = 1;
@@ -55,7 +56,7 @@ mod reply {
     pub(super) const UNKNOWN_KIND: u8 = 8;
 }
 
-/// The listener. Dropped, it takes its connections along.
+/// The proxy. Dropping it closes its connections.
 pub(super) struct Tunnel {
     address: SocketAddr,
     password: String,
@@ -63,18 +64,18 @@ pub(super) struct Tunnel {
     pool: Pool,
     clients: Clients,
     next: AtomicU64,
-    #[allow(dead_code, reason = "dropped with the rest, it ends")]
+    #[allow(dead_code, reason = "dropping it ends the task")]
     listening: AbortOnDropHandle<()>,
 }
 
 impl fmt::Debug for Tunnel {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without the password.
+        // The password is left out.
         formatter.debug_struct("Tunnel").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
-/// One client's way through the tunnel.
+/// One client's access to the proxy.
 #[derive(Debug)]
 pub(super) struct Pass {
     tunnel: Arc<Tunnel>,
@@ -84,58 +85,59 @@ pub(super) struct Pass {
 #[derive(Debug)]
 struct Client {
     user: String,
-    /// Where its brokers may be.
+    /// Where the client's brokers may be.
     egress: Egress,
-    /// The namespace in which a name without a dot is looked up.
+    /// How names without a dot are looked up.
     home: Home,
     connections: Semaphore,
     meter: Meter,
-    /// Why a connection was not made, and how often that is still to be told; a refusal, if there was one.
+    /// Why a connection was not made, and how many more times to report it. A denial takes precedence.
     trouble: Mutex<Option<(DialError, u32)>>,
 }
 
-/// A refusal is told so often: whoever was refused waits before the next try, and is asked again meanwhile.
+/// Number of times that a denial is reported: a client that was denied waits before its next attempt, and is asked
+/// again meanwhile.
 const TOLD: u32 = 10;
 
-/// What a name without a dot is to a client's brokers.
+/// How a client's brokers' names without a dot are looked up.
 #[derive(Debug, Clone, Default)]
 pub(super) enum Home {
-    /// The host of that name, as this process looks it up.
+    /// As this process looks them up.
     #[default]
     Here,
-    /// A Service of this namespace.
+    /// As a Service of this namespace.
     Namespace(String),
-    /// It is not known.
+    /// Not at all, because the namespace is unknown.
     Unknown,
 }
 
 impl Home {
-    /// What a broker names, as it is to be looked up.
+    /// Returns the name that a broker advertises in the form in which it is looked up.
     fn locate(&self, target: String) -> Result<String, DialError> {
         let is_short = target.rsplit_once(':').is_some_and(|(host, _)| names::is_short(host));
         match self {
             Self::Namespace(namespace) if is_short => Ok(names::of_namespace(&target, namespace)),
             Self::Unknown if is_short => Err(DialError::Unresolved {
                 host: shown(&target),
-                detail: "a broker calls itself so, and in which namespace that is cannot be told; let it advertise a name with its namespace (advertised.listeners)".to_owned(),
+                detail: "a broker advertises this name, which lacks a namespace; make it advertise a name with its namespace (advertised.listeners)".to_owned(),
             }),
             _ => Ok(target),
         }
     }
 }
 
-/// Those with a pass.
+/// The clients that may use the proxy.
 type Clients = Arc<Mutex<Vec<Arc<Client>>>>;
 
 impl Tunnel {
-    /// Listens. A connection is to be made within `patience`.
+    /// Starts the proxy. Connections to brokers must be made within `patience`.
     pub(super) async fn open(limits: Limits, patience: Duration) -> io::Result<Arc<Self>> {
         let loopback = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
         let listener = TcpListener::bind(&loopback[..]).await?;
         let address = listener.local_addr()?;
         let mut secret = [0; 16];
         let random = rustls::crypto::ring::default_provider().secure_random;
-        random.fill(&mut secret).map_err(|_| io::Error::other("the system gives no random numbers"))?;
+        random.fill(&mut secret).map_err(|_| io::Error::other("the system's random number generator failed"))?;
         let password = format!("{:032x}", u128::from_be_bytes(secret));
         let clients = Clients::default();
         let door = Door {
@@ -150,7 +152,7 @@ impl Tunnel {
         Ok(Arc::new(Self { address, password, limits, pool, clients, next: AtomicU64::new(0), listening: listener }))
     }
 
-    /// A way through for one more client, whose brokers may be where `egress` says.
+    /// Registers a client, whose brokers may be where `egress` allows.
     pub(super) fn pass(self: &Arc<Self>, egress: Egress, home: Home) -> Pass {
         let client = Arc::new(Client {
             user: self.next.fetch_add(1, Ordering::Relaxed).to_string(),
@@ -166,22 +168,22 @@ impl Tunnel {
 }
 
 impl Pass {
-    /// Where the proxy listens, and the user and the password that it lets in.
+    /// Returns the address of the proxy, the user and the password.
     pub(super) fn way(&self) -> (String, &str, &str) {
         (self.tunnel.address.to_string(), &self.client.user, &self.tunnel.password)
     }
 
-    /// What brokers have sent in this round, or before the first, in bytes.
+    /// Returns how many bytes brokers have sent in this round, or before the first one.
     pub(super) fn sent(&self) -> u64 {
         self.client.meter.sent()
     }
 
-    /// Begins a round, in which brokers may send so many bytes.
+    /// Begins a round, in which brokers may send `bytes`.
     pub(super) fn round(&self, bytes: u64) -> Round<'_> {
         self.client.meter.round(bytes)
     }
 
-    /// Why a connection was not made lately, if one was not.
+    /// Returns why a connection was not made recently, if one was not.
     pub(super) fn trouble(&self) -> Option<DialError> {
         let mut trouble = self.client.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         let (error, left) = trouble.take()?;
@@ -214,7 +216,7 @@ impl Client {
     }
 }
 
-/// What the listener's task has.
+/// The state of the listening task.
 struct Door {
     limits: Limits,
     connections: Semaphore,
@@ -232,7 +234,7 @@ impl Door {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => {
                         let door = Arc::clone(&door);
-                        // An error is the end of one connection; its client sees that.
+                        // An error ends one connection, and its client notices that.
                         connections.spawn(async move { _ = door.serve(stream).await });
                     }
                     Err(error) => {
@@ -245,7 +247,7 @@ impl Door {
         }
     }
 
-    /// One connection, to its end.
+    /// Serves one connection to its end.
     async fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let greeted = timeout(GREETING, self.greet(&mut stream)).await?;
@@ -273,7 +275,7 @@ impl Door {
         let cut = client.meter.cut();
         answer(&mut stream, reply::CONNECTED).await?;
         let ((mut from_client, mut to_client), (from_broker, mut to_broker)) = (stream.split(), broker.split());
-        // Neither side of Kafka's protocol closes only half of a connection.
+        // Neither side of Kafka's protocol closes only one direction of a connection.
         tokio::select! {
             ended = tokio::io::copy(&mut from_client, &mut to_broker) => ended.map(drop),
             ended = counted(&client, from_broker, &mut to_client) => ended,
@@ -281,7 +283,7 @@ impl Door {
         }
     }
 
-    /// A place for one more connection of the client, and one of the process.
+    /// Reserves one of the client's connections and one of the process's.
     fn places<'a>(&'a self, client: &'a Client) -> Result<[SemaphorePermit<'a>; 2], DialError> {
         let Limits { connections, connections_per_cluster, .. } = self.limits;
         let exceeded = |detail: String| DialError::LimitExceeded { detail };
@@ -290,16 +292,16 @@ impl Door {
         }
         let own = client.connections.try_acquire().map_err(|_| {
             exceeded(format!(
-                "the cluster has {connections_per_cluster} connections already, the most that one may have"
+                "the cluster already has {connections_per_cluster} connections, the limit of a cluster"
             ))
         })?;
         let all = self.connections.try_acquire().map_err(|_| {
-            exceeded(format!("the operator has {connections} connections to brokers already, the most that it may have; ask its administrator for more files (ulimit -n)"))
+            exceeded(format!("the operator already has {connections} connections to brokers, its limit; ask Sluice's administrator for more open files (ulimit -n)"))
         })?;
         Ok([own, all])
     }
 
-    /// Who is there, and where it wants to go; `None` if it was turned away.
+    /// Reads the client and its target; `None` if it was rejected.
     async fn greet(&self, stream: &mut TcpStream) -> io::Result<Option<(Arc<Client>, String)>> {
         let (version, methods) = (stream.read_u8().await?, text(stream).await?);
         if version != VERSION || !methods.contains(&BY_PASSWORD) {
@@ -342,7 +344,7 @@ impl Door {
 
     fn client(&self, user: &[u8], password: &[u8]) -> Option<Arc<Client>> {
         let ours = self.password.as_bytes();
-        // In a time that does not depend on how much of it is right.
+        // The time of the comparison does not depend on how many bytes are right.
         let differs = ours.iter().zip(password).fold(0, |differs, (a, b)| differs | (a ^ b));
         if differs != 0 || ours.len() != password.len() {
             return None;
@@ -352,7 +354,7 @@ impl Door {
     }
 }
 
-/// What the broker sends, until it has sent too much.
+/// Copies what the broker sends until it has sent too much.
 async fn counted(client: &Client, mut broker: ReadHalf<'_>, to_client: &mut WriteHalf<'_>) -> io::Result<()> {
     let mut piece = vec![0; PIECE];
     loop {
@@ -368,23 +370,23 @@ async fn counted(client: &Client, mut broker: ReadHalf<'_>, to_client: &mut Writ
     }
 }
 
-/// The brokers of a cluster have sent more than this in one round.
+/// Returns the error for brokers of a cluster that have sent more than this in one round.
 fn too_large(bytes: u64) -> DialError {
     let detail = format!(
-        "its brokers have sent more than the {} MiB that one round may have; name a topic with fewer partitions, or a group with fewer members and less metadata in its commits",
+        "its brokers sent more than {} MiB in one round, the limit; use a topic with fewer partitions, or a group with fewer members and less commit metadata",
         bytes >> 20
     );
     DialError::LimitExceeded { detail }
 }
 
-/// Bytes after their number.
+/// Reads bytes that are preceded by their number.
 async fn text(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; usize::from(stream.read_u8().await?)];
     stream.read_exact(&mut bytes).await?;
     Ok(bytes)
 }
 
-/// The reply to a request; the address in it is of no use to anybody.
+/// Sends the reply to a request. The client does not use the address in it.
 async fn answer(stream: &mut TcpStream, code: u8) -> io::Result<()> {
     stream.write_all(&[VERSION, code, 0, 1, 0, 0, 0, 0, 0, 0]).await
 }

@@ -1,4 +1,4 @@
-//! The consuming loop: polls, queues, commits, and keeps at it when the broker is away.
+//! The consuming loop: polls, queues and commits, and retries while the broker is unavailable.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,29 +16,30 @@ use super::lanes::Item;
 use super::membership::{Committed, Membership, commit};
 use super::{GroupProtocol, KafkaSettings, LeaveOnStop, Start};
 
-/// Rebalances are applied between polls, so a poll's length is part of every handover.
+/// Length of a poll. Rebalances are applied between polls, so it is part of every handover.
 const POLL: Duration = Duration::from_millis(100);
-/// With a partition paused: its queue may have room again long before a poll for the others ends.
+/// Length of a poll while a partition is paused: its queue may have room again long before a poll for the others ends.
 const POLL_WHILE_PAUSED: Duration = Duration::from_millis(20);
 const MOST_RECORDS_PER_POLL: i32 = 1000;
-/// Bounds of what is fetched ahead. A single record may exceed them; Kafka then sends it alone.
+/// Limits on what is fetched ahead. A single record may exceed them; Kafka then sends it alone.
 const MOST_BYTES_PER_FETCH: i32 = 4 * 1024 * 1024;
 const MOST_BYTES_PER_PARTITION: i32 = 256 * 1024;
-/// Classic groups hear of a rebalance with a heartbeat, so it is short. KIP-848 takes the interval from the broker.
+/// Members of a classic group learn of a rebalance with a heartbeat, so the interval is short. With KIP-848 the broker
+/// sets the interval.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Waits between attempts while the broker is away.
+/// Waits between attempts while the broker is unavailable.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-/// A fault that lasts is logged again after this time.
+/// Time after which a lasting error is logged again.
 const REPEAT_COMPLAINT: Duration = Duration::from_mins(1);
-/// How long a turn of the loop that is under way may go on when the worker is told to stop.
+/// Time that a running turn of the loop may take after the worker is stopped.
 const LAST_TURN: Duration = Duration::from_secs(1);
-/// What is kept of the drain time for the last commit and for leaving.
+/// Part of the drain time that is reserved for the last commit and for leaving the group.
 const LEAVING: Duration = Duration::from_secs(2);
 
-/// Consumes until told to stop, then drains.
+/// Consumes until stopped, then drains.
 pub(super) struct Consuming<'a> {
     pub(super) settings: &'a KafkaSettings,
     pub(super) name: &'a str,
@@ -47,17 +48,17 @@ pub(super) struct Consuming<'a> {
     pub(super) engine: Arc<Engine>,
 }
 
-/// How a consumer's life ended.
+/// How the life of a consumer ended.
 enum End {
     Stopped,
-    /// A new one is needed, for this reason.
+    /// A new consumer is needed because of this error.
     Broken(KrafkaError),
-    /// The broker does not know the group protocol.
+    /// The broker does not support the group protocol.
     NoSuchProtocol,
 }
 
 impl Consuming<'_> {
-    /// Returns after the drain. No fault of the broker's ends it earlier.
+    /// Returns after the drain. Errors of the broker do not end it earlier.
     pub(super) async fn run(&self, stop: &CancellationToken) {
         let mut protocol = self.settings.group_protocol;
         let mut faults = Faults::new();
@@ -72,7 +73,7 @@ impl Consuming<'_> {
                 End::NoSuchProtocol => {
                     tracing::warn!(
                         group = self.settings.group,
-                        "the broker has no consumer group protocol (KIP-848, Kafka 4.0): using the classic one"
+                        "broker lacks KIP-848; using the classic group protocol"
                     );
                     protocol = GroupProtocol::Classic;
                 }
@@ -84,7 +85,7 @@ impl Consuming<'_> {
         }
     }
 
-    /// One consumer from connecting to leaving.
+    /// Runs one consumer from connecting to leaving the group.
     async fn life(&self, protocol: GroupProtocol, stop: &CancellationToken) -> End {
         let membership = Membership::new(Arc::clone(&self.engine), self.settings.topic.clone());
         let connecting = self.connect(protocol, Arc::clone(&membership));
@@ -97,7 +98,7 @@ impl Consuming<'_> {
         let end = match stop.run_until_cancelled(consumer.subscribe([&self.settings.topic])).await {
             None => End::Stopped,
             Some(Err(error)) => End::Broken(error),
-            // A turn of the loop that the broker holds up is cut short; polling is cancel safe.
+            // A turn of the loop that waits for the broker is cut short; polling is cancel safe.
             Some(Ok(())) => tokio::select! {
                 end = self.poll_until_stopped(&consumer, stop) => end,
                 () = async { stop.cancelled().await; tokio::time::sleep(LAST_TURN).await } => End::Stopped,
@@ -107,7 +108,7 @@ impl Consuming<'_> {
             End::Stopped => self.drain(&consumer, &membership).await,
             End::Broken(_) | End::NoSuchProtocol => {
                 self.close(&consumer, LEAVING).await;
-                // What close could not report as revoked is not ours any more either.
+                // Partitions that `close` could not report as revoked are not owned any more either.
                 let owned = self.engine.lanes().owned();
                 self.engine.lanes().remove(&owned);
             }
@@ -117,7 +118,7 @@ impl Consuming<'_> {
 
     async fn connect(&self, protocol: GroupProtocol, membership: Arc<Membership>) -> Result<Consumer, KrafkaError> {
         let kafka = Kafka::builder(&self.settings.bootstrap_servers)
-            // The operator finds the group's members by their pods' names.
+            // The operator maps group members to pods by the pods' names.
             .client_id(self.name)
             .request_timeout(REQUEST_TIMEOUT)
             .connect_timeout(CONNECT_TIMEOUT)
@@ -140,9 +141,10 @@ impl Consuming<'_> {
             .rebalance_listener(membership);
         builder = match protocol {
             GroupProtocol::Consumer => builder.group_protocol(krafka::consumer::GroupProtocol::Consumer),
-            // Range first, though it stops every member for the rebalance. Under cooperative-sticky krafka 0.28.1 goes
-            // on sending heartbeats while it joins; the broker answers them after the join, with "illegal generation",
-            // and krafka takes its partitions for lost and joins again. Four members never came to rest (Kafka 4.1.1).
+            // Range comes first, although it stops every member for the rebalance. Under cooperative-sticky krafka
+            // 0.28.1 keeps sending heartbeats while it joins. The broker answers them after the join with "illegal
+            // generation", and krafka treats its partitions as lost and joins again. A group of four members never
+            // became stable (Kafka 4.1.1).
             GroupProtocol::Classic => {
                 builder.group_protocol(krafka::consumer::GroupProtocol::Classic).partition_assignment_strategies([
                     PartitionAssignmentStrategy::Range,
@@ -187,10 +189,12 @@ impl Consuming<'_> {
         End::Stopped
     }
 
-    /// Pauses partitions whose queue is full and resumes those that have room again. Returns whether any is paused.
+    /// Pauses partitions whose queue is full, and resumes those with room again. Returns whether any partition is
+    /// paused.
     async fn pause(&self, consumer: &Consumer) -> bool {
         let full = self.engine.lanes().full();
-        // Asked each time rather than remembered: a partition that left and came back is not paused any more.
+        // Read each time rather than remembered, because a partition that was lost and assigned again is not paused any
+        // more.
         let paused: BTreeSet<i32> = consumer.paused_partitions().await.into_iter().map(|(_, id)| id).collect();
         let topic = &self.settings.topic;
         let resume: Vec<i32> = paused.difference(&full).copied().collect();
@@ -204,7 +208,7 @@ impl Consuming<'_> {
         !full.is_empty()
     }
 
-    /// The loop has turned; the worker is a member; new partitions have a position.
+    /// Records that the loop has turned, that the worker is a member, and the positions of new partitions.
     async fn note_progress(&self, consumer: &Consumer) {
         *self.engine.turned.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
             Some(self.engine.clock.monotonic());
@@ -216,7 +220,7 @@ impl Consuming<'_> {
         }
         let unknown = self.engine.lanes().without_position();
         for partition in unknown {
-            // Only once the consumer has resolved it; `position` would ask the broker and hold up the loop.
+            // Only after the consumer has resolved the position: `position` would ask the broker and delay the loop.
             if consumer.fetch_position(&self.settings.topic, partition).await.is_some()
                 && let Some(offset) = consumer.position(&self.settings.topic, partition).await
             {
@@ -225,7 +229,7 @@ impl Consuming<'_> {
         }
     }
 
-    /// Queues what was polled; at most once, commits it first.
+    /// Queues the polled records. With at-most-once delivery, commits them first.
     async fn take_in(&self, consumer: &Consumer, records: Vec<ConsumerRecord>) {
         if self.engine.commits_first() && !records.is_empty() {
             let mut last = std::collections::BTreeMap::new();
@@ -234,13 +238,14 @@ impl Consuming<'_> {
             }
             let offsets: Vec<(i32, i64)> = last.into_iter().collect();
             if !self.commit(consumer, &offsets).await {
-                // Not committed, so not to be processed: read again from where this poll began.
+                // The records are not committed, so they must not be processed: read them again from the start of this
+                // poll.
                 let mut first = std::collections::BTreeMap::new();
                 for record in &records {
                     first.entry(record.partition).or_insert(record.offset);
                 }
                 for (partition, offset) in first {
-                    // It only fails for a partition that is not ours any more; then its next owner reads it.
+                    // This only fails for a partition that is no longer owned; its next owner reads the records.
                     let _ = consumer.seek(&self.settings.topic, partition, offset).await;
                 }
                 return;
@@ -257,26 +262,26 @@ impl Consuming<'_> {
                 true
             }
             Committed::Rebalanced => {
-                tracing::debug!("the group is rebalancing; committing later");
+                tracing::debug!("group is rebalancing; committing later");
                 false
             }
             Committed::Failed(error) => {
-                tracing::warn!(%error, "failed to commit; trying again with the next commit");
+                tracing::warn!(%error, "failed to commit; retrying with the next commit");
                 false
             }
         }
     }
 
-    /// Passes over a record that cannot be decoded, so that the partition gets on.
+    /// Skips a record that cannot be decoded, so that the partition makes progress.
     async fn skip(&self, consumer: &Consumer, partition: i32, offset: i64, error: &KrafkaError) {
-        tracing::error!(partition, offset, %error, "skipping a record that cannot be decoded");
+        tracing::error!(partition, offset, %error, "skipping an undecodable record");
         self.engine.totals.skip();
         if let Err(error) = consumer.seek(&self.settings.topic, partition, offset + 1).await {
-            tracing::debug!(partition, %error, "the partition with the undecodable record is not ours any more");
+            tracing::debug!(partition, %error, "partition of undecodable record is no longer owned");
         }
     }
 
-    /// Finishes what is in work, commits, leaves.
+    /// Finishes the records in work, commits, and leaves the group.
     async fn drain(&self, consumer: &Consumer, membership: &Membership) {
         let begin = self.engine.clock.monotonic();
         let owned = self.engine.lanes().owned();
@@ -284,7 +289,7 @@ impl Consuming<'_> {
         let patience = self.drain_timeout.saturating_sub(LEAVING);
         let handed_over = membership.hand_over(&owned, patience);
         if tokio::time::timeout(self.drain_timeout, handed_over).await.is_err() {
-            tracing::warn!("the broker did not take the last commit in time: records come twice");
+            tracing::warn!("last commit timed out; records may be processed twice");
         }
         self.close(consumer, self.drain_timeout.saturating_sub(begin.elapsed()).max(LEAVING)).await;
         tracing::info!(seconds = begin.elapsed().as_secs_f64(), "drained");
@@ -292,27 +297,28 @@ impl Consuming<'_> {
 
     async fn close(&self, consumer: &Consumer, patience: Duration) {
         let membership = match self.settings.leave_on_stop {
-            // A static member too: krafka sends LeaveGroup with its instance id, or KIP-848's epoch -1.
+            // This applies to static members, too: krafka sends LeaveGroup with the instance id, or KIP-848's epoch -1.
             LeaveOnStop::Always => GroupMembershipOperation::LeaveGroup,
-            // A static member keeps its place (KIP-848's epoch -2); a dynamic one cannot come back, and leaves.
+            // A static member stays (KIP-848's epoch -2). A dynamic member cannot return, and leaves.
             LeaveOnStop::Never => GroupMembershipOperation::Default,
         };
         let options = CloseOptions::new().timeout(patience).group_membership_operation(membership);
         if let Err(error) = consumer.close_with(options).await {
-            tracing::warn!(%error, "failed to leave the group: its partitions move when the session times out");
+            tracing::warn!(%error, "failed to leave; partitions move after session timeout");
         }
     }
 }
 
-/// Whether the broker lacks KIP-848: before Kafka 3.7 it does not know the request, before 4.0 it may refuse it.
+/// Returns whether the broker lacks KIP-848: before Kafka 3.7 it does not know the request, and before 4.0 it may
+/// reject it.
 fn no_such_protocol(error: &KrafkaError) -> bool {
     matches!(error, KrafkaError::Broker { code: ErrorCode::UnsupportedVersion, .. })
         || error.protocol_error_kind() == Some(ProtocolErrorKind::UnknownApiVersion)
 }
 
-/// Partition and offset of an undecodable record batch.
+/// Returns the partition and the offset of an undecodable record batch.
 ///
-/// krafka 0.28.1 names them in the message only (`FetchFault::into_error`); a test pins the words.
+/// krafka 0.28.1 reports them only in the message (`FetchFault::into_error`); a test checks the format.
 fn undecodable(error: &KrafkaError) -> Option<(i32, i64)> {
     let KrafkaError::Protocol { message, .. } = error else { return None };
     let (place, rest) = message.strip_prefix("undecodable record batch at ")?.split_once(" offset ")?;
@@ -321,7 +327,7 @@ fn undecodable(error: &KrafkaError) -> Option<(i32, i64)> {
     Some((partition, digits.parse().ok()?))
 }
 
-/// Waits that grow, and complaints that do not flood the log.
+/// A back-off, and a limit on repeated log lines.
 struct Faults {
     wait: Duration,
     last: Option<(String, Instant)>,
@@ -337,7 +343,7 @@ impl Faults {
         let repeated =
             self.last.as_ref().is_some_and(|(last, at)| *last == text && now.duration_since(*at) < REPEAT_COMPLAINT);
         if !repeated {
-            tracing::warn!(error = text, "failed to consume; trying again until it works");
+            tracing::warn!(error = text, "failed to consume; retrying");
             self.last = Some((text, now));
         }
     }

@@ -1,4 +1,4 @@
-//! Carries out what `lanes` plans: starts records, waits for them, counts them.
+//! Carries out what the scheduler decides: starts records, waits for them, and counts them.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
@@ -18,20 +18,20 @@ use super::work::Labour;
 use sluice_api::v1alpha1::Delivery;
 use sluice_base::clock::Clock;
 
-/// What the parts of the worker share.
+/// The state that the parts of the worker share.
 #[derive(Debug)]
 pub(super) struct Engine {
     lanes: Mutex<Lanes>,
-    /// Rung when there may be something to start.
+    /// Notified when there may be a record to start.
     work: Notify,
-    /// Rung when a record is done.
+    /// Notified when a record is done.
     done: Notify,
     pub(super) totals: Totals,
     pub(super) processing: watch::Receiver<Processing>,
     pub(super) clock: Clock,
     /// Whether this worker is a member of its group.
     pub(super) joined: AtomicBool,
-    /// When the consuming loop turned last; `None` before its first turn.
+    /// When the consuming loop last turned; `None` before its first turn.
     pub(super) turned: Mutex<Option<Instant>>,
 }
 
@@ -52,12 +52,12 @@ impl Engine {
         engine
     }
 
-    /// The plan; held for a moment, never across an await.
+    /// Locks the scheduler. Held briefly, and never across an await.
     pub(super) fn lanes(&self) -> MutexGuard<'_, Lanes> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues records of one partition.
+    /// Queues records of several partitions.
     pub(super) fn push(&self, records: impl Iterator<Item = (i32, Item)>) {
         let now = self.clock.monotonic();
         let mut lanes = self.lanes();
@@ -68,7 +68,7 @@ impl Engine {
         self.work.notify_one();
     }
 
-    /// Puts the present processing file's limits into force.
+    /// Applies the limits of the current processing file.
     fn apply_limits(&self) {
         let processing = self.processing.borrow();
         let concurrency = usize::try_from(processing.concurrency).unwrap_or(usize::MAX);
@@ -77,7 +77,7 @@ impl Engine {
         self.work.notify_one();
     }
 
-    /// Keeps the limits up to date and ends each micro-batch, until told to stop.
+    /// Keeps the limits up to date and ends each micro-batch, until stopped.
     pub(super) async fn follow_limits(&self, stop: CancellationToken) {
         let mut processing = self.processing.clone();
         loop {
@@ -96,14 +96,14 @@ impl Engine {
                 () = stop.cancelled() => return,
                 () = batches => {}
                 changed = processing.changed() => if changed.is_err() {
-                    // Without a file to follow, what is in force stays in force.
+                    // Without a file to follow, the current limits remain in force.
                     return stop.run_until_cancelled(std::future::pending()).await.unwrap_or(());
                 },
             }
         }
     }
 
-    /// Works until told to stop.
+    /// Processes records until stopped.
     pub(super) async fn run(&self, labour: Labour, stop: CancellationToken) {
         let mut in_work = FuturesUnordered::new();
         loop {
@@ -127,8 +127,8 @@ impl Engine {
     }
 
     fn finish(&self, work: &Work, end: Instant) {
-        // Under one lock, as in `snapshot`: else a record could be counted as under way and as done, and the busy time
-        // would fall again.
+        // Under one lock, as in `snapshot`. Otherwise a record could count both as in work and as done, and the busy
+        // time would decrease.
         let mut lanes = self.lanes();
         let took = lanes.done(work, end, self.clock.monotonic());
         self.totals.worked(took);
@@ -142,13 +142,13 @@ impl Engine {
         (self.clock.now().0 * 1000.0) as i64
     }
 
-    /// Whether offsets are committed before their records are processed.
+    /// Returns whether offsets are committed before their records are processed.
     pub(super) fn commits_first(&self) -> bool {
         self.processing.borrow().delivery == Delivery::AtMostOnce
     }
 
-    /// Stops taking up these partitions' records and waits until nothing of them is in work, for at most `patience`.
-    /// Returns whether that was reached.
+    /// Stops starting records of these partitions and waits until none of them is in work, for at most `patience`.
+    /// Returns whether that succeeded.
     pub(super) async fn settle(&self, partitions: &BTreeSet<i32>, patience: Duration) -> bool {
         self.lanes().give_up(partitions, self.commits_first());
         self.work.notify_one();
@@ -166,7 +166,7 @@ impl Engine {
         tokio::time::timeout(patience, settled).await.is_ok()
     }
 
-    /// The counters now.
+    /// Returns the current counters.
     pub(super) fn snapshot(&self) -> Snapshot {
         let lanes = self.lanes();
         self.totals.snapshot(lanes.under_way(self.clock.monotonic()))

@@ -1,4 +1,4 @@
-//! Every way to write an address that somebody might try. Nothing here is connected to but loopback.
+//! Tests the ways to write an address that an attacker might try. Only loopback addresses are connected to.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +17,8 @@ fn at(address: &str) -> SocketAddr {
     address.parse().unwrap()
 }
 
-/// A resolver that gives one answer after the other, and then the last again; and how often it was asked.
+/// Returns a resolver that gives these answers one after the other and then repeats the last one, and the number of
+/// look-ups.
 fn answering(answers: Vec<Vec<SocketAddr>>) -> (LookUp, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
@@ -31,8 +32,9 @@ fn answering(answers: Vec<Vec<SocketAddr>>) -> (LookUp, Arc<AtomicUsize>) {
 
 #[tokio::test]
 async fn t10_s12_every_way_to_write_an_address_is_judged_by_where_it_leads() {
-    // What the system makes of the forms of old is its own business: 127.0.0.1 or no host at all, and never a connection.
-    let elsewhere = ["a loopback address", "failed to resolve", "no host has such a name"];
+    // What the system makes of historical notations is up to the system: 127.0.0.1 or an unknown host, but never a
+    // connection.
+    let elsewhere = ["a loopback address", "failed to resolve", "the host name is invalid"];
     let loopback = ["a loopback address", "the loopback address"];
     for host in [
         "2130706433",
@@ -77,22 +79,22 @@ async fn t10_s12_every_way_to_write_an_address_is_judged_by_where_it_leads() {
         ("203.0.113.7:0", "the port must be 1 to 65535"),
         ("203.0.113.7:65536", "the port must be 1 to 65535"),
         ("203.0.113.7", "the port is missing"),
-        ("user@169.254.169.254:9092", "no host has such a name"),
-        ("[fe80::1%eth0]:9092", "no host has such a name"),
-        ("fe80::1%eth0:9092", "no host has such a name"),
-        ("::1:9092", "no host has such a name"),
-        (" 127.0.0.1:9092", "no host has such a name"),
-        ("127.0.0.1 :9092", "no host has such a name"),
-        ("127.0.0.1\n:9092", "no host has such a name"),
-        ("127.0.0.1\0:9092", "no host has such a name"),
-        ("%31%32%37.0.0.1:9092", "no host has such a name"),
-        ("http://127.0.0.1:9092", "no host has such a name"),
-        ("127.0.0.1/x:9092", "no host has such a name"),
-        ("127.0.0.1:9092,10.0.0.1:9092", "no host has such a name"),
-        ("１２７.0.0.1:9092", "no host has such a name"),
-        ("127。0。0。1:9092", "no host has such a name"),
-        (":9092", "no host has such a name"),
-        ("[]:9092", "no host has such a name"),
+        ("user@169.254.169.254:9092", "the host name is invalid"),
+        ("[fe80::1%eth0]:9092", "the host name is invalid"),
+        ("fe80::1%eth0:9092", "the host name is invalid"),
+        ("::1:9092", "the host name is invalid"),
+        (" 127.0.0.1:9092", "the host name is invalid"),
+        ("127.0.0.1 :9092", "the host name is invalid"),
+        ("127.0.0.1\n:9092", "the host name is invalid"),
+        ("127.0.0.1\0:9092", "the host name is invalid"),
+        ("%31%32%37.0.0.1:9092", "the host name is invalid"),
+        ("http://127.0.0.1:9092", "the host name is invalid"),
+        ("127.0.0.1/x:9092", "the host name is invalid"),
+        ("127.0.0.1:9092,10.0.0.1:9092", "the host name is invalid"),
+        ("１２７.0.0.1:9092", "the host name is invalid"),
+        ("127。0。0。1:9092", "the host name is invalid"),
+        (":9092", "the host name is invalid"),
+        ("[]:9092", "the host name is invalid"),
     ] {
         let error = closed().resolve(host, SECOND).await.unwrap_err().to_string();
         assert!(error.contains(words), "{host:?}: {error}");
@@ -138,7 +140,7 @@ async fn t10_s12_a_name_that_changes_between_two_look_ups_is_asked_for_once() {
     assert_eq!((stream.peer_addr().unwrap(), asked.load(Ordering::Relaxed)), (broker, 1));
     let error = egress.connect("kafka.example:9092", SECOND).await.unwrap_err();
     assert_eq!(error.category(), Category::DestinationRefused, "{error}");
-    assert!(other.accept().now_or_never().is_none(), "nobody has come");
+    assert!(other.accept().now_or_never().is_none(), "no connection was made");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Ranges as administrators write them, and what they open and close.
+//! Tests how ranges are written, and what they allow and deny.
 
 use super::*;
 
@@ -6,7 +6,7 @@ fn ranges(texts: &[&str]) -> Vec<Range> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
-/// Whether a connection may be made.
+/// Returns whether a connection is allowed.
 fn open(egress: &Egress, address: &str) -> bool {
     egress.objection(address.parse().unwrap()).is_none()
 }
@@ -82,13 +82,13 @@ fn b4_a_namespace_has_its_own_rules_beside_those_for_all() {
     for address in ["10.1.2.3:1", "10.2.3.4:9092", "[fd00::1]:9092"] {
         assert!(open("a", address) && open("b", address) && !open("none", address), "{address}");
     }
-    // What is closed for all is closed for each, and what is open to one is not to another.
+    // What is denied for all namespaces is denied for each, and a range of one namespace does not apply to another.
     assert!(!open("a", "10.1.9.1:9092") && !open("b", "10.1.9.1:9092") && !open("a", "10.2.3.4:9093"));
     assert!(egress.distinguishes("a") && egress.distinguishes("none") && !egress.distinguishes("b"));
     assert!(egress.clone().with_namespaces(Vec::new(), true).distinguishes("b"));
     let nobody = Egress::of_this_machine().with_namespaces(Vec::new(), true);
     let at = "127.0.0.1:9092".parse().unwrap();
-    assert!(nobody.check(at).is_ok() && nobody.under("b").check(at).is_err(), "pods are asked under no namespace");
+    assert!(nobody.check(at).is_ok() && nobody.under("b").check(at).is_err(), "workers are not under a namespace");
 }
 
 #[test]
@@ -97,9 +97,9 @@ fn rules_of_a_namespace_are_read_as_they_are_written_or_refused() {
     assert_eq!((read.namespace.as_str(), read.ranges), ("team-a", ranges(&["10.0.0.0/8", "10.1.2.3:9092"])));
     assert_eq!("team-a=".parse::<NamespaceRanges>().unwrap().ranges, []);
     for text in ["", "team-a", "=10.0.0.0/8", "Team=10.0.0.0/8", "a b=10.0.0.0/8"] {
-        assert!(text.parse::<NamespaceRanges>().unwrap_err().to_string().contains("it is not NAMESPACE="), "{text}");
+        assert!(text.parse::<NamespaceRanges>().unwrap_err().to_string().contains("expected NAMESPACE="), "{text}");
     }
-    assert!("a=kafka:9092".parse::<NamespaceRanges>().unwrap_err().to_string().contains("it is not ADDRESS"));
+    assert!("a=kafka:9092".parse::<NamespaceRanges>().unwrap_err().to_string().contains("expected ADDRESS"));
 }
 
 #[test]
@@ -119,8 +119,8 @@ fn ranges_are_read_as_they_are_written_or_refused() {
     for text in
         ["", "kafka:9092", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/8:", "10.0.0.0/8:70000", "10.0.0/8", "fd00::/129"]
     {
-        assert!(text.parse::<Range>().unwrap_err().to_string().contains("it is not ADDRESS"), "{text}");
+        assert!(text.parse::<Range>().unwrap_err().to_string().contains("expected ADDRESS"), "{text}");
     }
     let clothed = "::ffff:10.0.0.0/104".parse::<Range>().unwrap_err().to_string();
-    assert!(clothed.contains("judged as the 10.0.0.0"), "{clothed}");
+    assert!(clothed.contains("write 10.0.0.0 instead"), "{clothed}");
 }

@@ -1,4 +1,4 @@
-//! How often: interval, jitter, deadline, back-off. Pure but for the dice.
+//! Timing of samples: interval, jitter, deadline and back-off.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,31 +6,32 @@ use std::time::Duration;
 
 use crate::sample::Category;
 
-/// The longest wait between two attempts, unless a limit was exceeded.
+/// Longest wait between two attempts, except after an exceeded limit.
 pub(super) const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
 
-/// What was too much is too much for a while: it is asked for again after so long at the latest.
+/// Longest wait after an exceeded limit: what was too large will mostly be too large again.
 const LONGEST_WAIT_AFTER_A_LIMIT: Duration = Duration::from_mins(10);
 
-/// So many times longer than after an outage is waited at first.
+/// Factor by which the first wait after an exceeded limit is longer than after an outage.
 const AFTER_A_LIMIT: u32 = 8;
 
-/// A topic that is missing costs the cluster nothing to be asked about again, and its creation should be noticed soon.
+/// Longest wait for a missing topic: the question is cheap for the cluster, and the topic's creation should be noticed
+/// soon.
 const LONGEST_WAIT_FOR_A_TOPIC: Duration = Duration::from_secs(5);
 
-/// How often a job with this objective is sampled: five times per latency, from 0.5 s to 5 s.
+/// Returns how often a job with this latency objective is sampled: five times per latency, from 0.5 s to 5 s.
 pub fn interval(latency: Duration) -> Duration {
     (latency / 5).clamp(Duration::from_millis(500), Duration::from_secs(5))
 }
 
-/// How long one attempt may take: its interval, from 2 s to 10 s; a round with many questions gets more. (Kafka's client
-/// sends three requests for each group: 300 groups took 2 s in a debug build on two busy cores.)
+/// Returns the deadline of one attempt: the interval, but at least 2 s, and 10 ms more for each question, up to 10 s.
+/// (Kafka's client sends three requests for each group: 300 groups took 2 s in a debug build on two busy cores.)
 pub(super) fn deadline(interval: Duration, questions: usize) -> Duration {
     let more = Duration::from_millis(10).saturating_mul(u32::try_from(questions).unwrap_or(u32::MAX));
     interval.max(Duration::from_secs(2)).saturating_add(more).min(Duration::from_secs(10))
 }
 
-/// How long to wait after the `failures`th failure in a row: the interval, doubled each time.
+/// Returns the wait after the `failures`th consecutive failure: the interval, doubled with each failure.
 pub(super) fn back_off(interval: Duration, failures: u32, category: Category) -> Duration {
     let (longest, times) = match category {
         Category::TopicMissing => (LONGEST_WAIT_FOR_A_TOPIC, 1),
@@ -65,7 +66,8 @@ impl Dice {
         0.9 + 0.2 * self.roll()
     }
 
-    /// Where in its first interval a newcomer begins; at most a second, since someone waits for its first sample.
+    /// Returns the delay before the first attempt: a random part of the interval, and at most a second, because the job
+    /// waits for its first sample.
     pub(super) fn phase(&self, interval: Duration) -> Duration {
         interval.min(Duration::from_secs(1)).mul_f64(self.roll())
     }

@@ -1,4 +1,4 @@
-//! The task of one cluster: one client, and everything that is due asked in one round.
+//! The task of one cluster: it has one client, and reads everything that is due in one round.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -42,7 +42,7 @@ async fn sample(shared: Arc<Shared>, task: NewCluster) {
         for ((id, slot), outcome) in slots.iter().zip(outcomes) {
             let reached = outcome.is_some();
             let failed = outcome.as_ref().and_then(|outcome| outcome.as_ref().err()).map(|(category, message)| {
-                debug!(job = %slot.job, category = category.as_str(), message, "could not read a source");
+                debug!(job = %slot.job, category = category.as_str(), message, "failed to read a source");
                 *category
             });
             if shared.state().sampled(&task.key, *id, outcome, &when) && reached {
@@ -53,8 +53,8 @@ async fn sample(shared: Arc<Shared>, task: NewCluster) {
     }
 }
 
-/// Asks for every slot, the same question once. As many outcomes as slots, whatever happens; `None`: it was not reached. And
-/// whether the answers to several questions were too large together.
+/// Asks the cluster for every source, and sends equal questions once. Returns an outcome for each source, or `None` if
+/// the round did not reach it. Also returns whether the answers to several questions were too large together.
 async fn ask(cluster: &dyn Cluster, slots: &[(SlotId, Slot)]) -> (Vec<Option<Outcome<SourceSample>>>, bool) {
     let mut places: HashMap<&GroupTopic, usize> = HashMap::new();
     let mut requests: Vec<GroupTopic> = Vec::new();
@@ -80,7 +80,7 @@ async fn ask(cluster: &dyn Cluster, slots: &[(SlotId, Slot)]) -> (Vec<Option<Out
         .map(|answer| match answer {
             Ok(sample) => Some(Ok(Arc::new(sample))),
             Err(SourceError::NotReached { .. }) => None,
-            // Whose it is shows when fewer are asked for.
+            // A smaller round will show which question it is.
             Err(SourceError::RoundTooLarge { .. }) if several => None,
             Err(error) => Some(Err((error.category(), error.to_string()))),
         })

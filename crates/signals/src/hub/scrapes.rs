@@ -1,4 +1,4 @@
-//! The task of one worker: scrape its metrics page for as long as it is watched.
+//! The task of one worker: it reads the worker's metrics page for as long as the worker is watched.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -16,20 +16,21 @@ use crate::sample::{Category, WorkerSample};
 /// A worker that answers within this time is quick.
 const QUICK: Duration = Duration::from_millis(500);
 
-/// How many scrapes run at once: some of workers that are quick or were never asked, and some of those that are not. Who turns
-/// out to be slow goes from the first to the second, so that however many hang, the quick ones hardly wait for them.
+/// Limits on concurrent scrapes: one for workers that are quick or were not read yet, and one for slow workers. A
+/// worker that turns out to be slow moves from the first to the second, so that quick workers hardly wait even if many
+/// others hang.
 pub(super) struct Lanes {
     quick: Semaphore,
     slow: Semaphore,
 }
 
 impl Lanes {
-    /// For all jobs together.
+    /// Returns the limits for all jobs together.
     pub(super) fn of_the_process() -> Self {
         Self { quick: Semaphore::new(128), slow: Semaphore::new(64) }
     }
 
-    /// For one job: 10,000 workers that answer in 5 ms are read in 3 s.
+    /// Returns the limits for one job: 10,000 workers that answer in 5 ms are read in 3 s.
     pub(super) fn of_a_job() -> Self {
         Self { quick: Semaphore::new(16), slow: Semaphore::new(8) }
     }
@@ -46,14 +47,14 @@ async fn scrape(shared: Arc<Shared>, worker: NewWorker) {
     let mut failures = 0_u32;
     let mut quick = true;
     loop {
-        // Read anew: the objective may have changed.
+        // Read in each round, because the objective may have changed.
         let Some(interval) = shared.state().interval(&worker.job) else { return };
-        // Waiting for a turn is not the worker's fault, so it does not count against its deadline.
+        // Waiting for a permit is not the worker's fault, so it does not count against its deadline.
         let Turn { began, outcome, quick: was_quick } =
             turn(&shared, &worker, pace::deadline(interval, 0), quick).await;
         quick = was_quick;
         let failed = outcome.as_ref().err().map(|(category, message)| {
-            debug!(job = %worker.job, worker = worker.endpoint.id, category = category.as_str(), message, "could not read a worker");
+            debug!(job = %worker.job, worker = worker.endpoint.id, category = category.as_str(), message, "failed to read a worker");
             *category
         });
         let at = shared.clock.now();
@@ -77,16 +78,16 @@ async fn scrape(shared: Arc<Shared>, worker: NewWorker) {
     }
 }
 
-/// A turn that has ended.
+/// The result of one attempt.
 struct Turn {
     began: Instant,
     outcome: Outcome<WorkerSample>,
-    /// The worker answered quickly, if only with an error.
+    /// Whether the worker answered quickly, be it with an error.
     quick: bool,
 }
 
-/// One attempt, once there is a place for it: the job's first, so that what waits for the job's other workers holds none of
-/// the places that all share.
+/// Makes one attempt as soon as there is a permit for it. The job's own permit is taken first, so that attempts that
+/// wait for other workers of the job do not hold permits that all jobs share.
 async fn turn(shared: &Shared, worker: &NewWorker, deadline: Duration, quick: bool) -> Turn {
     if !quick {
         let _places = (worker.scrapes.slow.acquire().await, shared.scrapes.slow.acquire().await);
@@ -107,7 +108,7 @@ async fn turn(shared: &Shared, worker: &NewWorker, deadline: Duration, quick: bo
         _ => Err((
             Category::Unreachable,
             format!(
-                "failed to read http://{}{}: no answer within {QUICK:?}, and as many slow workers as may be are being read; check that the workers are not stuck",
+                "failed to read http://{}{}: no answer within {QUICK:?}, and too many other workers are slow; check that the workers are not stuck",
                 worker.endpoint.address, worker.endpoint.path
             ),
         )),

@@ -1,4 +1,4 @@
-//! What is watched and what was read, behind the hub's one lock. No I/O, no await.
+//! The watched jobs and their samples, behind the hub's only lock. No I/O, no await.
 
 mod room;
 mod slots;
@@ -20,16 +20,16 @@ use crate::sample::{
 use crate::source::{GroupTopic, Place};
 use sluice_base::units::Seconds;
 
-/// Longest `Failure::message`, in characters: it goes into a condition.
+/// Maximum length of `Failure::message`, in characters: it becomes part of a condition.
 const LONGEST_MESSAGE: usize = 300;
 
-/// Most slots that go into one round; the others come first in the next.
+/// Maximum number of sources in one round. The others come first in the next round.
 const MOST_SLOTS: usize = 4_096;
 
-/// Pause before a round for those that the one before has not reached.
+/// Pause before the next round for sources that a round did not reach.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A cluster, by where it is: jobs with the same place share a client.
+/// The key of a cluster: jobs with the same address share a client.
 pub(super) type ClusterKey = Arc<Place>;
 
 #[derive(Default)]
@@ -38,52 +38,52 @@ pub(super) struct State {
     jobs: HashMap<JobKey, Job>,
     clusters: HashMap<ClusterKey, Cluster>,
     namespaces: HashMap<String, Namespace>,
-    /// What the samples of all jobs take.
+    /// Memory of the samples of all jobs.
     kept: Room,
-    /// Of the next slot.
+    /// Id of the source that was scheduled last.
     next: SlotId,
 }
 
 struct Job {
     watch: Watch,
     sources: Vec<SourceReading>,
-    /// In the order of the watch; the guard stops the task of a worker that is watched no more.
+    /// In the order of the watch. The guard stops the worker's task when the worker is not watched any more.
     workers: Vec<(WorkerReading, DropGuard)>,
-    /// Where each source is asked, in the order of the watch; `None`: nowhere, for a limit.
+    /// Where each source is scheduled, in the order of the watch; `None` if a limit forbids it.
     places: Vec<Option<(ClusterKey, SlotId)>>,
-    /// How many of its workers are scraped at once.
+    /// Limits on concurrent scrapes of the job's workers.
     scrapes: Arc<Lanes>,
-    /// What its samples take, in bytes.
+    /// Memory of the job's samples, in bytes.
     kept_bytes: usize,
 }
 
-/// What the jobs of a namespace have together.
+/// What the jobs of a namespace use together.
 #[derive(Default)]
 struct Namespace {
-    /// How many sources are at each cluster.
+    /// Number of sources at each cluster.
     clusters: HashMap<ClusterKey, usize>,
-    /// What their samples take.
+    /// Memory of their samples.
     kept: Room,
 }
 
-/// What the samples of several jobs take, in bytes.
+/// Memory of the samples of several jobs, in bytes.
 #[derive(Debug, Clone, Copy, Default)]
 struct Room {
     bytes: usize,
-    /// Of these, what is beyond the room that each job has in any case.
+    /// The part beyond the memory that each job may use regardless of the others.
     beyond_free: usize,
 }
 
-/// What one cluster is asked. Dropping it stops its task.
+/// The sources that are read from one cluster. Dropping it stops the cluster's task.
 struct Cluster {
     slots: HashMap<SlotId, Slot>,
-    /// The same by when they are due.
+    /// The same sources, ordered by when they are due.
     due: BTreeSet<(Instant, SlotId)>,
-    /// How many go into one round: fewer while their answers together are too large.
+    /// Maximum number of sources in one round; reduced while their answers together are too large.
     at_once: usize,
-    /// No round begins before.
+    /// The next round does not begin before this time.
     not_before: Option<Instant>,
-    /// The slots have changed.
+    /// Notified when the sources have changed.
     wake: Arc<Notify>,
     _stop: DropGuard,
 }
@@ -105,14 +105,14 @@ impl Cluster {
     }
 }
 
-/// Another question has another one.
+/// Id of a scheduled source. A changed question gets a new id.
 pub(super) type SlotId = u64;
 
 /// One source of one job, and when it is due.
 #[derive(Debug, Clone)]
 pub(super) struct Slot {
     pub(super) job: JobKey,
-    /// Its place in the watch.
+    /// Index of the source in the watch.
     source: usize,
     pub(super) request: GroupTopic,
     interval: Duration,
@@ -126,30 +126,30 @@ impl Slot {
     }
 }
 
-/// What the cluster's task is to do next.
+/// What the cluster's task does next.
 pub(super) enum Plan {
-    /// Nothing before this time, unless woken.
+    /// Wait until this time, or until notified.
     Wait(Instant),
-    /// Ask for these now; who has waited longest comes first.
+    /// Read these sources now; the one that has waited longest comes first.
     Round(Vec<(SlotId, Slot)>),
-    /// Nobody reads from the cluster any more.
+    /// Stop: no job reads from the cluster any more.
     Stop,
 }
 
-/// A task to start for a cluster that is new.
+/// A task to start for a new cluster.
 pub(super) struct NewCluster {
     pub(super) key: ClusterKey,
     pub(super) wake: Arc<Notify>,
     pub(super) stop: CancellationToken,
 }
 
-/// A task to start for a worker that is new.
+/// A task to start for a new worker.
 pub(super) struct NewWorker {
     pub(super) job: JobKey,
     pub(super) endpoint: WorkerEndpoint,
-    /// Topics of the job: only their positions are of use.
+    /// Topics of the job: positions in other topics are not needed.
     pub(super) topics: Arc<[String]>,
-    /// How many workers of the job are scraped at once.
+    /// Limits on concurrent scrapes of the job's workers.
     pub(super) scrapes: Arc<Lanes>,
     pub(super) stop: CancellationToken,
 }
@@ -161,7 +161,7 @@ pub(super) struct Started {
     pub(super) workers: Vec<NewWorker>,
 }
 
-/// An attempt that ended: the newest sample, or why there is none.
+/// The outcome of an attempt: the newest sample, or why there is none.
 pub(super) type Outcome<T> = Result<Arc<T>, (Category, String)>;
 
 impl State {
@@ -169,11 +169,11 @@ impl State {
         Self { limits, ..Self::default() }
     }
 
-    /// See `Signals::watch`.
+    /// Implements `Signals::watch`.
     pub(super) fn watch(&mut self, job: &JobKey, watch: Watch, shared: &Shared) -> Started {
         let mut started = Started::default();
         let old = match self.jobs.remove(job) {
-            // What had no place for a limit may have one now.
+            // A source that was not scheduled because of a limit may fit now.
             Some(same) if same.watch == watch && same.places.iter().all(Option::is_some) => {
                 self.jobs.insert(job.clone(), same);
                 return started;
@@ -204,7 +204,7 @@ impl State {
                     reading.failure = kept.failure.take();
                 }
                 if let (false, Some(sample)) = (same_latency, &mut reading.sample) {
-                    // It answers for another latency.
+                    // The due ends belong to the previous latency.
                     Arc::make_mut(sample).partitions.iter_mut().for_each(|partition| partition.due_end = None);
                 }
                 reading
@@ -219,7 +219,7 @@ impl State {
                     Some((reading, _)) => Some(reading),
                     None => None,
                 };
-                // With other topics a worker's task is begun anew: it looks for other positions.
+                // With other topics the worker's task starts again, because it looks for other positions.
                 let stop = shared.stop.child_token();
                 let guard = stop.clone().drop_guard();
                 started.workers.push(NewWorker {
@@ -249,7 +249,7 @@ impl State {
         started
     }
 
-    /// See `Signals::forget`.
+    /// Implements `Signals::forget`.
     pub(super) fn forget(&mut self, job: &JobKey) {
         if let Some(gone) = self.jobs.remove(job) {
             let left: Vec<ClusterKey> = gone.places.iter().flatten().map(|(key, _)| Arc::clone(key)).collect();
@@ -259,18 +259,18 @@ impl State {
         }
     }
 
-    /// Every job that is watched.
+    /// Returns every watched job.
     pub(super) fn jobs(&self) -> Vec<JobKey> {
         self.jobs.keys().cloned().collect()
     }
 
-    /// Whether nothing is left of any job.
+    /// Returns whether no state of any job is left.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.jobs.is_empty() && self.clusters.is_empty() && self.namespaces.is_empty() && self.kept.bytes == 0
     }
 
-    /// What the samples of all jobs take, in bytes.
+    /// Returns the memory of the samples of all jobs, in bytes.
     pub(super) fn kept_bytes(&self) -> usize {
         self.kept.bytes
     }
@@ -283,17 +283,17 @@ impl State {
         })
     }
 
-    /// Jobs, clusters and workers.
+    /// Returns the numbers of jobs, clusters and workers.
     pub(super) fn count(&self) -> (usize, usize, usize) {
         (self.jobs.len(), self.clusters.len(), self.jobs.values().map(|job| job.workers.len()).sum())
     }
 
-    /// How often a job is sampled; `None` if it is not watched.
+    /// Returns how often a job is sampled; `None` if it is not watched.
     pub(super) fn interval(&self, job: &JobKey) -> Option<Duration> {
         self.jobs.get(job).map(|job| pace::interval(job.watch.latency))
     }
 
-    /// Notes how a scrape went; `false` if the worker is watched no more.
+    /// Records the outcome of a scrape; returns `false` if the worker is not watched any more.
     pub(super) fn scraped(&mut self, worker: &NewWorker, outcome: Outcome<WorkerSample>, at: Seconds) -> bool {
         let Some(job) = self.jobs.get(&worker.job).filter(|_| !worker.stop.is_cancelled()) else { return false };
         let Some(place) = job.watch.workers.iter().position(|each| *each == worker.endpoint) else { return false };
@@ -310,19 +310,20 @@ impl State {
 
 /// When an attempt began and ended.
 pub(super) struct When {
-    /// When it began.
+    /// Beginning of the attempt.
     pub(super) began: Instant,
-    /// When it ended.
+    /// End of the attempt.
     pub(super) ended: Instant,
-    /// When it ended, in Unix time.
+    /// End of the attempt, in Unix time.
     pub(super) at: Seconds,
-    /// One factor for the whole round, so that jobs that are in step stay in step.
+    /// Factor on the wait. One for the whole round, so that jobs that share a round keep sharing it.
     pub(super) jitter: f64,
 }
 
 impl When {
-    /// Counted from the beginning, so that a slow answer does not stretch the interval; but with a pause, so that an
-    /// endpoint which is slower than its interval is not asked without end.
+    /// Returns when the next attempt is due. The wait counts from the beginning of the attempt, so that a slow answer
+    /// does not stretch the interval; but there is a pause after its end, so that an endpoint that is slower than its
+    /// interval is not read without a break.
     pub(super) fn next(&self, wait: Duration, interval: Duration) -> Instant {
         let wait = wait.mul_f64(self.jitter).min(wait.max(pace::LONGEST_BACK_OFF));
         (self.began + wait).max(self.ended + interval / 4)
@@ -342,7 +343,8 @@ fn update<T>(sample: &mut Option<Arc<T>>, failure: &mut Option<Failure>, outcome
     }
 }
 
-/// A message in one line and of some length: what a broker or a worker says may be in it, and it is read on terminals and in logs.
+/// Returns the message on one line and with a limited length. It may contain text from a broker or a worker, and is
+/// read on terminals and in logs.
 fn bounded(message: &str) -> String {
     let message: String = message.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
     match message.char_indices().nth(LONGEST_MESSAGE - 1) {
@@ -351,7 +353,7 @@ fn bounded(message: &str) -> String {
     }
 }
 
-/// The topics of a job, sorted.
+/// Returns the topics of a job, sorted.
 fn topics(watch: &Watch) -> Arc<[String]> {
     let topics: BTreeSet<&String> = watch.sources.iter().map(|source| &source.kafka.topic).collect();
     topics.into_iter().cloned().collect()

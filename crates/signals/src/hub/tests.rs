@@ -1,4 +1,4 @@
-//! The hub under paused time, with scripted clusters and workers.
+//! Tests of the hub under paused time, with scripted clusters and workers.
 
 mod strangers;
 mod world;
@@ -69,7 +69,7 @@ async fn a_fast_job_does_not_drag_a_slow_one_along() {
     let asked = |topic| rounds.iter().filter(|(_, asked)| asked.iter().any(|each| each.topic == topic)).count();
     assert!((180..=225).contains(&asked("fast")), "{}", asked("fast"));
     assert!((19..=24).contains(&asked("slow")), "{}", asked("slow"));
-    assert!(rounds.len() <= asked("fast") + 3, "no rounds of its own: {} {}", rounds.len(), asked("fast"));
+    assert!(rounds.len() <= asked("fast") + 3, "the slow job has few rounds of its own: {} {}", rounds.len(), asked("fast"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -102,7 +102,7 @@ async fn an_outage_keeps_the_last_sample_and_says_since_when() {
 
     let reading = hub.read(&job("a")).unwrap().sources.remove(0);
     let failure = reading.failure.unwrap();
-    assert!(reading.sample.unwrap().at.0 - before.at.0 < 2.3, "its own time");
+    assert!(reading.sample.unwrap().at.0 - before.at.0 < 2.3, "the sample keeps its own time");
     assert!((1010.0..1012.3).contains(&failure.since.0), "{failure:?}");
     assert!(failure.at.0 > failure.since.0 + 10.0, "{failure:?}");
     assert_eq!(failure.message.chars().count(), 300);
@@ -123,7 +123,7 @@ async fn an_outage_keeps_the_last_sample_and_says_since_when() {
     assert!(world.now() - since < 3.1, "a new outage");
 }
 
-/// It is shown on terminals and written to logs, where a line of its own could pass for one of ours.
+/// A failure message is shown on terminals and written to logs, where a second line could pass for one of Sluice's own.
 #[tokio::test(start_paused = true)]
 async fn t10_s10_what_a_broker_says_is_one_line_of_text() {
     let (world, hub) = World::start();
@@ -233,7 +233,7 @@ async fn a_changed_watch_keeps_the_readings_of_what_stays() {
 
     let scrapes = world.scrapes("w-1").len();
     tokio::time::sleep(100 * SECOND).await;
-    assert_eq!(world.scrapes("w-1").len(), scrapes, "the one that left is scraped no more");
+    assert_eq!(world.scrapes("w-1").len(), scrapes, "the removed worker is not scraped any more");
     let asked = world.rounds("k").pop().unwrap().1;
     assert_eq!((asked.len(), asked[0].latency), (1, 20 * SECOND));
     assert!(hub.read(&job("a")).unwrap().sources.iter().all(|source| source.sample.is_some()));
@@ -250,7 +250,7 @@ async fn a_stuck_worker_leaves_the_others_their_cadence() {
     workers.push(worker("good"));
     hub.watch(&job("a"), Watch { latency: 10 * SECOND, sources: Vec::new(), workers });
     tokio::time::sleep(100 * SECOND).await;
-    // At first each of the hundred has half a second to show that it is quick, 16 at a time.
+    // Each of the hundred first has half a second to show that it is quick, 16 at a time.
     let later: Vec<f64> = world.scrapes("good").into_iter().filter(|at| *at > 1_005.0).collect();
     let gaps = gaps(&later);
     assert!(gaps.len() > 44 && gaps.iter().all(|gap| (1.8 - TICK..2.2 + TICK).contains(gap)), "{gaps:?}");
@@ -296,5 +296,5 @@ async fn tells_of_news_and_ends_with_the_hub() {
     while let Some(job) = updates.next().await {
         assert_ne!(job.name, "c");
     }
-    assert_eq!(hub.updates().boxed().next().await, None, "so does one that is asked for later");
+    assert_eq!(hub.updates().boxed().next().await, None, "a later stream ends, too");
 }

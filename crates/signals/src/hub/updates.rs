@@ -1,4 +1,5 @@
-//! Which jobs have news. A reader that is slow finds each job once, however often it was sampled meanwhile.
+//! Notifies readers which jobs have new samples. A slow reader receives each job once, however often it was sampled
+//! meanwhile.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,14 +10,14 @@ use tokio::sync::Notify;
 
 use crate::sample::JobKey;
 
-/// Everyone who listens.
+/// The subscribed readers.
 #[derive(Debug, Default)]
 pub(super) struct Updates {
     listeners: Mutex<Vec<Weak<Inbox>>>,
     ended: AtomicBool,
 }
 
-/// The jobs that one listener has not yet been told of: at most one entry for each job.
+/// The jobs that one reader has not received yet: at most one entry for each job.
 #[derive(Debug, Default)]
 struct Inbox {
     pending: Mutex<Pending>,
@@ -26,7 +27,8 @@ struct Inbox {
 #[derive(Debug, Default)]
 struct Pending {
     jobs: BTreeSet<JobKey>,
-    /// The last that was handed out: the next one comes after it, so that a busy job cannot hide another.
+    /// The job that was handed out last. The next one follows it in the order of names, so that a busy job cannot hide
+    /// another.
     last: Option<JobKey>,
     ended: bool,
 }
@@ -64,7 +66,7 @@ impl Updates {
                         return None;
                     }
                 }
-                // A notification between the check and here is kept by `Notify`.
+                // `Notify` keeps a notification that comes between the check and this line.
                 inbox.wake.notified().await;
             }
         })

@@ -1,6 +1,7 @@
-//! What a round means for one topic and group. Pure.
+//! Turns the answers of a round into the sample of one topic and group. Pure.
 //!
-//! Architecture invariant: unknown is not zero. An offset that could not be read is `None`, and `problem` says why.
+//! Architecture invariant: unknown is not zero. An offset that could not be read is `None`, and `problem` has the
+//! reason.
 
 use std::collections::HashMap;
 
@@ -15,13 +16,13 @@ use crate::limits;
 use crate::sample::{GroupSample, Owner, PartitionSample, SourceSample};
 use crate::source::{GroupTopic, SourceError};
 
-/// As Kafka reports a group that does not exist.
+/// State that Kafka reports for a group that does not exist.
 const DEAD: &str = "Dead";
 
-/// As Kafka reports a partition in which the group has not committed.
+/// Offset that Kafka reports for a partition in which the group has not committed.
 const NO_COMMIT: i64 = -1;
 
-/// The answer to one request; an error if nothing of the topic is known.
+/// Returns the sample for one request; an error if nothing is known about the topic.
 pub(super) fn of(request: &GroupTopic, round: &Round, cluster: &str) -> Result<SourceSample, SourceError> {
     if let Some(partitions) = round.too_large.get(&request.topic) {
         return Err(too_many_partitions(&request.topic, *partitions, cluster));
@@ -59,19 +60,21 @@ pub(super) fn of(request: &GroupTopic, round: &Round, cluster: &str) -> Result<S
 
 fn too_many_partitions(topic: &str, partitions: usize, cluster: &str) -> SourceError {
     let detail = format!(
-        "topic {topic} has {partitions} partitions, and Sluice reads at most {} partitions of a topic",
+        "topic {topic} has {partitions} partitions, more than the limit of {}; use a topic with fewer partitions",
         limits::MOST_PARTITIONS
     );
     SourceError::LimitExceeded { cluster: cluster.to_owned(), detail }
 }
 
-/// An error if a group has more members than are read, or one of them says more of itself than is kept.
+/// Returns an error if the group has too many members, or a member with too long ids.
 fn within_limits(group: &ConsumerGroupDescription, name: &str, cluster: &str) -> Result<(), SourceError> {
     let exceeded = |detail: String| Err(SourceError::LimitExceeded { cluster: cluster.to_owned(), detail });
     let members = group.members.len();
     if members > limits::MOST_MEMBERS {
         let most = limits::MOST_MEMBERS;
-        return exceeded(format!("group {name} has {members} members, more than the {most} of a group that are read"));
+        return exceeded(format!(
+            "group {name} has {members} members, more than the limit of {most}; use a group with fewer members"
+        ));
     }
     let size = |member: &ConsumerGroupMember| {
         let instance = member.instance_id.as_ref().map_or(0, String::len);
@@ -81,7 +84,7 @@ fn within_limits(group: &ConsumerGroupDescription, name: &str, cluster: &str) ->
     if largest > limits::LARGEST_MEMBER {
         let most = limits::LARGEST_MEMBER;
         return exceeded(format!(
-            "a member of group {name} has ids of {largest} bytes, more than the {most} that are read; give its client a shorter client.id"
+            "a member of group {name} has ids of {largest} bytes, more than the limit of {most}; set a shorter client.id"
         ));
     }
     Ok(())
@@ -93,13 +96,13 @@ fn topic<'a>(request: &GroupTopic, round: &'a Round, cluster: &str) -> Result<&'
         Some(Err(error)) => Err(problem::of_topic(error, &request.topic, cluster)),
         None if is_topic_name(&request.topic) => Err(SourceError::Protocol {
             cluster: cluster.to_owned(),
-            detail: format!("nothing was answered about topic {}", request.topic),
+            detail: format!("the answer lacks topic {}", request.topic),
         }),
         None => Err(SourceError::TopicMissing { topic: request.topic.clone(), cluster: cluster.to_owned() }),
     }
 }
 
-/// Why there is not one end offset.
+/// Returns why no end offset is known.
 fn nothing(request: &GroupTopic, topic: &TopicDescription, round: &Round, cluster: &str) -> SourceError {
     let mut ends = topic.partitions.iter().filter_map(|each| {
         round.ends.get(&TopicPartition::new(request.topic.clone(), each.partition)).and_then(|end| end.as_ref().err())
@@ -125,7 +128,7 @@ fn partition(
     if !led {
         problem = Some("the partition has no leader".to_owned());
     }
-    // The first problem is told: the others mostly follow from it.
+    // The first problem is reported: the others mostly follow from it.
     let mut note = |what: &str, error: &KrafkaError| {
         problem.get_or_insert_with(|| format!("failed to read {what}: {}", problem::words(error)));
     };
@@ -138,7 +141,7 @@ fn partition(
         None => None,
     };
     let end = read("the end offset", round.ends.get(&key));
-    // Nothing is missing where it cannot be read: what it tells of is rare.
+    // A failure here is not a problem: the difference that it would show is rare.
     let high_watermark = round.high_watermarks.get(&key).and_then(|reply| reply.as_ref().ok());
     let start = read("the start offset", round.starts.get(&key));
     let committed = match round.committed.get(&request.group) {
@@ -160,7 +163,7 @@ fn partition(
         id: format!("{}/{number}", request.topic),
         start,
         end,
-        // It was asked for at the same time as the end, so it may have been read a moment before.
+        // It was requested at the same time as the end, so it may have been read a moment earlier.
         high_watermark: high_watermark.map(|high| end.map_or(*high, |end| end.max(*high))),
         committed,
         due_end: round.due.get(&request.latency).and_then(|due| due.get(&key)).copied(),
@@ -182,7 +185,8 @@ fn owners(group: &ConsumerGroupDescription, topic: &TopicDescription) -> HashMap
     owners
 }
 
-/// While a classic group rebalances the broker describes its members with nothing assigned, whatever they still have.
+/// Returns whether the group's assignments are known. While a classic group rebalances, the broker describes its
+/// members without assignments, whatever they still own.
 fn tells_assignments(group: &ConsumerGroupDescription) -> bool {
     !group.state.ends_with("Rebalance")
 }

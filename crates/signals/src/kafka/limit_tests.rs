@@ -1,4 +1,4 @@
-//! Where clusters are, who shares a client, and what is too large, against krafka's fake broker.
+//! Tests of cluster addresses, of sharing clients, and of limits, against krafka's fake broker.
 
 use krafka::testing::{ApiKey, ClassicGroupState, Control, FakeBroker, GroupMember};
 use tokio::net::TcpListener;
@@ -37,7 +37,7 @@ fn b4_two_namespaces_that_write_the_same_short_name_have_two_clients_and_one_tha
     assert_eq!(pod.place("b", &servers(&["kafka.a.svc:9092"])), a, "by what is looked up, not by what is written");
     let far = ["b-2.example.com:9092", "b-1.example.com:9092", "b-2.example.com:9092"];
     assert_eq!(pod.place("a", &servers(&far)), pod.place("b", &servers(&far[..2])));
-    // On a laptop a name is the host of that name.
+    // Outside a cluster, a name is the host of that name.
     assert_eq!(connect().place("a", &servers(&["kafka:9092"])).servers, ["kafka:9092"]);
 }
 
@@ -50,7 +50,7 @@ async fn b4_a_short_name_that_a_broker_gives_itself_is_one_of_the_namespace_of_i
     assert!(matches!(name_of(&["kafka:9092"]), Home::Namespace(namespace) if namespace == "team"));
     assert!(matches!(name_of(&["kafka.infra:9092"]), Home::Namespace(namespace) if namespace == "infra"));
     assert!(matches!(name_of(&["10.1.2.3:9092"]), Home::Unknown));
-    // The operator's own namespace is never looked into for it.
+    // Short names are never looked up in the operator's own namespace.
     let broker = FakeBroker::start().await.unwrap();
     broker.create_topic("orders", 1);
     let place = Place::of(broker.bootstrap_servers().split(',').map(str::to_owned).collect());
@@ -86,7 +86,7 @@ async fn b4_a_namespace_is_connected_only_where_its_own_rules_let_it() {
         if let Err(error) = answer {
             assert_eq!(error.category(), Category::DestinationRefused);
             let words = format!(
-                "{address} is not among what is open to namespace {namespace}, where Sluice does not connect; correct the address, or ask the administrator of Sluice for --egress-namespace {namespace}={address}"
+                "{address} is outside the ranges of namespace {namespace}, to which Sluice does not connect; correct the address, or ask Sluice's administrator to set --egress-namespace {namespace}={address}"
             );
             assert!(error.to_string().contains(&words), "{error}");
         }
@@ -103,11 +103,11 @@ async fn b1_a_topic_of_more_partitions_than_are_read_is_asked_for_nothing_else_a
     let answers = connect().connect_to(&place).sample(&requests, 5 * DEADLINE).await;
     let error = answers[0].as_ref().unwrap_err();
     assert_eq!(error.category(), Category::LimitExceeded);
-    assert!(error.to_string().contains("topic large has 10001 partitions, and Sluice reads at most 10000"), "{error}");
+    assert!(error.to_string().contains("topic large has 10001 partitions, more than the limit of 10000"), "{error}");
     assert_eq!(answers[1].as_ref().unwrap().partitions.len(), 3);
 }
 
-/// The last of them by size was refused in every round, and waited ten minutes.
+/// Before, the smallest of them was refused in every round, and waited ten minutes.
 #[tokio::test]
 async fn c14_topics_that_do_not_fit_into_one_round_have_their_turn_and_are_no_failures() {
     let broker = FakeBroker::start().await.unwrap();
@@ -147,7 +147,7 @@ async fn b1_members_that_are_too_many_or_say_too_much_of_themselves_are_not_kept
     join("crowd", 10_001, "c");
     join("good", 3, "c");
     for (group, words) in
-        [("wordy", "ids of 2012 bytes, more than the 1024"), ("crowd", "10001 members, more than the 10000")]
+        [("wordy", "ids of 2012 bytes, more than the limit of 1024"), ("crowd", "10001 members, more than the limit")]
     {
         let error = sample(&broker, "orders", group).await.unwrap_err();
         assert_eq!(error.category(), Category::LimitExceeded);
@@ -156,7 +156,7 @@ async fn b1_members_that_are_too_many_or_say_too_much_of_themselves_are_not_kept
     assert_eq!(sample(&broker, "orders", "good").await.unwrap().group.unwrap().members.len(), 3);
 }
 
-/// What is asked of a group takes half of the time that is left at most; those that are not reached are no failures.
+/// The request for a group takes at most half of the time that is left. Groups that are not reached have not failed.
 #[tokio::test]
 async fn c14_groups_are_asked_in_the_order_of_the_requests_and_who_is_not_reached_has_not_failed() {
     let broker = FakeBroker::start_cluster(2).await.unwrap();
@@ -170,8 +170,8 @@ async fn c14_groups_are_asked_in_the_order_of_the_requests_and_who_is_not_reache
     let place = Place::of(broker.bootstrap_servers().split(',').map(str::to_owned).collect());
     let answers = connect().connect_to(&place).sample(&requests, 2 * DEADLINE).await;
     let unreached = |answer: &Result<SourceSample, SourceError>| matches!(answer, Err(SourceError::NotReached { .. }));
-    assert!(answers[0].is_ok(), "who asks first is asked first, whatever the name: {:?}", answers[0]);
+    assert!(answers[0].is_ok(), "the first request is served first, whatever the group's name: {:?}", answers[0]);
     assert!(unreached(&answers[499]), "{:?}", answers[499]);
     let others = answers.iter().filter(|answer| answer.is_err() && !unreached(answer)).count();
-    assert_eq!(others, 0, "nobody else has failed");
+    assert_eq!(others, 0, "no other request has failed");
 }

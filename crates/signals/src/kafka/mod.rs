@@ -1,6 +1,8 @@
-//! Kafka: the client of one cluster and its life. What is asked is in `round.rs`, what the answers mean in `answer.rs`.
+//! The client of one Kafka cluster and its lifetime. `round.rs` has the requests, `answer.rs` the meaning of the
+//! answers.
 //!
-//! krafka is young and changes often, so nothing of it leaves this folder, but that tests begin clients themselves.
+//! krafka is young and changes often, so nothing of it leaves this folder, except that tests may build clients of their
+//! own.
 
 mod answer;
 mod problem;
@@ -34,26 +36,26 @@ use super::source::{Answers, Cluster, Connect, GroupTopic, Place, SourceError};
 use super::tunnel::{Home, Pass, Round};
 use sluice_base::clock::Clock;
 
-/// After so many rounds in a row to which nothing was answered, the client is thrown away and built anew: it may be stuck on
-/// connections that are dead, or on addresses that have changed.
+/// Number of consecutive rounds without any answer after which the client is dropped and built again: it may be stuck
+/// on dead connections or on addresses that have changed.
 const MISSES_BEFORE_REBUILD: u32 = 3;
 
-/// krafka waits so long for a TCP connection. The deadline of a round is what counts; this ends what outlives it.
+/// krafka's limit on the time of a TCP connect. The deadline of a round counts; this ends what outlives the round.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// krafka closes a connection on which a request is unanswered for so long.
+/// Time after which krafka closes a connection on which a request was not answered.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Larger than the answer for 100,000 partitions, far below krafka's default of 100 MiB.
+/// Maximum size of an answer: larger than the answer for 100,000 partitions, far below krafka's default of 100 MiB.
 const LARGEST_ANSWER: usize = 8 << 20;
 
-/// Why a round was given up that had much of what all rounds share.
-const TOO_SLOW: &str = "its answers are large, and did not come in their time, or other large answers were before them; name a topic with fewer partitions, or ask the administrator of Sluice for more memory (--source-memory)";
+/// The failure of a large round that was not answered in time.
+const TOO_SLOW: &str = "its large answers did not arrive in time, or waited for other large answers; use a topic with fewer partitions, or ask Sluice's administrator for more memory (--source-memory)";
 
-/// Begins a client of the brokers at these addresses, with commas between them.
+/// Starts building a client of the brokers at these addresses, which are separated by commas.
 pub type Begin = Arc<dyn Fn(&str) -> KafkaBuilder + Send + Sync>;
 
-/// Reaches Kafka clusters through krafka.
+/// Connects to Kafka clusters with krafka.
 #[derive(Clone)]
 pub struct KafkaConnect {
     clock: Clock,
@@ -64,25 +66,26 @@ pub struct KafkaConnect {
 }
 
 impl KafkaConnect {
-    /// `clock` gives samples their time, and must agree with the brokers' to well within the latency objective. `egress`
-    /// says where brokers may be.
+    /// Creates the connector. `clock` gives samples their time, and must agree with the brokers' clocks to well within
+    /// the latency objective. `egress` determines where brokers may be.
     pub fn new(clock: Clock, egress: Egress) -> Self {
         Self { clock, egress, in_cluster: false, way: Way::new(Limits::default(), CONNECT_TIMEOUT), begin: None }
     }
 
-    /// With these limits, before anything is connected to.
+    /// Sets the limits. Call this before anything is connected to.
     #[must_use]
     pub fn within(self, limits: Limits) -> Self {
         Self { way: Way::new(limits, CONNECT_TIMEOUT), ..self }
     }
 
-    /// Names without a dot are looked up as pods of the job's namespace would, or else as this process does.
+    /// Sets whether names without a dot are looked up as pods of the job's namespace would look them up, or as this
+    /// process does.
     #[must_use]
     pub fn in_cluster(self, in_cluster: bool) -> Self {
         Self { in_cluster, ..self }
     }
 
-    /// As `new`, with clients that `begin` begins: those of krafka's brokers in memory, which nobody reaches by an address.
+    /// Creates a connector whose clients are built by `begin`: for krafka's in-memory brokers, which have no address.
     pub fn through(clock: Clock, begin: Begin) -> Self {
         Self { begin: Some(begin), ..Self::new(clock, Egress::of_this_machine()) }
     }
@@ -106,31 +109,31 @@ impl Connect for KafkaConnect {
     }
 }
 
-/// One cluster.
+/// One Kafka cluster.
 struct KafkaCluster {
     clock: Clock,
     begin: Option<Begin>,
     servers: Vec<String>,
-    /// The bootstrap servers, for messages.
+    /// The bootstrap servers as messages show them.
     name: String,
     egress: Egress,
     home: Home,
     way: Way,
     client: tokio::sync::Mutex<Option<Client>>,
-    /// Rounds since something was answered.
+    /// Number of rounds since the last answer.
     misses: AtomicU32,
-    /// What the last round that has ended knew. A round that is dropped takes nothing of it along.
+    /// What the last complete round learned. A round that is dropped does not take it along.
     kept: Mutex<Arc<Kept>>,
 }
 
-/// krafka's client, and the way that it has to the brokers.
+/// krafka's client, and its access to the brokers.
 #[derive(Clone)]
 struct Client {
     admin: Arc<AdminClient>,
-    /// `None`: it dials nobody.
+    /// `None` if the client opens no connections.
     pass: Option<Arc<Pass>>,
-    /// Room for what krafka keeps of all topics of the cluster, which it asks for while it connects. `None`: there is none, and
-    /// the client is used for one round.
+    /// Memory for what krafka keeps about all topics of the cluster, which it requests while it connects. `None` if
+    /// there was too little: then the client is used for one round only.
     topic_list: Option<TopicList>,
 }
 
@@ -159,10 +162,10 @@ impl KafkaCluster {
     }
 
     async fn round(&self, requests: &[GroupTopic], deadline: Duration) -> Answers {
-        // Counted before anything is awaited: a round that is dropped at its deadline is a miss, too.
+        // Counted before anything is awaited, because a round that is dropped at its deadline is a miss, too.
         let misses = self.misses.fetch_add(1, Ordering::Relaxed);
         if misses > 0 && misses.is_multiple_of(MISSES_BEFORE_REBUILD) && self.client.lock().await.take().is_some() {
-            info!(cluster = self.name, misses, "nothing was answered; connecting anew");
+            info!(cluster = self.name, misses, "cluster does not answer; reconnecting");
         }
         let client = match self.client(deadline.mul_f64(0.4)).await {
             Ok(client) => client,
@@ -191,8 +194,9 @@ impl KafkaCluster {
         answers
     }
 
-    /// Ends the account of a round. One that has taken much of what all have together, and was not answered in its time, is
-    /// not asked for again as soon as one that nobody answers.
+    /// Ends the budget of a round. If the round used much of the shared memory and was not answered in time, the
+    /// failure is that the round is too large, so that it is not repeated as soon as that of a cluster which does not
+    /// answer.
     fn settle(&self, account: Round<'_>, answers: &mut Answers) {
         let unanswered = answers.iter().any(|answer| matches!(answer, Err(SourceError::Unreachable { .. })));
         let partial = answers.iter().flatten().any(|sample| !sample.is_complete());
@@ -225,7 +229,7 @@ impl KafkaCluster {
             Some(_) => None,
         };
         let connecting = async {
-            // The addresses that were checked are those that are dialled: no second look-up in between.
+            // The addresses that were checked are the ones that are dialled: there is no second look-up in between.
             let addresses = self.resolve(deadline).await?;
             let addresses: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
             let addresses = addresses.join(",");
@@ -251,7 +255,7 @@ impl KafkaCluster {
                 }
                 other => other,
             })?;
-        // A round asks a few times a second: it is better to be told at once than to be retried for.
+        // A round asks a few times a second, so a prompt error is better than retries.
         let admin = Arc::new(kafka.admin().retry_backoff(round::RETRY_PAUSE));
         let topic_list = self.way.topic_list(pass.as_ref().map_or(0, Pass::sent));
         let connected = Client { admin, pass: pass.map(Arc::new), topic_list };
@@ -259,7 +263,7 @@ impl KafkaCluster {
         Ok(connected)
     }
 
-    /// The addresses of all bootstrap servers. One that cannot be resolved is left out; one that is refused is an error.
+    /// Resolves all bootstrap servers. One that cannot be resolved is left out; one that is denied is an error.
     async fn resolve(&self, deadline: Duration) -> Result<Vec<SocketAddr>, SourceError> {
         let mut addresses = Vec::new();
         let mut unresolved = None;
@@ -283,7 +287,7 @@ impl Cluster for KafkaCluster {
     }
 }
 
-/// The first server, and how many more: the list may be long, and messages are bounded.
+/// Returns the first server and the number of others: the list may be long, and messages are limited.
 fn name(servers: &[String]) -> String {
     match servers {
         [] => "a cluster without bootstrap servers".to_owned(),

@@ -1,11 +1,11 @@
-//! What krafka's errors mean to us.
+//! Translates krafka's errors.
 
 use krafka::error::{ErrorCode, KrafkaError};
 
 use crate::sample::Category;
 use crate::source::SourceError;
 
-/// Longest text that is taken over from the client or a broker, in characters.
+/// Maximum length of text taken from the client or a broker, in characters.
 const LONGEST_DETAIL: usize = 160;
 
 pub(super) fn category(error: &KrafkaError) -> Category {
@@ -28,12 +28,12 @@ pub(super) fn category(error: &KrafkaError) -> Category {
     }
 }
 
-/// An error that concerns the cluster as a whole.
+/// Translates an error that concerns the cluster as a whole.
 pub(super) fn of_cluster(error: &KrafkaError, cluster: &str) -> SourceError {
     of_topic(error, "the cluster", cluster)
 }
 
-/// An error that concerns one topic.
+/// Translates an error that concerns one topic.
 pub(super) fn of_topic(error: &KrafkaError, topic: &str, cluster: &str) -> SourceError {
     let cluster = cluster.to_owned();
     match category(error) {
@@ -48,7 +48,7 @@ pub(super) fn of_topic(error: &KrafkaError, topic: &str, cluster: &str) -> Sourc
     }
 }
 
-/// The error in few words: the innermost cause, without krafka's account of its own retries.
+/// Describes the error in few words: the innermost cause, without krafka's report of its own retries.
 pub(super) fn words(error: &KrafkaError) -> String {
     let text = match error {
         KrafkaError::Broker { code: ErrorCode::LeaderNotAvailable, .. } => "the partition has no leader".to_owned(),
@@ -64,7 +64,7 @@ pub(super) fn words(error: &KrafkaError) -> String {
             }
             cause.to_string()
         }
-        // What answers need not be Kafka: the first bytes of an SSH server are the size of a message.
+        // The other side may not be Kafka: the first bytes of an SSH server read as the size of a message.
         other => without_numbers(&other.to_string()),
     };
     let text = text.trim_start_matches("network error: ");
@@ -74,7 +74,7 @@ pub(super) fn words(error: &KrafkaError) -> String {
     }
 }
 
-/// Numbers of five digits and more are left out: they may be bytes of another protocol, and none of the reader's business.
+/// Replaces numbers of five and more digits: they may be bytes of another protocol, which must not be disclosed.
 fn without_numbers(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut digits = String::new();

@@ -1,7 +1,7 @@
-//! Whose clock a topic's timestamps are of. With `message.timestamp.type=CreateTime`, which is Kafka's default, it is the
-//! producers': a record that was made an hour ago and appended now is an hour old by its timestamp, and a producer's clock
-//! may be wrong. A look-up by timestamp says nothing then of what was appended when. Where it is not known whose they are,
-//! nothing is looked up by them either.
+//! Whether a topic's timestamps come from the producers. With `message.timestamp.type=CreateTime`, which is Kafka's
+//! default, they do: a record that was created an hour ago and appended now has a timestamp of an hour ago, and a
+//! producer's clock may be wrong. Then a look-up by timestamp does not show what was appended when. Where the type is
+//! unknown, nothing is looked up by timestamp either.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,32 +13,33 @@ use super::round::Reply;
 
 const KEY: &str = "message.timestamp.type";
 
-/// A topic's configuration is asked for anew after so long.
+/// How long an answer about a topic's configuration is valid.
 const HOLDS: Duration = Duration::from_mins(10);
 
-/// What was not answered is asked for again after so long. (It needs `DescribeConfigs` on the topic, which the rest does not.)
+/// How long after a request without an answer the next one is sent. (It requires `DescribeConfigs` on the topic, which
+/// nothing else does.)
 const UNKNOWN_HOLDS: Duration = Duration::from_mins(1);
 
-/// What is known, by topic. It outlives a round.
+/// What is known, by topic. It is kept from round to round.
 pub(super) type Stamps = HashMap<String, Stamp>;
 
-/// What is known of one topic.
+/// What is known about one topic.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stamp {
-    /// Id of the topic: another topic of the name is another topic.
+    /// Id of the topic: a topic that was deleted and created again has another one.
     pub(super) id: [u8; 16],
-    /// The timestamps are the producers'; `None`: never answered.
+    /// Whether the timestamps are the producers'; `None` if that was never answered.
     pub(super) by_producers: Option<bool>,
-    /// When it is asked for anew. What was answered holds until there is another answer.
+    /// When the next request is due. An answer is used until there is another one.
     pub(super) until: Instant,
 }
 
-/// Whether the topic's timestamps are the producers'; `None`: it is not known.
+/// Returns whether the topic's timestamps are the producers'; `None` if that is unknown.
 pub(super) fn by_producers(stamps: &Stamps, topic: &TopicDescription) -> Option<bool> {
     stamps.get(&topic.name).filter(|stamp| stamp.id == topic.topic_id).and_then(|stamp| stamp.by_producers)
 }
 
-/// Asks for what is not known or was answered long ago, in one request. Only topics that are still asked for are remembered.
+/// Requests what is unknown or was answered long ago, in one request. Topics that are no longer read are forgotten.
 pub(super) async fn refresh(
     client: &AdminClient,
     topics: &HashMap<String, Reply<TopicDescription>>,
@@ -54,7 +55,7 @@ pub(super) async fn refresh(
                 stamps.insert(name.clone(), *stamp);
             }
             (Ok(topic), _) => open.push(topic),
-            // One lost answer about the topic does not make it another topic.
+            // A lost answer about the topic does not make it another topic.
             (Err(_), Some(stamp)) => _ = stamps.insert(name.clone(), *stamp),
             (Err(_), None) => {}
         }
@@ -74,7 +75,8 @@ pub(super) async fn refresh(
     stamps
 }
 
-/// What is known of a topic that was asked for. Without an answer what was known of the same topic stays.
+/// Returns what is known about a topic after a request. Without an answer, the previous knowledge about the same topic
+/// remains.
 fn after(topic: &TopicDescription, answered: Option<bool>, known: &Stamps, now: Instant) -> Stamp {
     let holds = if answered.is_some() { HOLDS } else { UNKNOWN_HOLDS };
     Stamp { id: topic.topic_id, by_producers: answered.or_else(|| by_producers(known, topic)), until: now + holds }

@@ -1,5 +1,5 @@
-//! Against krafka's fake broker: the shape of answers, and what one fault leaves of the rest. The authority on what Kafka
-//! answers is `tests/kafka_real.rs`.
+//! Tests against krafka's fake broker: the content of answers, and what one fault leaves of the others. The authority
+//! on what Kafka answers is `tests/kafka_real.rs`.
 
 use std::collections::BTreeMap;
 
@@ -45,7 +45,7 @@ async fn produce(broker: &FakeBroker, topic: &str, partition: i32, records: usiz
     }
 }
 
-/// What the fake does not answer: whose the timestamps of these topics are, known until `until`.
+/// Sets what the fake broker does not answer: whether these topics' timestamps are the producers', valid until `until`.
 fn know(cluster: &KafkaCluster, producers: &[(&str, bool)], until: tokio::time::Instant) {
     let mut kept = cluster.kept.lock().unwrap();
     let stamps = &mut Arc::get_mut(&mut kept).unwrap().stamps;
@@ -55,7 +55,7 @@ fn know(cluster: &KafkaCluster, producers: &[(&str, bool)], until: tokio::time::
     }
 }
 
-/// Long enough for a test.
+/// Returns a time after the end of the test.
 fn later() -> tokio::time::Instant {
     Clock::system().monotonic() + 600 * SECOND
 }
@@ -81,10 +81,10 @@ async fn passes_offsets_on_as_they_are() {
     let partitions: Vec<_> =
         sample.partitions.iter().map(|each| (each.id.as_str(), each.start, each.end, each.committed)).collect();
     assert_eq!(partitions[0], ("orders/0", Some(0), Some(3), Some(2)));
-    assert_eq!(partitions[1], ("orders/1", Some(0), Some(3), Some(99)), "beyond the end: the policy's business");
+    assert_eq!(partitions[1], ("orders/1", Some(0), Some(3), Some(99)), "beyond the end: the policy handles that");
     assert_eq!(partitions[2], ("orders/2", Some(0), Some(0), Some(-1)));
     let due: Vec<_> = sample.partitions.iter().map(|each| each.due_end).collect();
-    assert_eq!(due, [None; 4], "the fake does not say whose the timestamps are");
+    assert_eq!(due, [None; 4], "the fake broker does not report the timestamp type");
     let high: Vec<_> = sample.partitions.iter().map(|each| each.high_watermark).collect();
     assert_eq!(high, [Some(3), Some(3), Some(0), Some(0)]);
 }
@@ -102,7 +102,7 @@ async fn what_is_older_than_the_objective_is_due() {
     know(&cluster, &[("orders", false)], later());
     let answers = cluster.sample(&requests, DEADLINE).await;
     let due: Vec<_> = answers.iter().map(|answer| answer.as_ref().unwrap().partitions[0].due_end).collect();
-    assert_eq!(due, [Some(3), Some(0)], "for each its own latency");
+    assert_eq!(due, [Some(3), Some(0)], "each request has its own latency");
 }
 
 #[tokio::test]
@@ -118,7 +118,7 @@ async fn nothing_is_due_by_timestamps_that_are_or_may_be_the_producers() {
         let samples = answers.into_iter().map(Result::unwrap);
         samples.map(|sample| (sample.producer_time, sample.partitions[0].end, sample.partitions[0].due_end)).collect()
     };
-    // The fake does not know what a topic's configuration is.
+    // The fake broker does not know a topic's configuration.
     let unknown = said(cluster.sample(&requests, DEADLINE).await);
     assert_eq!(unknown, [(None, Some(3), None), (None, Some(3), None)]);
     know(&cluster, &[("orders", true), ("refunds", false)], later());
@@ -139,9 +139,9 @@ async fn whose_the_timestamps_are_stays_known_when_nobody_answers_the_next_time(
     assert_eq!((refused.producer_time, refused.partitions[0].due_end), (Some(true), None));
     assert!(
         cluster.kept.lock().unwrap().stamps["orders"].until > due_for_another_look,
-        "it is not asked at once again"
+        "the next request is not due at once"
     );
-    // For a moment nothing is said of the topic itself, while another is read.
+    // For a moment the broker does not answer about the topic, while another topic is read.
     broker.create_topic("refunds", 1);
     broker.with_state(|state| _ = state.topics.remove("orders"));
     let answers = cluster.sample(&[request("orders", "g"), request("refunds", "g")], DEADLINE).await;
@@ -245,7 +245,7 @@ async fn a_group_that_cannot_be_described_is_unknown() {
     assert_eq!((sample.group, sample.partitions[0].committed), (None, Some(-1)));
 }
 
-/// Members of a classic group, each with these partitions of the topic.
+/// Adds members to a classic group, each with these partitions of the topic.
 fn join(broker: &FakeBroker, group: &str, topic: &str, members: &[(&str, &[i32])]) {
     let bytes = |partitions: &[i32]| {
         let mut bytes = [0_i16.to_be_bytes().as_slice(), &1_i32.to_be_bytes()].concat();
@@ -358,7 +358,7 @@ async fn a_crashed_cluster_is_unreachable_and_read_again_when_it_is_back() {
     for _ in 0..4 {
         assert_eq!(sample(&cluster, "orders", "g").await.unwrap_err().category(), Category::Unreachable);
     }
-    assert!(cluster.client.lock().await.is_none(), "the client was thrown away");
+    assert!(cluster.client.lock().await.is_none(), "the client was dropped");
     broker.restart(node);
     let mut left = 20;
     while sample(&cluster, "orders", "g").await.is_err() {
@@ -379,7 +379,7 @@ async fn a_round_that_is_dropped_counts_as_a_miss_and_does_no_harm() {
     let requests = [request("orders", "g")];
     assert!(cluster.sample(&requests, DEADLINE).now_or_never().is_none());
     assert_eq!(cluster.misses.load(Ordering::Relaxed), 1);
-    assert_eq!(cluster.kept.lock().unwrap().stamps["orders"].by_producers, Some(true), "what was known is known");
+    assert_eq!(cluster.kept.lock().unwrap().stamps["orders"].by_producers, Some(true), "what was known remains known");
     assert_eq!(sample(&cluster, "orders", "g").await.unwrap().producer_time, Some(true));
 }
 

@@ -1,5 +1,6 @@
-//! The way to the brokers: krafka dials by itself, also what brokers name as their own addresses, and knows proxies. So it
-//! is given one of ours (`signals/tunnel.rs`), and the answers say what became of the connections.
+//! Access to the brokers. krafka opens connections by itself, also to the addresses that brokers advertise, and
+//! supports proxies. So it is given this process's proxy (`signals/tunnel.rs`), whose errors are added to the answers
+//! here.
 
 use std::io;
 use std::sync::Arc;
@@ -15,27 +16,28 @@ use crate::sample::SourceSample;
 use crate::source::SourceError;
 use crate::tunnel::{Home, Pass, Tunnel};
 
-/// One tunnel for all clusters, opened when the first is asked.
+/// One proxy for all clusters, started for the first one.
 #[derive(Debug, Clone)]
 pub(super) struct Way {
     limits: Limits,
     patience: Duration,
     tunnel: Arc<OnceCell<Arc<Tunnel>>>,
-    /// What clients may keep of the topics of their clusters, in KiB.
+    /// What clients may keep about the topics of their clusters, in KiB.
     topic_lists: Arc<Semaphore>,
 }
 
-/// Room for what a client keeps of the topics of its cluster, until it is dropped.
+/// Memory for what a client keeps about the topics of its cluster, until it is dropped.
 pub(super) type TopicList = Arc<OwnedSemaphorePermit>;
 
 impl Way {
-    /// Within these limits; a connection is to be made within `patience`.
+    /// Creates the access with these limits. Connections must be made within `patience`.
     pub(super) fn new(limits: Limits, patience: Duration) -> Self {
         let topic_lists = Arc::new(Semaphore::new((limits.topic_list_bytes >> 10).min(Semaphore::MAX_PERMITS)));
         Self { limits, patience, tunnel: Arc::default(), topic_lists }
     }
 
-    /// Room for a list of topics that came in so many bytes; `None`: the other clients leave too little. A short one needs none.
+    /// Reserves memory for a list of topics that was sent in this many bytes; `None` if the other clients leave too
+    /// little. A short list needs none.
     pub(super) fn topic_list(&self, sent: u64) -> Option<TopicList> {
         let is_short = sent <= limits::bytes_explained(0, 0);
         let kib = if is_short { 0 } else { sent.saturating_mul(limits::BYTES_PER_BYTE_SENT) >> 10 };
@@ -43,7 +45,7 @@ impl Way {
         Arc::clone(&self.topic_lists).try_acquire_many_owned(kib).ok().map(Arc::new)
     }
 
-    /// For a cluster whose brokers may be where `egress` says.
+    /// Returns the proxy for a cluster whose brokers may be where `egress` allows.
     pub(super) async fn pass(&self, egress: Egress, home: Home) -> io::Result<Pass> {
         let open = || Tunnel::open(self.limits, self.patience);
         Ok(self.tunnel.get_or_try_init(open).await?.pass(egress, home))
@@ -55,8 +57,8 @@ pub(super) fn proxy(pass: &Pass) -> ProxyConfig {
     ProxyConfig::with_credentials(address, user, password)
 }
 
-/// Says why where krafka only knows that it could not connect. With a limit exceeded, what is not known in full is as if it
-/// had not been asked: whose answers were too large is not known.
+/// Adds the cause to answers for which krafka only reports that it could not connect. If a limit was exceeded,
+/// incomplete samples are replaced as well, because it is unknown whose answers were too large.
 pub(super) fn explain(answers: &mut [Result<SourceSample, SourceError>], trouble: &DialError, cluster: &str) {
     let is_limit = matches!(trouble, DialError::LimitExceeded { .. });
     for answer in answers {
@@ -75,7 +77,7 @@ pub(super) fn explain(answers: &mut [Result<SourceSample, SourceError>], trouble
     }
 }
 
-/// A refusal is told as one, whoever named the address.
+/// Translates a connection error. A denial remains a denial, whether a user or a broker named the address.
 pub(super) fn unreached(trouble: DialError, cluster: &str) -> SourceError {
     let cluster = cluster.to_owned();
     match trouble {

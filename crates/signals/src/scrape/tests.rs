@@ -1,4 +1,4 @@
-//! Pages as workers write them, and servers that misbehave.
+//! Tests of pages as workers write them, and of servers that misbehave.
 
 use std::net::SocketAddr;
 
@@ -103,7 +103,7 @@ fn b1_positions_of_topics_that_are_not_the_jobs_are_not_kept_nor_more_than_there
         }
     }
     let sample = page.sample(Seconds(0.0)).unwrap();
-    assert_eq!(sample.positions.len(), MOST_POSITIONS + 1, "one more, which tells that there are too many");
+    assert_eq!(sample.positions.len(), MOST_POSITIONS + 1, "one more, which shows that there are too many");
     assert!(sample.positions.iter().all(|(id, _)| id.starts_with("refunds/")));
 }
 
@@ -219,7 +219,7 @@ async fn t10_s12_no_path_leads_to_another_host_and_no_worker_is_where_none_can_b
         let sample = scrape(worker, &path, 5 * SECOND).await;
         assert_eq!(sample.map(|sample| sample.cpu_seconds).ok(), Some(Some(3.0)), "{path:?} is asked of the worker");
     }
-    assert!(elsewhere.accept().now_or_never().is_none(), "nobody has come");
+    assert!(elsewhere.accept().now_or_never().is_none(), "no connection was made");
     for (address, words) in [
         ("203.0.113.7:10250", "203.0.113.7:10250 is the port of the kubelet"),
         ("[::ffff:169.254.169.254]:80", "169.254.169.254:80 is a link-local address"),

@@ -1,4 +1,4 @@
-//! Tables, and properties with prometheus-client as the writer.
+//! Tables of lines, and properties with prometheus-client as the writer.
 
 use std::sync::atomic::AtomicU64;
 
@@ -197,7 +197,7 @@ fn swallow(page: &[u8], size: usize) -> Vec<String> {
     let mut each = |text: &[u8]| {
         let read = line(text, every);
         if let Line::Sample(sample) = &read {
-            // Whoever iterates sees every label that the validation saw.
+            // The iteration must see every label that the parser checked.
             let _ = sample.labels.iter().count();
         }
         seen.push(format!("{read:?}"));

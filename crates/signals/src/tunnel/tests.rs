@@ -1,4 +1,4 @@
-//! What the listener does with who is not our client, and with connections that end.
+//! Tests of clients that are not ours, and of connections that end.
 
 use futures::FutureExt;
 
@@ -11,12 +11,12 @@ async fn tunnel() -> Arc<Tunnel> {
     Tunnel::open(Limits { connections_per_cluster: 5, ..Limits::default() }, SECOND).await.unwrap()
 }
 
-/// For brokers on this machine.
+/// Registers a client for brokers on this machine.
 fn pass(tunnel: &Arc<Tunnel>) -> Pass {
     tunnel.pass(Egress::of_this_machine(), Home::Here)
 }
 
-/// What the proxy answers to these messages, one after the other; until it closes the connection.
+/// Sends these messages one after the other and returns the proxy's answers, until it closes the connection.
 async fn converse(tunnel: &Tunnel, messages: &[&[u8]]) -> (TcpStream, Vec<Vec<u8>>) {
     let mut stream = TcpStream::connect(tunnel.address).await.unwrap();
     let mut answers = Vec::new();
@@ -75,12 +75,12 @@ async fn who_has_no_password_gets_nowhere() {
     ] {
         assert_eq!(converse(&tunnel, &messages).await.1, answers);
     }
-    assert!(target.accept().now_or_never().is_none(), "nobody has come");
+    assert!(target.accept().now_or_never().is_none(), "no connection was made");
     let (_stream, answers) = converse(&tunnel, &[HELLO, &right, &connect]).await;
     assert_eq!(answers.last().unwrap()[1], reply::CONNECTED);
     drop(pass);
     let answers = converse(&tunnel, &[HELLO, &right, &connect]).await.1;
-    assert_eq!(answers.last().unwrap(), &[1, 1], "a pass is gone with its client");
+    assert_eq!(answers.last().unwrap(), &[1, 1], "the login is invalid once its handle is dropped");
 }
 
 #[tokio::test]
@@ -150,7 +150,7 @@ async fn a_client_has_no_more_than_its_share_of_connections() {
     }
     let told = greedy.trouble().unwrap();
     assert_eq!(told.category(), Category::LimitExceeded);
-    assert!(told.to_string().contains("5 connections already"), "{told}");
+    assert!(told.to_string().contains("already has 5 connections"), "{told}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -161,7 +161,7 @@ async fn who_says_nothing_is_shown_out() {
     assert_eq!(stream.read(&mut [0; 8]).await.unwrap_or(0), 0);
 }
 
-/// What endless pages and large frames come down to.
+/// Endless pages and large frames amount to the same.
 #[tokio::test]
 async fn b1_a_broker_that_sends_without_end_is_cut_off_at_the_budget_of_the_round() {
     let brokers = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -176,7 +176,7 @@ async fn b1_a_broker_that_sends_without_end_is_cut_off_at_the_budget_of_the_roun
     let (_, user, password) = hostile.way();
     let round = hostile.round(1 << 20);
     let messages = [HELLO, &login(user, password), &request(CONNECT, address)];
-    // Of all connections together, also of those that are made when it is too late.
+    // The limit holds for all connections together, including those that are made after it was exceeded.
     let mut received = 0;
     for _ in 0..3 {
         let (mut client, _) = converse(&tunnel, &messages).await;
@@ -190,11 +190,11 @@ async fn b1_a_broker_that_sends_without_end_is_cut_off_at_the_budget_of_the_roun
     assert!((1 << 19..=1 << 20).contains(&received), "{received}");
     let told = hostile.trouble().unwrap();
     assert_eq!(told.category(), Category::LimitExceeded);
-    assert!(told.to_string().contains("more than the 1 MiB that one round may have"), "{told}");
+    assert!(told.to_string().contains("more than 1 MiB in one round"), "{told}");
     assert!(honest.trouble().is_none());
     drop(round);
     let _round = hostile.round(1 << 20);
-    assert_eq!(converse(&tunnel, &messages).await.1[2][1], reply::CONNECTED, "the next round begins anew");
+    assert_eq!(converse(&tunnel, &messages).await.1[2][1], reply::CONNECTED, "the next round has a new budget");
 }
 
 #[tokio::test]
@@ -213,5 +213,5 @@ async fn b1_all_clients_together_have_no_more_connections_than_the_process() {
     }
     let told = passes[3].trouble().unwrap();
     assert_eq!(told.category(), Category::LimitExceeded);
-    assert!(told.to_string().contains("the operator has 3 connections to brokers already"), "{told}");
+    assert!(told.to_string().contains("the operator already has 3 connections to brokers"), "{told}");
 }

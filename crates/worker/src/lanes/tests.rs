@@ -1,4 +1,4 @@
-//! The plan, with instants as arguments.
+//! Tests of the scheduler, with instants as arguments.
 
 use super::*;
 
@@ -158,7 +158,7 @@ fn a_late_timer_costs_no_throughput_and_idleness_earns_none() {
     let work = take(&mut lanes, start + 2 * millisecond).unwrap();
     assert_eq!(work.begin, start + millisecond);
     lanes.done(&work, work.begin + millisecond, start + 2 * millisecond);
-    // A minute later, no more than the catch-up is made good.
+    // A minute later, not more than `CATCH_UP` is made up for.
     let late = start + Duration::from_mins(1);
     assert_eq!(take(&mut lanes, late).unwrap().begin, late - CATCH_UP);
 }
@@ -172,5 +172,5 @@ fn the_rate_holds_records_back_without_taking_a_lane() {
     assert_eq!(at, now + Duration::from_secs(1));
     assert_eq!(lanes.under_way(now + Duration::from_secs(1)), Duration::from_secs(1), "one lane, not two");
     let work = take(&mut lanes, at + Duration::from_millis(1)).unwrap();
-    assert_eq!(work.begin, at, "the wait for the rate is not time that the record could have been worked on");
+    assert_eq!(work.begin, at, "the record could not be processed while the rate delayed it");
 }

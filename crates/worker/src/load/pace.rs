@@ -1,19 +1,20 @@
-//! How many records are due by when, and to which partition or key each goes. Pure.
+//! Calculates how many records are due at a time, and to which partition or key each record goes.
 
-/// The golden ratio's fraction: its multiples fill the unit interval more evenly than random numbers do, and the same
-/// run gives the same records.
+/// The fractional part of the golden ratio. Its multiples fill the unit interval more evenly than random numbers do,
+/// and each run sends the same records.
 const GOLDEN: f64 = 0.618_033_988_749_894_9;
 
-/// A rate that holds for a while.
+/// A constant rate for some time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {
-    /// Seconds; more than 0.
+    /// Duration in seconds; greater than 0.
     pub seconds: f64,
-    /// Records per second; 0 or more.
+    /// Rate in records per second; 0 or more.
     pub rate: f64,
 }
 
-/// The steps of a trace: each rate holds until the next point's time, and the last as long as the one before it.
+/// Returns the steps of a trace: each rate holds until the time of the next point, and the last one as long as the one
+/// before it.
 pub fn steps(points: &[(f64, f64)]) -> Vec<Step> {
     let mut steps: Vec<Step> = points
         .iter()
@@ -26,15 +27,15 @@ pub fn steps(points: &[(f64, f64)]) -> Vec<Step> {
     steps
 }
 
-/// A course of rates over time.
+/// A load profile: a sequence of rates over time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Course {
-    /// End of each step in seconds, its rate, and the records due by its end.
+    /// For each step: its end in seconds, its rate, and the records due by its end.
     steps: Vec<(f64, f64, f64)>,
 }
 
 impl Course {
-    /// Lays the steps end to end.
+    /// Creates the profile of these steps in sequence.
     pub fn new(steps: &[Step]) -> Self {
         let (mut time, mut due) = (0.0, 0.0);
         let lay = |step: &Step| {
@@ -45,21 +46,21 @@ impl Course {
         Self { steps: steps.iter().map(lay).collect() }
     }
 
-    /// Runs `factor` times faster, at the same rates.
+    /// Makes the profile `factor` times shorter, at the same rates.
     #[must_use]
     pub fn compressed(self, factor: f64) -> Self {
         let squeeze = |(end, rate, due)| (end / factor, rate, due / factor);
         Self { steps: self.steps.into_iter().map(squeeze).collect() }
     }
 
-    /// Multiplies every rate.
+    /// Multiplies every rate by `factor`.
     #[must_use]
     pub fn scaled(self, factor: f64) -> Self {
         let scale = |(end, rate, due)| (end, rate * factor, due * factor);
         Self { steps: self.steps.into_iter().map(scale).collect() }
     }
 
-    /// Ends after so many seconds, if it does not end before.
+    /// Ends the profile after this many seconds, if it is longer.
     #[must_use]
     pub fn cut(self, seconds: f64) -> Self {
         if seconds >= self.seconds() {
@@ -73,22 +74,22 @@ impl Course {
         Self { steps }
     }
 
-    /// The highest rate.
+    /// Returns the highest rate, in records per second.
     pub fn peak(&self) -> f64 {
         self.steps.iter().map(|(_, rate, _)| *rate).fold(0.0, f64::max)
     }
 
-    /// Its length in seconds.
+    /// Returns the length in seconds.
     pub fn seconds(&self) -> f64 {
         self.steps.last().map_or(0.0, |(end, ..)| *end)
     }
 
-    /// The rate at a time; 0 after the end.
+    /// Returns the rate at a time, in records per second; 0 after the end.
     pub fn rate(&self, seconds: f64) -> f64 {
         self.at(seconds).map_or(0.0, |(_, rate, _)| *rate)
     }
 
-    /// Records due from the beginning to a time.
+    /// Returns the number of records due from the beginning to a time.
     pub fn due(&self, seconds: f64) -> f64 {
         match self.at(seconds) {
             Some((end, rate, due)) => (due - (end - seconds.max(0.0)) * rate).max(0.0),
@@ -101,16 +102,17 @@ impl Course {
     }
 }
 
-/// Spreads records over so many places, evenly or with a skew.
+/// Distributes records over partitions or keys, evenly or with a skew.
 #[derive(Debug, Clone)]
 pub struct Spread {
-    /// Cumulative shares; empty for an even spread.
+    /// Cumulative shares; empty for an even distribution.
     shares: Vec<f64>,
     places: u64,
 }
 
 impl Spread {
-    /// With skew 0 every place gets the same; with skew `s` the place numbered `i` gets a share like 1 / (i+1)^s (Zipf).
+    /// Creates a distribution over `places`. With skew 0 each gets the same share; with skew `s` the one numbered `i`
+    /// gets a share proportional to 1 / (i+1)^s (Zipf).
     pub fn new(places: u32, skew: f64) -> Self {
         let mut shares = Vec::new();
         if skew > 0.0 {
@@ -126,7 +128,7 @@ impl Spread {
         Self { shares, places: u64::from(places.max(1)) }
     }
 
-    /// Where the record with this number goes.
+    /// Returns the place for the record with this number.
     #[allow(clippy::cast_precision_loss, reason = "the numbers of records stay far below 2^52")]
     pub fn place(&self, number: u64) -> u64 {
         if self.shares.is_empty() {

@@ -1,4 +1,4 @@
-//! Which source is asked where, and when: a slot for each at its cluster.
+//! The schedule: which source is read from which cluster, and when.
 
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ use crate::sample::{JobKey, SourceSample, Watch};
 use crate::source::GroupTopic;
 
 impl State {
-    /// Gives each source of the watch a slot at its cluster; those that had one keep their turn. An error where there are
-    /// too many clusters.
+    /// Schedules each source of the watch at its cluster. Sources that were scheduled before keep their turn. A source
+    /// gets an error if there are too many clusters.
     pub(super) fn place(
         &mut self,
         job: &JobKey,
@@ -72,12 +72,12 @@ impl State {
                 1;
             places.push(Ok((key, id)));
         }
-        // One that was there may have been refused for one that is new.
+        // A cluster that was used before may have been refused in favour of a new one.
         self.let_go(&before);
         places
     }
 
-    /// Takes a job's slots from its clusters, which stay.
+    /// Removes a job's sources from the schedules of their clusters. The clusters remain.
     pub(super) fn take_slots(
         &mut self,
         job: &JobKey,
@@ -99,7 +99,7 @@ impl State {
         taken
     }
 
-    /// Stops those of these clusters of which nothing is asked any more.
+    /// Stops those of these clusters from which nothing is read any more.
     pub(super) fn let_go(&mut self, keys: &[ClusterKey]) {
         for key in keys {
             if self.clusters.get(key).is_some_and(|cluster| cluster.slots.is_empty()) {
@@ -108,8 +108,8 @@ impl State {
         }
     }
 
-    /// What is due at a cluster. Once somebody is due, everyone goes along who would be within half an interval, so that
-    /// jobs of one cluster fall into step and share their rounds.
+    /// Returns what is due at a cluster. Once a source is due, sources that are due within half an interval are read
+    /// along with it, so that the jobs of one cluster come to share their rounds.
     pub(in super::super) fn plan(&self, key: &ClusterKey, stop: &CancellationToken, now: Instant) -> Plan {
         let Some(cluster) = self.clusters.get(key).filter(|_| !stop.is_cancelled()) else { return Plan::Stop };
         let Some((next, _)) = cluster.due.first() else { return Plan::Stop };
@@ -121,14 +121,15 @@ impl State {
             let due = cluster.due.range(..=(last, SlotId::MAX));
             due.filter_map(|(_, id)| Some((*id, cluster.slots.get(id)?)))
         };
-        // Half of the shortest interval that is due, lest a fast job drags a slow one along every time.
+        // Half of the shortest interval that is due, so that a fast job does not read a slow one early in each of its
+        // rounds.
         let near = until(now).map(|(_, slot)| slot.interval).min().unwrap_or_default() / 2;
         let along = until(now + near).filter(|(_, slot)| slot.due <= now + near.min(slot.interval / 2));
         Plan::Round(along.take(cluster.at_once).map(|(id, slot)| (id, slot.clone())).collect())
     }
 
-    /// Notes how a round went for one slot; `false` if it is watched no more. Without an outcome it was not reached, and
-    /// keeps its turn.
+    /// Records the outcome for one source; returns `false` if it is not watched any more. Without an outcome the round
+    /// did not reach it, and it keeps its turn.
     pub(in super::super) fn sampled(
         &mut self,
         key: &ClusterKey,
@@ -169,8 +170,8 @@ impl State {
         true
     }
 
-    /// Notes whether the answers of a round were too large together: then fewer go into the next, so that it shows whose
-    /// they are.
+    /// Records whether the answers of a round were too large together. If so, fewer sources go into the next round,
+    /// until it shows which of them are too large.
     pub(in super::super) fn sized(&mut self, key: &ClusterKey, slots: usize, too_large: bool) {
         let Some(cluster) = self.clusters.get_mut(key) else { return };
         cluster.at_once = if too_large {

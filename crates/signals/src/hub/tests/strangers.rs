@@ -1,4 +1,4 @@
-//! Jobs, namespaces and clusters that ask for more than they may have, beside others.
+//! Tests of jobs, namespaces and clusters that exceed their limits, and of the others beside them.
 
 use super::*;
 use crate::limits::Limits;
@@ -11,7 +11,7 @@ fn sources(clusters: &[&str]) -> Watch {
     Watch { sources: clusters.iter().map(|cluster| source(cluster, "orders")).collect(), ..watch("k", "orders") }
 }
 
-/// Of each source of a job: whether it was read, and why not.
+/// Returns for each source of a job whether it was read, and the category of its failure.
 fn read(hub: &Hub, job: &JobKey) -> Vec<(bool, Option<Category>)> {
     let samples = hub.read(job).unwrap();
     let each = samples.sources.iter();
@@ -32,20 +32,20 @@ async fn b1_a_namespace_reads_from_no_more_clusters_than_it_may_and_the_others_f
     assert_eq!(read(&hub, &greedy), [READ, READ, REFUSED, READ]);
     assert_eq!(read(&hub, &modest), [READ, READ]);
     let message = hub.read(&greedy).unwrap().sources[2].failure.clone().unwrap().message;
-    assert!(message.contains("namespace greedy read from 2 Kafka clusters already"), "{message}");
-    // Of all together, too.
+    assert!(message.contains("namespace greedy already reads from 2 Kafka clusters"), "{message}");
+    // The limit for the process.
     let others = [job_of("n1", "a"), job_of("n2", "a")];
     others.iter().zip(["y", "z"]).for_each(|(job, cluster)| hub.watch(job, sources(&[cluster])));
     tokio::time::sleep(10 * SECOND).await;
     assert_eq!((read(&hub, &others[0]), read(&hub, &others[1])), (vec![READ], vec![REFUSED]));
     assert_eq!((hub.stats().clusters, world.rounds("c").len(), world.rounds("z").len()), (4, 0, 0));
-    // What is given back is had by who asks next, although its watch is the same.
+    // A cluster that is given up is available to the next job, even if that job's watch has not changed.
     hub.watch(&greedy, sources(&["a", "c"]));
     hub.forget(&others[0]);
     hub.watch(&others[1], sources(&["z"]));
     tokio::time::sleep(10 * SECOND).await;
     assert_eq!((read(&hub, &greedy), read(&hub, &others[1])), (vec![READ, READ], vec![READ]));
-    // One that is new takes the place of one that was there; later it is had again.
+    // A new cluster takes the place of a previous one, which is available again later.
     hub.watch(&greedy, sources(&["d", "e", "a"]));
     hub.watch(&greedy, sources(&["a"]));
     tokio::time::sleep(10 * SECOND).await;
@@ -66,7 +66,7 @@ async fn b1_what_is_kept_of_a_namespace_and_of_all_is_bounded_and_small_jobs_are
     let hostile: Vec<JobKey> = (0..50).map(|n| job_of(&format!("team-{}", n % 5), &format!("hostile-{n}"))).collect();
     for (number, job) in hostile.iter().enumerate() {
         let cluster = format!("large-{number}");
-        // Some 10 MiB.
+        // About 10 MiB.
         world.set(&cluster, Behaviour::Large(5_000));
         hub.watch(job, sources(&[&cluster]));
     }
@@ -83,7 +83,7 @@ async fn b1_what_is_kept_of_a_namespace_and_of_all_is_bounded_and_small_jobs_are
     assert!((45..50).contains(&refused.len()), "{}", refused.len());
     let message = hub.read(refused[0]).unwrap().sources[0].failure.clone().unwrap().message;
     assert!(message.contains("--source-memory") && message.contains("MiB"), "{message}");
-    // 16 s, 32 s, 64 s, …: far fewer rounds than of a cluster that is down.
+    // After 16 s, 32 s, 64 s, …: far fewer rounds than for a cluster that is down.
     let rounds: usize = (0..50).map(|number| world.rounds(&format!("large-{number}")).len()).sum();
     assert!(rounds < 4 * 40 + 46 * 4, "{rounds}");
     for job in hub.jobs() {
@@ -158,7 +158,7 @@ async fn b1_hung_workers_of_fifty_jobs_leave_the_others_their_cadence() {
     tokio::time::sleep(300 * SECOND).await;
     for id in &honest {
         let scrapes = world.scrapes(id);
-        // At first 2,000 are there that may be quick, of which each has half a second to show it, 128 at a time.
+        // At first there are 2,000 workers that may be quick. Each of them has half a second to show it, 128 at a time.
         assert!(scrapes[0] < 1_010.0, "{id}: {}", scrapes[0]);
         let later: Vec<f64> = scrapes.into_iter().filter(|at| *at > 1_015.0).collect();
         let gaps = gaps(&later);

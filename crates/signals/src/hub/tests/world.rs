@@ -23,15 +23,16 @@ pub(super) enum Behaviour {
     Panics,
     /// Only topics whose name begins with "missing" are missing.
     SomeMissing,
-    /// Each topic has so many partitions.
+    /// Each topic has this many partitions.
     Large(usize),
-    /// So many requests are reached in one round.
+    /// A round reaches this many requests.
     Reaches(usize),
-    /// With a topic whose name begins with "huge" all answers together are too large.
+    /// If the name of any topic begins with "huge", all answers together are too large.
     SomeHuge,
 }
 
-/// Clusters by their first bootstrap server, workers by their id; what they do, and what they were asked and when.
+/// Scripted clusters and workers: how each behaves, and what it was asked and when. Clusters are named by their first
+/// bootstrap server, workers by their id.
 #[derive(Clone)]
 pub(super) struct World(pub(super) Arc<Inner>);
 
@@ -186,7 +187,7 @@ pub(super) fn source(cluster: &str, topic: &str) -> SourceSpec {
     SourceSpec { name: topic.to_owned(), kafka }
 }
 
-/// With a latency of 10 s, so an interval of 2 s.
+/// Returns a watch with a latency of 10 s, and thus an interval of 2 s.
 pub(super) fn watch(cluster: &str, topic: &str) -> Watch {
     Watch { latency: Duration::from_secs(10), sources: vec![source(cluster, topic)], workers: Vec::new() }
 }

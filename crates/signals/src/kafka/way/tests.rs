@@ -1,4 +1,4 @@
-//! Brokers that name other addresses than theirs.
+//! Tests of brokers that advertise other addresses than their own.
 
 use krafka::testing::FakeBroker;
 use tokio::net::TcpListener;
@@ -26,7 +26,7 @@ async fn sample(cluster: &KafkaCluster) -> Result<SourceSample, SourceError> {
     cluster.sample(&[request()], DEADLINE).await.remove(0)
 }
 
-/// From now on the broker says of itself that it is there.
+/// Makes the broker advertise this address.
 fn advertise(broker: &FakeBroker, node: usize, host: &str, port: u16) {
     broker.with_state(|state| {
         state.brokers[node].host = host.to_owned();
@@ -38,7 +38,7 @@ fn advertise(broker: &FakeBroker, node: usize, host: &str, port: u16) {
 async fn t10_s12_an_address_that_a_broker_names_is_judged_as_one_that_a_user_names() {
     let broker = FakeBroker::start().await.unwrap();
     broker.create_topic("orders", 2);
-    // Stands for the API server: it would answer, and must not be asked.
+    // Stands for the API server: it would answer, but must not be connected to.
     let api_server = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = api_server.local_addr().unwrap().port();
     let own = broker.bootstrap_servers().rsplit_once(':').unwrap().1.parse().unwrap();
@@ -52,14 +52,14 @@ async fn t10_s12_an_address_that_a_broker_names_is_judged_as_one_that_a_user_nam
         advertise(&broker, 0, host, port);
         let closed = vec![Range::of("127.0.0.1".parse().unwrap(), Some(port)), Range::of("::1".parse().unwrap(), None)];
         let cluster = cluster(&broker, Egress::new(vec![allowed], Vec::new(), closed));
-        // Each time, not only when it is new.
+        // In every round, not only in the first one.
         for _ in 0..3 {
             let error = sample(&cluster).await.unwrap_err();
             assert_eq!(error.category(), Category::DestinationRefused, "{error}");
             assert!(matches!(error, SourceError::Forbidden { .. }) && error.to_string().contains(words), "{error}");
         }
     }
-    assert!(futures::FutureExt::now_or_never(api_server.accept()).is_none(), "nobody has come");
+    assert!(futures::FutureExt::now_or_never(api_server.accept()).is_none(), "no connection was made");
 }
 
 #[tokio::test]
@@ -101,7 +101,7 @@ async fn a_round_through_the_tunnel_reads_the_same_as_one_without() {
         for (which, client) in clients.iter().enumerate() {
             let before = clock.monotonic();
             let round = gather(client, &clock, &[request()], DEADLINE, Arc::new(Kept::default()), None).await;
-            // The first one connects.
+            // The first round connects.
             took[which] += if number > 0 { clock.monotonic() - before } else { Duration::ZERO };
             assert!(round.ends.values().all(Result::is_ok));
             ends[which] = round.ends.keys().map(|partition| partition.partition).collect();
@@ -122,5 +122,5 @@ fn b1_clients_keep_lists_of_topics_as_far_as_there_is_room_and_short_ones_in_any
     assert_eq!(held.iter().flatten().count(), 6, "1 MiB sent is 10 MiB held");
     assert!(way.topic_list(1 << 17).is_some());
     drop(held);
-    assert!(way.topic_list(6 * MIB).is_some(), "all of it is back");
+    assert!(way.topic_list(6 * MIB).is_some(), "all memory was returned");
 }
