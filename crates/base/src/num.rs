@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn quantile_takes_the_nearest_rank_from_above() {
+    fn quantile_takes_nearest_rank_from_above() {
         let mut values: Vec<f64> = (0..=10).map(f64::from).collect();
         assert_eq!(quantile(&mut values, 0.9), Some(9.0));
         assert_eq!(quantile(&mut values, 0.95), Some(10.0));

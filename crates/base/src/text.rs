@@ -1,7 +1,7 @@
 //! Shortening of text.
 
 /// Returns the text, or its beginning and an ellipsis if it has more than `width` characters.
-pub fn cut(text: &str, width: usize) -> String {
+pub fn truncate(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }

@@ -14,28 +14,28 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 /// Time limit of a TLS handshake.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum number of handshakes at a time. One more ends the oldest, so that silent clients cannot keep other clients
 /// out.
-const HANDSHAKES: usize = 128;
+const MAX_HANDSHAKES: usize = 128;
 
 /// Accepts connections and completes their TLS handshakes. A slow handshake does not delay other connections.
-pub struct Handshakes {
+pub struct TlsListener {
     listener: TcpListener,
     acceptor: TlsAcceptor,
-    under_way: JoinSet<Option<(TlsStream<TcpStream>, SocketAddr)>>,
+    handshakes: JoinSet<Option<(TlsStream<TcpStream>, SocketAddr)>>,
     /// Running handshakes, the oldest first.
     ends: VecDeque<AbortHandle>,
 }
 
-impl Handshakes {
+impl TlsListener {
     /// Creates a listener that serves connections with this configuration.
     pub fn new(listener: TcpListener, config: Arc<ServerConfig>) -> Self {
-        Self { listener, acceptor: TlsAcceptor::from(config), under_way: JoinSet::new(), ends: VecDeque::new() }
+        Self { listener, acceptor: TlsAcceptor::from(config), handshakes: JoinSet::new(), ends: VecDeque::new() }
     }
 }
 
-impl Listener for Handshakes {
+impl Listener for TlsListener {
     type Io = TlsStream<TcpStream>;
     type Addr = SocketAddr;
 
@@ -44,19 +44,19 @@ impl Listener for Handshakes {
             tokio::select! {
                 (stream, address) = Listener::accept(&mut self.listener) => {
                     self.ends.retain(|end| !end.is_finished());
-                    if self.ends.len() >= HANDSHAKES && let Some(oldest) = self.ends.pop_front() {
+                    if self.ends.len() >= MAX_HANDSHAKES && let Some(oldest) = self.ends.pop_front() {
                         oldest.abort();
                     }
-                    let shaking = self.acceptor.accept(stream);
-                    let end = self.under_way.spawn(async move {
+                    let handshake = self.acceptor.accept(stream);
+                    let end = self.handshakes.spawn(async move {
                         // A client that fails here does not speak TLS or does not trust the certificate. There is
                         // nothing to do.
-                        let stream = tokio::time::timeout(HANDSHAKE, shaking).await.ok()?.ok()?;
+                        let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await.ok()?.ok()?;
                         Some((stream, address))
                     });
                     self.ends.push_back(end);
                 }
-                Some(done) = self.under_way.join_next() => {
+                Some(done) = self.handshakes.join_next() => {
                     if let Ok(Some(connection)) = done {
                         return connection;
                     }

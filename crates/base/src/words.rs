@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn times_have_two_units_at_most() {
+    fn times_have_at_most_two_units() {
         let table = [
             (0.0, "0s"),
             (0.85, "850ms"),
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_numbers_have_a_sign_of_their_own() {
+    fn unknown_numbers_are_shown_as_question_mark() {
         for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             assert_eq!((count(value), seconds(value), percent(value)), ("?".into(), "?".into(), "?".into()));
         }

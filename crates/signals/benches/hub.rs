@@ -13,9 +13,9 @@ use sluice_api::v1alpha1::Kafka;
 use sluice_base::clock::Clock;
 use sluice_base::units::Seconds;
 use sluice_signals::scrape::ScrapeError;
-use sluice_signals::source::{Answers, Cluster, Connect, GroupTopic};
+use sluice_signals::source::{Cluster, Connect, GroupTopic, SampleResults};
 use sluice_signals::{
-    Hub, JobKey, PartitionSample, Scrape, SourceSample, SourceSpec, Watch, WorkerEndpoint, WorkerSample,
+    Hub, JobKey, PartitionSample, Scrape, SourceSample, SourceSpec, WatchSpec, WorkerEndpoint, WorkerSample,
 };
 
 /// Partitions of each topic.
@@ -32,7 +32,7 @@ impl Connect for Instant {
 }
 
 impl Cluster for Instant {
-    fn sample<'a>(&'a self, requests: &'a [GroupTopic], _: Duration) -> BoxFuture<'a, Answers> {
+    fn sample<'a>(&'a self, requests: &'a [GroupTopic], _: Duration) -> BoxFuture<'a, SampleResults> {
         let partition = |number: usize, topic: &str| PartitionSample {
             id: format!("{topic}/{number}"),
             end: Some(7),
@@ -62,14 +62,14 @@ fn job(number: usize) -> JobKey {
     JobKey { namespace: format!("team-{}", number % 50), name: format!("job-{number}") }
 }
 
-fn watch(number: usize, latency: Duration) -> Watch {
+fn watch(number: usize, latency: Duration) -> WatchSpec {
     let kafka = Kafka {
         bootstrap_servers: vec!["kafka.infra.svc:9092".to_owned()],
         topic: format!("topic-{number}"),
         consumer_group: format!("group-{number}"),
         offset_reset: None,
     };
-    Watch { latency, sources: vec![SourceSpec { name: "in".to_owned(), kafka }], workers: Vec::new() }
+    WatchSpec { latency, sources: vec![SourceSpec { name: "in".to_owned(), kafka }], workers: Vec::new() }
 }
 
 fn hub(criterion: &mut Criterion) {

@@ -16,11 +16,11 @@ use futures::future::{BoxFuture, select_ok};
 use thiserror::Error;
 use tokio::net::TcpStream;
 
-use super::egress::{Egress, carried};
+use super::egress::{Egress, effective_address};
 use super::sample::Category;
 
 /// Maximum number of addresses of a name that are checked and used.
-const ADDRESSES: usize = 16;
+const MAX_ADDRESSES: usize = 16;
 
 /// Delay before the next address of a name is tried while the previous one has not answered (RFC 8305).
 const STAGGER: Duration = Duration::from_millis(250);
@@ -29,10 +29,10 @@ const STAGGER: Duration = Duration::from_millis(250);
 const LONGEST_HOST: usize = 80;
 
 /// Resolves `name:port`.
-pub(super) type LookUp = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync>;
+pub(super) type Resolver = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync>;
 
 /// Returns the system's resolver.
-pub(super) fn system() -> LookUp {
+pub(super) fn system_resolver() -> Resolver {
     Arc::new(|host| async move { Ok(tokio::net::lookup_host(host).await?.collect()) }.boxed())
 }
 
@@ -97,11 +97,11 @@ impl DialError {
 impl Egress {
     /// Checks whether a connection to `address` is allowed.
     pub fn check(&self, address: SocketAddr) -> Result<(), DialError> {
-        let judged = SocketAddr::new(carried(address.ip()), address.port());
-        let refused = |kind, option| Err(DialError::Refused { address: judged.to_string(), kind, option });
-        match (self.objection(judged), self.objection_of_namespace(judged)) {
-            (Some(kind), _) => refused(kind, format!("--egress-allow {judged}")),
-            (None, Some((kind, namespace))) => refused(kind, format!("--egress-namespace {namespace}={judged}")),
+        let checked = SocketAddr::new(effective_address(address.ip()), address.port());
+        let refused = |kind, option| Err(DialError::Refused { address: checked.to_string(), kind, option });
+        match (self.denial_reason(checked), self.namespace_denial_reason(checked)) {
+            (Some(kind), _) => refused(kind, format!("--egress-allow {checked}")),
+            (None, Some((kind, namespace))) => refused(kind, format!("--egress-namespace {namespace}={checked}")),
             (None, None) => Ok(()),
         }
     }
@@ -110,23 +110,23 @@ impl Egress {
     /// broker's name does not also resolve to a denied address, and the result must not depend on the order of the
     /// addresses. The caller connects to these addresses, and does not resolve the name again.
     pub async fn resolve(&self, host: &str, deadline: Duration) -> Result<Vec<SocketAddr>, DialError> {
-        let shown = shown(host);
-        well_formed(host).map_err(|detail| DialError::Malformed { host: shown.clone(), detail })?;
-        let unresolved = |detail: String| DialError::Unresolved { host: shown.clone(), detail };
-        let found = tokio::time::timeout(deadline, (self.look_up)(host.to_owned()))
+        let printable_host = printable(host);
+        check_form(host).map_err(|detail| DialError::Malformed { host: printable_host.clone(), detail })?;
+        let unresolved = |detail: String| DialError::Unresolved { host: printable_host.clone(), detail };
+        let found = tokio::time::timeout(deadline, (self.resolver)(host.to_owned()))
             .await
             .unwrap_or_else(|_| {
                 Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {deadline:.1?}")))
             })
             .map_err(|error| unresolved(error.to_string()))?;
-        let addresses: Vec<_> = found.into_iter().take(ADDRESSES).collect();
+        let addresses: Vec<_> = found.into_iter().take(MAX_ADDRESSES).collect();
         if addresses.is_empty() {
             return Err(unresolved("the name has no address".to_owned()));
         }
         for address in &addresses {
             self.check(*address).map_err(|error| match error {
                 DialError::Refused { address, kind, option } if address != host => {
-                    DialError::Refused { address: format!("{shown} ({address})"), kind, option }
+                    DialError::Refused { address: format!("{printable_host} ({address})"), kind, option }
                 }
                 other => other,
             })?;
@@ -136,7 +136,7 @@ impl Egress {
 
     /// Connects to `host` (`name:port`) within `deadline`.
     pub(super) async fn connect(&self, host: &str, deadline: Duration) -> Result<TcpStream, DialError> {
-        let failed = |detail: String| DialError::Failed { host: shown(host), detail };
+        let failed = |detail: String| DialError::Failed { host: printable(host), detail };
         let connecting = async {
             let addresses = self.resolve(host, deadline).await?;
             let attempts = addresses.into_iter().zip(0..).map(|(address, number)| {
@@ -157,7 +157,7 @@ impl Egress {
 
 /// Checks that a name consists of letters, digits, `-`, `_` and dots. No broker needs other characters, and resolvers
 /// might misread them.
-fn well_formed(host: &str) -> Result<(), &'static str> {
+fn check_form(host: &str) -> Result<(), &'static str> {
     let (name, port) = host.rsplit_once(':').ok_or("the port is missing")?;
     if port.parse::<u16>().is_ok_and(|port| port != 0) {
         let literal = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
@@ -169,7 +169,7 @@ fn well_formed(host: &str) -> Result<(), &'static str> {
 }
 
 /// Returns the host as it may occur in a message: on one line, with a limited length.
-pub(super) fn shown(host: &str) -> String {
+pub(super) fn printable(host: &str) -> String {
     host.chars().flat_map(char::escape_debug).take(LONGEST_HOST).collect()
 }
 

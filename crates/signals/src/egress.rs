@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::dial::{self, LookUp};
+use super::dial::{self, Resolver};
 
 /// Ports of Kubernetes components on every node; brokers do not use them.
 const PORTS: [(u16, &str); 5] = [
@@ -34,15 +34,15 @@ pub struct Egress {
     /// Namespace whose rules apply as well; `None` if namespace rules do not apply.
     namespace: Option<Arc<str>>,
     /// Resolver of host names: the system's, except in tests.
-    pub(super) look_up: LookUp,
+    pub(super) resolver: Resolver,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Rules {
-    allow: Vec<Range>,
-    deny: Vec<Range>,
-    api_server: Vec<Range>,
-    namespaces: BTreeMap<String, Vec<Range>>,
+    allow: Vec<AddressRange>,
+    deny: Vec<AddressRange>,
+    api_server: Vec<AddressRange>,
+    namespaces: BTreeMap<String, Vec<AddressRange>>,
     only_listed: bool,
 }
 
@@ -53,7 +53,7 @@ pub struct NamespaceRanges {
     /// Name of the namespace.
     pub namespace: String,
     /// Ranges in which the namespace's sources may be.
-    pub ranges: Vec<Range>,
+    pub ranges: Vec<AddressRange>,
 }
 
 impl FromStr for NamespaceRanges {
@@ -74,9 +74,9 @@ impl FromStr for NamespaceRanges {
 
 impl Egress {
     /// Creates the policy from the administrator's `allow` and `deny` lists and the addresses of the API server.
-    pub fn new(allow: Vec<Range>, deny: Vec<Range>, api_server: Vec<Range>) -> Self {
+    pub fn new(allow: Vec<AddressRange>, deny: Vec<AddressRange>, api_server: Vec<AddressRange>) -> Self {
         let rules = Rules { allow, deny, api_server, ..Rules::default() };
-        Self { rules: Arc::new(rules), namespace: None, look_up: dial::system() }
+        Self { rules: Arc::new(rules), namespace: None, resolver: dial::system_resolver() }
     }
 
     /// Adds rules for namespaces. The ranges of a namespace that occurs twice are combined. With `only_listed`, jobs of
@@ -91,30 +91,30 @@ impl Egress {
     }
 
     /// Returns whether the policy has rules of its own for this namespace.
-    pub(super) fn distinguishes(&self, namespace: &str) -> bool {
+    pub(super) fn has_rules_for(&self, namespace: &str) -> bool {
         self.rules.only_listed || self.rules.namespaces.contains_key(namespace)
     }
 
     /// Returns the policy for the jobs of this namespace.
-    pub(super) fn under(&self, namespace: &str) -> Self {
+    pub(super) fn for_namespace(&self, namespace: &str) -> Self {
         Self { namespace: Some(namespace.into()), ..self.clone() }
     }
 
     /// Returns a policy for a cluster, brokers and workers on this machine: loopback is allowed.
-    pub fn of_this_machine() -> Self {
-        let whole = |address: IpAddr, bits| Range { base: address, bits, port: None };
+    pub fn allow_loopback() -> Self {
+        let whole = |address: IpAddr, bits| AddressRange { base: address, bits, port: None };
         let loopback = vec![whole(Ipv4Addr::LOCALHOST.into(), 8), whole(Ipv6Addr::LOCALHOST.into(), 128)];
         Self::new(loopback, Vec::new(), Vec::new())
     }
 
     /// Replaces the resolver.
     #[cfg(test)]
-    pub(super) fn looking_up(self, look_up: LookUp) -> Self {
-        Self { look_up, ..self }
+    pub(super) fn with_resolver(self, resolver: Resolver) -> Self {
+        Self { resolver, ..self }
     }
 
     /// Returns what forbids a connection to `address`, which must be an [`effective_address`]; `None` if it is allowed.
-    pub(super) fn objection(&self, address: SocketAddr) -> Option<Cow<'static, str>> {
+    pub(super) fn denial_reason(&self, address: SocketAddr) -> Option<Cow<'static, str>> {
         let rules = &self.rules;
         if rules.allow.iter().any(|range| range.contains(address)) {
             return None;
@@ -126,11 +126,11 @@ impl Egress {
             return Some("the API server".into());
         }
         let port = PORTS.iter().find(|(port, _)| *port == address.port()).map(|(_, whose)| *whose);
-        kind(address.ip()).or(port).map(Cow::from)
+        special_kind(address.ip()).or(port).map(Cow::from)
     }
 
     /// Returns what in the namespace's own rules forbids a connection to `address`, and the namespace.
-    pub(super) fn objection_of_namespace(&self, address: SocketAddr) -> Option<(Cow<'static, str>, &str)> {
+    pub(super) fn namespace_denial_reason(&self, address: SocketAddr) -> Option<(Cow<'static, str>, &str)> {
         let namespace = self.namespace.as_deref()?;
         let open = match self.rules.namespaces.get(namespace) {
             Some(ranges) => ranges.iter().any(|range| range.contains(address)),
@@ -147,7 +147,7 @@ impl fmt::Debug for Egress {
 }
 
 /// Returns the kind of an address at which there cannot be a broker or a worker.
-fn kind(address: IpAddr) -> Option<&'static str> {
+fn special_kind(address: IpAddr) -> Option<&'static str> {
     const METADATA: &str = "the cloud's metadata service";
     Some(match address {
         IpAddr::V4(ip) => match ip.octets() {
@@ -178,7 +178,7 @@ fn kind(address: IpAddr) -> Option<&'static str> {
 /// Returns the address that a connection reaches in the end: an IPv6 address that embeds an IPv4 address is checked as
 /// that IPv4 address. Those are mapped, compatible and translated addresses (RFC 4291, RFC 2765), NAT64 (RFC 6052) and
 /// 6to4 (RFC 3056).
-pub(super) fn carried(address: IpAddr) -> IpAddr {
+pub(super) fn effective_address(address: IpAddr) -> IpAddr {
     let IpAddr::V6(ip) = address else { return address };
     let v4 = |high: u16, low: u16| IpAddr::V4(Ipv4Addr::from_bits((u32::from(high) << 16) | u32::from(low)));
     match ip.segments() {
@@ -194,14 +194,14 @@ pub(super) fn carried(address: IpAddr) -> IpAddr {
 /// Addresses with a common prefix, at one port or at every port: `10.0.0.0/8`, `10.1.2.3:9092`, `fd00::/8`,
 /// `[fd00::]/8:9092`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Range {
+pub struct AddressRange {
     base: IpAddr,
     bits: u8,
     port: Option<u16>,
 }
 
 /// Returns the number of bits of an address.
-fn width(address: IpAddr) -> u8 {
+fn address_bits(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
@@ -212,25 +212,25 @@ pub enum RangeError {
     #[error(
         "invalid range {0:?}: expected ADDRESS[/BITS][:PORT], such as 10.0.0.0/8, 10.1.2.3:9092 or [fd00::]/8:9092"
     )]
-    Form(String),
+    Malformed(String),
     /// The text is not a rule for a namespace.
     #[error("invalid rule {0:?}: expected NAMESPACE=RANGE,RANGE, such as team-a=10.1.0.0/16,10.2.3.4:9092")]
     Namespace(String),
     /// The range would never match, because the address embeds an IPv4 address.
-    #[error("invalid range {text:?}: Sluice checks the embedded IPv4 address; write {carried} instead")]
-    Clothed {
+    #[error("invalid range {text:?}: Sluice checks the embedded IPv4 address; write {effective_address} instead")]
+    EmbeddedIpv4 {
         /// The text.
         text: String,
         /// The embedded IPv4 address.
-        carried: IpAddr,
+        effective_address: IpAddr,
     },
 }
 
-impl Range {
+impl AddressRange {
     /// Returns the range of one address, at one port or at every port.
-    pub fn of(address: IpAddr, port: Option<u16>) -> Self {
-        let base = carried(address);
-        Self { base, bits: width(base), port }
+    pub fn for_address(address: IpAddr, port: Option<u16>) -> Self {
+        let base = effective_address(address);
+        Self { base, bits: address_bits(base), port }
     }
 
     fn contains(&self, address: SocketAddr) -> bool {
@@ -247,11 +247,11 @@ impl Range {
     }
 }
 
-impl FromStr for Range {
+impl FromStr for AddressRange {
     type Err = RangeError;
 
     fn from_str(text: &str) -> Result<Self, RangeError> {
-        let form = || RangeError::Form(text.chars().take(80).collect());
+        let form = || RangeError::Malformed(text.chars().take(80).collect());
         let text = text.trim();
         let range = match text.split_once('/') {
             Some((address, rest)) => {
@@ -263,22 +263,22 @@ impl FromStr for Range {
                 Self { bits: bits.parse().map_err(|_| form())?, port, base }
             }
             None => match (text.parse::<IpAddr>(), text.parse::<SocketAddr>()) {
-                (Ok(base), _) => Self { bits: width(base), base, port: None },
-                (_, Ok(at)) => Self { bits: width(at.ip()), base: at.ip(), port: Some(at.port()) },
+                (Ok(base), _) => Self { bits: address_bits(base), base, port: None },
+                (_, Ok(at)) => Self { bits: address_bits(at.ip()), base: at.ip(), port: Some(at.port()) },
                 _ => return Err(form()),
             },
         };
-        if range.bits > width(range.base) {
+        if range.bits > address_bits(range.base) {
             return Err(form());
         }
-        match carried(range.base) {
+        match effective_address(range.base) {
             same if same == range.base => Ok(range),
-            carried => Err(RangeError::Clothed { text: text.to_owned(), carried }),
+            effective_address => Err(RangeError::EmbeddedIpv4 { text: text.to_owned(), effective_address }),
         }
     }
 }
 
-impl fmt::Display for Range {
+impl fmt::Display for AddressRange {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.base {
             IpAddr::V4(base) => write!(formatter, "{base}/{}", self.bits)?,

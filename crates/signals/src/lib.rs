@@ -11,11 +11,11 @@ pub mod egress;
 pub mod hub;
 pub mod kafka;
 pub mod limits;
-mod names;
+pub mod prometheus_text;
 pub mod sample;
 pub mod scrape;
+mod service_names;
 pub mod source;
-pub mod text;
 mod tunnel;
 
 pub use egress::Egress;
@@ -24,7 +24,7 @@ pub use kafka::KafkaConnect;
 pub use limits::Limits;
 pub use sample::{
     Category, Failure, GroupSample, JobKey, JobSamples, Owner, PartitionSample, SourceReading, SourceSample,
-    SourceSpec, Watch, WorkerEndpoint, WorkerReading, WorkerSample,
+    SourceSpec, WatchSpec, WorkerEndpoint, WorkerReading, WorkerSample,
 };
 pub use scrape::{HttpScraper, Scrape};
-pub use source::{Cluster, Connect, Place};
+pub use source::{Cluster, ClusterAddress, Connect};

@@ -25,7 +25,7 @@ impl fmt::Display for JobKey {
 
 /// What to sample for one job.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Watch {
+pub struct WatchSpec {
     /// Latency of the objective: determines how often the job is sampled, and which records are due.
     pub latency: Duration,
     /// Sources of the job.

@@ -11,8 +11,8 @@ use tracing::debug;
 use super::dial::DialError;
 use super::egress::Egress;
 use super::limits;
+use super::prometheus_text::{self, Line, LineSplitter, MetricSample};
 use super::sample::{Category, WorkerEndpoint, WorkerSample};
-use super::text::{self, Line, Lines, Sample};
 use sluice_base::clock::Clock;
 use sluice_base::units::Seconds;
 
@@ -81,7 +81,7 @@ impl ScrapeError {
 }
 
 /// Names of the metrics that are read from a worker (docs/worker-metrics.md).
-mod name {
+mod metric {
     pub(super) const PROCESSED: &str = "sluice_worker_records_processed_total";
     pub(super) const IN_TIME: &str = "sluice_worker_records_in_time_total";
     pub(super) const BUSY: &str = "sluice_worker_busy_seconds_total";
@@ -91,20 +91,27 @@ mod name {
     pub(super) const CONCURRENCY: &str = "sluice_worker_concurrency";
 }
 
-const WANTED: [&str; 7] =
-    [name::PROCESSED, name::IN_TIME, name::BUSY, name::NEXT_OFFSET, name::STARTED, name::CPU, name::CONCURRENCY];
+const WANTED: [&str; 7] = [
+    metric::PROCESSED,
+    metric::IN_TIME,
+    metric::BUSY,
+    metric::NEXT_OFFSET,
+    metric::STARTED,
+    metric::CPU,
+    metric::CONCURRENCY,
+];
 
 /// Largest concurrency that is accepted: ten times what `spec.processing.concurrency` allows.
-const MOST_LANES: f64 = 100_000.0;
+const MAX_CONCURRENCY: f64 = 100_000.0;
 
 /// Largest page, in bytes. 10,000 positions take 1 MiB.
-const LARGEST_PAGE: usize = 2 << 20;
+const MAX_PAGE_BYTES: usize = 2 << 20;
 
 /// Maximum number of positions of a page. A worker has one for each partition that it owns.
-const MOST_POSITIONS: usize = limits::MOST_PARTITIONS;
+const MAX_POSITIONS: usize = limits::MAX_PARTITIONS;
 
 /// Maximum number of samples of a page that are read. A worker has a few, and one for each partition.
-const MOST_SAMPLES: usize = 20_000;
+const MAX_SAMPLES: usize = 20_000;
 
 /// The largest integer up to which every integer is a float.
 const LARGEST_OFFSET: f64 = 9_007_199_254_740_992.0;
@@ -129,7 +136,7 @@ impl HttpScraper {
             .pool_max_idle_per_host(1)
             .pool_idle_timeout(Duration::from_secs(15))
             .build()
-            .map_err(|error| ScrapeError::Protocol { url: "any worker".to_owned(), detail: words(&error) })?;
+            .map_err(|error| ScrapeError::Protocol { url: "any worker".to_owned(), detail: innermost_cause(&error) })?;
         Ok(Self { client, clock, egress })
     }
 
@@ -142,12 +149,13 @@ impl HttpScraper {
         self.egress.check(worker.address)?;
         // The slash keeps the path a path: "@elsewhere/" would name another host.
         let url = format!("http://{}/{}", worker.address, worker.path.trim_start_matches('/'));
-        let failed = |error: &reqwest::Error| ScrapeError::Unreachable { url: url.clone(), detail: words(error) };
+        let failed =
+            |error: &reqwest::Error| ScrapeError::Unreachable { url: url.clone(), detail: innermost_cause(error) };
         let at = self.clock.now();
         let request = self.client.get(&url).header("accept", "text/plain;version=0.0.4").timeout(deadline);
         let mut response = request.send().await.map_err(|error| {
             if error.is_builder() {
-                ScrapeError::Protocol { url: url.clone(), detail: words(&error) }
+                ScrapeError::Protocol { url: url.clone(), detail: innermost_cause(&error) }
             } else {
                 failed(&error)
             }
@@ -160,24 +168,24 @@ impl HttpScraper {
                 return Err(ScrapeError::Protocol { url, detail });
             }
         }
-        let mut page = Page::of(topics);
-        let mut lines = Lines::default();
+        let mut page = MetricsPage::new(topics);
+        let mut lines = LineSplitter::default();
         let mut size = 0;
         while let Some(piece) = response.chunk().await.map_err(|error| failed(&error))? {
             size += piece.len();
-            if size > LARGEST_PAGE {
-                let detail = format!("the page is larger than {} MiB; serve fewer metrics there", LARGEST_PAGE >> 20);
+            if size > MAX_PAGE_BYTES {
+                let detail = format!("the page is larger than {} MiB; serve fewer metrics there", MAX_PAGE_BYTES >> 20);
                 return Err(ScrapeError::LimitExceeded { url, detail });
             }
-            lines.feed(&piece, |line| page.line(line));
-            if page.positions.len() > MOST_POSITIONS {
+            lines.feed(&piece, |line| page.read_line(line));
+            if page.positions.len() > MAX_POSITIONS {
                 let detail =
-                    format!("the page has more than {MOST_POSITIONS} positions; publish only those the worker owns");
+                    format!("the page has more than {MAX_POSITIONS} positions; publish only those the worker owns");
                 return Err(ScrapeError::LimitExceeded { url, detail });
             }
         }
-        lines.finish(|line| page.line(line));
-        page.sample(at).map_err(|detail| ScrapeError::Protocol { url, detail })
+        lines.finish(|line| page.read_line(line));
+        page.into_sample(at).map_err(|detail| ScrapeError::Protocol { url, detail })
     }
 }
 
@@ -197,7 +205,7 @@ impl Scrape for HttpScraper {
 /// Architecture invariant: unknown is not zero. A sum with an invalid part is unknown as a whole, because the rest of
 /// it would look like a counter that fell.
 #[derive(Debug, Default)]
-pub struct Page<'a> {
+pub struct MetricsPage<'a> {
     /// Topics of the job, sorted.
     topics: &'a [String],
     processed: Sum,
@@ -217,7 +225,7 @@ pub struct Page<'a> {
 enum Sum {
     #[default]
     Absent,
-    Of(f64),
+    Known(f64),
     /// A part was NaN, negative, infinite or malformed.
     Unknown,
 }
@@ -229,40 +237,40 @@ impl Sum {
             Self::Unknown => Self::Unknown,
             // The sum of two finite parts may be infinite.
             _ if value < 0.0 || !sum.is_finite() => Self::Unknown,
-            Self::Absent | Self::Of(_) => Self::Of(sum),
+            Self::Absent | Self::Known(_) => Self::Known(sum),
         };
     }
 
     fn value(self) -> Option<f64> {
         match self {
-            Self::Of(sum) => Some(sum),
+            Self::Known(sum) => Some(sum),
             Self::Absent | Self::Unknown => None,
         }
     }
 }
 
-impl<'a> Page<'a> {
+impl<'a> MetricsPage<'a> {
     /// Creates an empty page of a worker whose job reads these topics, which must be sorted.
-    pub fn of(topics: &'a [String]) -> Self {
+    pub fn new(topics: &'a [String]) -> Self {
         Self { topics, ..Self::default() }
     }
 
     /// Reads one line, without its line feed.
-    pub fn line(&mut self, line: &[u8]) {
-        match text::line(line, is_wanted) {
+    pub fn read_line(&mut self, line: &[u8]) {
+        match prometheus_text::parse_line(line, is_wanted) {
             Line::Other => {}
             Line::Malformed { name } => {
                 self.errors += 1;
-                self.unknown(name);
+                self.mark_unknown(name);
             }
             Line::Sample(sample) => {
                 self.samples += 1;
-                if self.samples > MOST_SAMPLES {
+                if self.samples > MAX_SAMPLES {
                     self.errors += 1;
-                    self.unknown(sample.name);
-                } else if sample.name == name::NEXT_OFFSET {
-                    self.position(sample);
-                } else if let Some(sum) = self.sum(sample.name) {
+                    self.mark_unknown(sample.name);
+                } else if sample.name == metric::NEXT_OFFSET {
+                    self.read_position(sample);
+                } else if let Some(sum) = self.sum_of(sample.name) {
                     sum.add(sample.value);
                 }
             }
@@ -275,7 +283,7 @@ impl<'a> Page<'a> {
     }
 
     /// Returns the sample; an error if the page has none of a worker's metrics.
-    pub fn sample(self, at: Seconds) -> Result<WorkerSample, String> {
+    pub fn into_sample(self, at: Seconds) -> Result<WorkerSample, String> {
         if self.samples == 0 && self.errors == 0 {
             return Err(
                 "the page has none of the metrics of docs/worker-metrics.md; correct the port or the path".to_owned()
@@ -291,7 +299,7 @@ impl<'a> Page<'a> {
             in_time: self.in_time.value(),
             busy_seconds: self.busy.value(),
             cpu_seconds: self.cpu.value(),
-            concurrency: self.concurrency.value().and_then(lanes),
+            concurrency: self.concurrency.value().and_then(concurrency_from),
             positions: self
                 .positions
                 .into_iter()
@@ -302,7 +310,7 @@ impl<'a> Page<'a> {
         })
     }
 
-    fn position(&mut self, sample: Sample<'_>) {
+    fn read_position(&mut self, sample: MetricSample<'_>) {
         let (topic, partition) = (sample.labels.get("topic"), sample.labels.get("partition"));
         let partition = partition.and_then(|number| number.parse::<u32>().ok());
         match (topic, partition) {
@@ -310,7 +318,7 @@ impl<'a> Page<'a> {
                 // Positions in other topics are not needed.
                 let Ok(place) = self.topics.binary_search_by(|each| each.as_str().cmp(&topic)) else { return };
                 // One more than the maximum shows that there are too many.
-                if self.positions.len() <= MOST_POSITIONS {
+                if self.positions.len() <= MAX_POSITIONS {
                     #[allow(
                         clippy::cast_possible_truncation,
                         reason = "within the integers that a float counts by ones"
@@ -322,20 +330,20 @@ impl<'a> Page<'a> {
         }
     }
 
-    fn unknown(&mut self, name: &str) {
-        if let Some(sum) = self.sum(name) {
+    fn mark_unknown(&mut self, name: &str) {
+        if let Some(sum) = self.sum_of(name) {
             *sum = Sum::Unknown;
         }
     }
 
-    fn sum(&mut self, name: &str) -> Option<&mut Sum> {
+    fn sum_of(&mut self, name: &str) -> Option<&mut Sum> {
         match name {
-            name::PROCESSED => Some(&mut self.processed),
-            name::IN_TIME => Some(&mut self.in_time),
-            name::BUSY => Some(&mut self.busy),
-            name::STARTED => Some(&mut self.started),
-            name::CPU => Some(&mut self.cpu),
-            name::CONCURRENCY => Some(&mut self.concurrency),
+            metric::PROCESSED => Some(&mut self.processed),
+            metric::IN_TIME => Some(&mut self.in_time),
+            metric::BUSY => Some(&mut self.busy),
+            metric::STARTED => Some(&mut self.started),
+            metric::CPU => Some(&mut self.cpu),
+            metric::CONCURRENCY => Some(&mut self.concurrency),
             _ => None,
         }
     }
@@ -347,14 +355,14 @@ fn is_wanted(metric: &str) -> bool {
 }
 
 /// Returns a concurrency; `None` unless it is a whole number of at least 1.
-fn lanes(value: f64) -> Option<u32> {
-    let is_lanes = value.fract() == 0.0 && (1.0..=MOST_LANES).contains(&value);
+fn concurrency_from(value: f64) -> Option<u32> {
+    let is_valid = value.fract() == 0.0 && (1.0..=MAX_CONCURRENCY).contains(&value);
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small whole number")]
-    is_lanes.then_some(value as u32)
+    is_valid.then_some(value as u32)
 }
 
 /// Returns the innermost cause: reqwest's own message repeats the address.
-fn words(error: &reqwest::Error) -> String {
+fn innermost_cause(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "no answer in time".to_owned();
     }

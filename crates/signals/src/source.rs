@@ -22,45 +22,45 @@ pub struct GroupTopic {
 }
 
 /// The answers to the questions of a round, in the order of the questions.
-pub type Answers = Vec<Result<SourceSample, SourceError>>;
+pub type SampleResults = Vec<Result<SourceSample, SourceError>>;
 
 /// A cluster that can be sampled. It has one client, shared by every job that reads from the cluster.
 pub trait Cluster: Send + Sync {
     /// Answers every request, in order, within `deadline` or soon after. The caller enforces the deadline by dropping
     /// the future, which must not do any harm. A failure that concerns one request or one partition does not affect the
     /// others.
-    fn sample<'a>(&'a self, requests: &'a [GroupTopic], deadline: Duration) -> BoxFuture<'a, Answers>;
+    fn sample<'a>(&'a self, requests: &'a [GroupTopic], deadline: Duration) -> BoxFuture<'a, SampleResults>;
 }
 
 /// Where a cluster is, for the jobs of one namespace. Jobs with the same address share a client.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place {
+pub struct ClusterAddress {
     /// Bootstrap servers as they are looked up, sorted, so that two jobs that list them in different orders share a
     /// client.
     pub servers: Vec<String>,
     /// Namespace whose own egress rules apply; `None` if there are no such rules.
-    pub under: Option<String>,
+    pub namespace: Option<String>,
 }
 
-impl Place {
+impl ClusterAddress {
     /// Creates an address from servers in any order, without egress rules of a namespace.
-    pub fn of(mut servers: Vec<String>) -> Self {
+    pub fn new(mut servers: Vec<String>) -> Self {
         servers.sort_unstable();
         servers.dedup();
-        Self { servers, under: None }
+        Self { servers, namespace: None }
     }
 }
 
 /// Creates clients of clusters.
 pub trait Connect: Send + Sync {
     /// Returns the address of these servers for a job of this namespace. By default it is the same for every namespace.
-    fn place(&self, _namespace: &str, bootstrap_servers: &[String]) -> Place {
-        Place::of(bootstrap_servers.to_vec())
+    fn address(&self, _namespace: &str, bootstrap_servers: &[String]) -> ClusterAddress {
+        ClusterAddress::new(bootstrap_servers.to_vec())
     }
 
     /// Creates a handle to the cluster at this address, like `connect`.
-    fn connect_to(&self, place: &Place) -> Arc<dyn Cluster> {
-        self.connect(&place.servers)
+    fn connect_to(&self, address: &ClusterAddress) -> Arc<dyn Cluster> {
+        self.connect(&address.servers)
     }
 
     /// Creates a handle to the cluster behind `bootstrap_servers`. Sends nothing before the first `sample`, so this

@@ -2,26 +2,26 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::lanes::{Item, Lanes, Next, Work};
 use super::processing_file::Processing;
+use super::scheduler::{Item, Next, Scheduler, Work};
+use super::simulated_work::SimulatedWork;
 use super::totals::{Snapshot, Totals};
-use super::work::Labour;
 use sluice_api::v1alpha1::Delivery;
 use sluice_base::clock::Clock;
 
 /// The state that the parts of the worker share.
 #[derive(Debug)]
 pub(super) struct Engine {
-    lanes: Mutex<Lanes>,
+    scheduler: Mutex<Scheduler>,
     /// Notified when there may be a record to start.
     work: Notify,
     /// Notified when a record is done.
@@ -32,39 +32,39 @@ pub(super) struct Engine {
     /// Whether this worker is a member of its group.
     pub(super) joined: AtomicBool,
     /// When the consuming loop last turned; `None` before its first turn.
-    pub(super) turned: Mutex<Option<Instant>>,
+    pub(super) last_turn: Mutex<Option<Instant>>,
 }
 
 impl Engine {
     pub(super) fn new(processing: watch::Receiver<Processing>, clock: Clock) -> Self {
         let totals = Totals::new(processing.borrow().objective);
         let engine = Self {
-            lanes: Mutex::new(Lanes::new()),
+            scheduler: Mutex::new(Scheduler::new()),
             work: Notify::new(),
             done: Notify::new(),
             totals,
             processing,
             clock,
             joined: AtomicBool::new(false),
-            turned: Mutex::new(None),
+            last_turn: Mutex::new(None),
         };
         engine.apply_limits();
         engine
     }
 
     /// Locks the scheduler. Held briefly, and never across an await.
-    pub(super) fn lanes(&self) -> MutexGuard<'_, Lanes> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn scheduler(&self) -> MutexGuard<'_, Scheduler> {
+        self.scheduler.lock()
     }
 
     /// Queues records of several partitions.
     pub(super) fn push(&self, records: impl Iterator<Item = (i32, Item)>) {
         let now = self.clock.monotonic();
-        let mut lanes = self.lanes();
+        let mut scheduler = self.scheduler();
         for (partition, item) in records {
-            lanes.push(partition, item, now);
+            scheduler.push(partition, item, now);
         }
-        drop(lanes);
+        drop(scheduler);
         self.work.notify_one();
     }
 
@@ -72,7 +72,11 @@ impl Engine {
     fn apply_limits(&self) {
         let processing = self.processing.borrow();
         let concurrency = usize::try_from(processing.concurrency).unwrap_or(usize::MAX);
-        self.lanes().limit(concurrency, processing.batch_interval.is_some(), processing.max_records_per_second);
+        self.scheduler().set_limits(
+            concurrency,
+            processing.batch_interval.is_some(),
+            processing.max_records_per_second,
+        );
         drop(processing);
         self.work.notify_one();
     }
@@ -88,7 +92,7 @@ impl Engine {
                 let mut ticks = tokio::time::interval(interval);
                 loop {
                     ticks.tick().await;
-                    self.lanes().release();
+                    self.scheduler().release_batch();
                     self.work.notify_one();
                 }
             };
@@ -104,13 +108,13 @@ impl Engine {
     }
 
     /// Processes records until stopped.
-    pub(super) async fn run(&self, labour: Labour, stop: CancellationToken) {
+    pub(super) async fn run(&self, simulated_work: SimulatedWork, stop: CancellationToken) {
         let mut in_work = FuturesUnordered::new();
         loop {
-            let next = self.lanes().next(self.clock.monotonic());
+            let next = self.scheduler().next(self.clock.monotonic());
             let wake_at = match next {
                 Next::Work(work) => {
-                    in_work.push(perform(&labour, work));
+                    in_work.push(perform(&simulated_work, work));
                     continue;
                 }
                 Next::At(at) => Some(at),
@@ -129,11 +133,11 @@ impl Engine {
     fn finish(&self, work: &Work, end: Instant) {
         // Under one lock, as in `snapshot`. Otherwise a record could count both as in work and as done, and the busy
         // time would decrease.
-        let mut lanes = self.lanes();
-        let took = lanes.done(work, end, self.clock.monotonic());
-        self.totals.worked(took);
-        drop(lanes);
-        self.totals.record(work.item.appended, self.unix_milliseconds(), self.processing.borrow().objective);
+        let mut scheduler = self.scheduler();
+        let took = scheduler.finish(work, end, self.clock.monotonic());
+        self.totals.add_busy_time(took);
+        drop(scheduler);
+        self.totals.record_processed(work.item.appended, self.unix_milliseconds(), self.processing.borrow().objective);
         self.done.notify_waiters();
     }
 
@@ -149,15 +153,15 @@ impl Engine {
 
     /// Stops starting records of these partitions and waits until none of them is in work, for at most `patience`.
     /// Returns whether that succeeded.
-    pub(super) async fn settle(&self, partitions: &BTreeSet<i32>, patience: Duration) -> bool {
-        self.lanes().give_up(partitions, self.commits_first());
+    pub(super) async fn finish_partitions(&self, partitions: &BTreeSet<i32>, patience: Duration) -> bool {
+        self.scheduler().give_up(partitions, self.commits_first());
         self.work.notify_one();
         let settled = async {
             loop {
                 let done = self.done.notified();
                 tokio::pin!(done);
                 done.as_mut().enable();
-                if self.lanes().settled(partitions) {
+                if self.scheduler().settled(partitions) {
                     return;
                 }
                 done.await;
@@ -168,13 +172,13 @@ impl Engine {
 
     /// Returns the current counters.
     pub(super) fn snapshot(&self) -> Snapshot {
-        let lanes = self.lanes();
-        self.totals.snapshot(lanes.under_way(self.clock.monotonic()))
+        let scheduler = self.scheduler();
+        self.totals.snapshot(scheduler.time_in_work(self.clock.monotonic()))
     }
 }
 
-async fn perform(labour: &Labour, work: Work) -> (Work, Instant) {
-    (work, labour.perform(work.begin).await)
+async fn perform(simulated_work: &SimulatedWork, work: Work) -> (Work, Instant) {
+    (work, simulated_work.perform(work.begin).await)
 }
 
 async fn sleep_until(at: Option<Instant>) {

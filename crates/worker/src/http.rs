@@ -1,7 +1,6 @@
 //! The worker's HTTP endpoints: metrics, liveness and readiness.
 
 use std::sync::Arc;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use super::engine::Engine;
 
 /// Time without a turn of the consuming loop after which it counts as stuck. A turn is limited by request timeouts and
 /// the handover, some tens of seconds; a loop that has not turned for this long never will.
-const STUCK: Duration = Duration::from_mins(3);
+const STUCK_AFTER: Duration = Duration::from_mins(3);
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -41,9 +40,9 @@ fn metrics(registry: &Registry) -> Response {
 
 /// A broker that is unavailable is not a reason for a restart; a stuck loop is.
 fn livez(engine: &Engine) -> Response {
-    let turned = *engine.turned.lock().unwrap_or_else(PoisonError::into_inner);
-    match turned.map(|at| engine.clock.monotonic().saturating_duration_since(at)) {
-        Some(since) if since > STUCK => {
+    let last_turn = *engine.last_turn.lock();
+    match last_turn.map(|at| engine.clock.monotonic().saturating_duration_since(at)) {
+        Some(since) if since > STUCK_AFTER => {
             let text = format!("the consuming loop has been stuck for {} s\n", since.as_secs());
             (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
         }

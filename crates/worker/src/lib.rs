@@ -10,20 +10,20 @@
 //!          membership              processing_file
 //! ```
 
-mod bucket;
 mod consume;
 mod engine;
 mod http;
-mod lanes;
 pub mod load;
 mod membership;
 mod metrics;
 mod process;
 pub mod processing_file;
+mod scheduler;
+mod simulated_work;
 #[cfg(test)]
 mod tests;
+mod token_bucket;
 mod totals;
-mod work;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -37,8 +37,8 @@ use tokio_util::task::TaskTracker;
 
 use self::engine::Engine;
 use self::processing_file::{Follower, Processing};
+pub use self::simulated_work::Cost;
 pub use self::totals::Snapshot;
-pub use self::work::Cost;
 use sluice_api::v1alpha1::{Delivery, LogLevel};
 use sluice_base::clock::Clock;
 
@@ -157,7 +157,7 @@ pub async fn run(
         }
         None => watch::channel(Processing::default()).1,
     };
-    tasks.spawn(announce(processing.clone(), end.clone(), log_level));
+    tasks.spawn(apply_log_level(processing.clone(), end.clone(), log_level));
 
     let engine = Arc::new(Engine::new(processing, clock.clone()));
     let registry = metrics::registry(Arc::clone(&engine), settings.source.clone(), settings.kafka.topic.clone());
@@ -171,12 +171,12 @@ pub async fn run(
         }
     });
 
-    let labour = work::Labour::measure(settings.cost, clock).await;
+    let simulated_work = simulated_work::SimulatedWork::measure(settings.cost, clock).await;
     for task in [true, false] {
-        let (engine, end, labour) = (Arc::clone(&engine), end.clone(), labour.clone());
+        let (engine, end, simulated_work) = (Arc::clone(&engine), end.clone(), simulated_work.clone());
         tasks.spawn(async move {
             if task {
-                engine.run(labour, end).await;
+                engine.run(simulated_work, end).await;
             } else {
                 engine.follow_limits(end).await;
             }
@@ -186,7 +186,7 @@ pub async fn run(
         tasks.spawn(print_totals(Arc::clone(&engine), settings.name.clone(), end.clone()));
     }
 
-    let consuming = consume::Consuming {
+    let consuming = consume::ConsumeLoop {
         settings: &settings.kafka,
         name: &settings.name,
         commit_interval: settings.commit_interval,
@@ -209,7 +209,7 @@ pub async fn run(
 }
 
 /// Applies the log level, and warns if the delivery guarantee is not available.
-async fn announce(
+async fn apply_log_level(
     mut processing: watch::Receiver<Processing>,
     end: CancellationToken,
     log_level: impl Fn(LogLevel) + Send,
@@ -245,7 +245,7 @@ async fn print_totals(engine: Arc<Engine>, name: String, end: CancellationToken)
 /// Prints the totals to stdout, because they are the result of this command; the log goes to stderr.
 fn print_line(snapshot: &Snapshot, name: &str) {
     use std::io::Write as _;
-    if let Ok(line) = snapshot.line(name) {
+    if let Ok(line) = snapshot.totals_line(name) {
         // An error means that stdout is closed, which is not a reason to stop working.
         let _ = writeln!(std::io::stdout().lock(), "{line}");
     }

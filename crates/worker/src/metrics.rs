@@ -65,12 +65,12 @@ impl Collector for Series {
             None,
             MetricType::Gauge,
         )?;
-        for (partition, offset) in self.engine.lanes().next_offsets() {
+        for (partition, offset) in self.engine.scheduler().next_offsets() {
             let labels = [("topic", self.topic.as_str()), ("partition", &partition.to_string())];
             ConstGauge::new(offset).encode(next.encode_family(&labels)?)?;
         }
 
-        let concurrency = i64::try_from(self.engine.lanes().concurrency()).unwrap_or(i64::MAX);
+        let concurrency = i64::try_from(self.engine.scheduler().concurrency()).unwrap_or(i64::MAX);
         let descriptor = encoder.encode_descriptor(
             "sluice_worker_concurrency",
             "Maximum number of records processed at the same time",

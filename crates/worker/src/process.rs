@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_proc_whatever_the_command_is_called() {
+    fn stat_is_parsed_for_any_command_name() {
         let stat = "4242 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20 0 9 0 123456 1 2";
         assert_eq!(cpu_ticks(stat), Some(300));
         assert_eq!(start_ticks(stat), Some(123_456));

@@ -15,12 +15,12 @@ use tokio_util::sync::CancellationToken;
 use sluice_api::v1alpha1::{Delivery, LogLevel, Style};
 
 /// How often the file is read.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const READ_EVERY: Duration = Duration::from_secs(1);
 /// Maximum size in bytes. A processing file has about 200 bytes; a file larger than this is not one.
-const MOST_BYTES: u64 = 64 * 1024;
+const MAX_BYTES: u64 = 64 * 1024;
 /// Bounds of `spec.processing` (api/v1alpha1/processing.rs).
-const MOST_CONCURRENCY: u32 = 10_000;
-const MOST_RECORDS_PER_SECOND: u32 = 1_000_000_000;
+const MAX_CONCURRENCY: u32 = 10_000;
+const MAX_RECORDS_PER_SECOND: u32 = 1_000_000_000;
 
 /// How this worker processes records; validated.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,11 +107,13 @@ impl Processing {
         let file: File = serde_json::from_slice(text)?;
         let objective = file
             .objective_latency_milliseconds
-            .map(|milliseconds| positive("objectiveLatencyMilliseconds", milliseconds))
+            .map(|milliseconds| valid_milliseconds("objectiveLatencyMilliseconds", milliseconds))
             .transpose()?;
         let batch_interval = match (file.style, file.batch_interval_milliseconds) {
             (Style::Record, _) => None,
-            (Style::MicroBatch, Some(milliseconds)) => Some(positive("batchIntervalMilliseconds", milliseconds)?),
+            (Style::MicroBatch, Some(milliseconds)) => {
+                Some(valid_milliseconds("batchIntervalMilliseconds", milliseconds)?)
+            }
             (Style::MicroBatch, None) => {
                 return Err(Error::Value {
                     field: "batchIntervalMilliseconds",
@@ -123,7 +125,7 @@ impl Processing {
         let max_records_per_second = file
             .max_records_per_second
             .map(|rate| {
-                bounded(rate, MOST_RECORDS_PER_SECOND).ok_or_else(|| Error::Value {
+                in_range(rate, MAX_RECORDS_PER_SECOND).ok_or_else(|| Error::Value {
                     field: "maxRecordsPerSecond",
                     found: rate.to_string(),
                     expected: "1 to 1000000000, or null for no bound",
@@ -131,7 +133,7 @@ impl Processing {
             })
             .transpose()?;
         let concurrency = file.concurrency.map_or(Ok(1), |concurrency| {
-            bounded(concurrency, MOST_CONCURRENCY).ok_or_else(|| Error::Value {
+            in_range(concurrency, MAX_CONCURRENCY).ok_or_else(|| Error::Value {
                 field: "concurrency",
                 found: concurrency.to_string(),
                 expected: "1 to 10000, or null for 1",
@@ -150,7 +152,7 @@ impl Processing {
 
 /// Validates a duration. The longest objective is a day and the longest interval an hour; more than a week is a mistake
 /// in the unit.
-fn positive(field: &'static str, milliseconds: u64) -> Result<Duration, Error> {
+fn valid_milliseconds(field: &'static str, milliseconds: u64) -> Result<Duration, Error> {
     if (1..=604_800_000).contains(&milliseconds) {
         Ok(Duration::from_millis(milliseconds))
     } else {
@@ -158,7 +160,7 @@ fn positive(field: &'static str, milliseconds: u64) -> Result<Duration, Error> {
     }
 }
 
-fn bounded(value: i64, most: u32) -> Option<u32> {
+fn in_range(value: i64, most: u32) -> Option<u32> {
     u32::try_from(value).ok().filter(|value| (1..=most).contains(value))
 }
 
@@ -176,26 +178,26 @@ impl Follower {
     pub async fn new(path: &Path) -> (Self, watch::Receiver<Processing>) {
         let (sender, receiver) = watch::channel(Processing::default());
         let mut follower = Self { path: path.to_owned(), seen: None, sender };
-        follower.look().await;
+        follower.read_if_changed().await;
         (follower, receiver)
     }
 
     /// Reads the file every second until stopped.
     pub async fn run(mut self, stop: CancellationToken) {
-        while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
-            self.look().await;
+        while stop.run_until_cancelled(tokio::time::sleep(READ_EVERY)).await.is_some() {
+            self.read_if_changed().await;
         }
     }
 
     /// Reads the file once: publishes changed settings, and logs a changed error once.
-    pub(super) async fn look(&mut self) {
+    pub(super) async fn read_if_changed(&mut self) {
         let read = self.read().await.map_err(|error| error.to_string());
         if self.seen.as_ref() == Some(&read) {
             return;
         }
         let parsed = match &read {
             Ok(text) => Processing::parse(text).map_err(|error| error.to_string()),
-            Err(complaint) => Err(complaint.clone()),
+            Err(error) => Err(error.clone()),
         };
         match parsed {
             Ok(processing) => {
@@ -206,8 +208,8 @@ impl Follower {
                     changed
                 });
             }
-            Err(complaint) => {
-                tracing::error!(path = %self.path.display(), error = complaint, "unusable processing file; keeping the previous settings");
+            Err(error) => {
+                tracing::error!(path = %self.path.display(), error, "unusable processing file; keeping the previous settings");
             }
         }
         self.seen = Some(read);
@@ -217,8 +219,8 @@ impl Follower {
         let failed = |source| Error::Read { path: self.path.clone(), source };
         let mut text = Vec::new();
         let file = tokio::fs::File::open(&self.path).await.map_err(failed)?;
-        file.take(MOST_BYTES + 1).read_to_end(&mut text).await.map_err(failed)?;
-        if u64::try_from(text.len()).unwrap_or(u64::MAX) > MOST_BYTES {
+        file.take(MAX_BYTES + 1).read_to_end(&mut text).await.map_err(failed)?;
+        if u64::try_from(text.len()).unwrap_or(u64::MAX) > MAX_BYTES {
             return Err(Error::TooLarge { path: self.path.clone() });
         }
         Ok(text)
@@ -233,7 +235,7 @@ mod tests {
         "delivery": "AtMostOnce", "maxRecordsPerSecond": 500, "concurrency": 4, "logLevel": "debug", "fromTheFuture": 1}"#;
 
     #[test]
-    fn reads_every_field_and_lets_unknown_ones_through() {
+    fn every_field_is_read_and_unknown_ones_are_ignored() {
         assert_eq!(
             Processing::parse(FULL.as_bytes()).unwrap(),
             Processing {
@@ -257,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn says_which_field_is_wrong_and_what_it_may_be() {
+    fn error_names_the_field_and_the_allowed_values() {
         for (text, part) in [
             (r#"{"concurrency": 0}"#, "concurrency is 0; expected 1 to 10000"),
             (r#"{"concurrency": 10001}"#, "concurrency is 10001"),
@@ -274,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn follows_a_change_and_keeps_the_last_good_file() {
+    async fn change_is_followed_and_last_valid_file_is_kept() {
         let folder = std::env::temp_dir().join(format!("sluice-processing-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("processing.json");
@@ -283,22 +285,22 @@ mod tests {
         assert_eq!(*receiver.borrow_and_update(), Processing::default(), "no file: the defaults");
 
         std::fs::write(&path, FULL).unwrap();
-        follower.look().await;
+        follower.read_if_changed().await;
         assert!(receiver.has_changed().unwrap());
         assert_eq!(receiver.borrow_and_update().concurrency, 4);
 
         std::fs::write(&path, r#"{"concurrency": "many"}"#).unwrap();
-        follower.look().await;
-        follower.look().await;
+        follower.read_if_changed().await;
+        follower.read_if_changed().await;
         assert!(!receiver.has_changed().unwrap());
         assert_eq!(receiver.borrow().concurrency, 4, "the last valid file remains in force");
 
         std::fs::write(&path, r#"{"concurrency": 2}"#).unwrap();
-        follower.look().await;
+        follower.read_if_changed().await;
         assert_eq!(receiver.borrow_and_update().concurrency, 2);
 
         std::fs::remove_dir_all(&folder).unwrap();
-        follower.look().await;
+        follower.read_if_changed().await;
         assert_eq!(receiver.borrow().concurrency, 2, "a vanished file changes nothing");
     }
 }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use krafka::testing::FakeBroker;
 use tokio::task::JoinHandle;
 
-use super::load::pace::Course;
-use super::load::pace::Step;
+use super::load::profile::LoadProfile;
+use super::load::profile::Step;
 use super::load::{Progress, Target, replay};
 use super::*;
 
@@ -88,8 +88,8 @@ async fn load(broker: &FakeBroker, rate: f64, seconds: f64) -> Progress {
         keys: None,
         skew: 0.0,
     };
-    let course = Course::new(&[Step { seconds, rate }]);
-    replay(&course, &target, Clock::system(), CancellationToken::new(), |_| {}).await.unwrap()
+    let profile = LoadProfile::new(&[Step { seconds, rate }]);
+    replay(&profile, &target, Clock::system(), CancellationToken::new(), |_| {}).await.unwrap()
 }
 
 /// Checks repeatedly until the condition holds, for at most 20 s.
@@ -107,7 +107,7 @@ fn committed(broker: &FakeBroker) -> BTreeMap<i32, i64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_workers_share_the_partitions_and_a_drain_loses_nothing() {
+async fn two_workers_share_partitions_and_a_drain_loses_nothing() {
     let broker = FakeBroker::start().await.unwrap();
     broker.create_topic("orders", PARTITIONS);
     let cost = Cost { wait: Duration::from_millis(1), cpu: Duration::ZERO };
@@ -142,7 +142,7 @@ async fn two_workers_share_the_partitions_and_a_drain_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_outlasts_a_broker_that_is_away() {
+async fn worker_survives_a_broker_outage() {
     let broker = FakeBroker::start().await.unwrap();
     broker.create_topic("orders", PARTITIONS);
     let worker = start(&broker, "orders-0", Cost::default()).await;
@@ -162,7 +162,7 @@ async fn a_worker_outlasts_a_broker_that_is_away() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_that_joins_later_is_ready_before_and_can_be_stopped_while_it_waits() {
+async fn worker_with_join_delay_is_ready_and_can_be_stopped() {
     let broker = FakeBroker::start().await.unwrap();
     broker.create_topic("orders", PARTITIONS);
     let wait = Duration::from_secs(2);
@@ -178,7 +178,7 @@ async fn a_worker_that_joins_later_is_ready_before_and_can_be_stopped_while_it_w
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_stops_though_its_broker_never_was_there() {
+async fn worker_without_a_topic_can_be_stopped() {
     let broker = FakeBroker::start().await.unwrap();
     let worker = start(&broker, "orders-0", Cost::default()).await;
     eventually("it answers", || async { worker.get("/livez").await.0 == 200 }).await;

@@ -23,7 +23,7 @@ pub(super) struct Totals {
     processed: AtomicU64,
     in_time: AtomicU64,
     /// Whether any record was compared with an objective: without one, "in time" has no meaning and is not reported.
-    judged: AtomicU64,
+    has_objective: AtomicU64,
     skipped: AtomicU64,
     busy_nanoseconds: AtomicU64,
     latency_sum_milliseconds: AtomicU64,
@@ -69,7 +69,7 @@ impl Totals {
         Self {
             processed: AtomicU64::new(0),
             in_time: AtomicU64::new(0),
-            judged: AtomicU64::new(u64::from(objective.is_some())),
+            has_objective: AtomicU64::new(u64::from(objective.is_some())),
             skipped: AtomicU64::new(0),
             busy_nanoseconds: AtomicU64::new(0),
             latency_sum_milliseconds: AtomicU64::new(0),
@@ -83,7 +83,7 @@ impl Totals {
     ///
     /// The two times come from two computers. If a record seems to have been processed before it was appended, because
     /// the clocks differ, its latency is 0.
-    pub(super) fn record(&self, appended: i64, processed: i64, objective: Option<Duration>) {
+    pub(super) fn record_processed(&self, appended: i64, processed: i64, objective: Option<Duration>) {
         let latency = u64::try_from(processed.saturating_sub(appended)).unwrap_or(0);
         self.processed.fetch_add(1, Relaxed);
         self.latency_sum_milliseconds.fetch_add(latency, Relaxed);
@@ -92,7 +92,7 @@ impl Totals {
             bucket.fetch_add(1, Relaxed);
         }
         if let Some(objective) = objective {
-            self.judged.store(1, Relaxed);
+            self.has_objective.store(1, Relaxed);
             if latency <= milliseconds(objective) {
                 self.in_time.fetch_add(1, Relaxed);
             }
@@ -100,12 +100,12 @@ impl Totals {
     }
 
     /// Adds time spent working.
-    pub(super) fn worked(&self, time: Duration) {
+    pub(super) fn add_busy_time(&self, time: Duration) {
         self.busy_nanoseconds.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 
     /// Counts a record that could not be decoded.
-    pub(super) fn skip(&self) {
+    pub(super) fn record_skipped(&self) {
         self.skipped.fetch_add(1, Relaxed);
     }
 
@@ -129,7 +129,7 @@ impl Totals {
         let bounds = self.bounds.iter().copied().map(Some).chain([None]);
         let latency_buckets: Vec<_> = bounds.zip(self.buckets.iter().map(|bucket| bucket.load(Relaxed))).collect();
         Snapshot {
-            in_time: (self.judged.load(Relaxed) > 0).then_some(in_time),
+            in_time: (self.has_objective.load(Relaxed) > 0).then_some(in_time),
             processed: self.processed.load(Relaxed),
             skipped: self.skipped.load(Relaxed),
             busy: Duration::from_nanos(self.busy_nanoseconds.load(Relaxed)) + under_way,
@@ -142,7 +142,7 @@ impl Totals {
 
 impl Snapshot {
     /// Returns the line that `--totals` prints (docs/worker-metrics.md, "The totals line").
-    pub fn line(&self, worker: &str) -> serde_json::Result<String> {
+    pub fn totals_line(&self, worker: &str) -> serde_json::Result<String> {
         #[derive(Serialize)]
         struct Line<'a> {
             totals: Fields<'a>,
@@ -183,10 +183,10 @@ mod tests {
     const OBJECTIVE: Option<Duration> = Some(Duration::from_secs(3));
 
     #[test]
-    fn in_time_is_counted_record_by_record() {
+    fn in_time_is_counted_per_record() {
         let totals = Totals::new(OBJECTIVE);
         for (appended, processed) in [(1000, 1000), (1000, 4000), (1000, 4001), (1000, 60_000), (9000, 1000)] {
-            totals.record(appended, processed, OBJECTIVE);
+            totals.record_processed(appended, processed, OBJECTIVE);
         }
         let snapshot = totals.snapshot(Duration::ZERO);
         assert_eq!(
@@ -201,10 +201,10 @@ mod tests {
     }
 
     #[test]
-    fn the_line_is_finer_than_the_page_and_both_say_the_same() {
+    fn totals_line_is_finer_than_the_metrics_page() {
         let totals = Totals::new(OBJECTIVE);
         for latency in [1, 40, 550, 5_000, 6_200, 6_300, 9_999, 10_000, 10_001, 9_999_999] {
-            totals.record(0, latency, OBJECTIVE);
+            totals.record_processed(0, latency, OBJECTIVE);
         }
         let snapshot = totals.snapshot(Duration::ZERO);
         let filled = |buckets: &[(Option<u64>, u64)]| -> Vec<(Option<u64>, u64)> {
@@ -220,22 +220,22 @@ mod tests {
     }
 
     #[test]
-    fn without_an_objective_nothing_is_in_time_or_late() {
+    fn in_time_is_unknown_without_an_objective() {
         let totals = Totals::new(None);
-        totals.record(0, 10, None);
+        totals.record_processed(0, 10, None);
         assert_eq!(totals.snapshot(Duration::ZERO).in_time, None);
-        totals.record(0, 10, OBJECTIVE);
+        totals.record_processed(0, 10, OBJECTIVE);
         assert_eq!(totals.snapshot(Duration::ZERO).in_time, Some(1));
     }
 
     #[test]
-    fn the_line_is_what_the_document_says() {
+    fn totals_line_matches_its_documentation() {
         let totals = Totals::new(OBJECTIVE);
-        totals.record(0, 7, OBJECTIVE);
-        totals.record(0, 9_999_999, OBJECTIVE);
-        totals.worked(Duration::from_millis(1500));
+        totals.record_processed(0, 7, OBJECTIVE);
+        totals.record_processed(0, 9_999_999, OBJECTIVE);
+        totals.add_busy_time(Duration::from_millis(1500));
         assert_eq!(
-            totals.snapshot(Duration::from_millis(500)).line("orders-0").unwrap(),
+            totals.snapshot(Duration::from_millis(500)).totals_line("orders-0").unwrap(),
             r#"{"totals":{"worker":"orders-0","processed":2,"inTime":1,"busySeconds":2.0,"latencyBucketsMilliseconds":[[10,1],[null,1]]}}"#
         );
     }

@@ -16,21 +16,22 @@ mod updates;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures::Stream;
+use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::pace::Dice;
+use self::pace::Random;
 pub use self::pace::interval;
-use self::scrapes::Lanes;
+use self::scrapes::ScrapePermits;
 use self::state::State;
 use self::stats::Counters;
 pub use self::stats::{ErrorCounts, HubStats};
 use self::updates::Updates;
 use super::limits::Limits;
-use super::sample::{JobKey, JobSamples, Watch};
+use super::sample::{JobKey, JobSamples, WatchSpec};
 use super::scrape::Scrape;
 use super::source::Connect;
 use sluice_base::clock::Clock;
@@ -39,7 +40,7 @@ use sluice_base::clock::Clock;
 pub trait Signals: Send + Sync {
     /// Starts to sample the sources and workers of a job, or changes which are sampled. Call this on every reconcile:
     /// it is cheap, and does nothing if nothing changed. The samples of sources and workers that remain are kept.
-    fn watch(&self, job: &JobKey, watch: Watch);
+    fn watch(&self, job: &JobKey, watch: WatchSpec);
 
     /// Stops sampling for a job and drops its samples.
     fn forget(&self, job: &JobKey);
@@ -64,18 +65,18 @@ struct Shared {
     clock: Clock,
     connect: Arc<dyn Connect>,
     scrape: Arc<dyn Scrape>,
-    dice: Dice,
+    random: Random,
     state: Mutex<State>,
     updates: Updates,
     counters: Counters,
-    scrapes: Lanes,
+    scrape_permits: ScrapePermits,
     tracker: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
@@ -83,21 +84,31 @@ impl Hub {
     /// Creates a hub that samples nothing yet. Its tasks run on the current tokio runtime: call [`Hub::watch`] from
     /// within it.
     pub fn new(clock: Clock, connect: Arc<dyn Connect>, scrape: Arc<dyn Scrape>) -> Self {
-        Self::within(Limits::default(), clock, connect, scrape)
+        Self::with_limits(Limits::default(), clock, connect, scrape)
     }
 
     /// Creates a hub with these limits on clusters and on the memory of samples.
-    pub fn within(limits: Limits, clock: Clock, connect: Arc<dyn Connect>, scrape: Arc<dyn Scrape>) -> Self {
+    pub fn with_limits(limits: Limits, clock: Clock, connect: Arc<dyn Connect>, scrape: Arc<dyn Scrape>) -> Self {
+        Self::with_random(Random::new(), limits, clock, connect, scrape)
+    }
+
+    fn with_random(
+        random: Random,
+        limits: Limits,
+        clock: Clock,
+        connect: Arc<dyn Connect>,
+        scrape: Arc<dyn Scrape>,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 clock,
                 connect,
                 scrape,
-                dice: Dice::new(),
-                state: Mutex::new(State::within(limits)),
+                random,
+                state: Mutex::new(State::with_limits(limits)),
                 updates: Updates::default(),
                 counters: Counters::default(),
-                scrapes: Lanes::of_the_process(),
+                scrape_permits: ScrapePermits::for_process(),
                 tracker: TaskTracker::new(),
                 stop: CancellationToken::new(),
             }),
@@ -105,7 +116,7 @@ impl Hub {
     }
 
     /// Implements [`Signals::watch`].
-    pub fn watch(&self, job: &JobKey, watch: Watch) {
+    pub fn watch(&self, job: &JobKey, watch: WatchSpec) {
         if self.shared.stop.is_cancelled() {
             return;
         }
@@ -121,7 +132,7 @@ impl Hub {
     /// Implements [`Signals::forget`].
     pub fn forget(&self, job: &JobKey) {
         self.shared.state().forget(job);
-        self.shared.updates.retract(job);
+        self.shared.updates.withdraw(job);
     }
 
     /// Implements [`Signals::jobs`].
@@ -137,13 +148,13 @@ impl Hub {
     /// Returns a stream of the jobs for which an attempt to sample has ended, successfully or not. A slow reader
     /// receives each job once, so the memory is limited by the number of jobs. The stream ends when the hub shuts down.
     pub fn updates(&self) -> impl Stream<Item = JobKey> + Send + use<> {
-        self.shared.updates.listen()
+        self.shared.updates.subscribe()
     }
 
     /// Returns totals since the start, and the current numbers of jobs, clusters and workers.
     pub fn stats(&self) -> HubStats {
         let state = self.shared.state();
-        let (jobs, clusters, workers) = state.count();
+        let (jobs, clusters, workers) = state.counts();
         HubStats { kept_bytes: state.kept_bytes(), ..self.shared.counters.read(jobs, clusters, workers) }
     }
 
@@ -157,7 +168,7 @@ impl Hub {
 }
 
 impl Signals for Hub {
-    fn watch(&self, job: &JobKey, watch: Watch) {
+    fn watch(&self, job: &JobKey, watch: WatchSpec) {
         self.watch(job, watch);
     }
 

@@ -1,7 +1,7 @@
 //! The watched jobs and their samples, behind the hub's only lock. No I/O, no await.
 
-mod room;
-mod slots;
+mod quota;
+mod schedule;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -11,26 +11,26 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::scrapes::Lanes;
+use super::scrapes::ScrapePermits;
 use super::{Shared, pace};
-use crate::limits::{Kept, Limits};
+use crate::limits::{EstimateMemory, Limits};
 use crate::sample::{
-    Category, Failure, JobKey, JobSamples, SourceReading, Watch, WorkerEndpoint, WorkerReading, WorkerSample,
+    Category, Failure, JobKey, JobSamples, SourceReading, WatchSpec, WorkerEndpoint, WorkerReading, WorkerSample,
 };
-use crate::source::{GroupTopic, Place};
+use crate::source::{ClusterAddress, GroupTopic};
 use sluice_base::units::Seconds;
 
 /// Maximum length of `Failure::message`, in characters: it becomes part of a condition.
-const LONGEST_MESSAGE: usize = 300;
+const MAX_MESSAGE_LENGTH: usize = 300;
 
 /// Maximum number of sources in one round. The others come first in the next round.
-const MOST_SLOTS: usize = 4_096;
+const MAX_ENTRIES_PER_ROUND: usize = 4_096;
 
 /// Pause before the next round for sources that a round did not reach.
-const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE_AFTER_UNREACHED: Duration = Duration::from_millis(100);
 
 /// The key of a cluster: jobs with the same address share a client.
-pub(super) type ClusterKey = Arc<Place>;
+pub(super) type ClusterKey = Arc<ClusterAddress>;
 
 #[derive(Default)]
 pub(super) struct State {
@@ -39,20 +39,20 @@ pub(super) struct State {
     clusters: HashMap<ClusterKey, Cluster>,
     namespaces: HashMap<String, Namespace>,
     /// Memory of the samples of all jobs.
-    kept: Room,
+    kept: MemoryUse,
     /// Id of the source that was scheduled last.
-    next: SlotId,
+    next: EntryId,
 }
 
 struct Job {
-    watch: Watch,
+    watch: WatchSpec,
     sources: Vec<SourceReading>,
     /// In the order of the watch. The guard stops the worker's task when the worker is not watched any more.
     workers: Vec<(WorkerReading, DropGuard)>,
     /// Where each source is scheduled, in the order of the watch; `None` if a limit forbids it.
-    places: Vec<Option<(ClusterKey, SlotId)>>,
+    scheduled: Vec<Option<(ClusterKey, EntryId)>>,
     /// Limits on concurrent scrapes of the job's workers.
-    scrapes: Arc<Lanes>,
+    scrape_permits: Arc<ScrapePermits>,
     /// Memory of the job's samples, in bytes.
     kept_bytes: usize,
 }
@@ -63,12 +63,12 @@ struct Namespace {
     /// Number of sources at each cluster.
     clusters: HashMap<ClusterKey, usize>,
     /// Memory of their samples.
-    kept: Room,
+    kept: MemoryUse,
 }
 
 /// Memory of the samples of several jobs, in bytes.
 #[derive(Debug, Clone, Copy, Default)]
-struct Room {
+struct MemoryUse {
     bytes: usize,
     /// The part beyond the memory that each job may use regardless of the others.
     beyond_free: usize,
@@ -76,11 +76,11 @@ struct Room {
 
 /// The sources that are read from one cluster. Dropping it stops the cluster's task.
 struct Cluster {
-    slots: HashMap<SlotId, Slot>,
+    entries: HashMap<EntryId, ScheduleEntry>,
     /// The same sources, ordered by when they are due.
-    due: BTreeSet<(Instant, SlotId)>,
+    due: BTreeSet<(Instant, EntryId)>,
     /// Maximum number of sources in one round; reduced while their answers together are too large.
-    at_once: usize,
+    max_per_round: usize,
     /// The next round does not begin before this time.
     not_before: Option<Instant>,
     /// Notified when the sources have changed.
@@ -90,27 +90,34 @@ struct Cluster {
 
 impl Cluster {
     fn new(wake: Arc<Notify>, stop: DropGuard) -> Self {
-        Self { slots: HashMap::new(), due: BTreeSet::new(), at_once: MOST_SLOTS, not_before: None, wake, _stop: stop }
+        Self {
+            entries: HashMap::new(),
+            due: BTreeSet::new(),
+            max_per_round: MAX_ENTRIES_PER_ROUND,
+            not_before: None,
+            wake,
+            _stop: stop,
+        }
     }
 
-    fn insert(&mut self, id: SlotId, slot: Slot) {
-        self.due.insert((slot.due, id));
-        self.slots.insert(id, slot);
+    fn insert(&mut self, id: EntryId, entry: ScheduleEntry) {
+        self.due.insert((entry.due, id));
+        self.entries.insert(id, entry);
     }
 
-    fn remove(&mut self, id: SlotId) -> Option<Slot> {
-        let slot = self.slots.remove(&id)?;
-        self.due.remove(&(slot.due, id));
-        Some(slot)
+    fn remove(&mut self, id: EntryId) -> Option<ScheduleEntry> {
+        let entry = self.entries.remove(&id)?;
+        self.due.remove(&(entry.due, id));
+        Some(entry)
     }
 }
 
 /// Id of a scheduled source. A changed question gets a new id.
-pub(super) type SlotId = u64;
+pub(super) type EntryId = u64;
 
 /// One source of one job, and when it is due.
 #[derive(Debug, Clone)]
-pub(super) struct Slot {
+pub(super) struct ScheduleEntry {
     pub(super) job: JobKey,
     /// Index of the source in the watch.
     source: usize,
@@ -120,18 +127,18 @@ pub(super) struct Slot {
     failures: u32,
 }
 
-impl Slot {
+impl ScheduleEntry {
     pub(super) fn interval(&self) -> Duration {
         self.interval
     }
 }
 
 /// What the cluster's task does next.
-pub(super) enum Plan {
+pub(super) enum NextStep {
     /// Wait until this time, or until notified.
     Wait(Instant),
     /// Read these sources now; the one that has waited longest comes first.
-    Round(Vec<(SlotId, Slot)>),
+    Round(Vec<(EntryId, ScheduleEntry)>),
     /// Stop: no job reads from the cluster any more.
     Stop,
 }
@@ -150,13 +157,13 @@ pub(super) struct NewWorker {
     /// Topics of the job: positions in other topics are not needed.
     pub(super) topics: Arc<[String]>,
     /// Limits on concurrent scrapes of the job's workers.
-    pub(super) scrapes: Arc<Lanes>,
+    pub(super) scrape_permits: Arc<ScrapePermits>,
     pub(super) stop: CancellationToken,
 }
 
 /// Tasks to start.
 #[derive(Default)]
-pub(super) struct Started {
+pub(super) struct NewTasks {
     pub(super) clusters: Vec<NewCluster>,
     pub(super) workers: Vec<NewWorker>,
 }
@@ -165,27 +172,27 @@ pub(super) struct Started {
 pub(super) type Outcome<T> = Result<Arc<T>, (Category, String)>;
 
 impl State {
-    pub(super) fn within(limits: Limits) -> Self {
+    pub(super) fn with_limits(limits: Limits) -> Self {
         Self { limits, ..Self::default() }
     }
 
     /// Implements `Signals::watch`.
-    pub(super) fn watch(&mut self, job: &JobKey, watch: Watch, shared: &Shared) -> Started {
-        let mut started = Started::default();
+    pub(super) fn watch(&mut self, job: &JobKey, watch: WatchSpec, shared: &Shared) -> NewTasks {
+        let mut started = NewTasks::default();
         let old = match self.jobs.remove(job) {
             // A source that was not scheduled because of a limit may fit now.
-            Some(same) if same.watch == watch && same.places.iter().all(Option::is_some) => {
+            Some(same) if same.watch == watch && same.scheduled.iter().all(Option::is_some) => {
                 self.jobs.insert(job.clone(), same);
                 return started;
             }
             old => old,
         };
-        let (old_watch, mut old_sources, mut old_workers, old_places, scrapes, old_kept) = match old {
-            Some(Job { watch, sources, workers, places, scrapes, kept_bytes }) => {
+        let (old_watch, mut old_sources, mut old_workers, old_scheduled, scrape_permits, old_kept) = match old {
+            Some(Job { watch, sources, workers, scheduled, scrape_permits, kept_bytes }) => {
                 let workers: HashMap<_, _> = watch.workers.iter().cloned().zip(workers).collect();
-                (Some(watch), sources, workers, places, scrapes, kept_bytes)
+                (Some(watch), sources, workers, scheduled, scrape_permits, kept_bytes)
             }
-            None => (None, Vec::new(), HashMap::new(), Vec::new(), Arc::new(Lanes::of_a_job()), 0),
+            None => (None, Vec::new(), HashMap::new(), Vec::new(), Arc::new(ScrapePermits::for_job()), 0),
         };
         let same_latency = old_watch.as_ref().is_some_and(|old| old.latency == watch.latency);
         let topics = topics(&watch);
@@ -197,7 +204,7 @@ impl State {
                 let kept = old_watch
                     .as_ref()
                     .and_then(|old| old.sources.iter().position(|each| each == spec))
-                    .and_then(|place| old_sources.get_mut(place));
+                    .and_then(|index| old_sources.get_mut(index));
                 let mut reading = SourceReading { name: spec.name.clone(), sample: None, failure: None };
                 if let Some(kept) = kept {
                     reading.sample = kept.sample.take();
@@ -226,36 +233,37 @@ impl State {
                     job: job.clone(),
                     endpoint: endpoint.clone(),
                     topics: Arc::clone(&topics),
-                    scrapes: Arc::clone(&scrapes),
+                    scrape_permits: Arc::clone(&scrape_permits),
                     stop,
                 });
                 let (id, uid) = (endpoint.id.clone(), endpoint.uid.clone());
                 (kept.unwrap_or(WorkerReading { id, uid, sample: None, failure: None }), guard)
             })
             .collect();
-        let places = self.place(job, &watch, old_places, shared, &mut started);
-        for (reading, place) in sources.iter_mut().zip(&places) {
-            if let Err(detail) = place {
+        let scheduled = self.schedule(job, &watch, old_scheduled, shared, &mut started);
+        for (reading, scheduled) in sources.iter_mut().zip(&scheduled) {
+            if let Err(detail) = scheduled {
                 let failed = Err((Category::LimitExceeded, detail.clone()));
-                update(&mut reading.sample, &mut reading.failure, failed, shared.clock.now());
+                record_outcome(&mut reading.sample, &mut reading.failure, failed, shared.clock.now());
             }
         }
-        let of_sources = sources.iter().filter_map(|reading| reading.sample.as_ref()).map(Kept::kept_bytes);
-        let of_workers = workers.iter().filter_map(|(reading, _)| reading.sample.as_ref()).map(Kept::kept_bytes);
+        let of_sources = sources.iter().filter_map(|reading| reading.sample.as_ref()).map(EstimateMemory::kept_bytes);
+        let of_workers =
+            workers.iter().filter_map(|(reading, _)| reading.sample.as_ref()).map(EstimateMemory::kept_bytes);
         let kept_bytes = of_sources.chain(of_workers).sum();
-        self.account(&job.namespace, old_kept, kept_bytes);
-        let places = places.into_iter().map(Result::ok).collect();
-        self.jobs.insert(job.clone(), Job { watch, sources, workers, places, scrapes, kept_bytes });
+        self.record_memory(&job.namespace, old_kept, kept_bytes);
+        let scheduled = scheduled.into_iter().map(Result::ok).collect();
+        self.jobs.insert(job.clone(), Job { watch, sources, workers, scheduled, scrape_permits, kept_bytes });
         started
     }
 
     /// Implements `Signals::forget`.
     pub(super) fn forget(&mut self, job: &JobKey) {
         if let Some(gone) = self.jobs.remove(job) {
-            let left: Vec<ClusterKey> = gone.places.iter().flatten().map(|(key, _)| Arc::clone(key)).collect();
-            self.take_slots(job, gone.places);
-            self.let_go(&left);
-            self.account(&job.namespace, gone.kept_bytes, 0);
+            let left: Vec<ClusterKey> = gone.scheduled.iter().flatten().map(|(key, _)| Arc::clone(key)).collect();
+            self.remove_entries(job, gone.scheduled);
+            self.stop_unused_clusters(&left);
+            self.record_memory(&job.namespace, gone.kept_bytes, 0);
         }
     }
 
@@ -284,7 +292,7 @@ impl State {
     }
 
     /// Returns the numbers of jobs, clusters and workers.
-    pub(super) fn count(&self) -> (usize, usize, usize) {
+    pub(super) fn counts(&self) -> (usize, usize, usize) {
         (self.jobs.len(), self.clusters.len(), self.jobs.values().map(|job| job.workers.len()).sum())
     }
 
@@ -294,22 +302,22 @@ impl State {
     }
 
     /// Records the outcome of a scrape; returns `false` if the worker is not watched any more.
-    pub(super) fn scraped(&mut self, worker: &NewWorker, outcome: Outcome<WorkerSample>, at: Seconds) -> bool {
+    pub(super) fn record_scrape(&mut self, worker: &NewWorker, outcome: Outcome<WorkerSample>, at: Seconds) -> bool {
         let Some(job) = self.jobs.get(&worker.job).filter(|_| !worker.stop.is_cancelled()) else { return false };
-        let Some(place) = job.watch.workers.iter().position(|each| *each == worker.endpoint) else { return false };
-        let before = job.workers.get(place).and_then(|(reading, _)| reading.sample.as_ref());
-        let before = before.map_or(0, Kept::kept_bytes);
+        let Some(index) = job.watch.workers.iter().position(|each| *each == worker.endpoint) else { return false };
+        let before = job.workers.get(index).and_then(|(reading, _)| reading.sample.as_ref());
+        let before = before.map_or(0, EstimateMemory::kept_bytes);
         let outcome =
-            outcome.and_then(|sample| self.make_room(&worker.job, before, sample.kept_bytes()).map(|()| sample));
-        let reading = self.jobs.get_mut(&worker.job).and_then(|job| job.workers.get_mut(place));
+            outcome.and_then(|sample| self.reserve_memory(&worker.job, before, sample.kept_bytes()).map(|()| sample));
+        let reading = self.jobs.get_mut(&worker.job).and_then(|job| job.workers.get_mut(index));
         let Some((reading, _)) = reading else { return false };
-        update(&mut reading.sample, &mut reading.failure, outcome, at);
+        record_outcome(&mut reading.sample, &mut reading.failure, outcome, at);
         true
     }
 }
 
 /// When an attempt began and ended.
-pub(super) struct When {
+pub(super) struct AttemptTimes {
     /// Beginning of the attempt.
     pub(super) began: Instant,
     /// End of the attempt.
@@ -320,17 +328,17 @@ pub(super) struct When {
     pub(super) jitter: f64,
 }
 
-impl When {
+impl AttemptTimes {
     /// Returns when the next attempt is due. The wait counts from the beginning of the attempt, so that a slow answer
     /// does not stretch the interval; but there is a pause after its end, so that an endpoint that is slower than its
     /// interval is not read without a break.
-    pub(super) fn next(&self, wait: Duration, interval: Duration) -> Instant {
+    pub(super) fn next_due(&self, wait: Duration, interval: Duration) -> Instant {
         let wait = wait.mul_f64(self.jitter).min(wait.max(pace::LONGEST_BACK_OFF));
         (self.began + wait).max(self.ended + interval / 4)
     }
 }
 
-fn update<T>(sample: &mut Option<Arc<T>>, failure: &mut Option<Failure>, outcome: Outcome<T>, at: Seconds) {
+fn record_outcome<T>(sample: &mut Option<Arc<T>>, failure: &mut Option<Failure>, outcome: Outcome<T>, at: Seconds) {
     match outcome {
         Ok(newest) => {
             *sample = Some(newest);
@@ -338,23 +346,23 @@ fn update<T>(sample: &mut Option<Arc<T>>, failure: &mut Option<Failure>, outcome
         }
         Err((category, message)) => {
             let since = failure.as_ref().map_or(at, |earlier| earlier.since);
-            *failure = Some(Failure { at, since, category, message: bounded(&message) });
+            *failure = Some(Failure { at, since, category, message: one_line(&message) });
         }
     }
 }
 
 /// Returns the message on one line and with a limited length. It may contain text from a broker or a worker, and is
 /// read on terminals and in logs.
-fn bounded(message: &str) -> String {
+fn one_line(message: &str) -> String {
     let message: String = message.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
-    match message.char_indices().nth(LONGEST_MESSAGE - 1) {
-        Some((end, _)) if message.chars().count() > LONGEST_MESSAGE => format!("{}…", &message[..end]),
+    match message.char_indices().nth(MAX_MESSAGE_LENGTH - 1) {
+        Some((end, _)) if message.chars().count() > MAX_MESSAGE_LENGTH => format!("{}…", &message[..end]),
         _ => message,
     }
 }
 
 /// Returns the topics of a job, sorted.
-fn topics(watch: &Watch) -> Arc<[String]> {
+fn topics(watch: &WatchSpec) -> Arc<[String]> {
     let topics: BTreeSet<&String> = watch.sources.iter().map(|source| &source.kafka.topic).collect();
     topics.into_iter().cloned().collect()
 }

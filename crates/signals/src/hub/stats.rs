@@ -80,18 +80,18 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    pub(super) fn round(&self) {
+    pub(super) fn count_round(&self) {
         self.rounds.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn source(&self, failed: Option<Category>) {
+    pub(super) fn count_source(&self, failed: Option<Category>) {
         match failed {
             Some(category) => self.source_errors.add(category),
             None => _ = self.sources_read.fetch_add(1, Ordering::Relaxed),
         }
     }
 
-    pub(super) fn worker(&self, failed: Option<Category>) {
+    pub(super) fn count_worker(&self, failed: Option<Category>) {
         match failed {
             Some(category) => self.worker_errors.add(category),
             None => _ = self.workers_read.fetch_add(1, Ordering::Relaxed),

@@ -1,10 +1,14 @@
 //! One round: reads everything that is due from a cluster, for all jobs, in as few requests as krafka allows.
 //!
 //! ```text
-//! topics ─► ends, high watermarks, starts, whose timestamps ─► newest timestamps ─► due ends      one request to each leader for each, for the union of partitions
-//! committed offsets, one request a group                       beside it, so that they are never newer than the ends
-//! groups, one request a coordinator                            beside it
+//! topics ─► ends, high watermarks, starts, timestamp types ─► newest timestamps ─► due ends
+//! committed offsets
+//! groups
 //! ```
+//!
+//! The three rows run concurrently, so that committed offsets are never newer than the ends. The first row sends one
+//! request of each kind to each leader, for the partitions of all jobs. The second sends one request for each group, and
+//! the third one for each coordinator.
 //!
 //! The newest timestamp is requested before the due end, because krafka takes "there is no record that new" for an
 //! error worth retrying, and retries it until its timeout (`OffsetNotAvailable`). A partition that has been quiet for
@@ -24,7 +28,7 @@ use krafka::admin::{
 use krafka::error::{ErrorCode, KrafkaError};
 use tokio::time::Instant;
 
-use super::stamps::{self, Stamps};
+use super::timestamp_type::{self, TimestampTypes};
 use crate::limits;
 use crate::source::GroupTopic;
 use crate::tunnel;
@@ -37,7 +41,7 @@ pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// Time limit of a look-up by timestamp when it is unknown whether there is such a record. That happens only with
 /// brokers without `MaxTimestamp` (and with krafka's fake broker). The limit is longer than an answer takes, and short
 /// compared to the shortest interval.
-const PATIENCE: Duration = Duration::from_millis(150);
+const UNCERTAIN_LOOK_UP_TIMEOUT: Duration = Duration::from_millis(150);
 
 /// Number of groups whose committed offsets are fetched concurrently.
 const GROUPS_AT_ONCE: usize = 32;
@@ -54,14 +58,14 @@ pub(super) type Newest = HashMap<([u8; 16], i32), (i64, i64)>;
 
 /// What a round learned that the next round reuses.
 #[derive(Default)]
-pub(super) struct Kept {
+pub(super) struct RoundCache {
     pub(super) newest: Newest,
-    pub(super) stamps: Stamps,
+    pub(super) timestamp_types: TimestampTypes,
 }
 
 /// The answers of a round. An absent entry was not requested, or its call failed as a whole.
 #[derive(Default)]
-pub(super) struct Round {
+pub(super) struct RoundAnswers {
     /// Whether a broker answered anything.
     pub(super) answered: bool,
     /// When the ends were requested.
@@ -82,20 +86,20 @@ pub(super) struct Round {
     /// Whether the other running rounds left too little memory for the partitions.
     pub(super) has_no_room: bool,
     /// What is known after the round. A round without answers keeps what was known before.
-    pub(super) kept: Arc<Kept>,
+    pub(super) kept: Arc<RoundCache>,
 }
 
-impl Round {
+impl RoundAnswers {
     /// Removes topics with too many partitions, and topics that do not fit into one round with the topics before them.
     /// The requests are ordered by how long they have waited, so each topic gets its turn. The partitions that a broker
     /// lists cost nothing yet; each one that is read does.
-    fn leave_out_what_is_too_large(&mut self, requests: &[GroupTopic]) {
-        let mut left = limits::most_partitions_of_a_round(self.topics.len());
+    fn remove_oversized_topics(&mut self, requests: &[GroupTopic]) {
+        let mut left = limits::max_partitions_per_round(self.topics.len());
         let mut seen = HashSet::new();
         for name in requests.iter().map(|request| &request.topic).filter(|name| seen.insert(*name)) {
             let Some(Ok(topic)) = self.topics.get(name) else { continue };
             let partitions = topic.partitions.len();
-            if partitions > limits::MOST_PARTITIONS {
+            if partitions > limits::MAX_PARTITIONS {
                 self.too_large.insert(name.clone(), partitions);
             } else if partitions > left {
                 self.not_reached.insert(name.clone());
@@ -114,18 +118,18 @@ pub(super) async fn gather(
     clock: &Clock,
     requests: &[GroupTopic],
     deadline: Duration,
-    known: Arc<Kept>,
-    account: Option<&tunnel::Round<'_>>,
-) -> Round {
+    known: Arc<RoundCache>,
+    budget_of_bytes: Option<&tunnel::RoundBudget<'_>>,
+) -> RoundAnswers {
     let budget = Budget { clock, until: clock.monotonic() + deadline };
     // In the order of the requests: the one that has waited longest comes first.
     let mut seen = HashSet::new();
     let groups: Vec<&str> =
         requests.iter().map(|request| request.group.as_str()).filter(|group| seen.insert(*group)).collect();
-    let log = gather_log(client, &budget, requests, known, account);
-    let membership = join(committed(client, &groups, &budget), describe(client, &groups, &budget));
+    let log = gather_log(client, &budget, requests, known, budget_of_bytes);
+    let membership = join(committed_offsets(client, &groups, &budget), describe_groups(client, &groups, &budget));
     let (mut round, (committed, groups)) = join(log, membership).await;
-    round.answered |= committed.values().any(answers) || groups.values().any(answers);
+    round.answered |= committed.values().any(is_answer) || groups.values().any(is_answer);
     round.committed = committed;
     round.groups = groups;
     round
@@ -136,9 +140,9 @@ async fn gather_log(
     client: &AdminClient,
     budget: &Budget<'_>,
     requests: &[GroupTopic],
-    known: Arc<Kept>,
-    account: Option<&tunnel::Round<'_>>,
-) -> Round {
+    known: Arc<RoundCache>,
+    budget_of_bytes: Option<&tunnel::RoundBudget<'_>>,
+) -> RoundAnswers {
     // krafka fails the whole call for one invalid name. `answer.rs` reports the names that are left out here.
     let names: BTreeSet<&str> =
         requests.iter().map(|request| request.topic.as_str()).filter(|topic| is_topic_name(topic)).collect();
@@ -147,10 +151,10 @@ async fn gather_log(
         Ok(topics) => topics,
         Err(error) => names.iter().map(|name| ((*name).to_owned(), Err(error.clone()))).collect(),
     };
-    let answered = topics.values().any(answers);
-    let mut round = Round { answered, topics, kept: Arc::clone(&known), ..Round::default() };
+    let answered = topics.values().any(is_answer);
+    let mut round = RoundAnswers { answered, topics, kept: Arc::clone(&known), ..RoundAnswers::default() };
 
-    round.leave_out_what_is_too_large(requests);
+    round.remove_oversized_topics(requests);
 
     // A partition without a leader would be retried until the timeout, and delay the others.
     let partitions: Vec<TopicPartition> = round
@@ -166,8 +170,8 @@ async fn gather_log(
     if partitions.is_empty() {
         return round;
     }
-    if let Some(account) = account {
-        let room = account.draw(
+    if let Some(budget_of_bytes) = budget_of_bytes {
+        let room = budget_of_bytes.draw(
             limits::BYTES_PER_PARTITION_ASKED.saturating_mul(u64::try_from(partitions.len()).unwrap_or(u64::MAX)),
         );
         if tokio::time::timeout(budget.share(0.5), room).await.is_err() {
@@ -175,25 +179,25 @@ async fn gather_log(
             return round;
         }
     }
-    let patience = budget.share(0.5);
+    let timeout = budget.share(0.5);
     // The end that a reader of committed records can reach: without an open transaction, the high watermark. A
     // transaction that hangs would otherwise look like a backlog that no worker can process.
-    let committed = ListOffsetsOptions::default().read_committed(true).timeout(patience);
-    let all = || ListOffsetsOptions::default().timeout(patience);
+    let committed = ListOffsetsOptions::default().read_committed(true).timeout(timeout);
+    let all = || ListOffsetsOptions::default().timeout(timeout);
     let now = budget.clock.monotonic();
-    let (ends, high_watermarks, starts, stamps) = join4(
-        list(client, &partitions, OffsetSpec::Latest, committed),
+    let (ends, high_watermarks, starts, timestamp_types) = join4(
+        list_offsets(client, &partitions, OffsetSpec::Latest, committed),
         // While a transaction hangs, only the high watermark shows what is appended.
-        list(client, &partitions, OffsetSpec::Latest, all()),
-        list(client, &partitions, OffsetSpec::Earliest, all()),
-        stamps::refresh(client, &round.topics, &known.stamps, now, patience),
+        list_offsets(client, &partitions, OffsetSpec::Latest, all()),
+        list_offsets(client, &partitions, OffsetSpec::Earliest, all()),
+        timestamp_type::refresh(client, &round.topics, &known.timestamp_types, now, timeout),
     )
     .await;
     round.ends = offsets(ends);
     round.high_watermarks = offsets(high_watermarks);
     round.starts = offsets(starts);
-    let newest = due_ends(client, budget, requests, &mut round, &known.newest, &stamps).await;
-    round.kept = Arc::new(Kept { newest, stamps });
+    let newest = due_ends(client, budget, requests, &mut round, &known.newest, &timestamp_types).await;
+    round.kept = Arc::new(RoundCache { newest, timestamp_types });
     round
 }
 
@@ -203,9 +207,9 @@ async fn due_ends(
     client: &AdminClient,
     budget: &Budget<'_>,
     requests: &[GroupTopic],
-    round: &mut Round,
+    round: &mut RoundAnswers,
     known: &Newest,
-    stamps: &Stamps,
+    timestamp_types: &TimestampTypes,
 ) -> Newest {
     let ids: HashMap<&str, [u8; 16]> =
         round.topics.values().flatten().map(|topic| (topic.name.as_str(), topic.topic_id)).collect();
@@ -214,7 +218,7 @@ async fn due_ends(
     };
     let appended = |partition: &TopicPartition| {
         let topic = round.topics.get(&partition.topic).and_then(|topic| topic.as_ref().ok());
-        topic.is_some_and(|topic| stamps::by_producers(stamps, topic) == Some(false))
+        topic.is_some_and(|topic| timestamp_type::set_by_producers(timestamp_types, topic) == Some(false))
     };
     // Topics with timestamps of the producers, or with unknown ones, are left out.
     let ends: HashMap<&TopicPartition, i64> = round
@@ -240,7 +244,7 @@ async fn due_ends(
     if !moved.is_empty() {
         // Uncommitted records count here: what matters is whether a look-up would find a record.
         let options = ListOffsetsOptions::default().timeout(budget.share(0.5));
-        for (partition, reply) in list(client, &moved, OffsetSpec::MaxTimestamp, options).await {
+        for (partition, reply) in list_offsets(client, &moved, OffsetSpec::MaxTimestamp, options).await {
             newest.remove(&id(&partition));
             if let (Ok(ListedOffset { timestamp: Some(timestamp), .. }), Some(end)) = (reply, ends.get(&partition)) {
                 newest.insert(id(&partition), (*end, timestamp));
@@ -271,9 +275,10 @@ async fn due_ends(
                 }
             }
             if !open.is_empty() {
-                let patience = if certain { budget.share(0.8) } else { PATIENCE.min(budget.share(0.8)) };
-                let options = ListOffsetsOptions::default().timeout(patience);
-                for (partition, reply) in list(client, &open, OffsetSpec::Timestamp(cutoff), options).await {
+                let timeout =
+                    if certain { budget.share(0.8) } else { UNCERTAIN_LOOK_UP_TIMEOUT.min(budget.share(0.8)) };
+                let options = ListOffsetsOptions::default().timeout(timeout);
+                for (partition, reply) in list_offsets(client, &open, OffsetSpec::Timestamp(cutoff), options).await {
                     let Some(end) = ends.get(&partition) else { continue };
                     let found = match reply {
                         // Nothing beyond the last stable offset can be due.
@@ -295,7 +300,11 @@ async fn due_ends(
 /// Returns the committed offsets by group; a group that was not reached in time is absent. A group may take half of the
 /// time that is left when its turn comes, so that a coordinator that does not answer leaves time for the groups after
 /// it.
-async fn committed(client: &AdminClient, groups: &[&str], budget: &Budget<'_>) -> HashMap<String, Reply<Committed>> {
+async fn committed_offsets(
+    client: &AdminClient,
+    groups: &[&str],
+    budget: &Budget<'_>,
+) -> HashMap<String, Reply<Committed>> {
     let end = budget.until - budget.share(0.1);
     let in_time = |_: &String| std::future::ready(budget.clock.monotonic() < end);
     let groups: Vec<String> = groups.iter().map(|group| (*group).to_owned()).collect();
@@ -319,7 +328,7 @@ async fn committed(client: &AdminClient, groups: &[&str], budget: &Budget<'_>) -
         .await
 }
 
-async fn describe(
+async fn describe_groups(
     client: &AdminClient,
     groups: &[&str],
     budget: &Budget<'_>,
@@ -331,7 +340,7 @@ async fn describe(
     }
 }
 
-async fn list(
+async fn list_offsets(
     client: &AdminClient,
     partitions: &[TopicPartition],
     spec: OffsetSpec,
@@ -348,7 +357,7 @@ fn offsets(listed: HashMap<TopicPartition, Reply<ListedOffset>>) -> HashMap<Topi
 }
 
 /// Returns whether a broker gave this answer, be it an error.
-fn answers<T>(reply: &Reply<T>) -> bool {
+fn is_answer<T>(reply: &Reply<T>) -> bool {
     matches!(reply, Ok(_) | Err(KrafkaError::Broker { .. }))
 }
 

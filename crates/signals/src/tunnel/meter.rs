@@ -5,19 +5,20 @@
 //! broker that sends slowly waits with little; a round that needs much memory waits for the rounds before it, at most
 //! until their deadlines.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::{BYTES_PER_BYTE_SENT, FREE_FOR_A_ROUND, LARGE_ROUND};
+use crate::limits::{BYTES_PER_BYTE_SENT, FREE_BYTES_PER_ROUND, LARGE_ROUND_BYTES};
 
 /// The unit in which the pool is counted, in bytes, and the number of units that are drawn at a time.
 const UNIT: u64 = 1 << 10;
 const PIECE: u32 = 256;
 
 /// What brokers may send between two rounds, such as late answers, in bytes.
-const BETWEEN_ROUNDS: u64 = 1 << 20;
+const MAX_BYTES_BETWEEN_ROUNDS: u64 = 1 << 20;
 
 /// The memory that all rounds may use together.
 #[derive(Debug, Clone)]
@@ -49,27 +50,27 @@ struct Account {
     credit: u64,
     drawn: Option<OwnedSemaphorePermit>,
     /// Closes the current connections.
-    cut: CancellationToken,
+    close: CancellationToken,
 }
 
 impl Meter {
     /// Creates the account. Before the first round, such as while connecting, the budget is that of a round with one
     /// question.
     pub(super) fn new(pool: Pool) -> Self {
-        let allowed = crate::limits::bytes_of_a_round(1);
-        Self { pool, account: Mutex::new(Account { allowed, credit: FREE_FOR_A_ROUND, ..Account::default() }) }
+        let allowed = crate::limits::max_bytes_per_round(1);
+        Self { pool, account: Mutex::new(Account { allowed, credit: FREE_BYTES_PER_ROUND, ..Account::default() }) }
     }
 
     fn account(&self) -> MutexGuard<'_, Account> {
-        self.account.lock().unwrap_or_else(PoisonError::into_inner)
+        self.account.lock()
     }
 
     /// Begins a round. What was drawn before, such as while connecting, is held until the round ends.
-    pub(super) fn round(&self, bytes: u64) -> Round<'_> {
+    pub(super) fn round(&self, bytes: u64) -> RoundBudget<'_> {
         let mut account = self.account();
-        let (cut, drawn) = (std::mem::take(&mut account.cut), account.drawn.take());
-        *account = Account { allowed: bytes, sent: 0, is_idle: false, credit: FREE_FOR_A_ROUND, drawn, cut };
-        Round { meter: self, ended_well: false }
+        let (close, drawn) = (std::mem::take(&mut account.close), account.drawn.take());
+        *account = Account { allowed: bytes, sent: 0, is_idle: false, credit: FREE_BYTES_PER_ROUND, drawn, close };
+        RoundBudget { meter: self, is_complete: false }
     }
 
     /// Returns the budget of this round, if brokers have sent more.
@@ -85,7 +86,7 @@ impl Meter {
 
     /// Counts what a broker has sent, as soon as there is memory for it; returns the budget as an error if it is
     /// exceeded.
-    pub(super) async fn take(&self, bytes: u64) -> Result<(), u64> {
+    pub(super) async fn count(&self, bytes: u64) -> Result<(), u64> {
         {
             let mut account = self.account();
             account.sent = account.sent.saturating_add(bytes);
@@ -124,20 +125,20 @@ impl Meter {
     }
 
     /// Returns a token that is cancelled when the connections of the client are closed.
-    pub(super) fn cut(&self) -> CancellationToken {
-        self.account().cut.clone()
+    pub(super) fn close_token(&self) -> CancellationToken {
+        self.account().close.clone()
     }
 }
 
 /// The budget of a running round. Dropping it returns its memory to the pool; unless the round was complete, that also
 /// closes the connections whose answers krafka may still hold.
 #[derive(Debug)]
-pub(crate) struct Round<'a> {
+pub(crate) struct RoundBudget<'a> {
     meter: &'a Meter,
-    ended_well: bool,
+    is_complete: bool,
 }
 
-impl Round<'_> {
+impl RoundBudget<'_> {
     /// Waits until this much memory is available, in bytes.
     pub(crate) async fn draw(&self, bytes: u64) {
         self.meter.draw(bytes).await;
@@ -152,25 +153,25 @@ impl Round<'_> {
     pub(crate) fn is_large(&self) -> bool {
         let account = self.meter.account();
         let drawn = account.drawn.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        u64::try_from(drawn).unwrap_or(u64::MAX) * UNIT >= LARGE_ROUND
+        u64::try_from(drawn).unwrap_or(u64::MAX) * UNIT >= LARGE_ROUND_BYTES
     }
 
     /// Ends the round. Every answer was complete.
-    pub(crate) fn ended_well(mut self) {
-        self.ended_well = true;
+    pub(crate) fn complete(mut self) {
+        self.is_complete = true;
     }
 }
 
-impl Drop for Round<'_> {
+impl Drop for RoundBudget<'_> {
     fn drop(&mut self) {
         let mut account = self.meter.account();
         let was_large = account.drawn.take().is_some();
-        account.credit = FREE_FOR_A_ROUND;
+        account.credit = FREE_BYTES_PER_ROUND;
         let exceeded = account.sent > account.allowed;
         // What arrives before the next round is late or was not requested, and is not held.
-        (account.sent, account.allowed, account.is_idle) = (0, BETWEEN_ROUNDS, true);
-        if (was_large && !self.ended_well) || exceeded {
-            std::mem::take(&mut account.cut).cancel();
+        (account.sent, account.allowed, account.is_idle) = (0, MAX_BYTES_BETWEEN_ROUNDS, true);
+        if (was_large && !self.is_complete) || exceeded {
+            std::mem::take(&mut account.close).cancel();
         }
     }
 }
@@ -187,69 +188,73 @@ mod tests {
         pool.0.available_permits()
     }
 
+    /// Catalogue: B1.
     #[tokio::test]
-    async fn b1_what_brokers_send_beyond_the_budget_of_a_round_is_refused_until_the_next() {
+    async fn bytes_beyond_the_round_budget_are_refused() {
         let meter = Meter::new(Pool::new(64 << 20));
         let round = meter.round(MIB);
-        assert_eq!(meter.take(MIB).await, Ok(()));
-        assert_eq!((meter.take(1).await, meter.exceeded(), round.sent()), (Err(MIB), Some(MIB), MIB + 1));
-        let cut = meter.cut();
+        assert_eq!(meter.count(MIB).await, Ok(()));
+        assert_eq!((meter.count(1).await, meter.exceeded(), round.sent()), (Err(MIB), Some(MIB), MIB + 1));
+        let close = meter.close_token();
         drop(round);
-        assert!(cut.is_cancelled() && !meter.cut().is_cancelled(), "its connections are closed");
+        assert!(close.is_cancelled() && !meter.close_token().is_cancelled(), "its connections are closed");
         let round = meter.round(MIB);
-        assert_eq!((meter.take(MIB).await, meter.exceeded()), (Ok(()), None));
+        assert_eq!((meter.count(MIB).await, meter.exceeded()), (Ok(()), None));
         drop(round);
     }
 
+    /// Catalogue: B1.
     #[tokio::test]
-    async fn b1_all_rounds_together_hold_no_more_than_the_pool_and_a_small_one_never_waits() {
+    async fn rounds_share_the_pool_and_a_small_one_never_waits() {
         let pool = Pool::new(4 << 20);
         let meters: Vec<Meter> = (0..50).map(|_| Meter::new(pool.clone())).collect();
-        let rounds: Vec<Round<'_>> = meters.iter().map(|meter| meter.round(64 * MIB)).collect();
+        let rounds: Vec<RoundBudget<'_>> = meters.iter().map(|meter| meter.round(64 * MIB)).collect();
         // 0.1 MiB sent takes 1 MiB of memory. Half a MiB of it is free, so eight of them fill the pool.
-        let taken: Vec<bool> = meters.iter().map(|meter| meter.take(MIB / 10).now_or_never().is_some()).collect();
+        let taken: Vec<bool> = meters.iter().map(|meter| meter.count(MIB / 10).now_or_never().is_some()).collect();
         assert_eq!(taken.iter().filter(|taken| **taken).count(), 8);
         assert_eq!(free(&pool), 0);
         let late = Meter::new(pool.clone());
         let round = late.round(MIB);
-        assert_eq!(late.take(50_000).now_or_never(), Some(Ok(())), "the free memory of a round needs no permit");
+        assert_eq!(late.count(50_000).now_or_never(), Some(Ok(())), "the free memory of a round needs no permit");
         assert!(!round.is_large());
-        assert_eq!(late.take(50_000).now_or_never(), None);
+        assert_eq!(late.count(50_000).now_or_never(), None);
         drop(rounds);
-        assert_eq!(late.take(50_000).now_or_never(), Some(Ok(())));
+        assert_eq!(late.count(50_000).now_or_never(), Some(Ok(())));
         drop(round);
         assert_eq!(free(&pool), 4 << 10, "all permits were returned");
     }
 
+    /// Catalogue: B1.
     #[tokio::test]
-    async fn b1_what_came_while_connecting_is_held_until_the_first_round_ends() {
+    async fn bytes_of_connecting_are_held_until_the_first_round_ends() {
         let pool = Pool::new(4 << 20);
         let meter = Meter::new(pool.clone());
-        assert_eq!(meter.take(MIB / 5).await, Ok(()));
+        assert_eq!(meter.count(MIB / 5).await, Ok(()));
         let round = meter.round(MIB);
         assert!(free(&pool) < 4 << 10);
         drop(round);
         assert_eq!(free(&pool), 4 << 10);
         // What arrives without a question takes no memory from the pool, and is limited.
-        assert_eq!((meter.take(MIB).await, free(&pool)), (Ok(()), 4 << 10));
-        assert_eq!(meter.take(1).await, Err(MIB));
+        assert_eq!((meter.count(MIB).await, free(&pool)), (Ok(()), 4 << 10));
+        assert_eq!(meter.count(1).await, Err(MIB));
         drop(meter.round(MIB));
-        assert_eq!(meter.take(1).await, Ok(()));
+        assert_eq!(meter.count(1).await, Ok(()));
     }
 
+    /// Catalogue: B1.
     #[tokio::test]
-    async fn b1_a_large_round_that_does_not_end_well_takes_its_connections_along() {
+    async fn incomplete_large_round_closes_its_connections() {
         let meter = Meter::new(Pool::new(4 << 20));
-        for (bytes, well, cut) in [(MIB, false, true), (MIB, true, false), (10, false, false)] {
-            let connection = meter.cut();
+        for (bytes, well, close) in [(MIB, false, true), (MIB, true, false), (10, false, false)] {
+            let connection = meter.close_token();
             let round = meter.round(64 * MIB);
             round.draw(bytes).await;
             if well {
-                round.ended_well();
+                round.complete();
             } else {
                 drop(round);
             }
-            assert_eq!(connection.is_cancelled(), cut, "{bytes} {well}");
+            assert_eq!(connection.is_cancelled(), close, "{bytes} {well}");
         }
     }
 }

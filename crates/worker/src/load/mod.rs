@@ -1,6 +1,6 @@
 //! Load generator: writes records to a topic at the rates of a trace. Used by the demo and the tests.
 
-pub mod pace;
+pub mod profile;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -14,7 +14,7 @@ use krafka::producer::{Producer, RecordMetadata};
 use krafka::{CloseOptions, Kafka, KrafkaError, Record};
 use tokio_util::sync::CancellationToken;
 
-use self::pace::{Course, Spread};
+use self::profile::{LoadProfile, Spread};
 use sluice_base::clock::Clock;
 
 /// How often records are sent: finer than any latency worth measuring, and coarse enough for batches.
@@ -120,7 +120,7 @@ impl ProducerInterceptor for Outcomes {
 ///
 /// `on_progress` is called once a second and at the end. The rate exceeds the profile's peak for at most half a second.
 pub async fn replay(
-    course: &Course,
+    profile: &LoadProfile,
     target: &Target,
     clock: Clock,
     stop: CancellationToken,
@@ -143,9 +143,9 @@ pub async fn replay(
         }
         Progress {
             seconds,
-            target_rate: course.rate(seconds),
+            target_rate: profile.rate(seconds),
             actual_rate,
-            due: course.due(seconds),
+            due: profile.due(seconds),
             acknowledged,
             failed: outcomes.failed.load(Relaxed),
         }
@@ -156,12 +156,12 @@ pub async fn replay(
     let mut next_progress = PROGRESS_EVERY;
     let mut given_up = 0.0;
     let (mut elapsed, mut rate_before) = (Duration::ZERO, 0.0_f64);
-    while elapsed.as_secs_f64() < course.seconds() && stop.run_until_cancelled(ticks.tick()).await.is_some() {
+    while elapsed.as_secs_f64() < profile.seconds() && stop.run_until_cancelled(ticks.tick()).await.is_some() {
         elapsed = clock.monotonic().saturating_duration_since(begin);
-        let seconds = elapsed.as_secs_f64().min(course.seconds());
-        let due = course.due(seconds) - given_up;
+        let seconds = elapsed.as_secs_f64().min(profile.seconds());
+        let due = profile.due(seconds) - given_up;
         // Records that are due now became due since the last tick, when another rate may have applied.
-        let rate = course.rate(seconds);
+        let rate = profile.rate(seconds);
         let (count, missed) = to_send(due, sender.sent, rate.max(rate_before));
         rate_before = rate;
         given_up += missed;
@@ -177,7 +177,7 @@ pub async fn replay(
     if let Err(error) = sender.producer.close_with(options).await {
         tracing::warn!(%error, "not all of the last records were acknowledged");
     }
-    let end = progress(elapsed.as_secs_f64().min(course.seconds()));
+    let end = progress(elapsed.as_secs_f64().min(profile.seconds()));
     on_progress(&end);
     Ok(end)
 }
@@ -202,12 +202,12 @@ struct Sender<'a> {
 
 impl<'a> Sender<'a> {
     fn new(target: &'a Target, producer: Producer, partitions: Vec<i32>) -> Self {
-        let places = target.keys.unwrap_or_else(|| u32::try_from(partitions.len()).unwrap_or(u32::MAX));
+        let bins = target.keys.unwrap_or_else(|| u32::try_from(partitions.len()).unwrap_or(u32::MAX));
         Self {
             target,
             producer,
             partitions,
-            spread: Spread::new(places, target.skew),
+            spread: Spread::new(bins, target.skew),
             sent: 0,
             value: vec![b'x'; target.record_bytes].into(),
         }
@@ -215,12 +215,12 @@ impl<'a> Sender<'a> {
 
     async fn send(&mut self, count: u64) {
         for _ in 0..count {
-            let place = self.spread.place(self.sent);
+            let bin = self.spread.bin(self.sent);
             let mut record = Record::new(self.target.topic.as_str(), self.value.clone());
             if self.target.keys.is_some() {
-                record = record.key(format!("key-{place}"));
+                record = record.key(format!("key-{bin}"));
             } else {
-                record.partition = usize::try_from(place).ok().and_then(|place| self.partitions.get(place)).copied();
+                record.partition = usize::try_from(bin).ok().and_then(|bin| self.partitions.get(bin)).copied();
             }
             self.sent += 1;
             // A record that cannot be queued within the producer's time limit is counted as failed by the interceptor.
@@ -257,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn overdue_records_are_given_up_rather_than_sent_in_a_burst() {
+    fn overdue_records_are_given_up_instead_of_a_burst() {
         assert_eq!(to_send(10.0, 0, 1000.0), (10, 0.0));
         assert_eq!(to_send(10.7, 10, 1000.0), (0, 0.0), "fractions wait for the next tick");
         assert_eq!(to_send(5000.0, 0, 1000.0), (500, 4500.0));
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn five_percent_may_be_missing() {
+    fn load_keeps_pace_with_five_percent_missing() {
         let progress = |due, acknowledged| Progress {
             seconds: 1.0,
             target_rate: 0.0,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::bucket::Bucket;
+use super::token_bucket::TokenBucket;
 
 /// A partition with this many queued records is not fetched from until half of them are done. Together with what one
 /// poll may add, this limits the memory: 32 bytes a record.
@@ -74,7 +74,7 @@ struct Partition {
 
 /// The owned partitions, their queues, and the records in work.
 #[derive(Debug)]
-pub(super) struct Lanes {
+pub(super) struct Scheduler {
     partitions: BTreeMap<i32, Partition>,
     /// Partitions whose next record may be started, in the order in which that became so, so that none starves.
     ready: VecDeque<i32>,
@@ -85,12 +85,12 @@ pub(super) struct Lanes {
     ownerships: u64,
     concurrency: usize,
     batched: bool,
-    bucket: Bucket,
+    bucket: TokenBucket,
     /// Until when the rate limit delayed the next record.
     held_until: Option<Instant>,
 }
 
-impl Lanes {
+impl Scheduler {
     pub(super) fn new() -> Self {
         Self {
             partitions: BTreeMap::new(),
@@ -100,18 +100,18 @@ impl Lanes {
             ownerships: 0,
             concurrency: 1,
             batched: false,
-            bucket: Bucket::default(),
+            bucket: TokenBucket::default(),
             held_until: None,
         }
     }
 
     /// Sets the limits. They apply from the next record on.
-    pub(super) fn limit(&mut self, concurrency: usize, batched: bool, per_second: Option<u32>) {
+    pub(super) fn set_limits(&mut self, concurrency: usize, batched: bool, per_second: Option<u32>) {
         self.concurrency = concurrency;
         self.bucket.set_rate(per_second);
         self.batched = batched;
         if !batched {
-            self.release();
+            self.release_batch();
         }
     }
 
@@ -163,7 +163,7 @@ impl Lanes {
     }
 
     /// Completes a batch: the records that are queued now may be started.
-    pub(super) fn release(&mut self) {
+    pub(super) fn release_batch(&mut self) {
         let ids: Vec<i32> = self.partitions.keys().copied().collect();
         for id in ids {
             if let Some(partition) = self.partitions.get_mut(&id) {
@@ -212,7 +212,7 @@ impl Lanes {
 
     /// Records the end of a record's work; `end` is when the work ended by its own clock. Returns how long the lane was
     /// in use.
-    pub(super) fn done(&mut self, work: &Work, end: Instant, now: Instant) -> Duration {
+    pub(super) fn finish(&mut self, work: &Work, end: Instant, now: Instant) -> Duration {
         let took =
             self.in_work.remove(&work.key()).map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         self.idle.push(end);
@@ -276,12 +276,12 @@ impl Lanes {
         partitions.iter().filter_map(|id| self.partitions.remove(id)).map(|p| p.queue.len()).sum()
     }
 
-    pub(super) fn owned(&self) -> BTreeSet<i32> {
+    pub(super) fn owned_partitions(&self) -> BTreeSet<i32> {
         self.partitions.keys().copied().collect()
     }
 
     /// Returns the partitions that must not be fetched from for now.
-    pub(super) fn full(&self) -> BTreeSet<i32> {
+    pub(super) fn full_partitions(&self) -> BTreeSet<i32> {
         self.partitions.iter().filter(|(_, p)| p.full).map(|(id, _)| *id).collect()
     }
 
@@ -291,7 +291,7 @@ impl Lanes {
     }
 
     /// Returns the total time that the records in work have taken so far.
-    pub(super) fn under_way(&self, now: Instant) -> Duration {
+    pub(super) fn time_in_work(&self, now: Instant) -> Duration {
         self.in_work.values().map(|since| now.saturating_duration_since(*since)).sum()
     }
 

@@ -29,12 +29,12 @@ pub fn steps(points: &[(f64, f64)]) -> Vec<Step> {
 
 /// A load profile: a sequence of rates over time.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Course {
+pub struct LoadProfile {
     /// For each step: its end in seconds, its rate, and the records due by its end.
     steps: Vec<(f64, f64, f64)>,
 }
 
-impl Course {
+impl LoadProfile {
     /// Creates the profile of these steps in sequence.
     pub fn new(steps: &[Step]) -> Self {
         let (mut time, mut due) = (0.0, 0.0);
@@ -102,41 +102,41 @@ impl Course {
     }
 }
 
-/// Distributes records over partitions or keys, evenly or with a skew.
+/// Distributes records over bins, which are partitions or keys, evenly or with a skew.
 #[derive(Debug, Clone)]
 pub struct Spread {
     /// Cumulative shares; empty for an even distribution.
     shares: Vec<f64>,
-    places: u64,
+    bins: u64,
 }
 
 impl Spread {
-    /// Creates a distribution over `places`. With skew 0 each gets the same share; with skew `s` the one numbered `i`
+    /// Creates a distribution over `bins`. With skew 0 each gets the same share; with skew `s` the one numbered `i`
     /// gets a share proportional to 1 / (i+1)^s (Zipf).
-    pub fn new(places: u32, skew: f64) -> Self {
+    pub fn new(bins: u32, skew: f64) -> Self {
         let mut shares = Vec::new();
         if skew > 0.0 {
             let mut sum = 0.0;
-            for place in 0..places {
-                sum += (f64::from(place) + 1.0).powf(-skew);
+            for bin in 0..bins {
+                sum += (f64::from(bin) + 1.0).powf(-skew);
                 shares.push(sum);
             }
             for share in &mut shares {
                 *share /= sum;
             }
         }
-        Self { shares, places: u64::from(places.max(1)) }
+        Self { shares, bins: u64::from(bins.max(1)) }
     }
 
-    /// Returns the place for the record with this number.
+    /// Returns the bin of the record with this number.
     #[allow(clippy::cast_precision_loss, reason = "the numbers of records stay far below 2^52")]
-    pub fn place(&self, number: u64) -> u64 {
+    pub fn bin(&self, number: u64) -> u64 {
         if self.shares.is_empty() {
-            return number % self.places;
+            return number % self.bins;
         }
         let point = (number as f64 * GOLDEN).fract();
-        let place = self.shares.partition_point(|share| *share <= point);
-        u64::try_from(place).unwrap_or(0).min(self.places - 1)
+        let bin = self.shares.partition_point(|share| *share <= point);
+        u64::try_from(bin).unwrap_or(0).min(self.bins - 1)
     }
 }
 
@@ -144,8 +144,8 @@ impl Spread {
 mod tests {
     use super::*;
 
-    fn course() -> Course {
-        Course::new(&[Step { seconds: 10.0, rate: 100.0 }, Step { seconds: 20.0, rate: 40.0 }])
+    fn profile() -> LoadProfile {
+        LoadProfile::new(&[Step { seconds: 10.0, rate: 100.0 }, Step { seconds: 20.0, rate: 40.0 }])
     }
 
     fn close(a: f64, b: f64) -> bool {
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn each_rate_of_a_trace_holds_until_the_next_point() {
+    fn each_rate_holds_until_the_next_point() {
         let step = |seconds, rate| Step { seconds, rate };
         assert_eq!(
             steps(&[(0.0, 100.0), (60.0, 250.5), (90.0, 0.0)]),
@@ -163,37 +163,37 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_is_the_area_under_the_rates() {
-        let course = course();
+    fn due_records_are_the_area_under_the_rates() {
+        let profile = profile();
         for (at, due) in
             [(-1.0, 0.0), (0.0, 0.0), (5.0, 500.0), (10.0, 1000.0), (20.0, 1400.0), (30.0, 1800.0), (99.0, 1800.0)]
         {
-            assert!(close(course.due(at), due), "at {at}: {}", course.due(at));
+            assert!(close(profile.due(at), due), "at {at}: {}", profile.due(at));
         }
-        assert!(close(course.rate(9.9), 100.0) && close(course.rate(10.0), 40.0) && close(course.rate(30.0), 0.0));
-        assert!(close(course.peak(), 100.0) && close(course.seconds(), 30.0));
+        assert!(close(profile.rate(9.9), 100.0) && close(profile.rate(10.0), 40.0) && close(profile.rate(30.0), 0.0));
+        assert!(close(profile.peak(), 100.0) && close(profile.seconds(), 30.0));
     }
 
     #[test]
     fn compression_shortens_and_scaling_multiplies() {
-        let course = course().compressed(10.0).scaled(3.0);
-        assert!(close(course.seconds(), 3.0) && close(course.peak(), 300.0));
-        assert!(close(course.due(0.5), 150.0) && close(course.due(3.0), 540.0));
+        let profile = profile().compressed(10.0).scaled(3.0);
+        assert!(close(profile.seconds(), 3.0) && close(profile.peak(), 300.0));
+        assert!(close(profile.due(0.5), 150.0) && close(profile.due(3.0), 540.0));
     }
 
     #[test]
-    fn a_cut_keeps_what_comes_before() {
-        let cut = course().cut(15.0);
+    fn cut_keeps_the_steps_before_it() {
+        let cut = profile().cut(15.0);
         assert!(close(cut.seconds(), 15.0) && close(cut.due(99.0), 1200.0) && close(cut.due(5.0), 500.0));
-        assert_eq!(course().cut(31.0), course());
+        assert_eq!(profile().cut(31.0), profile());
     }
 
     #[test]
-    fn an_even_spread_is_even_and_a_skewed_one_follows_zipf() {
+    fn spread_is_even_or_follows_zipf() {
         let count = |spread: &Spread| {
             let mut counts = [0_u32; 4];
             for number in 0..10_000 {
-                counts[usize::try_from(spread.place(number)).unwrap()] += 1;
+                counts[usize::try_from(spread.bin(number)).unwrap()] += 1;
             }
             counts
         };

@@ -20,7 +20,7 @@ pub enum Line<'a> {
     /// A blank line, a comment, or a metric that is not wanted (of which only the name was read).
     Other,
     /// A wanted sample.
-    Sample(Sample<'a>),
+    Sample(MetricSample<'a>),
     /// A wanted sample that cannot be parsed.
     Malformed {
         /// Name of the metric.
@@ -30,7 +30,7 @@ pub enum Line<'a> {
 
 /// One sample. Timestamps and exemplars are parsed and dropped.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Sample<'a> {
+pub struct MetricSample<'a> {
     /// Name of the metric.
     pub name: &'a str,
     /// Labels of the sample.
@@ -61,7 +61,7 @@ impl<'a> Labels<'a> {
 }
 
 /// Parses one line, without its line feed. `wanted` decides by the metric's name.
-pub fn line(line: &[u8], wanted: impl FnOnce(&str) -> bool) -> Line<'_> {
+pub fn parse_line(line: &[u8], wanted: impl FnOnce(&str) -> bool) -> Line<'_> {
     let line = line.trim_ascii();
     let end = memchr3(b'{', b' ', b'\t', line).unwrap_or(line.len());
     let (name, rest) = line.split_at(end);
@@ -74,7 +74,7 @@ pub fn line(line: &[u8], wanted: impl FnOnce(&str) -> bool) -> Line<'_> {
         return Line::Other;
     }
     match std::str::from_utf8(rest).ok().and_then(labels_and_value) {
-        Some((labels, value)) => Line::Sample(Sample { name, labels, value }),
+        Some((labels, value)) => Line::Sample(MetricSample { name, labels, value }),
         None => Line::Malformed { name },
     }
 }
@@ -184,7 +184,7 @@ fn unescape(value: &str) -> Cow<'_, str> {
 
 /// Splits a page that arrives in pieces into lines. Keeps at most one line.
 #[derive(Debug, Default)]
-pub struct Lines {
+pub struct LineSplitter {
     /// The beginning of a line that has not ended yet.
     begun: Vec<u8>,
     /// Whether the rest of the line is skipped because the line is too long.
@@ -192,7 +192,7 @@ pub struct Lines {
     too_long: usize,
 }
 
-impl Lines {
+impl LineSplitter {
     /// Passes every line that ends in `piece` to `each`, without its line feed.
     pub fn feed(&mut self, mut piece: &[u8], mut each: impl FnMut(&[u8])) {
         while let Some(end) = memchr(b'\n', piece) {
@@ -202,14 +202,14 @@ impl Lines {
                 each(line);
                 continue;
             }
-            self.begin(line);
+            self.keep(line);
             if !self.skipping {
                 each(&self.begun);
             }
             self.skipping = false;
             self.begun.clear();
         }
-        self.begin(piece);
+        self.keep(piece);
     }
 
     /// Passes the last line to `each`, if it has no line feed. Returns how many lines were too long.
@@ -220,7 +220,7 @@ impl Lines {
         self.too_long
     }
 
-    fn begin(&mut self, part: &[u8]) {
+    fn keep(&mut self, part: &[u8]) {
         if self.skipping {
             return;
         }

@@ -6,7 +6,7 @@ use crate::sample::Category;
 use crate::source::SourceError;
 
 /// Maximum length of text taken from the client or a broker, in characters.
-const LONGEST_DETAIL: usize = 160;
+const MAX_DETAIL_LENGTH: usize = 160;
 
 pub(super) fn category(error: &KrafkaError) -> Category {
     match error {
@@ -29,27 +29,30 @@ pub(super) fn category(error: &KrafkaError) -> Category {
 }
 
 /// Translates an error that concerns the cluster as a whole.
-pub(super) fn of_cluster(error: &KrafkaError, cluster: &str) -> SourceError {
-    of_topic(error, "the cluster", cluster)
+pub(super) fn from_cluster_error(error: &KrafkaError, cluster: &str) -> SourceError {
+    let (cluster, detail) = (cluster.to_owned(), describe(error));
+    match category(error) {
+        Category::Unreachable => SourceError::Unreachable { cluster, detail },
+        Category::Unauthorised => SourceError::Unauthorised { what: "the metadata".to_owned(), cluster, detail },
+        _ => SourceError::Protocol { cluster, detail },
+    }
 }
 
 /// Translates an error that concerns one topic.
-pub(super) fn of_topic(error: &KrafkaError, topic: &str, cluster: &str) -> SourceError {
-    let cluster = cluster.to_owned();
+pub(super) fn from_topic_error(error: &KrafkaError, topic: &str, cluster: &str) -> SourceError {
     match category(error) {
-        Category::Unreachable => SourceError::Unreachable { cluster, detail: words(error) },
-        Category::Unauthorised => {
-            SourceError::Unauthorised { what: format!("topic {topic}"), cluster, detail: words(error) }
-        }
-        Category::TopicMissing => SourceError::TopicMissing { topic: topic.to_owned(), cluster },
-        Category::Protocol | Category::LimitExceeded | Category::DestinationRefused => {
-            SourceError::Protocol { cluster, detail: words(error) }
-        }
+        Category::Unauthorised => SourceError::Unauthorised {
+            what: format!("topic {topic}"),
+            cluster: cluster.to_owned(),
+            detail: describe(error),
+        },
+        Category::TopicMissing => SourceError::TopicMissing { topic: topic.to_owned(), cluster: cluster.to_owned() },
+        _ => from_cluster_error(error, cluster),
     }
 }
 
 /// Describes the error in few words: the innermost cause, without krafka's report of its own retries.
-pub(super) fn words(error: &KrafkaError) -> String {
+pub(super) fn describe(error: &KrafkaError) -> String {
     let text = match error {
         KrafkaError::Broker { code: ErrorCode::LeaderNotAvailable, .. } => "the partition has no leader".to_owned(),
         KrafkaError::Broker { code, .. } => format!("the broker answered {code:?}"),
@@ -68,7 +71,7 @@ pub(super) fn words(error: &KrafkaError) -> String {
         other => without_numbers(&other.to_string()),
     };
     let text = text.trim_start_matches("network error: ");
-    match text.char_indices().nth(LONGEST_DETAIL) {
+    match text.char_indices().nth(MAX_DETAIL_LENGTH) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
@@ -95,8 +98,9 @@ fn without_numbers(text: &str) -> String {
 mod tests {
     use super::*;
 
+    /// Catalogue: B4.
     #[test]
-    fn b4_the_bytes_of_another_protocol_are_not_told() {
+    fn bytes_of_another_protocol_are_not_disclosed() {
         assert_eq!(
             without_numbers("message size 1397966893 exceeds maximum 104857600"),
             "message size … exceeds maximum …"

@@ -4,7 +4,7 @@
 
 /// Returns `host:port` as the pods of `namespace` would look it up: a name without a dot is a Service of the namespace.
 /// `localhost` and addresses are returned unchanged.
-pub(super) fn of_namespace(server: &str, namespace: &str) -> String {
+pub(super) fn qualify(server: &str, namespace: &str) -> String {
     match server.rsplit_once(':') {
         Some((host, port)) if is_short(host) => format!("{host}.{namespace}.svc:{port}"),
         _ => server.to_owned(),
@@ -19,7 +19,7 @@ pub(super) fn is_short(host: &str) -> bool {
 
 /// Returns the namespace that the names of all servers have in common: `kafka.team.svc:9092` and `kafka.team:9092` are
 /// in `team`.
-pub(super) fn home(servers: &[String]) -> Option<String> {
+pub(super) fn common_namespace(servers: &[String]) -> Option<String> {
     let mut homes = servers.iter().map(|server| {
         let host = server.rsplit_once(':').map_or(server.as_str(), |(host, _)| host);
         let labels: Vec<&str> = host.trim_end_matches('.').split('.').collect();
@@ -40,8 +40,9 @@ pub(super) fn home(servers: &[String]) -> Option<String> {
 mod tests {
     use super::*;
 
+    /// Catalogue: B4.
     #[test]
-    fn b4_a_name_without_a_dot_is_a_service_of_the_namespace() {
+    fn name_without_a_dot_is_a_service_of_the_namespace() {
         for (written, looked_up) in [
             ("kafka:9092", "kafka.team.svc:9092"),
             ("kafka-0:9093", "kafka-0.team.svc:9093"),
@@ -55,13 +56,15 @@ mod tests {
             (":9092", ":9092"),
             ("kafka", "kafka"),
         ] {
-            assert_eq!(of_namespace(written, "team"), looked_up);
+            assert_eq!(qualify(written, "team"), looked_up);
         }
     }
 
+    /// Catalogue: B4.
     #[test]
-    fn b4_the_namespace_of_servers_is_known_where_their_names_say_it() {
-        let of = |servers: &[&str]| home(&servers.iter().map(|server| (*server).to_owned()).collect::<Vec<_>>());
+    fn namespace_is_known_if_all_server_names_contain_it() {
+        let of =
+            |servers: &[&str]| common_namespace(&servers.iter().map(|server| (*server).to_owned()).collect::<Vec<_>>());
         for servers in [
             &["kafka.team.svc:9092"][..],
             &["kafka.team:9092"],

@@ -22,13 +22,13 @@ pub struct Cost {
 
 /// A [`Cost`] on this computer.
 #[derive(Debug, Clone)]
-pub(super) struct Labour {
+pub(super) struct SimulatedWork {
     wait: Duration,
     rounds: u64,
     clock: Clock,
 }
 
-impl Labour {
+impl SimulatedWork {
     /// Measures how many rounds of arithmetic take the processor time.
     ///
     /// The work is a fixed amount of arithmetic rather than a loop on the clock, so that a worker with less processor
