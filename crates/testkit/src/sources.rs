@@ -12,8 +12,8 @@ use sluice_base::units::Seconds;
 use sluice_signals::scrape::ScrapeError;
 use sluice_signals::source::{Cluster, Connect, GroupTopic, SampleResults, SourceError};
 use sluice_signals::{
-    GroupSample, Hub, JobKey, JobSamples, Owner, PartitionSample, Scrape, Signals, SourceSample, Watch, WorkerEndpoint,
-    WorkerSample,
+    GroupSample, Hub, JobKey, JobSamples, Owner, PartitionSample, Scrape, Signals, SourceSample, WatchSpec,
+    WorkerEndpoint, WorkerSample,
 };
 use tokio::time::Instant;
 
@@ -42,7 +42,7 @@ impl Timed {
 }
 
 impl Signals for Timed {
-    fn watch(&self, job: &JobKey, watch: Watch) {
+    fn watch(&self, job: &JobKey, watch: WatchSpec) {
         self.hub.watch(job, watch);
     }
 

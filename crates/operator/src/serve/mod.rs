@@ -40,7 +40,7 @@ struct Flags {
     standby: AtomicBool,
     synced: AtomicBool,
     /// When each reconcile that is under way has begun, and a number that no other has.
-    handshakes: Mutex<BTreeSet<(Instant, u64)>>,
+    under_way: Mutex<BTreeSet<(Instant, u64)>>,
     begun: AtomicU64,
 }
 
@@ -53,7 +53,7 @@ pub(crate) struct UnderWay {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.health.handshakes().remove(&self.begun);
+        self.health.under_way().remove(&self.begun);
     }
 }
 
@@ -76,17 +76,17 @@ impl Health {
     /// A reconcile begins.
     pub(crate) fn reconciling(&self, now: Instant) -> UnderWay {
         let begun = (now, self.0.begun.fetch_add(1, Ordering::Relaxed));
-        self.handshakes().insert(begun);
+        self.under_way().insert(begun);
         UnderWay { health: self.clone(), begun }
     }
 
-    fn handshakes(&self) -> MutexGuard<'_, BTreeSet<(Instant, u64)>> {
-        self.0.handshakes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn under_way(&self) -> MutexGuard<'_, BTreeSet<(Instant, u64)>> {
+        self.0.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A process that hangs is ended by whoever asks, and a stand-by or its successor goes on.
     pub(crate) fn alive(&self, now: Instant) -> (StatusCode, &'static str) {
-        let oldest = self.handshakes().first().copied();
+        let oldest = self.under_way().first().copied();
         if oldest.is_some_and(|(begun, _)| now.saturating_duration_since(begun) >= HANGS) {
             (StatusCode::SERVICE_UNAVAILABLE, "a reconcile hangs\n")
         } else {
