@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sluice_base::clock::Clock;
 use sluice_report::run::Work;
-use sluice_worker::load::pace::Course;
+use sluice_worker::load::profile::LoadProfile;
 use sluice_worker::load::{self, Progress, Target};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -76,7 +76,7 @@ struct Ran {
 async fn measure(
     bed: &Bed,
     cell: &Cell,
-    course: &Course,
+    course: &LoadProfile,
     topic: &Topic,
     watch: &Watch,
     clock: &Clock,
@@ -176,7 +176,7 @@ struct Load {
 }
 
 impl Load {
-    fn start(course: &Course, bed: &Bed, topic: &Topic, clock: &Clock) -> Self {
+    fn start(course: &LoadProfile, bed: &Bed, topic: &Topic, clock: &Clock) -> Self {
         let target = Target {
             bootstrap_servers: bed.kafka.clone(),
             topic: topic.name.clone(),

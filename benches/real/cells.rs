@@ -5,7 +5,7 @@ use std::path::Path;
 
 use sluice_simulate::Load;
 use sluice_simulate::trace::{self, Gaps};
-use sluice_worker::load::pace::{Course, Step};
+use sluice_worker::load::profile::{LoadProfile, Step};
 
 use super::Failure;
 
@@ -92,10 +92,10 @@ impl Cell {
     }
 
     /// The load, a step for each second.
-    pub(crate) fn course(&self, minutes: Option<f64>) -> Result<Course, Failure> {
+    pub(crate) fn course(&self, minutes: Option<f64>) -> Result<LoadProfile, Failure> {
         let course = match self.source {
             Source::Step { before, after } => {
-                Course::new(&[Step { seconds: before, rate: PEAK / 2.0 }, Step { seconds: after, rate: PEAK }])
+                LoadProfile::new(&[Step { seconds: before, rate: PEAK / 2.0 }, Step { seconds: after, rate: PEAK }])
             }
             Source::Trace { file, from_hours, to_hours, speed } => {
                 let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/traces").join(file);
@@ -103,7 +103,7 @@ impl Cell {
                 let rates = load.rates().iter().map(|rate| f64::from(*rate));
                 let (from, to) = (seconds(from_hours), seconds(to_hours));
                 let part = rates.skip(from).take(to - from).step_by(usize::try_from(speed)?);
-                Course::new(&part.map(|rate| Step { seconds: 1.0, rate }).collect::<Vec<_>>())
+                LoadProfile::new(&part.map(|rate| Step { seconds: 1.0, rate }).collect::<Vec<_>>())
             }
         };
         let scaled = match course.peak() {
@@ -129,7 +129,7 @@ pub(crate) fn fewest(rate: f64) -> u32 {
 }
 
 /// What it would cost to have the fewest workers at every moment and let nothing wait, over the ideal.
-pub(crate) fn staircase(course: &Course) -> f64 {
+pub(crate) fn staircase(course: &LoadProfile) -> f64 {
     let mut seconds = 0.5;
     let (mut paid, mut ideal) = (0.0, 0.0);
     while seconds < course.seconds() {

@@ -59,7 +59,7 @@ impl Topic {
                 format!("failed to set {} of the group: {error}; the broker must allow 1 s", HEARTBEAT.0)
             })?;
         }
-        let connect = KafkaConnect::new(Clock::system(), Egress::of_this_machine());
+        let connect = KafkaConnect::new(Clock::system(), Egress::allow_loopback());
         let brokers: Vec<String> = brokers.split(',').map(|broker| broker.trim().to_owned()).collect();
         let broker = connect.connect(&brokers);
         Ok(Self { name: name.to_owned(), group, admin, broker })

@@ -8,7 +8,7 @@ use std::time::Duration;
 use krafka::testing::FakeBroker;
 use sluice_api::v1alpha1::Kafka;
 use sluice_base::clock::Clock;
-use sluice_signals::{Egress, HttpScraper, Hub, JobKey, KafkaConnect, SourceSpec, Watch, WorkerEndpoint};
+use sluice_signals::{Egress, HttpScraper, Hub, JobKey, KafkaConnect, SourceSpec, WatchSpec, WorkerEndpoint};
 
 use sluice_testkit::hostile::{self, BROKERS, PAGES, TOPIC};
 
@@ -50,7 +50,7 @@ pub(crate) fn hub(arguments: &[String]) {
     let (minutes, honest) = (arguments[0].parse::<u64>().unwrap(), arguments[1].clone());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let (clock, egress) = (Clock::system(), Egress::of_this_machine());
+        let (clock, egress) = (Clock::system(), Egress::allow_loopback());
         let connect = Arc::new(KafkaConnect::new(clock.clone(), egress.clone()));
         let hub = Hub::new(clock.clone(), connect, Arc::new(HttpScraper::new(clock.clone(), egress).unwrap()));
         let of_honest: Vec<JobKey> = (0..HONEST).map(|number| key("honest", number)).collect();
@@ -84,7 +84,7 @@ fn key(team: &str, number: usize) -> JobKey {
     JobKey { namespace: format!("{team}-{}", number % 10), name: format!("job-{number}") }
 }
 
-fn watch(servers: &str, topic: &str, workers: Vec<WorkerEndpoint>) -> Watch {
+fn watch(servers: &str, topic: &str, workers: Vec<WorkerEndpoint>) -> WatchSpec {
     let kafka = Kafka {
         bootstrap_servers: servers.split(',').map(str::to_owned).collect(),
         topic: topic.to_owned(),
@@ -92,5 +92,5 @@ fn watch(servers: &str, topic: &str, workers: Vec<WorkerEndpoint>) -> Watch {
         offset_reset: None,
     };
     let sources = vec![SourceSpec { name: "in".to_owned(), kafka }];
-    Watch { latency: Duration::from_secs(10), sources, workers }
+    WatchSpec { latency: Duration::from_secs(10), sources, workers }
 }

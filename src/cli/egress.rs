@@ -3,7 +3,7 @@
 use axum::http::Uri;
 
 use sluice_signals::Egress;
-use sluice_signals::egress::{NamespaceRanges, Range};
+use sluice_signals::egress::{AddressRange, NamespaceRanges};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -13,11 +13,11 @@ pub(super) struct EgressArgs {
     /// Addresses of brokers and workers that may be connected to whatever else says no, separated by commas: 10.0.0.0/8,
     /// 10.1.2.3:9092, `[fd00::]/8:9092`.
     #[arg(long = "egress-allow", value_name = "RANGES", value_delimiter = ',', env = "SLUICE_EGRESS_ALLOW")]
-    allow: Vec<Range>,
+    allow: Vec<AddressRange>,
     /// Addresses that are not connected to for any job, unless --egress-allow has them. Closed in any case are loopback,
     /// link-local and metadata addresses, the API server, and the ports of kubelets and etcd.
     #[arg(long = "egress-deny", value_name = "RANGES", value_delimiter = ',', env = "SLUICE_EGRESS_DENY")]
-    deny: Vec<Range>,
+    deny: Vec<AddressRange>,
     /// Addresses that the sources of one namespace's jobs may be at, beside what the other rules say:
     /// team-a=10.1.0.0/16,10.2.3.4:9092. May be given several times; in the environment, separated by semicolons. Nothing
     /// after the = closes everything.
@@ -48,7 +48,7 @@ impl EgressArgs {
                     "failed to resolve the API server {host}: {error}; correct the kubeconfig, or the cluster's DNS"
                 )
             })?;
-            api_server.extend(found.map(|address| Range::of(address.ip(), port)));
+            api_server.extend(found.map(|address| AddressRange::for_address(address.ip(), port)));
         }
         Ok(Egress::new(self.allow, self.deny, api_server).with_namespaces(self.namespaces, self.namespaces_only))
     }

@@ -8,7 +8,7 @@ use super::stop_on_signal;
 use super::worker::duration;
 use sluice_base::clock::Clock;
 use sluice_simulate::trace::{self, Gaps, TraceError};
-use sluice_worker::load::pace::{Course, Step, steps};
+use sluice_worker::load::profile::{LoadProfile, Step, steps};
 use sluice_worker::load::{Progress, Target, replay};
 
 /// Without --duration, a constant rate goes on until it is interrupted; a year stands for that.
@@ -131,13 +131,13 @@ fn line(progress: &Progress) -> String {
 }
 
 impl Args {
-    fn course(&self) -> Result<Course, TraceError> {
+    fn course(&self) -> Result<LoadProfile, TraceError> {
         let steps = match (&self.trace, self.rate) {
             (Some(path), _) => steps(&trace::read(path, Gaps::Allowed)?),
             (None, Some(rate)) => vec![Step { seconds: UNTIL_INTERRUPTED.as_secs_f64() * self.compress, rate }],
             (None, None) => self.steps.clone(),
         };
-        let course = Course::new(&steps).compressed(self.compress);
+        let course = LoadProfile::new(&steps).compressed(self.compress);
         let scale = match self.peak {
             Some(peak) if course.peak() > 0.0 => peak / course.peak(),
             _ => self.scale,
@@ -162,7 +162,7 @@ mod tests {
         args: Args,
     }
 
-    fn course(flags: &str) -> Result<Course, String> {
+    fn course(flags: &str) -> Result<LoadProfile, String> {
         let flags =
             ["load", "--bootstrap-servers", "k:9092", "--topic", "t"].into_iter().chain(flags.split_whitespace());
         let line = Line::try_parse_from(flags).map_err(|error| error.to_string())?;

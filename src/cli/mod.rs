@@ -148,7 +148,7 @@ fn hub(
 ) -> Result<sluice_signals::Hub, sluice_signals::scrape::ScrapeError> {
     use std::sync::Arc;
     let connect =
-        sluice_signals::KafkaConnect::new(clock.clone(), egress.clone()).within(limits).in_cluster(in_cluster);
+        sluice_signals::KafkaConnect::new(clock.clone(), egress.clone()).with_limits(limits).in_cluster(in_cluster);
     let scraper = Arc::new(sluice_signals::HttpScraper::new(clock.clone(), egress)?);
-    Ok(sluice_signals::Hub::within(limits, clock, Arc::new(connect), scraper))
+    Ok(sluice_signals::Hub::with_limits(limits, clock, Arc::new(connect), scraper))
 }

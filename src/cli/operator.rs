@@ -94,7 +94,7 @@ async fn serve(args: Args) -> super::Outcome {
     let config = args.cluster.config().await?;
     let egress = args.egress.policy(&config.cluster_url).await?;
     let memory = usize::try_from(args.source_memory)? << 20;
-    let limits = Limits::of(memory, limits::files_of_this_process());
+    let limits = Limits::for_process(memory, limits::max_open_files());
     let client = Client::try_from(config)?;
     let stop = super::stop_on_signal()?;
     let tls = match args.tls_cert.zip(args.tls_key) {

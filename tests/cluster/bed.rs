@@ -123,7 +123,7 @@ impl Bed {
             client,
             namespace,
             topic,
-            broker: KafkaConnect::new(Clock::system(), Egress::of_this_machine()).connect(std::slice::from_ref(&kafka)),
+            broker: KafkaConnect::new(Clock::system(), Egress::allow_loopback()).connect(std::slice::from_ref(&kafka)),
             kafka,
             kafka_in_pods: environment("SLUICE_TEST_KAFKA_POD"),
             image: environment("SLUICE_TEST_IMAGE"),

@@ -1,4 +1,4 @@
-//! The one place that reads the clock. Everything else is handed a [`Clock`], or takes the time as an argument.
+//! The one place that reads the clock. Everything else receives a [`Clock`], or takes the time as an argument.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::units::Seconds;
 
-/// Unix time. Under tokio's paused time it is the paused one.
+/// Unix time. Under tokio's paused time, the paused time.
 #[derive(Debug, Clone)]
 pub struct Clock(Source);
 
@@ -21,18 +21,18 @@ enum Source {
 }
 
 impl Clock {
-    /// The computer's clock.
+    /// Returns the computer's clock.
     pub fn system() -> Self {
         Self(Source::System)
     }
 
-    /// A clock that shows `start` now and advances with tokio's time, paused or not.
+    /// Creates a clock that shows `start` now and advances with tokio's time, paused or not.
     #[allow(clippy::disallowed_methods, reason = "this is the clock")]
     pub fn starting_at(start: Seconds) -> Self {
         Self(Source::Virtual { start, since: Instant::now() })
     }
 
-    /// Unix time now, in seconds.
+    /// Returns Unix time now, in seconds.
     #[allow(clippy::disallowed_methods, reason = "this is the clock")]
     pub fn now(&self) -> Seconds {
         match &self.0 {
@@ -43,7 +43,8 @@ impl Clock {
         }
     }
 
-    /// A point on the monotonic clock, which no one can set back; tokio's, so tests can pause it.
+    /// Returns a point on the monotonic clock, which cannot be set back. It is tokio's clock, so that tests can pause
+    /// it.
     #[allow(clippy::disallowed_methods, reason = "this is the clock")]
     pub fn monotonic(&self) -> Instant {
         Instant::now()

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Parses a duration such as `10s`, `1h30m` or `1.5ms`; `None` for anything else, a negative one included.
+/// Parses a duration such as `10s`, `1h30m` or `1.5ms`. Returns `None` for anything else, including negative durations.
 ///
 /// Units: `ms`, `s`, `m`, `h`.
 pub fn parse(text: &str) -> Option<Duration> {

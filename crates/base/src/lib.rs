@@ -1,4 +1,4 @@
-//! What every crate of Sluice shares: the clock, units, conversions of numbers, and numbers as text.
+//! What every crate of Sluice shares: the clock, units, conversions of numbers, and the formatting of numbers.
 
 #[cfg(feature = "clock")]
 pub mod clock;

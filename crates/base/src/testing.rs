@@ -1,12 +1,13 @@
-//! What property tests of several crates share.
+//! The configuration of property tests, shared by several crates.
 
 use proptest::prelude::ProptestConfig;
 use proptest::test_runner::RngSeed;
 
-/// The number of cases of a property: 128, divided by `divisor` for a property whose case is expensive.
+/// Returns the configuration of a property test: 128 cases, divided by `divisor` for a property whose cases are
+/// expensive.
 ///
-/// The cases are the same in every run, so that a random counterexample never blocks an unrelated change.
-/// `SLUICE_PROPTEST_CASES` asks for that many cases in place of 128, others in every run.
+/// The cases are the same in every run, so that a random counterexample never blocks an unrelated change. If
+/// `SLUICE_PROPTEST_CASES` is set, it replaces 128, and the cases differ in every run.
 pub fn cases(divisor: u32) -> ProptestConfig {
     let others: Option<u32> = std::env::var("SLUICE_PROPTEST_CASES").ok().and_then(|number| number.parse().ok());
     let defaults = ProptestConfig::default();

@@ -1,7 +1,7 @@
-//! Text that has to fit.
+//! Shortening of text.
 
-/// The text, or its beginning and an ellipsis if it has more than `width` characters.
-pub fn cut(text: &str, width: usize) -> String {
+/// Returns the text, or its beginning and an ellipsis if it has more than `width` characters.
+pub fn truncate(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }

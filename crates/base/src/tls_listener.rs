@@ -1,4 +1,4 @@
-//! A listener whose connections are TLS.
+//! A listener for TLS connections.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,28 +13,29 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// How long a client may take to agree on a key.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How many clients may be at that at once; one more ends the oldest, so that clients that say nothing keep none out.
-const HANDSHAKES: usize = 128;
+/// Time limit of a TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum number of handshakes at a time. One more ends the oldest, so that silent clients cannot keep other clients
+/// out.
+const MAX_HANDSHAKES: usize = 128;
 
-/// Connections whose client has agreed on a key. One that is slow at it holds up no other.
-pub struct Handshakes {
+/// Accepts connections and completes their TLS handshakes. A slow handshake does not delay other connections.
+pub struct TlsListener {
     listener: TcpListener,
     acceptor: TlsAcceptor,
-    under_way: JoinSet<Option<(TlsStream<TcpStream>, SocketAddr)>>,
-    /// The oldest first.
+    handshakes: JoinSet<Option<(TlsStream<TcpStream>, SocketAddr)>>,
+    /// Running handshakes, the oldest first.
     ends: VecDeque<AbortHandle>,
 }
 
-impl Handshakes {
-    /// Who connects there is served by this configuration.
+impl TlsListener {
+    /// Creates a listener that serves connections with this configuration.
     pub fn new(listener: TcpListener, config: Arc<ServerConfig>) -> Self {
-        Self { listener, acceptor: TlsAcceptor::from(config), under_way: JoinSet::new(), ends: VecDeque::new() }
+        Self { listener, acceptor: TlsAcceptor::from(config), handshakes: JoinSet::new(), ends: VecDeque::new() }
     }
 }
 
-impl Listener for Handshakes {
+impl Listener for TlsListener {
     type Io = TlsStream<TcpStream>;
     type Addr = SocketAddr;
 
@@ -43,18 +44,19 @@ impl Listener for Handshakes {
             tokio::select! {
                 (stream, address) = Listener::accept(&mut self.listener) => {
                     self.ends.retain(|end| !end.is_finished());
-                    if self.ends.len() >= HANDSHAKES && let Some(oldest) = self.ends.pop_front() {
+                    if self.ends.len() >= MAX_HANDSHAKES && let Some(oldest) = self.ends.pop_front() {
                         oldest.abort();
                     }
-                    let shaking = self.acceptor.accept(stream);
-                    let end = self.under_way.spawn(async move {
-                        // Whoever fails at it was no client of ours, or does not trust us: nothing to be done here.
-                        let stream = tokio::time::timeout(HANDSHAKE, shaking).await.ok()?.ok()?;
+                    let handshake = self.acceptor.accept(stream);
+                    let end = self.handshakes.spawn(async move {
+                        // A client that fails here does not speak TLS or does not trust the certificate. There is
+                        // nothing to do.
+                        let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await.ok()?.ok()?;
                         Some((stream, address))
                     });
                     self.ends.push_back(end);
                 }
-                Some(done) = self.under_way.join_next() => {
+                Some(done) = self.handshakes.join_next() => {
                     if let Ok(Some(connection)) = done {
                         return connection;
                     }

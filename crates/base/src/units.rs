@@ -1,6 +1,6 @@
-//! Units of the decision core. Each is a plain number with a name, so that records are not added to seconds.
+//! Units of the decision core. Each is a number with a type of its own, so that records cannot be added to seconds.
 //!
-//! The inner value may be any float, NaN included: the observation comes from outside. Arithmetic never panics.
+//! The inner value may be any float, including NaN, because observations come from outside. Arithmetic never panics.
 
 use std::ops::{Add, Div, Mul, Sub};
 
@@ -14,16 +14,16 @@ macro_rules! unit {
         pub struct $name(pub f64);
 
         impl $name {
-            /// Nothing of it.
+            /// The value 0.
             pub const ZERO: Self = Self(0.0);
 
-            /// The larger of the two; the other one if one is NaN.
+            /// Returns the larger of the two; the other one if one is NaN.
             #[must_use]
             pub fn max(self, other: Self) -> Self {
                 Self(self.0.max(other.0))
             }
 
-            /// The smaller of the two; the other one if one is NaN.
+            /// Returns the smaller of the two; the other one if one is NaN.
             #[must_use]
             pub fn min(self, other: Self) -> Self {
                 Self(self.0.min(other.0))
@@ -61,7 +61,7 @@ macro_rules! unit {
 }
 
 unit!(
-    /// A length of time, or a point in Unix time, in seconds.
+    /// A length of time or a point in Unix time, in seconds.
     Seconds
 );
 unit!(
@@ -69,7 +69,7 @@ unit!(
     Records
 );
 unit!(
-    /// A rate of records.
+    /// A rate, in records per second.
     RecordsPerSecond
 );
 

@@ -1,11 +1,11 @@
-//! Numbers as people read them: three significant digits, one unit, no false precision.
+//! Formats numbers for people: three significant digits, one unit, no false precision.
 //!
-//! Pure, and total for NaN and infinity: an unknown number is `?`. Events, status, metrics' help and the decision
-//! core's messages all use these, so that the same number looks the same everywhere.
+//! Pure. NaN and infinity are formatted as `?`. Events, the status, help texts of metrics and the decision core's
+//! messages all use these functions, so that a number looks the same everywhere.
 
 const UNKNOWN: &str = "?";
 
-/// A number of records or workers: `12.4k`, `4.96k`, `7`, `1.2M`. Three significant digits from 100 upwards.
+/// Formats a number of records or workers: `12.4k`, `4.96k`, `7`, `1.2M`. Three significant digits from 100 upwards.
 pub fn count(value: f64) -> String {
     if !value.is_finite() {
         return UNKNOWN.to_owned();
@@ -14,7 +14,7 @@ pub fn count(value: f64) -> String {
     let mut rest = value.abs();
     let mut unit = "";
     for next in ["k", "M", "G", "T", "P", "E"] {
-        // 999.5 would be shown as 1000: it belongs to the next unit.
+        // 999.5 would be shown as 1000, which belongs to the next unit.
         if rest < 999.5 {
             break;
         }
@@ -25,16 +25,16 @@ pub fn count(value: f64) -> String {
     if digits == "0" { digits } else { format!("{sign}{digits}{unit}") }
 }
 
-/// A rate in records per second: `5.4k/s`, `0.067/s`.
+/// Formats a rate in records per second: `5.4k/s`, `0.067/s`.
 pub fn rate(per_second: f64) -> String {
-    // Workers that take a minute over a record do not do 0.02, and much less 0, a second.
+    // Workers that take a minute for a record process 0.0167 a second, which must not be shown as 0.02 or 0.
     if (0.0005..0.0995).contains(&per_second) {
         return format!("{}/s", fixed(per_second, 3));
     }
     format!("{}/s", count(per_second))
 }
 
-/// A length of time in seconds: `850ms`, `3.2s`, `2m10s`, `1h05m`, `2d03h`. Two units at most.
+/// Formats a length of time in seconds: `850ms`, `3.2s`, `2m10s`, `1h05m`, `2d03h`. At most two units.
 pub fn seconds(value: f64) -> String {
     if !value.is_finite() {
         return UNKNOWN.to_owned();
@@ -63,24 +63,24 @@ pub fn seconds(value: f64) -> String {
     if second < 0.5 { format!("{sign}{first}{large}") } else { format!("{sign}{first}{large}{second:02}{small}") }
 }
 
-/// A fraction in percent: 0.9993 is `99.93%`. Rounded towards zero, so that 100% means all of them.
+/// Formats a fraction in percent: 0.9993 is `99.93%`. Rounds towards zero, so that 100% means all.
 pub fn percent(fraction: f64) -> String {
     if !fraction.is_finite() {
         return UNKNOWN.to_owned();
     }
-    // The small addition keeps 0.9993 (stored a little below) from becoming 99.92.
+    // The small addition keeps 0.9993, which is stored as slightly less, from becoming 99.92.
     let hundredths = (fraction.abs() * 10_000.0 + 1e-6).floor();
     let sign = if fraction < 0.0 && hundredths > 0.0 { "-" } else { "" };
     format!("{sign}{}%", fixed(hundredths / 100.0, 2))
 }
 
-/// Three significant digits at most, for values below 999.5.
+/// Formats values below 999.5 with at most three significant digits.
 fn significant(value: f64) -> String {
     let decimals = usize::from(value < 99.95) + usize::from(value < 9.995);
     fixed(value, decimals)
 }
 
-/// With at most so many decimals, without trailing zeros.
+/// Formats with at most `decimals` decimals, without trailing zeros.
 fn fixed(value: f64, decimals: usize) -> String {
     let text = format!("{value:.decimals$}");
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn times_have_two_units_at_most() {
+    fn times_have_at_most_two_units() {
         let table = [
             (0.0, "0s"),
             (0.85, "850ms"),
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_numbers_have_a_sign_of_their_own() {
+    fn unknown_numbers_are_shown_as_question_mark() {
         for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             assert_eq!((count(value), seconds(value), percent(value)), ("?".into(), "?".into(), "?".into()));
         }

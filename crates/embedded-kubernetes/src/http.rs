@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::api::Server;
 use super::tls::Identity;
-use sluice_base::tls_listener::Handshakes;
+use sluice_base::tls_listener::TlsListener;
 
 /// Serves until it is stopped. Addresses that other machines can reach are refused: this is no server for them.
 pub async fn serve(server: Server, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
@@ -28,7 +28,7 @@ pub async fn serve_tls(
     stop: CancellationToken,
 ) -> io::Result<()> {
     loopback(listener.local_addr()?)?;
-    run(server, Handshakes::new(listener, identity.config), stop).await
+    run(server, TlsListener::new(listener, identity.config), stop).await
 }
 
 async fn run<L>(server: Server, listener: L, stop: CancellationToken) -> io::Result<()>

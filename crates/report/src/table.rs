@@ -85,7 +85,7 @@ impl Table {
         let left = width.map_or(usize::MAX, |width| width.saturating_sub(indent));
         let parts = match self.overflow {
             _ if left < LEAST => vec![last.clone()],
-            Overflow::Cut => vec![sluice_base::text::cut(last, left)],
+            Overflow::Cut => vec![sluice_base::text::truncate(last, left)],
             Overflow::Wrap => wrap(last, left),
         };
         let align = self.columns.last().map_or(Align::Left, |(_, align)| *align);

@@ -1,5 +1,5 @@
-//! The hub's bookkeeping with many jobs on one Kafka that answers at once: what one round of samples costs, and what a job
-//! costs whose pods change. Time is tokio's, paused, so that all that is measured is work.
+//! Benchmarks the hub's bookkeeping with many jobs on one Kafka cluster that answers at once: the cost of one round of
+//! samples, and of a job whose pods change. Time is tokio's paused time, so that only work is measured.
 
 #![allow(missing_docs, clippy::unwrap_used)] // a command; a failure is its end
 
@@ -13,12 +13,12 @@ use sluice_api::v1alpha1::Kafka;
 use sluice_base::clock::Clock;
 use sluice_base::units::Seconds;
 use sluice_signals::scrape::ScrapeError;
-use sluice_signals::source::{Answers, Cluster, Connect, GroupTopic};
+use sluice_signals::source::{Cluster, Connect, GroupTopic, SampleResults};
 use sluice_signals::{
-    Hub, JobKey, PartitionSample, Scrape, SourceSample, SourceSpec, Watch, WorkerEndpoint, WorkerSample,
+    Hub, JobKey, PartitionSample, Scrape, SourceSample, SourceSpec, WatchSpec, WorkerEndpoint, WorkerSample,
 };
 
-/// Of each topic.
+/// Partitions of each topic.
 const PARTITIONS: usize = 8;
 /// An objective of 10 s is sampled every 2 s.
 const ROUND: Duration = Duration::from_secs(2);
@@ -32,7 +32,7 @@ impl Connect for Instant {
 }
 
 impl Cluster for Instant {
-    fn sample<'a>(&'a self, requests: &'a [GroupTopic], _: Duration) -> BoxFuture<'a, Answers> {
+    fn sample<'a>(&'a self, requests: &'a [GroupTopic], _: Duration) -> BoxFuture<'a, SampleResults> {
         let partition = |number: usize, topic: &str| PartitionSample {
             id: format!("{topic}/{number}"),
             end: Some(7),
@@ -62,14 +62,14 @@ fn job(number: usize) -> JobKey {
     JobKey { namespace: format!("team-{}", number % 50), name: format!("job-{number}") }
 }
 
-fn watch(number: usize, latency: Duration) -> Watch {
+fn watch(number: usize, latency: Duration) -> WatchSpec {
     let kafka = Kafka {
         bootstrap_servers: vec!["kafka.infra.svc:9092".to_owned()],
         topic: format!("topic-{number}"),
         consumer_group: format!("group-{number}"),
         offset_reset: None,
     };
-    Watch { latency, sources: vec![SourceSpec { name: "in".to_owned(), kafka }], workers: Vec::new() }
+    WatchSpec { latency, sources: vec![SourceSpec { name: "in".to_owned(), kafka }], workers: Vec::new() }
 }
 
 fn hub(criterion: &mut Criterion) {

@@ -1,19 +1,20 @@
-//! The metrics parser on a page of 1.2 MB with 20,000 series, of which a scraper wants few, or all.
+//! Benchmarks the metrics parser on a page of 1.2 MB with 20,000 series, of which a scraper wants a few, or all.
 //!
-//! For comparison, on such a page and the same machine: prometheus-parse 1.9-2.6 us a sample, nom-openmetrics 1.3-1.7,
-//! `prom_text_format_parser` 1.7-2.0 (release builds; each of them wrong about something, see `signals/text.rs`).
+//! For comparison, on the same page and machine: prometheus-parse 1.9-2.6 us a sample, nom-openmetrics 1.3-1.7,
+//! `prom_text_format_parser` 1.7-2.0 (release builds; each of them misparses something, see
+//! `signals/prometheus_text.rs`).
 
 use std::fmt::Write as _;
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sluice_base::units::Seconds;
-use sluice_signals::scrape::Page;
-use sluice_signals::text::{self, Line, Lines};
+use sluice_signals::prometheus_text::{self, Line, LineSplitter};
+use sluice_signals::scrape::MetricsPage;
 
 const SERIES: usize = 20_000;
 
-/// As a worker writes it, beside a crowd of other metrics.
+/// Returns a page as a worker writes it, with many other metrics.
 fn page() -> String {
     let mut page = String::new();
     for number in 0..SERIES {
@@ -29,9 +30,9 @@ fn page() -> String {
 
 fn all(page: &str) -> usize {
     let mut samples = 0;
-    let mut lines = Lines::default();
+    let mut lines = LineSplitter::default();
     let mut each = |line: &[u8]| {
-        if let Line::Sample(sample) = text::line(line, |_| true) {
+        if let Line::Sample(sample) = prometheus_text::parse_line(line, |_| true) {
             samples += sample.labels.iter().count();
             black_box(sample.value);
         }
@@ -45,13 +46,13 @@ fn all(page: &str) -> usize {
 
 fn wanted(page: &str) -> Option<f64> {
     let topics = ["orders".to_owned()];
-    let mut read = Page::of(&topics);
-    let mut lines = Lines::default();
+    let mut read = MetricsPage::new(&topics);
+    let mut lines = LineSplitter::default();
     for piece in page.as_bytes().chunks(16 << 10) {
-        lines.feed(piece, |line| read.line(line));
+        lines.feed(piece, |line| read.read_line(line));
     }
-    lines.finish(|line| read.line(line));
-    read.sample(Seconds(0.0)).ok()?.processed
+    lines.finish(|line| read.read_line(line));
+    read.into_sample(Seconds(0.0)).ok()?.processed
 }
 
 fn scrape(criterion: &mut Criterion) {

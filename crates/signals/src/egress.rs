@@ -1,9 +1,11 @@
-//! Where connections to sources and workers may go, as a value. Whoever may create a job names brokers, and brokers name
-//! further ones; the operator must reach nothing for them that their own pods are kept from. Asked by `dial.rs`.
+//! The egress policy: the addresses at which sources and workers may be. A user who may create a job chooses the
+//! brokers' addresses, and brokers advertise further addresses. The operator must not connect on a user's behalf to an
+//! address that the user's own pods cannot reach. `dial.rs` enforces the policy.
 //!
-//! Private ranges are open, for brokers live there. An administrator's `--egress-allow` comes first, then `--egress-deny`,
-//! then what is written here: so that "nothing but these" can be said, too. `--egress-namespace` says besides, of one
-//! namespace, that its jobs are connected to nothing but these; it opens nothing that is closed for all.
+//! Private ranges are allowed, because brokers are there. `--egress-allow` takes precedence over `--egress-deny`, and
+//! `--egress-deny` over the built-in rules, so that an administrator can also allow nothing but a list.
+//! `--egress-namespace` further limits the jobs of one namespace to the given ranges; it does not allow an address that
+//! is denied for all namespaces.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,9 +16,9 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::dial::{self, LookUp};
+use super::dial::{self, Resolver};
 
-/// Ports at which something of the cluster's own listens, on every node, and no broker.
+/// Ports of Kubernetes components on every node; brokers do not use them.
 const PORTS: [(u16, &str); 5] = [
     (10250, "the port of the kubelet"),
     (10255, "the read-only port of the kubelet"),
@@ -25,32 +27,33 @@ const PORTS: [(u16, &str); 5] = [
     (2380, "the port of etcd"),
 ];
 
-/// The policy. Cheap to clone.
+/// The egress policy. Cheap to clone.
 #[derive(Clone)]
 pub struct Egress {
     rules: Arc<Rules>,
-    /// The namespace for whose jobs it is asked; `None`: that makes no difference.
+    /// Namespace whose rules apply as well; `None` if namespace rules do not apply.
     namespace: Option<Arc<str>>,
-    /// How names are resolved: the system's way, but in tests.
-    pub(super) look_up: LookUp,
+    /// Resolver of host names: the system's, except in tests.
+    pub(super) resolver: Resolver,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Rules {
-    allow: Vec<Range>,
-    deny: Vec<Range>,
-    api_server: Vec<Range>,
-    namespaces: BTreeMap<String, Vec<Range>>,
+    allow: Vec<AddressRange>,
+    deny: Vec<AddressRange>,
+    api_server: Vec<AddressRange>,
+    namespaces: BTreeMap<String, Vec<AddressRange>>,
     only_listed: bool,
 }
 
-/// Where the jobs of one namespace may be connected to: `team-a=10.1.0.0/16,10.2.3.4:9092`; after the `=` nothing: nowhere.
+/// The ranges that the jobs of one namespace may connect to: `team-a=10.1.0.0/16,10.2.3.4:9092`. Without a range after
+/// the `=`, they may not connect at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamespaceRanges {
     /// Name of the namespace.
     pub namespace: String,
-    /// Where its sources may be.
-    pub ranges: Vec<Range>,
+    /// Ranges in which the namespace's sources may be.
+    pub ranges: Vec<AddressRange>,
 }
 
 impl FromStr for NamespaceRanges {
@@ -70,14 +73,14 @@ impl FromStr for NamespaceRanges {
 }
 
 impl Egress {
-    /// `allow` and `deny` are the administrator's, `api_server` is where that listens.
-    pub fn new(allow: Vec<Range>, deny: Vec<Range>, api_server: Vec<Range>) -> Self {
+    /// Creates the policy from the administrator's `allow` and `deny` lists and the addresses of the API server.
+    pub fn new(allow: Vec<AddressRange>, deny: Vec<AddressRange>, api_server: Vec<AddressRange>) -> Self {
         let rules = Rules { allow, deny, api_server, ..Rules::default() };
-        Self { rules: Arc::new(rules), namespace: None, look_up: dial::system() }
+        Self { rules: Arc::new(rules), namespace: None, resolver: dial::system_resolver() }
     }
 
-    /// The same with rules for namespaces; one that is named twice has both lists. `only_listed`: jobs of all others are
-    /// connected nowhere.
+    /// Adds rules for namespaces. The ranges of a namespace that occurs twice are combined. With `only_listed`, jobs of
+    /// all other namespaces may not connect at all.
     #[must_use]
     pub fn with_namespaces(self, namespaces: Vec<NamespaceRanges>, only_listed: bool) -> Self {
         let mut rules = Rules { only_listed, ..(*self.rules).clone() };
@@ -87,53 +90,53 @@ impl Egress {
         Self { rules: Arc::new(rules), ..self }
     }
 
-    /// Whether it makes a difference that a job is in this namespace.
-    pub(super) fn distinguishes(&self, namespace: &str) -> bool {
+    /// Returns whether the policy has rules of its own for this namespace.
+    pub(super) fn has_rules_for(&self, namespace: &str) -> bool {
         self.rules.only_listed || self.rules.namespaces.contains_key(namespace)
     }
 
-    /// The same for the jobs of this namespace.
-    pub(super) fn under(&self, namespace: &str) -> Self {
+    /// Returns the policy for the jobs of this namespace.
+    pub(super) fn for_namespace(&self, namespace: &str) -> Self {
         Self { namespace: Some(namespace.into()), ..self.clone() }
     }
 
-    /// For a cluster, brokers and workers on this machine: loopback is open.
-    pub fn of_this_machine() -> Self {
-        let whole = |address: IpAddr, bits| Range { base: address, bits, port: None };
+    /// Returns a policy for a cluster, brokers and workers on this machine: loopback is allowed.
+    pub fn allow_loopback() -> Self {
+        let whole = |address: IpAddr, bits| AddressRange { base: address, bits, port: None };
         let loopback = vec![whole(Ipv4Addr::LOCALHOST.into(), 8), whole(Ipv6Addr::LOCALHOST.into(), 128)];
         Self::new(loopback, Vec::new(), Vec::new())
     }
 
-    /// The same with other answers to look-ups.
+    /// Replaces the resolver.
     #[cfg(test)]
-    pub(super) fn looking_up(self, look_up: LookUp) -> Self {
-        Self { look_up, ..self }
+    pub(super) fn with_resolver(self, resolver: Resolver) -> Self {
+        Self { resolver, ..self }
     }
 
-    /// Why no connection may be made to `address`, which is one that [`carried`] has judged; `None`: one may.
-    pub(super) fn objection(&self, address: SocketAddr) -> Option<Cow<'static, str>> {
+    /// Returns what forbids a connection to `address`, which must be an [`effective_address`]; `None` if it is allowed.
+    pub(super) fn denial_reason(&self, address: SocketAddr) -> Option<Cow<'static, str>> {
         let rules = &self.rules;
         if rules.allow.iter().any(|range| range.contains(address)) {
             return None;
         }
         if let Some(range) = rules.deny.iter().find(|range| range.contains(address)) {
-            return Some(format!("in {range}, which --egress-deny closes").into());
+            return Some(format!("in the range {range} of --egress-deny").into());
         }
         if rules.api_server.iter().any(|range| range.contains(address)) {
             return Some("the API server".into());
         }
         let port = PORTS.iter().find(|(port, _)| *port == address.port()).map(|(_, whose)| *whose);
-        kind(address.ip()).or(port).map(Cow::from)
+        special_kind(address.ip()).or(port).map(Cow::from)
     }
 
-    /// Why the namespace's own rules let nobody connect to `address`, and which namespace it is.
-    pub(super) fn objection_of_namespace(&self, address: SocketAddr) -> Option<(Cow<'static, str>, &str)> {
+    /// Returns what in the namespace's own rules forbids a connection to `address`, and the namespace.
+    pub(super) fn namespace_denial_reason(&self, address: SocketAddr) -> Option<(Cow<'static, str>, &str)> {
         let namespace = self.namespace.as_deref()?;
         let open = match self.rules.namespaces.get(namespace) {
             Some(ranges) => ranges.iter().any(|range| range.contains(address)),
             None => !self.rules.only_listed,
         };
-        (!open).then(|| (format!("not among what is open to namespace {namespace}").into(), namespace))
+        (!open).then(|| (format!("outside the ranges of namespace {namespace}").into(), namespace))
     }
 }
 
@@ -143,15 +146,15 @@ impl fmt::Debug for Egress {
     }
 }
 
-/// What an address is that no broker or worker has.
-fn kind(address: IpAddr) -> Option<&'static str> {
+/// Returns the kind of an address at which there cannot be a broker or a worker.
+fn special_kind(address: IpAddr) -> Option<&'static str> {
     const METADATA: &str = "the cloud's metadata service";
     Some(match address {
         IpAddr::V4(ip) => match ip.octets() {
             [0, ..] => "an unspecified address",
             [127, ..] => "a loopback address",
-            [169, 254, ..] => "a link-local address (cloud metadata lives there)",
-            // Alibaba, Oracle, Azure.
+            [169, 254, ..] => "a link-local address (of cloud metadata services)",
+            // The metadata services of Alibaba, Oracle and Azure.
             [100, 100, 100, 200] | [192, 0, 0, 192] | [168, 63, 129, 16] => METADATA,
             [224..=239, ..] => "a multicast address",
             [240..=255, ..] => "a reserved or broadcast address",
@@ -162,19 +165,20 @@ fn kind(address: IpAddr) -> Option<&'static str> {
             [0, 0, 0, 0, 0, 0, 0, 1] => "the loopback address",
             [0xfe80..=0xfebf, ..] => "a link-local address",
             [0xff00..=0xffff, ..] => "a multicast address",
-            // EC2 (with its DNS and its pod identities), Google.
+            // The metadata services of EC2 (with its DNS and pod identities) and Google.
             [0xfd00, 0xec2, ..] | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254] => METADATA,
-            // What these carry cannot be told without knowing the network.
-            [0x64, 0xff9b, 1, ..] => "an address of a local NAT64, which hides another",
-            [0x2001, 0, ..] => "a Teredo address, which hides another",
+            // The IPv4 address behind these depends on the network.
+            [0x64, 0xff9b, 1, ..] => "a local NAT64 address, which hides an IPv4 address",
+            [0x2001, 0, ..] => "a Teredo address, which hides an IPv4 address",
             _ => return None,
         },
     })
 }
 
-/// The address that is reached in the end: an IPv4 address in the clothes of IPv6 is judged as what it is. Those are mapped,
-/// compatible and translated addresses (RFC 4291, 2765), NAT64 (RFC 6052) and 6to4 (RFC 3056).
-pub(super) fn carried(address: IpAddr) -> IpAddr {
+/// Returns the address that a connection reaches in the end: an IPv6 address that embeds an IPv4 address is checked as
+/// that IPv4 address. Those are mapped, compatible and translated addresses (RFC 4291, RFC 2765), NAT64 (RFC 6052) and
+/// 6to4 (RFC 3056).
+pub(super) fn effective_address(address: IpAddr) -> IpAddr {
     let IpAddr::V6(ip) = address else { return address };
     let v4 = |high: u16, low: u16| IpAddr::V4(Ipv4Addr::from_bits((u32::from(high) << 16) | u32::from(low)));
     match ip.segments() {
@@ -187,45 +191,46 @@ pub(super) fn carried(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Addresses with a common prefix, at one port or at all: `10.0.0.0/8`, `10.1.2.3:9092`, `fd00::/8`, `[fd00::]/8:9092`.
+/// Addresses with a common prefix, at one port or at every port: `10.0.0.0/8`, `10.1.2.3:9092`, `fd00::/8`,
+/// `[fd00::]/8:9092`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Range {
+pub struct AddressRange {
     base: IpAddr,
     bits: u8,
     port: Option<u16>,
 }
 
-/// How many bits an address has.
-fn width(address: IpAddr) -> u8 {
+/// Returns the number of bits of an address.
+fn address_bits(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
-/// Why a text is no [`Range`].
+/// Why a text is not an [`AddressRange`].
 #[derive(Debug, Error)]
 pub enum RangeError {
-    /// It is nothing of the kind.
+    /// The text is not a range.
     #[error(
-        "failed to read {0:?}: it is not ADDRESS[/BITS][:PORT]; write 10.0.0.0/8, 10.1.2.3:9092 or [fd00::]/8:9092"
+        "invalid range {0:?}: expected ADDRESS[/BITS][:PORT], such as 10.0.0.0/8, 10.1.2.3:9092 or [fd00::]/8:9092"
     )]
-    Form(String),
-    /// It is not of a namespace.
-    #[error("failed to read {0:?}: it is not NAMESPACE=RANGE,RANGE; write team-a=10.1.0.0/16,10.2.3.4:9092")]
+    Malformed(String),
+    /// The text is not a rule for a namespace.
+    #[error("invalid rule {0:?}: expected NAMESPACE=RANGE,RANGE, such as team-a=10.1.0.0/16,10.2.3.4:9092")]
     Namespace(String),
-    /// It would never apply.
-    #[error("failed to read {text:?}: it is judged as the {carried} that it carries; write that address")]
-    Clothed {
-        /// What was given.
+    /// The range would never match, because the address embeds an IPv4 address.
+    #[error("invalid range {text:?}: Sluice checks the embedded IPv4 address; write {effective_address} instead")]
+    EmbeddedIpv4 {
+        /// The text.
         text: String,
-        /// What it comes to.
-        carried: IpAddr,
+        /// The embedded IPv4 address.
+        effective_address: IpAddr,
     },
 }
 
-impl Range {
-    /// One address at one port, or at all.
-    pub fn of(address: IpAddr, port: Option<u16>) -> Self {
-        let base = carried(address);
-        Self { base, bits: width(base), port }
+impl AddressRange {
+    /// Returns the range of one address, at one port or at every port.
+    pub fn for_address(address: IpAddr, port: Option<u16>) -> Self {
+        let base = effective_address(address);
+        Self { base, bits: address_bits(base), port }
     }
 
     fn contains(&self, address: SocketAddr) -> bool {
@@ -242,11 +247,11 @@ impl Range {
     }
 }
 
-impl FromStr for Range {
+impl FromStr for AddressRange {
     type Err = RangeError;
 
     fn from_str(text: &str) -> Result<Self, RangeError> {
-        let form = || RangeError::Form(text.chars().take(80).collect());
+        let form = || RangeError::Malformed(text.chars().take(80).collect());
         let text = text.trim();
         let range = match text.split_once('/') {
             Some((address, rest)) => {
@@ -258,22 +263,22 @@ impl FromStr for Range {
                 Self { bits: bits.parse().map_err(|_| form())?, port, base }
             }
             None => match (text.parse::<IpAddr>(), text.parse::<SocketAddr>()) {
-                (Ok(base), _) => Self { bits: width(base), base, port: None },
-                (_, Ok(at)) => Self { bits: width(at.ip()), base: at.ip(), port: Some(at.port()) },
+                (Ok(base), _) => Self { bits: address_bits(base), base, port: None },
+                (_, Ok(at)) => Self { bits: address_bits(at.ip()), base: at.ip(), port: Some(at.port()) },
                 _ => return Err(form()),
             },
         };
-        if range.bits > width(range.base) {
+        if range.bits > address_bits(range.base) {
             return Err(form());
         }
-        match carried(range.base) {
+        match effective_address(range.base) {
             same if same == range.base => Ok(range),
-            carried => Err(RangeError::Clothed { text: text.to_owned(), carried }),
+            effective_address => Err(RangeError::EmbeddedIpv4 { text: text.to_owned(), effective_address }),
         }
     }
 }
 
-impl fmt::Display for Range {
+impl fmt::Display for AddressRange {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.base {
             IpAddr::V4(base) => write!(formatter, "{base}/{}", self.bits)?,

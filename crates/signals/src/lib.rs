@@ -1,21 +1,21 @@
-//! The outside world -> samples: one file for each kind of source, one for the workers' metrics, and the hub that runs
-//! them in the background.
+//! Measures lag, progress and latency: one module for each kind of source, one for the workers' metrics, and the hub
+//! that samples them in the background.
 //!
-//! Architecture invariant: only this room talks to sources.
+//! Architecture invariant: only this crate connects to sources.
 //!
-//! Architecture invariant: unknown is not zero. What could not be read is `None` with a reason, and an old sample keeps
-//! its own time.
+//! Architecture invariant: unknown is not zero. A value that could not be read is `None` with a reason, and an old
+//! sample keeps its own time.
 
 pub mod dial;
 pub mod egress;
 pub mod hub;
 pub mod kafka;
 pub mod limits;
-mod names;
+pub mod prometheus_text;
 pub mod sample;
 pub mod scrape;
+mod service_names;
 pub mod source;
-pub mod text;
 mod tunnel;
 
 pub use egress::Egress;
@@ -24,7 +24,7 @@ pub use kafka::KafkaConnect;
 pub use limits::Limits;
 pub use sample::{
     Category, Failure, GroupSample, JobKey, JobSamples, Owner, PartitionSample, SourceReading, SourceSample,
-    SourceSpec, Watch, WorkerEndpoint, WorkerReading, WorkerSample,
+    SourceSpec, WatchSpec, WorkerEndpoint, WorkerReading, WorkerSample,
 };
 pub use scrape::{HttpScraper, Scrape};
-pub use source::{Cluster, Connect, Place};
+pub use source::{Cluster, ClusterAddress, Connect};

@@ -1,4 +1,4 @@
-//! What the hub is asked to watch, and what it has seen.
+//! The hub's input, which is what to sample, and its output, the samples.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use sluice_base::units::Seconds;
 pub struct JobKey {
     /// Namespace of the `StreamJob`.
     pub namespace: String,
-    /// Its name.
+    /// Name of the `StreamJob`.
     pub name: String,
 }
 
@@ -23,56 +23,56 @@ impl fmt::Display for JobKey {
     }
 }
 
-/// What is to be watched for one job.
+/// What to sample for one job.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Watch {
-    /// The objective's latency: sets how often is sampled, and what is due.
+pub struct WatchSpec {
+    /// Latency of the objective: determines how often the job is sampled, and which records are due.
     pub latency: Duration,
-    /// The job's sources.
+    /// Sources of the job.
     pub sources: Vec<SourceSpec>,
-    /// Where its workers publish their metrics; empty: they do not.
+    /// Metrics pages of the job's workers; empty if they have none.
     pub workers: Vec<WorkerEndpoint>,
 }
 
 /// One source to sample.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceSpec {
-    /// Its name in the job.
+    /// Name of the source in the job.
     pub name: String,
-    /// The topic and the group.
+    /// The topic and the consumer group.
     pub kafka: Kafka,
 }
 
-/// One worker's metrics page.
+/// The metrics page of one worker.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct WorkerEndpoint {
     /// Name of the pod.
     pub id: String,
     /// Uid of the pod: another pod of the same name is another worker.
     pub uid: String,
-    /// Where it listens.
+    /// Address and port of the page.
     pub address: SocketAddr,
-    /// HTTP path.
+    /// HTTP path of the page.
     pub path: String,
 }
 
-/// The newest that is known of a job. Everything in it has an age of its own.
+/// The newest samples of a job. Each of them has its own time.
 #[derive(Debug, Clone, Default)]
 pub struct JobSamples {
-    /// One for each source of the watch, in its order.
+    /// One reading for each source of the watch, in its order.
     pub sources: Vec<SourceReading>,
-    /// One for each worker of the watch.
+    /// One reading for each worker of the watch, in its order.
     pub workers: Vec<WorkerReading>,
 }
 
-/// The newest of one source.
+/// The newest sample of one source.
 #[derive(Debug, Clone)]
 pub struct SourceReading {
-    /// Its name in the job.
+    /// Name of the source in the job.
     pub name: String,
-    /// The newest sample that succeeded, at least for some partitions.
+    /// The newest successful sample, at least of some partitions.
     pub sample: Option<Arc<SourceSample>>,
-    /// Why the newest attempt failed; `None` when it succeeded, or when none has ended yet.
+    /// Why the newest attempt failed; `None` if it succeeded, or if no attempt has ended yet.
     pub failure: Option<Failure>,
 }
 
@@ -81,33 +81,33 @@ pub struct SourceReading {
 pub struct Failure {
     /// When the newest failed attempt ended.
     pub at: Seconds,
-    /// Since when no attempt has succeeded.
+    /// When the first failed attempt after the last success ended.
     pub since: Seconds,
-    /// What kind of failure.
+    /// Category of the failure.
     pub category: Category,
-    /// What, where and the mend, for a person; at most 300 characters.
+    /// What failed, where, and the fix; at most 300 characters.
     pub message: String,
 }
 
-/// What kind of failure. Each is a metric label.
+/// The category of a failure. Each is a metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Category {
-    /// Nothing answers at the address, or not in time.
+    /// The address does not answer, or not in time.
     Unreachable,
-    /// Refused: who we are, or what we may do.
+    /// Access is denied: authentication or authorization failed.
     Unauthorised,
-    /// Our own policy does not let us connect there.
+    /// Sluice's egress policy denies the connection.
     DestinationRefused,
-    /// More than a job, a namespace or the process may cost; the message names the limit.
+    /// A limit of the job, the namespace or the process is exceeded. The message names the limit.
     LimitExceeded,
     /// The topic does not exist.
     TopicMissing,
-    /// It answers, and the answer makes no sense.
+    /// The answer cannot be understood.
     Protocol,
 }
 
 impl Category {
-    /// As a metric label.
+    /// Returns the metric label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unreachable => "unreachable",
@@ -120,22 +120,22 @@ impl Category {
     }
 }
 
-/// One look at a source.
+/// One sample of a source.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SourceSample {
     /// When the end offsets were read.
     pub at: Seconds,
-    /// Every partition that the topic has, in order of number; what is unknown of one is `None` there.
+    /// Every partition of the topic, ordered by number. Values that are unknown are `None`.
     pub partitions: Vec<PartitionSample>,
-    /// The consumer group; `None`: it could not be read.
+    /// The consumer group; `None` if it could not be read.
     pub group: Option<GroupSample>,
-    /// The topic's timestamps are the producers', not the time of appending. There are due ends only where this is known to
-    /// be `false`; `None`: it is not known.
+    /// Whether the topic's timestamps are set by producers rather than on appending; `None` if unknown. Due ends are
+    /// known only if this is `false`.
     pub producer_time: Option<bool>,
 }
 
 impl SourceSample {
-    /// Whether of every partition the end and the commit are known, and the group.
+    /// Returns whether the group, and the end and the committed offset of every partition, are known.
     pub(super) fn is_complete(&self) -> bool {
         let known = |each: &PartitionSample| each.end.is_some() && each.committed.is_some();
         self.group.is_some() && self.partitions.iter().all(known)
@@ -145,74 +145,75 @@ impl SourceSample {
 /// One partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PartitionSample {
-    /// `topic/number`.
+    /// Topic and partition number, as `topic/number`.
     pub id: String,
     /// Log-start offset.
     pub start: Option<i64>,
     /// Log-end offset.
     pub end: Option<i64>,
-    /// The group's committed offset; `Some(-1)`: the group has committed none; `None`: unknown.
+    /// The group's committed offset; `Some(-1)` if the group has not committed, `None` if unknown.
     pub committed: Option<i64>,
-    /// High watermark: beyond `end` where a transaction is open.
+    /// High watermark: greater than `end` while a transaction is open.
     pub high_watermark: Option<i64>,
-    /// End offset as of `SourceSample::at` minus the objective's latency; `None` also where timestamps are not known to be
-    /// append times.
+    /// End offset at the objective's latency before `SourceSample::at`; also `None` where timestamps are not known to
+    /// be append times.
     pub due_end: Option<i64>,
-    /// The member that reads it.
+    /// The group member that owns the partition.
     pub owner: Option<Owner>,
-    /// Why something of it is unknown, such as a missing leader.
+    /// Why a value is unknown, such as a missing leader.
     pub problem: Option<String>,
 }
 
-/// A member of a consumer group, by everything that can lead to its pod.
+/// A member of a consumer group, with everything that can identify its pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Owner {
-    /// Id that the group has given it: no two members have the same.
+    /// Id that the group has assigned; unique in the group.
     pub member_id: String,
-    /// Client id; the reference worker uses its pod's name.
+    /// Client id. The reference worker uses its pod's name.
     pub client_id: String,
-    /// Static membership id, if it has one.
+    /// Static membership id, if there is one.
     pub instance_id: Option<String>,
-    /// Address that it connects from, without the slash that Kafka puts before it.
+    /// Address from which the member connects, without Kafka's leading slash.
     pub host: String,
-    /// Partitions of all topics that it owns; `None`: unknown, as during a rebalance of a classic group.
+    /// Number of partitions that the member owns in all topics; `None` if unknown, as during a rebalance of a classic
+    /// group.
     pub partitions: Option<usize>,
 }
 
 /// A consumer group.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GroupSample {
-    /// `Stable`, `PreparingRebalance`, `Empty`, `Dead`, …; a group that does not exist is `Dead`.
+    /// `Stable`, `PreparingRebalance`, `Empty`, `Dead`, …; `Dead` if the group does not exist.
     pub state: String,
-    /// Its assignor, if it says one.
+    /// Assignor, if the group reports one.
     pub assignor: Option<String>,
     /// Members, with or without partitions.
     pub members: Vec<Owner>,
 }
 
-/// The newest of one worker.
+/// The newest sample of one worker.
 #[derive(Debug, Clone)]
 pub struct WorkerReading {
     /// Name of the pod.
     pub id: String,
     /// Uid of the pod.
     pub uid: String,
-    /// The newest sample that succeeded.
+    /// The newest successful sample.
     pub sample: Option<Arc<WorkerSample>>,
-    /// Why the newest attempt failed.
+    /// Why the newest attempt failed; `None` if it succeeded.
     pub failure: Option<Failure>,
 }
 
-/// One look at a worker's metrics page (docs/worker-metrics.md).
+/// One sample of a worker's metrics page (docs/worker-metrics.md).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct WorkerSample {
-    /// When it was read.
+    /// When the page was read.
     pub at: Seconds,
-    /// When the process started, if it says so.
+    /// When the process started, if the page has it.
     pub started_at: Option<Seconds>,
-    /// `sluice_worker_records_processed_total`, all sources.
+    /// `sluice_worker_records_processed_total`, summed over all sources.
     pub processed: Option<f64>,
-    /// `sluice_worker_records_in_time_total`, all sources.
+    /// `sluice_worker_records_in_time_total`, summed over all sources.
     pub in_time: Option<f64>,
     /// `sluice_worker_busy_seconds_total`.
     pub busy_seconds: Option<f64>,
@@ -220,6 +221,6 @@ pub struct WorkerSample {
     pub cpu_seconds: Option<f64>,
     /// `sluice_worker_concurrency`.
     pub concurrency: Option<u32>,
-    /// Next unprocessed offset of each partition it owns, by `topic/number`.
+    /// Next unprocessed offset of each partition that the worker owns, by `topic/number`.
     pub positions: Vec<(String, i64)>,
 }

@@ -11,14 +11,14 @@ use tracing::debug;
 use super::dial::DialError;
 use super::egress::Egress;
 use super::limits;
+use super::prometheus_text::{self, Line, LineSplitter, MetricSample};
 use super::sample::{Category, WorkerEndpoint, WorkerSample};
-use super::text::{self, Line, Lines, Sample};
 use sluice_base::clock::Clock;
 use sluice_base::units::Seconds;
 
-/// How workers are read.
+/// Reads metrics pages of workers.
 pub trait Scrape: Send + Sync {
-    /// One look at a worker's page, within `deadline`. Of its positions only those in `topics`, which are sorted, are kept.
+    /// Reads a worker's page within `deadline`. Only positions in `topics`, which must be sorted, are kept.
     fn scrape<'a>(
         &'a self,
         worker: &'a WorkerEndpoint,
@@ -30,45 +30,45 @@ pub trait Scrape: Send + Sync {
 /// Why a worker could not be read.
 #[derive(Debug, Clone, Error)]
 pub enum ScrapeError {
-    /// Our own policy refuses to connect there.
+    /// Sluice's egress policy denies the connection.
     #[error("failed to connect to the worker: {0}")]
     Forbidden(#[from] DialError),
-    /// Nothing answers, or not in time.
+    /// The worker does not answer, or not in time.
     #[error("failed to read {url}: {detail}; check that the worker runs and serves its metrics there")]
     Unreachable {
-        /// The page.
+        /// URL of the page.
         url: String,
-        /// What came of it.
+        /// What happened.
         detail: String,
     },
-    /// It wants to know who we are.
-    #[error("failed to read {url}: the worker answered {status}; let the page be read without credentials")]
+    /// The worker requires authentication.
+    #[error("failed to read {url}: the worker answered {status}; serve the metrics page without credentials")]
     Unauthorised {
-        /// The page.
+        /// URL of the page.
         url: String,
         /// HTTP status.
         status: u16,
     },
-    /// More than a worker may say.
+    /// The page exceeds a limit.
     #[error("failed to read {url}: {detail}")]
     LimitExceeded {
-        /// The page.
+        /// URL of the page.
         url: String,
-        /// What was too much, and the limit.
+        /// What exceeds the limit, and the limit.
         detail: String,
     },
-    /// It answers, and the answer makes no sense.
-    #[error("failed to understand {url}: {detail}")]
+    /// The answer cannot be understood.
+    #[error("unexpected answer from {url}: {detail}")]
     Protocol {
-        /// The page.
+        /// URL of the page.
         url: String,
-        /// What is wrong with it.
+        /// What is wrong with the answer.
         detail: String,
     },
 }
 
 impl ScrapeError {
-    /// For the metric and the condition's reason.
+    /// Returns the category for metrics and for the condition's reason.
     pub fn category(&self) -> Category {
         match self {
             Self::Forbidden(source) => source.category(),
@@ -80,8 +80,8 @@ impl ScrapeError {
     }
 }
 
-/// The metrics that a worker is asked for (docs/worker-metrics.md).
-mod name {
+/// Names of the metrics that are read from a worker (docs/worker-metrics.md).
+mod metric {
     pub(super) const PROCESSED: &str = "sluice_worker_records_processed_total";
     pub(super) const IN_TIME: &str = "sluice_worker_records_in_time_total";
     pub(super) const BUSY: &str = "sluice_worker_busy_seconds_total";
@@ -91,25 +91,32 @@ mod name {
     pub(super) const CONCURRENCY: &str = "sluice_worker_concurrency";
 }
 
-const WANTED: [&str; 7] =
-    [name::PROCESSED, name::IN_TIME, name::BUSY, name::NEXT_OFFSET, name::STARTED, name::CPU, name::CONCURRENCY];
+const WANTED: [&str; 7] = [
+    metric::PROCESSED,
+    metric::IN_TIME,
+    metric::BUSY,
+    metric::NEXT_OFFSET,
+    metric::STARTED,
+    metric::CPU,
+    metric::CONCURRENCY,
+];
 
-/// More records at the same time than that are no number of lanes; ten times what `spec.processing.concurrency` allows.
-const MOST_LANES: f64 = 100_000.0;
+/// Largest concurrency that is accepted: ten times what `spec.processing.concurrency` allows.
+const MAX_CONCURRENCY: f64 = 100_000.0;
 
-/// Largest page, in bytes. 10,000 positions are 1 MiB.
-const LARGEST_PAGE: usize = 2 << 20;
+/// Largest page, in bytes. 10,000 positions take 1 MiB.
+const MAX_PAGE_BYTES: usize = 2 << 20;
 
-/// Most positions of a page: a worker has one for each partition that it reads.
-const MOST_POSITIONS: usize = limits::MOST_PARTITIONS;
+/// Maximum number of positions of a page. A worker has one for each partition that it owns.
+const MAX_POSITIONS: usize = limits::MAX_PARTITIONS;
 
-/// Most samples of a page that are taken; a worker has a few, and one for each partition.
-const MOST_SAMPLES: usize = 20_000;
+/// Maximum number of samples of a page that are read. A worker has a few, and one for each partition.
+const MAX_SAMPLES: usize = 20_000;
 
-/// The largest integer up to which a float counts by ones.
+/// The largest integer up to which every integer is a float.
 const LARGEST_OFFSET: f64 = 9_007_199_254_740_992.0;
 
-/// Reads workers over plain HTTP: no redirects, no proxy, no more than 2 MiB, none of it kept.
+/// Reads workers over plain HTTP: without redirects, without a proxy, and at most 2 MiB.
 #[derive(Debug, Clone)]
 pub struct HttpScraper {
     client: reqwest::Client,
@@ -118,17 +125,18 @@ pub struct HttpScraper {
 }
 
 impl HttpScraper {
-    /// `egress` says where workers may be. Fails only if the HTTP client cannot be built.
+    /// Creates a scraper. `egress` determines where workers may be. Fails only if the HTTP client cannot be built.
     pub fn new(clock: Clock, egress: Egress) -> Result<Self, ScrapeError> {
         let client = reqwest::Client::builder()
             .user_agent(concat!("sluice/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
-            // One connection is kept for each worker, for a few intervals: enough to reuse it, soon gone with the worker.
+            // One connection is kept for each worker, for a few intervals: long enough to reuse it, and soon closed
+            // after the worker is gone.
             .pool_max_idle_per_host(1)
             .pool_idle_timeout(Duration::from_secs(15))
             .build()
-            .map_err(|error| ScrapeError::Protocol { url: "any worker".to_owned(), detail: words(&error) })?;
+            .map_err(|error| ScrapeError::Protocol { url: "any worker".to_owned(), detail: innermost_cause(&error) })?;
         Ok(Self { client, clock, egress })
     }
 
@@ -141,12 +149,13 @@ impl HttpScraper {
         self.egress.check(worker.address)?;
         // The slash keeps the path a path: "@elsewhere/" would name another host.
         let url = format!("http://{}/{}", worker.address, worker.path.trim_start_matches('/'));
-        let failed = |error: &reqwest::Error| ScrapeError::Unreachable { url: url.clone(), detail: words(error) };
+        let failed =
+            |error: &reqwest::Error| ScrapeError::Unreachable { url: url.clone(), detail: innermost_cause(error) };
         let at = self.clock.now();
         let request = self.client.get(&url).header("accept", "text/plain;version=0.0.4").timeout(deadline);
         let mut response = request.send().await.map_err(|error| {
             if error.is_builder() {
-                ScrapeError::Protocol { url: url.clone(), detail: words(&error) }
+                ScrapeError::Protocol { url: url.clone(), detail: innermost_cause(&error) }
             } else {
                 failed(&error)
             }
@@ -159,24 +168,24 @@ impl HttpScraper {
                 return Err(ScrapeError::Protocol { url, detail });
             }
         }
-        let mut page = Page::of(topics);
-        let mut lines = Lines::default();
+        let mut page = MetricsPage::new(topics);
+        let mut lines = LineSplitter::default();
         let mut size = 0;
         while let Some(piece) = response.chunk().await.map_err(|error| failed(&error))? {
             size += piece.len();
-            if size > LARGEST_PAGE {
-                let detail = format!("the page is larger than {} MiB; serve fewer metrics there", LARGEST_PAGE >> 20);
+            if size > MAX_PAGE_BYTES {
+                let detail = format!("the page is larger than {} MiB; serve fewer metrics there", MAX_PAGE_BYTES >> 20);
                 return Err(ScrapeError::LimitExceeded { url, detail });
             }
-            lines.feed(&piece, |line| page.line(line));
-            if page.positions.len() > MOST_POSITIONS {
+            lines.feed(&piece, |line| page.read_line(line));
+            if page.positions.len() > MAX_POSITIONS {
                 let detail =
-                    format!("the page has more than {MOST_POSITIONS} positions; write those that the worker reads");
+                    format!("the page has more than {MAX_POSITIONS} positions; publish only those the worker owns");
                 return Err(ScrapeError::LimitExceeded { url, detail });
             }
         }
-        lines.finish(|line| page.line(line));
-        page.sample(at).map_err(|detail| ScrapeError::Protocol { url, detail })
+        lines.finish(|line| page.read_line(line));
+        page.into_sample(at).map_err(|detail| ScrapeError::Protocol { url, detail })
     }
 }
 
@@ -191,13 +200,13 @@ impl Scrape for HttpScraper {
     }
 }
 
-/// What was found on a page so far.
+/// The metrics found on a page so far.
 ///
-/// Architecture invariant: unknown is not zero. A sum with a part that is not a count is unknown as a whole, because the
-/// rest of it would look like a counter that fell.
+/// Architecture invariant: unknown is not zero. A sum with an invalid part is unknown as a whole, because the rest of
+/// it would look like a counter that fell.
 #[derive(Debug, Default)]
-pub struct Page<'a> {
-    /// Of the job, sorted.
+pub struct MetricsPage<'a> {
+    /// Topics of the job, sorted.
     topics: &'a [String],
     processed: Sum,
     in_time: Sum,
@@ -205,7 +214,7 @@ pub struct Page<'a> {
     cpu: Sum,
     started: Sum,
     concurrency: Sum,
-    /// By the topic's place and the partition, so that a page takes no more room than what it counts.
+    /// By index of the topic and partition number, so that the memory does not depend on the topic names of the page.
     positions: BTreeMap<(usize, u32), i64>,
     samples: usize,
     errors: usize,
@@ -216,8 +225,8 @@ pub struct Page<'a> {
 enum Sum {
     #[default]
     Absent,
-    Of(f64),
-    /// With a part that is NaN, negative, infinite or malformed.
+    Known(f64),
+    /// A part was NaN, negative, infinite or malformed.
     Unknown,
 }
 
@@ -226,62 +235,62 @@ impl Sum {
         let sum = self.value().unwrap_or(0.0) + value;
         *self = match *self {
             Self::Unknown => Self::Unknown,
-            // Two parts that are finite may come to infinity.
+            // The sum of two finite parts may be infinite.
             _ if value < 0.0 || !sum.is_finite() => Self::Unknown,
-            Self::Absent | Self::Of(_) => Self::Of(sum),
+            Self::Absent | Self::Known(_) => Self::Known(sum),
         };
     }
 
     fn value(self) -> Option<f64> {
         match self {
-            Self::Of(sum) => Some(sum),
+            Self::Known(sum) => Some(sum),
             Self::Absent | Self::Unknown => None,
         }
     }
 }
 
-impl<'a> Page<'a> {
-    /// A page of a worker of a job that reads these topics, sorted.
-    pub fn of(topics: &'a [String]) -> Self {
+impl<'a> MetricsPage<'a> {
+    /// Creates an empty page of a worker whose job reads these topics, which must be sorted.
+    pub fn new(topics: &'a [String]) -> Self {
         Self { topics, ..Self::default() }
     }
 
-    /// Takes one line, without its line feed.
-    pub fn line(&mut self, line: &[u8]) {
-        match text::line(line, is_wanted) {
+    /// Reads one line, without its line feed.
+    pub fn read_line(&mut self, line: &[u8]) {
+        match prometheus_text::parse_line(line, is_wanted) {
             Line::Other => {}
             Line::Malformed { name } => {
                 self.errors += 1;
-                self.unknown(name);
+                self.mark_unknown(name);
             }
             Line::Sample(sample) => {
                 self.samples += 1;
-                if self.samples > MOST_SAMPLES {
+                if self.samples > MAX_SAMPLES {
                     self.errors += 1;
-                    self.unknown(sample.name);
-                } else if sample.name == name::NEXT_OFFSET {
-                    self.position(sample);
-                } else if let Some(sum) = self.sum(sample.name) {
+                    self.mark_unknown(sample.name);
+                } else if sample.name == metric::NEXT_OFFSET {
+                    self.read_position(sample);
+                } else if let Some(sum) = self.sum_of(sample.name) {
                     sum.add(sample.value);
                 }
             }
         }
     }
 
-    /// Lines that were asked for and could not be understood.
+    /// Returns the number of wanted lines that could not be parsed.
     pub fn errors(&self) -> usize {
         self.errors
     }
 
-    /// The sample; an error if there was nothing on the page that is a worker's.
-    pub fn sample(self, at: Seconds) -> Result<WorkerSample, String> {
+    /// Returns the sample; an error if the page has none of a worker's metrics.
+    pub fn into_sample(self, at: Seconds) -> Result<WorkerSample, String> {
         if self.samples == 0 && self.errors == 0 {
             return Err(
                 "the page has none of the metrics of docs/worker-metrics.md; correct the port or the path".to_owned()
             );
         }
         if self.errors > 0 {
-            debug!(errors = self.errors, "some lines of a worker's metrics are malformed");
+            debug!(errors = self.errors, "malformed lines on a worker's metrics page");
         }
         Ok(WorkerSample {
             at,
@@ -290,7 +299,7 @@ impl<'a> Page<'a> {
             in_time: self.in_time.value(),
             busy_seconds: self.busy.value(),
             cpu_seconds: self.cpu.value(),
-            concurrency: self.concurrency.value().and_then(lanes),
+            concurrency: self.concurrency.value().and_then(concurrency_from),
             positions: self
                 .positions
                 .into_iter()
@@ -301,15 +310,15 @@ impl<'a> Page<'a> {
         })
     }
 
-    fn position(&mut self, sample: Sample<'_>) {
+    fn read_position(&mut self, sample: MetricSample<'_>) {
         let (topic, partition) = (sample.labels.get("topic"), sample.labels.get("partition"));
         let partition = partition.and_then(|number| number.parse::<u32>().ok());
         match (topic, partition) {
             (Some(topic), Some(partition)) if (0.0..=LARGEST_OFFSET).contains(&sample.value) => {
-                // Of another topic it is of no use.
+                // Positions in other topics are not needed.
                 let Ok(place) = self.topics.binary_search_by(|each| each.as_str().cmp(&topic)) else { return };
-                // One more tells that there are too many.
-                if self.positions.len() <= MOST_POSITIONS {
+                // One more than the maximum shows that there are too many.
+                if self.positions.len() <= MAX_POSITIONS {
                     #[allow(
                         clippy::cast_possible_truncation,
                         reason = "within the integers that a float counts by ones"
@@ -321,39 +330,39 @@ impl<'a> Page<'a> {
         }
     }
 
-    fn unknown(&mut self, name: &str) {
-        if let Some(sum) = self.sum(name) {
+    fn mark_unknown(&mut self, name: &str) {
+        if let Some(sum) = self.sum_of(name) {
             *sum = Sum::Unknown;
         }
     }
 
-    fn sum(&mut self, name: &str) -> Option<&mut Sum> {
+    fn sum_of(&mut self, name: &str) -> Option<&mut Sum> {
         match name {
-            name::PROCESSED => Some(&mut self.processed),
-            name::IN_TIME => Some(&mut self.in_time),
-            name::BUSY => Some(&mut self.busy),
-            name::STARTED => Some(&mut self.started),
-            name::CPU => Some(&mut self.cpu),
-            name::CONCURRENCY => Some(&mut self.concurrency),
+            metric::PROCESSED => Some(&mut self.processed),
+            metric::IN_TIME => Some(&mut self.in_time),
+            metric::BUSY => Some(&mut self.busy),
+            metric::STARTED => Some(&mut self.started),
+            metric::CPU => Some(&mut self.cpu),
+            metric::CONCURRENCY => Some(&mut self.concurrency),
             _ => None,
         }
     }
 }
 
 fn is_wanted(metric: &str) -> bool {
-    // Most names of a page are told apart by these few bytes.
+    // This prefix sorts out most of the names of a page.
     (metric.starts_with("sluice_worker_") || metric.starts_with("process_")) && WANTED.contains(&metric)
 }
 
-/// A number of records that are worked on at the same time. What is no whole number of at least 1 is not one.
-fn lanes(value: f64) -> Option<u32> {
-    let is_lanes = value.fract() == 0.0 && (1.0..=MOST_LANES).contains(&value);
+/// Returns a concurrency; `None` unless it is a whole number of at least 1.
+fn concurrency_from(value: f64) -> Option<u32> {
+    let is_valid = value.fract() == 0.0 && (1.0..=MAX_CONCURRENCY).contains(&value);
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small whole number")]
-    is_lanes.then_some(value as u32)
+    is_valid.then_some(value as u32)
 }
 
-/// The innermost cause: reqwest's own words repeat the address.
-fn words(error: &reqwest::Error) -> String {
+/// Returns the innermost cause: reqwest's own message repeats the address.
+fn innermost_cause(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "no answer in time".to_owned();
     }

@@ -1,6 +1,6 @@
-//! A source, whatever it is: the trait that hides the client library, and what can go wrong with it.
+//! The trait of a source, which hides the client library, and its errors.
 //!
-//! The hub knows only this file. Kafka is behind it in `kafka.rs`; a test puts a script there.
+//! The hub depends on this module only. `kafka` implements it, and tests implement it with a script.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,59 +10,60 @@ use thiserror::Error;
 
 use super::sample::{Category, SourceSample};
 
-/// One question to a cluster: how far has this group come with this topic?
+/// One question to a cluster: how far has this group read this topic?
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct GroupTopic {
     /// Name of the topic.
     pub topic: String,
     /// Name of the consumer group.
     pub group: String,
-    /// The objective's latency: `due_end` is the end offset that long ago.
+    /// Latency of the objective: `due_end` is the end offset at this time before the sample.
     pub latency: Duration,
 }
 
-/// The answers to a round of questions, in their order.
-pub type Answers = Vec<Result<SourceSample, SourceError>>;
+/// The answers to the questions of a round, in the order of the questions.
+pub type SampleResults = Vec<Result<SourceSample, SourceError>>;
 
-/// A cluster that can be asked. One client is behind it, shared by every job that reads from the cluster.
+/// A cluster that can be sampled. It has one client, shared by every job that reads from the cluster.
 pub trait Cluster: Send + Sync {
-    /// Answers every request, in order, within `deadline`, or soon after: who calls enforces it by dropping the future,
-    /// which must do no harm. A failure that concerns one request or one partition stays there.
-    fn sample<'a>(&'a self, requests: &'a [GroupTopic], deadline: Duration) -> BoxFuture<'a, Answers>;
+    /// Answers every request, in order, within `deadline` or soon after. The caller enforces the deadline by dropping
+    /// the future, which must not do any harm. A failure that concerns one request or one partition does not affect the
+    /// others.
+    fn sample<'a>(&'a self, requests: &'a [GroupTopic], deadline: Duration) -> BoxFuture<'a, SampleResults>;
 }
 
-/// Where a source is, for the jobs of one namespace. Jobs with the same place share a client.
+/// Where a cluster is, for the jobs of one namespace. Jobs with the same address share a client.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place {
-    /// Bootstrap servers as they are looked up, sorted: two jobs that list them in another order share a client.
+pub struct ClusterAddress {
+    /// Bootstrap servers as they are looked up, sorted, so that two jobs that list them in different orders share a
+    /// client.
     pub servers: Vec<String>,
-    /// The namespace whose own rules say where may be connected to; `None`: none has any.
-    pub under: Option<String>,
+    /// Namespace whose own egress rules apply; `None` if there are no such rules.
+    pub namespace: Option<String>,
 }
 
-impl Place {
-    /// Servers in any order, without rules of a namespace.
-    pub fn of(mut servers: Vec<String>) -> Self {
+impl ClusterAddress {
+    /// Creates an address from servers in any order, without egress rules of a namespace.
+    pub fn new(mut servers: Vec<String>) -> Self {
         servers.sort_unstable();
         servers.dedup();
-        Self { servers, under: None }
+        Self { servers, namespace: None }
     }
 }
 
-/// How clusters are reached.
+/// Creates clients of clusters.
 pub trait Connect: Send + Sync {
-    /// Where these servers are for a job of this namespace. What is written means the same everywhere unless this says
-    /// otherwise.
-    fn place(&self, _namespace: &str, bootstrap_servers: &[String]) -> Place {
-        Place::of(bootstrap_servers.to_vec())
+    /// Returns the address of these servers for a job of this namespace. By default it is the same for every namespace.
+    fn address(&self, _namespace: &str, bootstrap_servers: &[String]) -> ClusterAddress {
+        ClusterAddress::new(bootstrap_servers.to_vec())
     }
 
-    /// A handle to the cluster at this place. As `connect`.
-    fn connect_to(&self, place: &Place) -> Arc<dyn Cluster> {
-        self.connect(&place.servers)
+    /// Creates a handle to the cluster at this address, like `connect`.
+    fn connect_to(&self, address: &ClusterAddress) -> Arc<dyn Cluster> {
+        self.connect(&address.servers)
     }
 
-    /// A handle to the cluster behind `bootstrap_servers`. Contacts nobody: the first `sample` does, so that this
+    /// Creates a handle to the cluster behind `bootstrap_servers`. Sends nothing before the first `sample`, so this
     /// cannot fail or block.
     fn connect(&self, bootstrap_servers: &[String]) -> Arc<dyn Cluster>;
 }
@@ -70,78 +71,78 @@ pub trait Connect: Send + Sync {
 /// Why a source could not be read.
 #[derive(Debug, Clone, Error)]
 pub enum SourceError {
-    /// Nothing answers, or not in time.
+    /// The cluster does not answer, or not in time.
     #[error(
-        "failed to reach {cluster}: {detail}; check that the brokers run and that the operator's network policy lets it connect"
+        "failed to reach {cluster}: {detail}; check that the brokers are running and that the operator's network policy allows the connection"
     )]
     Unreachable {
         /// Bootstrap servers.
         cluster: String,
-        /// What was tried, and what came of it.
+        /// What was tried, and the result.
         detail: String,
     },
-    /// The cluster refuses.
+    /// The cluster denies access.
     #[error(
-        "failed to read {what} from {cluster}: {detail}; grant Describe on the topic and the group to the operator"
+        "failed to read {what} from {cluster}: {detail}; grant the operator Describe on the topic and the consumer group"
     )]
     Unauthorised {
-        /// Topic or group.
+        /// The topic or the group.
         what: String,
         /// Bootstrap servers.
         cluster: String,
         /// The broker's answer.
         detail: String,
     },
-    /// Our own policy refuses to connect there.
+    /// Sluice's egress policy denies the connection.
     #[error("failed to connect to {cluster}: {source}")]
     Forbidden {
         /// Bootstrap servers.
         cluster: String,
-        /// Which address, and why.
+        /// The denied address, and the reason.
         source: super::dial::DialError,
     },
-    /// More than it may cost.
+    /// The source exceeds a limit.
     #[error("failed to read {cluster}: {detail}")]
     LimitExceeded {
         /// Bootstrap servers.
         cluster: String,
-        /// What was too much, the limit, and the mend.
+        /// What exceeds the limit, the limit, and the fix.
         detail: String,
     },
-    /// All answers of a round together were more than it may cost: whose it was is not known.
+    /// All answers of a round together exceed a limit, and it is unknown which of them are too large.
     #[error("failed to read {cluster}: {detail}")]
     RoundTooLarge {
         /// Bootstrap servers.
         cluster: String,
-        /// The limit, and the mend.
+        /// The limit, and the fix.
         detail: String,
     },
-    /// It was another's turn, and there was no time left. No failure: it comes first the next time.
-    #[error("{cluster} was asked for others first")]
+    /// The round ended before this source was read. This is not a failure: the source comes first in the next round.
+    #[error("failed to read {cluster}: the round ended before this source; it comes first in the next round")]
     NotReached {
         /// Bootstrap servers.
         cluster: String,
     },
     /// The topic does not exist.
-    #[error("failed to find topic {topic} on {cluster}: the cluster has no such topic; create it, or correct the name")]
+    #[error("failed to find topic {topic} on {cluster}: the topic does not exist; create it, or correct the name")]
     TopicMissing {
         /// Name of the topic.
         topic: String,
         /// Bootstrap servers.
         cluster: String,
     },
-    /// It answers, and the answer makes no sense.
-    #[error("failed to understand {cluster}: {detail}; Kafka 3.9 and later are supported")]
+    /// The cluster's answer cannot be understood.
+    #[error("unexpected answer from {cluster}: {detail}; check that it is Kafka 3.9 or later")]
     Protocol {
         /// Bootstrap servers.
         cluster: String,
-        /// What was asked, and what came.
+        /// The question and the answer.
         detail: String,
     },
 }
 
 impl SourceError {
-    /// For the metric, the condition's reason, and how long to wait before asking again.
+    /// Returns the category for metrics, for the condition's reason, and for the back-off.
     pub fn category(&self) -> Category {
         match self {
             Self::Unreachable { .. } | Self::NotReached { .. } => Category::Unreachable,

@@ -1,4 +1,4 @@
-//! `signals::kafka` against a real broker, which is the authority: krafka's fake shares krafka's code.
+//! Tests `signals::kafka` against a real broker. It is the authority, because krafka's fake broker shares krafka's code.
 //!
 //! Not part of plain `cargo test`. With a broker from `hack/kafka up`:
 //!
@@ -30,7 +30,7 @@ use tokio::sync::RwLock;
 const SECOND: Duration = Duration::from_secs(1);
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// Written by the one test that stops the broker.
+/// Locked for writing by the test that stops the broker.
 static BROKER: RwLock<()> = RwLock::const_new(());
 
 fn host() -> String {
@@ -39,7 +39,7 @@ fn host() -> String {
     )
 }
 
-/// Names that no other run uses.
+/// Returns a name that no other run uses.
 fn fresh(what: &str) -> String {
     format!("{what}-{:016x}", RandomState::new().hash_one(0))
 }
@@ -59,7 +59,7 @@ async fn topic_with(partitions: i32, timestamps: &str) -> String {
     let admin = kafka("test").await.admin();
     let created = admin.create_topics([new], CreateTopicsOptions::default()).await.unwrap();
     created[&name].as_ref().unwrap();
-    // The controller has it; the broker hears of it a moment later.
+    // The controller knows the topic; the broker learns of it a moment later.
     while admin.describe_topics([&name], DescribeTopicsOptions::default()).await.unwrap()[&name].is_err() {
         tokio::time::sleep(SECOND / 20).await;
     }
@@ -75,14 +75,14 @@ async fn produce(topic: &str, partition: i32, records: usize) {
 }
 
 fn cluster() -> Arc<dyn Cluster> {
-    KafkaConnect::new(Clock::system(), Egress::of_this_machine()).connect(&[host()])
+    KafkaConnect::new(Clock::system(), Egress::allow_loopback()).connect(&[host()])
 }
 
 fn request(topic: &str, group: &str, latency: Duration) -> GroupTopic {
     GroupTopic { topic: topic.to_owned(), group: group.to_owned(), latency }
 }
 
-/// A sample, and how long it took.
+/// Takes a sample, and returns it with the time that it took.
 async fn sample(cluster: &dyn Cluster, topic: &str, group: &str, latency: Duration) -> (SourceSample, Duration) {
     let clock = Clock::system();
     let before = clock.monotonic();
@@ -108,7 +108,7 @@ async fn settled(cluster: &dyn Cluster, topic: &str, group: &str, members: usize
 }
 
 #[tokio::test]
-async fn a_group_that_does_not_exist_is_dead_and_has_committed_nothing() {
+async fn missing_group_is_dead_without_commits() {
     let _up = BROKER.read().await;
     let topic = topic(12).await;
     produce(&topic, 3, 5).await;
@@ -127,7 +127,7 @@ async fn a_group_that_does_not_exist_is_dead_and_has_committed_nothing() {
 }
 
 #[tokio::test]
-async fn timestamps_of_the_producers_are_told_and_nothing_is_looked_up_by_them() {
+async fn producer_timestamps_are_reported_and_not_looked_up() {
     let _up = BROKER.read().await;
     let (appended, created) = (topic(1).await, topic_with(1, "CreateTime").await);
     for topic in [&appended, &created] {
@@ -180,9 +180,9 @@ async fn commits_members_and_owners(protocol: GroupProtocol, assignor: &str) {
         assert_eq!(owned, 6, "{member}");
     }
     assert!(described.members.iter().all(|each| each.host == "127.0.0.1"), "{described:?}");
-    assert!(sample_now.partitions.iter().all(|each| each.committed == Some(-1)), "a group that has not committed");
+    assert!(sample_now.partitions.iter().all(|each| each.committed == Some(-1)), "the group has not committed");
 
-    // They poll in the background: commit until everything that was produced is committed.
+    // The members poll in the background: commit until every produced record is committed.
     let mut committed = Vec::new();
     for _ in 0..50 {
         for member in &members {
@@ -218,7 +218,7 @@ async fn commits_members_and_owners_of_a_kip_848_group() {
 }
 
 #[tokio::test]
-async fn due_ends_are_exact_and_a_quiet_partition_costs_no_wait() {
+async fn due_ends_are_exact_and_quiet_partitions_do_not_wait() {
     let _up = BROKER.read().await;
     let (topic, group) = (topic(3).await, fresh("group"));
     produce(&topic, 0, 10).await;
@@ -227,7 +227,7 @@ async fn due_ends_are_exact_and_a_quiet_partition_costs_no_wait() {
     produce(&topic, 0, 7).await;
     let cluster = cluster();
     let due = |sample: &SourceSample| sample.partitions.iter().map(|each| each.due_end).collect::<Vec<_>>();
-    // The first one connects.
+    // The first sample connects.
     sample(cluster.as_ref(), &topic, &group, 2 * SECOND).await;
     let (recent, took) = sample(cluster.as_ref(), &topic, &group, 2 * SECOND).await;
     assert_eq!(due(&recent), [Some(10), Some(5), Some(0)]);
@@ -241,7 +241,7 @@ async fn due_ends_are_exact_and_a_quiet_partition_costs_no_wait() {
 }
 
 #[tokio::test]
-async fn an_open_transaction_ends_the_log_for_readers_of_committed_records() {
+async fn open_transaction_ends_the_log_of_committed_records() {
     let _up = BROKER.read().await;
     let (topic, group) = (topic(1).await, fresh("group"));
     produce(&topic, 0, 4).await;
@@ -252,7 +252,7 @@ async fn an_open_transaction_ends_the_log_for_readers_of_committed_records() {
     let cluster = cluster();
     let (open, _) = sample(cluster.as_ref(), &topic, &group, SECOND / 2).await;
     assert_eq!((open.partitions[0].end, open.partitions[0].due_end), (Some(4), Some(4)));
-    assert_eq!(open.partitions[0].high_watermark, Some(5), "what is appended, though nobody can read it yet");
+    assert_eq!(open.partitions[0].high_watermark, Some(5), "what is appended, though no consumer can read it yet");
     producer.commit().await.unwrap();
     tokio::time::sleep(SECOND).await;
     let (done, took) = sample(cluster.as_ref(), &topic, &group, SECOND / 2).await;
@@ -261,7 +261,7 @@ async fn an_open_transaction_ends_the_log_for_readers_of_committed_records() {
 }
 
 #[tokio::test]
-async fn a_missing_topic_is_named_and_the_others_are_read() {
+async fn missing_topic_does_not_affect_others() {
     let _up = BROKER.read().await;
     let (topic, group, missing) = (topic(2).await, fresh("group"), fresh("missing"));
     let requests = [
@@ -281,7 +281,7 @@ async fn a_missing_topic_is_named_and_the_others_are_read() {
 }
 
 #[tokio::test]
-async fn new_partitions_are_seen_at_once() {
+async fn new_partitions_are_found_at_once() {
     let _up = BROKER.read().await;
     let (topic, group) = (topic(3).await, fresh("group"));
     let cluster = cluster();
@@ -333,7 +333,7 @@ async fn control(verb: &str) {
 }
 
 #[tokio::test]
-async fn a_broker_that_is_down_is_unreachable_within_the_deadline_and_read_again_when_it_is_back() {
+async fn stopped_broker_is_unreachable_and_read_after_a_restart() {
     let _alone = BROKER.write().await;
     let (topic, group) = (topic(12).await, fresh("group"));
     produce(&topic, 0, 3).await;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sluice_base::text::cut as shortened;
+use sluice_base::text::truncate as shortened;
 use sluice_base::words;
 
 /// (seconds, records per second), in the order of time.

@@ -10,10 +10,10 @@ use futures::future::BoxFuture;
 use sluice_base::clock::Clock;
 use sluice_base::units::Seconds;
 use sluice_signals::scrape::ScrapeError;
-use sluice_signals::source::{Answers, Cluster, Connect, GroupTopic, SourceError};
+use sluice_signals::source::{Cluster, Connect, GroupTopic, SampleResults, SourceError};
 use sluice_signals::{
-    GroupSample, Hub, JobKey, JobSamples, Owner, PartitionSample, Scrape, Signals, SourceSample, Watch, WorkerEndpoint,
-    WorkerSample,
+    GroupSample, Hub, JobKey, JobSamples, Owner, PartitionSample, Scrape, Signals, SourceSample, WatchSpec,
+    WorkerEndpoint, WorkerSample,
 };
 use tokio::time::Instant;
 
@@ -42,7 +42,7 @@ impl Timed {
 }
 
 impl Signals for Timed {
-    fn watch(&self, job: &JobKey, watch: Watch) {
+    fn watch(&self, job: &JobKey, watch: WatchSpec) {
         self.hub.watch(job, watch);
     }
 
@@ -101,7 +101,7 @@ impl Connect for Sources {
 struct Hole;
 
 impl Cluster for Hole {
-    fn sample<'a>(&'a self, _: &'a [GroupTopic], _: Duration) -> BoxFuture<'a, Answers> {
+    fn sample<'a>(&'a self, _: &'a [GroupTopic], _: Duration) -> BoxFuture<'a, SampleResults> {
         std::future::pending().boxed()
     }
 }
@@ -109,7 +109,7 @@ impl Cluster for Hole {
 struct Flood;
 
 impl Cluster for Flood {
-    fn sample<'a>(&'a self, requests: &'a [GroupTopic], _: Duration) -> BoxFuture<'a, Answers> {
+    fn sample<'a>(&'a self, requests: &'a [GroupTopic], _: Duration) -> BoxFuture<'a, SampleResults> {
         let too_much = || SourceError::LimitExceeded { cluster: FLOOD.to_owned(), detail: "too much".to_owned() };
         std::future::ready(requests.iter().map(|_| Err(too_much())).collect()).boxed()
     }
@@ -122,7 +122,7 @@ struct Steady {
 }
 
 impl Cluster for Steady {
-    fn sample<'a>(&'a self, requests: &'a [GroupTopic], _: Duration) -> BoxFuture<'a, Answers> {
+    fn sample<'a>(&'a self, requests: &'a [GroupTopic], _: Duration) -> BoxFuture<'a, SampleResults> {
         let now = self.clock.now();
         let answers = requests.iter().map(|request| Ok(self.answer(request, now))).collect();
         let (mut answered, at) = (self.answered.lock().unwrap(), self.clock.monotonic());

@@ -1,83 +1,87 @@
-//! Carries out what `lanes` plans: starts records, waits for them, counts them.
+//! Carries out what the scheduler decides: starts records, waits for them, and counts them.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::lanes::{Item, Lanes, Next, Work};
 use super::processing_file::Processing;
+use super::scheduler::{Item, Next, Scheduler, Work};
+use super::simulated_work::SimulatedWork;
 use super::totals::{Snapshot, Totals};
-use super::work::Labour;
 use sluice_api::v1alpha1::Delivery;
 use sluice_base::clock::Clock;
 
-/// What the parts of the worker share.
+/// The state that the parts of the worker share.
 #[derive(Debug)]
 pub(super) struct Engine {
-    lanes: Mutex<Lanes>,
-    /// Rung when there may be something to start.
+    scheduler: Mutex<Scheduler>,
+    /// Notified when there may be a record to start.
     work: Notify,
-    /// Rung when a record is done.
+    /// Notified when a record is done.
     done: Notify,
     pub(super) totals: Totals,
     pub(super) processing: watch::Receiver<Processing>,
     pub(super) clock: Clock,
     /// Whether this worker is a member of its group.
     pub(super) joined: AtomicBool,
-    /// When the consuming loop turned last; `None` before its first turn.
-    pub(super) turned: Mutex<Option<Instant>>,
+    /// When the consuming loop last turned; `None` before its first turn.
+    pub(super) last_turn: Mutex<Option<Instant>>,
 }
 
 impl Engine {
     pub(super) fn new(processing: watch::Receiver<Processing>, clock: Clock) -> Self {
         let totals = Totals::new(processing.borrow().objective);
         let engine = Self {
-            lanes: Mutex::new(Lanes::new()),
+            scheduler: Mutex::new(Scheduler::new()),
             work: Notify::new(),
             done: Notify::new(),
             totals,
             processing,
             clock,
             joined: AtomicBool::new(false),
-            turned: Mutex::new(None),
+            last_turn: Mutex::new(None),
         };
         engine.apply_limits();
         engine
     }
 
-    /// The plan; held for a moment, never across an await.
-    pub(super) fn lanes(&self) -> MutexGuard<'_, Lanes> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Locks the scheduler. Held briefly, and never across an await.
+    pub(super) fn scheduler(&self) -> MutexGuard<'_, Scheduler> {
+        self.scheduler.lock()
     }
 
-    /// Queues records of one partition.
+    /// Queues records of several partitions.
     pub(super) fn push(&self, records: impl Iterator<Item = (i32, Item)>) {
         let now = self.clock.monotonic();
-        let mut lanes = self.lanes();
+        let mut scheduler = self.scheduler();
         for (partition, item) in records {
-            lanes.push(partition, item, now);
+            scheduler.push(partition, item, now);
         }
-        drop(lanes);
+        drop(scheduler);
         self.work.notify_one();
     }
 
-    /// Puts the present processing file's limits into force.
+    /// Applies the limits of the current processing file.
     fn apply_limits(&self) {
         let processing = self.processing.borrow();
         let concurrency = usize::try_from(processing.concurrency).unwrap_or(usize::MAX);
-        self.lanes().limit(concurrency, processing.batch_interval.is_some(), processing.max_records_per_second);
+        self.scheduler().set_limits(
+            concurrency,
+            processing.batch_interval.is_some(),
+            processing.max_records_per_second,
+        );
         drop(processing);
         self.work.notify_one();
     }
 
-    /// Keeps the limits up to date and ends each micro-batch, until told to stop.
+    /// Keeps the limits up to date and ends each micro-batch, until stopped.
     pub(super) async fn follow_limits(&self, stop: CancellationToken) {
         let mut processing = self.processing.clone();
         loop {
@@ -88,7 +92,7 @@ impl Engine {
                 let mut ticks = tokio::time::interval(interval);
                 loop {
                     ticks.tick().await;
-                    self.lanes().release();
+                    self.scheduler().release_batch();
                     self.work.notify_one();
                 }
             };
@@ -96,21 +100,21 @@ impl Engine {
                 () = stop.cancelled() => return,
                 () = batches => {}
                 changed = processing.changed() => if changed.is_err() {
-                    // Without a file to follow, what is in force stays in force.
+                    // Without a file to follow, the current limits remain in force.
                     return stop.run_until_cancelled(std::future::pending()).await.unwrap_or(());
                 },
             }
         }
     }
 
-    /// Works until told to stop.
-    pub(super) async fn run(&self, labour: Labour, stop: CancellationToken) {
+    /// Processes records until stopped.
+    pub(super) async fn run(&self, simulated_work: SimulatedWork, stop: CancellationToken) {
         let mut in_work = FuturesUnordered::new();
         loop {
-            let next = self.lanes().next(self.clock.monotonic());
+            let next = self.scheduler().next(self.clock.monotonic());
             let wake_at = match next {
                 Next::Work(work) => {
-                    in_work.push(perform(&labour, work));
+                    in_work.push(perform(&simulated_work, work));
                     continue;
                 }
                 Next::At(at) => Some(at),
@@ -127,13 +131,13 @@ impl Engine {
     }
 
     fn finish(&self, work: &Work, end: Instant) {
-        // Under one lock, as in `snapshot`: else a record could be counted as under way and as done, and the busy time
-        // would fall again.
-        let mut lanes = self.lanes();
-        let took = lanes.done(work, end, self.clock.monotonic());
-        self.totals.worked(took);
-        drop(lanes);
-        self.totals.record(work.item.appended, self.unix_milliseconds(), self.processing.borrow().objective);
+        // Under one lock, as in `snapshot`. Otherwise a record could count both as in work and as done, and the busy
+        // time would decrease.
+        let mut scheduler = self.scheduler();
+        let took = scheduler.finish(work, end, self.clock.monotonic());
+        self.totals.add_busy_time(took);
+        drop(scheduler);
+        self.totals.record_processed(work.item.appended, self.unix_milliseconds(), self.processing.borrow().objective);
         self.done.notify_waiters();
     }
 
@@ -142,22 +146,22 @@ impl Engine {
         (self.clock.now().0 * 1000.0) as i64
     }
 
-    /// Whether offsets are committed before their records are processed.
+    /// Returns whether offsets are committed before their records are processed.
     pub(super) fn commits_first(&self) -> bool {
         self.processing.borrow().delivery == Delivery::AtMostOnce
     }
 
-    /// Stops taking up these partitions' records and waits until nothing of them is in work, for at most `patience`.
-    /// Returns whether that was reached.
-    pub(super) async fn settle(&self, partitions: &BTreeSet<i32>, patience: Duration) -> bool {
-        self.lanes().give_up(partitions, self.commits_first());
+    /// Stops starting records of these partitions and waits until none of them is in work, for at most `patience`.
+    /// Returns whether that succeeded.
+    pub(super) async fn finish_partitions(&self, partitions: &BTreeSet<i32>, patience: Duration) -> bool {
+        self.scheduler().give_up(partitions, self.commits_first());
         self.work.notify_one();
         let settled = async {
             loop {
                 let done = self.done.notified();
                 tokio::pin!(done);
                 done.as_mut().enable();
-                if self.lanes().settled(partitions) {
+                if self.scheduler().settled(partitions) {
                     return;
                 }
                 done.await;
@@ -166,15 +170,15 @@ impl Engine {
         tokio::time::timeout(patience, settled).await.is_ok()
     }
 
-    /// The counters now.
+    /// Returns the current counters.
     pub(super) fn snapshot(&self) -> Snapshot {
-        let lanes = self.lanes();
-        self.totals.snapshot(lanes.under_way(self.clock.monotonic()))
+        let scheduler = self.scheduler();
+        self.totals.snapshot(scheduler.time_in_work(self.clock.monotonic()))
     }
 }
 
-async fn perform(labour: &Labour, work: Work) -> (Work, Instant) {
-    (work, labour.perform(work.begin).await)
+async fn perform(simulated_work: &SimulatedWork, work: Work) -> (Work, Instant) {
+    (work, simulated_work.perform(work.begin).await)
 }
 
 async fn sleep_until(at: Option<Instant>) {

@@ -1,7 +1,6 @@
-//! The worker's three answers over HTTP: its metrics, whether it lives, whether it is ready.
+//! The worker's HTTP endpoints: metrics, liveness and readiness.
 
 use std::sync::Arc;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -14,14 +13,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::engine::Engine;
 
-/// One turn of the consuming loop is bounded by request timeouts and the patience with a handover, some tens of
-/// seconds; a loop that has not turned for this long never will.
-const STUCK: Duration = Duration::from_mins(3);
+/// Time without a turn of the consuming loop after which it counts as stuck. A turn is limited by request timeouts and
+/// the handover, some tens of seconds; a loop that has not turned for this long never will.
+const STUCK_AFTER: Duration = Duration::from_mins(3);
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The routes. `stop` tells that the worker is draining, and thus not ready any more; `ready_early` that it is ready before it
-/// has joined its group.
+/// Builds the routes. While `stop` is cancelled the worker drains and is not ready. With `ready_early` it is ready
+/// before it has joined its group.
 pub(super) fn router(engine: Arc<Engine>, registry: Registry, stop: CancellationToken, ready_early: bool) -> Router {
     let registry = Arc::new(registry);
     let alive = Arc::clone(&engine);
@@ -39,12 +38,12 @@ fn metrics(registry: &Registry) -> Response {
     }
 }
 
-/// A broker that is away is no reason for a restart; a loop that is stuck is.
+/// A broker that is unavailable is not a reason for a restart; a stuck loop is.
 fn livez(engine: &Engine) -> Response {
-    let turned = *engine.turned.lock().unwrap_or_else(PoisonError::into_inner);
-    match turned.map(|at| engine.clock.monotonic().saturating_duration_since(at)) {
-        Some(since) if since > STUCK => {
-            let text = format!("the consuming loop has not turned for {} s\n", since.as_secs());
+    let last_turn = *engine.last_turn.lock();
+    match last_turn.map(|at| engine.clock.monotonic().saturating_duration_since(at)) {
+        Some(since) if since > STUCK_AFTER => {
+            let text = format!("the consuming loop has been stuck for {} s\n", since.as_secs());
             (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
         }
         _ => "ok\n".into_response(),

@@ -1,7 +1,8 @@
-//! The reference worker: consumes a topic in a group and says what it has done (docs/worker-metrics.md).
+//! The reference worker: consumes a topic in a consumer group and reports what it has processed
+//! (docs/worker-metrics.md).
 //!
-//! It shows what a worker owes Sluice, and is what the demo, the tests and a first try run. A record's work is a wait
-//! or processor time; its content is not looked at.
+//! It shows what Sluice requires of a worker, and is used by the demo and the tests. The work of a record is a wait or
+//! processor time; the record's content is not read.
 //!
 //! ```text
 //! broker ─► consume (polls, commits) ─► lanes (plan) ─► engine (carries out) ─► totals ─► metrics, totals line
@@ -9,20 +10,20 @@
 //!          membership              processing_file
 //! ```
 
-mod bucket;
 mod consume;
 mod engine;
 mod http;
-mod lanes;
 pub mod load;
 mod membership;
 mod metrics;
 mod process;
 pub mod processing_file;
+mod scheduler;
+mod simulated_work;
 #[cfg(test)]
 mod tests;
+mod token_bucket;
 mod totals;
-mod work;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -36,103 +37,105 @@ use tokio_util::task::TaskTracker;
 
 use self::engine::Engine;
 use self::processing_file::{Follower, Processing};
+pub use self::simulated_work::Cost;
 pub use self::totals::Snapshot;
-pub use self::work::Cost;
 use sluice_api::v1alpha1::{Delivery, LogLevel};
 use sluice_base::clock::Clock;
 
-/// How often the totals line is printed when something has changed.
+/// How often the totals line is printed if something has changed.
 const TOTALS_EVERY: Duration = Duration::from_secs(1);
 
 /// Where records come from.
 #[derive(Debug, Clone)]
 pub struct KafkaSettings {
-    /// Brokers to ask first: host:port, separated by commas.
+    /// Bootstrap servers: host:port, separated by commas.
     pub bootstrap_servers: String,
-    /// The topic read.
+    /// Name of the topic.
     pub topic: String,
-    /// The consumer group.
+    /// Name of the consumer group.
     pub group: String,
-    /// How the group shares its partitions out.
+    /// How the group assigns its partitions.
     pub group_protocol: GroupProtocol,
-    /// Where to begin without a committed offset.
+    /// Where to start in a partition without a committed offset.
     pub start: Start,
     /// Whether the worker's name is its `group.instance.id`.
     pub static_membership: bool,
-    /// Whether a static member gives its place up when it stops.
+    /// Whether a static member leaves the group when it stops.
     pub leave_on_stop: LeaveOnStop,
-    /// Classic protocol: after this time without a heartbeat the group goes on without the worker.
+    /// Session timeout of the classic protocol: after this time without a heartbeat, the group continues without the
+    /// worker.
     pub session_timeout: Duration,
 }
 
-/// How a consumer group shares its partitions out.
+/// How a consumer group assigns its partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum GroupProtocol {
-    /// The members agree, one of them assigning (any Kafka).
+    /// One of the members assigns the partitions (any Kafka version)
     Classic,
-    /// The broker assigns (KIP-848, Kafka 4.0); the classic protocol where the broker cannot.
+    /// The broker assigns the partitions (KIP-848, Kafka 4.0); falls back to `classic` if the broker lacks this
+    /// protocol
     Consumer,
 }
 
-/// Where to begin in a partition without a committed offset.
+/// Where to start in a partition without a committed offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Start {
-    /// At its oldest record: none is lost.
+    /// Start at the oldest record, so that none is lost
     Earliest,
-    /// At its end.
+    /// Start at the end, and skip the records before it
     Latest,
 }
 
-/// What a static member does with its place in the group when it stops.
+/// Whether a static member leaves the group when it stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum LeaveOnStop {
-    /// Gives it up: others take its partitions over at once, and again when it comes back.
+    /// Leave the group: other members take over the partitions at once, and hand them back when the worker returns
     Always,
-    /// Keeps it: nobody touches its partitions until it is back, or its session has timed out.
+    /// Stay in the group: the partitions wait until the worker returns or its session times out
     Never,
 }
 
-/// Everything a worker needs to know at its start.
+/// The settings of a worker.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Its source.
+    /// Where records come from.
     pub kafka: KafkaSettings,
-    /// Value of the label `source` on its series.
+    /// Value of the label `source` of the worker's series.
     pub source: String,
-    /// Its name: client id, static instance id, and `worker` in the totals line.
+    /// Name of the worker: its client id, its static instance id, and `worker` in the totals line.
     pub name: String,
-    /// Where it answers over HTTP.
+    /// Address for HTTP requests.
     pub listen: SocketAddr,
-    /// What a record costs.
+    /// Cost of a record.
     pub cost: Cost,
-    /// How long after its start it joins its group; zero: at once. With a wait it is ready while it waits.
+    /// Time from the start to joining the group. If it is not zero, the worker reports ready while it waits.
     pub join_after: Duration,
-    /// How often it commits.
+    /// Time between two commits.
     pub commit_interval: Duration,
-    /// How long it may take to stop.
+    /// Maximum time of a drain.
     pub drain_timeout: Duration,
-    /// Where the processing file is, if there is one.
+    /// Path of the processing file, if there is one.
     pub processing_file: Option<PathBuf>,
     /// Whether to print the totals line.
     pub totals: bool,
 }
 
-/// Why a worker could not run. Faults of the broker are not among them: the worker outlasts those.
+/// Why a worker could not run. Errors of the broker are not included, because the worker retries.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address for metrics and probes is not to be had.
+    /// The address for metrics and probes cannot be used.
     #[error("failed to listen on {address}: {source}; choose another address with --listen")]
     Listen {
-        /// The address.
+        /// Address of the listener.
         address: SocketAddr,
-        /// Why.
+        /// Error of the system.
         source: std::io::Error,
     },
 }
 
-/// Runs a worker until `stop`, drains it, and returns what it has done.
+/// Runs a worker until `stop`, drains it, and returns its totals.
 ///
-/// `log_level` is called with the level to log at, at the start and whenever the processing file changes it.
+/// `log_level` is called with the log level at the start, and whenever the processing file changes it.
 pub async fn run(
     settings: &Settings,
     clock: Clock,
@@ -142,7 +145,7 @@ pub async fn run(
     let listener = TcpListener::bind(settings.listen)
         .await
         .map_err(|source| Error::Listen { address: settings.listen, source })?;
-    // What outlasts the drain: the probes and the work on the last records.
+    // Cancelled after the drain: the probes and the work on the last records outlast `stop`.
     let end = CancellationToken::new();
     let tasks = TaskTracker::new();
 
@@ -154,7 +157,7 @@ pub async fn run(
         }
         None => watch::channel(Processing::default()).1,
     };
-    tasks.spawn(announce(processing.clone(), end.clone(), log_level));
+    tasks.spawn(apply_log_level(processing.clone(), end.clone(), log_level));
 
     let engine = Arc::new(Engine::new(processing, clock.clone()));
     let registry = metrics::registry(Arc::clone(&engine), settings.source.clone(), settings.kafka.topic.clone());
@@ -163,17 +166,17 @@ pub async fn run(
     tasks.spawn({
         let end = end.clone();
         async move {
-            // It ends with `end`; its errors are those of single connections.
+            // It ends with `end`; its errors concern single connections.
             let _ = axum::serve(listener, router).with_graceful_shutdown(end.cancelled_owned()).await;
         }
     });
 
-    let labour = work::Labour::measure(settings.cost, clock).await;
+    let simulated_work = simulated_work::SimulatedWork::measure(settings.cost, clock).await;
     for task in [true, false] {
-        let (engine, end, labour) = (Arc::clone(&engine), end.clone(), labour.clone());
+        let (engine, end, simulated_work) = (Arc::clone(&engine), end.clone(), simulated_work.clone());
         tasks.spawn(async move {
             if task {
-                engine.run(labour, end).await;
+                engine.run(simulated_work, end).await;
             } else {
                 engine.follow_limits(end).await;
             }
@@ -183,7 +186,7 @@ pub async fn run(
         tasks.spawn(print_totals(Arc::clone(&engine), settings.name.clone(), end.clone()));
     }
 
-    let consuming = consume::Consuming {
+    let consuming = consume::ConsumeLoop {
         settings: &settings.kafka,
         name: &settings.name,
         commit_interval: settings.commit_interval,
@@ -196,7 +199,7 @@ pub async fn run(
 
     end.cancel();
     tasks.close();
-    // A connection that someone keeps open must not keep the worker.
+    // An open connection must not keep the worker running.
     let _ = tokio::time::timeout(Duration::from_secs(1), tasks.wait()).await;
     let snapshot = engine.snapshot();
     if settings.totals {
@@ -205,8 +208,8 @@ pub async fn run(
     Ok(snapshot)
 }
 
-/// Hands on the log level, and says what a promise is worth here.
-async fn announce(
+/// Applies the log level, and warns if the delivery guarantee is not available.
+async fn apply_log_level(
     mut processing: watch::Receiver<Processing>,
     end: CancellationToken,
     log_level: impl Fn(LogLevel) + Send,
@@ -218,10 +221,7 @@ async fn announce(
         };
         log_level(level);
         if delivery == Delivery::ExactlyOnce {
-            tracing::warn!(
-                "delivery is ExactlyOnce: the reference worker writes nothing that could be made to count once, and \
-                 processes at least once"
-            );
+            tracing::warn!("ExactlyOnce is not supported; processing at least once");
         }
         match end.run_until_cancelled(processing.changed()).await {
             Some(Ok(())) => {}
@@ -230,7 +230,7 @@ async fn announce(
     }
 }
 
-/// Prints the totals line every second in which something has changed.
+/// Prints the totals line each second if something has changed.
 async fn print_totals(engine: Arc<Engine>, name: String, end: CancellationToken) {
     let mut printed = None;
     while end.run_until_cancelled(tokio::time::sleep(TOTALS_EVERY)).await.is_some() {
@@ -242,11 +242,11 @@ async fn print_totals(engine: Arc<Engine>, name: String, end: CancellationToken)
     }
 }
 
-/// The totals are this command's result, so they go to stdout; the log goes to stderr.
+/// Prints the totals to stdout, because they are the result of this command; the log goes to stderr.
 fn print_line(snapshot: &Snapshot, name: &str) {
     use std::io::Write as _;
-    if let Ok(line) = snapshot.line(name) {
-        // Nobody reads any more: no reason to stop working.
+    if let Ok(line) = snapshot.totals_line(name) {
+        // An error means that stdout is closed, which is not a reason to stop working.
         let _ = writeln!(std::io::stdout().lock(), "{line}");
     }
 }

@@ -1,4 +1,4 @@
-//! Partitions come and go: what the worker does when its group hands it some or takes some away, and commits.
+//! Handles partitions that the group assigns and revokes, and commits.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock, Weak};
@@ -10,33 +10,33 @@ use krafka::error::ErrorCode;
 
 use super::engine::Engine;
 
-/// How long the records in work may hold up a rebalance. Who is slower has its records processed twice.
+/// How long records in work may delay a rebalance. Records of a slower worker are processed twice.
 const REVOKE_PATIENCE: Duration = Duration::from_secs(10);
 
 const LAST_COMMIT_RETRIES: u32 = 2;
 const LAST_COMMIT_WAIT: Duration = Duration::from_millis(100);
 
-/// What became of a commit.
+/// The outcome of a commit.
 #[derive(Debug)]
-pub(super) enum Committed {
-    /// The broker has it, or there was nothing to commit.
-    Yes,
-    /// The group has moved on; the partitions' next owners process what was not committed. Not a fault.
+pub(super) enum CommitOutcome {
+    /// The broker has accepted it, or there was nothing to commit.
+    Committed,
+    /// The group has rebalanced. The partitions' next owners process what was not committed, so this is not an error.
     Rebalanced,
-    /// It is tried again with the next one.
+    /// The commit failed, and is retried with the next one.
     Failed(KrafkaError),
 }
 
-/// Commits these partitions' next offsets.
-pub(super) async fn commit(consumer: &Consumer, topic: &str, offsets: &[(i32, i64)]) -> Committed {
+/// Commits the next offsets of these partitions.
+pub(super) async fn commit(consumer: &Consumer, topic: &str, offsets: &[(i32, i64)]) -> CommitOutcome {
     if offsets.is_empty() {
-        return Committed::Yes;
+        return CommitOutcome::Committed;
     }
     let request = offsets
         .iter()
         .map(|(partition, offset)| (TopicPartition::new(topic, *partition), OffsetAndMetadata::new(*offset)));
     match consumer.commit_offsets(request).await {
-        Ok(()) => Committed::Yes,
+        Ok(()) => CommitOutcome::Committed,
         Err(KrafkaError::Broker {
             code:
                 ErrorCode::IllegalGeneration
@@ -46,26 +46,27 @@ pub(super) async fn commit(consumer: &Consumer, topic: &str, offsets: &[(i32, i6
                 | ErrorCode::StaleMemberEpoch
                 | ErrorCode::FencedInstanceId,
             ..
-        }) => Committed::Rebalanced,
-        Err(error) => Committed::Failed(error),
+        }) => CommitOutcome::Rebalanced,
+        Err(error) => CommitOutcome::Failed(error),
     }
 }
 
-/// Hears from the consumer which partitions come and go. krafka awaits these calls inside `poll` and `close`.
-pub(super) struct Membership {
+/// Listens to the consumer for assigned and revoked partitions. krafka awaits these calls inside `poll` and `close`.
+pub(super) struct PartitionListener {
     engine: Arc<Engine>,
     topic: String,
-    /// Set right after the consumer is built: each of the two needs the other. Weak, or neither would be dropped.
+    /// Set right after the consumer is built, because each of the two needs the other. Weak, or neither would be
+    /// dropped.
     consumer: OnceLock<Weak<Consumer>>,
 }
 
-impl Membership {
+impl PartitionListener {
     pub(super) fn new(engine: Arc<Engine>, topic: String) -> Arc<Self> {
         Arc::new(Self { engine, topic, consumer: OnceLock::new() })
     }
 
-    pub(super) fn of(&self, consumer: &Arc<Consumer>) {
-        // A second call would be a defect without consequence: the first consumer stays.
+    pub(super) fn set_consumer(&self, consumer: &Arc<Consumer>) {
+        // A second call would be a bug without consequences: the first consumer remains.
         let _ = self.consumer.set(Arc::downgrade(consumer));
     }
 
@@ -73,64 +74,61 @@ impl Membership {
         partitions.iter().filter(|p| p.topic == self.topic).map(TopicPartition::partition).collect()
     }
 
-    /// A heartbeat under way may have moved the member's epoch on; krafka knows it a moment later, so the last commit is
-    /// tried again. For partitions that are another's by now the broker refuses it again, and nothing is harmed.
-    async fn last_commit(&self, consumer: &Consumer, offsets: &[(i32, i64)]) -> Committed {
+    /// Commits for the last time. A heartbeat may have just advanced the member's epoch, which krafka learns a moment
+    /// later, so the commit is retried. For partitions that already have another owner the broker rejects it again,
+    /// which does no harm.
+    async fn last_commit(&self, consumer: &Consumer, offsets: &[(i32, i64)]) -> CommitOutcome {
         for _ in 0..LAST_COMMIT_RETRIES {
             match commit(consumer, &self.topic, offsets).await {
-                Committed::Rebalanced => tokio::time::sleep(LAST_COMMIT_WAIT).await,
+                CommitOutcome::Rebalanced => tokio::time::sleep(LAST_COMMIT_WAIT).await,
                 outcome => return outcome,
             }
         }
         commit(consumer, &self.topic, offsets).await
     }
 
-    /// Finishes what is in work of these partitions, commits, and forgets them.
+    /// Finishes the records in work of these partitions, commits, and removes the partitions.
     pub(super) async fn hand_over(&self, partitions: &BTreeSet<i32>, patience: Duration) {
-        // The drain hands them over before `close` reports them as revoked.
-        let partitions = &(partitions & &self.engine.lanes().owned());
+        // The drain hands partitions over before `close` reports them as revoked.
+        let partitions = &(partitions & &self.engine.scheduler().owned_partitions());
         if partitions.is_empty() {
             return;
         }
-        let settled = self.engine.settle(partitions, patience).await;
-        let mut offsets = self.engine.lanes().uncommitted();
+        let settled = self.engine.finish_partitions(partitions, patience).await;
+        let mut offsets = self.engine.scheduler().uncommitted();
         offsets.retain(|(partition, _)| partitions.contains(partition));
         let consumer = self.consumer.get().and_then(Weak::upgrade);
         let committed = match &consumer {
             Some(consumer) => self.last_commit(consumer, &offsets).await,
-            None => Committed::Yes,
+            None => CommitOutcome::Committed,
         };
-        let dropped = self.engine.lanes().remove(partitions);
+        let dropped = self.engine.scheduler().remove(partitions);
         if !settled && self.engine.commits_first() {
-            tracing::warn!(
-                ?partitions,
-                dropped,
-                "records are lost: delivery is AtMostOnce, and there was no time left"
-            );
+            tracing::warn!(?partitions, dropped, "handover timed out; queued records are lost (AtMostOnce)");
         } else if !settled {
-            tracing::warn!(?partitions, "records still in work are processed again by the partitions' next owners");
+            tracing::warn!(?partitions, "handover timed out; unfinished records are processed again");
         }
         match committed {
-            Committed::Yes => {}
-            Committed::Rebalanced => {
-                tracing::warn!(?partitions, "the group went on before the last commit: some records come twice");
+            CommitOutcome::Committed => {}
+            CommitOutcome::Rebalanced => {
+                tracing::warn!(?partitions, "rebalance preceded last commit; records may be processed twice");
             }
-            Committed::Failed(error) => {
-                tracing::warn!(?partitions, %error, "failed to commit before handing partitions over: records come twice");
+            CommitOutcome::Failed(error) => {
+                tracing::warn!(?partitions, %error, "failed last commit; records may be processed twice");
             }
         }
         tracing::info!(?partitions, "partitions handed over");
     }
 }
 
-impl ConsumerRebalanceListener for Membership {
+impl ConsumerRebalanceListener for PartitionListener {
     async fn on_partitions_assigned(&self, partitions: &[TopicPartition]) {
         let ids = self.ids(partitions);
         if !ids.is_empty() {
             tracing::info!(partitions = ?ids, "partitions received");
-            let mut lanes = self.engine.lanes();
+            let mut scheduler = self.engine.scheduler();
             for id in ids {
-                lanes.assign(id);
+                scheduler.assign(id);
             }
         }
     }
@@ -141,8 +139,8 @@ impl ConsumerRebalanceListener for Membership {
 
     async fn on_partitions_lost(&self, partitions: &[TopicPartition]) {
         let ids = self.ids(partitions);
-        // No commit: their next owners may have got further already.
-        self.engine.lanes().remove(&ids);
-        tracing::warn!(partitions = ?ids, "partitions lost: the group went on without this worker");
+        // Nothing is committed: the next owners may have advanced further.
+        self.engine.scheduler().remove(&ids);
+        tracing::warn!(partitions = ?ids, "partitions lost; the group continued without this worker");
     }
 }

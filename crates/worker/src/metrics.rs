@@ -1,4 +1,4 @@
-//! The worker's series, written from the totals at each scrape (docs/worker-metrics.md).
+//! The worker's metrics, written from the totals at each scrape (docs/worker-metrics.md).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -25,7 +25,7 @@ struct Series {
     engine: Arc<Engine>,
     source: String,
     topic: String,
-    /// Unix time; `None` where there is no /proc.
+    /// Unix time; `None` without /proc.
     started: Option<f64>,
 }
 
@@ -45,7 +45,7 @@ impl Collector for Series {
 
         let busy = encoder.encode_descriptor(
             "sluice_worker_busy",
-            "Time spent working rather than waiting for records, summed over the concurrent lanes",
+            "Time spent processing records, summed over the concurrent lanes",
             Some(&Unit::Seconds),
             MetricType::Counter,
         )?;
@@ -53,7 +53,7 @@ impl Collector for Series {
 
         let latency = encoder.encode_descriptor(
             "sluice_worker_record_latency",
-            "Time from a record being appended to it being processed",
+            "Time from appending a record to the end of its processing",
             Some(&Unit::Seconds),
             MetricType::Histogram,
         )?;
@@ -61,19 +61,19 @@ impl Collector for Series {
 
         let mut next = encoder.encode_descriptor(
             "sluice_worker_next_offset",
-            "Next unprocessed offset of each partition that this worker owns now",
+            "Next unprocessed offset of each partition that this worker currently owns",
             None,
             MetricType::Gauge,
         )?;
-        for (partition, offset) in self.engine.lanes().next_offsets() {
+        for (partition, offset) in self.engine.scheduler().next_offsets() {
             let labels = [("topic", self.topic.as_str()), ("partition", &partition.to_string())];
             ConstGauge::new(offset).encode(next.encode_family(&labels)?)?;
         }
 
-        let concurrency = i64::try_from(self.engine.lanes().concurrency()).unwrap_or(i64::MAX);
+        let concurrency = i64::try_from(self.engine.scheduler().concurrency()).unwrap_or(i64::MAX);
         let descriptor = encoder.encode_descriptor(
             "sluice_worker_concurrency",
-            "Records processed at the same time at most",
+            "Maximum number of records processed at the same time",
             None,
             MetricType::Gauge,
         )?;
@@ -99,7 +99,7 @@ impl Collector for Series {
         if let Some(cpu) = process::cpu_seconds() {
             let descriptor = encoder.encode_descriptor(
                 "process_cpu",
-                "Processor time used, of user and system together",
+                "User and system CPU time used",
                 Some(&Unit::Seconds),
                 MetricType::Counter,
             )?;

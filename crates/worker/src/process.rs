@@ -1,23 +1,24 @@
-//! What the kernel says about this process. Linux only; elsewhere the series are absent.
+//! What the kernel reports about this process. On Linux only; elsewhere the series are absent.
 
-/// The kernel counts in these whatever its own tick is: `USER_HZ`, 100 on every architecture Rust runs on.
+/// Ticks of the kernel's counters (`USER_HZ`), regardless of the kernel's own tick: 100 on every architecture that Rust
+/// supports.
 const TICKS_PER_SECOND: f64 = 100.0;
-/// `/proc/self/status` gives memory in KiB.
+/// `/proc/self/status` reports memory in KiB.
 const KIB: u64 = 1024;
 
-/// Processor time used so far, of user and system together.
+/// Returns the user and system CPU time used so far, in seconds.
 pub(super) fn cpu_seconds() -> Option<f64> {
     cpu_ticks(&std::fs::read_to_string("/proc/self/stat").ok()?).map(seconds)
 }
 
-/// Unix time at which the process started.
+/// Returns the Unix time at which the process started.
 pub(super) fn start_time() -> Option<f64> {
     let boot = boot_time(&std::fs::read_to_string("/proc/stat").ok()?)?;
     let since_boot = start_ticks(&std::fs::read_to_string("/proc/self/stat").ok()?)?;
     Some(boot + seconds(since_boot))
 }
 
-/// Resident memory in bytes.
+/// Returns the resident memory in bytes.
 pub(super) fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -29,8 +30,8 @@ fn seconds(ticks: u64) -> f64 {
     ticks as f64 / TICKS_PER_SECOND
 }
 
-/// A field of `/proc/self/stat` by its number in proc(5). The command's name may hold spaces and brackets, so counting
-/// starts behind its last bracket, with field 3.
+/// Returns a field of `/proc/self/stat` by its number in proc(5). The command's name may contain spaces and
+/// parentheses, so counting starts after its last parenthesis, with field 3.
 fn stat_field(stat: &str, number: usize) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
 }
@@ -52,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_proc_whatever_the_command_is_called() {
+    fn stat_is_parsed_for_any_command_name() {
         let stat = "4242 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20 0 9 0 123456 1 2";
         assert_eq!(cpu_ticks(stat), Some(300));
         assert_eq!(start_ticks(stat), Some(123_456));

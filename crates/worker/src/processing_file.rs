@@ -1,8 +1,8 @@
-//! The processing file: what the operator asks of this worker, read anew when it changes.
+//! The processing file: the operator's settings for this worker, read again when they change.
 //!
 //! Kubernetes replaces a mounted file by swapping a symbolic link, so the file is read by its path once a second and
-//! compared; a watch on the inode would see nothing. A file that cannot be used changes nothing: the last good one
-//! stays in force, and what is wrong is logged once.
+//! compared; a watch on the inode would not notice the change. A file that cannot be used changes nothing: the last
+//! valid settings remain in force, and the error is logged once.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,26 +14,27 @@ use tokio_util::sync::CancellationToken;
 
 use sluice_api::v1alpha1::{Delivery, LogLevel, Style};
 
-/// How often the file is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A processing file has about 200 bytes; more than this is some other file.
-const MOST_BYTES: u64 = 64 * 1024;
+/// How often the file is read.
+const READ_EVERY: Duration = Duration::from_secs(1);
+/// Maximum size in bytes. A processing file has about 200 bytes; a file larger than this is not one.
+const MAX_BYTES: u64 = 64 * 1024;
 /// Bounds of `spec.processing` (api/v1alpha1/processing.rs).
-const MOST_CONCURRENCY: u32 = 10_000;
-const MOST_RECORDS_PER_SECOND: u32 = 1_000_000_000;
+const MAX_CONCURRENCY: u32 = 10_000;
+const MAX_RECORDS_PER_SECOND: u32 = 1_000_000_000;
 
-/// How this worker is to process; validated.
+/// How this worker processes records; validated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Processing {
-    /// A record processed within this time of being appended is in time. `None` without a file: then nobody knows.
+    /// Latency of the objective: a record that is processed within this time of being appended is in time. `None`
+    /// without a file, when it is unknown.
     pub objective: Option<Duration>,
-    /// `None`: record by record. Otherwise records are gathered for this long.
+    /// Time for which records are gathered; `None` to process them one by one.
     pub batch_interval: Option<Duration>,
-    /// What is promised about each record.
+    /// Delivery guarantee.
     pub delivery: Delivery,
-    /// Most records per second; at least 1.
+    /// Maximum number of records per second; at least 1.
     pub max_records_per_second: Option<u32>,
-    /// Records processed at the same time; 1 to 10,000.
+    /// Maximum number of records processed at the same time; 1 to 10,000.
     pub concurrency: u32,
     /// Log level.
     pub log_level: LogLevel,
@@ -52,39 +53,39 @@ impl Default for Processing {
     }
 }
 
-/// What is wrong with a processing file.
+/// Why a processing file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file cannot be read.
-    #[error("failed to read the processing file {path}: {source}; the operator mounts it, check the pod's volumes")]
+    #[error("failed to read the processing file {path}: {source}; check that the pod's volumes mount it")]
     Read {
-        /// Its path.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the system.
         source: std::io::Error,
     },
     /// The file is larger than any processing file.
-    #[error("the processing file {path} has more than 64 KiB: this is some other file")]
+    #[error("failed to read the processing file {path}: it is larger than 64 KiB; check that the path is right")]
     TooLarge {
-        /// Its path.
+        /// Path of the file.
         path: PathBuf,
     },
     /// The file is not the JSON that docs/worker-metrics.md describes.
     #[error("failed to parse the processing file: {0}")]
     Parse(#[from] serde_json::Error),
     /// A value is out of bounds.
-    #[error("in the processing file, {field} is {found}; expected {expected}")]
+    #[error("invalid processing file: {field} is {found}; expected {expected}")]
     Value {
-        /// The field, as written in the file.
+        /// Name of the field in the file.
         field: &'static str,
-        /// What is there.
+        /// Value of the field.
         found: String,
-        /// What may be there.
+        /// Values that are allowed.
         expected: &'static str,
     },
 }
 
-/// The file as written. Unknown fields are let through: the operator may be newer than the worker.
+/// The file's fields. Unknown fields are ignored, because the operator may be newer than the worker.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct File {
@@ -106,11 +107,13 @@ impl Processing {
         let file: File = serde_json::from_slice(text)?;
         let objective = file
             .objective_latency_milliseconds
-            .map(|milliseconds| positive("objectiveLatencyMilliseconds", milliseconds))
+            .map(|milliseconds| valid_milliseconds("objectiveLatencyMilliseconds", milliseconds))
             .transpose()?;
         let batch_interval = match (file.style, file.batch_interval_milliseconds) {
             (Style::Record, _) => None,
-            (Style::MicroBatch, Some(milliseconds)) => Some(positive("batchIntervalMilliseconds", milliseconds)?),
+            (Style::MicroBatch, Some(milliseconds)) => {
+                Some(valid_milliseconds("batchIntervalMilliseconds", milliseconds)?)
+            }
             (Style::MicroBatch, None) => {
                 return Err(Error::Value {
                     field: "batchIntervalMilliseconds",
@@ -122,7 +125,7 @@ impl Processing {
         let max_records_per_second = file
             .max_records_per_second
             .map(|rate| {
-                bounded(rate, MOST_RECORDS_PER_SECOND).ok_or_else(|| Error::Value {
+                in_range(rate, MAX_RECORDS_PER_SECOND).ok_or_else(|| Error::Value {
                     field: "maxRecordsPerSecond",
                     found: rate.to_string(),
                     expected: "1 to 1000000000, or null for no bound",
@@ -130,7 +133,7 @@ impl Processing {
             })
             .transpose()?;
         let concurrency = file.concurrency.map_or(Ok(1), |concurrency| {
-            bounded(concurrency, MOST_CONCURRENCY).ok_or_else(|| Error::Value {
+            in_range(concurrency, MAX_CONCURRENCY).ok_or_else(|| Error::Value {
                 field: "concurrency",
                 found: concurrency.to_string(),
                 expected: "1 to 10000, or null for 1",
@@ -147,8 +150,9 @@ impl Processing {
     }
 }
 
-/// A day is the longest objective, and an hour the longest interval; more than a week is a mistake in the unit.
-fn positive(field: &'static str, milliseconds: u64) -> Result<Duration, Error> {
+/// Validates a duration. The longest objective is a day and the longest interval an hour; more than a week is a mistake
+/// in the unit.
+fn valid_milliseconds(field: &'static str, milliseconds: u64) -> Result<Duration, Error> {
     if (1..=604_800_000).contains(&milliseconds) {
         Ok(Duration::from_millis(milliseconds))
     } else {
@@ -156,44 +160,44 @@ fn positive(field: &'static str, milliseconds: u64) -> Result<Duration, Error> {
     }
 }
 
-fn bounded(value: i64, most: u32) -> Option<u32> {
+fn in_range(value: i64, most: u32) -> Option<u32> {
     u32::try_from(value).ok().filter(|value| (1..=most).contains(value))
 }
 
-/// Reads the file by its path, and keeps a channel up to date with it.
+/// Reads the file by its path, and publishes changes.
 #[derive(Debug)]
 pub struct Follower {
     path: PathBuf,
-    /// The content or complaint seen last, so that each is acted upon once.
+    /// The content or error seen last, so that each is handled once.
     seen: Option<Result<Vec<u8>, String>>,
     sender: watch::Sender<Processing>,
 }
 
 impl Follower {
-    /// Reads the file for the first time. Without a usable file the defaults hold until there is one.
+    /// Reads the file for the first time. Without a usable file the defaults apply until there is one.
     pub async fn new(path: &Path) -> (Self, watch::Receiver<Processing>) {
         let (sender, receiver) = watch::channel(Processing::default());
         let mut follower = Self { path: path.to_owned(), seen: None, sender };
-        follower.look().await;
+        follower.read_if_changed().await;
         (follower, receiver)
     }
 
-    /// Looks at the file every second until told to stop.
+    /// Reads the file every second until stopped.
     pub async fn run(mut self, stop: CancellationToken) {
-        while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
-            self.look().await;
+        while stop.run_until_cancelled(tokio::time::sleep(READ_EVERY)).await.is_some() {
+            self.read_if_changed().await;
         }
     }
 
-    /// One look: a changed and usable file is published, a changed and unusable one is complained about once.
-    pub(super) async fn look(&mut self) {
+    /// Reads the file once: publishes changed settings, and logs a changed error once.
+    pub(super) async fn read_if_changed(&mut self) {
         let read = self.read().await.map_err(|error| error.to_string());
         if self.seen.as_ref() == Some(&read) {
             return;
         }
         let parsed = match &read {
             Ok(text) => Processing::parse(text).map_err(|error| error.to_string()),
-            Err(complaint) => Err(complaint.clone()),
+            Err(error) => Err(error.clone()),
         };
         match parsed {
             Ok(processing) => {
@@ -204,8 +208,8 @@ impl Follower {
                     changed
                 });
             }
-            Err(complaint) => {
-                tracing::error!(path = %self.path.display(), "{complaint}; what was in force before stays in force");
+            Err(error) => {
+                tracing::error!(path = %self.path.display(), error, "unusable processing file; keeping the previous settings");
             }
         }
         self.seen = Some(read);
@@ -215,8 +219,8 @@ impl Follower {
         let failed = |source| Error::Read { path: self.path.clone(), source };
         let mut text = Vec::new();
         let file = tokio::fs::File::open(&self.path).await.map_err(failed)?;
-        file.take(MOST_BYTES + 1).read_to_end(&mut text).await.map_err(failed)?;
-        if u64::try_from(text.len()).unwrap_or(u64::MAX) > MOST_BYTES {
+        file.take(MAX_BYTES + 1).read_to_end(&mut text).await.map_err(failed)?;
+        if u64::try_from(text.len()).unwrap_or(u64::MAX) > MAX_BYTES {
             return Err(Error::TooLarge { path: self.path.clone() });
         }
         Ok(text)
@@ -231,7 +235,7 @@ mod tests {
         "delivery": "AtMostOnce", "maxRecordsPerSecond": 500, "concurrency": 4, "logLevel": "debug", "fromTheFuture": 1}"#;
 
     #[test]
-    fn reads_every_field_and_lets_unknown_ones_through() {
+    fn every_field_is_read_and_unknown_ones_are_ignored() {
         assert_eq!(
             Processing::parse(FULL.as_bytes()).unwrap(),
             Processing {
@@ -255,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn says_which_field_is_wrong_and_what_it_may_be() {
+    fn error_names_the_field_and_the_allowed_values() {
         for (text, part) in [
             (r#"{"concurrency": 0}"#, "concurrency is 0; expected 1 to 10000"),
             (r#"{"concurrency": 10001}"#, "concurrency is 10001"),
@@ -272,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn follows_a_change_and_keeps_the_last_good_file() {
+    async fn change_is_followed_and_last_valid_file_is_kept() {
         let folder = std::env::temp_dir().join(format!("sluice-processing-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("processing.json");
@@ -281,22 +285,22 @@ mod tests {
         assert_eq!(*receiver.borrow_and_update(), Processing::default(), "no file: the defaults");
 
         std::fs::write(&path, FULL).unwrap();
-        follower.look().await;
+        follower.read_if_changed().await;
         assert!(receiver.has_changed().unwrap());
         assert_eq!(receiver.borrow_and_update().concurrency, 4);
 
         std::fs::write(&path, r#"{"concurrency": "many"}"#).unwrap();
-        follower.look().await;
-        follower.look().await;
+        follower.read_if_changed().await;
+        follower.read_if_changed().await;
         assert!(!receiver.has_changed().unwrap());
-        assert_eq!(receiver.borrow().concurrency, 4, "the last good file stays in force");
+        assert_eq!(receiver.borrow().concurrency, 4, "the last valid file remains in force");
 
         std::fs::write(&path, r#"{"concurrency": 2}"#).unwrap();
-        follower.look().await;
+        follower.read_if_changed().await;
         assert_eq!(receiver.borrow_and_update().concurrency, 2);
 
         std::fs::remove_dir_all(&folder).unwrap();
-        follower.look().await;
+        follower.read_if_changed().await;
         assert_eq!(receiver.borrow().concurrency, 2, "a vanished file changes nothing");
     }
 }

@@ -1,13 +1,13 @@
-//! Whole workers against krafka's fake broker. It shares krafka's code, so real Kafka stays the authority; the figures
-//! measured there are in docs/worker-metrics.md.
+//! Tests of whole workers against krafka's fake broker. It shares krafka's code, so real Kafka is the authority; the
+//! figures measured there are in docs/worker-metrics.md.
 
 use std::collections::BTreeMap;
 
 use krafka::testing::FakeBroker;
 use tokio::task::JoinHandle;
 
-use super::load::pace::Course;
-use super::load::pace::Step;
+use super::load::profile::LoadProfile;
+use super::load::profile::Step;
 use super::load::{Progress, Target, replay};
 use super::*;
 
@@ -25,7 +25,7 @@ impl Running {
         self.done.await.unwrap().unwrap()
     }
 
-    /// Status and body of a path; status 0 as long as nobody answers.
+    /// Returns the status and the body of a path; status 0 while the worker does not answer.
     async fn get(&self, path: &str) -> (u16, String) {
         match reqwest::get(format!("http://{}{path}", self.address)).await {
             Ok(response) => (response.status().as_u16(), response.text().await.unwrap()),
@@ -38,7 +38,7 @@ impl Running {
     }
 }
 
-/// A free port: taken and given back. Another process could take it in between; none here does.
+/// Returns a free port. Another process could take it before it is used, but none here does.
 async fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
@@ -54,7 +54,7 @@ async fn start_and_join_after(broker: &FakeBroker, name: &str, cost: Cost, join_
             bootstrap_servers: broker.bootstrap_servers(),
             topic: "orders".to_owned(),
             group: "enricher".to_owned(),
-            // The fake broker's classic groups hold a single member.
+            // The fake broker's classic groups have a single member.
             group_protocol: GroupProtocol::Consumer,
             start: Start::Earliest,
             static_membership: false,
@@ -88,11 +88,11 @@ async fn load(broker: &FakeBroker, rate: f64, seconds: f64) -> Progress {
         keys: None,
         skew: 0.0,
     };
-    let course = Course::new(&[Step { seconds, rate }]);
-    replay(&course, &target, Clock::system(), CancellationToken::new(), |_| {}).await.unwrap()
+    let profile = LoadProfile::new(&[Step { seconds, rate }]);
+    replay(&profile, &target, Clock::system(), CancellationToken::new(), |_| {}).await.unwrap()
 }
 
-/// Asks again until it is so, for at most 20 s.
+/// Checks repeatedly until the condition holds, for at most 20 s.
 async fn eventually<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) {
     let asking = async {
         while !so().await {
@@ -107,7 +107,7 @@ fn committed(broker: &FakeBroker) -> BTreeMap<i32, i64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_workers_share_the_partitions_and_a_drain_loses_nothing() {
+async fn two_workers_share_partitions_and_a_drain_loses_nothing() {
     let broker = FakeBroker::start().await.unwrap();
     broker.create_topic("orders", PARTITIONS);
     let cost = Cost { wait: Duration::from_millis(1), cpu: Duration::ZERO };
@@ -117,7 +117,7 @@ async fn two_workers_share_the_partitions_and_a_drain_loses_nothing() {
     assert_eq!(first.get("/readyz").await, (200, "ok\n".to_owned()));
     assert_eq!(first.get("/livez").await.0, 200);
 
-    // Load runs while partitions move to and fro.
+    // Load runs while partitions move between the workers.
     let (sent, second) = tokio::join!(load(&broker, 300.0, 6.0), async {
         let second = start(&broker, "orders-1", cost).await;
         eventually("each owns half", || async { first.partitions().await == 3 && second.partitions().await == 3 })
@@ -135,14 +135,14 @@ async fn two_workers_share_the_partitions_and_a_drain_loses_nothing() {
     .await;
     let first = first.stop().await;
     assert!(second.processed > 0, "the second one had its share");
-    // On a machine at its limit the epoch may move on under the last commit, and a few records come twice.
+    // On an overloaded machine the epoch may advance during the last commit, and a few records are processed twice.
     let processed = first.processed + second.processed;
     assert!((sent..=sent + sent / 20).contains(&processed), "{processed} processed of {sent}");
-    assert_eq!(first.in_time, None, "without a processing file nobody knows the objective");
+    assert_eq!(first.in_time, None, "without a processing file the objective is unknown");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_outlasts_a_broker_that_is_away() {
+async fn worker_survives_a_broker_outage() {
     let broker = FakeBroker::start().await.unwrap();
     broker.create_topic("orders", PARTITIONS);
     let worker = start(&broker, "orders-0", Cost::default()).await;
@@ -150,7 +150,7 @@ async fn a_worker_outlasts_a_broker_that_is_away() {
 
     broker.crash(0);
     tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!(worker.get("/livez").await.0, 200, "no reason to restart it");
+    assert_eq!(worker.get("/livez").await.0, 200, "it must not be restarted");
     broker.restart(0);
 
     let sent = load(&broker, 200.0, 1.0).await;
@@ -162,7 +162,7 @@ async fn a_worker_outlasts_a_broker_that_is_away() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_that_joins_later_is_ready_before_and_can_be_stopped_while_it_waits() {
+async fn worker_with_join_delay_is_ready_and_can_be_stopped() {
     let broker = FakeBroker::start().await.unwrap();
     broker.create_topic("orders", PARTITIONS);
     let wait = Duration::from_secs(2);
@@ -178,11 +178,11 @@ async fn a_worker_that_joins_later_is_ready_before_and_can_be_stopped_while_it_w
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_stops_though_its_broker_never_was_there() {
+async fn worker_without_a_topic_can_be_stopped() {
     let broker = FakeBroker::start().await.unwrap();
     let worker = start(&broker, "orders-0", Cost::default()).await;
     eventually("it answers", || async { worker.get("/livez").await.0 == 200 }).await;
-    assert_eq!(worker.get("/readyz").await.0, 503, "there is no such topic, so it has not joined");
+    assert_eq!(worker.get("/readyz").await.0, 503, "the topic does not exist, so it has not joined");
     let stopping = tokio::time::timeout(Duration::from_secs(5), worker.stop());
     assert_eq!(stopping.await.unwrap().processed, 0);
 }

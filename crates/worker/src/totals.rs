@@ -1,4 +1,4 @@
-//! What this worker has done since it started, record by record: the one set of counters behind the metrics and the
+//! The totals of this worker since it started, counted record by record: the only counters behind the metrics and the
 //! totals line.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-/// Upper bounds of the latency histogram in milliseconds; the objective joins them when it is known at the start.
+/// Upper bounds of the latency histogram in milliseconds. The objective is added if it is known at the start.
 const BOUNDS: [u64; 19] = [
     1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 60_000, 120_000, 300_000, 600_000,
     3_600_000,
 ];
 
-/// Between them, for the totals line alone: (from, to, step) in milliseconds. A quantile can be told from these to a
-/// twentieth, or to a quarter of a second.
+/// Additional bounds for the totals line: (from, to, step) in milliseconds. They determine a percentile to within a
+/// twentieth, or a quarter of a second.
 const FINER: [(u64, u64, usize); 4] =
     [(100, 2_000, 100), (2_000, 20_000, 250), (20_000, 60_000, 1_000), (60_000, 600_000, 10_000)];
 
@@ -22,33 +22,34 @@ const FINER: [(u64, u64, usize); 4] =
 pub(super) struct Totals {
     processed: AtomicU64,
     in_time: AtomicU64,
-    /// Whether any record met a known objective: without one, "in time" has no meaning and is not reported.
-    judged: AtomicU64,
+    /// Whether any record was compared with an objective: without one, "in time" has no meaning and is not reported.
+    has_objective: AtomicU64,
     skipped: AtomicU64,
     busy_nanoseconds: AtomicU64,
     latency_sum_milliseconds: AtomicU64,
-    /// Those of the histogram and those between.
+    /// All bounds.
     bounds: Vec<u64>,
-    /// Those of the histogram alone.
+    /// Bounds of the histogram on the metrics page.
     coarse: Vec<u64>,
-    /// One more than the bounds: the last one counts what lies above them all.
+    /// One more than the bounds: the last one counts latencies above them all.
     buckets: Vec<AtomicU64>,
 }
 
 /// The counters at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
-    /// Records processed.
+    /// Number of records processed.
     pub processed: u64,
-    /// Records processed within the objective; `None` while there is no objective.
+    /// Number of records processed within the objective; `None` while there is no objective.
     pub in_time: Option<u64>,
-    /// Records that could not be decoded and were passed over.
+    /// Number of records that could not be decoded and were skipped.
     pub skipped: u64,
     /// Time spent working, summed over the lanes.
     pub busy: Duration,
-    /// Sum of the latencies of all records processed.
+    /// Sum of the latencies of all processed records.
     pub latency_sum: Duration,
-    /// For each upper bound, the records at or below it and above the one before; `None` is above all bounds.
+    /// For each upper bound in milliseconds, the number of records at or below it and above the previous one; `None` is
+    /// above all bounds.
     pub latency_buckets: Vec<(Option<u64>, u64)>,
     /// The same in fewer buckets, for the metrics page.
     pub latency_histogram: Vec<(Option<u64>, u64)>,
@@ -68,7 +69,7 @@ impl Totals {
         Self {
             processed: AtomicU64::new(0),
             in_time: AtomicU64::new(0),
-            judged: AtomicU64::new(u64::from(objective.is_some())),
+            has_objective: AtomicU64::new(u64::from(objective.is_some())),
             skipped: AtomicU64::new(0),
             busy_nanoseconds: AtomicU64::new(0),
             latency_sum_milliseconds: AtomicU64::new(0),
@@ -78,11 +79,11 @@ impl Totals {
         }
     }
 
-    /// Counts one record: appended and processed at these Unix times in milliseconds.
+    /// Counts one record that was appended and processed at these Unix times in milliseconds.
     ///
-    /// The two come from two computers. When their clocks disagree so that a record seems to have been processed
-    /// before it was appended, its latency is 0.
-    pub(super) fn record(&self, appended: i64, processed: i64, objective: Option<Duration>) {
+    /// The two times come from two computers. If a record seems to have been processed before it was appended, because
+    /// the clocks differ, its latency is 0.
+    pub(super) fn record_processed(&self, appended: i64, processed: i64, objective: Option<Duration>) {
         let latency = u64::try_from(processed.saturating_sub(appended)).unwrap_or(0);
         self.processed.fetch_add(1, Relaxed);
         self.latency_sum_milliseconds.fetch_add(latency, Relaxed);
@@ -91,7 +92,7 @@ impl Totals {
             bucket.fetch_add(1, Relaxed);
         }
         if let Some(objective) = objective {
-            self.judged.store(1, Relaxed);
+            self.has_objective.store(1, Relaxed);
             if latency <= milliseconds(objective) {
                 self.in_time.fetch_add(1, Relaxed);
             }
@@ -99,16 +100,16 @@ impl Totals {
     }
 
     /// Adds time spent working.
-    pub(super) fn worked(&self, time: Duration) {
+    pub(super) fn add_busy_time(&self, time: Duration) {
         self.busy_nanoseconds.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 
     /// Counts a record that could not be decoded.
-    pub(super) fn skip(&self) {
+    pub(super) fn record_skipped(&self) {
         self.skipped.fetch_add(1, Relaxed);
     }
 
-    /// The buckets, those between two bounds of the histogram taken together.
+    /// Merges the buckets between two bounds of the histogram.
     fn histogram(&self, buckets: &[(Option<u64>, u64)]) -> Vec<(Option<u64>, u64)> {
         let mut sum = 0;
         let mut histogram = Vec::with_capacity(self.coarse.len() + 1);
@@ -121,14 +122,14 @@ impl Totals {
         histogram
     }
 
-    /// The counters now; `under_way` is the time that records still in work have taken so far.
+    /// Returns the current counters; `under_way` is the time that the records in work have taken so far.
     pub(super) fn snapshot(&self, under_way: Duration) -> Snapshot {
-        // The objective's count is read first: a record that ends in between is then late rather than counted twice.
+        // The records in time are read first: a record that ends in between then counts as late rather than twice.
         let in_time = self.in_time.load(Relaxed);
         let bounds = self.bounds.iter().copied().map(Some).chain([None]);
         let latency_buckets: Vec<_> = bounds.zip(self.buckets.iter().map(|bucket| bucket.load(Relaxed))).collect();
         Snapshot {
-            in_time: (self.judged.load(Relaxed) > 0).then_some(in_time),
+            in_time: (self.has_objective.load(Relaxed) > 0).then_some(in_time),
             processed: self.processed.load(Relaxed),
             skipped: self.skipped.load(Relaxed),
             busy: Duration::from_nanos(self.busy_nanoseconds.load(Relaxed)) + under_way,
@@ -140,8 +141,8 @@ impl Totals {
 }
 
 impl Snapshot {
-    /// The line that `--totals` prints (docs/worker-metrics.md, "The totals line").
-    pub fn line(&self, worker: &str) -> serde_json::Result<String> {
+    /// Returns the line that `--totals` prints (docs/worker-metrics.md, "The totals line").
+    pub fn totals_line(&self, worker: &str) -> serde_json::Result<String> {
         #[derive(Serialize)]
         struct Line<'a> {
             totals: Fields<'a>,
@@ -164,7 +165,7 @@ impl Snapshot {
                 in_time: self.in_time,
                 skipped: Some(self.skipped).filter(|skipped| *skipped > 0),
                 busy_seconds: self.busy.as_secs_f64(),
-                // Empty buckets say nothing, and the line is followed once a second.
+                // Empty buckets are left out, because there is a line each second.
                 latency_buckets_milliseconds: self.latency_buckets.iter().filter(|(_, count)| *count > 0).collect(),
             },
         })
@@ -182,10 +183,10 @@ mod tests {
     const OBJECTIVE: Option<Duration> = Some(Duration::from_secs(3));
 
     #[test]
-    fn in_time_is_counted_record_by_record() {
+    fn in_time_is_counted_per_record() {
         let totals = Totals::new(OBJECTIVE);
         for (appended, processed) in [(1000, 1000), (1000, 4000), (1000, 4001), (1000, 60_000), (9000, 1000)] {
-            totals.record(appended, processed, OBJECTIVE);
+            totals.record_processed(appended, processed, OBJECTIVE);
         }
         let snapshot = totals.snapshot(Duration::ZERO);
         assert_eq!(
@@ -200,10 +201,10 @@ mod tests {
     }
 
     #[test]
-    fn the_line_is_finer_than_the_page_and_both_say_the_same() {
+    fn totals_line_is_finer_than_the_metrics_page() {
         let totals = Totals::new(OBJECTIVE);
         for latency in [1, 40, 550, 5_000, 6_200, 6_300, 9_999, 10_000, 10_001, 9_999_999] {
-            totals.record(0, latency, OBJECTIVE);
+            totals.record_processed(0, latency, OBJECTIVE);
         }
         let snapshot = totals.snapshot(Duration::ZERO);
         let filled = |buckets: &[(Option<u64>, u64)]| -> Vec<(Option<u64>, u64)> {
@@ -219,22 +220,22 @@ mod tests {
     }
 
     #[test]
-    fn without_an_objective_nothing_is_in_time_or_late() {
+    fn in_time_is_unknown_without_an_objective() {
         let totals = Totals::new(None);
-        totals.record(0, 10, None);
+        totals.record_processed(0, 10, None);
         assert_eq!(totals.snapshot(Duration::ZERO).in_time, None);
-        totals.record(0, 10, OBJECTIVE);
+        totals.record_processed(0, 10, OBJECTIVE);
         assert_eq!(totals.snapshot(Duration::ZERO).in_time, Some(1));
     }
 
     #[test]
-    fn the_line_is_what_the_document_says() {
+    fn totals_line_matches_its_documentation() {
         let totals = Totals::new(OBJECTIVE);
-        totals.record(0, 7, OBJECTIVE);
-        totals.record(0, 9_999_999, OBJECTIVE);
-        totals.worked(Duration::from_millis(1500));
+        totals.record_processed(0, 7, OBJECTIVE);
+        totals.record_processed(0, 9_999_999, OBJECTIVE);
+        totals.add_busy_time(Duration::from_millis(1500));
         assert_eq!(
-            totals.snapshot(Duration::from_millis(500)).line("orders-0").unwrap(),
+            totals.snapshot(Duration::from_millis(500)).totals_line("orders-0").unwrap(),
             r#"{"totals":{"worker":"orders-0","processed":2,"inTime":1,"busySeconds":2.0,"latencyBucketsMilliseconds":[[10,1],[null,1]]}}"#
         );
     }

@@ -40,7 +40,7 @@ impl Unknown {
         }
         let meant =
             nearest(name, known.iter().copied()).map_or_else(String::new, |near| format!("; did you mean {near}?"));
-        let name = sluice_base::text::cut(name, 60);
+        let name = sluice_base::text::truncate(name, 60);
         self.warnings.push(format!("unknown field {place}{} is not read{meant}", name.escape_debug()));
     }
 }

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use super::Failure;
 use sluice_base::words;
 use sluice_simulate::trace::{self, Gaps};
-use sluice_worker::load::pace::{Course, Step, steps};
+use sluice_worker::load::profile::{LoadProfile, Step, steps};
 
 /// The trace that is replayed unless another is given. Its origin and licence: examples/traces/README.md.
 const TRACE: &str = include_str!("../../../examples/traces/diurnal-ads-18h.csv");
@@ -91,7 +91,7 @@ impl Scenario {
 /// The load of a demo.
 #[derive(Debug)]
 pub(super) struct Load {
-    pub(super) course: Course,
+    pub(super) course: LoadProfile,
     /// What it is, for a person.
     pub(super) words: String,
 }
@@ -113,7 +113,7 @@ impl Load {
                 ("a day of advertisements".to_owned(), steps(&points))
             }
         };
-        let course = Course::new(&steps);
+        let course = LoadProfile::new(&steps);
         let (seconds, highest) = (course.seconds(), course.peak());
         if seconds <= 0.0 || highest <= 0.0 {
             return Err(format!("{name} has no load in it; give another file with --trace").into());

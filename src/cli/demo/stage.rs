@@ -163,7 +163,7 @@ impl Stage {
         let page = format!("http://{}/metrics", listener.local_addr()?);
         let namespaces = vec![cluster.namespace.clone()];
         // Everything of the demo is on this machine, or at addresses that whoever runs it has given.
-        let egress = Egress::of_this_machine();
+        let egress = Egress::allow_loopback();
         let setup = Setup {
             client: cluster.client(),
             namespaces,

@@ -118,7 +118,7 @@ impl fmt::Display for Tree {
             Self::Bool(truth) => write!(formatter, "{truth}"),
             Self::Integer(number) => write!(formatter, "the number {number}"),
             Self::Number(number) => write!(formatter, "the number {number}"),
-            Self::Text(text) => write!(formatter, "the text {:?}", sluice_base::text::cut(text, 60)),
+            Self::Text(text) => write!(formatter, "the text {:?}", sluice_base::text::truncate(text, 60)),
             Self::List(_) => formatter.write_str("a list"),
             Self::Fields(_) => formatter.write_str("fields"),
         }

@@ -19,7 +19,7 @@ use crate::serve::Health;
 use crate::serve::metrics::Metrics;
 use sluice_base::clock::Clock;
 use sluice_base::units::Seconds;
-use sluice_signals::{JobKey, JobSamples, Signals, Watch};
+use sluice_signals::{JobKey, JobSamples, Signals, WatchSpec};
 
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/sluice/leases";
 
@@ -82,7 +82,7 @@ impl Server {
 struct Looks(AtomicUsize);
 
 impl Signals for Looks {
-    fn watch(&self, _: &JobKey, _: Watch) {}
+    fn watch(&self, _: &JobKey, _: WatchSpec) {}
     fn forget(&self, _: &JobKey) {}
     fn read(&self, _: &JobKey) -> Option<JobSamples> {
         self.0.fetch_add(1, Ordering::Relaxed);

@@ -20,7 +20,7 @@ use sluice_api::StreamJob;
 use sluice_api::v1alpha1::WorkloadKind;
 use sluice_base::clock::Clock;
 use sluice_base::units::Seconds;
-use sluice_signals::{JobKey, JobSamples, PartitionSample, Signals, SourceReading, SourceSample, Watch};
+use sluice_signals::{JobKey, JobSamples, PartitionSample, Signals, SourceReading, SourceSample, WatchSpec};
 
 use crate::apply::attempts::NamespaceRefusals;
 use crate::apply::build;
@@ -103,7 +103,7 @@ pub(crate) struct Conversation {
 pub(crate) struct NoSignals;
 
 impl Signals for NoSignals {
-    fn watch(&self, _: &JobKey, _: Watch) {}
+    fn watch(&self, _: &JobKey, _: WatchSpec) {}
     fn forget(&self, _: &JobKey) {}
     fn read(&self, _: &JobKey) -> Option<JobSamples> {
         None
@@ -114,7 +114,7 @@ impl Signals for NoSignals {
 pub(crate) struct Samples(pub(crate) JobSamples);
 
 impl Signals for Samples {
-    fn watch(&self, _: &JobKey, _: Watch) {}
+    fn watch(&self, _: &JobKey, _: WatchSpec) {}
     fn forget(&self, _: &JobKey) {}
     fn read(&self, _: &JobKey) -> Option<JobSamples> {
         Some(self.0.clone())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use sluice_base::units::Seconds;
-use sluice_signals::{JobKey, JobSamples, Signals, SourceSample, Watch};
+use sluice_signals::{JobKey, JobSamples, Signals, SourceSample, WatchSpec};
 
 #[tokio::test(start_paused = true)]
 async fn timestamps_that_are_the_producers_are_told_while_all_is_well() {
@@ -31,7 +31,7 @@ async fn timestamps_that_are_the_producers_are_told_while_all_is_well() {
 struct Poison;
 
 impl Signals for Poison {
-    fn watch(&self, _: &JobKey, _: Watch) {}
+    fn watch(&self, _: &JobKey, _: WatchSpec) {}
     fn forget(&self, _: &JobKey) {}
     fn read(&self, _: &JobKey) -> Option<JobSamples> {
         panic!("poison")

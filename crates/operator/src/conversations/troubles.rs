@@ -6,7 +6,7 @@ use kube::runtime::watcher::Event;
 
 use super::*;
 use sluice_base::clock::Clock;
-use sluice_signals::{GroupSample, JobKey, JobSamples, Owner, Signals, SourceSample, Watch};
+use sluice_signals::{GroupSample, JobKey, JobSamples, Owner, Signals, SourceSample, WatchSpec};
 
 /// A pod of the job with this status, in the operator's cache.
 fn with_pod(conversation: &mut Conversation, name: &str, status: Value) {
@@ -132,7 +132,7 @@ struct Read {
 }
 
 impl Signals for Read {
-    fn watch(&self, _: &JobKey, _: Watch) {}
+    fn watch(&self, _: &JobKey, _: WatchSpec) {}
     fn forget(&self, _: &JobKey) {}
     fn read(&self, _: &JobKey) -> Option<JobSamples> {
         let group = GroupSample { state: "Stable".to_owned(), members: self.members.clone(), ..GroupSample::default() };

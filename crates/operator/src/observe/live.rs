@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use sluice_api::StreamJob;
 use sluice_api::v1alpha1::{Metrics, WorkloadKind};
 use sluice_base::units::Seconds;
-use sluice_signals::{Watch, WorkerEndpoint};
+use sluice_signals::{WatchSpec, WorkerEndpoint};
 
 use crate::apply::build::workload_resource;
 use crate::apply::removal_order::COST_ANNOTATION;
@@ -223,7 +223,7 @@ fn port(pod: &Pod, port: &IntOrString) -> Option<u16> {
 }
 
 /// What the hub is to watch for a job with these pods.
-pub(crate) fn watch(job: &Job, pods: &[PodFacts]) -> Watch {
+pub(crate) fn watch(job: &Job, pods: &[PodFacts]) -> WatchSpec {
     let path = job.metrics.as_ref().map_or("/metrics", |metrics| &metrics.path);
     let endpoint = |pod: &PodFacts| {
         let ip = pod.ip.as_ref()?.parse().ok()?;
@@ -236,7 +236,11 @@ pub(crate) fn watch(job: &Job, pods: &[PodFacts]) -> Watch {
             path: path.to_owned(),
         })
     };
-    Watch { latency: job.latency, sources: job.sources.clone(), workers: pods.iter().filter_map(endpoint).collect() }
+    WatchSpec {
+        latency: job.latency,
+        sources: job.sources.clone(),
+        workers: pods.iter().filter_map(endpoint).collect(),
+    }
 }
 
 /// The type and name of a job's workload.

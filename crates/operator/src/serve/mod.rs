@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use sluice_base::clock::Clock;
-use sluice_base::tls_listener::Handshakes;
+use sluice_base::tls_listener::TlsListener;
 
 use access::Access;
 use metrics::Metrics;
@@ -129,7 +129,7 @@ pub async fn run(
     let stopped = async move { stop.cancelled().await };
     match tls {
         None => axum::serve(listener, router).with_graceful_shutdown(stopped).await,
-        Some(config) => axum::serve(Handshakes::new(listener, config), router).with_graceful_shutdown(stopped).await,
+        Some(config) => axum::serve(TlsListener::new(listener, config), router).with_graceful_shutdown(stopped).await,
     }
 }
 

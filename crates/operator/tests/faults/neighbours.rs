@@ -128,7 +128,8 @@ async fn d_what_is_watched_again_after_its_job_is_gone_is_forgotten_again() {
     let hub = operator.hub.clone();
     assert_eq!(hub.jobs().len(), 2);
     let gone = sluice_signals::JobKey { namespace: NAMESPACE.to_owned(), name: "gone".to_owned() };
-    let watch = sluice_signals::Watch { latency: Duration::from_secs(10), sources: Vec::new(), workers: Vec::new() };
+    let watch =
+        sluice_signals::WatchSpec { latency: Duration::from_secs(10), sources: Vec::new(), workers: Vec::new() };
     hub.watch(&gone, watch);
     wait(20).await;
     assert_eq!(hub.jobs().len(), 2);

@@ -25,13 +25,13 @@ async fn refused(connect: &KafkaConnect, kind: Broker) -> SourceError {
 
 #[tokio::test]
 async fn b1_a_hostile_broker_is_cut_off_at_the_budget_of_its_round() {
-    let connect = KafkaConnect::new(Clock::system(), Egress::of_this_machine());
+    let connect = KafkaConnect::new(Clock::system(), Egress::allow_loopback());
     // As fast as this machine is, by the bytes or by the time that they take.
     let endless = refused(&connect, Broker::EndlessPages).await;
     assert_eq!(endless.category(), Category::LimitExceeded, "{endless}");
     let large = refused(&connect, Broker::OneLargePage).await;
     assert_eq!(large.category(), Category::LimitExceeded, "{large}");
-    let words = "topic orders has 60000 partitions, and Sluice reads at most 10000 partitions of a topic";
+    let words = "topic orders has 60000 partitions, more than the limit of 10000";
     assert!(large.to_string().contains(words), "{large}");
     for kind in [Broker::SlowDrip, Broker::LargeFrames, Broker::LargeList] {
         let error = refused(&connect, kind).await;
@@ -43,8 +43,8 @@ async fn b1_a_hostile_broker_is_cut_off_at_the_budget_of_its_round() {
 /// With room for one large answer at a time, and many of them under way, an honest cluster is read as before.
 #[tokio::test]
 async fn b1_hostile_brokers_leave_an_honest_one_its_answers() {
-    let limits = Limits::of(1 << 20, None);
-    let connect = KafkaConnect::new(Clock::system(), Egress::of_this_machine()).within(limits);
+    let limits = Limits::for_process(1 << 20, None);
+    let connect = KafkaConnect::new(Clock::system(), Egress::allow_loopback()).with_limits(limits);
     let honest = FakeBroker::start().await.unwrap();
     honest.create_topic("honest", 24);
     let honest = connect.connect(&[honest.bootstrap_servers()]);
@@ -77,7 +77,7 @@ async fn b1_hostile_brokers_leave_an_honest_one_its_answers() {
 
 #[tokio::test]
 async fn b1_a_hostile_page_costs_its_own_reading_and_names_the_limit() {
-    let reader = HttpScraper::new(Clock::system(), Egress::of_this_machine()).unwrap();
+    let reader = HttpScraper::new(Clock::system(), Egress::allow_loopback()).unwrap();
     for kind in hostile::PAGES {
         let (category, words) = match kind {
             Page::Positions => (Category::LimitExceeded, "more than 10000 positions"),

@@ -1,4 +1,4 @@
-//! Every way to write an address that somebody might try. Nothing here is connected to but loopback.
+//! Tests the ways to write an address that an attacker might try. Only loopback addresses are connected to.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,22 +17,25 @@ fn at(address: &str) -> SocketAddr {
     address.parse().unwrap()
 }
 
-/// A resolver that gives one answer after the other, and then the last again; and how often it was asked.
-fn answering(answers: Vec<Vec<SocketAddr>>) -> (LookUp, Arc<AtomicUsize>) {
+/// Returns a resolver that gives these answers one after the other and then repeats the last one, and the number of
+/// look-ups.
+fn answering(answers: Vec<Vec<SocketAddr>>) -> (Resolver, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
-    let look_up: LookUp = Arc::new(move |_| {
+    let resolver: Resolver = Arc::new(move |_| {
         let number = count.fetch_add(1, Ordering::Relaxed).min(answers.len() - 1);
         let answer = answers[number].clone();
         async move { Ok(answer) }.boxed()
     });
-    (look_up, asked)
+    (resolver, asked)
 }
 
+/// Catalogue: T10, S12.
 #[tokio::test]
-async fn t10_s12_every_way_to_write_an_address_is_judged_by_where_it_leads() {
-    // What the system makes of the forms of old is its own business: 127.0.0.1 or no host at all, and never a connection.
-    let elsewhere = ["a loopback address", "failed to resolve", "no host has such a name"];
+async fn every_notation_of_an_address_is_checked_by_its_target() {
+    // What the system makes of historical notations is up to the system: 127.0.0.1 or an unknown host, but never a
+    // connection.
+    let elsewhere = ["a loopback address", "failed to resolve", "the host name is invalid"];
     let loopback = ["a loopback address", "the loopback address"];
     for host in [
         "2130706433",
@@ -77,22 +80,22 @@ async fn t10_s12_every_way_to_write_an_address_is_judged_by_where_it_leads() {
         ("203.0.113.7:0", "the port must be 1 to 65535"),
         ("203.0.113.7:65536", "the port must be 1 to 65535"),
         ("203.0.113.7", "the port is missing"),
-        ("user@169.254.169.254:9092", "no host has such a name"),
-        ("[fe80::1%eth0]:9092", "no host has such a name"),
-        ("fe80::1%eth0:9092", "no host has such a name"),
-        ("::1:9092", "no host has such a name"),
-        (" 127.0.0.1:9092", "no host has such a name"),
-        ("127.0.0.1 :9092", "no host has such a name"),
-        ("127.0.0.1\n:9092", "no host has such a name"),
-        ("127.0.0.1\0:9092", "no host has such a name"),
-        ("%31%32%37.0.0.1:9092", "no host has such a name"),
-        ("http://127.0.0.1:9092", "no host has such a name"),
-        ("127.0.0.1/x:9092", "no host has such a name"),
-        ("127.0.0.1:9092,10.0.0.1:9092", "no host has such a name"),
-        ("１２７.0.0.1:9092", "no host has such a name"),
-        ("127。0。0。1:9092", "no host has such a name"),
-        (":9092", "no host has such a name"),
-        ("[]:9092", "no host has such a name"),
+        ("user@169.254.169.254:9092", "the host name is invalid"),
+        ("[fe80::1%eth0]:9092", "the host name is invalid"),
+        ("fe80::1%eth0:9092", "the host name is invalid"),
+        ("::1:9092", "the host name is invalid"),
+        (" 127.0.0.1:9092", "the host name is invalid"),
+        ("127.0.0.1 :9092", "the host name is invalid"),
+        ("127.0.0.1\n:9092", "the host name is invalid"),
+        ("127.0.0.1\0:9092", "the host name is invalid"),
+        ("%31%32%37.0.0.1:9092", "the host name is invalid"),
+        ("http://127.0.0.1:9092", "the host name is invalid"),
+        ("127.0.0.1/x:9092", "the host name is invalid"),
+        ("127.0.0.1:9092,10.0.0.1:9092", "the host name is invalid"),
+        ("１２７.0.0.1:9092", "the host name is invalid"),
+        ("127。0。0。1:9092", "the host name is invalid"),
+        (":9092", "the host name is invalid"),
+        ("[]:9092", "the host name is invalid"),
     ] {
         let error = closed().resolve(host, SECOND).await.unwrap_err().to_string();
         assert!(error.contains(words), "{host:?}: {error}");
@@ -100,8 +103,9 @@ async fn t10_s12_every_way_to_write_an_address_is_judged_by_where_it_leads() {
     }
 }
 
+/// Catalogue: T10, S12.
 #[tokio::test]
-async fn t10_s12_a_name_is_refused_for_one_of_its_addresses_and_names_the_one() {
+async fn name_with_one_denied_address_is_denied() {
     for (answer, words) in [
         (
             vec![at("203.0.113.7:9092"), at("127.0.0.1:9092")],
@@ -110,59 +114,61 @@ async fn t10_s12_a_name_is_refused_for_one_of_its_addresses_and_names_the_one() 
         (vec![at("10.96.0.1:443")], "kafka.example:9092 (10.96.0.1:443) is the API server"),
         (Vec::new(), "the name has no address"),
     ] {
-        let egress = closed().looking_up(answering(vec![answer]).0);
+        let egress = closed().with_resolver(answering(vec![answer]).0);
         let error = egress.resolve("kafka.example:9092", SECOND).await.unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
     }
 }
 
+/// Catalogue: T10, S12.
 #[tokio::test]
-async fn t10_s12_of_many_addresses_only_those_that_were_looked_at_are_used() {
+async fn only_checked_addresses_of_a_name_are_used() {
     let many = |last: u8| (1..=last).map(|n| SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, n), 9092)));
     let mut answer: Vec<_> = many(99).collect();
     answer.push(at("127.0.0.1:9092"));
-    let egress = closed().looking_up(answering(vec![answer]).0);
+    let egress = closed().with_resolver(answering(vec![answer]).0);
     let used = egress.resolve("kafka.example:9092", SECOND).await.unwrap();
     assert_eq!(used, many(16).collect::<Vec<_>>());
 }
 
+/// Catalogue: T10, S12.
 #[tokio::test]
-async fn t10_s12_a_name_that_changes_between_two_look_ups_is_asked_for_once() {
+async fn name_is_resolved_once_per_connection() {
     let (brokers, other) =
         (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
     let (broker, forbidden) = (brokers.local_addr().unwrap(), other.local_addr().unwrap());
     let open = vec![broker.to_string().parse().unwrap()];
-    let (look_up, asked) = answering(vec![vec![broker], vec![forbidden]]);
-    let egress = Egress::new(open, Vec::new(), Vec::new()).looking_up(look_up);
+    let (resolver, asked) = answering(vec![vec![broker], vec![forbidden]]);
+    let egress = Egress::new(open, Vec::new(), Vec::new()).with_resolver(resolver);
     let stream = egress.connect("kafka.example:9092", SECOND).await.unwrap();
     assert_eq!((stream.peer_addr().unwrap(), asked.load(Ordering::Relaxed)), (broker, 1));
     let error = egress.connect("kafka.example:9092", SECOND).await.unwrap_err();
     assert_eq!(error.category(), Category::DestinationRefused, "{error}");
-    assert!(other.accept().now_or_never().is_none(), "nobody has come");
+    assert!(other.accept().now_or_never().is_none(), "no connection was made");
 }
 
 #[tokio::test]
-async fn an_address_that_does_not_answer_does_not_hold_up_the_next() {
+async fn unreachable_address_does_not_delay_the_next() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let here = listener.local_addr().unwrap();
-    let egress = Egress::of_this_machine().looking_up(answering(vec![vec![gone, here]]).0);
+    let egress = Egress::allow_loopback().with_resolver(answering(vec![vec![gone, here]]).0);
     assert_eq!(egress.connect("kafka.example:9092", SECOND).await.unwrap().peer_addr().unwrap(), here);
-    let nowhere = Egress::of_this_machine().connect(&gone.to_string(), SECOND).await.unwrap_err();
+    let nowhere = Egress::allow_loopback().connect(&gone.to_string(), SECOND).await.unwrap_err();
     assert_eq!(nowhere.category(), Category::Unreachable);
     assert!(nowhere.to_string().contains(&format!("failed to connect to {gone}: ")), "{nowhere}");
 }
 
 #[tokio::test]
-async fn says_which_name_has_no_address() {
+async fn resolve_error_contains_the_name() {
     let error = closed().resolve("no-such-host.invalid:9092", Duration::from_secs(5)).await.unwrap_err();
     assert_eq!(error.category(), Category::Unreachable);
     assert!(error.to_string().contains("no-such-host.invalid:9092"), "{error}");
 }
 
 #[tokio::test]
-async fn the_api_server_by_its_name_is_the_api_server() {
-    let egress = closed().looking_up(answering(vec![vec![at("10.96.0.1:443")]]).0);
+async fn api_server_is_denied_by_its_name() {
+    let egress = closed().with_resolver(answering(vec![vec![at("10.96.0.1:443")]]).0);
     for host in ["kubernetes.default.svc:443", "kubernetes.default.svc.cluster.local.:443"] {
         let error = egress.resolve(host, SECOND).await.unwrap_err().to_string();
         assert!(error.contains("(10.96.0.1:443) is the API server"), "{error}");
@@ -170,16 +176,16 @@ async fn the_api_server_by_its_name_is_the_api_server() {
 }
 
 #[tokio::test]
-async fn a_resolver_that_says_nothing_costs_the_deadline() {
-    let silent: LookUp = Arc::new(|_| std::future::pending().boxed());
-    let error = closed().looking_up(silent).resolve("kafka.example:9092", SECOND / 20).await.unwrap_err();
+async fn silent_resolver_ends_at_the_deadline() {
+    let silent: Resolver = Arc::new(|_| std::future::pending().boxed());
+    let error = closed().with_resolver(silent).resolve("kafka.example:9092", SECOND / 20).await.unwrap_err();
     assert!(error.to_string().contains("no answer within 50.0ms"), "{error}");
 }
 
 #[test]
-fn a_message_is_bounded_whatever_the_host_is() {
+fn message_length_is_limited_for_any_host() {
     for host in ["x".repeat(100_000), "\u{1}".repeat(100_000), "é\n".repeat(50_000)] {
-        let error = DialError::Unresolved { host: shown(&host), detail: String::new() };
+        let error = DialError::Unresolved { host: printable(&host), detail: String::new() };
         assert!(error.to_string().chars().count() < 200);
     }
 }

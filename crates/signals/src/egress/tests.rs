@@ -1,18 +1,18 @@
-//! Ranges as administrators write them, and what they open and close.
+//! Tests how ranges are written, and what they allow and deny.
 
 use super::*;
 
-fn ranges(texts: &[&str]) -> Vec<Range> {
+fn ranges(texts: &[&str]) -> Vec<AddressRange> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
-/// Whether a connection may be made.
+/// Returns whether a connection is allowed.
 fn open(egress: &Egress, address: &str) -> bool {
-    egress.objection(address.parse().unwrap()).is_none()
+    egress.denial_reason(address.parse().unwrap()).is_none()
 }
 
 #[test]
-fn private_ranges_are_open_and_what_is_no_brokers_is_closed() {
+fn private_ranges_are_allowed_and_special_ones_denied() {
     let egress = Egress::new(Vec::new(), Vec::new(), ranges(&["10.96.0.1", "10.9.8.7:8443"]));
     for address in [
         "10.1.2.3:9092",
@@ -59,7 +59,7 @@ fn private_ranges_are_open_and_what_is_no_brokers_is_closed() {
 }
 
 #[test]
-fn allow_comes_before_deny_and_both_before_what_is_built_in() {
+fn allow_precedes_deny_and_both_precede_built_in_rules() {
     let egress = Egress::new(
         ranges(&["10.20.0.0/16:9092", "127.0.0.1", "[fd00:ec2::]/32"]),
         ranges(&["0.0.0.0/0", "10.20.1.0/24", "fd01::/16:80"]),
@@ -73,37 +73,41 @@ fn allow_comes_before_deny_and_both_before_what_is_built_in() {
     }
 }
 
+/// Catalogue: B4.
 #[test]
-fn b4_a_namespace_has_its_own_rules_beside_those_for_all() {
+fn namespace_rules_apply_besides_the_rules_for_all() {
     let of = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<NamespaceRanges>>();
     let egress = Egress::new(Vec::new(), ranges(&["10.1.9.0/24"]), Vec::new());
     let egress = egress.with_namespaces(of(&["a=10.1.0.0/16, 10.2.3.4:9092", "a=fd00::/8", "none="]), false);
-    let open = |namespace: &str, address: &str| egress.under(namespace).check(address.parse().unwrap()).is_ok();
+    let open = |namespace: &str, address: &str| egress.for_namespace(namespace).check(address.parse().unwrap()).is_ok();
     for address in ["10.1.2.3:1", "10.2.3.4:9092", "[fd00::1]:9092"] {
         assert!(open("a", address) && open("b", address) && !open("none", address), "{address}");
     }
-    // What is closed for all is closed for each, and what is open to one is not to another.
+    // What is denied for all namespaces is denied for each, and a range of one namespace does not apply to another.
     assert!(!open("a", "10.1.9.1:9092") && !open("b", "10.1.9.1:9092") && !open("a", "10.2.3.4:9093"));
-    assert!(egress.distinguishes("a") && egress.distinguishes("none") && !egress.distinguishes("b"));
-    assert!(egress.clone().with_namespaces(Vec::new(), true).distinguishes("b"));
-    let nobody = Egress::of_this_machine().with_namespaces(Vec::new(), true);
+    assert!(egress.has_rules_for("a") && egress.has_rules_for("none") && !egress.has_rules_for("b"));
+    assert!(egress.clone().with_namespaces(Vec::new(), true).has_rules_for("b"));
+    let no_namespace = Egress::allow_loopback().with_namespaces(Vec::new(), true);
     let at = "127.0.0.1:9092".parse().unwrap();
-    assert!(nobody.check(at).is_ok() && nobody.under("b").check(at).is_err(), "pods are asked under no namespace");
+    assert!(
+        no_namespace.check(at).is_ok() && no_namespace.for_namespace("b").check(at).is_err(),
+        "workers are not under a namespace"
+    );
 }
 
 #[test]
-fn rules_of_a_namespace_are_read_as_they_are_written_or_refused() {
+fn namespace_rules_are_parsed_or_rejected() {
     let read = "team-a=10.0.0.0/8,10.1.2.3:9092".parse::<NamespaceRanges>().unwrap();
     assert_eq!((read.namespace.as_str(), read.ranges), ("team-a", ranges(&["10.0.0.0/8", "10.1.2.3:9092"])));
     assert_eq!("team-a=".parse::<NamespaceRanges>().unwrap().ranges, []);
     for text in ["", "team-a", "=10.0.0.0/8", "Team=10.0.0.0/8", "a b=10.0.0.0/8"] {
-        assert!(text.parse::<NamespaceRanges>().unwrap_err().to_string().contains("it is not NAMESPACE="), "{text}");
+        assert!(text.parse::<NamespaceRanges>().unwrap_err().to_string().contains("expected NAMESPACE="), "{text}");
     }
-    assert!("a=kafka:9092".parse::<NamespaceRanges>().unwrap_err().to_string().contains("it is not ADDRESS"));
+    assert!("a=kafka:9092".parse::<NamespaceRanges>().unwrap_err().to_string().contains("expected ADDRESS"));
 }
 
 #[test]
-fn ranges_are_read_as_they_are_written_or_refused() {
+fn ranges_are_parsed_or_rejected() {
     for (text, shown) in [
         ("10.0.0.0/8", "10.0.0.0/8"),
         ("10.0.0.0/8:9092", "10.0.0.0/8:9092"),
@@ -114,13 +118,13 @@ fn ranges_are_read_as_they_are_written_or_refused() {
         ("[fd00::1]:9092", "[fd00::1]/128:9092"),
         ("::/0", "[::]/0"),
     ] {
-        assert_eq!(text.parse::<Range>().unwrap().to_string(), shown);
+        assert_eq!(text.parse::<AddressRange>().unwrap().to_string(), shown);
     }
     for text in
         ["", "kafka:9092", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/8:", "10.0.0.0/8:70000", "10.0.0/8", "fd00::/129"]
     {
-        assert!(text.parse::<Range>().unwrap_err().to_string().contains("it is not ADDRESS"), "{text}");
+        assert!(text.parse::<AddressRange>().unwrap_err().to_string().contains("expected ADDRESS"), "{text}");
     }
-    let clothed = "::ffff:10.0.0.0/104".parse::<Range>().unwrap_err().to_string();
-    assert!(clothed.contains("judged as the 10.0.0.0"), "{clothed}");
+    let clothed = "::ffff:10.0.0.0/104".parse::<AddressRange>().unwrap_err().to_string();
+    assert!(clothed.contains("write 10.0.0.0 instead"), "{clothed}");
 }

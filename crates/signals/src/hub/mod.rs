@@ -1,10 +1,10 @@
-//! The hub: samples every source and worker of every job in the background, and hands out the newest of each at once.
+//! The hub samples every source and worker of every job in the background, and returns the newest samples at once.
 //!
-//! Architecture invariant: reconciling never waits for a source. [`Hub::read`] takes a lock that is never held across an
-//! await, and copies.
+//! Architecture invariant: reconciling never waits for a source. [`Hub::read`] takes a lock that is never held across
+//! an await, and copies the samples.
 //!
-//! Architecture invariant: one slow endpoint never delays another. Each cluster has a task of its own (`rounds.rs`), and so
-//! has each worker (`scrapes.rs`); each attempt has a deadline.
+//! Architecture invariant: a slow endpoint never delays another one. Each cluster has its own task (`rounds.rs`), and
+//! so has each worker (`scrapes.rs`). Each attempt has a deadline.
 
 mod pace;
 mod rounds;
@@ -16,95 +16,107 @@ mod updates;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures::Stream;
+use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::pace::Dice;
+use self::pace::Random;
 pub use self::pace::interval;
-use self::scrapes::Lanes;
+use self::scrapes::ScrapePermits;
 use self::state::State;
 use self::stats::Counters;
 pub use self::stats::{ErrorCounts, HubStats};
 use self::updates::Updates;
 use super::limits::Limits;
-use super::sample::{JobKey, JobSamples, Watch};
+use super::sample::{JobKey, JobSamples, WatchSpec};
 use super::scrape::Scrape;
 use super::source::Connect;
 use sluice_base::clock::Clock;
 
-/// What the operator needs of the hub, so that its tests can put a script here.
+/// The part of the hub that the operator uses. Its tests implement it with a script.
 pub trait Signals: Send + Sync {
-    /// Starts or changes what is sampled for a job. Cheap, and without effect if nothing changed: call it on every
-    /// reconcile. Readings of what stays are kept.
-    fn watch(&self, job: &JobKey, watch: Watch);
+    /// Starts to sample the sources and workers of a job, or changes which are sampled. Call this on every reconcile:
+    /// it is cheap, and does nothing if nothing changed. The samples of sources and workers that remain are kept.
+    fn watch(&self, job: &JobKey, watch: WatchSpec);
 
-    /// Stops sampling for a job and drops its readings.
+    /// Stops sampling for a job and drops its samples.
     fn forget(&self, job: &JobKey);
 
-    /// Every job that is watched.
+    /// Returns every watched job.
     fn jobs(&self) -> Vec<JobKey> {
         Vec::new()
     }
 
-    /// The newest that is known; `None` if the job is not watched. Never waits.
+    /// Returns the newest samples; `None` if the job is not watched. Never waits.
     fn read(&self, job: &JobKey) -> Option<JobSamples>;
 }
 
-/// A handle to the hub; clones share it.
+/// A handle to the hub. Clones share the hub.
 #[derive(Clone)]
 pub struct Hub {
     shared: Arc<Shared>,
 }
 
-/// What the tasks share.
+/// The state that the hub and its tasks share.
 struct Shared {
     clock: Clock,
     connect: Arc<dyn Connect>,
     scrape: Arc<dyn Scrape>,
-    dice: Dice,
+    random: Random,
     state: Mutex<State>,
     updates: Updates,
     counters: Counters,
-    scrapes: Lanes,
+    scrape_permits: ScrapePermits,
     tracker: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
 impl Hub {
-    /// A hub that samples nothing yet. Its tasks run on the current tokio runtime: call [`Hub::watch`] from within it.
+    /// Creates a hub that samples nothing yet. Its tasks run on the current tokio runtime: call [`Hub::watch`] from
+    /// within it.
     pub fn new(clock: Clock, connect: Arc<dyn Connect>, scrape: Arc<dyn Scrape>) -> Self {
-        Self::within(Limits::default(), clock, connect, scrape)
+        Self::with_limits(Limits::default(), clock, connect, scrape)
     }
 
-    /// As `new`, with these limits of clusters and of what is kept.
-    pub fn within(limits: Limits, clock: Clock, connect: Arc<dyn Connect>, scrape: Arc<dyn Scrape>) -> Self {
+    /// Creates a hub with these limits on clusters and on the memory of samples.
+    pub fn with_limits(limits: Limits, clock: Clock, connect: Arc<dyn Connect>, scrape: Arc<dyn Scrape>) -> Self {
+        Self::with_random(Random::new(), limits, clock, connect, scrape)
+    }
+
+    fn with_random(
+        random: Random,
+        limits: Limits,
+        clock: Clock,
+        connect: Arc<dyn Connect>,
+        scrape: Arc<dyn Scrape>,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 clock,
                 connect,
                 scrape,
-                dice: Dice::new(),
-                state: Mutex::new(State::within(limits)),
+                random,
+                state: Mutex::new(State::with_limits(limits)),
                 updates: Updates::default(),
                 counters: Counters::default(),
-                scrapes: Lanes::of_the_process(),
+                scrape_permits: ScrapePermits::for_process(),
                 tracker: TaskTracker::new(),
                 stop: CancellationToken::new(),
             }),
         }
     }
 
-    /// See [`Signals::watch`].
-    pub fn watch(&self, job: &JobKey, watch: Watch) {
+    /// Implements [`Signals::watch`].
+    pub fn watch(&self, job: &JobKey, watch: WatchSpec) {
         if self.shared.stop.is_cancelled() {
             return;
         }
@@ -117,36 +129,36 @@ impl Hub {
         }
     }
 
-    /// See [`Signals::forget`].
+    /// Implements [`Signals::forget`].
     pub fn forget(&self, job: &JobKey) {
         self.shared.state().forget(job);
-        self.shared.updates.retract(job);
+        self.shared.updates.withdraw(job);
     }
 
-    /// See [`Signals::jobs`].
+    /// Implements [`Signals::jobs`].
     pub fn jobs(&self) -> Vec<JobKey> {
         self.shared.state().jobs()
     }
 
-    /// See [`Signals::read`].
+    /// Implements [`Signals::read`].
     pub fn read(&self, job: &JobKey) -> Option<JobSamples> {
         self.shared.state().read(job)
     }
 
-    /// The jobs for which an attempt to sample has ended, well or not. A reader that is slow finds each job once; memory
-    /// is bounded by the number of jobs. Ends when the hub shuts down.
+    /// Returns a stream of the jobs for which an attempt to sample has ended, successfully or not. A slow reader
+    /// receives each job once, so the memory is limited by the number of jobs. The stream ends when the hub shuts down.
     pub fn updates(&self) -> impl Stream<Item = JobKey> + Send + use<> {
-        self.shared.updates.listen()
+        self.shared.updates.subscribe()
     }
 
-    /// Totals since the start, and what there is now.
+    /// Returns totals since the start, and the current numbers of jobs, clusters and workers.
     pub fn stats(&self) -> HubStats {
         let state = self.shared.state();
-        let (jobs, clusters, workers) = state.count();
+        let (jobs, clusters, workers) = state.counts();
         HubStats { kept_bytes: state.kept_bytes(), ..self.shared.counters.read(jobs, clusters, workers) }
     }
 
-    /// Stops every task and waits for them. What was read stays readable; nothing is sampled any more.
+    /// Stops every task and waits for it. The samples remain readable, and no new ones are taken.
     pub async fn shutdown(&self) {
         self.shared.stop.cancel();
         self.shared.updates.end();
@@ -156,7 +168,7 @@ impl Hub {
 }
 
 impl Signals for Hub {
-    fn watch(&self, job: &JobKey, watch: Watch) {
+    fn watch(&self, job: &JobKey, watch: WatchSpec) {
         self.watch(job, watch);
     }
 

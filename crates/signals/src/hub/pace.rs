@@ -1,73 +1,75 @@
-//! How often: interval, jitter, deadline, back-off. Pure but for the dice.
+//! Timing of samples: interval, jitter, deadline and back-off.
 
-use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::sample::Category;
 
-/// The longest wait between two attempts, unless a limit was exceeded.
+/// Longest wait between two attempts, except after an exceeded limit.
 pub(super) const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
 
-/// What was too much is too much for a while: it is asked for again after so long at the latest.
-const LONGEST_WAIT_AFTER_A_LIMIT: Duration = Duration::from_mins(10);
+/// Longest wait after an exceeded limit: what was too large will mostly be too large again.
+const LONGEST_WAIT_AFTER_LIMIT: Duration = Duration::from_mins(10);
 
-/// So many times longer than after an outage is waited at first.
-const AFTER_A_LIMIT: u32 = 8;
+/// Factor by which the first wait after an exceeded limit is longer than after an outage.
+const LIMIT_FACTOR: u32 = 8;
 
-/// A topic that is missing costs the cluster nothing to be asked about again, and its creation should be noticed soon.
-const LONGEST_WAIT_FOR_A_TOPIC: Duration = Duration::from_secs(5);
+/// Longest wait for a missing topic: the question is cheap for the cluster, and the topic's creation should be noticed
+/// soon.
+const LONGEST_WAIT_FOR_TOPIC: Duration = Duration::from_secs(5);
 
-/// How often a job with this objective is sampled: five times per latency, from 0.5 s to 5 s.
+/// Returns how often a job with this latency objective is sampled: five times per latency, from 0.5 s to 5 s.
 pub fn interval(latency: Duration) -> Duration {
     (latency / 5).clamp(Duration::from_millis(500), Duration::from_secs(5))
 }
 
-/// How long one attempt may take: its interval, from 2 s to 10 s; a round with many questions gets more. (Kafka's client
-/// sends three requests for each group: 300 groups took 2 s in a debug build on two busy cores.)
+/// Returns the deadline of one attempt: the interval, but at least 2 s, and 10 ms more for each question, up to 10 s.
+/// (Kafka's client sends three requests for each group: 300 groups took 2 s in a debug build on two busy cores.)
 pub(super) fn deadline(interval: Duration, questions: usize) -> Duration {
     let more = Duration::from_millis(10).saturating_mul(u32::try_from(questions).unwrap_or(u32::MAX));
     interval.max(Duration::from_secs(2)).saturating_add(more).min(Duration::from_secs(10))
 }
 
-/// How long to wait after the `failures`th failure in a row: the interval, doubled each time.
+/// Returns the wait after the `failures`th consecutive failure: the interval, doubled with each failure.
 pub(super) fn back_off(interval: Duration, failures: u32, category: Category) -> Duration {
     let (longest, times) = match category {
-        Category::TopicMissing => (LONGEST_WAIT_FOR_A_TOPIC, 1),
-        Category::LimitExceeded => (LONGEST_WAIT_AFTER_A_LIMIT, AFTER_A_LIMIT),
+        Category::TopicMissing => (LONGEST_WAIT_FOR_TOPIC, 1),
+        Category::LimitExceeded => (LONGEST_WAIT_AFTER_LIMIT, LIMIT_FACTOR),
         _ => (LONGEST_BACK_OFF, 1),
     };
     interval.saturating_mul(times << failures.min(10)).min(longest.max(interval))
 }
 
-/// Dice, so that clients that started together do not stay together. Not for secrets.
+/// Random numbers for the timing, so that clients that started together do not stay in step. Not for secrets.
 #[derive(Debug)]
-pub(super) struct Dice(AtomicU64);
+pub(super) struct Random(Mutex<fastrand::Rng>);
 
-impl Dice {
+impl Random {
     pub(super) fn new() -> Self {
-        Self(AtomicU64::new(RandomState::new().hash_one(0)))
+        Self(Mutex::new(fastrand::Rng::new()))
     }
 
-    /// Uniform in 0..1 (`SplitMix64`).
-    pub(super) fn roll(&self) -> f64 {
-        const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
-        let mut bits = self.0.fetch_add(GAMMA, Ordering::Relaxed).wrapping_add(GAMMA);
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^= bits >> 31;
-        // 32 bits are plenty, and convert without loss.
-        f64::from((bits >> 32) as u32) / 4_294_967_296.0
+    /// Creates a generator that gives the same numbers in every run.
+    #[cfg(test)]
+    pub(super) fn seeded(seed: u64) -> Self {
+        Self(Mutex::new(fastrand::Rng::with_seed(seed)))
     }
 
-    /// A factor of 0.9 to 1.1.
+    /// Returns a number that is uniformly distributed in 0..1.
+    fn fraction(&self) -> f64 {
+        self.0.lock().f64()
+    }
+
+    /// Returns a factor of 0.9 to 1.1.
     pub(super) fn jitter(&self) -> f64 {
-        0.9 + 0.2 * self.roll()
+        0.9 + 0.2 * self.fraction()
     }
 
-    /// Where in its first interval a newcomer begins; at most a second, since someone waits for its first sample.
-    pub(super) fn phase(&self, interval: Duration) -> Duration {
-        interval.min(Duration::from_secs(1)).mul_f64(self.roll())
+    /// Returns the delay before the first attempt: a random part of the interval, and at most a second, because the job
+    /// waits for its first sample.
+    pub(super) fn initial_delay(&self, interval: Duration) -> Duration {
+        interval.min(Duration::from_secs(1)).mul_f64(self.fraction())
     }
 }
 
@@ -76,14 +78,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn samples_five_times_per_latency_within_bounds() {
+    fn interval_is_a_fifth_of_the_latency_within_bounds() {
         for (latency, expected) in [(0.0, 0.5), (1.0, 0.5), (2.5, 0.5), (10.0, 2.0), (25.0, 5.0), (86_400.0, 5.0)] {
             assert_eq!(interval(Duration::from_secs_f64(latency)), Duration::from_secs_f64(expected), "{latency}");
         }
     }
 
     #[test]
-    fn a_round_with_many_questions_may_take_longer_but_not_for_ever() {
+    fn deadline_grows_with_questions_up_to_a_limit() {
         let second = Duration::from_secs(1);
         assert_eq!(deadline(second, 0), 2 * second);
         assert_eq!(deadline(5 * second, 0), 5 * second);
@@ -92,20 +94,20 @@ mod tests {
     }
 
     #[test]
-    fn backs_off_to_30_s_and_no_further() {
+    fn back_off_doubles_up_to_its_limit() {
         let second = Duration::from_secs(1);
         let waits: Vec<_> = (1..8).map(|n| back_off(second, n, Category::Unreachable).as_secs()).collect();
         assert_eq!(waits, [2, 4, 8, 16, 30, 30, 30]);
         assert_eq!(back_off(second, u32::MAX, Category::Protocol), LONGEST_BACK_OFF);
-        assert_eq!(back_off(second, u32::MAX, Category::TopicMissing), LONGEST_WAIT_FOR_A_TOPIC);
+        assert_eq!(back_off(second, u32::MAX, Category::TopicMissing), LONGEST_WAIT_FOR_TOPIC);
         let waits: Vec<_> = (1..8).map(|n| back_off(second, n, Category::LimitExceeded).as_secs()).collect();
         assert_eq!(waits, [16, 32, 64, 128, 256, 512, 600]);
     }
 
     #[test]
-    fn jitter_stays_within_a_tenth_and_differs() {
-        let dice = Dice::new();
-        let rolls: Vec<_> = (0..1000).map(|_| dice.jitter()).collect();
+    fn jitter_stays_within_a_tenth() {
+        let random = Random::seeded(1);
+        let rolls: Vec<_> = (0..1000).map(|_| random.jitter()).collect();
         assert!(rolls.iter().all(|roll| (0.9..1.1).contains(roll)));
         let mean = rolls.iter().sum::<f64>() / 1000.0;
         assert!((mean - 1.0).abs() < 0.02, "{mean}");

@@ -1,7 +1,7 @@
-//! What is watched and what was read, behind the hub's one lock. No I/O, no await.
+//! The watched jobs and their samples, behind the hub's only lock. No I/O, no await.
 
-mod room;
-mod slots;
+mod quota;
+mod schedule;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -11,26 +11,26 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::scrapes::Lanes;
+use super::scrapes::ScrapePermits;
 use super::{Shared, pace};
-use crate::limits::{Kept, Limits};
+use crate::limits::{EstimateMemory, Limits};
 use crate::sample::{
-    Category, Failure, JobKey, JobSamples, SourceReading, Watch, WorkerEndpoint, WorkerReading, WorkerSample,
+    Category, Failure, JobKey, JobSamples, SourceReading, WatchSpec, WorkerEndpoint, WorkerReading, WorkerSample,
 };
-use crate::source::{GroupTopic, Place};
+use crate::source::{ClusterAddress, GroupTopic};
 use sluice_base::units::Seconds;
 
-/// Longest `Failure::message`, in characters: it goes into a condition.
-const LONGEST_MESSAGE: usize = 300;
+/// Maximum length of `Failure::message`, in characters: it becomes part of a condition.
+const MAX_MESSAGE_LENGTH: usize = 300;
 
-/// Most slots that go into one round; the others come first in the next.
-const MOST_SLOTS: usize = 4_096;
+/// Maximum number of sources in one round. The others come first in the next round.
+const MAX_ENTRIES_PER_ROUND: usize = 4_096;
 
-/// Pause before a round for those that the one before has not reached.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Pause before the next round for sources that a round did not reach.
+const PAUSE_AFTER_UNREACHED: Duration = Duration::from_millis(100);
 
-/// A cluster, by where it is: jobs with the same place share a client.
-pub(super) type ClusterKey = Arc<Place>;
+/// The key of a cluster: jobs with the same address share a client.
+pub(super) type ClusterKey = Arc<ClusterAddress>;
 
 #[derive(Default)]
 pub(super) struct State {
@@ -38,81 +38,88 @@ pub(super) struct State {
     jobs: HashMap<JobKey, Job>,
     clusters: HashMap<ClusterKey, Cluster>,
     namespaces: HashMap<String, Namespace>,
-    /// What the samples of all jobs take.
-    kept: Room,
-    /// Of the next slot.
-    next: SlotId,
+    /// Memory of the samples of all jobs.
+    kept: MemoryUse,
+    /// Id of the source that was scheduled last.
+    next: EntryId,
 }
 
 struct Job {
-    watch: Watch,
+    watch: WatchSpec,
     sources: Vec<SourceReading>,
-    /// In the order of the watch; the guard stops the task of a worker that is watched no more.
+    /// In the order of the watch. The guard stops the worker's task when the worker is not watched any more.
     workers: Vec<(WorkerReading, DropGuard)>,
-    /// Where each source is asked, in the order of the watch; `None`: nowhere, for a limit.
-    places: Vec<Option<(ClusterKey, SlotId)>>,
-    /// How many of its workers are scraped at once.
-    scrapes: Arc<Lanes>,
-    /// What its samples take, in bytes.
+    /// Where each source is scheduled, in the order of the watch; `None` if a limit forbids it.
+    scheduled: Vec<Option<(ClusterKey, EntryId)>>,
+    /// Limits on concurrent scrapes of the job's workers.
+    scrape_permits: Arc<ScrapePermits>,
+    /// Memory of the job's samples, in bytes.
     kept_bytes: usize,
 }
 
-/// What the jobs of a namespace have together.
+/// What the jobs of a namespace use together.
 #[derive(Default)]
 struct Namespace {
-    /// How many sources are at each cluster.
+    /// Number of sources at each cluster.
     clusters: HashMap<ClusterKey, usize>,
-    /// What their samples take.
-    kept: Room,
+    /// Memory of their samples.
+    kept: MemoryUse,
 }
 
-/// What the samples of several jobs take, in bytes.
+/// Memory of the samples of several jobs, in bytes.
 #[derive(Debug, Clone, Copy, Default)]
-struct Room {
+struct MemoryUse {
     bytes: usize,
-    /// Of these, what is beyond the room that each job has in any case.
+    /// The part beyond the memory that each job may use regardless of the others.
     beyond_free: usize,
 }
 
-/// What one cluster is asked. Dropping it stops its task.
+/// The sources that are read from one cluster. Dropping it stops the cluster's task.
 struct Cluster {
-    slots: HashMap<SlotId, Slot>,
-    /// The same by when they are due.
-    due: BTreeSet<(Instant, SlotId)>,
-    /// How many go into one round: fewer while their answers together are too large.
-    at_once: usize,
-    /// No round begins before.
+    entries: HashMap<EntryId, ScheduleEntry>,
+    /// The same sources, ordered by when they are due.
+    due: BTreeSet<(Instant, EntryId)>,
+    /// Maximum number of sources in one round; reduced while their answers together are too large.
+    max_per_round: usize,
+    /// The next round does not begin before this time.
     not_before: Option<Instant>,
-    /// The slots have changed.
+    /// Notified when the sources have changed.
     wake: Arc<Notify>,
     _stop: DropGuard,
 }
 
 impl Cluster {
     fn new(wake: Arc<Notify>, stop: DropGuard) -> Self {
-        Self { slots: HashMap::new(), due: BTreeSet::new(), at_once: MOST_SLOTS, not_before: None, wake, _stop: stop }
+        Self {
+            entries: HashMap::new(),
+            due: BTreeSet::new(),
+            max_per_round: MAX_ENTRIES_PER_ROUND,
+            not_before: None,
+            wake,
+            _stop: stop,
+        }
     }
 
-    fn insert(&mut self, id: SlotId, slot: Slot) {
-        self.due.insert((slot.due, id));
-        self.slots.insert(id, slot);
+    fn insert(&mut self, id: EntryId, entry: ScheduleEntry) {
+        self.due.insert((entry.due, id));
+        self.entries.insert(id, entry);
     }
 
-    fn remove(&mut self, id: SlotId) -> Option<Slot> {
-        let slot = self.slots.remove(&id)?;
-        self.due.remove(&(slot.due, id));
-        Some(slot)
+    fn remove(&mut self, id: EntryId) -> Option<ScheduleEntry> {
+        let entry = self.entries.remove(&id)?;
+        self.due.remove(&(entry.due, id));
+        Some(entry)
     }
 }
 
-/// Another question has another one.
-pub(super) type SlotId = u64;
+/// Id of a scheduled source. A changed question gets a new id.
+pub(super) type EntryId = u64;
 
 /// One source of one job, and when it is due.
 #[derive(Debug, Clone)]
-pub(super) struct Slot {
+pub(super) struct ScheduleEntry {
     pub(super) job: JobKey,
-    /// Its place in the watch.
+    /// Index of the source in the watch.
     source: usize,
     pub(super) request: GroupTopic,
     interval: Duration,
@@ -120,72 +127,72 @@ pub(super) struct Slot {
     failures: u32,
 }
 
-impl Slot {
+impl ScheduleEntry {
     pub(super) fn interval(&self) -> Duration {
         self.interval
     }
 }
 
-/// What the cluster's task is to do next.
-pub(super) enum Plan {
-    /// Nothing before this time, unless woken.
+/// What the cluster's task does next.
+pub(super) enum NextStep {
+    /// Wait until this time, or until notified.
     Wait(Instant),
-    /// Ask for these now; who has waited longest comes first.
-    Round(Vec<(SlotId, Slot)>),
-    /// Nobody reads from the cluster any more.
+    /// Read these sources now; the one that has waited longest comes first.
+    Round(Vec<(EntryId, ScheduleEntry)>),
+    /// Stop: no job reads from the cluster any more.
     Stop,
 }
 
-/// A task to start for a cluster that is new.
+/// A task to start for a new cluster.
 pub(super) struct NewCluster {
     pub(super) key: ClusterKey,
     pub(super) wake: Arc<Notify>,
     pub(super) stop: CancellationToken,
 }
 
-/// A task to start for a worker that is new.
+/// A task to start for a new worker.
 pub(super) struct NewWorker {
     pub(super) job: JobKey,
     pub(super) endpoint: WorkerEndpoint,
-    /// Topics of the job: only their positions are of use.
+    /// Topics of the job: positions in other topics are not needed.
     pub(super) topics: Arc<[String]>,
-    /// How many workers of the job are scraped at once.
-    pub(super) scrapes: Arc<Lanes>,
+    /// Limits on concurrent scrapes of the job's workers.
+    pub(super) scrape_permits: Arc<ScrapePermits>,
     pub(super) stop: CancellationToken,
 }
 
 /// Tasks to start.
 #[derive(Default)]
-pub(super) struct Started {
+pub(super) struct NewTasks {
     pub(super) clusters: Vec<NewCluster>,
     pub(super) workers: Vec<NewWorker>,
 }
 
-/// An attempt that ended: the newest sample, or why there is none.
+/// The outcome of an attempt: the newest sample, or why there is none.
 pub(super) type Outcome<T> = Result<Arc<T>, (Category, String)>;
 
 impl State {
-    pub(super) fn within(limits: Limits) -> Self {
+    pub(super) fn with_limits(limits: Limits) -> Self {
         Self { limits, ..Self::default() }
     }
 
-    /// See `Signals::watch`.
-    pub(super) fn watch(&mut self, job: &JobKey, watch: Watch, shared: &Shared) -> Started {
-        let mut started = Started::default();
+    /// Implements `Signals::watch`.
+    pub(super) fn watch(&mut self, job: &JobKey, watch: WatchSpec, shared: &Shared) -> NewTasks {
+        let mut started = NewTasks::default();
         let old = match self.jobs.remove(job) {
-            // What had no place for a limit may have one now.
-            Some(same) if same.watch == watch && same.places.iter().all(Option::is_some) => {
+            // A source that was not scheduled because of a limit may fit now.
+            Some(same) if same.watch == watch && same.scheduled.iter().all(Option::is_some) => {
                 self.jobs.insert(job.clone(), same);
                 return started;
             }
             old => old,
         };
-        let (old_watch, mut old_sources, mut old_workers, old_places, scrapes, old_kept) = match old {
-            Some(Job { watch, sources, workers, places, scrapes, kept_bytes }) => {
+        let (old_watch, mut old_sources, mut old_workers, old_scheduled, scrape_permits, old_kept) = match old {
+            Some(Job { watch, sources, workers, scheduled, scrape_permits, kept_bytes }) => {
                 let workers: HashMap<_, _> = watch.workers.iter().cloned().zip(workers).collect();
-                (Some(watch), sources, workers, places, scrapes, kept_bytes)
+                (Some(watch), sources, workers, scheduled, scrape_permits, kept_bytes)
             }
-            None => (None, Vec::new(), HashMap::new(), Vec::new(), Arc::new(Lanes::of_a_job()), 0),
+            None => (None, Vec::new(), HashMap::new(), Vec::new(), Arc::new(ScrapePermits::for_job()), 0),
         };
         let same_latency = old_watch.as_ref().is_some_and(|old| old.latency == watch.latency);
         let topics = topics(&watch);
@@ -197,14 +204,14 @@ impl State {
                 let kept = old_watch
                     .as_ref()
                     .and_then(|old| old.sources.iter().position(|each| each == spec))
-                    .and_then(|place| old_sources.get_mut(place));
+                    .and_then(|index| old_sources.get_mut(index));
                 let mut reading = SourceReading { name: spec.name.clone(), sample: None, failure: None };
                 if let Some(kept) = kept {
                     reading.sample = kept.sample.take();
                     reading.failure = kept.failure.take();
                 }
                 if let (false, Some(sample)) = (same_latency, &mut reading.sample) {
-                    // It answers for another latency.
+                    // The due ends belong to the previous latency.
                     Arc::make_mut(sample).partitions.iter_mut().for_each(|partition| partition.due_end = None);
                 }
                 reading
@@ -219,58 +226,59 @@ impl State {
                     Some((reading, _)) => Some(reading),
                     None => None,
                 };
-                // With other topics a worker's task is begun anew: it looks for other positions.
+                // With other topics the worker's task starts again, because it looks for other positions.
                 let stop = shared.stop.child_token();
                 let guard = stop.clone().drop_guard();
                 started.workers.push(NewWorker {
                     job: job.clone(),
                     endpoint: endpoint.clone(),
                     topics: Arc::clone(&topics),
-                    scrapes: Arc::clone(&scrapes),
+                    scrape_permits: Arc::clone(&scrape_permits),
                     stop,
                 });
                 let (id, uid) = (endpoint.id.clone(), endpoint.uid.clone());
                 (kept.unwrap_or(WorkerReading { id, uid, sample: None, failure: None }), guard)
             })
             .collect();
-        let places = self.place(job, &watch, old_places, shared, &mut started);
-        for (reading, place) in sources.iter_mut().zip(&places) {
-            if let Err(detail) = place {
+        let scheduled = self.schedule(job, &watch, old_scheduled, shared, &mut started);
+        for (reading, scheduled) in sources.iter_mut().zip(&scheduled) {
+            if let Err(detail) = scheduled {
                 let failed = Err((Category::LimitExceeded, detail.clone()));
-                update(&mut reading.sample, &mut reading.failure, failed, shared.clock.now());
+                record_outcome(&mut reading.sample, &mut reading.failure, failed, shared.clock.now());
             }
         }
-        let of_sources = sources.iter().filter_map(|reading| reading.sample.as_ref()).map(Kept::kept_bytes);
-        let of_workers = workers.iter().filter_map(|(reading, _)| reading.sample.as_ref()).map(Kept::kept_bytes);
+        let of_sources = sources.iter().filter_map(|reading| reading.sample.as_ref()).map(EstimateMemory::kept_bytes);
+        let of_workers =
+            workers.iter().filter_map(|(reading, _)| reading.sample.as_ref()).map(EstimateMemory::kept_bytes);
         let kept_bytes = of_sources.chain(of_workers).sum();
-        self.account(&job.namespace, old_kept, kept_bytes);
-        let places = places.into_iter().map(Result::ok).collect();
-        self.jobs.insert(job.clone(), Job { watch, sources, workers, places, scrapes, kept_bytes });
+        self.record_memory(&job.namespace, old_kept, kept_bytes);
+        let scheduled = scheduled.into_iter().map(Result::ok).collect();
+        self.jobs.insert(job.clone(), Job { watch, sources, workers, scheduled, scrape_permits, kept_bytes });
         started
     }
 
-    /// See `Signals::forget`.
+    /// Implements `Signals::forget`.
     pub(super) fn forget(&mut self, job: &JobKey) {
         if let Some(gone) = self.jobs.remove(job) {
-            let left: Vec<ClusterKey> = gone.places.iter().flatten().map(|(key, _)| Arc::clone(key)).collect();
-            self.take_slots(job, gone.places);
-            self.let_go(&left);
-            self.account(&job.namespace, gone.kept_bytes, 0);
+            let left: Vec<ClusterKey> = gone.scheduled.iter().flatten().map(|(key, _)| Arc::clone(key)).collect();
+            self.remove_entries(job, gone.scheduled);
+            self.stop_unused_clusters(&left);
+            self.record_memory(&job.namespace, gone.kept_bytes, 0);
         }
     }
 
-    /// Every job that is watched.
+    /// Returns every watched job.
     pub(super) fn jobs(&self) -> Vec<JobKey> {
         self.jobs.keys().cloned().collect()
     }
 
-    /// Whether nothing is left of any job.
+    /// Returns whether no state of any job is left.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.jobs.is_empty() && self.clusters.is_empty() && self.namespaces.is_empty() && self.kept.bytes == 0
     }
 
-    /// What the samples of all jobs take, in bytes.
+    /// Returns the memory of the samples of all jobs, in bytes.
     pub(super) fn kept_bytes(&self) -> usize {
         self.kept.bytes
     }
@@ -283,53 +291,54 @@ impl State {
         })
     }
 
-    /// Jobs, clusters and workers.
-    pub(super) fn count(&self) -> (usize, usize, usize) {
+    /// Returns the numbers of jobs, clusters and workers.
+    pub(super) fn counts(&self) -> (usize, usize, usize) {
         (self.jobs.len(), self.clusters.len(), self.jobs.values().map(|job| job.workers.len()).sum())
     }
 
-    /// How often a job is sampled; `None` if it is not watched.
+    /// Returns how often a job is sampled; `None` if it is not watched.
     pub(super) fn interval(&self, job: &JobKey) -> Option<Duration> {
         self.jobs.get(job).map(|job| pace::interval(job.watch.latency))
     }
 
-    /// Notes how a scrape went; `false` if the worker is watched no more.
-    pub(super) fn scraped(&mut self, worker: &NewWorker, outcome: Outcome<WorkerSample>, at: Seconds) -> bool {
+    /// Records the outcome of a scrape; returns `false` if the worker is not watched any more.
+    pub(super) fn record_scrape(&mut self, worker: &NewWorker, outcome: Outcome<WorkerSample>, at: Seconds) -> bool {
         let Some(job) = self.jobs.get(&worker.job).filter(|_| !worker.stop.is_cancelled()) else { return false };
-        let Some(place) = job.watch.workers.iter().position(|each| *each == worker.endpoint) else { return false };
-        let before = job.workers.get(place).and_then(|(reading, _)| reading.sample.as_ref());
-        let before = before.map_or(0, Kept::kept_bytes);
+        let Some(index) = job.watch.workers.iter().position(|each| *each == worker.endpoint) else { return false };
+        let before = job.workers.get(index).and_then(|(reading, _)| reading.sample.as_ref());
+        let before = before.map_or(0, EstimateMemory::kept_bytes);
         let outcome =
-            outcome.and_then(|sample| self.make_room(&worker.job, before, sample.kept_bytes()).map(|()| sample));
-        let reading = self.jobs.get_mut(&worker.job).and_then(|job| job.workers.get_mut(place));
+            outcome.and_then(|sample| self.reserve_memory(&worker.job, before, sample.kept_bytes()).map(|()| sample));
+        let reading = self.jobs.get_mut(&worker.job).and_then(|job| job.workers.get_mut(index));
         let Some((reading, _)) = reading else { return false };
-        update(&mut reading.sample, &mut reading.failure, outcome, at);
+        record_outcome(&mut reading.sample, &mut reading.failure, outcome, at);
         true
     }
 }
 
 /// When an attempt began and ended.
-pub(super) struct When {
-    /// When it began.
+pub(super) struct AttemptTimes {
+    /// Beginning of the attempt.
     pub(super) began: Instant,
-    /// When it ended.
+    /// End of the attempt.
     pub(super) ended: Instant,
-    /// When it ended, in Unix time.
+    /// End of the attempt, in Unix time.
     pub(super) at: Seconds,
-    /// One factor for the whole round, so that jobs that are in step stay in step.
+    /// Factor on the wait. One for the whole round, so that jobs that share a round keep sharing it.
     pub(super) jitter: f64,
 }
 
-impl When {
-    /// Counted from the beginning, so that a slow answer does not stretch the interval; but with a pause, so that an
-    /// endpoint which is slower than its interval is not asked without end.
-    pub(super) fn next(&self, wait: Duration, interval: Duration) -> Instant {
+impl AttemptTimes {
+    /// Returns when the next attempt is due. The wait counts from the beginning of the attempt, so that a slow answer
+    /// does not stretch the interval; but there is a pause after its end, so that an endpoint that is slower than its
+    /// interval is not read without a break.
+    pub(super) fn next_due(&self, wait: Duration, interval: Duration) -> Instant {
         let wait = wait.mul_f64(self.jitter).min(wait.max(pace::LONGEST_BACK_OFF));
         (self.began + wait).max(self.ended + interval / 4)
     }
 }
 
-fn update<T>(sample: &mut Option<Arc<T>>, failure: &mut Option<Failure>, outcome: Outcome<T>, at: Seconds) {
+fn record_outcome<T>(sample: &mut Option<Arc<T>>, failure: &mut Option<Failure>, outcome: Outcome<T>, at: Seconds) {
     match outcome {
         Ok(newest) => {
             *sample = Some(newest);
@@ -337,22 +346,23 @@ fn update<T>(sample: &mut Option<Arc<T>>, failure: &mut Option<Failure>, outcome
         }
         Err((category, message)) => {
             let since = failure.as_ref().map_or(at, |earlier| earlier.since);
-            *failure = Some(Failure { at, since, category, message: bounded(&message) });
+            *failure = Some(Failure { at, since, category, message: one_line(&message) });
         }
     }
 }
 
-/// A message in one line and of some length: what a broker or a worker says may be in it, and it is read on terminals and in logs.
-fn bounded(message: &str) -> String {
+/// Returns the message on one line and with a limited length. It may contain text from a broker or a worker, and is
+/// read on terminals and in logs.
+fn one_line(message: &str) -> String {
     let message: String = message.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
-    match message.char_indices().nth(LONGEST_MESSAGE - 1) {
-        Some((end, _)) if message.chars().count() > LONGEST_MESSAGE => format!("{}…", &message[..end]),
+    match message.char_indices().nth(MAX_MESSAGE_LENGTH - 1) {
+        Some((end, _)) if message.chars().count() > MAX_MESSAGE_LENGTH => format!("{}…", &message[..end]),
         _ => message,
     }
 }
 
-/// The topics of a job, sorted.
-fn topics(watch: &Watch) -> Arc<[String]> {
+/// Returns the topics of a job, sorted.
+fn topics(watch: &WatchSpec) -> Arc<[String]> {
     let topics: BTreeSet<&String> = watch.sources.iter().map(|source| &source.kafka.topic).collect();
     topics.into_iter().cloned().collect()
 }

@@ -4,40 +4,40 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::sample::Category;
 
-/// Totals since the start, and what there is now.
+/// Totals since the start, and current numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct HubStats {
-    /// Jobs watched now.
+    /// Number of watched jobs.
     pub jobs: usize,
-    /// Clusters sampled now.
+    /// Number of sampled clusters.
     pub clusters: usize,
-    /// Workers scraped now.
+    /// Number of scraped workers.
     pub workers: usize,
-    /// What is kept of all jobs, as estimated, in bytes.
+    /// Estimated memory of the samples of all jobs, in bytes.
     pub kept_bytes: usize,
-    /// Rounds: times that a cluster was asked, for any number of jobs.
+    /// Number of rounds. One round reads the sources of any number of jobs from one cluster.
     pub rounds: u64,
-    /// Sources read; one round reads many.
+    /// Number of sources read; one round reads many.
     pub sources_read: u64,
-    /// Sources that could not be read.
+    /// Number of failed attempts to read a source.
     pub source_errors: ErrorCounts,
-    /// Workers read.
+    /// Number of workers read.
     pub workers_read: u64,
-    /// Workers that could not be read.
+    /// Number of failed attempts to read a worker.
     pub worker_errors: ErrorCounts,
 }
 
-/// A total for each category.
+/// A total for each failure category.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ErrorCounts([u64; CATEGORIES.len()]);
 
 impl ErrorCounts {
-    /// Every category with its total.
+    /// Returns every category with its total.
     pub fn iter(&self) -> impl Iterator<Item = (Category, u64)> + use<> {
         CATEGORIES.into_iter().zip(self.0)
     }
 
-    /// All of them.
+    /// Returns the sum over all categories.
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
     }
@@ -80,18 +80,18 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    pub(super) fn round(&self) {
+    pub(super) fn count_round(&self) {
         self.rounds.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn source(&self, failed: Option<Category>) {
+    pub(super) fn count_source(&self, failed: Option<Category>) {
         match failed {
             Some(category) => self.source_errors.add(category),
             None => _ = self.sources_read.fetch_add(1, Ordering::Relaxed),
         }
     }
 
-    pub(super) fn worker(&self, failed: Option<Category>) {
+    pub(super) fn count_worker(&self, failed: Option<Category>) {
         match failed {
             Some(category) => self.worker_errors.add(category),
             None => _ = self.workers_read.fetch_add(1, Ordering::Relaxed),

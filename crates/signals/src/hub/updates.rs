@@ -1,22 +1,24 @@
-//! Which jobs have news. A reader that is slow finds each job once, however often it was sampled meanwhile.
+//! Notifies readers which jobs have new samples. A slow reader receives each job once, however often it was sampled
+//! meanwhile.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use futures::Stream;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::sample::JobKey;
 
-/// Everyone who listens.
+/// The subscribed readers.
 #[derive(Debug, Default)]
 pub(super) struct Updates {
-    listeners: Mutex<Vec<Weak<Inbox>>>,
+    subscribers: Mutex<Vec<Weak<Inbox>>>,
     ended: AtomicBool,
 }
 
-/// The jobs that one listener has not yet been told of: at most one entry for each job.
+/// The jobs that one reader has not received yet: at most one entry for each job.
 #[derive(Debug, Default)]
 struct Inbox {
     pending: Mutex<Pending>,
@@ -26,7 +28,8 @@ struct Inbox {
 #[derive(Debug, Default)]
 struct Pending {
     jobs: BTreeSet<JobKey>,
-    /// The last that was handed out: the next one comes after it, so that a busy job cannot hide another.
+    /// The job that was handed out last. The next one follows it in the order of names, so that a busy job cannot hide
+    /// another.
     last: Option<JobKey>,
     ended: bool,
 }
@@ -46,16 +49,16 @@ impl Pending {
 }
 
 impl Updates {
-    pub(super) fn listen(&self) -> impl Stream<Item = JobKey> + Send + use<> {
+    pub(super) fn subscribe(&self) -> impl Stream<Item = JobKey> + Send + use<> {
         let inbox = Arc::new(Inbox::default());
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&inbox));
+        self.subscribers.lock().push(Arc::downgrade(&inbox));
         if self.ended.load(Ordering::SeqCst) {
-            inbox.pending.lock().unwrap_or_else(PoisonError::into_inner).ended = true;
+            inbox.pending.lock().ended = true;
         }
         futures::stream::unfold(inbox, |inbox| async move {
             loop {
                 {
-                    let mut pending = inbox.pending.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut pending = inbox.pending.lock();
                     if let Some(job) = pending.pop() {
                         drop(pending);
                         return Some((job, inbox));
@@ -64,35 +67,35 @@ impl Updates {
                         return None;
                     }
                 }
-                // A notification between the check and here is kept by `Notify`.
+                // `Notify` keeps a notification that comes between the check and this line.
                 inbox.wake.notified().await;
             }
         })
     }
 
-    pub(super) fn tell(&self, job: &JobKey) {
-        self.each(|pending| {
+    pub(super) fn publish(&self, job: &JobKey) {
+        self.for_each_subscriber(|pending| {
             if !pending.jobs.contains(job) {
                 pending.jobs.insert(job.clone());
             }
         });
     }
 
-    pub(super) fn retract(&self, job: &JobKey) {
-        self.each(|pending| {
+    pub(super) fn withdraw(&self, job: &JobKey) {
+        self.for_each_subscriber(|pending| {
             pending.jobs.remove(job);
         });
     }
 
     pub(super) fn end(&self) {
         self.ended.store(true, Ordering::SeqCst);
-        self.each(|pending| pending.ended = true);
+        self.for_each_subscriber(|pending| pending.ended = true);
     }
 
-    fn each(&self, change: impl Fn(&mut Pending)) {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).retain(|listener| {
-            let Some(inbox) = listener.upgrade() else { return false };
-            change(&mut inbox.pending.lock().unwrap_or_else(PoisonError::into_inner));
+    fn for_each_subscriber(&self, change: impl Fn(&mut Pending)) {
+        self.subscribers.lock().retain(|subscriber| {
+            let Some(inbox) = subscriber.upgrade() else { return false };
+            change(&mut inbox.pending.lock());
             inbox.wake.notify_one();
             true
         });
@@ -110,29 +113,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_reader_finds_each_job_once_and_none_starves() {
+    async fn slow_reader_receives_each_job_once() {
         let updates = Updates::default();
-        let mut stream = std::pin::pin!(updates.listen());
+        let mut stream = std::pin::pin!(updates.subscribe());
         for _ in 0..1000 {
-            updates.tell(&job("a"));
-            updates.tell(&job("b"));
+            updates.publish(&job("a"));
+            updates.publish(&job("b"));
         }
         assert_eq!(stream.next().await, Some(job("a")));
-        updates.tell(&job("a"));
+        updates.publish(&job("a"));
         assert_eq!(stream.next().await, Some(job("b")), "a job that is busy does not hide the next one");
         assert_eq!(stream.next().await, Some(job("a")));
         assert_eq!(stream.next().now_or_never(), None);
     }
 
     #[tokio::test]
-    async fn ends_with_the_hub_and_forgets_readers_that_left() {
+    async fn stream_ends_with_the_hub_and_dropped_readers_are_removed() {
         let updates = Updates::default();
-        drop(updates.listen());
-        let mut stream = std::pin::pin!(updates.listen());
-        updates.tell(&job("a"));
-        updates.retract(&job("a"));
+        drop(updates.subscribe());
+        let mut stream = std::pin::pin!(updates.subscribe());
+        updates.publish(&job("a"));
+        updates.withdraw(&job("a"));
         updates.end();
         assert_eq!(stream.next().await, None);
-        assert_eq!(updates.listeners.lock().unwrap().len(), 1);
+        assert_eq!(updates.subscribers.lock().len(), 1);
     }
 }

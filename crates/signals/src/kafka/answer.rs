@@ -1,6 +1,7 @@
-//! What a round means for one topic and group. Pure.
+//! Turns the answers of a round into the sample of one topic and group. Pure.
 //!
-//! Architecture invariant: unknown is not zero. An offset that could not be read is `None`, and `problem` says why.
+//! Architecture invariant: unknown is not zero. An offset that could not be read is `None`, and `problem` has the
+//! reason.
 
 use std::collections::HashMap;
 
@@ -8,21 +9,25 @@ use krafka::admin::{ConsumerGroupDescription, ConsumerGroupMember, TopicDescript
 use krafka::error::{ErrorCode, KrafkaError};
 
 use super::TOO_SLOW;
-use super::problem;
-use super::round::{Reply, Round, is_topic_name};
-use super::stamps;
+use super::errors;
+use super::round::{Reply, RoundAnswers, is_topic_name};
+use super::timestamp_type;
 use crate::limits;
 use crate::sample::{GroupSample, Owner, PartitionSample, SourceSample};
 use crate::source::{GroupTopic, SourceError};
 
-/// As Kafka reports a group that does not exist.
+/// State that Kafka reports for a group that does not exist.
 const DEAD: &str = "Dead";
 
-/// As Kafka reports a partition in which the group has not committed.
+/// Offset that Kafka reports for a partition in which the group has not committed.
 const NO_COMMIT: i64 = -1;
 
-/// The answer to one request; an error if nothing of the topic is known.
-pub(super) fn of(request: &GroupTopic, round: &Round, cluster: &str) -> Result<SourceSample, SourceError> {
+/// Returns the sample for one request; an error if nothing is known about the topic.
+pub(super) fn sample_from(
+    request: &GroupTopic,
+    round: &RoundAnswers,
+    cluster: &str,
+) -> Result<SourceSample, SourceError> {
     if let Some(partitions) = round.too_large.get(&request.topic) {
         return Err(too_many_partitions(&request.topic, *partitions, cluster));
     }
@@ -38,7 +43,7 @@ pub(super) fn of(request: &GroupTopic, round: &Round, cluster: &str) -> Result<S
     }
     let group = round.groups.get(&request.group);
     if let Some(Ok(group)) = group {
-        within_limits(group, &request.group, cluster)?;
+        check_group_limits(group, &request.group, cluster)?;
     }
     let owners = group.and_then(|reply| reply.as_ref().ok()).map(|group| owners(group, topic)).unwrap_or_default();
     let partitions: Vec<_> = topic
@@ -47,65 +52,71 @@ pub(super) fn of(request: &GroupTopic, round: &Round, cluster: &str) -> Result<S
         .map(|each| partition(each.partition, each.leader.is_some(), request, round, &owners))
         .collect();
     if partitions.iter().all(|partition| partition.end.is_none()) {
-        return Err(nothing(request, topic, round, cluster));
+        return Err(no_end_offset(request, topic, round, cluster));
     }
     Ok(SourceSample {
         at: round.at,
         partitions,
         group: group.and_then(group_sample),
-        producer_time: stamps::by_producers(&round.kept.stamps, topic),
+        producer_time: timestamp_type::set_by_producers(&round.kept.timestamp_types, topic),
     })
 }
 
 fn too_many_partitions(topic: &str, partitions: usize, cluster: &str) -> SourceError {
     let detail = format!(
-        "topic {topic} has {partitions} partitions, and Sluice reads at most {} partitions of a topic",
-        limits::MOST_PARTITIONS
+        "topic {topic} has {partitions} partitions, more than the limit of {}; use a topic with fewer partitions",
+        limits::MAX_PARTITIONS
     );
     SourceError::LimitExceeded { cluster: cluster.to_owned(), detail }
 }
 
-/// An error if a group has more members than are read, or one of them says more of itself than is kept.
-fn within_limits(group: &ConsumerGroupDescription, name: &str, cluster: &str) -> Result<(), SourceError> {
+/// Returns an error if the group has too many members, or a member with too long ids.
+fn check_group_limits(group: &ConsumerGroupDescription, name: &str, cluster: &str) -> Result<(), SourceError> {
     let exceeded = |detail: String| Err(SourceError::LimitExceeded { cluster: cluster.to_owned(), detail });
     let members = group.members.len();
-    if members > limits::MOST_MEMBERS {
-        let most = limits::MOST_MEMBERS;
-        return exceeded(format!("group {name} has {members} members, more than the {most} of a group that are read"));
+    if members > limits::MAX_MEMBERS {
+        let most = limits::MAX_MEMBERS;
+        return exceeded(format!(
+            "group {name} has {members} members, more than the limit of {most}; use a group with fewer members"
+        ));
     }
     let size = |member: &ConsumerGroupMember| {
         let instance = member.instance_id.as_ref().map_or(0, String::len);
         member.member_id.len() + member.client_id.len() + member.client_host.len() + instance
     };
     let largest = group.members.iter().map(size).max().unwrap_or(0);
-    if largest > limits::LARGEST_MEMBER {
-        let most = limits::LARGEST_MEMBER;
+    if largest > limits::MAX_MEMBER_BYTES {
+        let most = limits::MAX_MEMBER_BYTES;
         return exceeded(format!(
-            "a member of group {name} has ids of {largest} bytes, more than the {most} that are read; give its client a shorter client.id"
+            "a member of group {name} has ids of {largest} bytes, more than the limit of {most}; set a shorter client.id"
         ));
     }
     Ok(())
 }
 
-fn topic<'a>(request: &GroupTopic, round: &'a Round, cluster: &str) -> Result<&'a TopicDescription, SourceError> {
+fn topic<'a>(
+    request: &GroupTopic,
+    round: &'a RoundAnswers,
+    cluster: &str,
+) -> Result<&'a TopicDescription, SourceError> {
     match round.topics.get(&request.topic) {
         Some(Ok(topic)) => Ok(topic),
-        Some(Err(error)) => Err(problem::of_topic(error, &request.topic, cluster)),
+        Some(Err(error)) => Err(errors::from_topic_error(error, &request.topic, cluster)),
         None if is_topic_name(&request.topic) => Err(SourceError::Protocol {
             cluster: cluster.to_owned(),
-            detail: format!("nothing was answered about topic {}", request.topic),
+            detail: format!("the answer lacks topic {}", request.topic),
         }),
         None => Err(SourceError::TopicMissing { topic: request.topic.clone(), cluster: cluster.to_owned() }),
     }
 }
 
-/// Why there is not one end offset.
-fn nothing(request: &GroupTopic, topic: &TopicDescription, round: &Round, cluster: &str) -> SourceError {
+/// Returns why no end offset is known.
+fn no_end_offset(request: &GroupTopic, topic: &TopicDescription, round: &RoundAnswers, cluster: &str) -> SourceError {
     let mut ends = topic.partitions.iter().filter_map(|each| {
         round.ends.get(&TopicPartition::new(request.topic.clone(), each.partition)).and_then(|end| end.as_ref().err())
     });
     match ends.next() {
-        Some(error) => problem::of_topic(error, &request.topic, cluster),
+        Some(error) => errors::from_topic_error(error, &request.topic, cluster),
         None => SourceError::Unreachable {
             cluster: cluster.to_owned(),
             detail: format!("no partition of topic {} has a leader", request.topic),
@@ -115,43 +126,43 @@ fn nothing(request: &GroupTopic, topic: &TopicDescription, round: &Round, cluste
 
 fn partition(
     number: i32,
-    led: bool,
+    has_leader: bool,
     request: &GroupTopic,
-    round: &Round,
+    round: &RoundAnswers,
     owners: &HashMap<i32, Owner>,
 ) -> PartitionSample {
     let key = TopicPartition::new(request.topic.clone(), number);
     let mut problem = None;
-    if !led {
+    if !has_leader {
         problem = Some("the partition has no leader".to_owned());
     }
-    // The first problem is told: the others mostly follow from it.
-    let mut note = |what: &str, error: &KrafkaError| {
-        problem.get_or_insert_with(|| format!("failed to read {what}: {}", problem::words(error)));
+    // The first problem is reported: the others mostly follow from it.
+    let mut record_problem = |what: &str, error: &KrafkaError| {
+        problem.get_or_insert_with(|| format!("failed to read {what}: {}", errors::describe(error)));
     };
     let mut read = |what: &str, reply: Option<&Reply<i64>>| match reply {
         Some(Ok(offset)) => Some(*offset),
         Some(Err(error)) => {
-            note(what, error);
+            record_problem(what, error);
             None
         }
         None => None,
     };
     let end = read("the end offset", round.ends.get(&key));
-    // Nothing is missing where it cannot be read: what it tells of is rare.
+    // A failure here is not a problem: the difference that it would show is rare.
     let high_watermark = round.high_watermarks.get(&key).and_then(|reply| reply.as_ref().ok());
     let start = read("the start offset", round.starts.get(&key));
     let committed = match round.committed.get(&request.group) {
         Some(Ok(offsets)) => match offsets.get(&key) {
             Some(Ok(offset)) => Some(offset.unwrap_or(NO_COMMIT)),
             Some(Err(error)) => {
-                note("the committed offset", error);
+                record_problem("the committed offset", error);
                 None
             }
             None => Some(NO_COMMIT),
         },
         Some(Err(error)) => {
-            note("the committed offsets of the group", error);
+            record_problem("the committed offsets of the group", error);
             None
         }
         None => None,
@@ -160,7 +171,7 @@ fn partition(
         id: format!("{}/{number}", request.topic),
         start,
         end,
-        // It was asked for at the same time as the end, so it may have been read a moment before.
+        // It was requested at the same time as the end, so it may have been read a moment earlier.
         high_watermark: high_watermark.map(|high| end.map_or(*high, |end| end.max(*high))),
         committed,
         due_end: round.due.get(&request.latency).and_then(|due| due.get(&key)).copied(),
@@ -171,7 +182,7 @@ fn partition(
 
 fn owners(group: &ConsumerGroupDescription, topic: &TopicDescription) -> HashMap<i32, Owner> {
     let mut owners = HashMap::new();
-    let known = tells_assignments(group);
+    let known = has_assignments(group);
     for member in &group.members {
         for assigned in member.assignment.iter().flatten().filter(|assigned| assigned.topic_name == topic.name) {
             for number in &assigned.partitions {
@@ -182,8 +193,9 @@ fn owners(group: &ConsumerGroupDescription, topic: &TopicDescription) -> HashMap
     owners
 }
 
-/// While a classic group rebalances the broker describes its members with nothing assigned, whatever they still have.
-fn tells_assignments(group: &ConsumerGroupDescription) -> bool {
+/// Returns whether the group's assignments are known. While a classic group rebalances, the broker describes its
+/// members without assignments, whatever they still own.
+fn has_assignments(group: &ConsumerGroupDescription) -> bool {
     !group.state.ends_with("Rebalance")
 }
 
@@ -203,7 +215,7 @@ fn group_sample(reply: &Reply<ConsumerGroupDescription>) -> Option<GroupSample> 
         Ok(group) => Some(GroupSample {
             state: group.state.clone(),
             assignor: group.assignor.clone().filter(|assignor| !assignor.is_empty()),
-            members: group.members.iter().map(|member| owner(member, tells_assignments(group))).collect(),
+            members: group.members.iter().map(|member| owner(member, has_assignments(group))).collect(),
         }),
         Err(KrafkaError::Broker { code: ErrorCode::GroupIdNotFound, .. }) => {
             Some(GroupSample { state: DEAD.to_owned(), ..GroupSample::default() })

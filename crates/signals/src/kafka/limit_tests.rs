@@ -1,4 +1,4 @@
-//! Where clusters are, who shares a client, and what is too large, against krafka's fake broker.
+//! Tests of cluster addresses, of sharing clients, and of limits, against krafka's fake broker.
 
 use krafka::testing::{ApiKey, ClassicGroupState, Control, FakeBroker, GroupMember};
 use tokio::net::TcpListener;
@@ -14,48 +14,50 @@ fn request(topic: &str, group: &str) -> GroupTopic {
 }
 
 fn connect() -> KafkaConnect {
-    KafkaConnect::new(Clock::system(), Egress::of_this_machine())
+    KafkaConnect::new(Clock::system(), Egress::allow_loopback())
 }
 
 async fn sample(broker: &FakeBroker, topic: &str, group: &str) -> Result<SourceSample, SourceError> {
     let servers = broker.bootstrap_servers().split(',').map(str::to_owned).collect();
-    connect().connect_to(&Place::of(servers)).sample(&[request(topic, group)], DEADLINE).await.remove(0)
+    connect().connect_to(&ClusterAddress::new(servers)).sample(&[request(topic, group)], DEADLINE).await.remove(0)
 }
 
 fn servers(servers: &[&str]) -> Vec<String> {
     servers.iter().map(|server| (*server).to_owned()).collect()
 }
 
+/// Catalogue: B4.
 #[test]
-fn b4_two_namespaces_that_write_the_same_short_name_have_two_clients_and_one_that_is_written_in_full_has_one() {
+fn short_name_is_a_different_cluster_in_each_namespace() {
     let pod = connect().in_cluster(true);
-    let (a, b) = (pod.place("a", &servers(&["kafka:9092"])), pod.place("b", &servers(&["kafka:9092"])));
+    let (a, b) = (pod.address("a", &servers(&["kafka:9092"])), pod.address("b", &servers(&["kafka:9092"])));
     assert_eq!(
         (a.servers.as_slice(), b.servers.as_slice()),
         (&["kafka.a.svc:9092".to_owned()][..], &["kafka.b.svc:9092".to_owned()][..])
     );
-    assert_eq!(pod.place("b", &servers(&["kafka.a.svc:9092"])), a, "by what is looked up, not by what is written");
+    assert_eq!(pod.address("b", &servers(&["kafka.a.svc:9092"])), a, "by what is looked up, not by what is written");
     let far = ["b-2.example.com:9092", "b-1.example.com:9092", "b-2.example.com:9092"];
-    assert_eq!(pod.place("a", &servers(&far)), pod.place("b", &servers(&far[..2])));
-    // On a laptop a name is the host of that name.
-    assert_eq!(connect().place("a", &servers(&["kafka:9092"])).servers, ["kafka:9092"]);
+    assert_eq!(pod.address("a", &servers(&far)), pod.address("b", &servers(&far[..2])));
+    // Outside a cluster, a name is the host of that name.
+    assert_eq!(connect().address("a", &servers(&["kafka:9092"])).servers, ["kafka:9092"]);
 }
 
+/// Catalogue: B4.
 #[tokio::test]
-async fn b4_a_short_name_that_a_broker_gives_itself_is_one_of_the_namespace_of_its_cluster() {
+async fn advertised_short_name_is_in_the_namespace_of_its_cluster() {
     let name_of = |servers: &[&str]| {
-        let place = connect().in_cluster(true).place("team", &self::servers(servers));
-        KafkaCluster::new(&connect().in_cluster(true), &place).home
+        let address = connect().in_cluster(true).address("team", &self::servers(servers));
+        KafkaCluster::new(&connect().in_cluster(true), &address).short_names
     };
-    assert!(matches!(name_of(&["kafka:9092"]), Home::Namespace(namespace) if namespace == "team"));
-    assert!(matches!(name_of(&["kafka.infra:9092"]), Home::Namespace(namespace) if namespace == "infra"));
-    assert!(matches!(name_of(&["10.1.2.3:9092"]), Home::Unknown));
-    // The operator's own namespace is never looked into for it.
+    assert!(matches!(name_of(&["kafka:9092"]), ShortNames::Namespace(namespace) if namespace == "team"));
+    assert!(matches!(name_of(&["kafka.infra:9092"]), ShortNames::Namespace(namespace) if namespace == "infra"));
+    assert!(matches!(name_of(&["10.1.2.3:9092"]), ShortNames::Unknown));
+    // Short names are never looked up in the operator's own namespace.
     let broker = FakeBroker::start().await.unwrap();
     broker.create_topic("orders", 1);
-    let place = Place::of(broker.bootstrap_servers().split(',').map(str::to_owned).collect());
+    let address = ClusterAddress::new(broker.bootstrap_servers().split(',').map(str::to_owned).collect());
     broker.with_state(|state| "kafka-0".clone_into(&mut state.brokers[0].host));
-    let error = connect().in_cluster(true).connect_to(&place).sample(&[request("orders", "g")], DEADLINE).await;
+    let error = connect().in_cluster(true).connect_to(&address).sample(&[request("orders", "g")], DEADLINE).await;
     let error = error[0].as_ref().unwrap_err().to_string();
     assert!(
         error.contains("failed to resolve kafka-0:") && error.contains("advertise a name with its namespace"),
@@ -63,58 +65,66 @@ async fn b4_a_short_name_that_a_broker_gives_itself_is_one_of_the_namespace_of_i
     );
 }
 
+/// Catalogue: B4.
 #[tokio::test]
-async fn b4_a_namespace_is_connected_only_where_its_own_rules_let_it() {
+async fn namespace_connects_only_where_its_rules_allow() {
     let broker = FakeBroker::start().await.unwrap();
     broker.create_topic("orders", 1);
-    let address = broker.bootstrap_servers();
+    let server = broker.bootstrap_servers();
     let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let rules = |text: &str| vec![text.parse::<NamespaceRanges>().unwrap()];
     for (rules, only_listed, namespace, open) in [
-        (rules(&format!("team-a={address}")), false, "team-a", true),
+        (rules(&format!("team-a={server}")), false, "team-a", true),
         (rules(&format!("team-a={}", elsewhere.local_addr().unwrap())), false, "team-a", false),
         (rules("team-a="), false, "team-a", false),
         (rules("team-a="), false, "team-b", true),
         (rules("team-a="), true, "team-b", false),
     ] {
-        let egress = Egress::of_this_machine().with_namespaces(rules, only_listed);
+        let egress = Egress::allow_loopback().with_namespaces(rules, only_listed);
         let connect = KafkaConnect::new(Clock::system(), egress);
-        let place = connect.place(namespace, std::slice::from_ref(&address));
-        assert_eq!(place.under.is_none(), namespace == "team-b" && open, "no client is shared where rules differ");
-        let answer = connect.connect_to(&place).sample(&[request("orders", "g")], DEADLINE).await.remove(0);
+        let address = connect.address(namespace, std::slice::from_ref(&server));
+        assert_eq!(
+            address.namespace.is_none(),
+            namespace == "team-b" && open,
+            "no client is shared where rules differ"
+        );
+        let answer = connect.connect_to(&address).sample(&[request("orders", "g")], DEADLINE).await.remove(0);
         assert_eq!(answer.is_ok(), open, "{namespace}: {answer:?}");
         if let Err(error) = answer {
             assert_eq!(error.category(), Category::DestinationRefused);
             let words = format!(
-                "{address} is not among what is open to namespace {namespace}, where Sluice does not connect; correct the address, or ask the administrator of Sluice for --egress-namespace {namespace}={address}"
+                "{server} is outside the ranges of namespace {namespace}, to which Sluice does not connect; correct the address, or ask Sluice's administrator to set --egress-namespace {namespace}={server}"
             );
             assert!(error.to_string().contains(&words), "{error}");
         }
     }
 }
 
+/// Catalogue: B1.
 #[tokio::test]
-async fn b1_a_topic_of_more_partitions_than_are_read_is_asked_for_nothing_else_and_the_others_are_read() {
+async fn topic_with_too_many_partitions_does_not_affect_others() {
     let broker = FakeBroker::start().await.unwrap();
     broker.create_topic("large", 10_001);
     broker.create_topic("orders", 3);
-    let place = Place::of(vec![broker.bootstrap_servers()]);
+    let address = ClusterAddress::new(vec![broker.bootstrap_servers()]);
     let requests = [request("large", "g"), request("orders", "g")];
-    let answers = connect().connect_to(&place).sample(&requests, 5 * DEADLINE).await;
+    let answers = connect().connect_to(&address).sample(&requests, 5 * DEADLINE).await;
     let error = answers[0].as_ref().unwrap_err();
     assert_eq!(error.category(), Category::LimitExceeded);
-    assert!(error.to_string().contains("topic large has 10001 partitions, and Sluice reads at most 10000"), "{error}");
+    assert!(error.to_string().contains("topic large has 10001 partitions, more than the limit of 10000"), "{error}");
     assert_eq!(answers[1].as_ref().unwrap().partitions.len(), 3);
 }
 
-/// The last of them by size was refused in every round, and waited ten minutes.
+/// Before, the smallest of them was refused in every round, and waited ten minutes.
+///
+/// Catalogue: C14.
 #[tokio::test]
-async fn c14_topics_that_do_not_fit_into_one_round_have_their_turn_and_are_no_failures() {
+async fn topics_that_do_not_fit_a_round_come_first_in_the_next() {
     let broker = FakeBroker::start().await.unwrap();
     for topic in ["a", "b", "c"] {
         broker.create_topic(topic, 5_000);
     }
-    let cluster = connect().connect_to(&Place::of(vec![broker.bootstrap_servers()]));
+    let cluster = connect().connect_to(&ClusterAddress::new(vec![broker.bootstrap_servers()]));
     for (order, last) in [(["a", "b", "c"], "c"), (["c", "a", "b"], "b")] {
         let requests = order.map(|topic| request(topic, "g"));
         let answers = cluster.sample(&requests, 10 * DEADLINE).await;
@@ -125,8 +135,9 @@ async fn c14_topics_that_do_not_fit_into_one_round_have_their_turn_and_are_no_fa
     }
 }
 
+/// Catalogue: B1.
 #[tokio::test]
-async fn b1_members_that_are_too_many_or_say_too_much_of_themselves_are_not_kept() {
+async fn too_many_members_or_too_long_ids_exceed_a_limit() {
     let broker = FakeBroker::start().await.unwrap();
     broker.create_topic("orders", 1);
     let join = |group: &str, members: usize, client_id: &str| {
@@ -147,7 +158,7 @@ async fn b1_members_that_are_too_many_or_say_too_much_of_themselves_are_not_kept
     join("crowd", 10_001, "c");
     join("good", 3, "c");
     for (group, words) in
-        [("wordy", "ids of 2012 bytes, more than the 1024"), ("crowd", "10001 members, more than the 10000")]
+        [("wordy", "ids of 2012 bytes, more than the limit of 1024"), ("crowd", "10001 members, more than the limit")]
     {
         let error = sample(&broker, "orders", group).await.unwrap_err();
         assert_eq!(error.category(), Category::LimitExceeded);
@@ -156,9 +167,11 @@ async fn b1_members_that_are_too_many_or_say_too_much_of_themselves_are_not_kept
     assert_eq!(sample(&broker, "orders", "good").await.unwrap().group.unwrap().members.len(), 3);
 }
 
-/// What is asked of a group takes half of the time that is left at most; those that are not reached are no failures.
+/// The request for a group takes at most half of the time that is left. Groups that are not reached have not failed.
+///
+/// Catalogue: C14.
 #[tokio::test]
-async fn c14_groups_are_asked_in_the_order_of_the_requests_and_who_is_not_reached_has_not_failed() {
+async fn groups_are_read_in_order_and_unreached_ones_have_not_failed() {
     let broker = FakeBroker::start_cluster(2).await.unwrap();
     broker.create_topic("orders", 1);
     broker.set_leader("orders", 0, 1);
@@ -167,11 +180,11 @@ async fn c14_groups_are_asked_in_the_order_of_the_requests_and_who_is_not_reache
         broker.set_group_coordinator(&request.group, 0);
     }
     broker.on(ApiKey::OffsetFetch, |_| Control::Delay(Duration::from_millis(15)));
-    let place = Place::of(broker.bootstrap_servers().split(',').map(str::to_owned).collect());
-    let answers = connect().connect_to(&place).sample(&requests, 2 * DEADLINE).await;
+    let address = ClusterAddress::new(broker.bootstrap_servers().split(',').map(str::to_owned).collect());
+    let answers = connect().connect_to(&address).sample(&requests, 2 * DEADLINE).await;
     let unreached = |answer: &Result<SourceSample, SourceError>| matches!(answer, Err(SourceError::NotReached { .. }));
-    assert!(answers[0].is_ok(), "who asks first is asked first, whatever the name: {:?}", answers[0]);
+    assert!(answers[0].is_ok(), "the first request is served first, whatever the group's name: {:?}", answers[0]);
     assert!(unreached(&answers[499]), "{:?}", answers[499]);
     let others = answers.iter().filter(|answer| answer.is_err() && !unreached(answer)).count();
-    assert_eq!(others, 0, "nobody else has failed");
+    assert_eq!(others, 0, "no other request has failed");
 }

@@ -1,15 +1,19 @@
-//! One round: everything that is asked of a cluster for all the jobs that are due, in as few requests as krafka allows.
+//! One round: reads everything that is due from a cluster, for all jobs, in as few requests as krafka allows.
 //!
 //! ```text
-//! topics ─► ends, high watermarks, starts, whose timestamps ─► newest timestamps ─► due ends      one request to each leader for each, for the union of partitions
-//! committed offsets, one request a group                       beside it, so that they are never newer than the ends
-//! groups, one request a coordinator                            beside it
+//! topics ─► ends, high watermarks, starts, timestamp types ─► newest timestamps ─► due ends
+//! committed offsets
+//! groups
 //! ```
 //!
-//! Why the newest timestamp is asked for before the due end: krafka takes "there is no record that new" for an error worth
-//! retrying, and retries it until its timeout (`OffsetNotAvailable`). A partition that has been quiet for longer than the
-//! objective would stall every round. So a look-up by timestamp is sent only where the newest record is known to be that
-//! new; and the newest timestamp only where the end has moved since it was last asked for.
+//! The three rows run concurrently, so that committed offsets are never newer than the ends. The first row sends one
+//! request of each kind to each leader, for the partitions of all jobs. The second sends one request for each group, and
+//! the third one for each coordinator.
+//!
+//! The newest timestamp is requested before the due end, because krafka takes "there is no record that new" for an
+//! error worth retrying, and retries it until its timeout (`OffsetNotAvailable`). A partition that has been quiet for
+//! longer than the objective would stall every round. So a look-up by timestamp is sent only if the newest record is
+//! known to be that new, and the newest timestamp is requested only if the end has moved since the last request.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -24,7 +28,7 @@ use krafka::admin::{
 use krafka::error::{ErrorCode, KrafkaError};
 use tokio::time::Instant;
 
-use super::stamps::{self, Stamps};
+use super::timestamp_type::{self, TimestampTypes};
 use crate::limits;
 use crate::source::GroupTopic;
 use crate::tunnel;
@@ -34,67 +38,68 @@ use sluice_base::units::Seconds;
 /// krafka's first pause between two attempts of one call.
 pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a look-up by timestamp may take where it is unknown whether there is such a record. Only brokers without
-/// `MaxTimestamp` (and krafka's fake) come to this; longer than an answer takes, short beside the shortest interval.
-const PATIENCE: Duration = Duration::from_millis(150);
+/// Time limit of a look-up by timestamp when it is unknown whether there is such a record. That happens only with
+/// brokers without `MaxTimestamp` (and with krafka's fake broker). The limit is longer than an answer takes, and short
+/// compared to the shortest interval.
+const UNCERTAIN_LOOK_UP_TIMEOUT: Duration = Duration::from_millis(150);
 
-/// So many groups' committed offsets are fetched at once.
+/// Number of groups whose committed offsets are fetched concurrently.
 const GROUPS_AT_ONCE: usize = 32;
 
-/// What krafka answers for one item.
+/// krafka's answer for one item.
 pub(super) type Reply<T> = Result<T, KrafkaError>;
 
-/// A group's committed offsets; `None`, or absent: it has not committed there.
+/// A group's committed offsets. An offset that is `None` or absent means that the group has not committed there.
 pub(super) type Committed = HashMap<TopicPartition, Reply<Option<i64>>>;
 
-/// The newest timestamp of a partition, by topic id and number, with the end offset at which it was read. It stays true
+/// The end offset and the newest timestamp of a partition, by topic id and partition number. The timestamp is valid
 /// until the end moves.
 pub(super) type Newest = HashMap<([u8; 16], i32), (i64, i64)>;
 
-/// What one round leaves to the next.
+/// What a round learned that the next round reuses.
 #[derive(Default)]
-pub(super) struct Kept {
+pub(super) struct RoundCache {
     pub(super) newest: Newest,
-    pub(super) stamps: Stamps,
+    pub(super) timestamp_types: TimestampTypes,
 }
 
-/// Everything that was learned. What is absent was not asked, or its call failed as a whole.
+/// The answers of a round. An absent entry was not requested, or its call failed as a whole.
 #[derive(Default)]
-pub(super) struct Round {
-    /// Something was answered: the cluster is there.
+pub(super) struct RoundAnswers {
+    /// Whether a broker answered anything.
     pub(super) answered: bool,
-    /// When the ends were asked for.
+    /// When the ends were requested.
     pub(super) at: Seconds,
     pub(super) topics: HashMap<String, Reply<TopicDescription>>,
     pub(super) ends: HashMap<TopicPartition, Reply<i64>>,
     pub(super) high_watermarks: HashMap<TopicPartition, Reply<i64>>,
     pub(super) starts: HashMap<TopicPartition, Reply<i64>>,
-    /// By latency.
+    /// Due ends by latency.
     pub(super) due: HashMap<Duration, HashMap<TopicPartition, i64>>,
     /// By group: the offsets of the partitions in which it has committed.
     pub(super) committed: HashMap<String, Reply<Committed>>,
     pub(super) groups: HashMap<String, Reply<ConsumerGroupDescription>>,
-    /// Topics that have more partitions than a topic may, with their number.
+    /// Topics with too many partitions, with the number of partitions.
     pub(super) too_large: HashMap<String, usize>,
-    /// Topics that did not fit into this round: they come first in the next.
+    /// Topics that did not fit into this round. They come first in the next round.
     pub(super) not_reached: HashSet<String>,
-    /// The other rounds that are under way left no room for so many partitions.
+    /// Whether the other running rounds left too little memory for the partitions.
     pub(super) has_no_room: bool,
-    /// What is known after it. A round that has come to nothing leaves what was known before.
-    pub(super) kept: Arc<Kept>,
+    /// What is known after the round. A round without answers keeps what was known before.
+    pub(super) kept: Arc<RoundCache>,
 }
 
-impl Round {
-    /// Takes topics out that have more partitions than a topic may, and those that do not fit into one round with the topics
-    /// before them. The requests are in the order in which they have waited, so each topic has its turn. The partitions that
-    /// a broker lists are nothing yet; each that is asked for costs.
-    fn leave_out_what_is_too_large(&mut self, requests: &[GroupTopic]) {
-        let mut left = limits::most_partitions_of_a_round(self.topics.len());
+impl RoundAnswers {
+    /// Removes topics with too many partitions, and topics that do not fit into one round with the topics before them.
+    /// The requests are ordered by how long they have waited, so each topic gets its turn. The partitions that a broker
+    /// lists cost nothing yet; each one that is read does.
+    fn remove_oversized_topics(&mut self, requests: &[GroupTopic]) {
+        let mut left = limits::max_partitions_per_round(self.topics.len());
         let mut seen = HashSet::new();
         for name in requests.iter().map(|request| &request.topic).filter(|name| seen.insert(*name)) {
             let Some(Ok(topic)) = self.topics.get(name) else { continue };
             let partitions = topic.partitions.len();
-            if partitions > limits::MOST_PARTITIONS {
+            if partitions > limits::MAX_PARTITIONS {
                 self.too_large.insert(name.clone(), partitions);
             } else if partitions > left {
                 self.not_reached.insert(name.clone());
@@ -107,38 +112,38 @@ impl Round {
     }
 }
 
-/// Asks. Takes at most `deadline`, and then returns what there is.
+/// Sends the requests. Takes at most `deadline`, and then returns the answers so far.
 pub(super) async fn gather(
     client: &AdminClient,
     clock: &Clock,
     requests: &[GroupTopic],
     deadline: Duration,
-    known: Arc<Kept>,
-    account: Option<&tunnel::Round<'_>>,
-) -> Round {
+    known: Arc<RoundCache>,
+    budget_of_bytes: Option<&tunnel::RoundBudget<'_>>,
+) -> RoundAnswers {
     let budget = Budget { clock, until: clock.monotonic() + deadline };
-    // In the order of the requests: who has waited longest comes first.
+    // In the order of the requests: the one that has waited longest comes first.
     let mut seen = HashSet::new();
     let groups: Vec<&str> =
         requests.iter().map(|request| request.group.as_str()).filter(|group| seen.insert(*group)).collect();
-    let log = gather_log(client, &budget, requests, known, account);
-    let membership = join(committed(client, &groups, &budget), describe(client, &groups, &budget));
+    let log = gather_log(client, &budget, requests, known, budget_of_bytes);
+    let membership = join(committed_offsets(client, &groups, &budget), describe_groups(client, &groups, &budget));
     let (mut round, (committed, groups)) = join(log, membership).await;
-    round.answered |= committed.values().any(answers) || groups.values().any(answers);
+    round.answered |= committed.values().any(is_answer) || groups.values().any(is_answer);
     round.committed = committed;
     round.groups = groups;
     round
 }
 
-/// Topics, ends, high watermarks, starts and due ends.
+/// Reads topics, ends, high watermarks, starts and due ends.
 async fn gather_log(
     client: &AdminClient,
     budget: &Budget<'_>,
     requests: &[GroupTopic],
-    known: Arc<Kept>,
-    account: Option<&tunnel::Round<'_>>,
-) -> Round {
-    // krafka fails the whole call for one name that cannot be one; `answer.rs` reports those that are left out here.
+    known: Arc<RoundCache>,
+    budget_of_bytes: Option<&tunnel::RoundBudget<'_>>,
+) -> RoundAnswers {
+    // krafka fails the whole call for one invalid name. `answer.rs` reports the names that are left out here.
     let names: BTreeSet<&str> =
         requests.iter().map(|request| request.topic.as_str()).filter(|topic| is_topic_name(topic)).collect();
     let options = DescribeTopicsOptions::default().timeout(budget.share(0.4));
@@ -146,12 +151,12 @@ async fn gather_log(
         Ok(topics) => topics,
         Err(error) => names.iter().map(|name| ((*name).to_owned(), Err(error.clone()))).collect(),
     };
-    let answered = topics.values().any(answers);
-    let mut round = Round { answered, topics, kept: Arc::clone(&known), ..Round::default() };
+    let answered = topics.values().any(is_answer);
+    let mut round = RoundAnswers { answered, topics, kept: Arc::clone(&known), ..RoundAnswers::default() };
 
-    round.leave_out_what_is_too_large(requests);
+    round.remove_oversized_topics(requests);
 
-    // A partition without a leader would be retried until the timeout, and hold up the others.
+    // A partition without a leader would be retried until the timeout, and delay the others.
     let partitions: Vec<TopicPartition> = round
         .topics
         .values()
@@ -165,8 +170,8 @@ async fn gather_log(
     if partitions.is_empty() {
         return round;
     }
-    if let Some(account) = account {
-        let room = account.draw(
+    if let Some(budget_of_bytes) = budget_of_bytes {
+        let room = budget_of_bytes.draw(
             limits::BYTES_PER_PARTITION_ASKED.saturating_mul(u64::try_from(partitions.len()).unwrap_or(u64::MAX)),
         );
         if tokio::time::timeout(budget.share(0.5), room).await.is_err() {
@@ -174,36 +179,37 @@ async fn gather_log(
             return round;
         }
     }
-    let patience = budget.share(0.5);
-    // The end that a reader of committed records can reach: with none open, the high watermark. A transaction that hangs
-    // would otherwise be a backlog that no worker can work off.
-    let committed = ListOffsetsOptions::default().read_committed(true).timeout(patience);
-    let all = || ListOffsetsOptions::default().timeout(patience);
+    let timeout = budget.share(0.5);
+    // The end that a reader of committed records can reach: without an open transaction, the high watermark. A
+    // transaction that hangs would otherwise look like a backlog that no worker can process.
+    let committed = ListOffsetsOptions::default().read_committed(true).timeout(timeout);
+    let all = || ListOffsetsOptions::default().timeout(timeout);
     let now = budget.clock.monotonic();
-    let (ends, high_watermarks, starts, stamps) = join4(
-        list(client, &partitions, OffsetSpec::Latest, committed),
-        // While a transaction hangs, only this tells what is appended.
-        list(client, &partitions, OffsetSpec::Latest, all()),
-        list(client, &partitions, OffsetSpec::Earliest, all()),
-        stamps::refresh(client, &round.topics, &known.stamps, now, patience),
+    let (ends, high_watermarks, starts, timestamp_types) = join4(
+        list_offsets(client, &partitions, OffsetSpec::Latest, committed),
+        // While a transaction hangs, only the high watermark shows what is appended.
+        list_offsets(client, &partitions, OffsetSpec::Latest, all()),
+        list_offsets(client, &partitions, OffsetSpec::Earliest, all()),
+        timestamp_type::refresh(client, &round.topics, &known.timestamp_types, now, timeout),
     )
     .await;
     round.ends = offsets(ends);
     round.high_watermarks = offsets(high_watermarks);
     round.starts = offsets(starts);
-    let newest = due_ends(client, budget, requests, &mut round, &known.newest, &stamps).await;
-    round.kept = Arc::new(Kept { newest, stamps });
+    let newest = due_ends(client, budget, requests, &mut round, &known.newest, &timestamp_types).await;
+    round.kept = Arc::new(RoundCache { newest, timestamp_types });
     round
 }
 
-/// Due ends for every latency that is asked for, where timestamps are known to be append times. Returns the newest timestamps.
+/// Finds the due ends for every requested latency, where timestamps are known to be append times. Returns the newest
+/// timestamps.
 async fn due_ends(
     client: &AdminClient,
     budget: &Budget<'_>,
     requests: &[GroupTopic],
-    round: &mut Round,
+    round: &mut RoundAnswers,
     known: &Newest,
-    stamps: &Stamps,
+    timestamp_types: &TimestampTypes,
 ) -> Newest {
     let ids: HashMap<&str, [u8; 16]> =
         round.topics.values().flatten().map(|topic| (topic.name.as_str(), topic.topic_id)).collect();
@@ -212,9 +218,9 @@ async fn due_ends(
     };
     let appended = |partition: &TopicPartition| {
         let topic = round.topics.get(&partition.topic).and_then(|topic| topic.as_ref().ok());
-        topic.is_some_and(|topic| stamps::by_producers(stamps, topic) == Some(false))
+        topic.is_some_and(|topic| timestamp_type::set_by_producers(timestamp_types, topic) == Some(false))
     };
-    // Of a topic whose timestamps are the producers', or may be, nothing is looked up by them.
+    // Topics with timestamps of the producers, or with unknown ones, are left out.
     let ends: HashMap<&TopicPartition, i64> = round
         .ends
         .iter()
@@ -232,13 +238,13 @@ async fn due_ends(
         })
         .map(|(partition, _)| (*partition).clone())
         .collect();
-    // Only partitions that are still asked for are remembered.
+    // Partitions that are no longer read are forgotten.
     let mut newest: Newest =
         ends.keys().filter_map(|partition| Some((id(partition), *known.get(&id(partition))?))).collect();
     if !moved.is_empty() {
-        // Uncommitted records count here: what matters is whether a look-up would find anything.
+        // Uncommitted records count here: what matters is whether a look-up would find a record.
         let options = ListOffsetsOptions::default().timeout(budget.share(0.5));
-        for (partition, reply) in list(client, &moved, OffsetSpec::MaxTimestamp, options).await {
+        for (partition, reply) in list_offsets(client, &moved, OffsetSpec::MaxTimestamp, options).await {
             newest.remove(&id(&partition));
             if let (Ok(ListedOffset { timestamp: Some(timestamp), .. }), Some(end)) = (reply, ends.get(&partition)) {
                 newest.insert(id(&partition), (*end, timestamp));
@@ -269,12 +275,13 @@ async fn due_ends(
                 }
             }
             if !open.is_empty() {
-                let patience = if certain { budget.share(0.8) } else { PATIENCE.min(budget.share(0.8)) };
-                let options = ListOffsetsOptions::default().timeout(patience);
-                for (partition, reply) in list(client, &open, OffsetSpec::Timestamp(cutoff), options).await {
+                let timeout =
+                    if certain { budget.share(0.8) } else { UNCERTAIN_LOOK_UP_TIMEOUT.min(budget.share(0.8)) };
+                let options = ListOffsetsOptions::default().timeout(timeout);
+                for (partition, reply) in list_offsets(client, &open, OffsetSpec::Timestamp(cutoff), options).await {
                     let Some(end) = ends.get(&partition) else { continue };
                     let found = match reply {
-                        // Beyond the last stable offset nothing can be due.
+                        // Nothing beyond the last stable offset can be due.
                         Ok(found) => Some(found.offset.min(*end)),
                         Err(KrafkaError::Broker { code: ErrorCode::OffsetNotAvailable, .. }) => Some(*end),
                         Err(_) => None,
@@ -290,16 +297,21 @@ async fn due_ends(
     newest
 }
 
-/// By group; one that is absent was not reached in time. A group may take half of the time that is left when its turn comes,
-/// so that a coordinator which is silent leaves some to the groups behind it.
-async fn committed(client: &AdminClient, groups: &[&str], budget: &Budget<'_>) -> HashMap<String, Reply<Committed>> {
+/// Returns the committed offsets by group; a group that was not reached in time is absent. A group may take half of the
+/// time that is left when its turn comes, so that a coordinator that does not answer leaves time for the groups after
+/// it.
+async fn committed_offsets(
+    client: &AdminClient,
+    groups: &[&str],
+    budget: &Budget<'_>,
+) -> HashMap<String, Reply<Committed>> {
     let end = budget.until - budget.share(0.1);
     let in_time = |_: &String| std::future::ready(budget.clock.monotonic() < end);
     let groups: Vec<String> = groups.iter().map(|group| (*group).to_owned()).collect();
     futures::stream::iter(groups)
         .take_while(in_time)
         .map(|group| async move {
-            // All partitions of the group: what the topics have is being asked at the same time.
+            // All partitions of the group, because the partitions of the topics are being requested at the same time.
             let options = ListConsumerGroupOffsetsOptions::default().timeout(budget.share(0.5));
             let reply = match client.list_consumer_group_offsets(group.as_str(), options).await {
                 Ok(offsets) => Ok(offsets
@@ -316,7 +328,7 @@ async fn committed(client: &AdminClient, groups: &[&str], budget: &Budget<'_>) -
         .await
 }
 
-async fn describe(
+async fn describe_groups(
     client: &AdminClient,
     groups: &[&str],
     budget: &Budget<'_>,
@@ -328,7 +340,7 @@ async fn describe(
     }
 }
 
-async fn list(
+async fn list_offsets(
     client: &AdminClient,
     partitions: &[TopicPartition],
     spec: OffsetSpec,
@@ -344,12 +356,12 @@ fn offsets(listed: HashMap<TopicPartition, Reply<ListedOffset>>) -> HashMap<Topi
     listed.into_iter().map(|(partition, reply)| (partition, reply.map(|listed| listed.offset))).collect()
 }
 
-/// Whether a broker said this, be it an error.
-fn answers<T>(reply: &Reply<T>) -> bool {
+/// Returns whether a broker gave this answer, be it an error.
+fn is_answer<T>(reply: &Reply<T>) -> bool {
     matches!(reply, Ok(_) | Err(KrafkaError::Broker { .. }))
 }
 
-/// As Kafka's own rule: anything else cannot exist.
+/// Returns whether a topic can have this name, by Kafka's own rule.
 pub(super) fn is_topic_name(name: &str) -> bool {
     let legal = |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-');
     !matches!(name, "" | "." | "..") && name.len() <= 249 && name.chars().all(legal)
@@ -357,7 +369,7 @@ pub(super) fn is_topic_name(name: &str) -> bool {
 
 #[allow(clippy::cast_possible_truncation, reason = "Unix time in milliseconds fits, and the cast saturates")]
 fn millis(at: Seconds) -> i64 {
-    // A negative one would be read as a sentinel.
+    // A negative timestamp would be read as a sentinel.
     ((at.0 * 1000.0).floor() as i64).max(0)
 }
 
@@ -368,7 +380,7 @@ struct Budget<'a> {
 }
 
 impl Budget<'_> {
-    /// A part of what is left, for one step.
+    /// Returns a part of the time that is left, for one step.
     fn share(&self, part: f64) -> Duration {
         self.until.saturating_duration_since(self.clock.monotonic()).mul_f64(part)
     }

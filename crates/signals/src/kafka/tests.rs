@@ -1,5 +1,5 @@
-//! Against krafka's fake broker: the shape of answers, and what one fault leaves of the rest. The authority on what Kafka
-//! answers is `tests/kafka_real.rs`.
+//! Tests against krafka's fake broker: the content of answers, and what one fault leaves of the others. The authority
+//! on what Kafka answers is `tests/kafka_real.rs`.
 
 use std::collections::BTreeMap;
 
@@ -17,11 +17,11 @@ const SECOND: Duration = Duration::from_secs(1);
 const DEADLINE: Duration = Duration::from_secs(2);
 
 fn connect() -> KafkaConnect {
-    KafkaConnect::new(Clock::system(), Egress::of_this_machine())
+    KafkaConnect::new(Clock::system(), Egress::allow_loopback())
 }
 
-fn place(servers: &[String]) -> Place {
-    Place { servers: servers.to_vec(), under: None }
+fn place(servers: &[String]) -> ClusterAddress {
+    ClusterAddress { servers: servers.to_vec(), namespace: None }
 }
 
 fn cluster(broker: &FakeBroker) -> KafkaCluster {
@@ -45,17 +45,17 @@ async fn produce(broker: &FakeBroker, topic: &str, partition: i32, records: usiz
     }
 }
 
-/// What the fake does not answer: whose the timestamps of these topics are, known until `until`.
+/// Sets what the fake broker does not answer: whether these topics' timestamps are the producers', valid until `until`.
 fn know(cluster: &KafkaCluster, producers: &[(&str, bool)], until: tokio::time::Instant) {
-    let mut kept = cluster.kept.lock().unwrap();
-    let stamps = &mut Arc::get_mut(&mut kept).unwrap().stamps;
-    for (topic, by_producers) in producers {
-        let stamp = stamps.get_mut(*topic).unwrap();
-        (stamp.by_producers, stamp.until) = (Some(*by_producers), until);
+    let mut kept = cluster.kept.lock();
+    let timestamp_types = &mut Arc::get_mut(&mut kept).unwrap().timestamp_types;
+    for (topic, set_by_producers) in producers {
+        let timestamp_type = timestamp_types.get_mut(*topic).unwrap();
+        (timestamp_type.set_by_producers, timestamp_type.refresh_at) = (Some(*set_by_producers), until);
     }
 }
 
-/// Long enough for a test.
+/// Returns a time after the end of the test.
 fn later() -> tokio::time::Instant {
     Clock::system().monotonic() + 600 * SECOND
 }
@@ -68,7 +68,7 @@ fn commit(broker: &FakeBroker, group: &str, topic: &str, partition: i32, offset:
 }
 
 #[tokio::test]
-async fn passes_offsets_on_as_they_are() {
+async fn offsets_are_passed_on_unchanged() {
     let broker = FakeBroker::start_cluster(3).await.unwrap();
     broker.create_topic("orders", 4);
     produce(&broker, "orders", 0, 3).await;
@@ -81,16 +81,16 @@ async fn passes_offsets_on_as_they_are() {
     let partitions: Vec<_> =
         sample.partitions.iter().map(|each| (each.id.as_str(), each.start, each.end, each.committed)).collect();
     assert_eq!(partitions[0], ("orders/0", Some(0), Some(3), Some(2)));
-    assert_eq!(partitions[1], ("orders/1", Some(0), Some(3), Some(99)), "beyond the end: the policy's business");
+    assert_eq!(partitions[1], ("orders/1", Some(0), Some(3), Some(99)), "beyond the end: the policy handles that");
     assert_eq!(partitions[2], ("orders/2", Some(0), Some(0), Some(-1)));
     let due: Vec<_> = sample.partitions.iter().map(|each| each.due_end).collect();
-    assert_eq!(due, [None; 4], "the fake does not say whose the timestamps are");
+    assert_eq!(due, [None; 4], "the fake broker does not report the timestamp type");
     let high: Vec<_> = sample.partitions.iter().map(|each| each.high_watermark).collect();
     assert_eq!(high, [Some(3), Some(3), Some(0), Some(0)]);
 }
 
 #[tokio::test]
-async fn what_is_older_than_the_objective_is_due() {
+async fn records_older_than_the_objective_are_due() {
     let broker = FakeBroker::start().await.unwrap();
     broker.create_topic("orders", 1);
     produce(&broker, "orders", 0, 3).await;
@@ -102,11 +102,11 @@ async fn what_is_older_than_the_objective_is_due() {
     know(&cluster, &[("orders", false)], later());
     let answers = cluster.sample(&requests, DEADLINE).await;
     let due: Vec<_> = answers.iter().map(|answer| answer.as_ref().unwrap().partitions[0].due_end).collect();
-    assert_eq!(due, [Some(3), Some(0)], "for each its own latency");
+    assert_eq!(due, [Some(3), Some(0)], "each request has its own latency");
 }
 
 #[tokio::test]
-async fn nothing_is_due_by_timestamps_that_are_or_may_be_the_producers() {
+async fn producer_timestamps_give_no_due_ends() {
     let broker = FakeBroker::start().await.unwrap();
     broker.create_topic("orders", 1);
     broker.create_topic("refunds", 1);
@@ -114,20 +114,20 @@ async fn nothing_is_due_by_timestamps_that_are_or_may_be_the_producers() {
     produce(&broker, "refunds", 0, 3).await;
     let cluster = cluster(&broker);
     let requests = [request("orders", "g"), request("refunds", "g")];
-    let said = |answers: Answers| -> Vec<_> {
+    let summary = |answers: SampleResults| -> Vec<_> {
         let samples = answers.into_iter().map(Result::unwrap);
         samples.map(|sample| (sample.producer_time, sample.partitions[0].end, sample.partitions[0].due_end)).collect()
     };
-    // The fake does not know what a topic's configuration is.
-    let unknown = said(cluster.sample(&requests, DEADLINE).await);
+    // The fake broker does not know a topic's configuration.
+    let unknown = summary(cluster.sample(&requests, DEADLINE).await);
     assert_eq!(unknown, [(None, Some(3), None), (None, Some(3), None)]);
     know(&cluster, &[("orders", true), ("refunds", false)], later());
-    let known = said(cluster.sample(&requests, DEADLINE).await);
+    let known = summary(cluster.sample(&requests, DEADLINE).await);
     assert_eq!(known, [(Some(true), Some(3), None), (Some(false), Some(3), Some(0))]);
 }
 
 #[tokio::test]
-async fn whose_the_timestamps_are_stays_known_when_nobody_answers_the_next_time() {
+async fn timestamp_type_stays_known_without_an_answer() {
     let broker = FakeBroker::start().await.unwrap();
     broker.create_topic("orders", 1);
     produce(&broker, "orders", 0, 3).await;
@@ -138,30 +138,30 @@ async fn whose_the_timestamps_are_stays_known_when_nobody_answers_the_next_time(
     let refused = sample(&cluster, "orders", "g").await.unwrap();
     assert_eq!((refused.producer_time, refused.partitions[0].due_end), (Some(true), None));
     assert!(
-        cluster.kept.lock().unwrap().stamps["orders"].until > due_for_another_look,
-        "it is not asked at once again"
+        cluster.kept.lock().timestamp_types["orders"].refresh_at > due_for_another_look,
+        "the next request is not due at once"
     );
-    // For a moment nothing is said of the topic itself, while another is read.
+    // For a moment the broker does not answer about the topic, while another topic is read.
     broker.create_topic("refunds", 1);
     broker.with_state(|state| _ = state.topics.remove("orders"));
     let answers = cluster.sample(&[request("orders", "g"), request("refunds", "g")], DEADLINE).await;
     assert_eq!((answers[0].is_ok(), answers[1].is_ok()), (false, true));
-    assert_eq!(cluster.kept.lock().unwrap().stamps["orders"].by_producers, Some(true));
+    assert_eq!(cluster.kept.lock().timestamp_types["orders"].set_by_producers, Some(true));
 }
 
 #[tokio::test]
-async fn another_topic_of_the_name_has_timestamps_of_its_own() {
+async fn recreated_topic_has_its_own_timestamp_type() {
     let broker = FakeBroker::start().await.unwrap();
     broker.create_topic("orders", 1);
     let cluster = cluster(&broker);
     sample(&cluster, "orders", "g").await.unwrap();
     know(&cluster, &[("orders", true)], later());
-    Arc::get_mut(&mut cluster.kept.lock().unwrap()).unwrap().stamps.get_mut("orders").unwrap().id = [7; 16];
+    Arc::get_mut(&mut cluster.kept.lock()).unwrap().timestamp_types.get_mut("orders").unwrap().id = [7; 16];
     assert_eq!(sample(&cluster, "orders", "g").await.unwrap().producer_time, None);
 }
 
 #[tokio::test]
-async fn an_open_transaction_shows_between_the_end_and_the_high_watermark() {
+async fn open_transaction_is_between_end_and_high_watermark() {
     let broker = FakeBroker::start().await.unwrap();
     broker.create_topic("orders", 1);
     produce(&broker, "orders", 0, 5).await;
@@ -171,7 +171,7 @@ async fn an_open_transaction_shows_between_the_end_and_the_high_watermark() {
 }
 
 #[tokio::test]
-async fn a_partition_without_leader_has_a_problem_and_the_others_are_read_at_once() {
+async fn partition_without_leader_does_not_delay_others() {
     let broker = FakeBroker::start_cluster(3).await.unwrap();
     broker.create_topic("orders", 3);
     commit(&broker, "g", "orders", 1, 0);
@@ -192,7 +192,7 @@ async fn a_partition_without_leader_has_a_problem_and_the_others_are_read_at_onc
 }
 
 #[tokio::test]
-async fn a_topic_of_which_no_partition_has_a_leader_is_unreachable() {
+async fn topic_without_any_leader_is_unreachable() {
     let broker = FakeBroker::start().await.unwrap();
     broker.create_topic("orders", 1);
     broker.with_state(|state| state.partition_mut("orders", 0).unwrap().leader = -1);
@@ -202,7 +202,7 @@ async fn a_topic_of_which_no_partition_has_a_leader_is_unreachable() {
 }
 
 #[tokio::test]
-async fn a_broker_that_is_silent_takes_only_its_partitions_along() {
+async fn silent_broker_affects_only_its_partitions() {
     let broker = FakeBroker::start_cluster(3).await.unwrap();
     broker.create_topic("orders", 6);
     for partition in 0..6 {
@@ -223,7 +223,7 @@ async fn a_broker_that_is_silent_takes_only_its_partitions_along() {
 }
 
 #[tokio::test]
-async fn commits_that_cannot_be_read_are_unknown_not_none() {
+async fn unreadable_commits_are_unknown() {
     let broker = FakeBroker::start().await.unwrap();
     broker.create_topic("orders", 1);
     broker.on(ApiKey::OffsetFetch, |_| Control::Error(ErrorCode::GroupAuthorizationFailed));
@@ -237,7 +237,7 @@ async fn commits_that_cannot_be_read_are_unknown_not_none() {
 }
 
 #[tokio::test]
-async fn a_group_that_cannot_be_described_is_unknown() {
+async fn undescribable_group_is_unknown() {
     let broker = FakeBroker::start().await.unwrap();
     broker.create_topic("orders", 1);
     broker.on(ApiKey::DescribeGroups, |_| Control::Error(ErrorCode::GroupAuthorizationFailed));
@@ -245,7 +245,7 @@ async fn a_group_that_cannot_be_described_is_unknown() {
     assert_eq!((sample.group, sample.partitions[0].committed), (None, Some(-1)));
 }
 
-/// Members of a classic group, each with these partitions of the topic.
+/// Adds members to a classic group, each with these partitions of the topic.
 fn join(broker: &FakeBroker, group: &str, topic: &str, members: &[(&str, &[i32])]) {
     let bytes = |partitions: &[i32]| {
         let mut bytes = [0_i16.to_be_bytes().as_slice(), &1_i32.to_be_bytes()].concat();
@@ -274,25 +274,25 @@ fn join(broker: &FakeBroker, group: &str, topic: &str, members: &[(&str, &[i32])
 }
 
 #[tokio::test]
-async fn members_have_an_id_each_and_what_they_own_is_known_but_while_they_share_it_out_anew() {
+async fn assignments_are_unknown_during_a_rebalance() {
     let broker = FakeBroker::start().await.unwrap();
     broker.create_topic("orders", 3);
     join(&broker, "g", "orders", &[("m-1", &[0, 2]), ("m-2", &[])]);
     let cluster = cluster(&broker);
-    let told = async || {
+    let members = async || {
         let group = sample(&cluster, "orders", "g").await.unwrap().group.unwrap();
         group.members.into_iter().map(|member| (member.member_id, member.partitions)).collect::<BTreeMap<_, _>>()
     };
     let known = |first, second| BTreeMap::from([("m-1".to_owned(), first), ("m-2".to_owned(), second)]);
-    assert_eq!(told().await, known(Some(2), Some(0)));
+    assert_eq!(members().await, known(Some(2), Some(0)));
     let owner = sample(&cluster, "orders", "g").await.unwrap().partitions[2].owner.clone().unwrap();
     assert_eq!((owner.member_id.as_str(), owner.host.as_str()), ("m-1", "10.0.0.1"));
     broker.with_state(|state| state.groups.get_mut("g").unwrap().state = ClassicGroupState::CompletingRebalance);
-    assert_eq!(told().await, known(None, None));
+    assert_eq!(members().await, known(None, None));
 }
 
 #[tokio::test]
-async fn a_missing_topic_is_named_and_the_others_are_read() {
+async fn missing_topic_does_not_affect_others() {
     let broker = FakeBroker::start().await.unwrap();
     broker.create_topic("orders", 1);
     let cluster = cluster(&broker);
@@ -307,7 +307,7 @@ async fn a_missing_topic_is_named_and_the_others_are_read() {
 }
 
 #[tokio::test]
-async fn many_jobs_cost_few_requests() {
+async fn many_jobs_take_few_requests() {
     let broker = FakeBroker::start_cluster(3).await.unwrap();
     for topic in 0..20 {
         broker.create_topic(&format!("t-{topic}"), 12);
@@ -337,7 +337,7 @@ async fn many_jobs_cost_few_requests() {
 }
 
 #[tokio::test]
-async fn a_cluster_that_accepts_and_never_answers_costs_the_deadline_and_no_more() {
+async fn silent_cluster_ends_at_the_deadline() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let cluster = KafkaCluster::new(&connect(), &place(&[listener.local_addr().unwrap().to_string()]));
     let clock = Clock::system();
@@ -348,7 +348,7 @@ async fn a_cluster_that_accepts_and_never_answers_costs_the_deadline_and_no_more
 }
 
 #[tokio::test]
-async fn a_crashed_cluster_is_unreachable_and_read_again_when_it_is_back() {
+async fn crashed_cluster_is_read_again_after_a_restart() {
     let broker = FakeBroker::start().await.unwrap();
     broker.create_topic("orders", 1);
     let cluster = cluster(&broker);
@@ -358,7 +358,7 @@ async fn a_crashed_cluster_is_unreachable_and_read_again_when_it_is_back() {
     for _ in 0..4 {
         assert_eq!(sample(&cluster, "orders", "g").await.unwrap_err().category(), Category::Unreachable);
     }
-    assert!(cluster.client.lock().await.is_none(), "the client was thrown away");
+    assert!(cluster.client.lock().await.is_none(), "the client was dropped");
     broker.restart(node);
     let mut left = 20;
     while sample(&cluster, "orders", "g").await.is_err() {
@@ -370,7 +370,7 @@ async fn a_crashed_cluster_is_unreachable_and_read_again_when_it_is_back() {
 }
 
 #[tokio::test]
-async fn a_round_that_is_dropped_counts_as_a_miss_and_does_no_harm() {
+async fn dropped_round_counts_as_a_miss() {
     let broker = FakeBroker::start().await.unwrap();
     broker.create_topic("orders", 1);
     let cluster = cluster(&broker);
@@ -379,12 +379,16 @@ async fn a_round_that_is_dropped_counts_as_a_miss_and_does_no_harm() {
     let requests = [request("orders", "g")];
     assert!(cluster.sample(&requests, DEADLINE).now_or_never().is_none());
     assert_eq!(cluster.misses.load(Ordering::Relaxed), 1);
-    assert_eq!(cluster.kept.lock().unwrap().stamps["orders"].by_producers, Some(true), "what was known is known");
+    assert_eq!(
+        cluster.kept.lock().timestamp_types["orders"].set_by_producers,
+        Some(true),
+        "what was known remains known"
+    );
     assert_eq!(sample(&cluster, "orders", "g").await.unwrap().producer_time, Some(true));
 }
 
 #[tokio::test]
-async fn bootstrap_servers_are_checked_before_anything_is_dialled() {
+async fn bootstrap_servers_are_checked_before_dialling() {
     let servers = ["127.0.0.1:1".to_owned(), "169.254.169.254:9092".to_owned()];
     let cluster =
         KafkaCluster::new(&KafkaConnect { clock: Clock::starting_at(Seconds(0.0)), ..connect() }, &place(&servers));

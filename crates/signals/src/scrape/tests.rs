@@ -1,4 +1,4 @@
-//! Pages as workers write them, and servers that misbehave.
+//! Tests of pages as workers write them, and of servers that misbehave.
 
 use std::net::SocketAddr;
 
@@ -9,9 +9,9 @@ use super::*;
 
 fn page(text: &str) -> Result<WorkerSample, String> {
     let topics = ["orders".to_owned()];
-    let mut page = Page::of(&topics);
-    text.lines().for_each(|line| page.line(line.as_bytes()));
-    page.sample(Seconds(5.0))
+    let mut page = MetricsPage::new(&topics);
+    text.lines().for_each(|line| page.read_line(line.as_bytes()));
+    page.into_sample(Seconds(5.0))
 }
 
 #[test]
@@ -45,7 +45,7 @@ http_requests_total{path="/"} 3"#,
 }
 
 #[test]
-fn absent_is_unknown_and_so_is_a_sum_with_a_bad_part() {
+fn absent_metric_and_sum_with_invalid_part_are_unknown() {
     for bad in ["NaN", "-1", "+Inf", "x", ""] {
         let sample = page(&format!(
             "sluice_worker_records_processed_total{{source=\"a\"}} 10\nsluice_worker_records_processed_total{{source=\"b\"}} {bad}\n"
@@ -58,7 +58,7 @@ fn absent_is_unknown_and_so_is_a_sum_with_a_bad_part() {
 }
 
 #[test]
-fn a_concurrency_that_is_no_whole_number_of_at_least_one_is_unknown() {
+fn concurrency_other_than_a_positive_integer_is_unknown() {
     let concurrency = |value: &str| page(&format!("sluice_worker_concurrency {value}\n")).unwrap().concurrency;
     assert_eq!((concurrency("1"), concurrency("16.0"), concurrency("1e4")), (Some(1), Some(16), Some(10_000)));
     for bad in ["0", "-1", "0.5", "2.5", "NaN", "+Inf", "1e300", "x"] {
@@ -67,16 +67,16 @@ fn a_concurrency_that_is_no_whole_number_of_at_least_one_is_unknown() {
 }
 
 #[test]
-fn a_sum_that_is_infinite_is_unknown_though_its_parts_are_finite() {
+fn infinite_sum_of_finite_parts_is_unknown() {
     let part = "sluice_worker_records_processed_total 1e308\n";
     assert_eq!(page(part).unwrap().processed, Some(1e308));
     assert_eq!(page(&part.repeat(2)).unwrap().processed, None);
 }
 
 #[test]
-fn a_bad_position_is_left_out_alone() {
+fn invalid_position_does_not_affect_others() {
     let topics = ["t".to_owned()];
-    let mut page = Page::of(&topics);
+    let mut page = MetricsPage::new(&topics);
     for line in [
         r#"sluice_worker_next_offset{topic="t",partition="0"} -1"#,
         r#"sluice_worker_next_offset{topic="t",partition="1"} NaN"#,
@@ -85,35 +85,36 @@ fn a_bad_position_is_left_out_alone() {
         r#"sluice_worker_next_offset{topic="t",partition="2"} 1e300"#,
         r#"sluice_worker_next_offset{topic="t",partition="3"} 4"#,
     ] {
-        page.line(line.as_bytes());
+        page.read_line(line.as_bytes());
     }
     assert_eq!(page.errors(), 5);
-    assert_eq!(page.sample(Seconds(0.0)).unwrap().positions, [("t/3".to_owned(), 4)]);
+    assert_eq!(page.into_sample(Seconds(0.0)).unwrap().positions, [("t/3".to_owned(), 4)]);
 }
 
+/// Catalogue: B1.
 #[test]
-fn b1_positions_of_topics_that_are_not_the_jobs_are_not_kept_nor_more_than_there_can_be() {
+fn positions_are_limited_to_the_jobs_topics_and_a_maximum() {
     let topics = ["orders".to_owned(), "refunds".to_owned()];
-    let mut page = Page::of(&topics);
+    let mut page = MetricsPage::new(&topics);
     let endless = "x".repeat(1_000);
     for (topic, partitions) in [("others", 10), (endless.as_str(), 10), ("refunds", 15_000), ("orders", 10)] {
         for partition in 0..partitions {
             let line = format!("sluice_worker_next_offset{{topic=\"{topic}\",partition=\"{partition}\"}} 7");
-            page.line(line.as_bytes());
+            page.read_line(line.as_bytes());
         }
     }
-    let sample = page.sample(Seconds(0.0)).unwrap();
-    assert_eq!(sample.positions.len(), MOST_POSITIONS + 1, "one more, which tells that there are too many");
+    let sample = page.into_sample(Seconds(0.0)).unwrap();
+    assert_eq!(sample.positions.len(), MAX_POSITIONS + 1, "one more, which shows that there are too many");
     assert!(sample.positions.iter().all(|(id, _)| id.starts_with("refunds/")));
 }
 
 #[test]
 fn too_many_samples_make_the_sum_unknown() {
-    let mut page = Page::default();
-    for number in 0..=MOST_SAMPLES {
-        page.line(format!("sluice_worker_busy_seconds_total{{n=\"{number}\"}} 1").as_bytes());
+    let mut page = MetricsPage::default();
+    for number in 0..=MAX_SAMPLES {
+        page.read_line(format!("sluice_worker_busy_seconds_total{{n=\"{number}\"}} 1").as_bytes());
     }
-    assert_eq!(page.sample(Seconds(0.0)).unwrap().busy_seconds, None);
+    assert_eq!(page.into_sample(Seconds(0.0)).unwrap().busy_seconds, None);
 }
 
 /// Answers every connection with these bytes, and closes it.
@@ -136,7 +137,7 @@ fn topics() -> Vec<String> {
 async fn scrape(address: SocketAddr, path: &str, deadline: Duration) -> Result<WorkerSample, ScrapeError> {
     let worker = WorkerEndpoint { id: "w-1".to_owned(), uid: "u".to_owned(), address, path: path.to_owned() };
     let clock = Clock::starting_at(Seconds(5.0));
-    HttpScraper::new(clock, Egress::of_this_machine()).unwrap().scrape(&worker, &topics(), deadline).await
+    HttpScraper::new(clock, Egress::allow_loopback()).unwrap().scrape(&worker, &topics(), deadline).await
 }
 
 fn ok(body: &str) -> Vec<u8> {
@@ -152,7 +153,7 @@ async fn reads_a_page_over_http() {
 }
 
 #[tokio::test]
-async fn says_what_is_wrong_with_an_answer() {
+async fn errors_describe_the_invalid_answer() {
     let cases = [
         (b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_vec(), Category::Protocol, "answered 404"),
         (
@@ -169,15 +170,15 @@ async fn says_what_is_wrong_with_an_answer() {
             "failed to read",
         ),
     ];
-    for (answer, category, words) in cases {
+    for (answer, category, expected) in cases {
         let error = scrape(serve(answer).await, "/metrics", 5 * SECOND).await.unwrap_err();
         assert_eq!(error.category(), category, "{error}");
-        assert!(error.to_string().contains(words), "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
     }
 }
 
 #[tokio::test]
-async fn a_worker_that_does_not_answer_costs_its_deadline_and_no_more() {
+async fn silent_worker_ends_at_the_deadline() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let error = scrape(listener.local_addr().unwrap(), "/metrics", SECOND / 10).await.unwrap_err();
     assert_eq!(error.category(), Category::Unreachable);
@@ -185,7 +186,7 @@ async fn a_worker_that_does_not_answer_costs_its_deadline_and_no_more() {
 }
 
 #[tokio::test]
-async fn never_asks_the_metadata_service_nor_another_host() {
+async fn metadata_service_and_other_hosts_are_never_read() {
     let error = scrape("169.254.169.254:80".parse().unwrap(), "/latest", SECOND).await.unwrap_err();
     assert_eq!(error.category(), Category::DestinationRefused, "{error}");
     let address = serve(ok("process_cpu_seconds_total 3\n")).await;
@@ -193,8 +194,9 @@ async fn never_asks_the_metadata_service_nor_another_host() {
     assert_eq!(sample.cpu_seconds, Some(3.0), "asked the worker");
 }
 
+/// Catalogue: T10, S12.
 #[tokio::test]
-async fn t10_s12_no_path_leads_to_another_host_and_no_worker_is_where_none_can_be() {
+async fn no_path_leads_to_another_host() {
     let worker = serve(ok("process_cpu_seconds_total 3\n")).await;
     let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let other = elsewhere.local_addr().unwrap();
@@ -219,13 +221,13 @@ async fn t10_s12_no_path_leads_to_another_host_and_no_worker_is_where_none_can_b
         let sample = scrape(worker, &path, 5 * SECOND).await;
         assert_eq!(sample.map(|sample| sample.cpu_seconds).ok(), Some(Some(3.0)), "{path:?} is asked of the worker");
     }
-    assert!(elsewhere.accept().now_or_never().is_none(), "nobody has come");
-    for (address, words) in [
+    assert!(elsewhere.accept().now_or_never().is_none(), "no connection was made");
+    for (address, expected) in [
         ("203.0.113.7:10250", "203.0.113.7:10250 is the port of the kubelet"),
         ("[::ffff:169.254.169.254]:80", "169.254.169.254:80 is a link-local address"),
         ("[64:ff9b::a9fe:a9fe]:80", "169.254.169.254:80 is a link-local address"),
     ] {
         let error = scrape(address.parse().unwrap(), "/metrics", SECOND).await.unwrap_err();
-        assert!(error.category() == Category::DestinationRefused && error.to_string().contains(words), "{error}");
+        assert!(error.category() == Category::DestinationRefused && error.to_string().contains(expected), "{error}");
     }
 }

@@ -1,37 +1,38 @@
-//! What the brokers of a cluster send, by round: how much that may be, and how much of the process's memory it is taken for.
+//! Counts what the brokers of a cluster send in each round, and how much of the process's memory that takes.
 //!
-//! Bytes of a round beyond its budget end the connections of the cluster. Bytes within it wait, from some size on, until the
-//! rounds that are under way leave room in the pool of the process: the broker is not read from meanwhile. Who drips slowly
-//! waits with little; who asks for much is behind those who came before, until their rounds end, at the latest at their
-//! deadline.
+//! When a round exceeds its budget, the connections of the cluster are closed. Bytes within the budget wait, from some
+//! size on, until the running rounds leave memory in the pool of the process; the broker is not read from meanwhile. A
+//! broker that sends slowly waits with little; a round that needs much memory waits for the rounds before it, at most
+//! until their deadlines.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::{BYTES_PER_BYTE_SENT, FREE_FOR_A_ROUND, LARGE_ROUND};
+use crate::limits::{BYTES_PER_BYTE_SENT, FREE_BYTES_PER_ROUND, LARGE_ROUND_BYTES};
 
-/// The pool is counted in these, and drawn from in pieces of so many of them.
+/// The unit in which the pool is counted, in bytes, and the number of units that are drawn at a time.
 const UNIT: u64 = 1 << 10;
 const PIECE: u32 = 256;
 
-/// What brokers may send between two rounds, such as answers that come late, in bytes.
-const BETWEEN_ROUNDS: u64 = 1 << 20;
+/// What brokers may send between two rounds, such as late answers, in bytes.
+const MAX_BYTES_BETWEEN_ROUNDS: u64 = 1 << 20;
 
-/// What all rounds together may hold in memory.
+/// The memory that all rounds may use together.
 #[derive(Debug, Clone)]
 pub(super) struct Pool(Arc<Semaphore>);
 
 impl Pool {
     pub(super) fn new(bytes: usize) -> Self {
         let units = usize::try_from(UNIT).map_or(0, |unit| bytes / unit);
-        // Of one piece at least, or nobody with more than a little would ever be read.
+        // At least one piece, or a round that needs more than its free memory could never be read.
         Self(Arc::new(Semaphore::new(units.clamp(PIECE as usize, Semaphore::MAX_PERMITS))))
     }
 }
 
-/// One client's account.
+/// The account of one client.
 #[derive(Debug)]
 pub(super) struct Meter {
     pool: Pool,
@@ -43,47 +44,49 @@ struct Account {
     /// What brokers may send in this round, and what they have sent, in bytes.
     allowed: u64,
     sent: u64,
-    /// No round is under way, and the client has connected.
+    /// Whether the client has connected and no round is running.
     is_idle: bool,
-    /// What is left of what was drawn, in bytes of memory.
+    /// What is left of the memory that was drawn, in bytes.
     credit: u64,
     drawn: Option<OwnedSemaphorePermit>,
-    /// Ends the connections that there are.
-    cut: CancellationToken,
+    /// Closes the current connections.
+    close: CancellationToken,
 }
 
 impl Meter {
-    /// Before the first round, such as while connecting, it may have what a round has that asks one question.
+    /// Creates the account. Before the first round, such as while connecting, the budget is that of a round with one
+    /// question.
     pub(super) fn new(pool: Pool) -> Self {
-        let allowed = crate::limits::bytes_of_a_round(1);
-        Self { pool, account: Mutex::new(Account { allowed, credit: FREE_FOR_A_ROUND, ..Account::default() }) }
+        let allowed = crate::limits::max_bytes_per_round(1);
+        Self { pool, account: Mutex::new(Account { allowed, credit: FREE_BYTES_PER_ROUND, ..Account::default() }) }
     }
 
     fn account(&self) -> MutexGuard<'_, Account> {
-        self.account.lock().unwrap_or_else(PoisonError::into_inner)
+        self.account.lock()
     }
 
-    /// Begins a round. What was drawn before it, such as while connecting, is held until it ends.
-    pub(super) fn round(&self, bytes: u64) -> Round<'_> {
+    /// Begins a round. What was drawn before, such as while connecting, is held until the round ends.
+    pub(super) fn round(&self, bytes: u64) -> RoundBudget<'_> {
         let mut account = self.account();
-        let (cut, drawn) = (std::mem::take(&mut account.cut), account.drawn.take());
-        *account = Account { allowed: bytes, sent: 0, is_idle: false, credit: FREE_FOR_A_ROUND, drawn, cut };
-        Round { meter: self, ended_well: false }
+        let (close, drawn) = (std::mem::take(&mut account.close), account.drawn.take());
+        *account = Account { allowed: bytes, sent: 0, is_idle: false, credit: FREE_BYTES_PER_ROUND, drawn, close };
+        RoundBudget { meter: self, is_complete: false }
     }
 
-    /// What brokers may send in this round, if they have sent more.
+    /// Returns the budget of this round, if brokers have sent more.
     pub(super) fn exceeded(&self) -> Option<u64> {
         let account = self.account();
         (account.sent > account.allowed).then_some(account.allowed)
     }
 
-    /// What brokers have sent in this round, or before the first, in bytes.
+    /// Returns how many bytes brokers have sent in this round, or before the first one.
     pub(super) fn sent(&self) -> u64 {
         self.account().sent
     }
 
-    /// Counts what a broker has sent, as soon as there is room for it; an error with what it may, if that is too much.
-    pub(super) async fn take(&self, bytes: u64) -> Result<(), u64> {
+    /// Counts what a broker has sent, as soon as there is memory for it; returns the budget as an error if it is
+    /// exceeded.
+    pub(super) async fn count(&self, bytes: u64) -> Result<(), u64> {
         {
             let mut account = self.account();
             account.sent = account.sent.saturating_add(bytes);
@@ -98,7 +101,7 @@ impl Meter {
         Ok(())
     }
 
-    /// Waits until there is room for so many bytes of memory.
+    /// Waits until this much memory is available, in bytes.
     async fn draw(&self, mut bytes: u64) {
         loop {
             {
@@ -110,7 +113,7 @@ impl Meter {
             if bytes == 0 {
                 return;
             }
-            // It is never closed.
+            // The semaphore is never closed.
             let Ok(piece) = Arc::clone(&self.pool.0).acquire_many_owned(PIECE).await else { return };
             let mut account = self.account();
             account.credit += u64::from(PIECE) * UNIT;
@@ -121,54 +124,54 @@ impl Meter {
         }
     }
 
-    /// Is cancelled when the connections of the client end.
-    pub(super) fn cut(&self) -> CancellationToken {
-        self.account().cut.clone()
+    /// Returns a token that is cancelled when the connections of the client are closed.
+    pub(super) fn close_token(&self) -> CancellationToken {
+        self.account().close.clone()
     }
 }
 
-/// A round that is under way. What it holds of the pool goes back when it is dropped; and unless it has ended well, so do
-/// the connections whose answers krafka may still be holding.
+/// The budget of a running round. Dropping it returns its memory to the pool; unless the round was complete, that also
+/// closes the connections whose answers krafka may still hold.
 #[derive(Debug)]
-pub(crate) struct Round<'a> {
+pub(crate) struct RoundBudget<'a> {
     meter: &'a Meter,
-    ended_well: bool,
+    is_complete: bool,
 }
 
-impl Round<'_> {
-    /// Waits until there is room for so many bytes of memory.
+impl RoundBudget<'_> {
+    /// Waits until this much memory is available, in bytes.
     pub(crate) async fn draw(&self, bytes: u64) {
         self.meter.draw(bytes).await;
     }
 
-    /// What brokers have sent in this round, in bytes.
+    /// Returns how many bytes brokers have sent in this round.
     pub(crate) fn sent(&self) -> u64 {
         self.meter.sent()
     }
 
-    /// Whether it has drawn much of what all have together.
+    /// Returns whether the round has drawn much of the shared memory.
     pub(crate) fn is_large(&self) -> bool {
         let account = self.meter.account();
         let drawn = account.drawn.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        u64::try_from(drawn).unwrap_or(u64::MAX) * UNIT >= LARGE_ROUND
+        u64::try_from(drawn).unwrap_or(u64::MAX) * UNIT >= LARGE_ROUND_BYTES
     }
 
-    /// Every answer has come in full.
-    pub(crate) fn ended_well(mut self) {
-        self.ended_well = true;
+    /// Ends the round. Every answer was complete.
+    pub(crate) fn complete(mut self) {
+        self.is_complete = true;
     }
 }
 
-impl Drop for Round<'_> {
+impl Drop for RoundBudget<'_> {
     fn drop(&mut self) {
         let mut account = self.meter.account();
         let was_large = account.drawn.take().is_some();
-        account.credit = FREE_FOR_A_ROUND;
+        account.credit = FREE_BYTES_PER_ROUND;
         let exceeded = account.sent > account.allowed;
-        // What comes until the next is late, or was not asked for: nothing holds it.
-        (account.sent, account.allowed, account.is_idle) = (0, BETWEEN_ROUNDS, true);
-        if (was_large && !self.ended_well) || exceeded {
-            std::mem::take(&mut account.cut).cancel();
+        // What arrives before the next round is late or was not requested, and is not held.
+        (account.sent, account.allowed, account.is_idle) = (0, MAX_BYTES_BETWEEN_ROUNDS, true);
+        if (was_large && !self.is_complete) || exceeded {
+            std::mem::take(&mut account.close).cancel();
         }
     }
 }
@@ -185,69 +188,73 @@ mod tests {
         pool.0.available_permits()
     }
 
+    /// Catalogue: B1.
     #[tokio::test]
-    async fn b1_what_brokers_send_beyond_the_budget_of_a_round_is_refused_until_the_next() {
+    async fn bytes_beyond_the_round_budget_are_refused() {
         let meter = Meter::new(Pool::new(64 << 20));
         let round = meter.round(MIB);
-        assert_eq!(meter.take(MIB).await, Ok(()));
-        assert_eq!((meter.take(1).await, meter.exceeded(), round.sent()), (Err(MIB), Some(MIB), MIB + 1));
-        let cut = meter.cut();
+        assert_eq!(meter.count(MIB).await, Ok(()));
+        assert_eq!((meter.count(1).await, meter.exceeded(), round.sent()), (Err(MIB), Some(MIB), MIB + 1));
+        let close = meter.close_token();
         drop(round);
-        assert!(cut.is_cancelled() && !meter.cut().is_cancelled(), "the connections end with it");
+        assert!(close.is_cancelled() && !meter.close_token().is_cancelled(), "its connections are closed");
         let round = meter.round(MIB);
-        assert_eq!((meter.take(MIB).await, meter.exceeded()), (Ok(()), None));
+        assert_eq!((meter.count(MIB).await, meter.exceeded()), (Ok(()), None));
         drop(round);
     }
 
+    /// Catalogue: B1.
     #[tokio::test]
-    async fn b1_all_rounds_together_hold_no_more_than_the_pool_and_a_small_one_never_waits() {
+    async fn rounds_share_the_pool_and_a_small_one_never_waits() {
         let pool = Pool::new(4 << 20);
         let meters: Vec<Meter> = (0..50).map(|_| Meter::new(pool.clone())).collect();
-        let rounds: Vec<Round<'_>> = meters.iter().map(|meter| meter.round(64 * MIB)).collect();
-        // 0.1 MiB sent is 1 MiB held: half of it is free, so that eight of them fill the pool.
-        let taken: Vec<bool> = meters.iter().map(|meter| meter.take(MIB / 10).now_or_never().is_some()).collect();
+        let rounds: Vec<RoundBudget<'_>> = meters.iter().map(|meter| meter.round(64 * MIB)).collect();
+        // 0.1 MiB sent takes 1 MiB of memory. Half a MiB of it is free, so eight of them fill the pool.
+        let taken: Vec<bool> = meters.iter().map(|meter| meter.count(MIB / 10).now_or_never().is_some()).collect();
         assert_eq!(taken.iter().filter(|taken| **taken).count(), 8);
         assert_eq!(free(&pool), 0);
         let late = Meter::new(pool.clone());
         let round = late.round(MIB);
-        assert_eq!(late.take(50_000).now_or_never(), Some(Ok(())), "what is free for each needs no room");
+        assert_eq!(late.count(50_000).now_or_never(), Some(Ok(())), "the free memory of a round needs no permit");
         assert!(!round.is_large());
-        assert_eq!(late.take(50_000).now_or_never(), None);
+        assert_eq!(late.count(50_000).now_or_never(), None);
         drop(rounds);
-        assert_eq!(late.take(50_000).now_or_never(), Some(Ok(())));
+        assert_eq!(late.count(50_000).now_or_never(), Some(Ok(())));
         drop(round);
-        assert_eq!(free(&pool), 4 << 10, "all of it is back");
+        assert_eq!(free(&pool), 4 << 10, "all permits were returned");
     }
 
+    /// Catalogue: B1.
     #[tokio::test]
-    async fn b1_what_came_while_connecting_is_held_until_the_first_round_ends() {
+    async fn bytes_of_connecting_are_held_until_the_first_round_ends() {
         let pool = Pool::new(4 << 20);
         let meter = Meter::new(pool.clone());
-        assert_eq!(meter.take(MIB / 5).await, Ok(()));
+        assert_eq!(meter.count(MIB / 5).await, Ok(()));
         let round = meter.round(MIB);
         assert!(free(&pool) < 4 << 10);
         drop(round);
         assert_eq!(free(&pool), 4 << 10);
-        // What comes without a question is held by nobody, and is not without end.
-        assert_eq!((meter.take(MIB).await, free(&pool)), (Ok(()), 4 << 10));
-        assert_eq!(meter.take(1).await, Err(MIB));
+        // What arrives without a question takes no memory from the pool, and is limited.
+        assert_eq!((meter.count(MIB).await, free(&pool)), (Ok(()), 4 << 10));
+        assert_eq!(meter.count(1).await, Err(MIB));
         drop(meter.round(MIB));
-        assert_eq!(meter.take(1).await, Ok(()));
+        assert_eq!(meter.count(1).await, Ok(()));
     }
 
+    /// Catalogue: B1.
     #[tokio::test]
-    async fn b1_a_large_round_that_does_not_end_well_takes_its_connections_along() {
+    async fn incomplete_large_round_closes_its_connections() {
         let meter = Meter::new(Pool::new(4 << 20));
-        for (bytes, well, cut) in [(MIB, false, true), (MIB, true, false), (10, false, false)] {
-            let connection = meter.cut();
+        for (bytes, well, close) in [(MIB, false, true), (MIB, true, false), (10, false, false)] {
+            let connection = meter.close_token();
             let round = meter.round(64 * MIB);
             round.draw(bytes).await;
             if well {
-                round.ended_well();
+                round.complete();
             } else {
                 drop(round);
             }
-            assert_eq!(connection.is_cancelled(), cut, "{bytes} {well}");
+            assert_eq!(connection.is_cancelled(), close, "{bytes} {well}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the listener does with who is not our client, and with connections that end.
+//! Tests of clients that are not ours, and of connections that end.
 
 use futures::FutureExt;
 
@@ -11,12 +11,12 @@ async fn tunnel() -> Arc<Tunnel> {
     Tunnel::open(Limits { connections_per_cluster: 5, ..Limits::default() }, SECOND).await.unwrap()
 }
 
-/// For brokers on this machine.
-fn pass(tunnel: &Arc<Tunnel>) -> Pass {
-    tunnel.pass(Egress::of_this_machine(), Home::Here)
+/// Registers a client for brokers on this machine.
+fn register(tunnel: &Arc<Tunnel>) -> ProxyHandle {
+    tunnel.register_client(Egress::allow_loopback(), ShortNames::ThisProcess)
 }
 
-/// What the proxy answers to these messages, one after the other; until it closes the connection.
+/// Sends these messages one after the other and returns the proxy's answers, until it closes the connection.
 async fn converse(tunnel: &Tunnel, messages: &[&[u8]]) -> (TcpStream, Vec<Vec<u8>>) {
     let mut stream = TcpStream::connect(tunnel.address).await.unwrap();
     let mut answers = Vec::new();
@@ -49,11 +49,11 @@ fn request(command: u8, target: SocketAddr) -> Vec<u8> {
 const HELLO: &[u8] = &[5, 2, 0, 2];
 
 #[tokio::test]
-async fn who_has_no_password_gets_nowhere() {
+async fn client_without_password_is_rejected() {
     let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let tunnel = tunnel().await;
-    let pass = pass(&tunnel);
-    let (_, user, password) = pass.way();
+    let proxy = register(&tunnel);
+    let (_, user, password) = proxy.login();
     let right = login(user, password);
     let connect = request(CONNECT, target.local_addr().unwrap());
     let almost = format!("{}x", &password[..31]);
@@ -63,7 +63,7 @@ async fn who_has_no_password_gets_nowhere() {
         (vec![HELLO, &login(user, ""), &connect], vec![vec![5, 2], vec![1, 1]]),
         (vec![HELLO, &login(user, &password[..31]), &connect], vec![vec![5, 2], vec![1, 1]]),
         (vec![HELLO, &login(user, &almost), &connect], vec![vec![5, 2], vec![1, 1]]),
-        (vec![HELLO, &login("nobody", password), &connect], vec![vec![5, 2], vec![1, 1]]),
+        (vec![HELLO, &login("unknown", password), &connect], vec![vec![5, 2], vec![1, 1]]),
         (
             vec![HELLO, &right, &request(2, target.local_addr().unwrap())],
             vec![vec![5, 2], vec![1, 0], vec![5, reply::UNKNOWN_COMMAND, 0, 1, 0, 0, 0, 0, 0, 0]],
@@ -75,41 +75,41 @@ async fn who_has_no_password_gets_nowhere() {
     ] {
         assert_eq!(converse(&tunnel, &messages).await.1, answers);
     }
-    assert!(target.accept().now_or_never().is_none(), "nobody has come");
+    assert!(target.accept().now_or_never().is_none(), "no connection was made");
     let (_stream, answers) = converse(&tunnel, &[HELLO, &right, &connect]).await;
     assert_eq!(answers.last().unwrap()[1], reply::CONNECTED);
-    drop(pass);
+    drop(proxy);
     let answers = converse(&tunnel, &[HELLO, &right, &connect]).await.1;
-    assert_eq!(answers.last().unwrap(), &[1, 1], "a pass is gone with its client");
+    assert_eq!(answers.last().unwrap(), &[1, 1], "the login is invalid once its handle is dropped");
 }
 
 #[tokio::test]
-async fn each_client_is_told_of_its_own_connections_and_for_a_while_of_a_refusal_before_all_else() {
+async fn client_gets_its_own_errors_and_denials_take_precedence() {
     let tunnel = tunnel().await;
-    let (one, other) = (pass(&tunnel), pass(&tunnel));
-    let (_, user, password) = one.way();
+    let (one, other) = (register(&tunnel), register(&tunnel));
+    let (_, user, password) = one.login();
     let right = login(user, password);
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     for (target, code) in [("169.254.169.254:80".parse().unwrap(), reply::REFUSED), (gone, reply::UNREACHABLE)] {
         let answers = converse(&tunnel, &[HELLO, &right, &request(CONNECT, target)]).await.1;
         assert_eq!(answers[2][1], code);
     }
-    assert!(other.trouble().is_none());
-    for _ in 0..TOLD {
-        let told = one.trouble().unwrap().to_string();
-        assert!(told.contains("169.254.169.254:80 is a link-local address"), "{told}");
+    assert!(other.last_error().is_none());
+    for _ in 0..DENIAL_REPORTS {
+        let reported = one.last_error().unwrap().to_string();
+        assert!(reported.contains("169.254.169.254:80 is a link-local address"), "{reported}");
     }
-    assert!(one.trouble().is_none());
+    assert!(one.last_error().is_none());
 }
 
 #[tokio::test]
-async fn a_connection_ends_with_either_side_and_with_the_tunnel() {
+async fn connection_ends_with_either_side_and_with_the_tunnel() {
     let brokers = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let tunnel = tunnel().await;
-    let pass = pass(&tunnel);
-    let (_, user, password) = pass.way();
+    let proxy = register(&tunnel);
+    let (_, user, password) = proxy.login();
     let messages = [HELLO, &login(user, password), &request(CONNECT, brokers.local_addr().unwrap())];
-    for who in ["client", "broker", "tunnel"] {
+    for side in ["client", "broker", "tunnel"] {
         let (mut client, answers) = converse(&tunnel, &messages).await;
         assert_eq!(answers[2][1], reply::CONNECTED);
         let (mut broker, _) = brokers.accept().await.unwrap();
@@ -119,7 +119,7 @@ async fn a_connection_ends_with_either_side_and_with_the_tunnel() {
         broker.write_all(&heard).await.unwrap();
         client.read_exact(&mut heard).await.unwrap();
         assert_eq!(&heard, b"ping");
-        match who {
+        match side {
             "client" => {
                 drop(client);
                 assert_eq!(broker.read(&mut heard).await.unwrap_or(0), 0);
@@ -138,32 +138,34 @@ async fn a_connection_ends_with_either_side_and_with_the_tunnel() {
 }
 
 #[tokio::test]
-async fn a_client_has_no_more_than_its_share_of_connections() {
+async fn connections_are_limited_per_client() {
     let brokers = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let tunnel = tunnel().await;
-    let (greedy, modest) = (pass(&tunnel), pass(&tunnel));
+    let (greedy, modest) = (register(&tunnel), register(&tunnel));
     let _all = greedy.client.connections.try_acquire_many(5).unwrap();
-    for (pass, code) in [(&greedy, reply::FAILED), (&modest, reply::CONNECTED)] {
-        let (_, user, password) = pass.way();
+    for (proxy, code) in [(&greedy, reply::FAILED), (&modest, reply::CONNECTED)] {
+        let (_, user, password) = proxy.login();
         let messages = [HELLO, &login(user, password), &request(CONNECT, brokers.local_addr().unwrap())];
         assert_eq!(converse(&tunnel, &messages).await.1[2][1], code);
     }
-    let told = greedy.trouble().unwrap();
-    assert_eq!(told.category(), Category::LimitExceeded);
-    assert!(told.to_string().contains("5 connections already"), "{told}");
+    let reported = greedy.last_error().unwrap();
+    assert_eq!(reported.category(), Category::LimitExceeded);
+    assert!(reported.to_string().contains("already has 5 connections"), "{reported}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_says_nothing_is_shown_out() {
+async fn silent_client_is_disconnected() {
     let tunnel = tunnel().await;
     let mut stream = TcpStream::connect(tunnel.address).await.unwrap();
     stream.write_all(&[5]).await.unwrap();
     assert_eq!(stream.read(&mut [0; 8]).await.unwrap_or(0), 0);
 }
 
-/// What endless pages and large frames come down to.
+/// Endless pages and large frames amount to the same.
+///
+/// Catalogue: B1.
 #[tokio::test]
-async fn b1_a_broker_that_sends_without_end_is_cut_off_at_the_budget_of_the_round() {
+async fn endless_broker_is_disconnected_at_the_round_budget() {
     let brokers = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = brokers.local_addr().unwrap();
     tokio::spawn(async move {
@@ -172,11 +174,11 @@ async fn b1_a_broker_that_sends_without_end_is_cut_off_at_the_budget_of_the_roun
         }
     });
     let tunnel = tunnel().await;
-    let (hostile, honest) = (pass(&tunnel), pass(&tunnel));
-    let (_, user, password) = hostile.way();
+    let (hostile, honest) = (register(&tunnel), register(&tunnel));
+    let (_, user, password) = hostile.login();
     let round = hostile.round(1 << 20);
     let messages = [HELLO, &login(user, password), &request(CONNECT, address)];
-    // Of all connections together, also of those that are made when it is too late.
+    // The limit holds for all connections together, including those that are made after it was exceeded.
     let mut received = 0;
     for _ in 0..3 {
         let (mut client, _) = converse(&tunnel, &messages).await;
@@ -188,30 +190,31 @@ async fn b1_a_broker_that_sends_without_end_is_cut_off_at_the_budget_of_the_roun
         }
     }
     assert!((1 << 19..=1 << 20).contains(&received), "{received}");
-    let told = hostile.trouble().unwrap();
-    assert_eq!(told.category(), Category::LimitExceeded);
-    assert!(told.to_string().contains("more than the 1 MiB that one round may have"), "{told}");
-    assert!(honest.trouble().is_none());
+    let reported = hostile.last_error().unwrap();
+    assert_eq!(reported.category(), Category::LimitExceeded);
+    assert!(reported.to_string().contains("more than 1 MiB in one round"), "{reported}");
+    assert!(honest.last_error().is_none());
     drop(round);
     let _round = hostile.round(1 << 20);
-    assert_eq!(converse(&tunnel, &messages).await.1[2][1], reply::CONNECTED, "the next round begins anew");
+    assert_eq!(converse(&tunnel, &messages).await.1[2][1], reply::CONNECTED, "the next round has a new budget");
 }
 
+/// Catalogue: B1.
 #[tokio::test]
-async fn b1_all_clients_together_have_no_more_connections_than_the_process() {
+async fn connections_are_limited_per_process() {
     let brokers = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let limits = Limits { connections: 3, connections_per_cluster: 2, ..Limits::default() };
     let tunnel = Tunnel::open(limits, SECOND).await.unwrap();
-    let passes: Vec<Pass> = (0..4).map(|_| pass(&tunnel)).collect();
+    let passes: Vec<ProxyHandle> = (0..4).map(|_| register(&tunnel)).collect();
     let mut open = Vec::new();
-    for (number, pass) in passes.iter().enumerate() {
-        let (_, user, password) = pass.way();
+    for (number, proxy) in passes.iter().enumerate() {
+        let (_, user, password) = proxy.login();
         let messages = [HELLO, &login(user, password), &request(CONNECT, brokers.local_addr().unwrap())];
         let (stream, answers) = converse(&tunnel, &messages).await;
         assert_eq!(answers[2][1], if number < 3 { reply::CONNECTED } else { reply::FAILED });
         open.push(stream);
     }
-    let told = passes[3].trouble().unwrap();
-    assert_eq!(told.category(), Category::LimitExceeded);
-    assert!(told.to_string().contains("the operator has 3 connections to brokers already"), "{told}");
+    let reported = passes[3].last_error().unwrap();
+    assert_eq!(reported.category(), Category::LimitExceeded);
+    assert!(reported.to_string().contains("the operator already has 3 connections to brokers"), "{reported}");
 }

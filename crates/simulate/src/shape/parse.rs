@@ -1,7 +1,7 @@
 //! The grammar: `load = sum {("|" | "then") sum}`, `sum = shape {"+" shape}`, `shape = name "(" value {"," value} ")"`.
 
 use super::{Kind, Load, MOST_POINTS, SHAPES, Shape, ShapeError};
-use sluice_base::text::cut;
+use sluice_base::text::truncate;
 
 /// Nobody sends more, and nobody waits longer.
 const MOST_RATE: f64 = 1e12;
@@ -129,7 +129,7 @@ impl Parser<'_> {
 }
 
 fn brief(word: &Word) -> String {
-    cut(&word.text, 40)
+    truncate(&word.text, 40)
 }
 
 fn is_time(parameter: &str) -> bool {

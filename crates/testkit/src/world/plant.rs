@@ -12,7 +12,7 @@ use sluice_base::clock::Clock;
 use sluice_base::units::Seconds;
 use sluice_signals::{
     Category, Failure, GroupSample, JobKey, JobSamples, Owner, PartitionSample, Signals, SourceReading, SourceSample,
-    Watch, WorkerReading, WorkerSample,
+    WatchSpec, WorkerReading, WorkerSample,
 };
 
 /// How often a job is sampled, in seconds.
@@ -90,7 +90,7 @@ impl Plant {
 }
 
 impl Signals for Plant {
-    fn watch(&self, _: &JobKey, _: Watch) {}
+    fn watch(&self, _: &JobKey, _: WatchSpec) {}
 
     fn forget(&self, _: &JobKey) {}
 

@@ -1,6 +1,6 @@
-//! Load: writes records to a topic at the rates of a trace. For the demo, the tests and a first try.
+//! Load generator: writes records to a topic at the rates of a trace. Used by the demo and the tests.
 
-pub mod pace;
+pub mod profile;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -14,60 +14,61 @@ use krafka::producer::{Producer, RecordMetadata};
 use krafka::{CloseOptions, Kafka, KrafkaError, Record};
 use tokio_util::sync::CancellationToken;
 
-use self::pace::{Course, Spread};
+use self::profile::{LoadProfile, Spread};
 use sluice_base::clock::Clock;
 
-/// Records are sent this often. Finer than any latency worth measuring, coarse enough to batch.
+/// How often records are sent: finer than any latency worth measuring, and coarse enough for batches.
 const TICK: Duration = Duration::from_millis(10);
-/// What is due for longer is given up: catching up would be a burst that the trace does not have.
+/// Records that are overdue by more than this are given up: catching up would be a burst that the trace does not have.
 const CATCH_UP_SECONDS: f64 = 0.5;
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
-/// How long the producer may wait for the topic to be known, or for room in its buffer.
+/// How long the producer may wait for the topic's metadata, or for room in its buffer.
 const LONGEST_BLOCK: Duration = Duration::from_secs(10);
 /// How long the broker may take to acknowledge the last records.
 const LAST_ACKNOWLEDGEMENTS: Duration = Duration::from_secs(10);
-/// Of what was due, so much may be missing.
+/// Fraction of the due records that may be missing.
 const TOLERANCE: f64 = 0.05;
 
-/// Where the records go, and what they look like.
+/// Where the records go, and their form.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// Brokers to ask first: host:port, separated by commas.
+    /// Bootstrap servers: host:port, separated by commas.
     pub bootstrap_servers: String,
-    /// The topic.
+    /// Name of the topic.
     pub topic: String,
-    /// Create the topic with so many partitions if it is missing.
+    /// Number of partitions with which a missing topic is created; `None` to create none.
     pub create_partitions: Option<i32>,
-    /// Bytes of each record's value.
+    /// Size of each record's value in bytes.
     pub record_bytes: usize,
-    /// With keys, the producer chooses the partition by the key's hash; without, records take turns.
+    /// Number of keys; the producer chooses the partition by the key's hash. `None` for records without keys, which
+    /// take turns.
     pub keys: Option<u32>,
     /// Skew over the keys, or over the partitions without keys; 0 is even (see [`Spread`]).
     pub skew: f64,
 }
 
-/// How far a replay is.
+/// The progress of a replay.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Progress {
-    /// Since its beginning, in seconds.
+    /// Time since the beginning, in seconds.
     pub seconds: f64,
-    /// Records per second that the course asks for now.
+    /// Current rate of the load profile, in records per second.
     pub target_rate: f64,
-    /// Records per second acknowledged since the last progress.
+    /// Rate of acknowledged records since the last progress, in records per second.
     pub actual_rate: f64,
-    /// Records due so far.
+    /// Number of records due so far.
     pub due: f64,
-    /// Records acknowledged so far.
+    /// Number of records acknowledged so far.
     pub acknowledged: u64,
-    /// Records refused by the broker so far.
+    /// Number of records refused by the broker so far.
     pub failed: u64,
 }
 
 impl Progress {
-    /// Whether 95 % or more of what was due has arrived.
+    /// Returns whether at least 95 % of the due records have arrived.
     #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
     pub fn kept_pace(&self) -> bool {
-        // One record of grace, for courses so short that a record is more than the tolerance.
+        // One more record may be missing, for profiles so short that a record is more than the tolerance.
         self.acknowledged as f64 + 1.0 >= self.due * (1.0 - TOLERANCE)
     }
 }
@@ -78,22 +79,22 @@ pub enum Error {
     /// The brokers do not answer.
     #[error("failed to connect to {servers}: {source}")]
     Connect {
-        /// Those asked.
+        /// Bootstrap servers.
         servers: String,
-        /// Why.
+        /// Error of the client.
         source: KrafkaError,
     },
     /// The topic cannot be created or written to.
-    #[error("failed to use the topic {topic}: {source}; --partitions-created N creates a missing one")]
+    #[error("failed to use the topic {topic}: {source}; pass --partitions-created N to create a missing topic")]
     Topic {
-        /// The topic.
+        /// Name of the topic.
         topic: String,
-        /// Why.
+        /// Error of the client.
         source: KrafkaError,
     },
 }
 
-/// Counts what becomes of the records.
+/// Counts acknowledged and failed records.
 #[derive(Debug, Default)]
 struct Outcomes {
     acknowledged: AtomicU64,
@@ -115,12 +116,11 @@ impl ProducerInterceptor for Outcomes {
     }
 }
 
-/// Sends the course's records to the target, in real time, until its end or `stop`.
+/// Sends the profile's records to the target in real time, until its end or `stop`.
 ///
-/// `on_progress` is called once a second and at the end. Never sends faster than the course's peak for longer than half
-/// a second.
+/// `on_progress` is called once a second and at the end. The rate exceeds the profile's peak for at most half a second.
 pub async fn replay(
-    course: &Course,
+    profile: &LoadProfile,
     target: &Target,
     clock: Clock,
     stop: CancellationToken,
@@ -134,7 +134,7 @@ pub async fn replay(
     let (mut last_seconds, mut last_acknowledged, mut actual_rate) = (0.0, 0, 0.0);
     let mut progress = |seconds: f64| {
         let acknowledged = outcomes.acknowledged.load(Relaxed);
-        // The last progress may follow the one before within a moment, too short for a rate.
+        // The last progress may follow the previous one too soon for a rate.
         if seconds - last_seconds > 0.1 {
             #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
             let records = (acknowledged - last_acknowledged) as f64;
@@ -143,9 +143,9 @@ pub async fn replay(
         }
         Progress {
             seconds,
-            target_rate: course.rate(seconds),
+            target_rate: profile.rate(seconds),
             actual_rate,
-            due: course.due(seconds),
+            due: profile.due(seconds),
             acknowledged,
             failed: outcomes.failed.load(Relaxed),
         }
@@ -156,12 +156,12 @@ pub async fn replay(
     let mut next_progress = PROGRESS_EVERY;
     let mut given_up = 0.0;
     let (mut elapsed, mut rate_before) = (Duration::ZERO, 0.0_f64);
-    while elapsed.as_secs_f64() < course.seconds() && stop.run_until_cancelled(ticks.tick()).await.is_some() {
+    while elapsed.as_secs_f64() < profile.seconds() && stop.run_until_cancelled(ticks.tick()).await.is_some() {
         elapsed = clock.monotonic().saturating_duration_since(begin);
-        let seconds = elapsed.as_secs_f64().min(course.seconds());
-        let due = course.due(seconds) - given_up;
-        // What is due now became so since the tick before, when another rate may have held.
-        let rate = course.rate(seconds);
+        let seconds = elapsed.as_secs_f64().min(profile.seconds());
+        let due = profile.due(seconds) - given_up;
+        // Records that are due now became due since the last tick, when another rate may have applied.
+        let rate = profile.rate(seconds);
         let (count, missed) = to_send(due, sender.sent, rate.max(rate_before));
         rate_before = rate;
         given_up += missed;
@@ -175,14 +175,14 @@ pub async fn replay(
     }
     let options = CloseOptions::new().timeout(LAST_ACKNOWLEDGEMENTS);
     if let Err(error) = sender.producer.close_with(options).await {
-        tracing::warn!(%error, "some of the last records were not acknowledged");
+        tracing::warn!(%error, "not all of the last records were acknowledged");
     }
-    let end = progress(elapsed.as_secs_f64().min(course.seconds()));
+    let end = progress(elapsed.as_secs_f64().min(profile.seconds()));
     on_progress(&end);
     Ok(end)
 }
 
-/// How many records to send now, and how many to give up because they are overdue.
+/// Returns how many records to send now, and how many overdue ones to give up.
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 2^52")]
 fn to_send(due: f64, sent: u64, rate: f64) -> (u64, f64) {
     let waiting = (due - sent as f64).max(0.0);
@@ -202,12 +202,12 @@ struct Sender<'a> {
 
 impl<'a> Sender<'a> {
     fn new(target: &'a Target, producer: Producer, partitions: Vec<i32>) -> Self {
-        let places = target.keys.unwrap_or_else(|| u32::try_from(partitions.len()).unwrap_or(u32::MAX));
+        let bins = target.keys.unwrap_or_else(|| u32::try_from(partitions.len()).unwrap_or(u32::MAX));
         Self {
             target,
             producer,
             partitions,
-            spread: Spread::new(places, target.skew),
+            spread: Spread::new(bins, target.skew),
             sent: 0,
             value: vec![b'x'; target.record_bytes].into(),
         }
@@ -215,15 +215,15 @@ impl<'a> Sender<'a> {
 
     async fn send(&mut self, count: u64) {
         for _ in 0..count {
-            let place = self.spread.place(self.sent);
+            let bin = self.spread.bin(self.sent);
             let mut record = Record::new(self.target.topic.as_str(), self.value.clone());
             if self.target.keys.is_some() {
-                record = record.key(format!("key-{place}"));
+                record = record.key(format!("key-{bin}"));
             } else {
-                record.partition = usize::try_from(place).ok().and_then(|place| self.partitions.get(place)).copied();
+                record.partition = usize::try_from(bin).ok().and_then(|bin| self.partitions.get(bin)).copied();
             }
             self.sent += 1;
-            // A record that cannot be queued within the producer's time is counted as failed by the interceptor.
+            // A record that cannot be queued within the producer's time limit is counted as failed by the interceptor.
             drop(self.producer.enqueue(record).await);
         }
     }
@@ -235,7 +235,7 @@ async fn connect(target: &Target, outcomes: Arc<Outcomes>) -> Result<(Producer, 
     let kafka = Kafka::builder(&target.bootstrap_servers).client_id("sluice-load").connect().await.map_err(refused)?;
     if let Some(partitions) = target.create_partitions {
         let topic = NewTopic::new(&target.topic, partitions, -1).map_err(unusable)?;
-        // What is measured is the time since a record was appended.
+        // Latency is measured from the time at which a record was appended.
         let topic = topic.with_config("message.timestamp.type", "LogAppendTime");
         let created = kafka.admin().create_topics([topic], krafka::admin::CreateTopicsOptions::default()).await;
         for (_, outcome) in created.map_err(refused)? {
@@ -245,7 +245,7 @@ async fn connect(target: &Target, outcomes: Arc<Outcomes>) -> Result<(Producer, 
             }
         }
     }
-    // Idempotent, as krafka's default is: a record that came twice would spoil every count of what is lost.
+    // Idempotent, which is krafka's default: duplicates would distort the count of lost records.
     let producer = kafka.producer().metrics_push(false).max_block(LONGEST_BLOCK).interceptor(outcomes);
     let producer = producer.build().await.map_err(refused)?;
     let partitions = producer.partitions_for(&target.topic).await.map_err(unusable)?;
@@ -257,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn overdue_records_are_given_up_rather_than_sent_in_a_burst() {
+    fn overdue_records_are_given_up_instead_of_a_burst() {
         assert_eq!(to_send(10.0, 0, 1000.0), (10, 0.0));
         assert_eq!(to_send(10.7, 10, 1000.0), (0, 0.0), "fractions wait for the next tick");
         assert_eq!(to_send(5000.0, 0, 1000.0), (500, 4500.0));
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn five_percent_may_be_missing() {
+    fn load_keeps_pace_with_five_percent_missing() {
         let progress = |due, acknowledged| Progress {
             seconds: 1.0,
             target_rate: 0.0,

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use sluice_operator::Operator;
 use sluice_operator::serve::Health;
 use sluice_operator::serve::metrics::Metrics;
-use sluice_signals::scrape::{Page, ScrapeError};
+use sluice_signals::scrape::{MetricsPage, ScrapeError};
 use sluice_signals::{Hub, KafkaConnect, Scrape, WorkerEndpoint, WorkerSample};
 use tokio_util::sync::CancellationToken;
 
@@ -90,7 +90,7 @@ impl Stage {
             None => Kafka::builder(addresses),
         };
         let plays = Plays::default();
-        let connect = Arc::new(KafkaConnect::through(world.clock.clone(), Arc::new(begin)));
+        let connect = Arc::new(KafkaConnect::with_client_builder(world.clock.clone(), Arc::new(begin)));
         let scrape = Arc::new(Workers { plays: Arc::clone(&plays), clock: world.clock.clone() });
         let hub = Hub::new(world.clock.clone(), connect, scrape);
         let operator = Operator {
@@ -322,9 +322,10 @@ impl Scrape for Workers {
             let plays = self.plays.lock().unwrap();
             let mut all = plays.values();
             let text = all.find_map(|play| Some((play.writes)(play.truth.counters.get(&worker.uid)?)));
-            let mut page = Page::of(topics);
-            text.unwrap_or_default().lines().for_each(|line| page.line(line.as_bytes()));
-            page.sample(self.clock.now()).map_err(|detail| ScrapeError::Protocol { url: worker.id.clone(), detail })
+            let mut page = MetricsPage::new(topics);
+            text.unwrap_or_default().lines().for_each(|line| page.read_line(line.as_bytes()));
+            page.into_sample(self.clock.now())
+                .map_err(|detail| ScrapeError::Protocol { url: worker.id.clone(), detail })
         }
         .boxed()
     }

@@ -1,44 +1,45 @@
-//! Which record is worked on next: bounded concurrency with each partition's order kept.
+//! Decides which record is processed next: with limited concurrency, and in order within each partition.
 //!
-//! A lane is one record in work. There are as many lanes as `concurrency` says, and a partition holds at most one of
-//! them, so more lanes than partitions are of no use. This is the plan alone: no I/O, no waiting, time is an argument.
+//! A lane is a place for one record in work. There are `concurrency` lanes, and a partition uses at most one of them,
+//! so more lanes than partitions have no effect. There is no I/O and no waiting here, and time is an argument.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::bucket::Bucket;
+use super::token_bucket::TokenBucket;
 
-/// A partition with this many queued records is not fetched from until half of them are done. With what one poll may
-/// add on top, this bounds the memory: 32 bytes a record.
+/// A partition with this many queued records is not fetched from until half of them are done. Together with what one
+/// poll may add, this limits the memory: 32 bytes a record.
 const FULL: usize = 1000;
 
-/// How far the start of a record may be dated back, to make up for a timer that fired late.
+/// How far the start of a record may be dated back to make up for a timer that fired late.
 const CATCH_UP: Duration = Duration::from_millis(5);
 
-/// What is kept of a record. The reference worker has no use for its key and value; dropping them bounds the memory.
+/// What is kept of a record. The reference worker does not need keys and values, and dropping them limits the memory.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Item {
     pub(super) offset: i64,
-    /// The record's timestamp: Unix time in milliseconds.
+    /// Timestamp of the record: Unix time in milliseconds.
     pub(super) appended: i64,
 }
 
-/// A record to work on now.
+/// A record to process now.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Work {
     pub(super) partition: i32,
     pub(super) item: Item,
-    /// When the work begins. It may lie a few milliseconds back: tokio's timers are that coarse, and a process time
-    /// of 1 ms would otherwise take 2.
+    /// When the work begins. It may be a few milliseconds ago, because tokio's timers are that coarse, and a process
+    /// time of 1 ms would otherwise take 2 ms.
     pub(super) begin: Instant,
-    /// Which ownership of the partition this belongs to.
+    /// The period of ownership of the partition to which the record belongs.
     owned_since: u64,
 }
 
 impl Work {
-    /// Unique among the records in work, because a partition holds at most one lane for each time it is owned.
+    /// Returns a key that is unique among the records in work, because a partition has at most one record in work in
+    /// each period of ownership.
     fn key(&self) -> u64 {
         self.owned_since
     }
@@ -48,9 +49,9 @@ impl Work {
 #[derive(Debug)]
 pub(super) enum Next {
     Work(Work),
-    /// Records wait, and the rate allows the next one then.
+    /// Wait: the rate limit allows the next record at this time.
     At(Instant),
-    /// Nothing to do until records come or one in work is done.
+    /// Wait for new records, or for the end of one in work.
     Wait,
 }
 
@@ -58,38 +59,38 @@ pub(super) enum Next {
 struct Partition {
     owned_since: u64,
     queue: VecDeque<(Item, Instant)>,
-    /// How many of the queued records may be taken: all of them, or those of the batches gathered so far.
+    /// Number of queued records that may be started: all of them, or those of the batches gathered so far.
     released: usize,
     /// When the record in work was started.
     running: Option<Instant>,
-    /// The next record's work cannot begin before the last one's has ended.
+    /// When the last record's work ended: the next one cannot begin before.
     free_at: Option<Instant>,
-    /// The next offset to process.
+    /// Next offset to process.
     next: Option<i64>,
     committed: i64,
     giving_up: bool,
     full: bool,
 }
 
-/// The partitions owned, their queues, and the records in work.
+/// The owned partitions, their queues, and the records in work.
 #[derive(Debug)]
-pub(super) struct Lanes {
+pub(super) struct Scheduler {
     partitions: BTreeMap<i32, Partition>,
-    /// Partitions whose next record may be taken, in the order in which they became so: none is starved.
+    /// Partitions whose next record may be started, in the order in which that became so, so that none starves.
     ready: VecDeque<i32>,
-    /// Records in work, those of partitions lost meanwhile included.
+    /// Records in work and when they were started, including records of lost partitions.
     in_work: BTreeMap<u64, Instant>,
     /// When each idle lane became free, the latest last.
     idle: Vec<Instant>,
     ownerships: u64,
     concurrency: usize,
     batched: bool,
-    bucket: Bucket,
-    /// Until when the rate held the next record back.
+    bucket: TokenBucket,
+    /// Until when the rate limit delayed the next record.
     held_until: Option<Instant>,
 }
 
-impl Lanes {
+impl Scheduler {
     pub(super) fn new() -> Self {
         Self {
             partitions: BTreeMap::new(),
@@ -99,22 +100,22 @@ impl Lanes {
             ownerships: 0,
             concurrency: 1,
             batched: false,
-            bucket: Bucket::default(),
+            bucket: TokenBucket::default(),
             held_until: None,
         }
     }
 
-    /// Sets the limits; they hold from the next record on.
-    pub(super) fn limit(&mut self, concurrency: usize, batched: bool, per_second: Option<u32>) {
+    /// Sets the limits. They apply from the next record on.
+    pub(super) fn set_limits(&mut self, concurrency: usize, batched: bool, per_second: Option<u32>) {
         self.concurrency = concurrency;
         self.bucket.set_rate(per_second);
         self.batched = batched;
         if !batched {
-            self.release();
+            self.release_batch();
         }
     }
 
-    /// A partition is owned from now on.
+    /// Adds a partition that is owned from now on.
     pub(super) fn assign(&mut self, partition: i32) {
         self.ownerships += 1;
         self.ready.retain(|ready| *ready != partition);
@@ -134,7 +135,7 @@ impl Lanes {
         );
     }
 
-    /// Where an owned partition is read from, as long as nothing has been processed.
+    /// Sets the position of an owned partition of which no record has been processed.
     pub(super) fn start_at(&mut self, partition: i32, offset: i64) {
         if let Some(partition) = self.partitions.get_mut(&partition) {
             partition.next.get_or_insert(offset);
@@ -142,26 +143,27 @@ impl Lanes {
         }
     }
 
-    /// Owned partitions whose next offset is not known yet.
+    /// Returns the owned partitions whose next offset is unknown.
     pub(super) fn without_position(&self) -> Vec<i32> {
         self.partitions.iter().filter(|(_, p)| p.next.is_none()).map(|(id, _)| *id).collect()
     }
 
-    /// Queues a record. One of a partition that is not owned, or is being given up, is dropped: its next owner gets it.
+    /// Queues a record. A record of a partition that is not owned, or is being given up, is dropped: its next owner
+    /// receives it.
     pub(super) fn push(&mut self, partition: i32, item: Item, now: Instant) {
         let batched = self.batched;
         let Some(owned) = self.partitions.get_mut(&partition).filter(|p| !p.giving_up) else { return };
         owned.queue.push_back((item, now));
         owned.full = owned.full || owned.queue.len() >= FULL;
-        // A batch that does not fit is begun early: it could not grow any further.
+        // A batch that is full is started early, because it could not grow any further.
         if !batched || owned.full {
             owned.released = owned.queue.len();
             self.make_ready(partition);
         }
     }
 
-    /// A batch is complete: what is queued now may be taken.
-    pub(super) fn release(&mut self) {
+    /// Completes a batch: the records that are queued now may be started.
+    pub(super) fn release_batch(&mut self) {
         let ids: Vec<i32> = self.partitions.keys().copied().collect();
         for id in ids {
             if let Some(partition) = self.partitions.get_mut(&id) {
@@ -178,7 +180,7 @@ impl Lanes {
         }
     }
 
-    /// The record to work on next, if a lane, a record and the rate allow one.
+    /// Returns the next record to process, if a lane, a record and the rate limit allow one.
     pub(super) fn next(&mut self, now: Instant) -> Next {
         if self.in_work.len() >= self.concurrency {
             return Next::Wait;
@@ -197,8 +199,8 @@ impl Lanes {
             partition.full = false;
         }
         self.bucket.take(now);
-        // Dated back, but never to before the record, its lane, its predecessor and the rate allowed it.
-        // A lane that was never used has always been free.
+        // Dated back, but never before the record was queued, its lane was free, its predecessor ended, and the rate
+        // allowed it. A lane that was never used has always been free.
         let lane = self.idle.pop().unwrap_or(queued);
         let begin =
             lane.max(queued).max(self.held_until.take().unwrap_or(queued)).max(partition.free_at.unwrap_or(queued));
@@ -208,8 +210,9 @@ impl Lanes {
         Next::Work(work)
     }
 
-    /// A record is done; `end` is when its work ended by its own clock. Returns how long its lane was taken.
-    pub(super) fn done(&mut self, work: &Work, end: Instant, now: Instant) -> Duration {
+    /// Records the end of a record's work; `end` is when the work ended by its own clock. Returns how long the lane was
+    /// in use.
+    pub(super) fn finish(&mut self, work: &Work, end: Instant, now: Instant) -> Duration {
         let took =
             self.in_work.remove(&work.key()).map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         self.idle.push(end);
@@ -224,7 +227,7 @@ impl Lanes {
         took
     }
 
-    /// What is processed and not committed yet: partition and next offset.
+    /// Returns the partitions with processed but uncommitted records, and their next offsets.
     pub(super) fn uncommitted(&self) -> Vec<(i32, i64)> {
         let due = |(id, p): (&i32, &Partition)| p.next.filter(|next| *next > p.committed).map(|next| (*id, next));
         self.partitions.iter().filter_map(due).collect()
@@ -238,8 +241,8 @@ impl Lanes {
         }
     }
 
-    /// Stops taking up these partitions' records. Those queued are dropped, unless they count as processed already
-    /// (at most once: their offsets are committed) and should be finished.
+    /// Stops starting records of these partitions. Queued records are dropped, unless `finish_queued` is set because
+    /// their offsets are already committed (at-most-once delivery).
     pub(super) fn give_up(&mut self, partitions: &BTreeSet<i32>, finish_queued: bool) {
         for (id, partition) in &mut self.partitions {
             if partitions.contains(id) {
@@ -261,34 +264,34 @@ impl Lanes {
         }
     }
 
-    /// Whether nothing of these partitions is queued or in work.
+    /// Returns whether no record of these partitions is queued or in work.
     pub(super) fn settled(&self, partitions: &BTreeSet<i32>) -> bool {
         let quiet = |id| self.partitions.get(id).is_none_or(|p| p.running.is_none() && p.queue.is_empty());
         partitions.iter().all(quiet)
     }
 
-    /// These partitions are no longer owned. Returns how many queued records were dropped.
+    /// Removes partitions that are no longer owned. Returns how many queued records were dropped.
     pub(super) fn remove(&mut self, partitions: &BTreeSet<i32>) -> usize {
         self.ready.retain(|id| !partitions.contains(id));
         partitions.iter().filter_map(|id| self.partitions.remove(id)).map(|p| p.queue.len()).sum()
     }
 
-    pub(super) fn owned(&self) -> BTreeSet<i32> {
+    pub(super) fn owned_partitions(&self) -> BTreeSet<i32> {
         self.partitions.keys().copied().collect()
     }
 
-    /// Partitions that must not be fetched from for now.
-    pub(super) fn full(&self) -> BTreeSet<i32> {
+    /// Returns the partitions that must not be fetched from for now.
+    pub(super) fn full_partitions(&self) -> BTreeSet<i32> {
         self.partitions.iter().filter(|(_, p)| p.full).map(|(id, _)| *id).collect()
     }
 
-    /// Next unprocessed offset of each owned partition, where known.
+    /// Returns the next unprocessed offset of each owned partition, where known.
     pub(super) fn next_offsets(&self) -> Vec<(i32, i64)> {
         self.partitions.iter().filter_map(|(id, p)| p.next.map(|next| (*id, next))).collect()
     }
 
-    /// How long the records in work have taken so far, together.
-    pub(super) fn under_way(&self, now: Instant) -> Duration {
+    /// Returns the total time that the records in work have taken so far.
+    pub(super) fn time_in_work(&self, now: Instant) -> Duration {
         self.in_work.values().map(|since| now.saturating_duration_since(*since)).sum()
     }
 

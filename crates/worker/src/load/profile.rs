@@ -1,19 +1,20 @@
-//! How many records are due by when, and to which partition or key each goes. Pure.
+//! Calculates how many records are due at a time, and to which partition or key each record goes.
 
-/// The golden ratio's fraction: its multiples fill the unit interval more evenly than random numbers do, and the same
-/// run gives the same records.
+/// The fractional part of the golden ratio. Its multiples fill the unit interval more evenly than random numbers do,
+/// and each run sends the same records.
 const GOLDEN: f64 = 0.618_033_988_749_894_9;
 
-/// A rate that holds for a while.
+/// A constant rate for some time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {
-    /// Seconds; more than 0.
+    /// Duration in seconds; greater than 0.
     pub seconds: f64,
-    /// Records per second; 0 or more.
+    /// Rate in records per second; 0 or more.
     pub rate: f64,
 }
 
-/// The steps of a trace: each rate holds until the next point's time, and the last as long as the one before it.
+/// Returns the steps of a trace: each rate holds until the time of the next point, and the last one as long as the one
+/// before it.
 pub fn steps(points: &[(f64, f64)]) -> Vec<Step> {
     let mut steps: Vec<Step> = points
         .iter()
@@ -26,15 +27,15 @@ pub fn steps(points: &[(f64, f64)]) -> Vec<Step> {
     steps
 }
 
-/// A course of rates over time.
+/// A load profile: a sequence of rates over time.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Course {
-    /// End of each step in seconds, its rate, and the records due by its end.
+pub struct LoadProfile {
+    /// For each step: its end in seconds, its rate, and the records due by its end.
     steps: Vec<(f64, f64, f64)>,
 }
 
-impl Course {
-    /// Lays the steps end to end.
+impl LoadProfile {
+    /// Creates the profile of these steps in sequence.
     pub fn new(steps: &[Step]) -> Self {
         let (mut time, mut due) = (0.0, 0.0);
         let lay = |step: &Step| {
@@ -45,21 +46,21 @@ impl Course {
         Self { steps: steps.iter().map(lay).collect() }
     }
 
-    /// Runs `factor` times faster, at the same rates.
+    /// Makes the profile `factor` times shorter, at the same rates.
     #[must_use]
     pub fn compressed(self, factor: f64) -> Self {
         let squeeze = |(end, rate, due)| (end / factor, rate, due / factor);
         Self { steps: self.steps.into_iter().map(squeeze).collect() }
     }
 
-    /// Multiplies every rate.
+    /// Multiplies every rate by `factor`.
     #[must_use]
     pub fn scaled(self, factor: f64) -> Self {
         let scale = |(end, rate, due)| (end, rate * factor, due * factor);
         Self { steps: self.steps.into_iter().map(scale).collect() }
     }
 
-    /// Ends after so many seconds, if it does not end before.
+    /// Ends the profile after this many seconds, if it is longer.
     #[must_use]
     pub fn cut(self, seconds: f64) -> Self {
         if seconds >= self.seconds() {
@@ -73,22 +74,22 @@ impl Course {
         Self { steps }
     }
 
-    /// The highest rate.
+    /// Returns the highest rate, in records per second.
     pub fn peak(&self) -> f64 {
         self.steps.iter().map(|(_, rate, _)| *rate).fold(0.0, f64::max)
     }
 
-    /// Its length in seconds.
+    /// Returns the length in seconds.
     pub fn seconds(&self) -> f64 {
         self.steps.last().map_or(0.0, |(end, ..)| *end)
     }
 
-    /// The rate at a time; 0 after the end.
+    /// Returns the rate at a time, in records per second; 0 after the end.
     pub fn rate(&self, seconds: f64) -> f64 {
         self.at(seconds).map_or(0.0, |(_, rate, _)| *rate)
     }
 
-    /// Records due from the beginning to a time.
+    /// Returns the number of records due from the beginning to a time.
     pub fn due(&self, seconds: f64) -> f64 {
         match self.at(seconds) {
             Some((end, rate, due)) => (due - (end - seconds.max(0.0)) * rate).max(0.0),
@@ -101,40 +102,41 @@ impl Course {
     }
 }
 
-/// Spreads records over so many places, evenly or with a skew.
+/// Distributes records over bins, which are partitions or keys, evenly or with a skew.
 #[derive(Debug, Clone)]
 pub struct Spread {
-    /// Cumulative shares; empty for an even spread.
+    /// Cumulative shares; empty for an even distribution.
     shares: Vec<f64>,
-    places: u64,
+    bins: u64,
 }
 
 impl Spread {
-    /// With skew 0 every place gets the same; with skew `s` the place numbered `i` gets a share like 1 / (i+1)^s (Zipf).
-    pub fn new(places: u32, skew: f64) -> Self {
+    /// Creates a distribution over `bins`. With skew 0 each gets the same share; with skew `s` the one numbered `i`
+    /// gets a share proportional to 1 / (i+1)^s (Zipf).
+    pub fn new(bins: u32, skew: f64) -> Self {
         let mut shares = Vec::new();
         if skew > 0.0 {
             let mut sum = 0.0;
-            for place in 0..places {
-                sum += (f64::from(place) + 1.0).powf(-skew);
+            for bin in 0..bins {
+                sum += (f64::from(bin) + 1.0).powf(-skew);
                 shares.push(sum);
             }
             for share in &mut shares {
                 *share /= sum;
             }
         }
-        Self { shares, places: u64::from(places.max(1)) }
+        Self { shares, bins: u64::from(bins.max(1)) }
     }
 
-    /// Where the record with this number goes.
+    /// Returns the bin of the record with this number.
     #[allow(clippy::cast_precision_loss, reason = "the numbers of records stay far below 2^52")]
-    pub fn place(&self, number: u64) -> u64 {
+    pub fn bin(&self, number: u64) -> u64 {
         if self.shares.is_empty() {
-            return number % self.places;
+            return number % self.bins;
         }
         let point = (number as f64 * GOLDEN).fract();
-        let place = self.shares.partition_point(|share| *share <= point);
-        u64::try_from(place).unwrap_or(0).min(self.places - 1)
+        let bin = self.shares.partition_point(|share| *share <= point);
+        u64::try_from(bin).unwrap_or(0).min(self.bins - 1)
     }
 }
 
@@ -142,8 +144,8 @@ impl Spread {
 mod tests {
     use super::*;
 
-    fn course() -> Course {
-        Course::new(&[Step { seconds: 10.0, rate: 100.0 }, Step { seconds: 20.0, rate: 40.0 }])
+    fn profile() -> LoadProfile {
+        LoadProfile::new(&[Step { seconds: 10.0, rate: 100.0 }, Step { seconds: 20.0, rate: 40.0 }])
     }
 
     fn close(a: f64, b: f64) -> bool {
@@ -151,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn each_rate_of_a_trace_holds_until_the_next_point() {
+    fn each_rate_holds_until_the_next_point() {
         let step = |seconds, rate| Step { seconds, rate };
         assert_eq!(
             steps(&[(0.0, 100.0), (60.0, 250.5), (90.0, 0.0)]),
@@ -161,37 +163,37 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_is_the_area_under_the_rates() {
-        let course = course();
+    fn due_records_are_the_area_under_the_rates() {
+        let profile = profile();
         for (at, due) in
             [(-1.0, 0.0), (0.0, 0.0), (5.0, 500.0), (10.0, 1000.0), (20.0, 1400.0), (30.0, 1800.0), (99.0, 1800.0)]
         {
-            assert!(close(course.due(at), due), "at {at}: {}", course.due(at));
+            assert!(close(profile.due(at), due), "at {at}: {}", profile.due(at));
         }
-        assert!(close(course.rate(9.9), 100.0) && close(course.rate(10.0), 40.0) && close(course.rate(30.0), 0.0));
-        assert!(close(course.peak(), 100.0) && close(course.seconds(), 30.0));
+        assert!(close(profile.rate(9.9), 100.0) && close(profile.rate(10.0), 40.0) && close(profile.rate(30.0), 0.0));
+        assert!(close(profile.peak(), 100.0) && close(profile.seconds(), 30.0));
     }
 
     #[test]
     fn compression_shortens_and_scaling_multiplies() {
-        let course = course().compressed(10.0).scaled(3.0);
-        assert!(close(course.seconds(), 3.0) && close(course.peak(), 300.0));
-        assert!(close(course.due(0.5), 150.0) && close(course.due(3.0), 540.0));
+        let profile = profile().compressed(10.0).scaled(3.0);
+        assert!(close(profile.seconds(), 3.0) && close(profile.peak(), 300.0));
+        assert!(close(profile.due(0.5), 150.0) && close(profile.due(3.0), 540.0));
     }
 
     #[test]
-    fn a_cut_keeps_what_comes_before() {
-        let cut = course().cut(15.0);
+    fn cut_keeps_the_steps_before_it() {
+        let cut = profile().cut(15.0);
         assert!(close(cut.seconds(), 15.0) && close(cut.due(99.0), 1200.0) && close(cut.due(5.0), 500.0));
-        assert_eq!(course().cut(31.0), course());
+        assert_eq!(profile().cut(31.0), profile());
     }
 
     #[test]
-    fn an_even_spread_is_even_and_a_skewed_one_follows_zipf() {
+    fn spread_is_even_or_follows_zipf() {
         let count = |spread: &Spread| {
             let mut counts = [0_u32; 4];
             for number in 0..10_000 {
-                counts[usize::try_from(spread.place(number)).unwrap()] += 1;
+                counts[usize::try_from(spread.bin(number)).unwrap()] += 1;
             }
             counts
         };

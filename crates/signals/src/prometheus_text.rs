@@ -1,9 +1,9 @@
-//! The Prometheus text format, as far as a scraper of a few known metrics needs it.
+//! A parser of the Prometheus text format, as far as a scraper of a few known metrics needs it.
 //!
-//! Written by hand because no published parser got all of it right (escapes, commas and braces inside label values,
-//! exemplars, CRLF, trailing commas), and because most lines of a page need no parsing at all: the metric's name decides,
-//! before its labels are looked at. Accepts the classic format and OpenMetrics. What it does not understand is an error of
-//! that line only.
+//! Written by hand because no published parser handled all of it correctly (escapes, commas and braces inside label
+//! values, exemplars, CRLF, trailing commas), and because most lines of a page need no parsing at all: the metric's
+//! name decides before the labels are read. Accepts the classic format and OpenMetrics. A line that cannot be parsed is
+//! an error of that line only.
 //!
 //! Grammar: <https://prometheus.io/docs/instrumenting/exposition_formats/>, <https://prometheus.io/docs/specs/om/open_metrics_spec/>.
 
@@ -11,45 +11,45 @@ use std::borrow::Cow;
 
 use memchr::{memchr, memchr2, memchr3};
 
-/// Longest line, in bytes. A longer one is an error, and is skipped without being kept.
+/// Maximum length of a line, in bytes. A longer line is an error, and is skipped without being kept.
 pub const LONGEST_LINE: usize = 64 << 10;
 
-/// One line, looked at.
+/// A parsed line.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Line<'a> {
-    /// Blank, a comment, or a metric that nobody asked for (of which only the name was looked at).
+    /// A blank line, a comment, or a metric that is not wanted (of which only the name was read).
     Other,
-    /// A sample that was asked for.
-    Sample(Sample<'a>),
-    /// A sample that was asked for, and cannot be understood.
+    /// A wanted sample.
+    Sample(MetricSample<'a>),
+    /// A wanted sample that cannot be parsed.
     Malformed {
         /// Name of the metric.
         name: &'a str,
     },
 }
 
-/// One sample. Timestamps and exemplars are understood, and dropped.
+/// One sample. Timestamps and exemplars are parsed and dropped.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Sample<'a> {
+pub struct MetricSample<'a> {
     /// Name of the metric.
     pub name: &'a str,
-    /// Its labels.
+    /// Labels of the sample.
     pub labels: Labels<'a>,
-    /// Its value: any float, NaN and the infinities included.
+    /// Value of the sample: any float, including NaN and the infinities.
     pub value: f64,
 }
 
-/// The labels between the braces; known to be well-formed.
+/// The text between the braces, known to be well-formed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Labels<'a>(&'a str);
 
 impl<'a> Labels<'a> {
-    /// The value of a label, unescaped; borrowed unless it had escapes.
+    /// Returns the value of a label, unescaped; borrowed unless it has escapes.
     pub fn get(&self, name: &str) -> Option<Cow<'a, str>> {
         self.iter().find_map(|(each, value)| (each == name).then_some(value))
     }
 
-    /// Every label with its value, in the order of the page.
+    /// Returns every label with its value, in the order of the page.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, Cow<'a, str>)> + use<'a> {
         let mut rest = self.0;
         std::iter::from_fn(move || {
@@ -60,12 +60,12 @@ impl<'a> Labels<'a> {
     }
 }
 
-/// Looks at one line, without its line feed. `wanted` decides by the metric's name.
-pub fn line(line: &[u8], wanted: impl FnOnce(&str) -> bool) -> Line<'_> {
+/// Parses one line, without its line feed. `wanted` decides by the metric's name.
+pub fn parse_line(line: &[u8], wanted: impl FnOnce(&str) -> bool) -> Line<'_> {
     let line = line.trim_ascii();
     let end = memchr3(b'{', b' ', b'\t', line).unwrap_or(line.len());
     let (name, rest) = line.split_at(end);
-    // A comment, or `{"a name in quotes"}`: none that is asked for needs quotes.
+    // A comment, or `{"a name in quotes"}`: no wanted metric needs quotes.
     if name.is_empty() || name[0] == b'#' {
         return Line::Other;
     }
@@ -74,7 +74,7 @@ pub fn line(line: &[u8], wanted: impl FnOnce(&str) -> bool) -> Line<'_> {
         return Line::Other;
     }
     match std::str::from_utf8(rest).ok().and_then(labels_and_value) {
-        Some((labels, value)) => Line::Sample(Sample { name, labels, value }),
+        Some((labels, value)) => Line::Sample(MetricSample { name, labels, value }),
         None => Line::Malformed { name },
     }
 }
@@ -90,7 +90,7 @@ fn labels_and_value(rest: &str) -> Option<(Labels<'_>, f64)> {
         None => (Labels::default(), rest),
     };
     let (value, rest) = token(rest)?;
-    // Rust reads all that Go writes: 1e+09, +Inf, NaN; and is generous with case.
+    // Rust parses everything that Go writes, such as 1e+09, +Inf and NaN, and ignores case.
     let value = value.parse().ok()?;
     match token(rest) {
         None => {}
@@ -105,14 +105,14 @@ fn labels_and_value(rest: &str) -> Option<(Labels<'_>, f64)> {
     Some((labels, value))
 }
 
-/// The next word, and what follows it.
+/// Returns the next word, and the text after it.
 fn token(text: &str) -> Option<(&str, &str)> {
     let text = text.trim_ascii_start();
     let end = memchr2(b' ', b'\t', text.as_bytes()).unwrap_or(text.len());
     (end > 0).then(|| text.split_at(end))
 }
 
-/// Where the labels end, if every one of them is well-formed.
+/// Returns where the labels end, if all of them are well-formed.
 fn closing_brace(inside: &str) -> Option<usize> {
     let mut rest = inside;
     while let Some((_, after)) = label(rest) {
@@ -122,13 +122,13 @@ fn closing_brace(inside: &str) -> Option<usize> {
     rest.starts_with('}').then(|| inside.len() - rest.len())
 }
 
-/// A label, its value still escaped.
+/// A label whose value is still escaped.
 struct Label<'a> {
     name: &'a str,
     value: &'a str,
 }
 
-/// The next label, and what follows it and its comma. `None`: no label begins here.
+/// Returns the next label, and the text after it and its comma; `None` if no label begins here.
 fn label(text: &str) -> Option<(Label<'_>, &str)> {
     let text = text.trim_ascii_start();
     let equals = memchr(b'=', text.as_bytes())?;
@@ -143,7 +143,7 @@ fn label(text: &str) -> Option<(Label<'_>, &str)> {
     let rest = quoted[end + 1..].trim_ascii_start();
     let after = match rest.strip_prefix(',') {
         Some(after) => after,
-        // The last one.
+        // The last label.
         None if rest.starts_with('}') || rest.is_empty() => rest,
         None => return None,
     };
@@ -157,12 +157,13 @@ fn closing_quote(quoted: &str) -> Option<usize> {
         if quoted.as_bytes()[found] == b'"' {
             return Some(found);
         }
-        // Whatever is escaped is passed over.
+        // Skips the escaped character, whatever it is.
         from = found + 2;
     }
 }
 
-/// `\\`, `\"` and `\n` are escapes; a backslash before anything else stands for itself, as Prometheus reads it.
+/// Replaces the escapes `\\`, `\"` and `\n`. A backslash before any other character stands for itself, as in
+/// Prometheus.
 fn unescape(value: &str) -> Cow<'_, str> {
     if memchr(b'\\', value.as_bytes()).is_none() {
         return Cow::Borrowed(value);
@@ -181,18 +182,18 @@ fn unescape(value: &str) -> Cow<'_, str> {
     Cow::Owned(plain)
 }
 
-/// Splits a page that comes in pieces into lines. Keeps at most one line.
+/// Splits a page that arrives in pieces into lines. Keeps at most one line.
 #[derive(Debug, Default)]
-pub struct Lines {
-    /// The beginning of a line whose end has not come yet.
+pub struct LineSplitter {
+    /// The beginning of a line that has not ended yet.
     begun: Vec<u8>,
-    /// The rest of the line is to be skipped: it is too long.
+    /// Whether the rest of the line is skipped because the line is too long.
     skipping: bool,
     too_long: usize,
 }
 
-impl Lines {
-    /// Hands every line that ends in `piece` to `each`, without its line feed.
+impl LineSplitter {
+    /// Passes every line that ends in `piece` to `each`, without its line feed.
     pub fn feed(&mut self, mut piece: &[u8], mut each: impl FnMut(&[u8])) {
         while let Some(end) = memchr(b'\n', piece) {
             let (line, rest) = (&piece[..end], &piece[end + 1..]);
@@ -201,17 +202,17 @@ impl Lines {
                 each(line);
                 continue;
             }
-            self.begin(line);
+            self.keep(line);
             if !self.skipping {
                 each(&self.begun);
             }
             self.skipping = false;
             self.begun.clear();
         }
-        self.begin(piece);
+        self.keep(piece);
     }
 
-    /// The last line, if it has no line feed; then, how many lines were too long.
+    /// Passes the last line to `each`, if it has no line feed. Returns how many lines were too long.
     pub fn finish(self, mut each: impl FnMut(&[u8])) -> usize {
         if !self.begun.is_empty() && !self.skipping {
             each(&self.begun);
@@ -219,7 +220,7 @@ impl Lines {
         self.too_long
     }
 
-    fn begin(&mut self, part: &[u8]) {
+    fn keep(&mut self, part: &[u8]) {
         if self.skipping {
             return;
         }

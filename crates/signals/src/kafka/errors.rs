@@ -1,12 +1,12 @@
-//! What krafka's errors mean to us.
+//! Translates krafka's errors.
 
 use krafka::error::{ErrorCode, KrafkaError};
 
 use crate::sample::Category;
 use crate::source::SourceError;
 
-/// Longest text that is taken over from the client or a broker, in characters.
-const LONGEST_DETAIL: usize = 160;
+/// Maximum length of text taken from the client or a broker, in characters.
+const MAX_DETAIL_LENGTH: usize = 160;
 
 pub(super) fn category(error: &KrafkaError) -> Category {
     match error {
@@ -28,28 +28,31 @@ pub(super) fn category(error: &KrafkaError) -> Category {
     }
 }
 
-/// An error that concerns the cluster as a whole.
-pub(super) fn of_cluster(error: &KrafkaError, cluster: &str) -> SourceError {
-    of_topic(error, "the cluster", cluster)
-}
-
-/// An error that concerns one topic.
-pub(super) fn of_topic(error: &KrafkaError, topic: &str, cluster: &str) -> SourceError {
-    let cluster = cluster.to_owned();
+/// Translates an error that concerns the cluster as a whole.
+pub(super) fn from_cluster_error(error: &KrafkaError, cluster: &str) -> SourceError {
+    let (cluster, detail) = (cluster.to_owned(), describe(error));
     match category(error) {
-        Category::Unreachable => SourceError::Unreachable { cluster, detail: words(error) },
-        Category::Unauthorised => {
-            SourceError::Unauthorised { what: format!("topic {topic}"), cluster, detail: words(error) }
-        }
-        Category::TopicMissing => SourceError::TopicMissing { topic: topic.to_owned(), cluster },
-        Category::Protocol | Category::LimitExceeded | Category::DestinationRefused => {
-            SourceError::Protocol { cluster, detail: words(error) }
-        }
+        Category::Unreachable => SourceError::Unreachable { cluster, detail },
+        Category::Unauthorised => SourceError::Unauthorised { what: "the metadata".to_owned(), cluster, detail },
+        _ => SourceError::Protocol { cluster, detail },
     }
 }
 
-/// The error in few words: the innermost cause, without krafka's account of its own retries.
-pub(super) fn words(error: &KrafkaError) -> String {
+/// Translates an error that concerns one topic.
+pub(super) fn from_topic_error(error: &KrafkaError, topic: &str, cluster: &str) -> SourceError {
+    match category(error) {
+        Category::Unauthorised => SourceError::Unauthorised {
+            what: format!("topic {topic}"),
+            cluster: cluster.to_owned(),
+            detail: describe(error),
+        },
+        Category::TopicMissing => SourceError::TopicMissing { topic: topic.to_owned(), cluster: cluster.to_owned() },
+        _ => from_cluster_error(error, cluster),
+    }
+}
+
+/// Describes the error in few words: the innermost cause, without krafka's report of its own retries.
+pub(super) fn describe(error: &KrafkaError) -> String {
     let text = match error {
         KrafkaError::Broker { code: ErrorCode::LeaderNotAvailable, .. } => "the partition has no leader".to_owned(),
         KrafkaError::Broker { code, .. } => format!("the broker answered {code:?}"),
@@ -64,17 +67,17 @@ pub(super) fn words(error: &KrafkaError) -> String {
             }
             cause.to_string()
         }
-        // What answers need not be Kafka: the first bytes of an SSH server are the size of a message.
+        // The other side may not be Kafka: the first bytes of an SSH server read as the size of a message.
         other => without_numbers(&other.to_string()),
     };
     let text = text.trim_start_matches("network error: ");
-    match text.char_indices().nth(LONGEST_DETAIL) {
+    match text.char_indices().nth(MAX_DETAIL_LENGTH) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
 }
 
-/// Numbers of five digits and more are left out: they may be bytes of another protocol, and none of the reader's business.
+/// Replaces numbers of five and more digits: they may be bytes of another protocol, which must not be disclosed.
 fn without_numbers(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut digits = String::new();
@@ -95,8 +98,9 @@ fn without_numbers(text: &str) -> String {
 mod tests {
     use super::*;
 
+    /// Catalogue: B4.
     #[test]
-    fn b4_the_bytes_of_another_protocol_are_not_told() {
+    fn bytes_of_another_protocol_are_not_disclosed() {
         assert_eq!(
             without_numbers("message size 1397966893 exceeds maximum 104857600"),
             "message size … exceeds maximum …"

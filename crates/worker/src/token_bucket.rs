@@ -1,28 +1,29 @@
-//! A token bucket: at most so many records per second, with the time as an argument.
+//! A token bucket: limits the records per second. Time is an argument.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Bursts up to this long at the full rate are let through, so that a timer that fires late costs no throughput.
+/// Bursts of this length at the full rate are allowed, so that a timer that fires late costs no throughput.
 const BURST: Duration = Duration::from_millis(100);
 
-/// The generic cell rate algorithm: one instant instead of a count of tokens, so nothing drifts.
+/// The generic cell rate algorithm: one instant instead of a number of tokens, so nothing drifts.
 #[derive(Debug, Default)]
-pub(super) struct Bucket {
+pub(super) struct TokenBucket {
     per_record: Option<Duration>,
-    /// When the bucket will be full again; the theoretical arrival time of ITU-T I.371.
+    /// When the bucket will be full again: the theoretical arrival time of ITU-T I.371.
     full_at: Option<Instant>,
 }
 
-impl Bucket {
-    /// Sets the rate; `None` lifts the bound. Starts afresh: a wait due to a slow rate must not hold up a fast one.
+impl TokenBucket {
+    /// Sets the rate; `None` removes the limit. Starts with a full bucket, because a wait for a slow rate must not
+    /// delay a fast one.
     pub(super) fn set_rate(&mut self, per_second: Option<u32>) {
         self.per_record = per_second.map(|rate| Duration::from_secs(1) / rate.max(1));
         self.full_at = None;
     }
 
-    /// When the next record may pass: `None` for at once.
+    /// Returns when the next record may pass; `None` if it may pass now.
     pub(super) fn ready_at(&self, now: Instant) -> Option<Instant> {
         let step = self.per_record?;
         let earliest = self.full_at?.checked_sub(BURST.saturating_sub(step))?;
@@ -42,8 +43,8 @@ impl Bucket {
 mod tests {
     use super::*;
 
-    /// Lets records through as fast as the bucket allows and counts them.
-    async fn passed(bucket: &mut Bucket, time: Duration) -> u32 {
+    /// Counts the records that the bucket lets through in this time.
+    async fn passed(bucket: &mut TokenBucket, time: Duration) -> u32 {
         let end = Instant::now() + time;
         let mut passed = 0;
         loop {
@@ -62,9 +63,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn keeps_the_rate_within_the_burst() {
+    async fn rate_is_kept_within_the_burst() {
         for rate in [1_u32, 7, 500, 20_000] {
-            let mut bucket = Bucket::default();
+            let mut bucket = TokenBucket::default();
             bucket.set_rate(Some(rate));
             let passed = passed(&mut bucket, Duration::from_secs(10)).await;
             let most = rate * 10 + rate.div_ceil(10) + 1;
@@ -73,8 +74,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_new_rate_holds_at_once() {
-        let mut bucket = Bucket::default();
+    async fn new_rate_applies_at_once() {
+        let mut bucket = TokenBucket::default();
         bucket.set_rate(Some(1));
         assert!(passed(&mut bucket, Duration::from_secs(2)).await <= 3);
         bucket.set_rate(Some(1000));
@@ -84,8 +85,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_pause_earns_no_more_than_the_burst() {
-        let mut bucket = Bucket::default();
+    async fn pause_gains_no_more_than_the_burst() {
+        let mut bucket = TokenBucket::default();
         bucket.set_rate(Some(100));
         passed(&mut bucket, Duration::from_secs(1)).await;
         tokio::time::sleep(Duration::from_mins(1)).await;

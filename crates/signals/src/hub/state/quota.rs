@@ -1,12 +1,12 @@
-//! What a namespace and all together may have: clusters, and what is kept of samples.
+//! Limits for each namespace and for the process: on clusters, and on the memory of samples.
 
-use super::{ClusterKey, Room, State};
-use crate::limits::{FREE_FOR_A_JOB, Limits};
+use super::{ClusterKey, MemoryUse, State};
+use crate::limits::{FREE_BYTES_PER_JOB, Limits};
 use crate::sample::{Category, JobKey};
 
 impl State {
-    /// An error if one cluster more would be too many, for the namespace or the process.
-    pub(super) fn admit(&self, job: &JobKey, key: &ClusterKey) -> Result<(), String> {
+    /// Returns an error if this cluster would be one too many for the namespace or the process.
+    pub(super) fn check_cluster_limits(&self, job: &JobKey, key: &ClusterKey) -> Result<(), String> {
         let Limits { clusters, clusters_per_namespace, .. } = self.limits;
         let namespace = self.namespaces.get(&job.namespace);
         if namespace.is_some_and(|namespace| namespace.clusters.contains_key(key)) {
@@ -14,20 +14,20 @@ impl State {
         }
         if namespace.is_some_and(|namespace| namespace.clusters.len() >= clusters_per_namespace) {
             return Err(format!(
-                "jobs of namespace {} read from {clusters_per_namespace} Kafka clusters already, the most of one namespace; write the bootstrap servers of one cluster in one way, or delete a job",
+                "namespace {} already reads from {clusters_per_namespace} Kafka clusters, the limit of a namespace; write the bootstrap servers of a cluster the same way in each job, or delete a job",
                 job.namespace
             ));
         }
         if !self.clusters.contains_key(key) && self.clusters.len() >= clusters {
             return Err(format!(
-                "the operator reads from {clusters} Kafka clusters already, the most that it may; ask its administrator for more files (ulimit -n)"
+                "the operator already reads from {clusters} Kafka clusters, its limit; ask Sluice's administrator for more open files (ulimit -n)"
             ));
         }
         Ok(())
     }
 
-    /// Notes that all samples of a job take other room than before, in bytes.
-    pub(super) fn account(&mut self, namespace: &str, before: usize, now: usize) {
+    /// Records that all samples of a job now take `now` bytes in place of `before`.
+    pub(super) fn record_memory(&mut self, namespace: &str, before: usize, now: usize) {
         let known = self.namespaces.entry(namespace.to_owned()).or_default();
         for kept in [&mut self.kept, &mut known.kept] {
             kept.bytes = (kept.bytes + now).saturating_sub(before);
@@ -38,15 +38,15 @@ impl State {
         }
     }
 
-    /// Makes room for a sample in place of another, by their bytes; an error if there is too little.
-    pub(super) fn make_room(&mut self, job: &JobKey, before: usize, now: usize) -> Result<(), (Category, String)> {
+    /// Reserves memory for a sample that replaces another one, both in bytes; returns an error if there is too little.
+    pub(super) fn reserve_memory(&mut self, job: &JobKey, before: usize, now: usize) -> Result<(), (Category, String)> {
         let Some(own) = self.jobs.get_mut(job) else { return Ok(()) };
         let kept_before = own.kept_bytes;
         let kept = (kept_before + now).saturating_sub(before);
-        if now > before && kept > FREE_FOR_A_JOB {
-            let after = |sum: Room| (sum.beyond_free + beyond_free(kept)).saturating_sub(beyond_free(kept_before));
+        if now > before && kept > FREE_BYTES_PER_JOB {
+            let after = |sum: MemoryUse| (sum.beyond_free + beyond_free(kept)).saturating_sub(beyond_free(kept_before));
             let of_namespace =
-                self.namespaces.get(&job.namespace).map_or_else(Room::default, |namespace| namespace.kept);
+                self.namespaces.get(&job.namespace).map_or_else(MemoryUse::default, |namespace| namespace.kept);
             let Limits { kept_bytes_per_namespace, kept_bytes, .. } = self.limits;
             let whose = if after(of_namespace) > kept_bytes_per_namespace {
                 Some((format!("all jobs of namespace {}", job.namespace), kept_bytes_per_namespace))
@@ -57,21 +57,21 @@ impl State {
             };
             if let Some((whose, most)) = whose {
                 let message = format!(
-                    "failed to keep what was read: with {} MiB of this job, {whose} would take more than the {} MiB that they may take beyond {} MiB of each; read from fewer partitions, or ask the administrator of Sluice for more memory (--source-memory)",
+                    "failed to store the sample: with {} MiB of this job, {whose} would exceed the {} MiB that they may use beyond {} MiB each; read from fewer partitions, or ask Sluice's administrator for more memory (--source-memory)",
                     kept >> 20,
                     most >> 20,
-                    FREE_FOR_A_JOB >> 20
+                    FREE_BYTES_PER_JOB >> 20
                 );
                 return Err((Category::LimitExceeded, message));
             }
         }
         own.kept_bytes = kept;
-        self.account(&job.namespace, kept_before, kept);
+        self.record_memory(&job.namespace, kept_before, kept);
         Ok(())
     }
 }
 
-/// What of a job's samples counts: each job has some room however much the others keep.
+/// Returns the part of a job's memory that counts: each job has some memory regardless of the others.
 fn beyond_free(bytes: usize) -> usize {
-    bytes.saturating_sub(FREE_FOR_A_JOB)
+    bytes.saturating_sub(FREE_BYTES_PER_JOB)
 }

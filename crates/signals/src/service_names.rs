@@ -1,24 +1,25 @@
-//! Names of brokers as the pods of a namespace look them up. Kubernetes gives a pod a search list that begins with its own
-//! namespace (`team.svc.cluster.local svc.cluster.local cluster.local`), so that `kafka` is another host in each. The
-//! operator's own list would lead into the operator's namespace.
+//! Names of brokers as the pods of a namespace look them up. Kubernetes gives a pod a search list that begins with the
+//! pod's own namespace (`team.svc.cluster.local svc.cluster.local cluster.local`), so `kafka` is a different host in
+//! each namespace. The operator's own search list would lead into the operator's namespace.
 
-/// `host:port` as the pods of `namespace` would look it up: a name without a dot is a Service of the namespace. `localhost`
-/// and addresses are what they are.
-pub(super) fn of_namespace(server: &str, namespace: &str) -> String {
+/// Returns `host:port` as the pods of `namespace` would look it up: a name without a dot is a Service of the namespace.
+/// `localhost` and addresses are returned unchanged.
+pub(super) fn qualify(server: &str, namespace: &str) -> String {
     match server.rsplit_once(':') {
         Some((host, port)) if is_short(host) => format!("{host}.{namespace}.svc:{port}"),
         _ => server.to_owned(),
     }
 }
 
-/// Whether where the name leads depends on who looks it up.
+/// Returns whether the name resolves differently in each namespace.
 pub(super) fn is_short(host: &str) -> bool {
     let plain = !host.is_empty() && !host.contains(['.', '[', ':', '%']);
     plain && !host.eq_ignore_ascii_case("localhost")
 }
 
-/// The namespace in which servers are, if all are in one: `kafka.team.svc:9092` and `kafka.team:9092` are in `team`.
-pub(super) fn home(servers: &[String]) -> Option<String> {
+/// Returns the namespace that the names of all servers have in common: `kafka.team.svc:9092` and `kafka.team:9092` are
+/// in `team`.
+pub(super) fn common_namespace(servers: &[String]) -> Option<String> {
     let mut homes = servers.iter().map(|server| {
         let host = server.rsplit_once(':').map_or(server.as_str(), |(host, _)| host);
         let labels: Vec<&str> = host.trim_end_matches('.').split('.').collect();
@@ -39,8 +40,9 @@ pub(super) fn home(servers: &[String]) -> Option<String> {
 mod tests {
     use super::*;
 
+    /// Catalogue: B4.
     #[test]
-    fn b4_a_name_without_a_dot_is_a_service_of_the_namespace() {
+    fn name_without_a_dot_is_a_service_of_the_namespace() {
         for (written, looked_up) in [
             ("kafka:9092", "kafka.team.svc:9092"),
             ("kafka-0:9093", "kafka-0.team.svc:9093"),
@@ -54,13 +56,15 @@ mod tests {
             (":9092", ":9092"),
             ("kafka", "kafka"),
         ] {
-            assert_eq!(of_namespace(written, "team"), looked_up);
+            assert_eq!(qualify(written, "team"), looked_up);
         }
     }
 
+    /// Catalogue: B4.
     #[test]
-    fn b4_the_namespace_of_servers_is_known_where_their_names_say_it() {
-        let of = |servers: &[&str]| home(&servers.iter().map(|server| (*server).to_owned()).collect::<Vec<_>>());
+    fn namespace_is_known_if_all_server_names_contain_it() {
+        let of =
+            |servers: &[&str]| common_namespace(&servers.iter().map(|server| (*server).to_owned()).collect::<Vec<_>>());
         for servers in [
             &["kafka.team.svc:9092"][..],
             &["kafka.team:9092"],

@@ -11,7 +11,7 @@ use super::super::*;
 use crate::limits::Limits;
 use crate::sample::{PartitionSample, SourceSample, SourceSpec, WorkerEndpoint, WorkerSample};
 use crate::scrape::ScrapeError;
-use crate::source::{Answers, Cluster, GroupTopic, SourceError};
+use crate::source::{Cluster, GroupTopic, SampleResults, SourceError};
 use sluice_api::v1alpha1::Kafka;
 use sluice_base::units::Seconds;
 
@@ -19,21 +19,22 @@ use sluice_base::units::Seconds;
 pub(super) enum Behaviour {
     Good,
     Down,
-    BlackHole,
+    NeverAnswers,
     Panics,
     /// Only topics whose name begins with "missing" are missing.
     SomeMissing,
-    /// Each topic has so many partitions.
+    /// Each topic has this many partitions.
     Large(usize),
-    /// So many requests are reached in one round.
+    /// A round reaches this many requests.
     Reaches(usize),
-    /// With a topic whose name begins with "huge" all answers together are too large.
+    /// If the name of any topic begins with "huge", all answers together are too large.
     SomeHuge,
 }
 
-/// Clusters by their first bootstrap server, workers by their id; what they do, and what they were asked and when.
+/// Scripted clusters and workers: how each behaves, and what it was asked and when. Clusters are named by their first
+/// bootstrap server, workers by their id.
 #[derive(Clone)]
-pub(super) struct World(pub(super) Arc<Inner>);
+pub(super) struct FakeSources(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
     clock: Clock,
@@ -52,14 +53,14 @@ impl Drop for InFlight<'_> {
     }
 }
 
-impl World {
+impl FakeSources {
     pub(super) fn start() -> (Self, Hub) {
-        Self::within(Limits::default())
+        Self::with_limits(Limits::default())
     }
 
-    pub(super) fn within(limits: Limits) -> (Self, Hub) {
+    pub(super) fn with_limits(limits: Limits) -> (Self, Hub) {
         let clock = Clock::starting_at(Seconds(1000.0));
-        let world = Self(Arc::new(Inner {
+        let fake = Self(Arc::new(Inner {
             clock: clock.clone(),
             behaviours: Mutex::default(),
             rounds: Mutex::default(),
@@ -67,25 +68,27 @@ impl World {
             connects: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
         }));
-        let hub = Hub::within(limits, clock, Arc::new(world.clone()), Arc::new(world.clone()));
-        (world, hub)
+        // The same random numbers in every run.
+        let random = Random::seeded(1);
+        let hub = Hub::with_random(random, limits, clock, Arc::new(fake.clone()), Arc::new(fake.clone()));
+        (fake, hub)
     }
 
     pub(super) fn set(&self, name: &str, behaviour: Behaviour) {
-        self.0.behaviours.lock().unwrap().insert(name.to_owned(), behaviour);
+        self.0.behaviours.lock().insert(name.to_owned(), behaviour);
     }
 
     fn behaviour(&self, name: &str) -> Behaviour {
-        self.0.behaviours.lock().unwrap().get(name).copied().unwrap_or(Behaviour::Good)
+        self.0.behaviours.lock().get(name).copied().unwrap_or(Behaviour::Good)
     }
 
     pub(super) fn rounds(&self, cluster: &str) -> Vec<(f64, Vec<GroupTopic>)> {
-        let rounds = self.0.rounds.lock().unwrap();
+        let rounds = self.0.rounds.lock();
         rounds.iter().filter(|(name, ..)| name == cluster).map(|(_, at, asked)| (*at, asked.clone())).collect()
     }
 
     pub(super) fn scrapes(&self, worker: &str) -> Vec<f64> {
-        let scrapes = self.0.scrapes.lock().unwrap();
+        let scrapes = self.0.scrapes.lock();
         scrapes.iter().filter(|(id, _)| id == worker).map(|(_, at)| *at).collect()
     }
 
@@ -94,9 +97,9 @@ impl World {
     }
 }
 
-struct ScriptedCluster(World, String);
+struct ScriptedCluster(FakeSources, String);
 
-impl Connect for World {
+impl Connect for FakeSources {
     fn connect(&self, bootstrap_servers: &[String]) -> Arc<dyn Cluster> {
         self.0.connects.fetch_add(1, Ordering::SeqCst);
         Arc::new(ScriptedCluster(self.clone(), bootstrap_servers[0].clone()))
@@ -104,20 +107,20 @@ impl Connect for World {
 }
 
 impl Cluster for ScriptedCluster {
-    fn sample<'a>(&'a self, requests: &'a [GroupTopic], _: Duration) -> BoxFuture<'a, Answers> {
+    fn sample<'a>(&'a self, requests: &'a [GroupTopic], _: Duration) -> BoxFuture<'a, SampleResults> {
         async move {
-            let Self(world, name) = self;
-            world.0.in_flight.fetch_add(1, Ordering::SeqCst);
-            let _in_flight = InFlight(&world.0.in_flight);
-            world.0.rounds.lock().unwrap().push((name.clone(), world.now(), requests.to_vec()));
+            let Self(fake, name) = self;
+            fake.0.in_flight.fetch_add(1, Ordering::SeqCst);
+            let _in_flight = InFlight(&fake.0.in_flight);
+            fake.0.rounds.lock().push((name.clone(), fake.now(), requests.to_vec()));
             tokio::time::sleep(Duration::from_millis(5)).await;
-            let behaviour = world.behaviour(name);
+            let behaviour = fake.behaviour(name);
             let partitions = if let Behaviour::Large(partitions) = behaviour { partitions } else { 1 };
             let sample = || {
                 let partition =
                     PartitionSample { id: "t/0".to_owned(), due_end: Some(7), ..PartitionSample::default() };
                 SourceSample {
-                    at: Seconds(world.now()),
+                    at: Seconds(fake.now()),
                     partitions: vec![partition; partitions],
                     group: None,
                     producer_time: Some(false),
@@ -125,7 +128,7 @@ impl Cluster for ScriptedCluster {
             };
             let too_large = requests.iter().any(|request| request.topic.starts_with("huge"));
             match behaviour {
-                Behaviour::BlackHole => std::future::pending().await,
+                Behaviour::NeverAnswers => std::future::pending().await,
                 Behaviour::Panics => panic!("the client has a bug"),
                 _ => requests
                     .iter()
@@ -153,7 +156,7 @@ impl Cluster for ScriptedCluster {
     }
 }
 
-impl Scrape for World {
+impl Scrape for FakeSources {
     fn scrape<'a>(
         &'a self,
         worker: &'a WorkerEndpoint,
@@ -161,9 +164,9 @@ impl Scrape for World {
         _: Duration,
     ) -> BoxFuture<'a, Result<WorkerSample, ScrapeError>> {
         async move {
-            self.0.scrapes.lock().unwrap().push((worker.id.clone(), self.now()));
+            self.0.scrapes.lock().push((worker.id.clone(), self.now()));
             match self.behaviour(&worker.id) {
-                Behaviour::BlackHole => std::future::pending().await,
+                Behaviour::NeverAnswers => std::future::pending().await,
                 Behaviour::Down => Err(ScrapeError::Unreachable { url: "u".to_owned(), detail: "refused".to_owned() }),
                 _ => Ok(WorkerSample { at: Seconds(self.now()), ..WorkerSample::default() }),
             }
@@ -186,9 +189,9 @@ pub(super) fn source(cluster: &str, topic: &str) -> SourceSpec {
     SourceSpec { name: topic.to_owned(), kafka }
 }
 
-/// With a latency of 10 s, so an interval of 2 s.
-pub(super) fn watch(cluster: &str, topic: &str) -> Watch {
-    Watch { latency: Duration::from_secs(10), sources: vec![source(cluster, topic)], workers: Vec::new() }
+/// Returns a watch with a latency of 10 s, and thus an interval of 2 s.
+pub(super) fn watch(cluster: &str, topic: &str) -> WatchSpec {
+    WatchSpec { latency: Duration::from_secs(10), sources: vec![source(cluster, topic)], workers: Vec::new() }
 }
 
 pub(super) fn worker(id: &str) -> WorkerEndpoint {

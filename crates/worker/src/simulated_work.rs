@@ -1,4 +1,4 @@
-//! What one record costs: a wait, which models a call to something outside, and processor time.
+//! The cost of a record: a wait, which stands for a call to another service, and processor time.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -7,50 +7,51 @@ use tokio::time::Instant;
 
 use sluice_base::clock::Clock;
 
-/// Calibration runs; the fastest one counts, because everything that disturbs a run makes it slower.
+/// Number of calibration runs. The fastest one counts, because every disturbance makes a run slower.
 const RUNS: u32 = 20;
 const ROUNDS_PER_RUN: u64 = 200_000;
 
 /// The cost of one record.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Cost {
-    /// Waited for each record.
+    /// Wait for each record.
     pub wait: Duration,
-    /// Processor time burnt for each record.
+    /// Processor time for each record.
     pub cpu: Duration,
 }
 
 /// A [`Cost`] on this computer.
 #[derive(Debug, Clone)]
-pub(super) struct Labour {
+pub(super) struct SimulatedWork {
     wait: Duration,
     rounds: u64,
     clock: Clock,
 }
 
-impl Labour {
-    /// Measures how many rounds of arithmetic make the processor time.
+impl SimulatedWork {
+    /// Measures how many rounds of arithmetic take the processor time.
     ///
-    /// A fixed amount of arithmetic rather than a loop on the clock: a worker whose processor is taken away must
-    /// become slower, as real work does.
+    /// The work is a fixed amount of arithmetic rather than a loop on the clock, so that a worker with less processor
+    /// time becomes slower, as real work does.
     pub(super) async fn measure(cost: Cost, clock: Clock) -> Self {
         let rounds = if cost.cpu.is_zero() { 0 } else { calibrate(cost.cpu, clock.clone()).await };
         Self { wait: cost.wait, rounds, clock }
     }
 
-    /// Does the work of one record that begins at `begin`; returns when it ended by the work's own clock.
+    /// Does the work of a record that begins at `begin`. Returns when it ended by the work's own clock.
     pub(super) async fn perform(&self, begin: Instant) -> Instant {
         let mut end = begin;
         if !self.wait.is_zero() {
             end += self.wait;
-            // Dated back (lanes.rs), the wait may be over already; the timer would round up to the next millisecond.
+            // If the work is dated back (scheduler.rs), the wait may be over already, and the timer would round up to
+            // the next millisecond.
             if end > self.clock.monotonic() {
                 tokio::time::sleep_until(end).await;
             }
         }
         if self.rounds > 0 {
             let rounds = self.rounds;
-            // Off the async threads, which answer the probes and send the heartbeats. It only fails at shutdown.
+            // Outside the async threads, which answer the probes and send the heartbeats. It only fails at shutdown.
             let _ = tokio::task::spawn_blocking(move || burn(rounds)).await;
             end = self.clock.monotonic();
         }
@@ -76,7 +77,7 @@ async fn calibrate(cpu: Duration, clock: Clock) -> u64 {
     u64::try_from(rounds).unwrap_or(u64::MAX).max(1)
 }
 
-/// Arithmetic that no compiler can take out: a xorshift generator, whose every round needs the one before.
+/// Computes what no compiler can remove: a xorshift generator, whose rounds depend on each other.
 fn burn(rounds: u64) {
     let mut state = black_box(0x9E37_79B9_7F4A_7C15_u64);
     for _ in 0..rounds {
