@@ -56,7 +56,7 @@ conformance:
 # Random faults, so many cases; one that fails is made as small as it gets, and printed.
 SEEDS ?= 100000
 soak:
-	SLUICE_SEEDS=$(SEEDS) $(CARGO) test --release --locked --package sluice-operator --test faults -- t3
+	SLUICE_SEEDS=$(SEEDS) $(CARGO) test --release --locked --package sluice-operator --test faults -- stable::
 
 demo:
 	$(CARGO) run --release --locked -- demo
