@@ -8,7 +8,7 @@ pub const RECONCILING: &str = "Reconciling";
 pub const STALLED: &str = "Stalled";
 /// The objective is met now.
 pub const WITHIN_TARGET: &str = "WithinTarget";
-/// Sluice is free to change the replica count.
+/// Sluice is free to change the replica count. Without a workload to scale, the reason is that of Ready.
 pub const SCALING_ACTIVE: &str = "ScalingActive";
 /// The job needs more workers than it may have, or more workers would not help.
 pub const SCALING_LIMITED: &str = "ScalingLimited";
@@ -23,13 +23,13 @@ pub const ALL: [&str; 7] =
 pub mod reasons {
     /// Ready: the workers run and the source answers.
     pub const READY: &str = "Ready";
-    /// Ready: `spec.suspend` is set, and no workers run.
+    /// Ready, `ScalingActive`: `spec.suspend` is set, and no workers run.
     pub const SUSPENDED: &str = "Suspended";
     /// Ready: the job is idle and `minReplicas` is 0.
     pub const ASLEEP: &str = "Asleep";
     /// Ready, Stalled: a field of the spec cannot be used; the message names it.
     pub const INVALID_SPEC: &str = "InvalidSpec";
-    /// Ready, Stalled, `ScalingActive`: the operator excludes the namespace.
+    /// Ready, Stalled: the operator excludes the namespace.
     pub const NAMESPACE_EXCLUDED: &str = "NamespaceExcluded";
     /// Ready: no broker of the source answers.
     pub const SOURCE_UNREACHABLE: &str = "SourceUnreachable";
@@ -45,7 +45,8 @@ pub mod reasons {
     pub const API_ERROR: &str = "ApiError";
     /// Ready: the operator failed on this job because of a bug in Sluice; it tries again every minute.
     pub const INTERNAL_ERROR: &str = "InternalError";
-    /// Ready, Stalled: the operator may not read the workload named by `targetRef`; the message names the missing right.
+    /// Ready, Stalled: the operator may not read the workload named by `targetRef`; the message names the missing
+    /// right.
     pub const TARGET_FORBIDDEN: &str = "TargetForbidden";
     /// Ready, Stalled: another StreamJob scales the workload named by `targetRef`.
     pub const TARGET_TAKEN: &str = "TargetTaken";
@@ -109,10 +110,11 @@ pub mod reasons {
     pub const PARTITION_STUCK: &str = "PartitionStuck";
     /// `ScalingLimited`: a resource quota does not allow more pods.
     pub const QUOTA_EXCEEDED: &str = "QuotaExceeded";
-    /// `ScalingLimited`, Stalled (after 10 minutes): something other than a quota refuses pods, such as Pod Security or a webhook.
+    /// `ScalingLimited`, Stalled (after 10 minutes): something other than a quota refuses pods, such as Pod Security or
+    /// a webhook.
     pub const PODS_REFUSED: &str = "PodsRefused";
-    /// `ScalingLimited`, Stalled (after 10 minutes): pods cannot start, because their image, their configuration or an init
-    /// container fails; or they have a node and have not started within 5 minutes.
+    /// `ScalingLimited`, Stalled (after 10 minutes): pods cannot start, because their image, their configuration or an
+    /// init container fails; or they have a node and have not started within 5 minutes.
     pub const PODS_FAILING: &str = "PodsFailing";
     /// `ScalingLimited`: pods cannot be placed on a node.
     pub const UNSCHEDULABLE: &str = "Unschedulable";
@@ -128,7 +130,8 @@ pub mod reasons {
     pub const OUT_ONLY: &str = "OutOnly";
     /// `ScalingLimited`: `scaling.mode` is `InOnly`.
     pub const IN_ONLY: &str = "InOnly";
-    /// `MetricsAvailable` (True): every signal is fresh, and the consumer group has members that are not workers of the job.
+    /// `MetricsAvailable` (True): every signal is fresh, and the consumer group has members that are not workers of the
+    /// job.
     pub const STRANGERS_IN_GROUP: &str = "StrangersInGroup";
     /// `MetricsAvailable`: every signal is fresh.
     pub const FRESH: &str = "Fresh";

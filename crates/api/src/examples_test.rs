@@ -1,6 +1,7 @@
 //! Checks that every example parses without an unknown field and satisfies the CEL rules of the API server.
 //!
-//! This file is in the crate and not under `tests/`, because the CEL rules are compiled in only for the crate's own tests.
+//! This file is in the crate and not under `tests/`, because the CEL rules are compiled in only for the crate's own
+//! tests.
 
 use std::path::{Path, PathBuf};
 

@@ -20,8 +20,8 @@ pub const GROUP: &str = "sluice.dev";
 /// Label on everything that belongs to a job; its value is the job's name.
 pub const JOB_LABEL: &str = "sluice.dev/job";
 
-/// Annotation that `sluice resume` writes on a StreamJob: the time of the command. The operator compares it with the value
-/// that it saw when another writer changed the replica count.
+/// Annotation that `sluice resume` writes on a StreamJob: the time of the command. The operator compares it with the
+/// value that it saw when another writer changed the replica count.
 pub const RESUME_ANNOTATION: &str = "sluice.dev/resume";
 
 /// Environment variable of the containers with the path of the processing file (see `docs/worker-metrics.md`).

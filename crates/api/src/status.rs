@@ -1,7 +1,7 @@
 //! `status` of a StreamJob: exact numbers for programs, and `summary` for people.
 //!
-//! Volatile values are written only together with a change of state, a decision or a large change of the values, so that
-//! a steady hour costs no write. `observedTime` gives their time; the current values are metrics.
+//! Volatile values are written only together with a change of state, a decision or a large change of the values, so
+//! that a steady hour costs no write. `observedTime` gives their time; the current values are metrics.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
@@ -61,7 +61,8 @@ pub struct StreamJobStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     pub recent_decisions: Vec<DecisionStatus>,
-    /// Conditions of the job: Ready, Reconciling, Stalled, `WithinTarget`, `ScalingActive`, `ScalingLimited`, `MetricsAvailable`.
+    /// Conditions of the job: Ready, Reconciling, Stalled, `WithinTarget`, `ScalingActive`, `ScalingLimited`,
+    /// `MetricsAvailable`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -88,8 +89,8 @@ pub struct Summary {
     pub capacity_per_worker: Option<String>,
 }
 
-/// Counts of the records that became due over the objective's window. They do not include records since the last write of
-/// the status.
+/// Counts of the records that became due over the objective's window. They do not include records since the last write
+/// of the status.
 #[derive(JsonSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AttainmentStatus {

@@ -44,8 +44,8 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Returns whether a request that has failed before must wait. A request that was refused also waits for its namespace's
-    /// budget of refusals, and spends one unit of it if it need not wait.
+    /// Returns whether a request that has failed before must wait. A request that was refused also waits for its
+    /// namespace's budget of refusals, and spends one unit of it if it need not wait.
     pub(crate) fn must_wait(
         &self,
         job: &JobKey,

@@ -69,8 +69,8 @@ impl Error {
         Some(name.chars().take(128).collect())
     }
 
-    /// Returns whether the API server has refused the request and would refuse it again. If a webhook cannot be called, the
-    /// answer is 500, which counts as a refusal.
+    /// Returns whether the API server has refused the request and would refuse it again. If a webhook cannot be called,
+    /// the answer is 500, which counts as a refusal.
     pub(crate) fn is_refusal(&self) -> bool {
         let Self::Api { source, .. } = self else { return false };
         status(source).is_some_and(|status| match status.code {
@@ -127,8 +127,8 @@ impl From<Error> for Blocked {
     }
 }
 
-/// Returns the back-off before the next attempt: 0.1 s for a conflict and 1 s otherwise, doubled with each failure up to a
-/// minute; 5 minutes for a StreamJob that cannot be decoded.
+/// Returns the back-off before the next attempt: 0.1 s for a conflict and 1 s otherwise, doubled with each failure up
+/// to a minute; 5 minutes for a StreamJob that cannot be decoded.
 pub(crate) fn requeue_delay(error: &Error, failures: u32) -> Duration {
     const LONGEST: Duration = Duration::from_mins(1);
     let base = match error.category() {

@@ -87,7 +87,8 @@ impl JobState {
         if self.uid == uid {
             return;
         }
-        // The status of an earlier run of the operator provides a prior of the model and the counts of attainment, nothing else.
+        // The status of an earlier run of the operator provides a prior of the model and the counts of attainment,
+        // nothing else.
         let prior = object.status.as_ref().map(learned::prior).unwrap_or_default();
         let mut core = Memory::with_prior(prior);
         if let Some(history) = object.status.as_ref().and_then(|status| learned::history(status, now)) {
@@ -108,8 +109,8 @@ impl JobState {
         self.workload = workload;
     }
 
-    /// Forgets everything after a panic, which may have left the state inconsistent, and leaves the job alone until `until`.
-    /// What was learned is in the status.
+    /// Forgets everything after a panic, which may have left the state inconsistent, and leaves the job alone until
+    /// `until`. What was learned is in the status.
     pub(crate) fn set_aside(&mut self, until: Seconds) {
         *self = Self { set_aside_until: Some(until), uid: std::mem::take(&mut self.uid), ..Self::default() };
     }
@@ -124,7 +125,8 @@ impl JobState {
         *self.first_seen.get_or_insert(now)
     }
 
-    /// Returns the validated spec and the hashes of the bodies that follow from it. It is validated again only if it has changed.
+    /// Returns the validated spec and the hashes of the bodies that follow from it. It is validated again only if it
+    /// has changed.
     pub(crate) fn prepare(&mut self, object: &StreamJob) -> Result<Arc<Prepared>, Vec<Problem>> {
         let is_current = |prepared: &&Arc<Prepared>| {
             let (job, resume) = (&prepared.job, object.annotations().get(RESUME_ANNOTATION));

@@ -1,11 +1,12 @@
 //! Leader election with a Lease, after the rules of client-go's `leaderelection` package.
 //!
-//! The clocks of other processes are not trusted: a lease has expired when it was *observed* unchanged for its whole duration,
-//! on the monotonic clock of this process. The claim of this process ends at the renew deadline, counted from before the last
-//! successful renewal was sent, and therefore before another process can take over.
+//! The clocks of other processes are not trusted: a lease has expired when it was *observed* unchanged for its whole
+//! duration, on the monotonic clock of this process. The claim of this process ends at the renew deadline, counted from
+//! before the last successful renewal was sent, and therefore before another process can take over.
 //!
-//! Architecture invariant: the write path checks [`Leadership::may_write`] before each write, and a write's timeout fits
-//! between the renew deadline and the end of the lease, so that no write of this process takes effect under another leader.
+//! Architecture invariant: the write path checks [`Leadership::may_write`] before each write, and a write's timeout
+//! fits between the renew deadline and the end of the lease, so that no write of this process takes effect under
+//! another leader.
 
 use std::sync::Arc;
 use std::sync::RwLock;
@@ -136,8 +137,8 @@ impl Elector {
         }
     }
 
-    /// Renews the lease until `stop` is cancelled, and releases it then. Returns false if the renew deadline passes without a
-    /// successful renewal.
+    /// Renews the lease until `stop` is cancelled, and releases it then. Returns false if the renew deadline passes
+    /// without a successful renewal.
     pub async fn hold(&mut self, stop: &CancellationToken) -> bool {
         loop {
             tokio::select! {
@@ -200,11 +201,13 @@ impl Elector {
         if !free {
             return Ok(false);
         }
-        // The request contains the resource version that was read, so that only one of two candidates gets a free lease.
+        // The request contains the resource version that was read, so that only one of two candidates gets a free
+        // lease.
         lease.spec = Some(self.next_spec(lease.spec.as_ref(), renewing));
         match self.api.replace(&self.name, &PostParams::default(), &lease).await {
             Ok(lease) => Ok(self.record_acquired(&lease)),
-            // The next attempt shows whether the lease was lost or only modified (a label); until then the claim continues.
+            // The next attempt shows whether the lease was lost or only modified (a label); until then the claim
+            // continues.
             Err(kube::Error::Api(status)) if status.is_conflict() && !renewing => Ok(false),
             Err(error) => Err(error),
         }

@@ -50,8 +50,8 @@ use crate::observe::kinds::Kinds;
 pub use crate::status::learned;
 use crate::watch::{Scope, Shared};
 
-/// Maximum number of changed jobs that wait to be reconciled, for each watched namespace. A job that finds no room is reconciled
-/// with its next sample.
+/// Maximum number of changed jobs that wait to be reconciled, for each watched namespace. A job that finds no room is
+/// reconciled with its next sample.
 const FEED: usize = 4096;
 
 /// The operator and its dependencies.
@@ -97,7 +97,8 @@ pub enum Stopped {
 }
 
 impl Operator {
-    /// Runs until `stop` is cancelled, the lease is lost or a task panics. `updates` yields the jobs that have a new sample.
+    /// Runs until `stop` is cancelled, the lease is lost or a task panics. `updates` yields the jobs that have a new
+    /// sample.
     pub async fn run(
         mut self,
         updates: impl Stream<Item = JobKey> + Send + 'static,

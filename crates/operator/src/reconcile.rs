@@ -36,8 +36,8 @@ const PERIOD: Duration = Duration::from_secs(15);
 /// Time for which a job is left alone after its reconcile has panicked.
 pub(crate) const SET_ASIDE: Seconds = Seconds(60.0);
 
-/// Reconciles one `StreamJob`. A panic is a bug of the operator that this job has triggered: the job's status reports it, the
-/// job is set aside for [`SET_ASIDE`], and the other jobs continue.
+/// Reconciles one `StreamJob`. A panic is a bug of the operator that this job has triggered: the job's status reports
+/// it, the job is set aside for [`SET_ASIDE`], and the other jobs continue.
 pub(crate) async fn reconcile(
     object: Arc<DeserializeGuard<StreamJob>>,
     context: Arc<Context>,

@@ -1,7 +1,8 @@
 //! Parses and checks a StreamJob once, into a [`Job`], so that no later step needs the raw spec. Pure.
 //!
-//! The API server enforces the schema and the CEL rules. This module checks again what would do harm if it got past them (an
-//! old definition in the cluster, a disabled rule), and what CEL cannot express (cron patterns, time zones, ports).
+//! The API server enforces the schema and the CEL rules. This module checks again what would do harm if it got past
+//! them (an old definition in the cluster, a disabled rule), and what CEL cannot express (cron patterns, time zones,
+//! ports).
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -360,8 +361,8 @@ fn target(spec: &StreamJobSpec, settings: &Settings, problems: &mut Problems) ->
 fn existing(reference: &TargetRef) -> Target {
     let (group, version) = reference.api_version.split_once('/').unwrap_or(("", &reference.api_version));
     let gvk = GroupVersionKind::gvk(group, version, &reference.kind);
-    // The plural is right for every kind of the group apps; for others the API server is asked. No plural can be formed of
-    // a kind of one letter.
+    // The plural is right for every kind of the group apps; for others the API server is asked. No plural can be formed
+    // of a kind of one letter.
     let resource = match reference.kind.len() {
         0 | 1 => ApiResource::from_gvk_with_plural(&gvk, &format!("{}s", reference.kind.to_lowercase())),
         _ => ApiResource::from_gvk(&gvk),

@@ -146,8 +146,8 @@ fn metadata(port: u16, kind: Broker) -> Vec<u8> {
     bytes
 }
 
-/// Returns a page of partitions, 20 bytes each. With `more` its cursor points to a next page, by the correlation id, which differs
-/// each time.
+/// Returns a page of partitions, 20 bytes each. With `more` its cursor points to a next page, by the correlation id,
+/// which differs each time.
 fn page(correlation: &[u8], partitions: i32, more: bool) -> Vec<u8> {
     let mut bytes = vec![0; 4];
     varint(2, &mut bytes);

@@ -1,5 +1,5 @@
-//! Helpers for tests of several crates: a world for the operator in one process, simulated and hostile sources, and temporary
-//! folders and lists of processes.
+//! Helpers for tests of several crates: a world for the operator in one process, simulated and hostile sources, and
+//! temporary folders and lists of processes.
 
 #![allow(
     missing_docs,

@@ -1,5 +1,5 @@
-//! Simulated sources and workers: each job has a steady load that two workers can process. Clusters whose names have certain
-//! prefixes never answer or send too much.
+//! Simulated sources and workers: each job has a steady load that two workers can process. Clusters whose names have
+//! certain prefixes never answer or send too much.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -23,8 +23,8 @@ type Answered = Arc<Mutex<HashMap<String, Instant>>>;
 /// Called with a job's name and the time for which its answer has waited.
 type Waited = dyn Fn(&str, Duration) + Send + Sync;
 
-/// A hub with simulated sources that measures the time between an answer and its use. An answer is read for a decision in the
-/// same reconcile, which does not wait for anything in between.
+/// A hub with simulated sources that measures the time between an answer and its use. An answer is read for a decision
+/// in the same reconcile, which does not wait for anything in between.
 pub struct Timed {
     pub hub: Hub,
     answered: Answered,

@@ -1,7 +1,7 @@
 //! `StreamJob`, version `v1alpha1`: the resource that a team applies.
 //!
-//! Doc comments become the text of `kubectl explain`. Every field has a bound, and rules between fields are CEL rules whose
-//! messages name the change to make. A missing field means "not set": no field accepts `null`.
+//! Doc comments become the text of `kubectl explain`. Every field has a bound, and rules between fields are CEL rules
+//! whose messages name the change to make. A missing field means "not set": no field accepts `null`.
 
 mod processing;
 mod scaling;
@@ -99,8 +99,8 @@ pub struct StreamJobSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<Workload>,
 
-    /// Existing workload in the same namespace whose replica count Sluice manages; with `scaling.mode: Recommend` it only
-    /// recommends a replica count.
+    /// Existing workload in the same namespace whose replica count Sluice manages; with `scaling.mode: Recommend` it
+    /// only recommends a replica count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_ref: Option<TargetRef>,
 
@@ -173,9 +173,9 @@ pub struct Kafka {
     #[schemars(length(min = 1, max = 255))]
     pub consumer_group: String,
 
-    /// Where the workers begin to read a partition in which the group has no committed offset: `auto.offset.reset` of their
-    /// consumers. With `earliest` all records of such a partition count as waiting; with `latest`, and without this field,
-    /// only records that arrive while Sluice watches.
+    /// Where the workers begin to read a partition in which the group has no committed offset: `auto.offset.reset` of
+    /// their consumers. With `earliest` all records of such a partition count as waiting; with `latest`, and without
+    /// this field, only records that arrive while Sluice watches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offset_reset: Option<OffsetReset>,
 }

@@ -11,8 +11,8 @@ use crate::fields::{Duration, duration_schema};
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Scaling {
-    /// Auto: add and remove workers. `OutOnly`: only add. `InOnly`: only remove. Recommend: change nothing, and report what
-    /// Sluice would do.
+    /// Auto: add and remove workers. `OutOnly`: only add. `InOnly`: only remove. Recommend: change nothing, and report
+    /// what Sluice would do.
     #[serde(default)]
     pub mode: Mode,
 
@@ -21,9 +21,9 @@ pub struct Scaling {
     #[schemars(range(min = 0, max = 10_000))]
     pub initial_replicas: Option<i32>,
 
-    /// Maximum number of workers that one decision adds: a number, or a percentage of the current replica count ("100%").
-    /// Does not apply if the job would miss its target because of it. If absent: up to four times the current replica
-    /// count while the capacity of a worker is uncertain, then unlimited.
+    /// Maximum number of workers that one decision adds: a number, or a percentage of the current replica count
+    /// ("100%"). Does not apply if the job would miss its target because of it. If absent: up to four times the current
+    /// replica count while the capacity of a worker is uncertain, then unlimited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new(STEP_RULE).message("scaling.maxStepUp must be a number of at least 1, or a percentage between 1% and 1000%"))]
     pub max_step_up: Option<IntOrString>,
@@ -33,8 +33,8 @@ pub struct Scaling {
     #[x_kube(validation = Rule::new(STEP_RULE).message("scaling.maxStepDown must be a number of at least 1, or a percentage between 1% and 1000%"))]
     pub max_step_down: IntOrString,
 
-    /// Maximum number of changes of the replica count in one hour. Does not apply if the job would miss its target because of
-    /// it.
+    /// Maximum number of changes of the replica count in one hour. Does not apply if the job would miss its target
+    /// because of it.
     #[serde(default = "sixty")]
     #[schemars(range(min = 1, max = 720))]
     pub max_rescales_per_hour: i32,
@@ -113,8 +113,8 @@ pub struct Fallback {
     #[x_kube(validation = Rule::new("duration(self) >= duration('30s') && duration(self) <= duration('24h')").message("scaling.fallback.after must lie between 30s and 24h"))]
     pub after: Duration,
 
-    /// Minimum replica count while the fallback applies. If absent, the replica count stays as it is. Workers are never removed
-    /// because a signal is missing.
+    /// Minimum replica count while the fallback applies. If absent, the replica count stays as it is. Workers are never
+    /// removed because a signal is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     pub replicas: Option<i32>,

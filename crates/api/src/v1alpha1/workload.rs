@@ -15,7 +15,8 @@ use crate::fields::{opaque_list_schema, opaque_object_schema};
     validation = Rule::new("has(self.volumeClaimTemplates) == has(oldSelf.volumeClaimTemplates) && (!has(self.volumeClaimTemplates) || self.volumeClaimTemplates.size() == oldSelf.volumeClaimTemplates.size())").message("workload.volumeClaimTemplates cannot be changed")
 )]
 pub struct Workload {
-    /// Kind of the workload: Deployment, or StatefulSet for stable names (static group membership, volumes). Cannot be changed.
+    /// Kind of the workload: Deployment, or StatefulSet for stable names (static group membership, volumes). Cannot be
+    /// changed.
     #[serde(default)]
     pub kind: WorkloadKind,
 

@@ -1,8 +1,9 @@
 //! Back-off of failed requests to the API server. Pure: time is an argument.
 //!
-//! A job is reconciled with every sample, up to twice a second. A request that has failed is not repeated at that rate: it waits
-//! until its body changes, or until a back-off has passed that grows with each failure, whatever triggers the reconcile. Each
-//! namespace has a budget of refusals, so that 500 jobs beyond one quota cost no more requests than a few.
+//! A job is reconciled with every sample, up to twice a second. A request that has failed is not repeated at that rate:
+//! it waits until its body changes, or until a back-off has passed that grows with each failure, whatever triggers the
+//! reconcile. Each namespace has a budget of refusals, so that 500 jobs beyond one quota cost no more requests than a
+//! few.
 //!
 //! Architecture invariant: a request to the API server that has failed is not repeated at the rate of the samples.
 
@@ -140,8 +141,8 @@ impl Attempts {
         }
     }
 
-    /// Records that the request is not needed now. A failure is remembered until its back-off has passed, because the next
-    /// decision may need the same request.
+    /// Records that the request is not needed now. A failure is remembered until its back-off has passed, because the
+    /// next decision may need the same request.
     pub(crate) fn record_not_needed(&mut self, request: Request, now: Seconds) {
         if self.get(request).is_some_and(|failures| now >= failures.not_before) {
             self.record_success(request);
@@ -170,8 +171,8 @@ impl Attempts {
         })
     }
 
-    /// Returns the time until the next back-off ends. A request whose back-off has ended is left to the next reconcile: its
-    /// namespace may have no budget, or the request is not needed.
+    /// Returns the time until the next back-off ends. A request whose back-off has ended is left to the next reconcile:
+    /// its namespace may have no budget, or the request is not needed.
     pub(crate) fn next_retry(&self, now: Seconds) -> Option<Duration> {
         let waits = self.0.iter().flatten().map(|failures| (failures.not_before - now).0).filter(|wait| *wait > 0.0);
         waits.min_by(f64::total_cmp).map(Duration::from_secs_f64)

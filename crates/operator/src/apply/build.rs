@@ -32,10 +32,10 @@ pub(crate) struct WorkloadBody {
 }
 
 impl WorkloadBody {
-    /// Returns this body with the strategy and the template of the live workload, if the live `rollingUpdate` would make the API
-    /// server refuse the wanted strategy, Recreate or `OnDelete`. The API server has defaulted `rollingUpdate`, so it has no
-    /// owner, and an apply without the field keeps it. An apply that contains it makes Sluice the owner, and the next apply
-    /// removes it (observed on 1.34).
+    /// Returns this body with the strategy and the template of the live workload, if the live `rollingUpdate` would
+    /// make the API server refuse the wanted strategy, Recreate or `OnDelete`. The API server has defaulted
+    /// `rollingUpdate`, so it has no owner, and an apply without the field keeps it. An apply that contains it makes
+    /// Sluice the owner, and the next apply removes it (observed on 1.34).
     pub(crate) fn with_strategy_of(&self, live: &Value) -> Option<Self> {
         ["strategy", "updateStrategy"].into_iter().find_map(|field| {
             let (wanted, present) = (&self.body["spec"][field], &live["spec"][field]);
@@ -44,15 +44,17 @@ impl WorkloadBody {
             conflicts.then(|| {
                 let mut same = self.clone();
                 same.body["spec"][field] = present.clone();
-                // Keep the live template: with the old strategy, pods of a new template would start beside the old ones.
+                // Keep the live template: with the old strategy, pods of a new template would start beside the old
+                // ones.
                 same.body["spec"]["template"] = live["spec"]["template"].clone();
                 same
             })
         })
     }
 
-    /// Returns the body that is sent: with the uid and the version of the object that was `seen`, so that a late write changes
-    /// neither another object of this name nor a newer version; and with `replicas` while `sluice/scale` does not own them.
+    /// Returns the body that is sent: with the uid and the version of the object that was `seen`, so that a late write
+    /// changes neither another object of this name nor a newer version; and with `replicas` while `sluice/scale` does
+    /// not own them.
     pub(crate) fn with(&self, seen: Option<&ObjectMeta>, replicas: Option<u32>) -> Value {
         let mut body = self.body.clone();
         if let Some(seen) = seen {
@@ -66,8 +68,8 @@ impl WorkloadBody {
     }
 }
 
-/// A job and the hashes of the bodies that are applied for it, calculated once for each spec. The bodies are built when they are
-/// needed: those of 5,000 jobs took 100 MiB.
+/// A job and the hashes of the bodies that are applied for it, calculated once for each spec. The bodies are built when
+/// they are needed: those of 5,000 jobs took 100 MiB.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) job: Job,
@@ -191,8 +193,8 @@ pub(crate) fn processing(job: &Job) -> Value {
     })
 }
 
-/// Returns the 64-bit FNV-1a hash of the canonical JSON (`serde_json`'s maps are sorted). It distinguishes bodies, and is not
-/// meant as protection against forgery.
+/// Returns the 64-bit FNV-1a hash of the canonical JSON (`serde_json`'s maps are sorted). It distinguishes bodies, and
+/// is not meant as protection against forgery.
 pub(crate) fn hash(value: &Value) -> String {
     let bytes = value.to_string();
     let hash = bytes

@@ -1,5 +1,5 @@
-//! Makes sure that the workload of a job exists, belongs to this job alone and has its template, and that the processing file
-//! exists. Every write is based on a live read.
+//! Makes sure that the workload of a job exists, belongs to this job alone and has its template, and that the
+//! processing file exists. Every write is based on a live read.
 
 use kube::ResourceExt as _;
 
@@ -114,9 +114,9 @@ async fn ensure_live(
     }
 }
 
-/// Checks that no workload of an earlier spec of this job still runs: its workers would read in the same consumer group, and
-/// nothing would scale them. The CEL rules forbid such a change of the spec, but an older definition in the cluster may have
-/// allowed it.
+/// Checks that no workload of an earlier spec of this job still runs: its workers would read in the same consumer
+/// group, and nothing would scale them. The CEL rules forbid such a change of the spec, but an older definition in the
+/// cluster may have allowed it.
 fn check_left_behind(context: &Context, job: &Job) -> Result<(), Blocked> {
     for kind in [WorkloadKind::Deployment, WorkloadKind::StatefulSet] {
         let resource = build::workload_resource(kind);
@@ -193,8 +193,8 @@ fn is_current(prepared: &Prepared, owned: &OwnedWorkload, state: &mut JobState, 
     if state.applied.is_compared(view.generation) {
         return true;
     }
-    // Another client may have edited it. The API server also normalises some values ("1000m" to "1"), which looks like an
-    // edit. So each generation is compared once, and applied at most once.
+    // Another client may have edited it. The API server also normalises some values ("1000m" to "1"), which looks like
+    // an edit. So each generation is compared once, and applied at most once.
     let same = contains(&workload.object.data["spec"], &build::workload(job, owned).body["spec"]);
     if same {
         state.applied.compared_generation = view.generation;

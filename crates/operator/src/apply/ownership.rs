@@ -2,8 +2,8 @@
 //! writer changes it. Pure: time is an argument.
 //!
 //! A workload's first apply contains `replicas`. Next, `sluice/scale` applies the same number to /scale. Only when
-//! managedFields shows that `sluice/scale` owns the field does `sluice/workload` leave it out: an apply without the field
-//! drops the count to 1 if no other manager owns it (tried on a real 1.34 server).
+//! managedFields shows that `sluice/scale` owns the field does `sluice/workload` leave it out: an apply without the
+//! field drops the count to 1 if no other manager owns it (tried on a real 1.34 server).
 
 use sluice_base::units::Seconds;
 use sluice_policy::Mode;
@@ -28,8 +28,8 @@ pub(crate) enum Step {
     Release,
 }
 
-/// The user's latest intent. A different intent is a newer one, and overrides foreign writes before it. Intents are compared for
-/// equality only, because the clocks of the user and of the operator need not agree.
+/// The user's latest intent. A different intent is a newer one, and overrides foreign writes before it. Intents are
+/// compared for equality only, because the clocks of the user and of the operator need not agree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct UserIntent {
     /// Generation of the job's spec.
@@ -48,8 +48,8 @@ pub(crate) struct ReplicasOwnership {
     has_taken_over: bool,
     /// Replica count that this run of the operator wrote last.
     last_written: Option<u32>,
-    /// The replica count was not 0 when last observed, and Sluice has not written 0 since. A 0 without an owner is then a
-    /// foreign write.
+    /// The replica count was not 0 when last observed, and Sluice has not written 0 since. A 0 without an owner is then
+    /// a foreign write.
     zero_is_foreign: bool,
 }
 
@@ -65,7 +65,8 @@ impl ReplicasOwnership {
             // A 0 that Sluice wrote has no owner either: an apply of 0 on /scale leaves the field out.
             _ if zero && !self.zero_is_foreign => false,
             Target::Owned(_) => !owners.scale && !owners.workload,
-            // The number that Sluice wrote last is its own, even if another manager owns the field without having changed it.
+            // The number that Sluice wrote last is its own, even if another manager owns the field without having
+            // changed it.
             Target::Existing { .. } => self.has_taken_over && !owners.scale && view.desired != self.last_written,
         };
         if let Some(other) = owners.others.first() {
@@ -149,7 +150,8 @@ pub(crate) enum OwnershipState {
 }
 
 impl ForeignWrites {
-    /// Takes in an observation. `is_foreign`: neither of Sluice's managers owns the field; `written`: the replica count.
+    /// Takes in an observation. `is_foreign`: neither of Sluice's managers owns the field; `written`: the replica
+    /// count.
     fn observe(&mut self, is_foreign: bool, written: Option<u32>, intent: &UserIntent, now: Seconds) -> OwnershipState {
         self.recent.retain(|at| now - *at < CONFLICT_WINDOW);
         if !is_foreign {
@@ -179,7 +181,8 @@ impl ForeignWrites {
     }
 }
 
-/// Returns the next step for a workload of the job's own. `desired`: the replica count wanted; `None`: keep the current one.
+/// Returns the next step for a workload of the job's own. `desired`: the replica count wanted; `None`: keep the current
+/// one.
 fn next_step(view: &WorkloadView, desired: Option<u32>, ownership: OwnershipState) -> Step {
     let owners = &view.owners;
     let write = |replicas, force| {
@@ -192,8 +195,8 @@ fn next_step(view: &WorkloadView, desired: Option<u32>, ownership: OwnershipStat
     };
     match (ownership, view.desired, desired) {
         (OwnershipState::Ours | OwnershipState::TakeBack, ..) if owners.workload && owners.scale => Step::Release,
-        // Another applier of the same number stays co-owner however often Sluice applies it, and an apply of 0 on /scale owns
-        // nothing.
+        // Another applier of the same number stays co-owner however often Sluice applies it, and an apply of 0 on
+        // /scale owns nothing.
         (OwnershipState::TakeBack, present, desired)
             if (owners.scale || present == Some(0)) && desired.is_none_or(|desired| present == Some(desired)) =>
         {
@@ -202,19 +205,21 @@ fn next_step(view: &WorkloadView, desired: Option<u32>, ownership: OwnershipStat
         (OwnershipState::TakeBack, present, desired) => {
             desired.or(present).map_or(Step::Nothing, |replicas| write(replicas, true))
         }
-        // An apply of 0 on /scale owns nothing (the field is left out), so a 0 is taken over with the first other number.
+        // An apply of 0 on /scale owns nothing (the field is left out), so a 0 is taken over with the first other
+        // number.
         (OwnershipState::Ours, Some(0), desired) if owners.workload && !owners.scale => {
             desired.filter(|desired| *desired > 0).map_or(Step::Nothing, |desired| write(desired, true))
         }
-        // `sluice/workload` owns the field since the first apply: take it over at its current value, then release it there.
+        // `sluice/workload` owns the field since the first apply: take it over at its current value, then release it
+        // there.
         (OwnershipState::Ours, Some(present), _) if owners.workload && !owners.scale => write(present, false),
         (OwnershipState::Ours, present, Some(desired)) if present != Some(desired) => write(desired, owners.shared),
         (OwnershipState::Ours | OwnershipState::Respected { .. } | OwnershipState::Conflict, ..) => Step::Nothing,
     }
 }
 
-/// Returns the next step for an existing workload. Sluice writes nothing before the replica count has to change, so that mode
-/// Recommend leaves no trace. The first change takes the field from its owner.
+/// Returns the next step for an existing workload. Sluice writes nothing before the replica count has to change, so
+/// that mode Recommend leaves no trace. The first change takes the field from its owner.
 fn next_step_of_existing(
     view: &WorkloadView,
     desired: Option<u32>,

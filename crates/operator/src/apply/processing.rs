@@ -10,7 +10,8 @@ use sluice_api::v1alpha1::{Delivery, LogLevel, Processing, Style};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProcessingFile {
-    /// The objective's latency: a record is in time if it is processed within this time after it is appended, milliseconds.
+    /// The objective's latency: a record is in time if it is processed within this time after it is appended,
+    /// milliseconds.
     pub objective_latency_milliseconds: u64,
     /// How workers take up records.
     pub style: Style,

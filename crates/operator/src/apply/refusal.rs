@@ -1,10 +1,10 @@
 //! Detects that the cluster refuses to create more pods of a job, and how many it grants. Pure.
 //!
-//! A Deployment reports a refusal in a condition. A StatefulSet does not: there pods are missing although none of the existing
-//! pods is starting or terminating.
+//! A Deployment reports a refusal in a condition. A StatefulSet does not: there pods are missing although none of the
+//! existing pods is starting or terminating.
 //!
-//! A refusal is remembered for 5 minutes after it was last observed. Once the replica count is lowered to the granted one, no
-//! pod is refused any more, and without that memory Sluice would ask for more pods at once.
+//! A refusal is remembered for 5 minutes after it was last observed. Once the replica count is lowered to the granted
+//! one, no pod is refused any more, and without that memory Sluice would ask for more pods at once.
 
 use sluice_api::conditions::reasons;
 use sluice_base::units::Seconds;
@@ -14,8 +14,8 @@ use crate::observe::live::PodFacts;
 use crate::observe::pod_troubles::PROGRESS_DEADLINE;
 use crate::observe::workload::WorkloadView;
 
-/// The number of existing pods counts as granted after it has not changed for this long during a refusal, because pods that
-/// were created before the refusal may appear in the cache later.
+/// The number of existing pods counts as granted after it has not changed for this long during a refusal, because pods
+/// that were created before the refusal may appear in the cache later.
 const SETTLES: Seconds = Seconds(10.0);
 
 /// Missing pods count as refused after this long, if no controller reports a refusal.
@@ -55,8 +55,8 @@ struct SettledRefusal {
 /// Whether the cluster refuses pods of a job.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Refusal {
-    /// Number of workers that the cluster grants, at least 1: with no worker wanted none would be refused, and it would go
-    /// unnoticed when the cluster allows pods again.
+    /// Number of workers that the cluster grants, at least 1: with no worker wanted none would be refused, and it would
+    /// go unnoticed when the cluster allows pods again.
     pub(crate) granted: Option<u32>,
     /// Why pods are refused.
     pub(crate) cause: Option<ConditionCause>,

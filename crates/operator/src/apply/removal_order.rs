@@ -1,8 +1,8 @@
-//! Chooses the workers that leave first on a scale-down: those whose removal moves the fewest partitions, and among these the
-//! ones with the fewest waiting records. Pure.
+//! Chooses the workers that leave first on a scale-down: those whose removal moves the fewest partitions, and among
+//! these the ones with the fewest waiting records. Pure.
 //!
-//! A `ReplicaSet` first removes pods that are not ready, then those with the lowest deletion cost. So the leaving workers get a
-//! lower cost than the others, right before the replica count is written, and at no other time.
+//! A `ReplicaSet` first removes pods that are not ready, then those with the lowest deletion cost. So the leaving
+//! workers get a lower cost than the others, right before the replica count is written, and at no other time.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -21,8 +21,9 @@ pub(crate) struct DeletionMark {
     pub(crate) leaves: bool,
 }
 
-/// Returns the marks that must change so that `to` workers stay. The result is empty if the owner of any partition is unknown
-/// (which does not mean that it has none), if another client sets deletion costs on the pods, or if all workers leave.
+/// Returns the marks that must change so that `to` workers stay. The result is empty if the owner of any partition is
+/// unknown (which does not mean that it has none), if another client sets deletion costs on the pods, or if all workers
+/// leave.
 pub(crate) fn marks(pods: &[PodFacts], partitions: &[Partition], to: u32) -> Vec<DeletionMark> {
     if to == 0 || pods.iter().any(|pod| pod.deletion_cost.is_some_and(|cost| cost != LEAVING_POD_COST)) {
         return Vec::new();

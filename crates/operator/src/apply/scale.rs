@@ -19,7 +19,8 @@ use crate::lease::WRITE_TIMEOUT;
 use crate::observe::live::{self, PodFacts, Workload};
 use crate::validate::{Job, Target};
 
-/// Maximum number of steps of one reconcile: take the field over, release it, write it, and a repeat if the object was modified.
+/// Maximum number of steps of one reconcile: take the field over, release it, write it, and a repeat if the object was
+/// modified.
 const MOST_STEPS: usize = 5;
 /// Maximum number of pods that are marked at the same time.
 const MARKS_AT_ONCE: usize = 8;
@@ -143,11 +144,12 @@ fn step_down(workload: &Workload, step: &Step) -> Option<u32> {
     }
 }
 
-/// Marks the pods that should leave first, before the replica count is lowered. A failure only means that other pods leave, so
-/// it does not prevent the write of the replica count.
+/// Marks the pods that should leave first, before the replica count is lowered. A failure only means that other pods
+/// leave, so it does not prevent the write of the replica count.
 async fn mark_leaving(context: &Context, job: &Job, workload: &Workload, to: u32, request: &ScaleRequest<'_>) {
     let Target::Owned(owned) = &job.target else { return };
-    // A StatefulSet removes the pod with the highest ordinal; during a rollout two ReplicaSets remove pods independently.
+    // A StatefulSet removes the pod with the highest ordinal; during a rollout two ReplicaSets remove pods
+    // independently.
     if owned.workload.kind != WorkloadKind::Deployment || workload.view.rolling_out {
         return;
     }

@@ -1,5 +1,5 @@
-//! Checks the shape of a pod template. The schema of a StreamJob accepts any object; templates that Sluice cannot extend, or that
-//! the API server would refuse with an obscure message, are refused here with a clear one. Pure.
+//! Checks the shape of a pod template. The schema of a StreamJob accepts any object; templates that Sluice cannot
+//! extend, or that the API server would refuse with an obscure message, are refused here with a clear one. Pure.
 
 use std::collections::BTreeSet;
 
@@ -66,8 +66,8 @@ fn check_container(container: &Map<String, Value>, field: &str, problems: &mut P
     check_unique(container, "ports", &["containerPort", "protocol"], field, None, problems);
 }
 
-/// Checks that no two items of a list have the same key, which the API server refuses in an apply, and that none has the
-/// `reserved` key of the item that Sluice adds.
+/// Checks that no two items of a list have the same key, which the API server refuses in an apply, and that none has
+/// the `reserved` key of the item that Sluice adds.
 fn check_unique(
     of: &Map<String, Value>,
     list: &str,
@@ -230,7 +230,8 @@ mod tests {
     }
 
     proptest! {
-        /// `metadata: text` and `containers: ["x"]` made the operator panic every minute, without a message in the status.
+        /// `metadata: text` and `containers: ["x"]` made the operator panic every minute, without a message in the
+        /// status.
         #[test]
         fn template_that_passes_can_be_extended(spec in anything(), metadata in anything()) {
             let template = json!({"spec": spec, "metadata": metadata});

@@ -1,8 +1,8 @@
 //! The write path.
 //!
 //! Architecture invariant: only this module writes to tenants' objects. Each write has its own field manager, a uid or
-//! resource version where a late write could do harm, a timeout and a counter, and is made only while this process holds
-//! the lease. Callers send no write that would change nothing.
+//! resource version where a late write could do harm, a timeout and a counter, and is made only while this process
+//! holds the lease. Callers send no write that would change nothing.
 
 use std::future::Future;
 
@@ -68,7 +68,8 @@ pub(crate) struct ScaleWrite {
 }
 
 impl Applier {
-    /// Creates or applies a workload of a job. `body` contains the uid and the version that were read, unless it creates it.
+    /// Creates or applies a workload of a job. `body` contains the uid and the version that were read, unless it
+    /// creates it.
     pub(crate) async fn workload(
         &self,
         resource: &ApiResource,
@@ -92,8 +93,8 @@ impl Applier {
         let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), namespace, resource);
         let metadata = json!({ "name": name, "namespace": namespace, "uid": write.uid, "resourceVersion": write.resource_version });
         let spec = json!({ "replicas": write.replicas });
-        // Observed on 1.34: the API server answers an apply on /scale of a custom kind with 500, but accepts a merge patch and
-        // records its manager. For built-in kinds it is the other way round.
+        // Observed on 1.34: the API server answers an apply on /scale of a custom kind with 500, but accepts a merge
+        // patch and records its manager. For built-in kinds it is the other way round.
         if !matches!(resource.group.as_str(), "" | "apps") {
             let params = PatchParams { field_manager: Some(SCALE_MANAGER.to_owned()), ..PatchParams::default() };
             let body = Patch::Merge(json!({ "metadata": metadata, "spec": spec }));
@@ -127,8 +128,8 @@ impl Applier {
         self.write(PROCESSING, api.patch(name, &params, &Patch::Apply(body))).await.map(|_| ())
     }
 
-    /// Applies the status of a `StreamJob`. `body` contains the version that was read, so that a late status does not replace a
-    /// newer one.
+    /// Applies the status of a `StreamJob`. `body` contains the version that was read, so that a late status does not
+    /// replace a newer one.
     pub(crate) async fn status(&self, key: &JobKey, body: &Value) -> Result<StreamJob, Error> {
         let api = Api::<StreamJob>::namespaced(self.client.clone(), &key.namespace);
         let params = PatchParams::apply(STATUS_MANAGER).force();

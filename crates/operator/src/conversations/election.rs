@@ -1,5 +1,6 @@
-//! Leader election, through [`Operator::run`]: only the leader reconciles and writes, and a lost lease ends the process. The API
-//! server of these tests answers every read instead of following a script, because watches start in any order.
+//! Leader election, through [`Operator::run`]: only the leader reconciles and writes, and a lost lease ends the
+//! process. The API server of these tests answers every read instead of following a script, because watches start in
+//! any order.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,7 +1,9 @@
-//! Tests of reconciles as conversations with the API server: the requests, their order, and the reaction to each answer.
+//! Tests of reconciles as conversations with the API server: the requests, their order, and the reaction to each
+//! answer.
 //!
-//! The API server is a script. A request that is not the next one of the script fails the test, and so does a line of the script
-//! that was never requested. Events are recorded and not scripted, because they are published in the background.
+//! The API server is a script. A request that is not the next one of the script fails the test, and so does a line of
+//! the script that was never requested. Events are recorded and not scripted, because they are published in the
+//! background.
 
 mod election;
 mod leaving;
@@ -173,7 +175,8 @@ async fn workload_missing_at_the_live_read_is_not_written() {
         status_with("ScalingActive", "False", "Pinned", &job),
     ])
     .cached(deployment(&job, 6, &["sluice/scale"]));
-    // The cache still shows the workload: the write path gets the 404 and writes nothing, and the next reconcile creates it.
+    // The cache still shows the workload: the write path gets the 404 and writes nothing, and the next reconcile
+    // creates it.
     conversation.reconcile(&job).await;
     conversation.end();
 }

@@ -199,8 +199,8 @@ async fn pod_belongs_to_the_job_by_its_controller_not_its_label() {
     conversation.end();
 }
 
-/// The API server answered "rollingUpdate: may not be specified when strategy `type` is 'Recreate'" to this and every later
-/// template.
+/// The API server answered "rollingUpdate: may not be specified when strategy `type` is 'Recreate'" to this and every
+/// later template.
 #[tokio::test(start_paused = true)]
 async fn defaulted_rolling_update_is_owned_before_its_removal() {
     let before = job(json!({}));

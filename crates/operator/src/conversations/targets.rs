@@ -143,8 +143,8 @@ const NEXT_SCALE: &str = "/apis/apps/v1/namespaces/payments/deployments/next/sca
 const SIZED: &str = "/apis/demo.test/v1/namespaces/payments/fleet/legacy";
 const SIZED_SCALE: &str = "/apis/demo.test/v1/namespaces/payments/fleet/legacy/scale";
 
-/// Returns an object of a kind whose replica count is at `.spec.size`, whose selector is only in its status, and whose plural
-/// cannot be guessed.
+/// Returns an object of a kind whose replica count is at `.spec.size`, whose selector is only in its status, and whose
+/// plural cannot be guessed.
 fn sized(size: u32, owner: &str) -> Value {
     let entry = json!({"manager": owner, "operation": "Update", "subresource": "scale", "fieldsV1": {"f:spec": {"f:size": {}}}});
     json!({

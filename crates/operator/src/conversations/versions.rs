@@ -1,4 +1,5 @@
-//! Resource versions of status writes: each is based on the newest known version, so that a late write replaces nothing newer.
+//! Resource versions of status writes: each is based on the newest known version, so that a late write replaces nothing
+//! newer.
 
 use super::*;
 use sluice_api::StreamJob;

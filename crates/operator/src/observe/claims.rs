@@ -1,9 +1,11 @@
-//! Finds StreamJobs that name the same workload, or that read the same topic in the same consumer group. Fed from the watch.
+//! Finds StreamJobs that name the same workload, or that read the same topic in the same consumer group. Fed from the
+//! watch.
 //!
-//! Two jobs that scale one workload would undo each other's writes forever. So only one of them scales it: the oldest that names
-//! it in targetRef, unless a StreamJob runs the workload, which its owner reference shows and not this index. The others leave
-//! it alone, and the status of each job reports the conflict. A job whose spec is not valid claims nothing. Jobs that share a
-//! consumer group report it but keep scaling: each is sized for all records, and the group has the workers of all jobs.
+//! Two jobs that scale one workload would undo each other's writes forever. So only one of them scales it: the oldest
+//! that names it in targetRef, unless a StreamJob runs the workload, which its owner reference shows and not this
+//! index. The others leave it alone, and the status of each job reports the conflict. A job whose spec is not valid
+//! claims nothing. Jobs that share a consumer group report it but keep scaling: each is sized for all records, and the
+//! group has the workers of all jobs.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -179,7 +181,8 @@ fn claimant(job: &StreamJob) -> Claimant {
         let kind = crate::apply::build::workload_resource(own.kind).kind;
         claims.push(workload("apps", kind, job.name_any()));
     } else if let Some(target) = spec.target_ref.as_ref().filter(|_| !recommends) {
-        // All versions of a group are views of one object. A job that only recommends writes nothing, so it is not a rival.
+        // All versions of a group are views of one object. A job that only recommends writes nothing, so it is not a
+        // rival.
         let group = target.api_version.split_once('/').map_or("", |(group, _)| group);
         claims.push(workload(group, target.kind.clone(), target.name.clone()));
     }
@@ -262,7 +265,8 @@ mod tests {
         assert_eq!(claims.rivals(&key("a")), Rivals::default(), "the workload is free again");
     }
 
-    /// A job with the name of a Deployment that belongs to another owner took that Deployment from the job that scales it.
+    /// A job with the name of a Deployment that belongs to another owner took that Deployment from the job that scales
+    /// it.
     #[test]
     fn job_with_an_own_workload_does_not_claim_the_target() {
         let (claims, _) = claims(vec![job("old", 1, &json!("orders"), "g1"), job("orders", 8, &Value::Null, "g2")]);

@@ -1,5 +1,5 @@
-//! Resolves the kinds that a `targetRef` may name, by asking the API server. A guessed plural is right for the built-in kinds, but
-//! not for every custom kind.
+//! Resolves the kinds that a `targetRef` may name, by asking the API server. A guessed plural is right for the built-in
+//! kinds, but not for every custom kind.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,8 +18,8 @@ use crate::observe::live;
 /// Time for which the API server's answer about a kind is cached.
 const CACHED_FOR: Seconds = Seconds(600.0);
 
-/// A cache of kinds other than Deployments, `StatefulSets` and `ReplicaSets`. Cheap to clone; all clones share the cache. It is
-/// bounded by the number of kinds in the cluster: kinds that do not exist are not cached.
+/// A cache of kinds other than Deployments, `StatefulSets` and `ReplicaSets`. Cheap to clone; all clones share the
+/// cache. It is bounded by the number of kinds in the cluster: kinds that do not exist are not cached.
 #[derive(Clone, Default)]
 pub(crate) struct Kinds(Arc<Mutex<HashMap<GroupVersionKind, Known>>>);
 

@@ -1,6 +1,7 @@
 //! Reads the workload and the pods of a job.
 //!
-//! Usually they come from the caches. Before a write the workload is read live, so that no write is based on an old version.
+//! Usually they come from the caches. Before a write the workload is read live, so that no write is based on an old
+//! version.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -295,8 +296,8 @@ pub(crate) fn pod_facts<'a>(
     facts
 }
 
-/// Returns whether a pod belongs to the workload, by its controller, since any client may put a label on a pod. For a kind whose
-/// pods are created by an unknown controller (an empty `kind`), any owner is accepted.
+/// Returns whether a pod belongs to the workload, by its controller, since any client may put a label on a pod. For a
+/// kind whose pods are created by an unknown controller (an empty `kind`), any owner is accepted.
 fn is_pod_of(pod: &Pod, kind: &str, name: &str, uid: Option<&str>) -> bool {
     if kind.is_empty() {
         return !pod.owner_references().is_empty();
@@ -305,8 +306,8 @@ fn is_pod_of(pod: &Pod, kind: &str, name: &str, uid: Option<&str>) -> bool {
         return false;
     };
     match kind {
-        // The pod's controller is a ReplicaSet, whose name contains the Deployment's name and the hash. A forged reference has
-        // another uid, and a pod whose controller does not exist is garbage collected.
+        // The pod's controller is a ReplicaSet, whose name contains the Deployment's name and the hash. A forged
+        // reference has another uid, and a pod whose controller does not exist is garbage collected.
         "Deployment" => pod.labels().get("pod-template-hash").is_some_and(|hash| {
             let base = controller.name.strip_suffix(hash.as_str()).and_then(|base| base.strip_suffix('-'));
             controller.kind == "ReplicaSet" && base == Some(name)

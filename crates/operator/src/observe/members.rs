@@ -1,8 +1,10 @@
-//! Matches members of a consumer group with the job's pods, and finds the members that are not workers of the job. Pure.
+//! Matches members of a consumer group with the job's pods, and finds the members that are not workers of the job.
+//! Pure.
 //!
-//! A wrong match is worse than none: two members that are taken for one worker look like a single owner of all their partitions.
-//! So a member gets the name of a pod only if the evidence matches one pod and no other member. Every other member keeps the
-//! unique id that its group has assigned. Client ids are not unique: by default all workers have the same.
+//! A wrong match is worse than none: two members that are taken for one worker look like a single owner of all their
+//! partitions. So a member gets the name of a pod only if the evidence matches one pod and no other member. Every other
+//! member keeps the unique id that its group has assigned. Client ids are not unique: by default all workers have the
+//! same.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -75,7 +77,8 @@ pub(crate) struct MemberCounts {
 enum PodMatch {
     /// The member matches no pod.
     None,
-    /// The member matches several pods, or a pod that other members match too, such as several consumers in one process.
+    /// The member matches several pods, or a pod that other members match too, such as several consumers in one
+    /// process.
     Shared,
     /// The member, and no other, matches the pod with this index.
     Pod(usize),

@@ -1,4 +1,5 @@
-//! Observing: workloads and their pods, the claims of other jobs, members of consumer groups, and the observation for the core.
+//! Observing: workloads and their pods, the claims of other jobs, members of consumer groups, and the observation for
+//! the core.
 
 pub(crate) mod claims;
 pub(crate) mod kinds;

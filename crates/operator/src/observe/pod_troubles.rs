@@ -1,4 +1,5 @@
-//! Finds pods that cannot start, start slowly or crash repeatedly: their number, the cause, and whether the user must act. Pure.
+//! Finds pods that cannot start, start slowly or crash repeatedly: their number, the cause, and whether the user must
+//! act. Pure.
 
 use sluice_base::units::Seconds;
 
@@ -11,8 +12,8 @@ pub(crate) const PROGRESS_DEADLINE: Seconds = Seconds(600.0);
 /// A pod with a node that has not started within this time is reported. Large images take minutes.
 const SLOW_START: Seconds = Seconds(300.0);
 
-/// A crash loop is remembered for this long after it was last observed: between two crashes a container runs for some time, and
-/// the maximum back-off before the next start is 5 minutes.
+/// A crash loop is remembered for this long after it was last observed: between two crashes a container runs for some
+/// time, and the maximum back-off before the next start is 5 minutes.
 const CRASH_REMEMBERED: Seconds = Seconds(360.0);
 
 /// Pods that fail to start or crash.
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn crash_loop_continues_between_crashes_lasting_after_10_minutes() {
+    fn crash_loop_between_crashes_is_lasting_after_10_minutes() {
         let mut crashes = CrashLoops::default();
         let well = pod("w-0");
         let crashing = PodFacts { crash_looping: Some("container app: exit code 1".to_owned()), ..pod("w-1") };

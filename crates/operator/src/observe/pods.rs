@@ -1,5 +1,5 @@
-//! A cache of the pods of the watched namespaces, indexed by job, so that the cost of a reconcile depends on the job's own pods
-//! only. Fed from the watch.
+//! A cache of the pods of the watched namespaces, indexed by job, so that the cost of a reconcile depends on the job's
+//! own pods only. Fed from the watch.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};

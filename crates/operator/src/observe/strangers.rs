@@ -1,7 +1,7 @@
 //! Remembers members of a job's consumer groups that are not workers of the job. Pure.
 //!
-//! A member stays in its group after its pod is gone (for `session.timeout.ms`, 45 s by default), so only members that have been
-//! strangers for 5 minutes are reported.
+//! A member stays in its group after its pod is gone (for `session.timeout.ms`, 45 s by default), so only members that
+//! have been strangers for 5 minutes are reported.
 
 use std::collections::HashMap;
 
@@ -44,8 +44,8 @@ struct Stranger {
 }
 
 impl Strangers {
-    /// Takes in an observation of the groups, and returns a message about strangers if there are any. `were_reported`: the status
-    /// reports strangers already, so that after a restart they are reported without delay.
+    /// Takes in an observation of the groups, and returns a message about strangers if there are any. `were_reported`:
+    /// the status reports strangers already, so that after a restart they are reported without delay.
     pub(crate) fn observe(
         &mut self,
         job: &Job,

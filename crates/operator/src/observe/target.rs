@@ -1,8 +1,8 @@
-//! Reads an existing workload (`spec.targetRef`) and its pods. They do not have the job's label, so no watch covers them: they
-//! are read live, and cached for some seconds.
+//! Reads an existing workload (`spec.targetRef`) and its pods. They do not have the job's label, so no watch covers
+//! them: they are read live, and cached for some seconds.
 //!
-//! Architecture invariant: a reconcile never blocks for long. All reads of a target share one timeout of 3 s, and a failed read
-//! is not repeated within its back-off, whatever triggers the reconcile.
+//! Architecture invariant: a reconcile never blocks for long. All reads of a target share one timeout of 3 s, and a
+//! failed read is not repeated within its back-off, whatever triggers the reconcile.
 
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ use crate::error::{Blocked, Error};
 use crate::observe::live::{self, ObservedWorkload, PodFacts, Workload};
 use crate::validate::Job;
 
-/// Time for which a read is cached. A foreign write is noticed this much later than on a workload that Sluice has created.
+/// Time for which a read is cached. A foreign write is noticed this much later than on a workload that Sluice has
+/// created.
 const CACHED_FOR: Seconds = Seconds(15.0);
 /// Time for which a read is cached while pods start or stop, because the decision core counts them.
 const CACHED_FOR_UNSETTLED: Seconds = Seconds(3.0);

@@ -43,12 +43,13 @@ pub(crate) struct WorkloadView {
 pub(crate) struct ReplicasOwners {
     /// `sluice/workload` owns it: from the first apply until `sluice/scale` has taken over.
     pub(crate) workload: bool,
-    /// `sluice/scale` owns it. It writes nothing but the replica count, so any field that it owns is the replica count, wherever
-    /// the kind keeps it.
+    /// `sluice/scale` owns it. It writes nothing but the replica count, so any field that it owns is the replica count,
+    /// wherever the kind keeps it.
     pub(crate) scale: bool,
     /// Names of other managers that own it. Empty after a foreign write that has left no entry.
     pub(crate) others: Vec<String>,
-    /// `sluice/scale` has applied the same number that another manager had written before, which stays co-owner until it changes.
+    /// `sluice/scale` has applied the same number that another manager had written before, which stays co-owner until
+    /// it changes.
     pub(crate) shared: bool,
 }
 
@@ -120,8 +121,8 @@ impl ReplicasOwners {
                 }
             }
         }
-        // An Update takes the field from all other managers, and one that changes nothing owns nothing. So an Update owner beside
-        // `sluice/scale` has written before it.
+        // An Update takes the field from all other managers, and one that changes nothing owns nothing. So an Update
+        // owner beside `sluice/scale` has written before it.
         if owners.scale {
             owners.shared = !updates.is_empty();
         } else {

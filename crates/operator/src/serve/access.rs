@@ -1,8 +1,8 @@
-//! Authorization of /metrics: the API server must authenticate the client's bearer token (`TokenReview`) and allow it to get the
-//! path (`SubjectAccessReview` of a `nonResourceURL`), as for the metrics of Kubernetes' own components.
+//! Authorization of /metrics: the API server must authenticate the client's bearer token (`TokenReview`) and allow it
+//! to get the path (`SubjectAccessReview` of a `nonResourceURL`), as for the metrics of Kubernetes' own components.
 //!
-//! A decision is cached for 30 s, so that a scraper costs two requests in that time. The key of the cache is two keyed hashes of
-//! the token; the token itself is not stored.
+//! A decision is cached for 30 s, so that a scraper costs two requests in that time. The key of the cache is two keyed
+//! hashes of the token; the token itself is not stored.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};

@@ -1,4 +1,5 @@
-//! The operator's own metrics. Labels are bounded: fixed values, and one set for each job, which is removed with the job.
+//! The operator's own metrics. Labels are bounded: fixed values, and one set for each job, which is removed with the
+//! job.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
@@ -116,7 +117,8 @@ impl JobGauges {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::default();
-        // Buckets from 50 us to 1.6 s for decisions, which are pure arithmetic, and from 1 ms to 32 s for reconciles, which may write.
+        // Buckets from 50 us to 1.6 s for decisions, which are pure arithmetic, and from 1 ms to 32 s for reconciles,
+        // which may write.
         let decision_seconds = Histogram::new((0..16).map(|step| 0.000_05 * f64::from(1 << step)));
         let reconcile_seconds = Histogram::new((0..16).map(|step| 0.001 * f64::from(1 << step)));
         let decisions = Family::<DecisionLabels, Counter>::default();

@@ -1,7 +1,8 @@
 //! HTTP: health and metrics.
 //!
-//! The operator is live if it answers and no reconcile hangs. It is ready if it stands by, or if it leads and its caches are synced.
-//! A missing custom resource definition makes the operator unready but not dead: a restart would not install the definition.
+//! The operator is live if it answers and no reconcile hangs. It is ready if it stands by, or if it leads and its
+//! caches are synced. A missing custom resource definition makes the operator unready but not dead: a restart would not
+//! install the definition.
 
 pub mod access;
 pub mod metrics;
@@ -117,8 +118,8 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     })
 }
 
-/// Serves /livez, /readyz and /metrics until `stop` is cancelled. With `access`, /metrics requires its authorization; with `tls`,
-/// everything is served over TLS only.
+/// Serves /livez, /readyz and /metrics until `stop` is cancelled. With `access`, /metrics requires its authorization;
+/// with `tls`, everything is served over TLS only.
 pub async fn run(
     listener: TcpListener,
     health: Health,

@@ -84,8 +84,8 @@ impl Certificate {
         Ok(Arc::new(config))
     }
 
-    /// Reloads the files every `PERIOD` until `stop` is cancelled. While they cannot be used, as between the writes of the two
-    /// files, the previous certificate is served.
+    /// Reloads the files every `PERIOD` until `stop` is cancelled. While they cannot be used, as between the writes of
+    /// the two files, the previous certificate is served.
     pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
         let mut failing = false;
         loop {

@@ -1,7 +1,7 @@
 //! Builds the status of a job, its conditions and numbers, from the facts of one reconcile. Pure.
 //!
-//! Messages contain numbers, so a changed message alone does not cause a write. [`significance`](super::significance) decides
-//! when the status is written.
+//! Messages contain numbers, so a changed message alone does not cause a write. [`significance`](super::significance)
+//! decides when the status is written.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -36,7 +36,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) replicas: u32,
     pub(crate) ready: u32,
     pub(crate) decision: Option<&'a Decision>,
-    /// Why there is no workload as the spec asks for: a name that is taken, a missing target, or a refusal by the API server.
+    /// Why there is no workload as the spec asks for: a name that is taken, a missing target, or a refusal by the API
+    /// server.
     pub(crate) workload_trouble: Option<ConditionCause>,
     pub(crate) source_trouble: Option<ConditionCause>,
     pub(crate) missing_signal: Option<ConditionCause>,
@@ -258,7 +259,8 @@ fn stalled(facts: &Facts<'_>, previous: &[Condition]) -> Draft {
         );
         return draft(STALLED, true, reasons::CONFLICT, message);
     }
-    // A restart forgets how long a problem has lasted. One that was reported as Stalled and still exists is still lasting.
+    // A restart forgets how long a problem has lasted. One that was reported as Stalled and still exists is still
+    // lasting.
     let was_stalled = |reason: &str| {
         let stalled = previous.iter().find(|condition| condition.type_ == STALLED);
         stalled.is_some_and(|stalled| stalled.status == "True" && stalled.reason == reason)

@@ -1,7 +1,8 @@
-//! Events: one for each decision, and one for each condition that becomes bad or good again. Publishing is best effort: a lost
-//! event does not fail the reconcile.
+//! Events: one for each decision, and one for each condition that becomes bad or good again. Publishing is best effort:
+//! a lost event does not fail the reconcile.
 //!
-//! Every job begins without a ready worker and with unread sources. Events report this only once it has lasted too long.
+//! Every job begins without a ready worker and with unread sources. Events report this only once it has lasted too
+//! long.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource as _;
@@ -134,7 +135,8 @@ mod tests {
         }
     }
 
-    /// Returns types and reasons of the events for a sequence of conditions, each during an ordinary start-up or after it.
+    /// Returns types and reasons of the events for a sequence of conditions, each during an ordinary start-up or after
+    /// it.
     fn events_for(walk: &[(bool, &[Condition])]) -> Vec<String> {
         let (mut withheld, mut before, mut all) = (WithheldWarnings::default(), Vec::new(), Vec::new());
         for (starts, after) in walk {

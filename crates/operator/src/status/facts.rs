@@ -34,8 +34,8 @@ pub(crate) fn after_panic(object: &StreamJob) -> Facts<'static> {
     Facts { generation: object.metadata.generation, workload_trouble: Some(trouble), ..last_known(object) }
 }
 
-/// Returns whether the operator has just started and has nothing new to report: the status that an earlier run wrote stays
-/// until the job's sources and workers have had the time to answer.
+/// Returns whether the operator has just started and has nothing new to report: the status that an earlier run wrote
+/// stays until the job's sources and workers have had the time to answer.
 pub(crate) fn is_quiet_restart(
     object: &StreamJob,
     job: &Job,
@@ -145,7 +145,8 @@ pub(crate) fn decision_status(from: u32, decision: &Decision, now: Seconds) -> O
     })
 }
 
-/// Returns the record of a new recommendation. In mode Recommend it is reported like a decision, although nothing is written.
+/// Returns the record of a new recommendation. In mode Recommend it is reported like a decision, although nothing is
+/// written.
 pub(crate) fn recommendation(
     job: &Job,
     state: &mut JobState,
@@ -181,7 +182,8 @@ fn contested(context: &Context, job: &Job) -> Option<ConditionCause> {
     Some(ConditionCause { reason: reasons::SHARED_CONSUMER_GROUP, message })
 }
 
-/// Names the first of these jobs and the number of the others. A tenant does not learn the names of another tenant's jobs.
+/// Names the first of these jobs and the number of the others. A tenant does not learn the names of another tenant's
+/// jobs.
 fn named(jobs: &[JobKey], namespace: &str) -> String {
     let own = jobs.iter().find(|job| job.namespace == namespace);
     let first =

@@ -1,7 +1,8 @@
-//! Converts what has been learned about a job's workers, and the counts of late records, to whole numbers in its status, and
-//! reads them back after a restart. Pure.
+//! Converts what has been learned about a job's workers, and the counts of late records, to whole numbers in its
+//! status, and reads them back after a restart. Pure.
 //!
-//! The Kubernetes API conventions advise against fractions, so each value is a whole number in a sufficiently small unit.
+//! The Kubernetes API conventions advise against fractions, so each value is a whole number in a sufficiently small
+//! unit.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -42,7 +43,8 @@ pub(crate) fn attainment(memory: &Memory, settings: &Settings) -> Option<Attainm
     })
 }
 
-/// Reads the counts of an earlier run. Returns `None` if there are none, if they are implausible, or if the window has passed.
+/// Reads the counts of an earlier run. Returns `None` if there are none, if they are implausible, or if the window has
+/// passed.
 pub(crate) fn history(status: &StreamJobStatus, now: Seconds) -> Option<History> {
     let written = status.attainment.as_ref()?;
     let AttainmentStatus { latency_milliseconds, percentile_basis_points, since, part_seconds, due, late } = written;
@@ -102,7 +104,8 @@ mod tests {
     use super::*;
     use sluice_policy::{Observation, decide};
 
-    /// Returns an hour of counts of a job of which 2 % of the records in one part were late, and the status with these counts.
+    /// Returns an hour of counts of a job of which 2 % of the records in one part were late, and the status with these
+    /// counts.
     fn counted() -> (Memory, Settings, StreamJobStatus, Seconds) {
         let settings = Settings::of(Seconds(10.0), 0.999, (1, 9));
         let mut memory = Memory::default();

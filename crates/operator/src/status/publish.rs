@@ -92,8 +92,8 @@ pub(crate) async fn publish(
     if let Some(change) = &facts.changed {
         tracing::info!(job = %key, from = change.from, to = change.to, reason = %change.reason, bound_by = %change.bound_by, "{}", change.message);
     }
-    // The cache may still show the version before our last write. If it has skipped that version, this write is refused,
-    // and the next one uses the cache's version again.
+    // The cache may still show the version before our last write. If it has skipped that version, this write is
+    // refused, and the next one uses the cache's version again.
     let seen = object.metadata.resource_version.as_ref();
     let version = state.reported.version.take().filter(|written| Some(written) != seen);
     let body = json!({

@@ -10,10 +10,12 @@ use sluice_signals::{Category, JobSamples, SourceReading};
 use crate::cause::ConditionCause;
 use crate::observe::live::PodFacts;
 
-/// A ready worker counts as unread when its metrics were not read for this long. New workers have the same time to start.
+/// A ready worker counts as unread when its metrics were not read for this long. New workers have the same time to
+/// start.
 const WORKER_GRACE: Seconds = Seconds(15.0);
 
-/// An ordinary start-up without a ready worker takes at most this long, from the creation of the pods or the start of the operator.
+/// An ordinary start-up without a ready worker takes at most this long, from the creation of the pods or the start of
+/// the operator.
 const START: Seconds = Seconds(300.0);
 
 /// Returns the age from which samples are stale: three sampling intervals and the deadline of a request.

@@ -1,6 +1,6 @@
-//! Decides when a status is worth a write: at once when a state or a decision has changed; at a bounded rate when its numbers or
-//! messages have changed so much that the written ones mislead. A steady hour therefore costs no write, and neither does a
-//! restart. Pure.
+//! Decides when a status is worth a write: at once when a state or a decision has changed; at a bounded rate when its
+//! numbers or messages have changed so much that the written ones mislead. A steady hour therefore costs no write, and
+//! neither does a restart. Pure.
 //!
 //! Each write replaces all numbers and messages, and sets `observedTime`.
 
@@ -45,8 +45,8 @@ pub(crate) fn needs_write(previous: &StreamJobStatus, next: &StreamJobStatus, se
         || (older_than(ATTAINMENT) && attainment_misleads(previous, next, settings))
 }
 
-/// Returns whether only numbers and messages differ. The status is destructured without `..`, so that a new field must be
-/// handled here.
+/// Returns whether only numbers and messages differ. The status is destructured without `..`, so that a new field must
+/// be handled here.
 fn same(before: &StreamJobStatus, after: &StreamJobStatus) -> bool {
     let StreamJobStatus {
         observed_generation,
@@ -92,8 +92,8 @@ fn same_state(before: &Condition, after: &Condition) -> bool {
         && *last_transition_time == after.last_transition_time
 }
 
-/// Returns whether a number has become known. A number that is no longer known stays until a condition reports the missing
-/// signal.
+/// Returns whether a number has become known. A number that is no longer known stays until a condition reports the
+/// missing signal.
 fn become_known(before: &StreamJobStatus, after: &StreamJobStatus) -> bool {
     let numbers = |status: &StreamJobStatus| {
         [status.lag_records, status.latency_milliseconds, status.arrival_rate_per_second].map(|number| number.is_some())
@@ -101,8 +101,8 @@ fn become_known(before: &StreamJobStatus, after: &StreamJobStatus) -> bool {
     numbers(before).iter().zip(numbers(after)).any(|(before, after)| !before && after)
 }
 
-/// Returns whether the written lag, latency or rate mislead: by a factor of 2 while the target is missed, otherwise by a
-/// factor of 10, and only above a negligible amount.
+/// Returns whether the written lag, latency or rate mislead: by a factor of 2 while the target is missed, otherwise by
+/// a factor of 10, and only above a negligible amount.
 fn numbers_mislead(before: &StreamJobStatus, after: &StreamJobStatus, settings: Option<&Settings>) -> bool {
     // A tenth of the target, and the records that arrive in that time, are negligible.
     let latency = settings.and_then(|settings| whole(settings.latency.0 * 100.0)).unwrap_or(1000);
@@ -119,8 +119,8 @@ fn numbers_mislead(before: &StreamJobStatus, after: &StreamJobStatus, settings: 
         || differ(before.arrival_rate_per_second, after.arrival_rate_per_second, 10)
 }
 
-/// Returns whether a message has changed, apart from numbers and from names such as those of pods. The two conditions whose
-/// messages consist of numbers are left out.
+/// Returns whether a message has changed, apart from numbers and from names such as those of pods. The two conditions
+/// whose messages consist of numbers are left out.
 fn messages_differ(before: &StreamJobStatus, after: &StreamJobStatus) -> bool {
     let compared = [READY, RECONCILING, STALLED, SCALING_LIMITED, METRICS_AVAILABLE];
     before.conditions.iter().zip(&after.conditions).any(|(before, after)| {

@@ -1,7 +1,7 @@
 //! A client of the API server with a deadline for each request.
 //!
-//! If a peer disappears silently, a load balancer loses its backend or an answer stops in the middle, the client's own connection
-//! waits forever, and a cache whose first list is lost would never be filled.
+//! If a peer disappears silently, a load balancer loses its backend or an answer stops in the middle, the client's own
+//! connection waits forever, and a cache whose first list is lost would never be filled.
 //!
 //! Architecture invariant: no request to the API server waits forever.
 
@@ -12,12 +12,12 @@ use kube::Client;
 use kube::client::Body;
 use tokio::time::timeout;
 
-/// Deadline of a request. The API server ends requests that are not watches after 60 s (`--request-timeout`), so no answer can
-/// arrive later.
+/// Deadline of a request. The API server ends requests that are not watches after 60 s (`--request-timeout`), so no
+/// answer can arrive later.
 const DEADLINE: Duration = Duration::from_secs(65);
 
-/// Returns a client whose requests fail after `DEADLINE`. For a watch the deadline applies to the start of the answer only: its
-/// stream may be silent for minutes, and has a limit in the watcher.
+/// Returns a client whose requests fail after `DEADLINE`. For a watch the deadline applies to the start of the answer
+/// only: its stream may be silent for minutes, and has a limit in the watcher.
 pub(crate) fn within_deadline(client: Client) -> Client {
     let namespace = client.default_namespace().to_owned();
     let service = tower::service_fn(move |request: Request<Body>| {

@@ -46,8 +46,8 @@ use crate::observe::workload::{REPLICAS, owns_replicas};
 use crate::reconcile::reconcile;
 use crate::watch::tolerant::{TolerantObject, map_event};
 
-/// Maximum number of concurrent reconciles in each scope. Most of a reconcile is waiting for the API server, and a job whose
-/// writes hang must not delay the others.
+/// Maximum number of concurrent reconciles in each scope. Most of a reconcile is waiting for the API server, and a job
+/// whose writes hang must not delay the others.
 const CONCURRENCY: u16 = 16;
 /// Time between two searches for jobs that are gone.
 const SWEEP_PERIOD: Duration = Duration::from_secs(5);
@@ -102,8 +102,8 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Starts the caches and the controller of a scope. The returned future completes when they are synced, or with false if
-    /// `stop` is cancelled first.
+    /// Starts the caches and the controller of a scope. The returned future completes when they are synced, or with
+    /// false if `stop` is cancelled first.
     pub(crate) fn start(
         &self,
         scope: &Scope,
@@ -234,8 +234,9 @@ impl Watching<'_> {
         pods
     }
 
-    /// Watches the objects that have the job label, applies the events to a cache, and sends the job of each changed object to the
-    /// controller. If that channel is full the job is dropped, which is harmless: it is reconciled with its next sample.
+    /// Watches the objects that have the job label, applies the events to a cache, and sends the job of each changed
+    /// object to the controller. If that channel is full the job is dropped, which is harmless: it is reconciled with
+    /// its next sample.
     fn follow<K>(
         &self,
         api: Api<TolerantObject<K>>,

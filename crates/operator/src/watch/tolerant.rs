@@ -11,9 +11,9 @@ use serde_json::Value;
 
 /// An object of a list or a watch, decoded as far as possible.
 ///
-/// A client that may write an object may write `metadata.managedFields`, too, and the API server accepts times there that the
-/// Rust types cannot represent, such as 9999-12-31T23:59:59Z. One such object would make the whole list undecodable. The
-/// operator does not use these times, so they are removed.
+/// A client that may write an object may write `metadata.managedFields`, too, and the API server accepts times there
+/// that the Rust types cannot represent, such as 9999-12-31T23:59:59Z. One such object would make the whole list
+/// undecodable. The operator does not use these times, so they are removed.
 #[derive(Debug, Clone)]
 pub(crate) struct TolerantObject<K>(pub(crate) DeserializeGuard<K>);
 
@@ -61,7 +61,8 @@ impl<K: Resource> Resource for TolerantObject<K> {
 }
 
 impl<K> TolerantObject<K> {
-    /// Returns the object. If it cannot be decoded, `bare` makes one from its metadata: it exists, but its state is unknown.
+    /// Returns the object. If it cannot be decoded, `bare` makes one from its metadata: it exists, but its state is
+    /// unknown.
     pub(crate) fn into_object_or(self, bare: impl FnOnce(ObjectMeta) -> K) -> K {
         self.0.0.unwrap_or_else(|unreadable| {
             let (name, namespace) = (&unreadable.metadata.name, &unreadable.metadata.namespace);

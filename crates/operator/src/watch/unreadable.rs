@@ -1,4 +1,5 @@
-//! Reports a StreamJob that cannot be decoded, as when the definition in the cluster is of another version, in its status.
+//! Reports a StreamJob that cannot be decoded, as when the definition in the cluster is of another version, in its
+//! status.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;

@@ -93,15 +93,16 @@ fn jobs() -> Vec<Value> {
     all
 }
 
-/// `PASSWORD@kafka:9092` was parsed as a host, and servers that are not hosts were quoted in the condition, the event and the
-/// log.
+/// `PASSWORD@kafka:9092` was parsed as a host, and servers that are not hosts were quoted in the condition, the event
+/// and the log.
 ///
 /// Catalogue: S30.
 #[tokio::test(start_paused = true)]
 async fn secrets_do_not_appear_in_any_output() {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(log.clone()).finish();
-    // A second dispatcher keeps tracing from caching the interest of call sites that another test's thread has reached first.
+    // A second dispatcher keeps tracing from caching the interest of call sites that another test's thread has reached
+    // first.
     let _another = tracing::Dispatch::new(tracing_subscriber::registry());
     let _guard = tracing::subscriber::set_default(subscriber);
     let world = World::new(31).await;
@@ -136,7 +137,8 @@ async fn secrets_do_not_appear_in_any_output() {
     world.end();
 }
 
-/// Statuses and events of a job contain nothing about other jobs, also if both read one Kafka cluster that is unreachable.
+/// Statuses and events of a job contain nothing about other jobs, also if both read one Kafka cluster that is
+/// unreachable.
 ///
 /// Catalogue: S36.
 #[tokio::test(start_paused = true)]

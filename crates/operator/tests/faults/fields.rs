@@ -1,5 +1,5 @@
-//! Every field of the definition has an effect, and reverting a change of a field reverts its effect (Gu et al., Acto, SOSP '23,
-//! <https://doi.org/10.1145/3600006.3613161>).
+//! Every field of the definition has an effect, and reverting a change of a field reverts its effect (Gu et al., Acto,
+//! SOSP '23, <https://doi.org/10.1145/3600006.3613161>).
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,6 +1,6 @@
-//! All interleavings in a small scope: two jobs and three pods, one of the jobs deleted at the end, and three watches whose
-//! notifications may overtake each other. Each notification arrives at once, or after one or two later ones of other watches, and
-//! up to two notifications are late in one run. All runs end in the same state.
+//! All interleavings in a small scope: two jobs and three pods, one of the jobs deleted at the end, and three watches
+//! whose notifications may overtake each other. Each notification arrives at once, or after one or two later ones of
+//! other watches, and up to two notifications are late in one run. All runs end in the same state.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

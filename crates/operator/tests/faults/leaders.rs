@@ -41,8 +41,8 @@ fn writes(faults: &Faults) -> Vec<(Instant, u32, String)> {
     ours.filter_map(|request| Some((request.done?, request.life, request.resource()))).collect()
 }
 
-/// Runs two operators, the first under the faults of `plan`, whose clocks are off by `wrong` seconds. Returns the longest time
-/// without a write, seconds.
+/// Runs two operators, the first under the faults of `plan`, whose clocks are off by `wrong` seconds. Returns the
+/// longest time without a write, seconds.
 async fn run_two_operators(plan: &str, wrong: (f64, f64)) -> f64 {
     let mut world = World::new(3).await;
     let holders = follow(&world);

@@ -59,8 +59,8 @@ impl Running {
     }
 }
 
-/// Starts an operator with `jobs` jobs whose source answers, and as many whose source never answers or sends more than allowed,
-/// each on its own cluster. Waits until all jobs have their final number of workers.
+/// Starts an operator with `jobs` jobs whose source answers, and as many whose source never answers or sends more than
+/// allowed, each on its own cluster. Waits until all jobs have their final number of workers.
 async fn at_rest(seed: u64, jobs: usize) -> (World, Faults, Running) {
     let world = World::new(seed).await;
     let faults = Faults::new(&"".parse().unwrap(), embedded_kubernetes::clock::Clock::new(world.clock.clone()));
@@ -92,8 +92,8 @@ fn writes(faults: &Faults, before: usize) -> Vec<String> {
         .collect()
 }
 
-/// Jobs whose source never answers, each on its own cluster, delay no decision about as many other jobs. Once all jobs have their
-/// workers, nothing is written for any of them.
+/// Jobs whose source never answers, each on its own cluster, delay no decision about as many other jobs. Once all jobs
+/// have their workers, nothing is written for any of them.
 ///
 /// Catalogue: T9.
 #[tokio::test(start_paused = true)]
@@ -123,7 +123,8 @@ async fn silent_sources_delay_no_other_job_and_cost_no_writes() {
     world.end();
 }
 
-/// A reconcile that is under way when its job is forgotten may watch the job again, although it is never reconciled again.
+/// A reconcile that is under way when its job is forgotten may watch the job again, although it is never reconciled
+/// again.
 ///
 /// Catalogue: D.
 #[tokio::test(start_paused = true)]
@@ -141,8 +142,8 @@ async fn job_watched_after_its_deletion_is_forgotten_again() {
     world.end();
 }
 
-/// A restarted operator writes nothing for jobs that have not changed, whether or not their sources answer, nor in the following
-/// hour. With 500 jobs it once made 2,288 writes.
+/// A restarted operator writes nothing for jobs that have not changed, whether or not their sources answer, nor in the
+/// following hour. With 500 jobs it once made 2,288 writes.
 ///
 /// Catalogue: T9.
 #[tokio::test(start_paused = true)]

@@ -81,8 +81,8 @@ fn definition(kind: &str, plural: &str, schema: &Value, scale: &Value) -> Value 
     })
 }
 
-/// Returns a kind whose replica count is at `.spec.size`, whose selector is only in its status, and whose plural cannot be
-/// guessed.
+/// Returns a kind whose replica count is at `.spec.size`, whose selector is only in its status, and whose plural cannot
+/// be guessed.
 fn ship() -> Value {
     let size = json!({"type": "integer"});
     let schema = json!({"type": "object", "properties": {

@@ -1,4 +1,5 @@
-//! Rights that the chart grants, fields that the definition accepts, and Pod Security of all pods, checked on the shipped files.
+//! Rights that the chart grants, fields that the definition accepts, and Pod Security of all pods, checked on the
+//! shipped files.
 
 use std::path::Path;
 
@@ -25,7 +26,8 @@ pub(super) fn documents(template: &str) -> Vec<Value> {
     documents.filter(|document| !document.is_null()).collect()
 }
 
-/// Returns all rules that the chart grants: to the operator in watched namespaces and for its lease, and to the cluster's users.
+/// Returns all rules that the chart grants: to the operator in watched namespaces and for its lease, and to the
+/// cluster's users.
 fn rules() -> Vec<Value> {
     let names = include_str!("../../../../charts/sluice/templates/_names.tpl");
     let (_, of_the_operator) = names.split_once("{{- define \"sluice.rules\" -}}\n").unwrap();
@@ -135,8 +137,8 @@ fn spec_has_no_reference_to_other_namespaces() {
             open.push(path.to_owned());
         }
     });
-    // Parts of a Deployment or StatefulSet, which the API server validates and which do not refer to other namespaces. Only a
-    // claim's dataSourceRef may, and a ReferenceGrant in the other namespace must allow it.
+    // Parts of a Deployment or StatefulSet, which the API server validates and which do not refer to other namespaces.
+    // Only a claim's dataSourceRef may, and a ReferenceGrant in the other namespace must allow it.
     let of_workloads = [
         "spec.workload.persistentVolumeClaimRetentionPolicy",
         "spec.workload.strategy",
@@ -213,7 +215,8 @@ async fn pod_that_pod_security_refuses_is_reported_without_retries() {
     world.end();
 }
 
-/// Creates a pod in a namespace that enforces the Pod Security Standard "restricted", and returns the API server's answer.
+/// Creates a pod in a namespace that enforces the Pod Security Standard "restricted", and returns the API server's
+/// answer.
 async fn create_restricted(world: &World, name: &str, spec: &Value) -> kube::Result<Value> {
     let metadata = json!({"name": name, "namespace": "restricted"});
     world.try_apply(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})).await

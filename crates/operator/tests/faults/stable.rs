@@ -1,6 +1,6 @@
-//! Eventually stable reconciliation (Sun et al., Anvil, OSDI '24, <https://www.usenix.org/conference/osdi24/presentation/sun-xudong>):
-//! once the job no longer changes and faults have ended, the cluster reaches the state that the job specifies and stays in it,
-//! without a write in the next hour.
+//! Eventually stable reconciliation (Sun et al., Anvil, OSDI '24,
+//! <https://www.usenix.org/conference/osdi24/presentation/sun-xudong>): once the job no longer changes and faults have
+//! ended, the cluster reaches the state that the job specifies and stays in it, without a write in the next hour.
 
 use embedded_kubernetes::faults::{Act, Asked, Fault, Faults, Harm, Plan};
 use embedded_kubernetes::meta;
@@ -179,7 +179,8 @@ async fn play(plan: &Plan, deeds: &[(u64, Deed)]) -> Result<(), TestCaseError> {
     world.plant.set_away(&key, false);
     world.plant.set_rate(&key, 220);
     world.apply(&last()).await;
-    // A foreign write is respected for ten minutes, and a worker may stay until the hour's error budget allows its removal.
+    // A foreign write is respected for ten minutes, and a worker may stay until the hour's error budget allows its
+    // removal.
     wait(90 * 60).await;
     let wrong = mismatch(&world);
     prop_assert!(wrong.is_empty(), "after faults: {}", wrong);
@@ -199,8 +200,8 @@ async fn play(plan: &Plan, deeds: &[(u64, Deed)]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Runs the same cases each time, so that a random counterexample never blocks an unrelated change. With `SLUICE_SEEDS` set, this
-/// number of random cases runs instead; with `PROPTEST_RNG_SEED` also set, they are the same each time.
+/// Runs the same cases each time, so that a random counterexample never blocks an unrelated change. With `SLUICE_SEEDS`
+/// set, this number of random cases runs instead; with `PROPTEST_RNG_SEED` also set, they are the same each time.
 ///
 /// Catalogue: T3.
 #[test]
@@ -214,7 +215,8 @@ fn job_is_right_and_stable_after_any_faults() {
     });
 }
 
-/// Runs `cases` cases, from `seed`, from the seed in the environment, or at random. The two halves have different cases.
+/// Runs `cases` cases, from `seed`, from the seed in the environment, or at random. The two halves have different
+/// cases.
 fn any_faults(cases: u32, seed: Option<u64>, half: u64) {
     let default = Config::default();
     let rng_seed = match (seed, default.rng_seed) {

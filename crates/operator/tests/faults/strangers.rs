@@ -16,7 +16,8 @@ fn request(topic: &str) -> GroupTopic {
     GroupTopic { topic: topic.to_owned(), group: "g".to_owned(), latency: Duration::from_secs(10) }
 }
 
-/// Returns why a topic cannot be read from such a broker, in the second round: the first may have ended while connecting.
+/// Returns why a topic cannot be read from such a broker, in the second round: the first may have ended while
+/// connecting.
 async fn refused(connect: &KafkaConnect, kind: Broker) -> SourceError {
     let cluster = connect.connect(&[hostile::broker(kind).await.to_string()]);
     cluster.sample(&[request(TOPIC)], DEADLINE).await;
@@ -68,7 +69,8 @@ async fn hostile_brokers_do_not_affect_an_honest_one() {
         };
         match answer {
             Ok(sample) => assert!(sample.partitions.iter().all(|partition| partition.end == Some(0))),
-            // All brokers share the test's processors, so it may time out, but no limit of the others counts against it.
+            // All brokers share the test's processors, so it may time out, but no limit of the others counts against
+            // it.
             Err(error) => assert_eq!(error.category(), Category::Unreachable, "{error}"),
         }
         if ended {

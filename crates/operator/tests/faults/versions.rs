@@ -1,5 +1,5 @@
-//! Upgrades: this version takes over the objects of earlier versions unchanged, without restarting, replacing or moving a
-//! worker. With `SLUICE_WRITE_FIXTURES=1` a release writes its folder in `tests/fixtures/`.
+//! Upgrades: this version takes over the objects of earlier versions unchanged, without restarting, replacing or moving
+//! a worker. With `SLUICE_WRITE_FIXTURES=1` a release writes its folder in `tests/fixtures/`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

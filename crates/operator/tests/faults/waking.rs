@@ -5,8 +5,8 @@ use sluice_signals::JobKey;
 
 use sluice_testkit::world::{NAMESPACE, World, job, wait};
 
-/// The time without workers was learned as a handover of 44 s, so no later change seemed worth its pause, and eight workers
-/// stayed where three were enough.
+/// The time without workers was learned as a handover of 44 s, so no later change seemed worth its pause, and eight
+/// workers stayed where three were enough.
 #[tokio::test(start_paused = true)]
 async fn resumed_job_does_not_learn_the_suspension_as_a_handover() {
     let mut world = World::new(13).await;

@@ -1,6 +1,7 @@
-//! Tests after Sieve (Sun et al., OSDI '22, <https://www.usenix.org/conference/osdi22/presentation/sun>), in one process: a run
-//! without faults shows every write and every notification of the operator. Each plan derived from it contains a crash, a lost
-//! answer, a view of the past or a gap in the notifications, and must end in the same state as the run without faults.
+//! Tests after Sieve (Sun et al., OSDI '22, <https://www.usenix.org/conference/osdi22/presentation/sun>), in one
+//! process: a run without faults shows every write and every notification of the operator. Each plan derived from it
+//! contains a crash, a lost answer, a view of the past or a gap in the notifications, and must end in the same state as
+//! the run without faults.
 //!
 //! `cargo test --test sieve` runs every plan of eight scenarios, `cargo test --test sieve -- all` those of all ten.
 //! `cargo test --test sieve -- SCENARIO 'PLAN'` runs a single plan and prints its requests and changes.

@@ -38,8 +38,8 @@ pub(crate) fn derive(reference: &Outcome) -> Vec<(&'static str, Plan)> {
             };
             plans.push((kind, Plan::one(write.clone(), harm)));
         }
-        // Time travel: the operator restarts, and its watches do not report what it has done. Its lists show the present, because it
-        // requests the newest version; the watches of a server that is behind may be silent.
+        // Time travel: the operator restarts, and its watches do not report what it has done. Its lists show the
+        // present, because it requests the newest version; the watches of a server that is behind may be silent.
         let crash = Plan::one(write.clone(), Harm::Crash);
         let silent =
             |plan: Plan, kind: &str| plan.and(Asked::every(Act::Watch).of(kind).in_life(2).nth(1), Harm::Stall(PAST));

@@ -1,4 +1,5 @@
-//! The final state of a run, in a form that can be compared with other runs: without times, versions, uids and random names.
+//! The final state of a run, in a form that can be compared with other runs: without times, versions, uids and random
+//! names.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! The real operator in a simulated world: the embedded control plane with its controllers, pods that only pretend to run,
-//! simulated sources, faults between the operator and the API server, and paused time.
+//! The real operator in a simulated world: the embedded control plane with its controllers, pods that only pretend to
+//! run, simulated sources, faults between the operator and the API server, and paused time.
 
 pub mod ends;
 pub mod plant;
@@ -45,7 +45,8 @@ pub struct World {
 }
 
 impl World {
-    /// Returns a world with a node, a namespace, Sluice's definitions and a workload of another owner, without an operator.
+    /// Returns a world with a node, a namespace, Sluice's definitions and a workload of another owner, without an
+    /// operator.
     pub async fn new(seed: u64) -> Self {
         // The objects that all worlds start with are created once.
         static BEGIN: OnceLock<Store> = OnceLock::new();
@@ -81,7 +82,8 @@ impl World {
         wait(5).await;
     }
 
-    /// Starts an operator, and restarts it two seconds after each exit. Its requests are subject to the faults of the plan.
+    /// Starts an operator, and restarts it two seconds after each exit. Its requests are subject to the faults of the
+    /// plan.
     pub fn start_operator(&mut self, plan: &Plan, clock: Clock, election: Option<Election>) -> Faults {
         let faults = Faults::new(plan, embedded_kubernetes::clock::Clock::new(self.clock.clone()));
         let (server, plant, to_come) = (self.server.clone(), Arc::clone(&self.plant), faults.clone());

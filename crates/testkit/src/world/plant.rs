@@ -1,4 +1,5 @@
-//! Simulated sources and workers: records arrive at a given rate, and each ready pod processes up to `CAPACITY` per second.
+//! Simulated sources and workers: records arrive at a given rate, and each ready pod processes up to `CAPACITY` per
+//! second.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// Returns an authorizer, and the number of requests to its API server, which knows the tokens `reader` and `other` and allows
-/// only the first to read.
+/// Returns an authorizer, and the number of requests to its API server, which knows the tokens `reader` and `other` and
+/// allows only the first to read.
 fn access() -> (Access, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);

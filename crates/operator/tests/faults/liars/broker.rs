@@ -1,5 +1,5 @@
-//! Wrong answers of brokers (catalogue M1 to M14), from the answer to the condition. Most tests have the same course: four
-//! minutes of a load that needs three workers, four minutes of wrong answers, and then right answers again.
+//! Wrong answers of brokers (catalogue M1 to M14), from the answer to the condition. Most tests have the same course:
+//! four minutes of a load that needs three workers, four minutes of wrong answers, and then right answers again.
 
 use std::time::Duration;
 
@@ -33,8 +33,8 @@ async fn testbed_with_job(clusters: u16) -> Testbed {
     testbed
 }
 
-/// Asserts that four minutes of wrong answers remove no worker, that the conditions contain `words` within a minute, and that two
-/// minutes after their end all conditions are good.
+/// Asserts that four minutes of wrong answers remove no worker, that the conditions contain `words` within a minute,
+/// and that two minutes after their end all conditions are good.
 async fn survives(words: &str, begin: impl FnOnce(&Testbed)) {
     let testbed = testbed_with_job(1).await;
     begin(&testbed);
@@ -347,8 +347,9 @@ async fn recreated_topic_removes_no_worker() {
     testbed.end().await;
 }
 
-/// One record is processed for seven minutes, and no other record waits: its worker, which reports that it is busy, stays until
-/// the record is done. Without a busy worker, one or two offsets that never move are taken for transaction markers.
+/// One record is processed for seven minutes, and no other record waits: its worker, which reports that it is busy,
+/// stays until the record is done. Without a busy worker, one or two offsets that never move are taken for transaction
+/// markers.
 ///
 /// Catalogue: M10.
 #[tokio::test(start_paused = true)]
@@ -399,8 +400,8 @@ async fn job_created_while_brokers_are_down_recovers() {
     testbed.end().await;
 }
 
-/// The source is silent while the load falls: the declared fallback applies, the status reports it, and when the source is back
-/// the surplus workers are removed.
+/// The source is silent while the load falls: the declared fallback applies, the status reports it, and when the source
+/// is back the surplus workers are removed.
 ///
 /// Catalogue: M14.
 #[tokio::test(start_paused = true)]

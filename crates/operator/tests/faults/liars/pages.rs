@@ -5,8 +5,8 @@ use super::testbed::{Counters, Testbed};
 /// Returns a wrong page of a worker with these counters.
 type Lie = fn(&Counters) -> String;
 
-/// Asserts that four minutes of wrong pages remove no worker, and that afterwards, with right pages and a load for four workers,
-/// the capacity of a worker is known as before.
+/// Asserts that four minutes of wrong pages remove no worker, and that afterwards, with right pages and a load for four
+/// workers, the capacity of a worker is known as before.
 async fn survives(what: &str, lie: Lie) {
     let testbed = Testbed::new(1).await;
     testbed.job("orders", 0, 220, |_| {}).await;

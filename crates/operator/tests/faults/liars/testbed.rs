@@ -1,5 +1,5 @@
-//! Jobs whose records arrive over Kafka's protocol: krafka's broker in memory, krafka's client, the hub, the operator and the
-//! embedded control plane, under paused time. Tests determine what brokers and workers report.
+//! Jobs whose records arrive over Kafka's protocol: krafka's broker in memory, krafka's client, the hub, the operator
+//! and the embedded control plane, under paused time. Tests determine what brokers and workers report.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
