@@ -97,13 +97,13 @@ impl Strangers {
             more => format!(" and {more} more"),
         };
         let least = if self.members.len() >= REMEMBERED { "at least " } else { "" };
-        let who = match names.len() {
+        let subject = match names.len() {
             1 => format!("1 member of consumer group {group} is not a pod of this job ({listed}): it takes"),
             several => format!(
                 "{least}{several} members of consumer group {group} are not pods of this job ({listed}{more}): they take"
             ),
         };
-        Some(format!("{who} partitions from the workers, but Sluice sizes the job for all records"))
+        Some(format!("{subject} partitions from the workers, but Sluice sizes the job for all records"))
     }
 }
 

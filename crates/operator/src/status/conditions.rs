@@ -1,6 +1,6 @@
 //! Builds the status of a job, its conditions and numbers, from the facts of one reconcile. Pure.
 //!
-//! Messages contain numbers, so a changed message alone does not cause a write. [`significance`](super::significance)
+//! Messages contain numbers, so not every changed message is worth a write. [`significance`](super::significance)
 //! decides when the status is written.
 
 use jiff::Timestamp;

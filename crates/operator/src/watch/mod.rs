@@ -163,7 +163,7 @@ impl Shared {
         tasks.spawn(sweep(scope.clone(), store, synced.clone(), context.clone(), stop.clone()));
         let stopping = stop.clone();
         tasks.spawn(async move {
-            // Deciding on half a cache would take workloads for missing.
+            // With an incomplete cache, reconciles would treat workloads as missing.
             tokio::select! {
                 () = workloads_synced => {}
                 () = stopping.cancelled() => return,
