@@ -180,9 +180,9 @@ pub struct Kafka {
     pub offset_reset: Option<OffsetReset>,
 }
 
-/// Where the workers begin to read a partition in which the group has no committed offset: `auto.offset.reset` of their
-/// consumers. With `earliest` all records of such a partition count as waiting; with `latest`, and without this field,
-/// only records that arrive while Sluice watches.
+/// Where the workers begin to read a partition in which the group has no committed offset: `auto.offset.reset` of
+/// their consumers. With `earliest` all records of such a partition count as waiting; with `latest`, and without
+/// this field, only records that arrive while Sluice watches.
 #[derive(JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OffsetReset {
