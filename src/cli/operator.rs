@@ -126,7 +126,7 @@ async fn serve(args: Args) -> super::Outcome {
         tls,
     };
     let stopped = operate(setup, stop).await?;
-    Ok(if stopped == Stopped::AsTold { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if stopped == Stopped::Requested { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Whether this process is a pod of a cluster: the kubelet tells every one where the API server is.

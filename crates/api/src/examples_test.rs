@@ -1,6 +1,7 @@
-//! Every example can be applied: it parses without an unknown field, and the rules of the API server accept it.
+//! Checks that every example parses without an unknown field and satisfies the CEL rules of the API server.
 //!
-//! In the crate and not under `tests/`, because the CEL rules are compiled in only for the crate's own tests.
+//! This file is in the crate and not under `tests/`, because the CEL rules are compiled in only for the crate's own
+//! tests.
 
 use std::path::{Path, PathBuf};
 
@@ -28,12 +29,12 @@ fn examples() -> Vec<(PathBuf, StreamJob)> {
 }
 
 #[test]
-fn every_example_is_a_stream_job_that_the_rules_accept() {
+fn every_example_satisfies_the_cel_rules() {
     let examples = examples();
     assert!(examples.len() >= 6, "only {} examples found", examples.len());
     for (path, job) in examples {
         if let Err(errors) = job.validate_cel() {
-            // The client cannot evaluate `type()`; the fields whose rules use it are checked by parsing them, below.
+            // The client cannot evaluate `type()`. The fields whose rules use it are parsed below instead.
             let refused: Vec<_> =
                 errors.iter().filter(|error| !error.message.contains("cannot be evaluated client-side")).collect();
             assert!(refused.is_empty(), "{}: {refused:?}", path.display());

@@ -6,7 +6,7 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 /// A duration in Go's notation, such as `10s`, `1h30m` or `500ms`.
 pub use kube::core::Duration;
 
-/// Schema of a duration. `format: duration` would also take "1 day", which no Kubernetes user expects.
+/// Returns the schema of a duration. `format: duration` would also accept "1 day", which no Kubernetes user expects.
 pub(crate) fn duration_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "string",
@@ -15,15 +15,15 @@ pub(crate) fn duration_schema(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Schema of an object that is handed on as it is (a pod template, a roll-out strategy).
+/// Returns the schema of an object that is passed on unchanged (a pod template, a rollout strategy).
 ///
-/// The full pod schema would take the resource definition past the size that `kubectl apply` can store in its
-/// annotation; the API server checks these parts when the workload is applied.
+/// With the full pod schema the resource definition would exceed the size that `kubectl apply` can store in its
+/// annotation. The API server checks these parts when the workload is applied.
 pub(crate) fn opaque_object_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
 }
 
-/// Schema of a short list of opaque objects.
+/// Returns the schema of a list of at most 8 opaque objects.
 pub(crate) fn opaque_list_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
@@ -32,7 +32,7 @@ pub(crate) fn opaque_list_schema(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// A share of records in hundredths of a percent: 9900 is 99 %, 9990 is 99.9 %. Between 5000 and 9999.
+/// A share of records in hundredths of a percent, between 5000 and 9999: 9900 is 99 %, 9990 is 99.9 %.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PercentileBasisPoints(u16);
 
@@ -54,7 +54,7 @@ impl PercentileBasisPoints {
         (5000..=9999).contains(&points).then(|| u16::try_from(points).ok().map(Self)).flatten()
     }
 
-    /// The share as a fraction between 0.5 and 0.9999.
+    /// Returns the share as a fraction between 0.5 and 0.9999.
     pub fn fraction(self) -> f64 {
         f64::from(self.0) / 10_000.0
     }

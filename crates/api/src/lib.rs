@@ -1,7 +1,7 @@
-//! What users write and read back: the custom resource types, and the condition types and reasons as constants.
+//! The custom resource types that users write and read back, and the condition types and reasons as constants.
 //!
-//! Architecture invariant: no I/O and no logic beyond parsing a single field. Anything that looks at two fields or at
-//! the cluster lives in `operator/validate`.
+//! Architecture invariant: this crate does no I/O and has no logic beyond parsing a single field. Checks that need two
+//! fields or the cluster are in `crates/operator/src/validate.rs`.
 
 pub mod conditions;
 #[cfg(test)]
@@ -20,17 +20,17 @@ pub const GROUP: &str = "sluice.dev";
 /// Label on everything that belongs to a job; its value is the job's name.
 pub const JOB_LABEL: &str = "sluice.dev/job";
 
-/// Annotation on a StreamJob that `sluice resume` writes: when it was told to go on. The operator compares it with the one
-/// that it saw when somebody else wrote the number of workers.
+/// Annotation that `sluice resume` writes on a StreamJob: the time of the command. The operator compares it with the
+/// value that it saw when another writer changed the replica count.
 pub const RESUME_ANNOTATION: &str = "sluice.dev/resume";
 
-/// Container environment variable with the path of the processing file (see `docs/worker-metrics.md`).
+/// Environment variable of the containers with the path of the processing file (see `docs/worker-metrics.md`).
 pub const PROCESSING_FILE_ENV: &str = "SLUICE_PROCESSING_FILE";
 
-/// Where the processing file is mounted in every container of a worker.
+/// Path at which the processing file is mounted in every container of a worker.
 pub const PROCESSING_FILE: &str = "/etc/sluice/processing.json";
 
-/// The custom resource definitions of this version as YAML documents, in the form that is committed under `crds/`.
+/// Returns the custom resource definitions of this version, which are committed as YAML under `crds/`.
 pub fn crds() -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition> {
     use kube::CustomResourceExt as _;
     vec![StreamJob::crd()]

@@ -1,7 +1,7 @@
-//! What is generated and committed is what this version generates.
+//! Checks that the committed resource definitions are those that this version generates.
 
 #[test]
-fn committed_crds_are_what_the_types_say() {
+fn committed_crds_match_the_types() {
     let mut generated = String::new();
     for crd in sluice_api::crds() {
         generated.push_str("---\n");
@@ -9,6 +9,6 @@ fn committed_crds_are_what_the_types_say() {
     }
     assert!(
         generated == include_str!("../../../crds/sluice.dev.yaml"),
-        "crds/sluice.dev.yaml is not what src/api says; write it anew with: cargo run -- crd > crds/sluice.dev.yaml"
+        "crds/sluice.dev.yaml differs from the types of crates/api; generate it again: cargo run -- crd > crds/sluice.dev.yaml"
     );
 }

@@ -1,45 +1,45 @@
-//! What can go wrong at the Kubernetes edge, and when to try again.
+//! Errors of requests to the API server, and when to try again.
 
 use std::time::Duration;
 
-use crate::status::signals::Verdict;
+use crate::cause::ConditionCause;
 
-/// Why a reconcile did not come to its end.
+/// Why a request to the API server, or a reconcile, has failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server did not answer in time.
     #[error("failed to {verb}: the API server did not answer within {} s", timeout.as_secs())]
     Timeout {
-        /// What was tried.
+        /// Description of the request.
         verb: &'static str,
-        /// How long was waited.
+        /// Time after which the request was given up.
         timeout: Duration,
     },
     /// The API server answered with an error, or could not be reached.
     #[error("failed to {verb}")]
     Api {
-        /// What was tried.
+        /// Description of the request.
         verb: &'static str,
-        /// What it said.
+        /// The answer, or the failure to get one.
         #[source]
         source: kube::Error,
     },
-    /// This process does not lead (any more), so it writes nothing.
+    /// This process is not, or no longer, the leader, so it writes nothing.
     #[error("failed to {verb}: this replica is not the leader")]
     NotLeader {
-        /// What was tried.
+        /// Description of the request.
         verb: &'static str,
     },
-    /// The StreamJob is gone, or another has taken its name; the watch has not told yet.
-    #[error("the StreamJob is not there any more; nothing is made for it")]
+    /// The StreamJob was deleted, or replaced by another of its name, and the watch has not reported it yet.
+    #[error("the StreamJob no longer exists; not creating its workload")]
     Gone,
-    /// A StreamJob that cannot be read at all: the definition in the cluster is of another version.
-    #[error("failed to read the StreamJob: {0}")]
+    /// The StreamJob cannot be decoded, as when the definition in the cluster is of another version.
+    #[error("failed to decode the StreamJob: {0}")]
     Unreadable(String),
 }
 
 impl Error {
-    /// The kind of error: a metric label, and what the requeue depends on.
+    /// Returns the category of the error: a metric label, on which the back-off depends, too.
     pub fn category(&self) -> &'static str {
         match self {
             Self::Timeout { .. } => "timeout",
@@ -59,18 +59,18 @@ impl Error {
         }
     }
 
-    /// The other writer, when the API server refused a write because a field has another manager.
+    /// Returns the name of the other writer if the API server refused a write because another manager owns a field.
     pub(crate) fn field_manager(&self) -> Option<String> {
         let Self::Api { source, .. } = self else { return None };
         let causes = &status(source)?.details.as_ref()?.causes;
         let conflict = causes.iter().find(|cause| cause.reason == "FieldManagerConflict")?;
-        // conflict with "kubectl" using apps/v1
+        // The message has the form: conflict with "kubectl" using apps/v1
         let name = conflict.message.split('"').nth(1).unwrap_or("another manager");
         Some(name.chars().take(128).collect())
     }
 
-    /// The API server has understood the request, and refuses it: sent again as it is, it would be refused again. A webhook
-    /// that cannot be called is answered with 500.
+    /// Returns whether the API server has refused the request and would refuse it again. If a webhook cannot be called,
+    /// the answer is 500, which counts as a refusal.
     pub(crate) fn is_refusal(&self) -> bool {
         let Self::Api { source, .. } = self else { return false };
         status(source).is_some_and(|status| match status.code {
@@ -79,20 +79,20 @@ impl Error {
         })
     }
 
-    /// The HTTP code of the API server's answer.
+    /// Returns the HTTP status code of the API server's answer.
     pub(crate) fn code(&self) -> Option<u16> {
         let Self::Api { source, .. } = self else { return None };
         status(source).map(|status| status.code)
     }
 
-    /// How long the API server asks to stay away (Retry-After).
-    pub(crate) fn asked_wait(&self) -> Option<Duration> {
+    /// Returns the time for which the API server asks the client to wait (Retry-After).
+    pub(crate) fn server_retry_after(&self) -> Option<Duration> {
         let Self::Api { source, .. } = self else { return None };
         let seconds = status(source)?.details.as_ref()?.retry_after_seconds;
         (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)))
     }
 
-    /// What the API server said, for a condition's message.
+    /// Returns the API server's answer, for the message of a condition.
     pub(crate) fn explanation(&self) -> String {
         match self {
             Self::Api { source, .. } => {
@@ -110,26 +110,26 @@ fn status(error: &kube::Error) -> Option<&kube::core::Status> {
     }
 }
 
-/// Why the workload is not as it should be.
+/// Why a step of a reconcile was not carried out.
 #[derive(Debug)]
-pub(crate) enum Refused {
-    /// A person must do something; the condition Ready says what.
-    Trouble(Verdict),
-    /// It is tried again.
-    Error(Error),
-    /// It has failed before, and waits for another attempt.
-    Waits,
+pub(crate) enum Blocked {
+    /// The cause that the condition Ready reports, such as a name that is taken.
+    Cause(ConditionCause),
+    /// A request has failed and will be tried again.
+    Failed(Error),
+    /// An earlier request has failed, and its back-off has not ended.
+    BackingOff,
 }
 
-impl From<Error> for Refused {
+impl From<Error> for Blocked {
     fn from(error: Error) -> Self {
-        Self::Error(error)
+        Self::Failed(error)
     }
 }
 
-/// How long to wait before the next try: an object that was changed by someone else is read again at once, everything
-/// else waits longer each time, up to a minute.
-pub(crate) fn retry_after(error: &Error, failures: u32) -> Duration {
+/// Returns the back-off before the next attempt: 0.1 s for a conflict and 1 s otherwise, doubled with each failure up
+/// to a minute; 5 minutes for a StreamJob that cannot be decoded.
+pub(crate) fn requeue_delay(error: &Error, failures: u32) -> Duration {
     const LONGEST: Duration = Duration::from_mins(1);
     let base = match error.category() {
         "conflict" => Duration::from_millis(100),
@@ -137,5 +137,5 @@ pub(crate) fn retry_after(error: &Error, failures: u32) -> Duration {
         _ => Duration::from_secs(1),
     };
     let wait = base.saturating_mul(1 << failures.min(6)).min(LONGEST);
-    error.asked_wait().map_or(wait, |asked| asked.max(wait).min(LONGEST))
+    error.server_retry_after().map_or(wait, |asked| asked.max(wait).min(LONGEST))
 }

@@ -1,11 +1,12 @@
 //! Leader election with a Lease, after the rules of client-go's `leaderelection` package.
 //!
-//! Others' clocks are not trusted: a lease has expired when it was *seen* unchanged for its whole duration, on our own
-//! monotonic clock. Our own claim ends at the renew deadline, counted from before the last successful renewal was sent,
-//! and that is earlier than anyone else can take over.
+//! The clocks of other processes are not trusted: a lease has expired when it was *observed* unchanged for its whole
+//! duration, on the monotonic clock of this process. The claim of this process ends at the renew deadline, counted from
+//! before the last successful renewal was sent, and therefore before another process can take over.
 //!
-//! Architecture invariant: the write path asks [`Leadership::may_write`] before each write, and a write's timeout fits
-//! between the renew deadline and the end of the lease, so that no write of ours can land under another leader.
+//! Architecture invariant: the write path checks [`Leadership::may_write`] before each write, and a write's timeout
+//! fits between the renew deadline and the end of the lease, so that no write of this process takes effect under
+//! another leader.
 
 use std::sync::Arc;
 use std::sync::RwLock;
@@ -20,37 +21,37 @@ use tokio_util::sync::CancellationToken;
 
 use sluice_base::clock::Clock;
 
-/// How long a lease holds without being renewed.
+/// Time after which a lease that is not renewed expires.
 pub const LEASE_DURATION: Duration = Duration::from_secs(15);
-/// How long after the last renewal this process still counts itself the leader.
+/// Time after its last renewal for which this process considers itself the leader.
 pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
-/// Time between two attempts.
+/// Time between two attempts to take or renew the lease.
 pub const RETRY_PERIOD: Duration = Duration::from_secs(2);
-/// Longest that a write may take: it must be over before the lease can expire.
+/// Timeout of a write, which must have ended before the lease can expire.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Whether this process may write. Cheap to clone; all clones see the same.
+/// Whether this process may write. Cheap to clone; all clones share the state.
 #[derive(Debug, Clone, Default)]
 pub struct Leadership(Arc<RwLock<Claim>>);
 
 #[derive(Debug, Clone, Copy, Default)]
 enum Claim {
-    /// Somebody else's, or nobody's.
+    /// This process does not hold the lease.
     #[default]
     None,
-    /// Ours until then.
+    /// This process holds the lease until this time.
     Until(Instant),
-    /// Ours for good: leader election is off.
+    /// Leader election is off, so this process may always write.
     Always,
 }
 
 impl Leadership {
-    /// A process that is alone, by the word of whoever started it.
+    /// Returns the leadership of a process that runs without leader election.
     pub fn always() -> Self {
         Self(Arc::new(RwLock::new(Claim::Always)))
     }
 
-    /// Whether a write may be begun now.
+    /// Returns whether a write may begin now.
     pub fn may_write(&self, now: Instant) -> bool {
         match self.0.read().map_or(Claim::None, |claim| *claim) {
             Claim::None => false,
@@ -66,67 +67,67 @@ impl Leadership {
     }
 }
 
-/// What was last seen of the lease, and when it was first seen so.
+/// The lease as it was last observed, and the time since which it has not changed.
 #[derive(Debug, Clone, PartialEq)]
-struct Seen {
+struct ObservedRecord {
     holder: String,
     renewed: Option<MicroTime>,
     duration: Duration,
     since: Instant,
 }
 
-impl Seen {
-    /// Keeps `since` while the record has not changed.
+impl ObservedRecord {
+    /// Takes in a newly read lease. `since` stays while the record does not change.
     fn update(before: Option<&Self>, lease: &Lease, now: Instant) -> Self {
         let spec = lease.spec.clone().unwrap_or_default();
         let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-        let seen = Self {
+        let observed = Self {
             holder: spec.holder_identity.unwrap_or_default(),
             renewed: spec.renew_time,
             duration: seconds.map_or(LEASE_DURATION, Duration::from_secs),
             since: now,
         };
         match before {
-            Some(before) if before.holder == seen.holder && before.renewed == seen.renewed => {
-                Self { since: before.since, ..seen }
+            Some(before) if before.holder == observed.holder && before.renewed == observed.renewed => {
+                Self { since: before.since, ..observed }
             }
-            _ => seen,
+            _ => observed,
         }
     }
 
-    /// Whether `me` may take or renew it now.
+    /// Returns whether `me` may take or renew the lease now.
     fn is_free_for(&self, me: &str, now: Instant) -> bool {
         self.holder.is_empty() || self.holder == me || now >= self.since + self.duration
     }
 }
 
-/// Takes part in the election.
+/// A candidate of the leader election.
 pub struct Elector {
     api: Api<Lease>,
     name: String,
     identity: String,
     clock: Clock,
     leadership: Leadership,
-    seen: Option<Seen>,
+    observed: Option<ObservedRecord>,
 }
 
 impl Elector {
-    /// `identity` must differ between processes, also between two incarnations of one pod.
+    /// Returns a candidate. `identity` must differ between processes, also between two runs of one pod.
     pub fn new(api: Api<Lease>, name: &str, identity: &str, clock: Clock) -> Self {
         let leadership = Leadership::default();
-        Self { api, name: name.to_owned(), identity: identity.to_owned(), clock, leadership, seen: None }
+        Self { api, name: name.to_owned(), identity: identity.to_owned(), clock, leadership, observed: None }
     }
 
-    /// The claim that the write path asks.
+    /// Returns the leadership that the write path checks.
     pub fn leadership(&self) -> Leadership {
         self.leadership.clone()
     }
 
-    /// Returns once this process leads, or `false` when it is told to stop first.
+    /// Waits until this process leads. Returns false if `stop` is cancelled first.
     pub async fn acquire(&mut self, stop: &CancellationToken) -> bool {
         loop {
             if self.attempt().await {
-                tracing::info!(lease = %self.name, identity = %self.identity, "leading");
+                tracing::info!(lease = %self.name, identity = %self.identity, "acquired the lease; leading");
                 return true;
             }
             tokio::select! {
@@ -136,8 +137,8 @@ impl Elector {
         }
     }
 
-    /// Renews until told to stop (then the lease is handed back) or until the renew deadline passes without success.
-    /// Returns whether it ended as told.
+    /// Renews the lease until `stop` is cancelled, and releases it then. Returns false if the renew deadline passes
+    /// without a successful renewal.
     pub async fn hold(&mut self, stop: &CancellationToken) -> bool {
         loop {
             tokio::select! {
@@ -149,13 +150,13 @@ impl Elector {
             }
             if !self.attempt().await && !self.leadership.may_write(self.clock.monotonic()) {
                 self.leadership.set(Claim::None);
-                tracing::error!(lease = %self.name, "the lease could not be renewed in time; no longer leading");
+                tracing::error!(lease = %self.name, "lease not renewed in time; no longer leading");
                 return false;
             }
         }
     }
 
-    /// One attempt to take or renew the lease.
+    /// Attempts once to take or renew the lease.
     async fn attempt(&mut self) -> bool {
         let before = self.clock.monotonic();
         match timeout(WRITE_TIMEOUT, self.take_or_renew()).await {
@@ -164,7 +165,7 @@ impl Elector {
                 true
             }
             Ok(Ok(false)) => {
-                // Somebody else holds it: whatever we thought, it is over.
+                // Another process holds the lease, so the claim of this process ends at once.
                 self.leadership.set(Claim::None);
                 false
             }
@@ -183,39 +184,43 @@ impl Elector {
         let Some(mut lease) = self.api.get_opt(&self.name).await? else {
             let lease = Lease {
                 metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
-                spec: Some(self.record(None, false)),
+                spec: Some(self.next_spec(None, false)),
             };
-            // A conflict means that another was faster; its lease is seen at the next attempt.
+            // A conflict means that another process was faster. Its lease is observed at the next attempt.
             return match self.api.create(&PostParams::default(), &lease).await {
-                Ok(lease) => Ok(self.note(&lease)),
+                Ok(lease) => Ok(self.record_acquired(&lease)),
                 Err(kube::Error::Api(status)) if status.is_already_exists() || status.is_conflict() => Ok(false),
                 Err(error) => Err(error),
             };
         };
         let now = self.clock.monotonic();
-        let seen = Seen::update(self.seen.as_ref(), &lease, now);
-        let free = seen.is_free_for(&self.identity, now);
-        let renewing = seen.holder == self.identity;
-        self.seen = Some(seen);
+        let observed = ObservedRecord::update(self.observed.as_ref(), &lease, now);
+        let free = observed.is_free_for(&self.identity, now);
+        let renewing = observed.holder == self.identity;
+        self.observed = Some(observed);
         if !free {
             return Ok(false);
         }
-        // The resource version that was read goes along, so that of two who see it free only one gets it.
-        lease.spec = Some(self.record(lease.spec.as_ref(), renewing));
+        // The request contains the resource version that was read, so that only one of two candidates gets a free
+        // lease.
+        lease.spec = Some(self.next_spec(lease.spec.as_ref(), renewing));
         match self.api.replace(&self.name, &PostParams::default(), &lease).await {
-            Ok(lease) => Ok(self.note(&lease)),
-            // Whether it was lost or only touched (a label), the next attempt tells; until then the claim runs on.
+            Ok(lease) => Ok(self.record_acquired(&lease)),
+            // The next attempt shows whether the lease was lost or only modified (a label); until then the claim
+            // continues.
             Err(kube::Error::Api(status)) if status.is_conflict() && !renewing => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    fn note(&mut self, lease: &Lease) -> bool {
-        self.seen = Some(Seen::update(None, lease, self.clock.monotonic()));
+    /// Records the lease that this process has just written, and returns true.
+    fn record_acquired(&mut self, lease: &Lease) -> bool {
+        self.observed = Some(ObservedRecord::update(None, lease, self.clock.monotonic()));
         true
     }
 
-    fn record(&self, before: Option<&LeaseSpec>, renewing: bool) -> LeaseSpec {
+    /// Returns the spec with which this process takes or renews the lease.
+    fn next_spec(&self, before: Option<&LeaseSpec>, renewing: bool) -> LeaseSpec {
         let now = MicroTime(self.timestamp());
         let transitions = before.and_then(|before| before.lease_transitions).unwrap_or(0);
         LeaseSpec {
@@ -239,9 +244,9 @@ impl Elector {
         crate::timestamp(self.clock.now())
     }
 
-    /// Hands the lease back, so that a successor need not wait. Best effort: it expires by itself.
+    /// Releases the lease, so that a successor need not wait. A failure is harmless: the lease expires.
     async fn release(&mut self) {
-        // First of all, so that no write of ours can follow the release.
+        // End the claim first, so that no write of this process follows the release.
         self.leadership.set(Claim::None);
         let released = timeout(WRITE_TIMEOUT, async {
             let mut lease = self.api.get(&self.name).await?;
@@ -254,9 +259,9 @@ impl Elector {
             self.api.replace(&self.name, &PostParams::default(), &lease).await.map(|_| ())
         });
         match released.await {
-            Ok(Ok(())) => tracing::info!(lease = %self.name, "handed the lease back"),
-            Ok(Err(error)) => tracing::warn!(lease = %self.name, error = %error, "failed to hand the lease back"),
-            Err(_) => tracing::warn!(lease = %self.name, "failed to hand the lease back: no answer in time"),
+            Ok(Ok(())) => tracing::info!(lease = %self.name, "released the lease"),
+            Ok(Err(error)) => tracing::warn!(lease = %self.name, error = %error, "failed to release the lease"),
+            Err(_) => tracing::warn!(lease = %self.name, "failed to release the lease: no answer in time"),
         }
     }
 }
@@ -278,22 +283,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lease_expires_by_our_own_clock_only() {
+    async fn lease_expires_by_the_observer_s_clock_only() {
         let start = Clock::system().monotonic();
-        // Its renew time lies years back, as it would if the holder's clock were wrong: that must not matter.
-        let seen = Seen::update(None, &lease("other", 0), start);
-        assert!(!seen.is_free_for("me", start + Duration::from_secs(14)));
-        assert!(seen.is_free_for("me", start + Duration::from_secs(15)));
-        // Seen unchanged: counts from when it was first seen so. Renewed: counts anew.
+        // Its renew time is decades ago, as if the holder's clock were wrong. That must not matter.
+        let observed = ObservedRecord::update(None, &lease("other", 0), start);
+        assert!(!observed.is_free_for("me", start + Duration::from_secs(14)));
+        assert!(observed.is_free_for("me", start + Duration::from_secs(15)));
+        // An unchanged lease keeps the time of its first observation. A renewed lease starts again.
         let later = start + Duration::from_secs(10);
-        assert_eq!(Seen::update(Some(&seen), &lease("other", 0), later).since, start);
-        assert_eq!(Seen::update(Some(&seen), &lease("other", 1), later).since, later);
-        assert!(Seen::update(None, &lease("me", 0), start).is_free_for("me", start));
-        assert!(Seen::update(None, &lease("", 0), start).is_free_for("me", start));
+        assert_eq!(ObservedRecord::update(Some(&observed), &lease("other", 0), later).since, start);
+        assert_eq!(ObservedRecord::update(Some(&observed), &lease("other", 1), later).since, later);
+        assert!(ObservedRecord::update(None, &lease("me", 0), start).is_free_for("me", start));
+        assert!(ObservedRecord::update(None, &lease("", 0), start).is_free_for("me", start));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_claim_ends_before_the_lease_can_be_taken() {
+    async fn claim_ends_before_the_lease_can_be_taken() {
         let clock = Clock::system();
         let leadership = Leadership::default();
         assert!(!leadership.may_write(clock.monotonic()));

@@ -1,15 +1,18 @@
-//! The Kubernetes edge: observe -> validate -> decide -> build -> apply -> status.
+//! The operator: it validates StreamJobs, observes their workloads and sources, decides, applies and reports.
 //!
-//! One controller for each watched namespace, or one for all. It reconciles a job when its object or workload changes,
-//! and when the hub has a new sample of it.
+//! There is one controller for each watched namespace, or one for all. It reconciles a job when its object or workload
+//! changes, and when the hub has a new sample of it.
 //!
 //! Architecture invariant: workers outlive the operator. Nothing here stops a worker because the operator stops.
 
+mod annotations;
 mod apply;
+mod cause;
 mod context;
 #[cfg(test)]
 mod conversations;
 mod error;
+mod job_state;
 pub mod lease;
 mod observe;
 mod reconcile;
@@ -38,62 +41,64 @@ use sluice_signals::{JobKey, Signals};
 
 use crate::apply::attempts::NamespaceRefusals;
 use crate::apply::writer::Applier;
-use crate::context::Jobs;
+
 pub use crate::error::Error;
+use crate::job_state::Jobs;
 use crate::lease::{Elector, Leadership};
 use crate::observe::claims::Claims;
 use crate::observe::kinds::Kinds;
 pub use crate::status::learned;
 use crate::watch::{Scope, Shared};
 
-/// Jobs with news that wait to be reconciled, for each watched namespace. One that finds no room comes with its next
-/// sample.
+/// Maximum number of changed jobs that wait to be reconciled, for each watched namespace. A job that finds no room is
+/// reconciled with its next sample.
 const FEED: usize = 4096;
 
-/// The operator, and everything that it is handed.
+/// The operator and its dependencies.
 pub struct Operator {
-    /// The API server.
+    /// Client of the API server.
     pub client: Client,
-    /// Namespaces to watch; empty: all.
+    /// Namespaces to watch. Empty means all.
     pub namespaces: Vec<String>,
-    /// Namespaces in which nothing is done for a job but to say so.
+    /// Namespaces whose jobs are left alone; only their status reports it.
     pub excluded: BTreeSet<String>,
-    /// Take part in a leader election; `None`: this process is alone.
+    /// Leader election. `None`: no other operator runs.
     pub election: Option<Election>,
-    /// The hub.
+    /// Samples of sources and workers.
     pub signals: Arc<dyn Signals>,
-    /// What /readyz answers from.
+    /// State from which /livez and /readyz answer.
     pub health: Health,
-    /// What /metrics answers from.
+    /// Metrics that /metrics serves.
     pub metrics: Metrics,
-    /// The clock.
+    /// Clock of all decisions and time-outs.
     pub clock: Clock,
 }
 
-/// Where the leader election takes place.
+/// The lease of a leader election, and this process's name in it.
 #[derive(Debug, Clone)]
 pub struct Election {
     /// Namespace of the lease.
     pub namespace: String,
     /// Name of the lease.
     pub lease: String,
-    /// Who we are; must differ between processes.
+    /// Name of this process; must differ between processes.
     pub identity: String,
 }
 
 /// Why the operator stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stopped {
-    /// As told.
-    AsTold,
-    /// The lease was lost: the process must end, and start anew as a stand-by.
+    /// It was asked to stop.
+    Requested,
+    /// The lease was lost: the process must exit and start again as a stand-by.
     LeaseLost,
-    /// A part of it has failed, which is a fault of this program: the process must end, and start anew.
+    /// A task panicked, which is a bug: the process must exit and start again.
     Failed,
 }
 
 impl Operator {
-    /// Runs until told to stop, or until the lease is lost. `updates` tells of jobs with a new sample.
+    /// Runs until `stop` is cancelled, the lease is lost or a task panics. `updates` yields the jobs that have a new
+    /// sample.
     pub async fn run(
         mut self,
         updates: impl Stream<Item = JobKey> + Send + 'static,
@@ -102,21 +107,21 @@ impl Operator {
         self.client = watch::deadline::within_deadline(self.client);
         let Some(election) = self.election.clone() else {
             self.health.leading();
-            let whole = self.lead(updates, Leadership::always(), "sluice", stop).await;
-            return if whole { Stopped::AsTold } else { Stopped::Failed };
+            let is_whole = self.lead(updates, Leadership::always(), "sluice", stop).await;
+            return if is_whole { Stopped::Requested } else { Stopped::Failed };
         };
         self.health.standing_by();
         let api = Api::<Lease>::namespaced(self.client.clone(), &election.namespace);
         let mut elector = Elector::new(api, &election.lease, &election.identity, self.clock.clone());
         if !elector.acquire(&stop).await {
-            return Stopped::AsTold;
+            return Stopped::Requested;
         }
         self.health.leading();
         let leadership = elector.leadership();
-        // The controllers stop first and the lease is handed back after them, so that no write of ours follows it.
-        let (stop_leading, hand_back) = (CancellationToken::new(), CancellationToken::new());
+        // The controllers stop before the lease is released, so that no write of this process follows the release.
+        let (stop_leading, release) = (CancellationToken::new(), CancellationToken::new());
         let mut leading = std::pin::pin!(self.lead(updates, leadership, &election.identity, stop_leading.clone()));
-        let mut holding = std::pin::pin!(elector.hold(&hand_back));
+        let mut holding = std::pin::pin!(elector.hold(&release));
         tokio::select! {
             _ = &mut holding => {
                 stop_leading.cancel();
@@ -125,27 +130,27 @@ impl Operator {
             }
             () = stop.cancelled() => {
                 stop_leading.cancel();
-                // Reconciles under way may still write: the lease is renewed until they are done.
+                // Reconciles under way may still write, so the lease is renewed until they have finished.
                 let lost = tokio::select! {
                     _ = &mut leading => false,
                     _ = &mut holding => true,
                 };
                 if !lost {
-                    hand_back.cancel();
+                    release.cancel();
                     holding.await;
                 }
-                Stopped::AsTold
+                Stopped::Requested
             }
-            // The controllers never end by themselves: a stand-by must take over.
+            // The controllers end by themselves only after a panic: a stand-by must take over.
             _ = &mut leading => {
-                hand_back.cancel();
+                release.cancel();
                 holding.await;
                 Stopped::Failed
             }
         }
     }
 
-    /// `false`: a part has failed, and all have been ended.
+    /// Runs the controllers. Returns false if a task has panicked and all others were stopped.
     async fn lead(
         &self,
         updates: impl Stream<Item = JobKey> + Send + 'static,
@@ -180,8 +185,8 @@ impl Operator {
         };
         let (mut tasks, mut feeds, mut synced) = (JoinSet::new(), BTreeMap::new(), Vec::new());
         for scope in scopes {
-            let (feed, news) = mpsc::channel(FEED);
-            synced.push(shared.start(&scope, &feed, news, &stop, &mut tasks));
+            let (feed, changed) = mpsc::channel(FEED);
+            synced.push(shared.start(&scope, &feed, changed, &stop, &mut tasks));
             feeds.insert(scope, feed);
         }
         let health = self.health.clone();
@@ -193,8 +198,8 @@ impl Operator {
         tasks.spawn(distribute(updates, feeds, stop));
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {
-                // Without one of them jobs would be watched, and nothing done for them, and nobody would know.
-                tracing::error!(error = %error, "a part of the operator has failed, which is a fault of this program: it ends");
+                // Without this task, jobs might be watched but not reconciled, and it would go unnoticed.
+                tracing::error!(error = %error, "operator task panicked; this is a bug; exiting");
                 tasks.shutdown().await;
                 return false;
             }
@@ -203,7 +208,7 @@ impl Operator {
     }
 }
 
-/// Hands each job with a new sample to the controller of its namespace.
+/// Sends each job with a new sample to the controller of its namespace.
 async fn distribute(
     updates: impl Stream<Item = JobKey>,
     feeds: BTreeMap<Scope, mpsc::Sender<JobKey>>,
@@ -223,13 +228,13 @@ async fn distribute(
     }
 }
 
-/// Unix seconds as the API's time; the epoch for what is no time at all.
+/// Converts Unix seconds to a timestamp of the API. A value out of range becomes the epoch.
 #[allow(clippy::cast_possible_truncation, reason = "a float to integer cast saturates")]
 fn timestamp(seconds: Seconds) -> Timestamp {
     Timestamp::from_microsecond((seconds.0 * 1e6) as i64).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// The API's time as Unix seconds.
+/// Converts a timestamp of the API to Unix seconds.
 fn seconds(timestamp: Timestamp) -> Seconds {
     Seconds(timestamp.as_duration().as_secs_f64())
 }

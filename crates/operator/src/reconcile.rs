@@ -1,4 +1,4 @@
-//! One reconcile: observe, validate, decide, build, apply, status. It never waits for a source.
+//! One reconcile of a job: validate, observe, decide, apply, report. It never waits for a source.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -10,42 +10,34 @@ use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 
 use crate::serve::metrics::JobNumbers;
+use sluice_api::StreamJob;
 use sluice_api::conditions::reasons;
-use sluice_api::{RESUME_ANNOTATION, StreamJob};
 use sluice_base::units::Seconds;
-use sluice_policy::Memory;
 use sluice_signals::{JobKey, JobSamples};
 
 use crate::apply::attempts::Request;
-use crate::apply::build::Prepared;
 use crate::apply::ensure;
-use crate::apply::ownership::ForeignWrites;
-use crate::apply::refusal::Refusals;
-use crate::apply::scale::{self, Plan};
-use crate::context::{Context, JobState};
-use crate::error::{Error, Refused};
-use crate::observe::live;
-use crate::observe::live::Seen;
-use crate::observe::observation;
-use crate::observe::target::Existing;
+use crate::apply::scale::{self, ScaleRequest};
+use crate::cause::ConditionCause;
+use crate::context::Context;
+use crate::error::{Blocked, Error};
+use crate::job_state::JobState;
+use crate::observe::live::{self, ObservedWorkload};
+use crate::observe::observation::{self, WorkloadNumbers};
 use crate::status::conditions::Facts;
-use crate::status::facts;
-use crate::status::facts::Look;
-use crate::status::learned;
+use crate::status::facts::{self, JobSnapshot};
 use crate::status::publish::publish;
-use crate::status::signals::Verdict;
-use crate::validate;
-use crate::validate::{Job, Problem, Target};
+use crate::validate::{Job, Target};
 use crate::watch::unreadable;
 
-/// A job is looked at this often even if nothing happens: no watch promises to deliver everything.
+/// Maximum time between two reconciles of a job, since no watch guarantees that it delivers every change.
 const PERIOD: Duration = Duration::from_secs(15);
 
-/// A job whose reconcile has panicked is left alone for so long.
+/// Time for which a job is left alone after its reconcile has panicked.
 pub(crate) const SET_ASIDE: Seconds = Seconds(60.0);
 
-/// Reconciles one `StreamJob`. A panic is a fault of ours that this one job has brought to light: it is told, the job is set
-/// aside for a while, and the others go on.
+/// Reconciles one `StreamJob`. A panic is a bug of the operator that this job has triggered: the job's status reports
+/// it, the job is set aside for [`SET_ASIDE`], and the other jobs continue.
 pub(crate) async fn reconcile(
     object: Arc<DeserializeGuard<StreamJob>>,
     context: Arc<Context>,
@@ -54,88 +46,82 @@ pub(crate) async fn reconcile(
     let object = match object.0.as_ref() {
         Ok(object) => object,
         Err(error) => {
-            unreadable::tell(&context, &error.metadata, &error.error).await;
+            unreadable::report(&context, &error.metadata, &error.error).await;
             return Err(Error::Unreadable(error.error.clone()));
         }
     };
-    if let Ok(action) = AssertUnwindSafe(reconcile_one(object, &context)).catch_unwind().await {
+    if let Ok(action) = AssertUnwindSafe(reconcile_object(object, &context)).catch_unwind().await {
         return Ok(action);
     }
     let key = JobKey { namespace: object.namespace().unwrap_or_default(), name: object.name_any() };
     context.metrics.reconcile_error("panicked");
-    tracing::error!(job = %key, "a reconcile has panicked, which is a fault of this program: the job is left as it is for {} s, the others go on", SET_ASIDE.0);
+    tracing::error!(job = %key, retry_in_seconds = SET_ASIDE.0, "reconcile panicked; this is a bug in Sluice");
     let entry = context.jobs.entry(&key);
     let mut state = entry.lock().await;
     let now = context.clock.now();
-    // What was in memory may be half of something; what was learned is in the status.
-    *state = JobState { set_aside_until: Some(now + SET_ASIDE), uid: state.uid.clone(), ..JobState::default() };
-    // Whatever has failed may fail here again.
-    let told =
-        AssertUnwindSafe(publish(&context, object, &key, &mut state, facts::panicked(object), now)).catch_unwind();
-    if told.await.is_err() {
-        tracing::error!(job = %key, "and the status of the job cannot say so");
+    state.set_aside(now + SET_ASIDE);
+    // The code that panicked may panic here again.
+    let published =
+        AssertUnwindSafe(publish(&context, object, &key, &mut state, facts::after_panic(object), now)).catch_unwind();
+    if published.await.is_err() {
+        tracing::error!(job = %key, "writing the status panicked, too");
     }
     Ok(Action::requeue(Duration::from_secs_f64(SET_ASIDE.0)))
 }
 
-async fn reconcile_one(object: &StreamJob, context: &Context) -> Action {
+async fn reconcile_object(object: &StreamJob, context: &Context) -> Action {
     let started = context.clock.monotonic();
     let key = JobKey { namespace: object.namespace().unwrap_or_default(), name: object.name_any() };
     if object.metadata.deletion_timestamp.is_some() {
-        // Owner references take the workers down; what is left of us is what we hold in memory.
+        // Owner references delete the workload. Only the state in memory remains to be dropped.
         context.signals.forget(&key);
         return Action::await_change();
     }
     let entry = context.jobs.entry(&key);
     let mut state = entry.lock().await;
     let now = context.clock.now();
-    if let Some(until) = state.set_aside_until.filter(|until| *until > now) {
-        return Action::requeue(Duration::from_secs_f64((until - now).0));
+    if let Some(wait) = state.set_aside_for(now) {
+        return Action::requeue(wait);
     }
-    start_anew_if_replaced(&mut state, object, now);
+    state.reset_if_replaced(object, now);
     let action = if context.excluded.contains(&key.namespace) {
-        leave_out(context, object, &key, &mut state, now).await
+        report_excluded(context, object, &key, &mut state, now).await
     } else {
-        pass(context, object, &key, &mut state).await
+        reconcile_job(context, object, &key, &mut state).await
     };
     context.metrics.reconcile((context.clock.monotonic() - started).as_secs_f64());
-    state.attempts.next(now).map_or(action, |wait| Action::requeue(wait.min(PERIOD)))
+    state.attempts.next_retry(now).map_or(action, |wait| Action::requeue(wait.min(PERIOD)))
 }
 
-/// What there is of it stays as it is; its owner learns why.
-async fn leave_out(context: &Context, object: &StreamJob, key: &JobKey, state: &mut JobState, now: Seconds) -> Action {
+/// Leaves a job of an excluded namespace as it is, and reports that in its status.
+async fn report_excluded(
+    context: &Context,
+    object: &StreamJob,
+    key: &JobKey,
+    state: &mut JobState,
+    now: Seconds,
+) -> Action {
     context.signals.forget(key);
     let message = format!(
         "Sluice does nothing in the namespace {}: create the StreamJob in another, or have an administrator take this one out of the operator's --exclude-namespaces (excludeNamespaces of its chart)",
         key.namespace
     );
-    let trouble = Verdict { reason: reasons::NAMESPACE_EXCLUDED, message };
+    let trouble = ConditionCause { reason: reasons::NAMESPACE_EXCLUDED, message };
     let facts =
         Facts { generation: object.metadata.generation, workload_trouble: Some(trouble), ..facts::last_known(object) };
     publish(context, object, key, state, facts, now).await;
     Action::await_change()
 }
 
-fn start_anew_if_replaced(state: &mut JobState, object: &StreamJob, now: Seconds) {
-    let uid = object.uid().unwrap_or_default();
-    if state.uid != uid {
-        // What an earlier run of the operator learned is a prior, and what it counted goes on. Nothing else is taken from the status.
-        let prior = object.status.as_ref().map(learned::prior).unwrap_or_default();
-        let mut memory = Memory::with_prior(prior);
-        if let Some(history) = object.status.as_ref().and_then(|status| learned::history(status, now)) {
-            memory.recall_history(&history);
-        }
-        *state = JobState { uid, memory, ..JobState::default() };
-    }
-}
-
-/// The table of contents.
-async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut JobState) -> Action {
+/// The phases of a reconcile, in order.
+async fn reconcile_job(context: &Context, object: &StreamJob, key: &JobKey, state: &mut JobState) -> Action {
     let now = context.clock.now();
-    let prepared = match prepare(object, state) {
+
+    // Validate.
+    let prepared = match state.prepare(object) {
         Ok(prepared) => prepared,
         Err(problems) => {
-            // The workers go on as they are; nothing is measured for a spec that nobody can read.
+            // The workers keep running as they are. Nothing is measured for a spec that cannot be used.
             context.signals.forget(key);
             let facts =
                 Facts { generation: object.metadata.generation, problems: &problems, ..facts::last_known(object) };
@@ -143,159 +129,135 @@ async fn pass(context: &Context, object: &StreamJob, key: &JobKey, state: &mut J
             return Action::await_change();
         }
     };
-
     let job = &prepared.job;
-    forget_another_target(context, job, state);
+    let (resource, name) = live::target(context, job);
+    state.reset_if_retargeted(format!("{}/{}", resource.group, resource.kind), name);
 
     // Observe.
-    let mut trouble = None;
-    let seen = match look(context, job, state, now).await {
-        Ok(seen) => seen,
-        Err(refused) => {
-            // Nothing is known of its workers, so nothing is decided.
-            let trouble = trouble_of(refused, state);
-            if trouble.is_some() {
-                let last = facts::last_known(object);
-                let unread = "nothing is measured while the target cannot be read".to_owned();
-                let facts = Facts {
-                    generation: job.generation,
-                    settings: Some(&job.settings),
-                    workload_trouble: trouble,
-                    missing_signal: Some(Verdict { reason: reasons::NO_SIGNAL, message: unread }),
-                    is_not_scaled: true,
-                    ..last
-                };
-                publish(context, object, key, state, facts, now).await;
+    let ObservedWorkload { mut workload, pods } = match observe_workload(context, job, state, now).await {
+        Ok(observed) => observed,
+        Err(blocked) => {
+            // Nothing is known of its workers, so there is no decision.
+            if let Some(trouble) = cause_of(blocked, state) {
+                publish(context, object, key, state, unread_target(object, job, trouble), now).await;
             }
             return Action::requeue(PERIOD);
         }
     };
-    let Seen { mut workload, pods } = seen;
     let pods_unknown = pods.is_none();
     let pods = pods.unwrap_or_default();
-    context.signals.watch(key, live::watch(job, &pods));
+    context.signals.watch(key, live::hub_watch(job, &pods));
     let samples = context.signals.read(key).unwrap_or_default();
     count_failures(context, state, &samples);
 
-    // Is it ours, and as it should be?
+    // Make sure that the workload exists, belongs to the job and has its template.
+    let mut trouble = None;
     match ensure::ensure(context, &prepared, state, workload.take(), now).await {
         Ok(ensured) => workload = Some(ensured),
-        Err(Refused::Trouble(verdict)) => trouble = Some(verdict),
-        Err(Refused::Error(Error::Gone)) => return Action::requeue(PERIOD),
-        Err(Refused::Error(_) | Refused::Waits) => {}
+        Err(Blocked::Cause(cause)) => trouble = Some(cause),
+        Err(Blocked::Failed(Error::Gone)) => return Action::requeue(PERIOD),
+        Err(Blocked::Failed(_) | Blocked::BackingOff) => {}
     }
 
     // Decide.
     let desired = workload.as_ref().and_then(|workload| workload.view.desired);
     let before = context.clock.monotonic();
-    let refusal = workload.as_ref().map(|workload| state.refusals.look(&workload.view, &pods, now)).unwrap_or_default();
+    let refusal =
+        workload.as_ref().map(|workload| state.refusals.observe(&workload.view, &pods, now)).unwrap_or_default();
     let counted = workload.as_ref().and_then(|workload| workload.view.counted);
-    let wanted = observation::Wanted { desired, granted: refusal.granted, pods_unknown, counted };
-    let observation = observation::observation(job, wanted, &pods, &samples, now);
-    let decision = sluice_policy::decide(&mut state.memory, &observation, &job.settings);
+    let numbers = WorkloadNumbers { desired, granted: refusal.granted, pods_unknown, counted };
+    let observation = observation::observation(job, numbers, &pods, &samples, now);
+    let decision = sluice_policy::decide(&mut state.core, &observation, &job.settings);
     context.metrics.decision(decision.action, decision.reason, (context.clock.monotonic() - before).as_secs_f64());
     tracing::debug!(job = %key, desired, decision = decision.desired, reason = decision.reason.as_str(), message = %decision.message, "decided");
 
     // Apply.
-    let mut standing = None;
+    let mut ownership = None;
     let mut changed = None;
     if let (Some(workload), None) = (&workload, &trouble) {
-        let plan = Plan { decision: &decision, pods: &pods, partitions: &observation.partitions };
-        let scaled = scale::scale(context, job, state, workload, &plan, now).await;
+        let request = ScaleRequest { decision: &decision, pods: &pods, partitions: &observation.partitions };
+        let scaled = scale::scale(context, job, state, workload, &request, now).await;
         match scaled {
             Ok(scaled) => {
-                standing = Some(scaled.standing);
-                changed = scaled.from.and_then(|from| facts::change(from, &decision, now));
+                ownership = Some(scaled.ownership);
+                changed = scaled.from.and_then(|from| facts::decision_status(from, &decision, now));
             }
-            Err(Refused::Trouble(verdict)) => trouble = Some(verdict),
-            Err(Refused::Error(_) | Refused::Waits) => {}
+            Err(Blocked::Cause(cause)) => trouble = Some(cause),
+            Err(Blocked::Failed(_) | Blocked::BackingOff) => {}
         }
     }
-    let trouble = trouble.or_else(|| state.attempts.trouble().cloned());
+    let trouble = trouble.or_else(|| state.attempts.cause().cloned());
     let recommended = facts::recommendation(job, state, desired, &decision, now);
 
-    // Status.
+    // Report.
     let workload = workload.as_ref();
-    let look = Look { job, pods: &pods, pods_unknown, workload, samples: &samples, decision: &decision, refusal };
+    let snapshot =
+        JobSnapshot { job, pods: &pods, pods_unknown, workload, samples: &samples, decision: &decision, refusal };
     let facts = Facts {
         workload_trouble: trouble,
         is_not_scaled: workload.is_none(),
-        standing,
+        ownership,
         changed: changed.or(recommended),
-        ..facts::of_look(context, object, state, &look, now)
+        ..facts::from_snapshot(context, object, state, &snapshot, now)
     };
     context.metrics.job(
         key,
         JobNumbers { target: job.settings.latency.0, replicas: facts.replicas, ready: facts.ready },
         &decision,
     );
-    if !facts::unheard(object, job, state, &facts, now) {
+    if !facts::is_quiet_restart(object, job, state, &facts, now) {
         publish(context, object, key, state, facts, now).await;
     }
     Action::requeue(PERIOD)
 }
 
-/// Who wrote the number of one workload says nothing of another that `targetRef` names now.
-fn forget_another_target(context: &Context, job: &Job, state: &mut JobState) {
-    let (resource, name) = live::target(context, job);
-    let target = Some((format!("{}/{}", resource.group, resource.kind), name.to_owned()));
-    if state.target.is_some() && state.target != target {
-        state.attempts.forget_workload();
-        state.foreign = ForeignWrites::default();
-        state.existing = Existing::default();
-        state.refusals = Refusals::default();
-        (state.conflict_with, state.last_written) = (None, None);
-        (state.taken, state.zero_is_foreign) = (false, false);
+/// Returns the facts of a job whose target cannot be read.
+fn unread_target<'a>(object: &StreamJob, job: &'a Job, trouble: ConditionCause) -> Facts<'a> {
+    let message = "no measurement while the target cannot be read".to_owned();
+    Facts {
+        generation: job.generation,
+        settings: Some(&job.settings),
+        workload_trouble: Some(trouble),
+        missing_signal: Some(ConditionCause { reason: reasons::NO_SIGNAL, message }),
+        is_not_scaled: true,
+        ..facts::last_known(object)
     }
-    state.target = target;
 }
 
-/// The job's workload and its pods: from the caches if the workload is our own.
-async fn look(context: &Context, job: &Job, state: &mut JobState, now: Seconds) -> Result<Seen, Refused> {
+/// Observes the job's workload and its pods: in the caches if the workload is the job's own.
+async fn observe_workload(
+    context: &Context,
+    job: &Job,
+    state: &mut JobState,
+    now: Seconds,
+) -> Result<ObservedWorkload, Blocked> {
     if let Target::Owned(owned) = &job.target {
         return Ok(live::owned(context, job, owned.workload.kind));
     }
-    if let Some(held) = state.existing.held(job, now) {
-        return Ok(held);
+    if let Some(observed) = state.target.fresh(job, now) {
+        return Ok(observed);
     }
-    let asked = job.asked("");
-    if context.must_wait(&job.key, state, Request::Target, &asked, now) {
-        return Err(Refused::Waits);
+    let request_key = job.request_key("");
+    if context.must_wait(&job.key, state, Request::Target, &request_key, now) {
+        return Err(Blocked::BackingOff);
     }
-    let mut existing = std::mem::take(&mut state.existing);
-    let looked = existing.look(context, job, now).await;
-    state.existing = existing;
-    context.note(&job.key, state, Request::Target, asked, looked, now)
+    let read = state.target.read(context, job, now).await;
+    context.record_outcome(&job.key, state, Request::Target, request_key, read, now)
 }
 
-/// What there is to tell of a request that was not made, or has failed.
-fn trouble_of(refused: Refused, state: &JobState) -> Option<Verdict> {
-    match refused {
-        Refused::Trouble(verdict) => Some(verdict),
-        Refused::Error(_) | Refused::Waits => state.attempts.trouble().cloned(),
+/// Returns what the status reports about a request that was not made or has failed.
+fn cause_of(blocked: Blocked, state: &JobState) -> Option<ConditionCause> {
+    match blocked {
+        Blocked::Cause(cause) => Some(cause),
+        Blocked::Failed(_) | Blocked::BackingOff => state.attempts.cause().cloned(),
     }
 }
 
-/// The spec, parsed and checked, and what follows from it: again only where the spec is another.
-fn prepare(object: &StreamJob, state: &mut JobState) -> Result<Arc<Prepared>, Vec<Problem>> {
-    let same = |prepared: &&Arc<Prepared>| {
-        let (job, resume) = (&prepared.job, object.annotations().get(RESUME_ANNOTATION));
-        job.generation.is_some() && job.generation == object.metadata.generation && job.resume.as_ref() == resume
-    };
-    if let Some(prepared) = state.prepared.as_ref().filter(same) {
-        return Ok(Arc::clone(prepared));
-    }
-    let prepared = Arc::new(Prepared::of(validate::validate(object)?));
-    state.prepared = Some(Arc::clone(&prepared));
-    Ok(prepared)
-}
-
-/// Each failed attempt of a source is counted once, whoever reads of it how often.
+/// Counts each failure of a source once, however often it is read.
 fn count_failures(context: &Context, state: &mut JobState, samples: &JobSamples) {
     for source in &samples.sources {
         let Some(failure) = &source.failure else { continue };
-        let last = state.counted_failures.insert(source.name.clone(), failure.at);
-        if last != Some(failure.at) {
+        if state.is_new_failure(&source.name, failure.at) {
             context.metrics.source_error(failure.category.as_str());
         }
     }

@@ -1,7 +1,8 @@
-//! StreamJob -> [`Job`]: parsed and checked once, so that nothing further on looks at the raw spec. Pure.
+//! Parses and checks a StreamJob once, into a [`Job`], so that no later step needs the raw spec. Pure.
 //!
-//! The API server enforces the schema and the CEL rules; what is checked here again is what would do harm if it got
-//! past them (an old definition in the cluster, a rule switched off), and what CEL cannot say (cron, time zones, ports).
+//! The API server enforces the schema and the CEL rules. This module checks again what would do harm if it got past
+//! them (an old definition in the cluster, a disabled rule), and what CEL cannot express (cron patterns, time zones,
+//! ports).
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -22,73 +23,73 @@ use sluice_base::units::Seconds;
 use sluice_policy::{Mode, Schedule, Settings, Step};
 use sluice_signals::{JobKey, SourceSpec};
 
-use crate::apply::attempts::Asked;
+use crate::apply::attempts::RequestKey;
 use crate::apply::processing::ProcessingFile;
 use crate::apply::template;
 
 /// A StreamJob whose spec can be used.
 #[derive(Debug, Clone)]
 pub struct Job {
-    /// Namespace and name.
+    /// Namespace and name of the StreamJob.
     pub key: JobKey,
-    /// Uid of the StreamJob: the only proof that a workload is its own.
+    /// Uid of the StreamJob, the only proof that a workload belongs to it.
     pub uid: String,
     /// Generation of the spec.
     pub generation: Option<i64>,
-    /// What `sluice resume` has left on it: a newer one is as good as a change of the spec.
+    /// Value of the annotation that `sluice resume` writes. A new value has the effect of a change of the spec.
     pub resume: Option<String>,
-    /// What the workload's owner reference says.
+    /// Owner reference of the job's workload.
     pub owner: OwnerReference,
-    /// What the decision core is asked to keep to.
+    /// Settings of the decision core.
     pub settings: Settings,
     /// The objective's latency.
     pub latency: Duration,
-    /// Where the records come from.
+    /// Sources of the records.
     pub sources: Vec<SourceSpec>,
-    /// What is scaled.
+    /// The workload that is scaled.
     pub target: Target,
     /// Where the workers publish their metrics.
     pub metrics: Option<Metrics>,
-    /// What the workers are told.
+    /// Settings for the workers.
     pub processing: ProcessingFile,
 }
 
 impl Job {
-    /// A request for this job that is told from others by `body`.
-    pub(crate) fn asked(&self, body: &str) -> Asked {
-        Asked { spec: (self.generation, self.resume.clone()), body: body.to_owned() }
+    /// Returns the identity of a request for this job. `body` distinguishes it from other requests of its kind.
+    pub(crate) fn request_key(&self, body: &str) -> RequestKey {
+        RequestKey { spec: (self.generation, self.resume.clone()), body: body.to_owned() }
     }
 }
 
-/// What is scaled.
+/// The workload that is scaled.
 #[derive(Debug, Clone)]
 pub enum Target {
-    /// A workload of our own, with the job's name.
+    /// A workload that Sluice creates, with the job's name.
     Owned(Box<OwnedWorkload>),
-    /// A workload that someone else made.
+    /// An existing workload.
     Existing {
-        /// Its type. The plural is a guess for kinds outside the group apps.
+        /// Type of the workload. The plural is a guess for kinds outside the group apps.
         resource: ApiResource,
-        /// Its name.
+        /// Name of the workload.
         name: String,
     },
 }
 
-/// A workload of our own.
+/// A workload that Sluice creates.
 #[derive(Debug, Clone)]
 pub struct OwnedWorkload {
-    /// The user's part of it.
+    /// The workload as the user has specified it.
     pub workload: Workload,
-    /// Workers at creation.
+    /// Replica count at creation.
     pub initial_replicas: u32,
 }
 
-/// One thing that is wrong with a spec.
+/// One problem of a spec.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The field, as a path from the object's root.
+    /// Path of the field from the object's root.
     pub field: String,
-    /// What is wrong with it, and what to write instead.
+    /// The problem, and how to correct it.
     pub message: String,
 }
 
@@ -98,7 +99,7 @@ impl std::fmt::Display for Problem {
     }
 }
 
-/// Parses and checks; every problem at once, not only the first.
+/// Parses and checks a StreamJob. Returns all problems, not only the first.
 pub fn validate(object: &StreamJob) -> Result<Job, Vec<Problem>> {
     let mut problems = Problems::default();
     let spec = &object.spec;
@@ -139,7 +140,7 @@ pub fn validate(object: &StreamJob) -> Result<Job, Vec<Problem>> {
     }
 }
 
-/// What is wrong with a spec, as it is found.
+/// The problems of a spec that were found so far.
 #[derive(Default)]
 pub(crate) struct Problems(pub(crate) Vec<Problem>);
 
@@ -148,7 +149,7 @@ impl Problems {
         self.0.push(Problem { field: field.to_owned(), message: message.to_owned() });
     }
 
-    /// A duration between two bounds; the lower bound when it is not.
+    /// Returns a duration between two bounds. Outside of them it adds a problem and returns the lower bound.
     fn duration(
         &mut self,
         field: &str,
@@ -164,7 +165,7 @@ impl Problems {
         plain
     }
 
-    /// A count that must not be negative.
+    /// Returns a count. If it is negative, it adds a problem and returns 0.
     fn count(&mut self, field: &str, value: i32) -> u32 {
         u32::try_from(value).unwrap_or_else(|_| {
             self.add(field, "must not be negative");
@@ -250,7 +251,7 @@ fn schedules(schedules: &[v1alpha1::Schedule], problems: &mut Problems) -> Vec<S
     for (index, schedule) in schedules.iter().enumerate() {
         let field = |name: &str| format!("spec.scaling.schedules[{index}].{name}");
         let duration = problems.duration(&field("duration"), schedule.duration, SECOND * 60, HOUR * 168);
-        // Five fields: a pattern with seconds would begin a floor every few seconds, which nobody means.
+        // Five fields: a pattern with seconds would start a schedule every few seconds, which is hardly intended.
         let cron = croner::parser::CronParser::builder()
             .seconds(croner::parser::Seconds::Disallowed)
             .build()
@@ -295,16 +296,16 @@ fn sources(sources: &[Source], problems: &mut Problems) -> Vec<SourceSpec> {
             problems.add(&field("name"), &format!("{:?} is used twice", source.name));
         }
         let Some(kafka) = &source.kafka else {
-            problems.add(&field("kafka"), "is missing: say what kind of source this is");
+            problems.add(&field("kafka"), "is missing: specify the kind of the source");
             continue;
         };
         if !topics.insert(&kafka.topic) {
-            let message = format!("{:?} is read by two sources of this job; give it one source", kafka.topic);
+            let message = format!("{:?} is read by two sources of this job: keep one of them", kafka.topic);
             problems.add(&field("kafka.topic"), &message);
         }
         for server in &kafka.bootstrap_servers {
             if !is_host_port(server) {
-                // What stands before an @ may be a password, and this is read by more people than the spec.
+                // The text before an @ may be a password, and more people can read the status than the spec.
                 let shown = server.rsplit_once('@').map_or_else(|| server.clone(), |(_, host)| format!("…@{host}"));
                 problems.add(&field("kafka.bootstrapServers"), &format!("{shown:?} is not host:port"));
             }
@@ -360,7 +361,8 @@ fn target(spec: &StreamJobSpec, settings: &Settings, problems: &mut Problems) ->
 fn existing(reference: &TargetRef) -> Target {
     let (group, version) = reference.api_version.split_once('/').unwrap_or(("", &reference.api_version));
     let gvk = GroupVersionKind::gvk(group, version, &reference.kind);
-    // Right for every kind of the group apps; of others the API server is asked. Of a kind of one letter no plural can be made.
+    // The plural is right for every kind of the group apps; for others the API server is asked. No plural can be formed
+    // of a kind of one letter.
     let resource = match reference.kind.len() {
         0 | 1 => ApiResource::from_gvk_with_plural(&gvk, &format!("{}s", reference.kind.to_lowercase())),
         _ => ApiResource::from_gvk(&gvk),
@@ -375,7 +377,7 @@ fn check_metrics(metrics: &Metrics, workload: Option<&Workload>, problems: &mut 
                 .add("spec.metrics.port", "must be a port number between 1 and 65535, or the name of a container port");
         }
         IntOrString::String(name) => {
-            // Of a workload that someone else made, the pods will tell.
+            // The ports of an existing workload are known only from its pods.
             let Some(workload) = workload else { return };
             let names =
                 crate::observe::workload::container_ports(&workload.template).map(|(name, _)| name).collect::<Vec<_>>();
@@ -390,18 +392,18 @@ fn check_metrics(metrics: &Metrics, workload: Option<&Workload>, problems: &mut 
     }
 }
 
-/// The mode of the decision core that a job's mode stands for.
+/// Converts the mode of a job to the one of the decision core.
 fn mode(mode: sluice_api::v1alpha1::Mode) -> Mode {
-    use sluice_api::v1alpha1::Mode as Asked;
+    use sluice_api::v1alpha1::Mode as ApiMode;
     match mode {
-        Asked::Auto => Mode::Auto,
-        Asked::OutOnly => Mode::OutOnly,
-        Asked::InOnly => Mode::InOnly,
-        Asked::Recommend => Mode::Recommend,
+        ApiMode::Auto => Mode::Auto,
+        ApiMode::OutOnly => Mode::OutOnly,
+        ApiMode::InOnly => Mode::InOnly,
+        ApiMode::Recommend => Mode::Recommend,
     }
 }
 
-/// Parses `4` or `"30%"`; `None` for zero, a negative number or anything else.
+/// Parses `4` or `"30%"`. Returns `None` for 0, a negative number or any other text.
 fn parse_step(value: &IntOrString) -> Option<Step> {
     match value {
         IntOrString::Int(workers) => u32::try_from(*workers).ok().filter(|workers| *workers > 0).map(Step::Workers),
@@ -416,7 +418,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_step_is_a_number_of_workers_or_a_percentage() {
+    fn step_is_a_number_of_workers_or_a_percentage() {
         let text = |value: &str| IntOrString::String(value.to_owned());
         assert_eq!(parse_step(&IntOrString::Int(4)), Some(Step::Workers(4)));
         assert_eq!(parse_step(&text("30%")), Some(Step::Percent(30)));

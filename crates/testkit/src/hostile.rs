@@ -1,4 +1,4 @@
-//! Brokers and workers that mean harm, over loopback: enough of Kafka's protocol for a client to believe them.
+//! Hostile brokers and workers, over loopback, with enough of Kafka's protocol for a client to accept them.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,41 +6,43 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What a broker does once a client has asked it for a topic.
+/// How a broker answers the request for a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Broker {
-    /// Answers with one page of partitions after the other, without end.
+    /// Answers with an endless sequence of pages of partitions.
     EndlessPages,
-    /// Says that there are very many partitions, in one page, and answers nothing after that.
+    /// Answers with 60,000 partitions in one page, and with nothing after that.
     OneLargePage,
-    /// Begins an answer of 7 MiB and sends some bytes of it ten times a second.
+    /// Begins an answer of 7 MiB, and sends 64 bytes of it ten times per second.
     SlowDrip,
-    /// Answers with large frames of what is no answer.
+    /// Answers with large frames that do not contain an answer.
     LargeFrames,
-    /// Has a list of topics of some MiB, and one small topic.
+    /// Has a list of topics of several MiB, and one small topic.
     LargeList,
 }
 
+/// Every kind of hostile broker.
 pub const BROKERS: [Broker; 5] =
     [Broker::EndlessPages, Broker::OneLargePage, Broker::SlowDrip, Broker::LargeFrames, Broker::LargeList];
 
-/// What a worker's page is.
+/// The content of a worker's metrics page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Page {
     /// 4 MiB of positions in the job's own topic.
     Positions,
-    /// A label without end.
+    /// An endless label.
     EndlessLabel,
-    /// A byte now and then.
+    /// One byte every 100 ms.
     SlowDrip,
 }
 
+/// Every kind of hostile page.
 pub const PAGES: [Page; 3] = [Page::Positions, Page::EndlessLabel, Page::SlowDrip];
 
-/// Each topic that is asked for is this one.
+/// The topic of all hostile brokers.
 pub const TOPIC: &str = "orders";
 
-/// Listens on loopback for as long as the runtime runs.
+/// Starts a broker on loopback, which runs as long as the runtime.
 pub async fn broker(kind: Broker) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -61,7 +63,7 @@ async fn converse(mut stream: TcpStream, kind: Broker, port: u16) -> Option<()> 
         let key = i16::from_be_bytes([request[0], request[1]]);
         let correlation = &request[4..8];
         let body = match key {
-            // Which versions there are.
+            // ApiVersions.
             18 => versions(),
             3 => metadata(port, kind),
             75 => match kind {
@@ -88,7 +90,7 @@ async fn converse(mut stream: TcpStream, kind: Broker, port: u16) -> Option<()> 
     }
 }
 
-/// A number as Kafka writes the lengths of what may be any length.
+/// Appends a number in Kafka's variable-length encoding.
 fn varint(mut number: usize, bytes: &mut Vec<u8>) {
     while number >= 0x80 {
         bytes.push(u8::try_from(number & 0x7f).unwrap() | 0x80);
@@ -121,7 +123,7 @@ fn metadata(port: u16, kind: Broker) -> Vec<u8> {
     text("127.0.0.1", &mut bytes);
     bytes.extend(i32::from(port).to_be_bytes());
     bytes.extend([0, 0]);
-    // No id of the cluster.
+    // The cluster has no id.
     bytes.push(0);
     bytes.extend(1_i32.to_be_bytes());
     let topics = if kind == Broker::LargeList { 20_000 } else { 0 };
@@ -144,7 +146,8 @@ fn metadata(port: u16, kind: Broker) -> Vec<u8> {
     bytes
 }
 
-/// A page of partitions, 20 bytes each. Another follows from wherever the correlation id leads, which is new each time.
+/// Returns a page of partitions, 20 bytes each. With `more` its cursor points to a next page, by the correlation id,
+/// which differs each time.
 fn page(correlation: &[u8], partitions: i32, more: bool) -> Vec<u8> {
     let mut bytes = vec![0; 4];
     varint(2, &mut bytes);
@@ -172,7 +175,7 @@ fn page(correlation: &[u8], partitions: i32, more: bool) -> Vec<u8> {
     bytes
 }
 
-/// Serves a page on loopback for as long as the runtime runs.
+/// Serves a page on loopback as long as the runtime runs.
 pub async fn worker(kind: Page) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,5 +1,5 @@
-//! What tests of several crates share: a world for the operator in one process, sources that are made up or hostile, and
-//! folders and processes of a test's own.
+//! Helpers for tests of several crates: a world for the operator in one process, simulated and hostile sources, and
+//! temporary folders and lists of processes.
 
 #![allow(
     missing_docs,
@@ -9,7 +9,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test fails by panicking, its fixtures too"
+    reason = "tests and their fixtures fail by panicking"
 )]
 
 pub mod hostile;

@@ -1,12 +1,12 @@
-//! What tests of the program itself share: a folder for each, and the system's own list of processes.
+//! Helpers for tests of the binary: temporary folders, and the system's list of processes.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Longer than anything here takes on a slow machine.
+/// Timeout that is longer than any step of these tests takes on a slow machine.
 pub const PATIENCE: Duration = Duration::from_mins(3);
 
-/// A folder of the test's own.
+/// A temporary folder of one test, which is removed when this is dropped.
 pub struct Folder(pub PathBuf);
 
 impl Folder {
@@ -17,7 +17,7 @@ impl Folder {
         Self(path)
     }
 
-    /// A word that is in the command line or the environment of this test's processes and of no others.
+    /// Returns a text that is in the command line or the environment of this test's processes only.
     pub fn mark(&self) -> String {
         self.0.file_name().unwrap().to_string_lossy().into_owned()
     }
@@ -29,7 +29,7 @@ impl Drop for Folder {
     }
 }
 
-/// The processes with a word in their command line or environment: their ids and command lines.
+/// Returns ids and command lines of the processes whose command line or environment contains `mark`.
 pub fn processes(mark: &str) -> Vec<(i32, String)> {
     let own = i32::try_from(std::process::id()).unwrap();
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
@@ -45,7 +45,7 @@ pub fn processes(mark: &str) -> Vec<(i32, String)> {
     named.collect()
 }
 
-/// Waits until no process has the word. Of processes of others the system tells no end.
+/// Waits until no process contains `mark`. It polls, because the system reports the end of child processes only.
 pub async fn until_none(mark: &str) {
     let gone = async {
         while !processes(mark).is_empty() {
@@ -53,5 +53,5 @@ pub async fn until_none(mark: &str) {
         }
     };
     let waited = tokio::time::timeout(PATIENCE, gone).await;
-    assert!(waited.is_ok(), "still there: {:?}", processes(mark));
+    assert!(waited.is_ok(), "processes still running: {:?}", processes(mark));
 }

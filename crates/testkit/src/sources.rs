@@ -1,5 +1,5 @@
-//! Sources and workers' pages that are made up: each job has a steady load that two workers carry. Clusters with a certain
-//! name never answer.
+//! Simulated sources and workers: each job has a steady load that two workers can process. Clusters whose names have
+//! certain prefixes never answer or send too much.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -17,14 +17,14 @@ use sluice_signals::{
 };
 use tokio::time::Instant;
 
-/// When the first answer came that has not been read, by topic: a job's name.
+/// Time of the first answer that has not been read, by topic, which is the job's name.
 type Answered = Arc<Mutex<HashMap<String, Instant>>>;
 
-/// Is told the job's name, and how long an answer for it has waited.
+/// Called with a job's name and the time for which its answer has waited.
 type Waited = dyn Fn(&str, Duration) + Send + Sync;
 
-/// The hub on these sources. Tells how long an answer has waited when it is read for a decision, which follows within the same
-/// reconcile, without waiting for anything.
+/// A hub with simulated sources that measures the time between an answer and its use. An answer is read for a decision
+/// in the same reconcile, which does not wait for anything in between.
 pub struct Timed {
     pub hub: Hub,
     answered: Answered,
@@ -32,7 +32,7 @@ pub struct Timed {
 }
 
 impl Timed {
-    /// On a hub of its own.
+    /// Starts a new hub. `waited` is called for each answer that is read.
     pub fn new(clock: &Clock, waited: impl Fn(&str, Duration) + Send + Sync + 'static) -> Self {
         let answered = Answered::default();
         let pages = Arc::new(Pages { clock: clock.clone(), jobs: Mutex::default() });
@@ -63,19 +63,19 @@ impl Signals for Timed {
     }
 }
 
-/// What the names of servers begin with that never answer.
+/// Prefix of the names of servers that never answer.
 pub const HOLE: &str = "hole-";
-/// What the names of servers begin with that send more than they may.
+/// Prefix of the names of servers that exceed a limit.
 pub const FLOOD: &str = "flood-";
 const PARTITIONS: usize = 8;
-/// Records a second of a job.
+/// Arrival rate of a job, records per second.
 const RATE: u32 = 150;
-/// Records a second that one worker can do.
+/// Capacity of one worker, records per second.
 const CAPACITY: f64 = 100.0;
-/// How much of the load has not been committed yet, in seconds.
+/// Age of the newest commit, seconds.
 const UNCOMMITTED: f64 = 0.3;
 
-/// Reaches the clusters.
+/// Connects to the simulated clusters.
 struct Sources {
     clock: Clock,
     pages: Arc<Pages>,
@@ -133,7 +133,7 @@ impl Cluster for Steady {
     }
 }
 
-/// A member whose client id is its pod's name, among these.
+/// Returns the member of a worker, whose client id is its pod's name. `workers`: all workers of the group.
 fn member(workers: &[String], name: &str) -> Owner {
     let turn = workers.iter().position(|worker| worker == name).unwrap_or(0);
     Owner {
@@ -150,7 +150,7 @@ impl Steady {
             let records = Duration::from_secs_f64(now.0 - seconds_ago).as_millis() * u128::from(RATE) / 1000;
             Some(i64::try_from(records).unwrap() / i64::try_from(PARTITIONS).unwrap())
         };
-        let workers = self.pages.of(&request.topic);
+        let workers = self.pages.workers(&request.topic);
         let partition = |number: usize| PartitionSample {
             id: format!("{}/{number}", request.topic),
             start: Some(0),
@@ -174,18 +174,18 @@ impl Steady {
     }
 }
 
-/// The workers' pages, by job.
+/// The samples of the workers, by job.
 struct Pages {
     clock: Clock,
     jobs: Mutex<HashMap<String, BTreeMap<String, WorkerSample>>>,
 }
 
-/// A worker that was not looked at for so long is gone.
+/// A worker that was not read for this long is gone, seconds.
 const GONE: f64 = 15.0;
 
 impl Pages {
-    /// Names of a job's workers.
-    fn of(&self, job: &str) -> Vec<String> {
+    /// Returns the names of a job's workers.
+    fn workers(&self, job: &str) -> Vec<String> {
         self.jobs.lock().unwrap().get(job).map(|workers| workers.keys().cloned().collect()).unwrap_or_default()
     }
 }
@@ -198,7 +198,7 @@ impl Scrape for Pages {
         _: Duration,
     ) -> BoxFuture<'a, Result<WorkerSample, ScrapeError>> {
         let now = self.clock.now();
-        // NAME-HASH-CHANCE
+        // Pod names have the form JOB-HASH-SUFFIX.
         let job = worker.id.rsplitn(3, '-').last().unwrap_or_default();
         let mut jobs = self.jobs.lock().unwrap();
         let workers = jobs.entry(job.to_owned()).or_default();

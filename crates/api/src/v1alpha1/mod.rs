@@ -1,7 +1,7 @@
-//! `StreamJob`, version `v1alpha1`: what a team applies.
+//! `StreamJob`, version `v1alpha1`: the resource that a team applies.
 //!
-//! Doc comments become `kubectl explain`; every field has a bound, and rules between fields are CEL rules whose message
-//! says what to change. A missing field means "not set": no field takes `null`.
+//! Doc comments become the text of `kubectl explain`. Every field has a bound, and rules between fields are CEL rules
+//! whose messages name the change to make. A missing field means "not set": no field accepts `null`.
 
 mod processing;
 mod scaling;
@@ -19,8 +19,8 @@ pub use processing::{Delivery, LogLevel, Processing, Style};
 pub use scaling::{Fallback, Mode, Scaling, Schedule};
 pub use workload::{TargetRef, Workload, WorkloadKind};
 
-/// A StreamJob runs the workers of one stream job and keeps their number such that the objective is met with as few
-/// workers as that takes.
+/// A StreamJob runs the workers of one stream job and keeps the job within its latency objective with as few workers as
+/// possible.
 #[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "sluice.dev",
@@ -33,7 +33,7 @@ pub use workload::{TargetRef, Workload, WorkloadKind};
     namespaced,
     derive = "PartialEq",
     status = "StreamJobStatus",
-    doc = "A StreamJob runs the workers of one stream job and keeps their number such that its latency objective is met with as few workers as that takes.",
+    doc = "A StreamJob runs the workers of one stream job and keeps the job within its latency objective with as few workers as possible.",
     scale(
         spec_replicas_path = ".spec.replicas",
         status_replicas_path = ".status.replicas",
@@ -68,78 +68,79 @@ pub use workload::{TargetRef, Workload, WorkloadKind};
     validation = Rule::new("!has(self.scaling) || !has(self.scaling.initialReplicas) || self.scaling.initialReplicas <= self.maxReplicas").message("scaling.initialReplicas must not be larger than maxReplicas")
 )]
 pub struct StreamJobSpec {
-    /// The latency target that the job is held to.
+    /// Latency target of the job.
     pub objective: Objective,
 
-    /// Fewest workers. 0 lets an idle job sleep: its workers are removed while no records arrive.
+    /// Minimum replica count. With 0 an idle job sleeps: its workers are removed while no records arrive.
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 10_000))]
     pub min_replicas: i32,
 
-    /// Most workers: the bound on what the job may cost. Pods that a roll-out adds for a moment come on top.
+    /// Maximum replica count: the bound on the cost of the job. Pods that a rollout adds temporarily are not included.
     #[schemars(range(min = 1, max = 10_000))]
     pub max_replicas: i32,
 
-    /// Present: the number of workers is pinned to this. Absent: Sluice decides. `kubectl scale` writes this field;
-    /// remove it to hand the decision back.
+    /// Pinned replica count. If absent, Sluice decides the replica count. `kubectl scale` writes this field; remove it
+    /// to let Sluice decide again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10_000))]
     pub replicas: Option<i32>,
 
-    /// True: no workers run. Takes precedence over everything else.
+    /// If true, no workers run. Takes precedence over everything else.
     #[serde(default)]
     pub suspend: bool,
 
-    /// Where the job's records come from.
+    /// Sources of the job's records.
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]
     pub sources: Vec<Source>,
 
-    /// The workers that Sluice runs for this job. Exactly one of `workload` and `targetRef` is required.
+    /// Workers that Sluice runs for this job. Exactly one of `workload` and `targetRef` is required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<Workload>,
 
-    /// An existing workload in the same namespace whose number of replicas Sluice manages (or only comments on, with
-    /// `scaling.mode: Recommend`).
+    /// Existing workload in the same namespace whose replica count Sluice manages; with `scaling.mode: Recommend` it
+    /// only recommends a replica count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_ref: Option<TargetRef>,
 
-    /// Where the workers publish what they have done. Optional; without it Sluice learns from the source alone.
+    /// Where the workers publish their metrics. If absent, Sluice learns from the sources alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Metrics>,
 
-    /// How the number of workers may change.
+    /// How the replica count may change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<Scaling>,
 
-    /// How the workers process records. Handed to them as a mounted file and in the environment; Sluice plans with it.
+    /// How the workers process records. The workers get these settings as a mounted file, whose path is in their
+    /// environment; Sluice takes them into account when it plans.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub processing: Option<Processing>,
 }
 
-/// The latency target: `percentile` percent of the records are processed within `latency` of being appended.
+/// The latency target: `percentile` percent of the records are processed within `latency` after they are appended.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Objective {
-    /// A record is to be processed within this time of being appended to its source: 100ms to 24h, such as `10s`.
+    /// Time within which a record should be processed after it is appended to its source: 100ms to 24h, such as `10s`.
     #[schemars(schema_with = "duration_schema")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('100ms') && duration(self) <= duration('24h')").message("objective.latency must lie between 100ms and 24h"))]
     pub latency: Duration,
 
-    /// The share of records, in percent, that must meet the latency: 50 to 99.99. An integer, or a quoted string for
-    /// decimals ("99.9"; without the quotes YAML makes it a number with a fraction, which is refused).
+    /// Share of records that must meet the latency, in percent: 50 to 99.99. An integer, or a quoted string for
+    /// decimals ("99.9"). Without the quotes YAML reads a number with a fraction, which is refused.
     #[serde(default = "ninety_nine")]
     #[x_kube(validation = Rule::new("type(self) == int ? self >= 50 && self <= 99 : self.matches('^[5-9][0-9]([.][0-9]{1,2})?$')").message("objective.percentile must lie between 50 and 99.99, with at most two decimals"))]
     pub percentile: IntOrString,
 
-    /// The time over which attainment and error budget are counted: 1m to 720h.
+    /// Time over which attainment and error budget are counted: 1m to 720h.
     #[serde(default = "one_hour")]
     #[schemars(schema_with = "duration_schema")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1m') && duration(self) <= duration('720h')").message("objective.window must lie between 1m and 720h"))]
     pub window: Duration,
 }
 
-/// One place that records come from.
+/// One source of records.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new("has(self.kafka)").message("say what kind of source this is: kafka"))]
@@ -157,7 +158,7 @@ pub struct Source {
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Kafka {
-    /// Brokers to ask first, as host:port.
+    /// Brokers to contact first, as host:port.
     #[schemars(
         length(min = 1, max = 16),
         inner(length(min = 3, max = 260), regex(pattern = r"^(\[[0-9a-fA-F:.]+\]|[^\s:,/\[\]]+):[0-9]{1,5}$"))
@@ -168,26 +169,26 @@ pub struct Kafka {
     #[schemars(length(min = 1, max = 249), regex(pattern = "^[a-zA-Z0-9._-]+$"))]
     pub topic: String,
 
-    /// Name of the consumer group in which the workers read.
+    /// Name of the consumer group of the workers.
     #[schemars(length(min = 1, max = 255))]
     pub consumer_group: String,
 
-    /// Where the workers begin to read a partition in which the group has committed nothing: `auto.offset.reset` of their
-    /// consumers. With `earliest` all that such a partition holds counts as waiting; with `latest`, and without this field, only
-    /// what arrives while Sluice watches.
+    /// Where the workers begin to read a partition in which the group has no committed offset: `auto.offset.reset` of
+    /// their consumers. With `earliest` all records of such a partition count as waiting; with `latest`, and without
+    /// this field, only records that arrive while Sluice watches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offset_reset: Option<OffsetReset>,
 }
 
-/// Where the workers begin to read a partition in which the group has committed nothing: `auto.offset.reset` of their
-/// consumers. With `earliest` all that such a partition holds counts as waiting; with `latest`, and without this field, only
-/// what arrives while Sluice watches.
+/// Where the workers begin to read a partition in which the group has no committed offset: `auto.offset.reset` of
+/// their consumers. With `earliest` all records of such a partition count as waiting; with `latest`, and without
+/// this field, only records that arrive while Sluice watches.
 #[derive(JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OffsetReset {
-    /// At the oldest record.
+    /// Begin at the oldest record.
     Earliest,
-    /// Behind the newest record.
+    /// Begin after the newest record.
     Latest,
 }
 
@@ -199,7 +200,7 @@ pub struct Metrics {
     #[x_kube(validation = Rule::new("type(self) == int ? self >= 1 && self <= 65535 : self.matches('^[a-z0-9]([-a-z0-9]{0,13}[a-z0-9])?$')").message("metrics.port must be a port number or the name of a container port"))]
     pub port: IntOrString,
 
-    /// HTTP path.
+    /// HTTP path of the metrics.
     #[serde(default = "metrics_path")]
     #[schemars(length(min = 1, max = 256), regex(pattern = "^/[^\\s#]*$"))]
     pub path: String,

@@ -11,26 +11,26 @@ use crate::fields::{Duration, duration_schema};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new("!has(self.batchInterval) || self.style == 'MicroBatch'").message("processing.batchInterval needs processing.style: MicroBatch"))]
 pub struct Processing {
-    /// Record: one by one as they come. `MicroBatch`: gathered for a batchInterval.
+    /// Record: records are processed one by one as they arrive. `MicroBatch`: they are gathered for a batchInterval.
     #[serde(default)]
     pub style: Style,
 
-    /// `MicroBatch` only: how long records are gathered, 100ms to 1h. No latency below it can be promised.
+    /// `MicroBatch` only: time for which records are gathered, 100ms to 1h. No latency below it can be met.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "duration_schema")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('100ms') && duration(self) <= duration('1h')").message("processing.batchInterval must lie between 100ms and 1h"))]
     pub batch_interval: Option<Duration>,
 
-    /// What the workers promise about each record.
+    /// Delivery guarantee of the workers.
     #[serde(default)]
     pub delivery: Delivery,
 
-    /// Most records per second that one worker may process.
+    /// Rate limit of one worker, in records per second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub max_records_per_second: Option<i32>,
 
-    /// Records that one worker processes at the same time.
+    /// Number of records that one worker processes at the same time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     pub concurrency: Option<i32>,
@@ -40,25 +40,25 @@ pub struct Processing {
     pub log_level: LogLevel,
 }
 
-/// How records are taken up.
+/// How workers take up records.
 #[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Style {
-    /// One by one, as they come.
+    /// Records are processed one by one, as they arrive.
     #[default]
     Record,
-    /// Gathered for an interval.
+    /// Records are gathered for an interval and processed together.
     MicroBatch,
 }
 
-/// What the workers promise about each record.
+/// Delivery guarantee of the workers.
 #[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Delivery {
-    /// Never twice; some may be lost.
+    /// Records are never processed twice; some may be lost.
     AtMostOnce,
-    /// Never lost; some may come twice.
+    /// Records are never lost; some may be processed twice.
     #[default]
     AtLeastOnce,
-    /// Neither.
+    /// Records are neither lost nor processed twice.
     ExactlyOnce,
 }
 
@@ -66,15 +66,15 @@ pub enum Delivery {
 #[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
-    /// Errors only.
+    /// Only errors.
     Error,
     /// Errors and warnings.
     Warn,
-    /// What an operator of the job wants to see.
+    /// Messages for those who operate the job, such as starts, stops and rebalances.
     #[default]
     Info,
-    /// What its developer wants to see.
+    /// Messages for those who develop the job.
     Debug,
-    /// Everything.
+    /// All messages.
     Trace,
 }

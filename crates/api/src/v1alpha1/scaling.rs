@@ -1,4 +1,4 @@
-//! How the number of workers may change.
+//! How the replica count may change.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::KubeSchema;
@@ -7,50 +7,52 @@ use serde::{Deserialize, Serialize};
 
 use crate::fields::{Duration, duration_schema};
 
-/// How the number of workers may change.
+/// How the replica count may change.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Scaling {
-    /// Auto: up and down. `OutOnly`: only up. `InOnly`: only down. Recommend: change nothing, and say what would be done.
+    /// Auto: add and remove workers. `OutOnly`: only add. `InOnly`: only remove. Recommend: change nothing, and report
+    /// what Sluice would do.
     #[serde(default)]
     pub mode: Mode,
 
-    /// Workers at creation; absent: minReplicas, at least 1.
+    /// Replica count with which the workload is created. If absent: minReplicas, but at least 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10_000))]
     pub initial_replicas: Option<i32>,
 
-    /// Most workers added by one decision: a number, or a percentage of the present workers ("100%"). Never keeps a
-    /// job from meeting its target. Absent: up to four times the present number until capacity is known well, then
-    /// unlimited.
+    /// Maximum number of workers that one decision adds: a number, or a percentage of the current replica count
+    /// ("100%"). Does not apply if the job would miss its target because of it. If absent: up to four times the current
+    /// replica count while the capacity of a worker is uncertain, then unlimited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new(STEP_RULE).message("scaling.maxStepUp must be a number of at least 1, or a percentage between 1% and 1000%"))]
     pub max_step_up: Option<IntOrString>,
 
-    /// Most workers removed by one decision: a number, or a percentage of the present workers.
+    /// Maximum number of workers that one decision removes: a number, or a percentage of the current replica count.
     #[serde(default = "thirty_percent")]
     #[x_kube(validation = Rule::new(STEP_RULE).message("scaling.maxStepDown must be a number of at least 1, or a percentage between 1% and 1000%"))]
     pub max_step_down: IntOrString,
 
-    /// Most changes of the number of workers in one hour. Never keeps a job from meeting its target.
+    /// Maximum number of changes of the replica count in one hour. Does not apply if the job would miss its target
+    /// because of it.
     #[serde(default = "sixty")]
     #[schemars(range(min = 1, max = 720))]
     pub max_rescales_per_hour: i32,
 
-    /// Floors and ceilings by time.
+    /// Floors and ceilings for the replica count at certain times.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]
     pub schedules: Vec<Schedule>,
 
-    /// What to do when there is no signal at all.
+    /// What Sluice does when there is no signal at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
 }
 
 const STEP_RULE: &str = "type(self) == int ? self >= 1 && self <= 10000 : self.matches('^([1-9][0-9]{0,2}|1000)%$')";
 
-/// What Sluice may do with the number of workers.
+/// What Sluice may do with the replica count.
 #[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mode {
     /// Add and remove workers.
@@ -60,11 +62,11 @@ pub enum Mode {
     OutOnly,
     /// Only remove workers.
     InOnly,
-    /// Change nothing; say what would be done.
+    /// Change nothing, and report what Sluice would do.
     Recommend,
 }
 
-/// A floor or ceiling that holds at certain times.
+/// A floor or ceiling for the replica count at certain times.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
@@ -76,42 +78,43 @@ pub struct Schedule {
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
 
-    /// When it begins, in cron notation with five fields: "0 7 * * 1-5" is 07:00 on weekdays.
+    /// Start of the schedule, in cron notation with five fields: "0 7 * * 1-5" is 07:00 on weekdays.
     #[schemars(length(min = 9, max = 100))]
     pub schedule: String,
 
-    /// How long it holds: 1m to 168h.
+    /// Length of the schedule from each start: 1m to 168h.
     #[schemars(schema_with = "duration_schema")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1m') && duration(self) <= duration('168h')").message("duration of a schedule must lie between 1m and 168h"))]
     pub duration: Duration,
 
-    /// IANA time zone, such as Europe/Berlin.
+    /// IANA time zone of the start, such as Europe/Berlin.
     #[serde(default = "utc")]
     #[schemars(length(min = 1, max = 64))]
     pub time_zone: String,
 
-    /// Fewest workers while it holds.
+    /// Minimum replica count while the schedule is active.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10_000))]
     pub min_replicas: Option<i32>,
 
-    /// Most workers while it holds.
+    /// Maximum replica count while the schedule is active.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     pub max_replicas: Option<i32>,
 }
 
-/// What to do when there is no signal at all.
+/// What Sluice does when there is no signal at all.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Fallback {
-    /// How long no signal arrives before the fallback holds: 30s to 24h.
+    /// Time without any signal after which the fallback applies: 30s to 24h.
     #[serde(default = "five_minutes")]
     #[schemars(schema_with = "duration_schema")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('30s') && duration(self) <= duration('24h')").message("scaling.fallback.after must lie between 30s and 24h"))]
     pub after: Duration,
 
-    /// At least this many workers then. Absent: keep what there is. Workers are never removed for want of a signal.
+    /// Minimum replica count while the fallback applies. If absent, the replica count stays as it is. Workers are never
+    /// removed because a signal is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     pub replicas: Option<i32>,

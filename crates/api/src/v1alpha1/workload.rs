@@ -1,4 +1,4 @@
-//! What runs the workers: a workload of Sluice's own, or an existing one.
+//! The workload that runs the workers: one that Sluice creates, or an existing one.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -15,46 +15,47 @@ use crate::fields::{opaque_list_schema, opaque_object_schema};
     validation = Rule::new("has(self.volumeClaimTemplates) == has(oldSelf.volumeClaimTemplates) && (!has(self.volumeClaimTemplates) || self.volumeClaimTemplates.size() == oldSelf.volumeClaimTemplates.size())").message("workload.volumeClaimTemplates cannot be changed")
 )]
 pub struct Workload {
-    /// Deployment, or StatefulSet for stable names (static group membership, volumes). Cannot be changed.
+    /// Kind of the workload: Deployment, or StatefulSet for stable names (static group membership, volumes). Cannot be
+    /// changed.
     #[serde(default)]
     pub kind: WorkloadKind,
 
-    /// Pod template of a worker, as in a Deployment.
+    /// Pod template of the workers, as in a Deployment.
     #[schemars(schema_with = "opaque_object_schema")]
     pub template: serde_json::Map<String, serde_json::Value>,
 
-    /// Seconds that a new pod must be ready before it counts as available.
+    /// Seconds for which a new pod must be ready before it counts as available.
     #[serde(default)]
     #[schemars(range(min = 0, max = 3600))]
     pub min_ready_seconds: i32,
 
-    /// How a new template is rolled out: `strategy` of a Deployment, `updateStrategy` of a StatefulSet.
+    /// Rollout strategy for a new template: `strategy` of a Deployment, `updateStrategy` of a StatefulSet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "opaque_object_schema")]
     pub strategy: Option<serde_json::Map<String, serde_json::Value>>,
 
-    /// StatefulSet only: claims that each worker gets. Cannot be changed.
+    /// StatefulSet only: volume claims of each worker. Cannot be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "opaque_list_schema")]
     pub volume_claim_templates: Option<Vec<serde_json::Map<String, serde_json::Value>>>,
 
-    /// StatefulSet only: what becomes of the claims when workers are removed.
+    /// StatefulSet only: whether the volume claims are kept or deleted when workers are removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "opaque_object_schema")]
     pub persistent_volume_claim_retention_policy: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
-/// What runs the workers.
+/// Kind of the workload that Sluice creates.
 #[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WorkloadKind {
-    /// Interchangeable workers.
+    /// Workers are interchangeable.
     #[default]
     Deployment,
-    /// Workers with stable names; always started and stopped in parallel.
+    /// Workers have stable names, and are always started and stopped in parallel.
     StatefulSet,
 }
 
-/// An existing workload.
+/// An existing workload in the namespace of the StreamJob.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TargetRef {

@@ -1,4 +1,4 @@
-//! Job -> the bodies of what is applied. Pure: no client, no clock.
+//! Builds the bodies that are applied for a job. Pure: no client, no clock.
 
 use kube::core::{ApiResource, GroupVersionKind, ObjectMeta};
 use serde_json::{Map, Value, json};
@@ -6,14 +6,15 @@ use serde_json::{Map, Value, json};
 use sluice_api::v1alpha1::WorkloadKind;
 use sluice_api::{JOB_LABEL, PROCESSING_FILE, PROCESSING_FILE_ENV};
 
-use crate::observe::workload::APPLIED_ANNOTATION;
+use crate::annotations;
 use crate::validate::{Job, OwnedWorkload, Target};
 
 /// Key of the processing file in its `ConfigMap`.
 const PROCESSING_KEY: &str = "processing.json";
+/// Name of the volume with the processing file.
 pub(crate) const PROCESSING_VOLUME: &str = "sluice-processing";
 
-/// Type of a workload of our own.
+/// Returns the type of a workload that Sluice creates.
 pub(crate) fn workload_resource(kind: WorkloadKind) -> ApiResource {
     let kind = match kind {
         WorkloadKind::Deployment => "Deployment",
@@ -22,37 +23,38 @@ pub(crate) fn workload_resource(kind: WorkloadKind) -> ApiResource {
     ApiResource::from_gvk(&GroupVersionKind::gvk("apps", "v1", kind))
 }
 
-/// A workload as it is to be, ready for server-side apply, without replicas.
+/// The body of a workload for server-side apply, without replicas.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct WorkloadBody {
-    /// The body.
     pub(crate) body: Value,
-    /// Hash of the body: another hash is another body.
+    /// Hash of the body; different bodies have different hashes.
     pub(crate) hash: String,
 }
 
 impl WorkloadBody {
-    /// The same with the strategy of the live workload, if what that says of rolling updates is in the way of this one's: Recreate
-    /// and `OnDelete` are refused beside it. The API server has filled it in, so nobody owns it, and an apply without it leaves it
-    /// there; one that has it makes it ours, and the next takes it away (seen on 1.34).
+    /// Returns this body with the strategy and the template of the live workload, if the live `rollingUpdate` would
+    /// make the API server refuse the wanted strategy, Recreate or `OnDelete`. The API server has defaulted
+    /// `rollingUpdate`, so it has no owner, and an apply without the field keeps it. An apply that contains it makes
+    /// Sluice the owner, and the next apply removes it (observed on 1.34).
     pub(crate) fn with_strategy_of(&self, live: &Value) -> Option<Self> {
         ["strategy", "updateStrategy"].into_iter().find_map(|field| {
             let (wanted, present) = (&self.body["spec"][field], &live["spec"][field]);
-            let rolls_no_more = matches!(wanted["type"].as_str(), Some("Recreate" | "OnDelete"));
-            let is_in_the_way =
-                rolls_no_more && wanted["rollingUpdate"].is_null() && !present["rollingUpdate"].is_null();
-            is_in_the_way.then(|| {
+            let does_not_roll = matches!(wanted["type"].as_str(), Some("Recreate" | "OnDelete"));
+            let conflicts = does_not_roll && wanted["rollingUpdate"].is_null() && !present["rollingUpdate"].is_null();
+            conflicts.then(|| {
                 let mut same = self.clone();
                 same.body["spec"][field] = present.clone();
-                // No pod is replaced yet, or those of the new template would start beside the old ones.
+                // Keep the live template: with the old strategy, pods of a new template would start beside the old
+                // ones.
                 same.body["spec"]["template"] = live["spec"]["template"].clone();
                 same
             })
         })
     }
 
-    /// The body that is sent: with the uid and the version of what was `seen`, so that it can't land on another object of the
-    /// name, nor, late, on what a newer template has become; and with `replicas` while no one else owns them.
+    /// Returns the body that is sent: with the uid and the version of the object that was `seen`, so that a late write
+    /// changes neither another object of this name nor a newer version; and with `replicas` while `sluice/scale` does
+    /// not own them.
     pub(crate) fn with(&self, seen: Option<&ObjectMeta>, replicas: Option<u32>) -> Value {
         let mut body = self.body.clone();
         if let Some(seen) = seen {
@@ -66,18 +68,18 @@ impl WorkloadBody {
     }
 }
 
-/// A job, and the hashes of what is applied for it: reckoned once for each spec. The bodies are built when they are needed:
-/// kept, those of 5,000 jobs took 100 MiB.
+/// A job and the hashes of the bodies that are applied for it, calculated once for each spec. The bodies are built when
+/// they are needed: those of 5,000 jobs took 100 MiB.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) job: Job,
-    /// `None`: the workload is somebody else's.
+    /// `None`: the workload exists already, and Sluice does not apply it.
     pub(crate) workload_hash: Option<String>,
     pub(crate) processing_hash: String,
 }
 
 impl Prepared {
-    pub(crate) fn of(job: Job) -> Self {
+    pub(crate) fn new(job: Job) -> Self {
         let workload_hash = match &job.target {
             Target::Owned(owned) => Some(workload(&job, owned).hash),
             Target::Existing { .. } => None,
@@ -86,7 +88,7 @@ impl Prepared {
     }
 }
 
-/// The workload of a job.
+/// Builds the workload of a job.
 pub(crate) fn workload(job: &Job, owned: &OwnedWorkload) -> WorkloadBody {
     let workload = &owned.workload;
     let name = &job.key.name;
@@ -103,7 +105,7 @@ pub(crate) fn workload(job: &Job, owned: &OwnedWorkload) -> WorkloadBody {
         }
         WorkloadKind::StatefulSet => {
             spec.insert("serviceName".to_owned(), json!(name));
-            // Workers do not wait for each other: one that cannot start must not keep the rest from starting.
+            // Workers do not depend on each other: one that cannot start must not delay the others.
             spec.insert("podManagementPolicy".to_owned(), json!("Parallel"));
             spec.extend(strategy.map(|strategy| ("updateStrategy".to_owned(), strategy)));
             let claims = workload.volume_claim_templates.as_ref();
@@ -125,7 +127,7 @@ pub(crate) fn workload(job: &Job, owned: &OwnedWorkload) -> WorkloadBody {
         "spec": spec,
     });
     let hash = hash(&body);
-    body["metadata"]["annotations"] = json!({ APPLIED_ANNOTATION: hash });
+    body["metadata"]["annotations"] = json!({ annotations::APPLIED: hash });
     WorkloadBody { body, hash }
 }
 
@@ -133,7 +135,7 @@ fn labels(name: &str) -> Value {
     json!({ JOB_LABEL: name, "app.kubernetes.io/managed-by": "sluice", "app.kubernetes.io/instance": name })
 }
 
-/// The user's template with the job's label, and the processing file mounted in every container.
+/// Returns the user's template with the job's label, and with the processing file mounted in every container.
 pub(crate) fn template(name: &str, template: &Map<String, Value>) -> Value {
     let mut template = json!(template);
     let pod_labels = &mut template["metadata"]["labels"];
@@ -158,7 +160,7 @@ pub(crate) fn template(name: &str, template: &Map<String, Value>) -> Value {
     {
         pod.remove("initContainers");
     }
-    // Optional: a pod must be able to start although the file cannot be written (a quota on ConfigMaps).
+    // Optional, so that a pod can start although the file cannot be written (a quota on ConfigMaps).
     let volume = json!({ "name": PROCESSING_VOLUME, "configMap": { "name": processing_name(name), "optional": true } });
     push(pod, "volumes", volume);
     template
@@ -171,12 +173,12 @@ fn push(object: &mut Value, list: &str, item: Value) {
     }
 }
 
-/// Name of the `ConfigMap` with the processing file.
+/// Returns the name of the `ConfigMap` with the processing file.
 pub(crate) fn processing_name(job: &str) -> String {
     format!("{job}-processing")
 }
 
-/// The `ConfigMap` with the processing file.
+/// Builds the `ConfigMap` with the processing file.
 pub(crate) fn processing(job: &Job) -> Value {
     json!({
         "apiVersion": "v1",
@@ -191,7 +193,8 @@ pub(crate) fn processing(job: &Job) -> Value {
     })
 }
 
-/// FNV-1a, 64 bits, over the canonical JSON (`serde_json`'s maps are sorted). It tells bodies apart; it guards nothing.
+/// Returns the 64-bit FNV-1a hash of the canonical JSON (`serde_json`'s maps are sorted). It distinguishes bodies, and
+/// is not meant as protection against forgery.
 pub(crate) fn hash(value: &Value) -> String {
     let bytes = value.to_string();
     let hash = bytes
@@ -205,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_in_the_way_of_another_strategy_is_made_ours_first() {
+    fn conflicting_rolling_update_is_applied_before_its_removal() {
         let body =
             |strategy: Value| WorkloadBody { body: json!({"spec": {"strategy": strategy}}), hash: String::new() };
         let rolling = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%"}});
@@ -217,7 +220,7 @@ mod tests {
             None
         );
         assert_eq!(body(rolling.clone()).with_strategy_of(&live), None);
-        // The API server says what is wrong with it.
+        // The API server reports what is wrong with this one.
         assert_eq!(body(json!({"type": "Recreate", "rollingUpdate": {}})).with_strategy_of(&live), None);
     }
 }

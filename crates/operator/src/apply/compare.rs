@@ -1,6 +1,6 @@
-//! Live objects beside what was applied to them. Pure.
+//! Compares live objects with applied bodies. Pure.
 
-/// Whether `live` has everything that `wanted` has; what the API server has filled in is not looked at.
+/// Returns whether `live` contains everything in `wanted`. Fields that the API server has defaulted are ignored.
 pub(crate) fn contains(live: &serde_json::Value, wanted: &serde_json::Value) -> bool {
     use serde_json::Value::{Array, Object};
     match (live, wanted) {
@@ -14,7 +14,7 @@ pub(crate) fn contains(live: &serde_json::Value, wanted: &serde_json::Value) -> 
     }
 }
 
-/// The API server drops empty values.
+/// Returns whether the API server drops the value because it is empty.
 fn is_empty(value: &serde_json::Value) -> bool {
     match value {
         serde_json::Value::Null => true,
@@ -31,7 +31,7 @@ mod tests {
     use super::contains;
 
     #[test]
-    fn a_live_object_contains_what_was_applied_whatever_else_it_has() {
+    fn live_object_contains_the_applied_body() {
         let live = json!({"a": 1, "b": [{"c": 2, "d": 3}], "e": {"f": "g"}});
         assert!(contains(&live, &json!({"b": [{"c": 2}]})));
         assert!(contains(&live, &json!({"x": {}, "y": [], "e": {"f": "g"}})), "empty values are dropped by the server");

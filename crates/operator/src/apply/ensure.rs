@@ -1,5 +1,5 @@
-//! Makes sure that the workload of a job exists, is the job's alone, and has the job's template; and that the processing file is
-//! there. Every write rests on a live look.
+//! Makes sure that the workload of a job exists, belongs to this job alone and has its template, and that the
+//! processing file exists. Every write is based on a live read.
 
 use kube::ResourceExt as _;
 
@@ -12,25 +12,46 @@ use sluice_policy::Mode;
 use crate::apply::attempts::Request;
 use crate::apply::build::{self, Prepared, WorkloadBody};
 use crate::apply::compare::contains;
-use crate::context::{Context, JobState};
-use crate::error::{Error, Refused};
+use crate::cause::ConditionCause;
+use crate::context::Context;
+use crate::error::{Blocked, Error};
+use crate::job_state::JobState;
 use crate::observe::live::{self, Workload};
-use crate::status::signals::Verdict;
+
 use crate::validate::{Job, OwnedWorkload, Target};
 
-/// The processing file is compared with the cluster's this often, besides when it changes.
+/// Time between two comparisons of the processing file with the one in the cluster, while its content does not change.
 const PROCESSING_PERIOD: Seconds = Seconds(600.0);
 
-/// Makes sure that the workload exists, is ours, and has the job's template. `seen` is what the cache shows.
+/// What is known of the objects that were applied for a job.
+#[derive(Debug, Default)]
+pub(crate) struct Applied {
+    /// Generation of the workload whose spec was last compared with the wanted one.
+    compared_generation: Option<i64>,
+    /// Hash of the processing file in the cluster, and the time of its last comparison.
+    processing_file: Option<(String, Seconds)>,
+}
+
+impl Applied {
+    fn is_compared(&self, generation: Option<i64>) -> bool {
+        self.compared_generation == generation
+    }
+
+    fn has_processing_file(&self, hash: &str, now: Seconds) -> bool {
+        self.processing_file.as_ref().is_some_and(|(known, at)| known == hash && now - *at < PROCESSING_PERIOD)
+    }
+}
+
+/// Makes sure that the workload exists, belongs to the job and has its template. `seen` is the workload in the cache.
 pub(crate) async fn ensure(
     context: &Context,
     prepared: &Prepared,
     state: &mut JobState,
     seen: Option<Workload>,
     now: Seconds,
-) -> Result<Workload, Refused> {
+) -> Result<Workload, Blocked> {
     let job = &prepared.job;
-    left_behind(context, job)?;
+    check_left_behind(context, job)?;
     let owned = match &job.target {
         Target::Owned(owned) => owned,
         Target::Existing { resource, name } => {
@@ -39,43 +60,43 @@ pub(crate) async fn ensure(
                     "{} {name} does not exist in namespace {}: create it, or correct spec.targetRef",
                     resource.kind, job.key.namespace
                 );
-                trouble(reasons::TARGET_NOT_FOUND, message)
+                blocked_by(reasons::TARGET_NOT_FOUND, message)
             })?;
             check_claim(context, job, &seen)?;
             return Ok(seen);
         }
     };
     if let Some(seen) = seen.as_ref().filter(|seen| is_current(prepared, owned, state, seen)) {
-        state.attempts.succeeded(Request::Workload);
-        // The pods start without the file; it comes to them later.
+        state.attempts.record_success(Request::Workload);
+        // Pods start without the file and get it later.
         ensure_processing(context, prepared, state, now).await;
         return Ok(seen.clone());
     }
     let present = seen.map(|seen| (seen.view.uid, seen.view.generation));
-    let asked = job.asked(&format!("{:?} over {present:?}", prepared.workload_hash));
-    if context.must_wait(&job.key, state, Request::Workload, &asked, now) {
-        return Err(Refused::Waits);
+    let request_key = job.request_key(&format!("{:?} over {present:?}", prepared.workload_hash));
+    if context.must_wait(&job.key, state, Request::Workload, &request_key, now) {
+        return Err(Blocked::BackingOff);
     }
     let ensured = ensure_live(context, prepared, owned, state, now).await;
-    context.note(&job.key, state, Request::Workload, asked, ensured, now)
+    context.record_outcome(&job.key, state, Request::Workload, request_key, ensured, now)
 }
 
-/// Something is to be written, so this looks at what there is now.
+/// Reads the workload from the API server, and creates or applies it if necessary.
 async fn ensure_live(
     context: &Context,
     prepared: &Prepared,
     owned: &OwnedWorkload,
     state: &mut JobState,
     now: Seconds,
-) -> Result<Workload, Refused> {
+) -> Result<Workload, Blocked> {
     let job = &prepared.job;
     let live = live::live_workload(context, job, now).await?;
     if let Some(live) = &live {
         check_owner(context, job, live)?;
         if live.view.being_deleted {
-            return Err(trouble(
+            return Err(blocked_by(
                 reasons::WORKLOAD_TERMINATING,
-                format!("the {} {} is being deleted; Sluice waits for its end", kind(owned), job.key.name),
+                format!("the {} {} is being deleted; Sluice creates it again afterwards", kind(owned), job.key.name),
             ));
         }
     }
@@ -84,18 +105,19 @@ async fn ensure_live(
         Some(live) if is_current(prepared, owned, state, &live) => Ok(live),
         Some(live) => apply_body(context, job, state, &build::workload(job, owned), Some(&live)).await,
         None => {
-            // What is known of the job may be old: for one that is gone a workload would be made and collected, again and again.
-            if !live::is_there(&context.client, job).await? {
-                return Err(Refused::Error(Error::Gone));
+            // The watch may be behind: for a deleted job a workload would be created and garbage collected repeatedly.
+            if !live::job_still_exists(&context.client, job).await? {
+                return Err(Blocked::Failed(Error::Gone));
             }
             create(context, job, owned, state).await
         }
     }
 }
 
-/// A workload that this job made for an earlier spec must not go on beside another one: its workers read from the same group,
-/// and nothing scales them. A spec cannot be changed so; an older definition in the cluster may have let it pass.
-fn left_behind(context: &Context, job: &Job) -> Result<(), Refused> {
+/// Checks that no workload of an earlier spec of this job still runs: its workers would read in the same consumer
+/// group, and nothing would scale them. The CEL rules forbid such a change of the spec, but an older definition in the
+/// cluster may have allowed it.
+fn check_left_behind(context: &Context, job: &Job) -> Result<(), Blocked> {
     for kind in [WorkloadKind::Deployment, WorkloadKind::StatefulSet] {
         let resource = build::workload_resource(kind);
         let is_target = match &job.target {
@@ -108,97 +130,97 @@ fn left_behind(context: &Context, job: &Job) -> Result<(), Refused> {
         if before.is_some_and(|before| before.view.is_controlled_by(&job.uid) && !before.view.being_deleted) {
             let (kind, name) = (resource.kind, &job.key.name);
             let message = format!(
-                "the {kind} {name}, which this StreamJob made for an earlier spec, still runs: delete it (kubectl -n {} delete {} {name}) when the workers of the new spec may start, or restore the earlier spec",
+                "the {kind} {name}, which this StreamJob created for an earlier spec, still runs: delete it to let the workers of the new spec start (kubectl -n {} delete {} {name}), or restore the earlier spec",
                 job.key.namespace,
                 kind.to_lowercase()
             );
-            return Err(trouble(reasons::WORKLOAD_LEFT_BEHIND, message));
+            return Err(blocked_by(reasons::WORKLOAD_LEFT_BEHIND, message));
         }
     }
     Ok(())
 }
 
-/// A workload that another StreamJob has is left alone, or the two would undo each other's writes for ever.
-fn check_claim(context: &Context, job: &Job, target: &Workload) -> Result<(), Refused> {
+/// Checks that no other StreamJob scales the target: the two would undo each other's writes forever.
+fn check_claim(context: &Context, job: &Job, target: &Workload) -> Result<(), Blocked> {
     if job.settings.mode == Mode::Recommend {
         return Ok(());
     }
     if !context.jobs_listed.is_cancelled() {
-        return Err(Refused::Waits);
+        return Err(Blocked::BackingOff);
     }
     let (resource, name) = live::target(context, job);
     let runs_it = target.view.controller.as_ref().filter(|owner| owner.kind == "StreamJob" && owner.uid != job.uid);
     let other = match runs_it {
-        Some(owner) => format!("StreamJob {}, which runs it,", owner.name),
+        Some(owner) => format!("StreamJob {}, which runs it", owner.name),
         None => match context.claims.rivals(&job.key).has_workload {
             Some(other) => format!("StreamJob {}", other.name),
             None => return Ok(()),
         },
     };
     let message = format!(
-        "{other} scales {} {name} already, and this StreamJob leaves it alone: delete one of the two, or point spec.targetRef elsewhere",
+        "{} {name} is already scaled by {other}; this StreamJob does nothing: delete one of the two, or change spec.targetRef",
         resource.kind
     );
-    Err(trouble(reasons::TARGET_TAKEN, message))
+    Err(blocked_by(reasons::TARGET_TAKEN, message))
 }
 
 fn kind(owned: &OwnedWorkload) -> String {
     build::workload_resource(owned.workload.kind).kind
 }
 
-/// A workload of our name that is not ours is never touched.
-fn check_owner(context: &Context, job: &Job, workload: &Workload) -> Result<(), Refused> {
+/// Checks that a workload of the job's name belongs to the job. Sluice never changes one that does not.
+fn check_owner(context: &Context, job: &Job, workload: &Workload) -> Result<(), Blocked> {
     if workload.view.is_controlled_by(&job.uid) {
         return Ok(());
     }
     let (resource, name) = live::target(context, job);
     let message = format!(
-        "a {} named {name} exists and does not belong to this StreamJob; it is left alone: delete or rename it, or point spec.targetRef at it",
+        "a {} named {name} exists and does not belong to this StreamJob: delete or rename it, or name it in spec.targetRef",
         resource.kind
     );
-    Err(trouble(reasons::NAME_TAKEN, message))
+    Err(blocked_by(reasons::NAME_TAKEN, message))
 }
 
-/// Whether the workload is ours and as it was last applied.
+/// Returns whether the workload belongs to the job and is as it was last applied.
 fn is_current(prepared: &Prepared, owned: &OwnedWorkload, state: &mut JobState, workload: &Workload) -> bool {
     let (job, view) = (&prepared.job, &workload.view);
-    // Without our label the caches do not see it: every look would be a live one.
+    // Without the label the caches would not contain it, and every reconcile would read it live.
     let is_labelled = workload.object.labels().get(JOB_LABEL) == Some(&job.key.name);
     if !view.is_controlled_by(&job.uid) || view.being_deleted || view.applied != prepared.workload_hash || !is_labelled
     {
         return false;
     }
-    if state.compared_generation == view.generation {
+    if state.applied.is_compared(view.generation) {
         return true;
     }
-    // Somebody may have edited it. The API server writes some values in another form ("1000m" as "1"), which looks
-    // like an edit; so one apply settles a generation.
+    // Another client may have edited it. The API server also normalises some values ("1000m" to "1"), which looks like
+    // an edit. So each generation is compared once, and applied at most once.
     let same = contains(&workload.object.data["spec"], &build::workload(job, owned).body["spec"]);
     if same {
-        state.compared_generation = view.generation;
+        state.applied.compared_generation = view.generation;
     }
     same
 }
 
-/// The first apply carries the number of workers: without it a Deployment would start one, whatever `minReplicas` says.
+/// Creates the workload. The first apply contains the replica count: without it a Deployment would start one worker.
 async fn create(
     context: &Context,
     job: &Job,
     owned: &OwnedWorkload,
     state: &mut JobState,
-) -> Result<Workload, Refused> {
+) -> Result<Workload, Blocked> {
     let (resource, _) = live::target(context, job);
     let body = build::workload(job, owned);
     let initial = owned.initial_replicas.max(scheduled_floor(job, context.clock.now()));
     let created = context.applier.workload(&resource, &job.key, &body.with(None, Some(initial))).await?;
-    tracing::info!(job = %job.key, replicas = initial, "created the workload");
-    let created = Workload::of(std::sync::Arc::new(created));
+    tracing::info!(job = %job.key, replicas = initial, "workload created");
+    let created = Workload::from_object(std::sync::Arc::new(created));
     check_owner(context, job, &created)?;
-    state.compared_generation = created.view.generation;
+    state.applied.compared_generation = created.view.generation;
     Ok(created)
 }
 
-/// At creation a schedule's floor holds already; the decision core takes over with the first look.
+/// Returns the floor of the active schedules, which applies at creation already. Later the decision core applies it.
 fn scheduled_floor(job: &Job, now: Seconds) -> u32 {
     if job.settings.suspend || job.settings.pinned.is_some() {
         return 0;
@@ -206,16 +228,17 @@ fn scheduled_floor(job: &Job, now: Seconds) -> u32 {
     sluice_policy::scheduled_floor(&job.settings.schedules, now).min(job.settings.max_replicas)
 }
 
+/// Applies the workload. `live`: the workload as it was last read.
 pub(crate) async fn apply_body(
     context: &Context,
     job: &Job,
     state: &mut JobState,
     body: &WorkloadBody,
     live: Option<&Workload>,
-) -> Result<Workload, Refused> {
+) -> Result<Workload, Blocked> {
     let (resource, _) = live::target(context, job);
     let seen = live.map(|live| &live.object.metadata);
-    // Until /scale owns the number it must be part of every apply, or the count drops to 1.
+    // Until `sluice/scale` owns the replica count, every apply must contain it, or it drops to 1.
     let replicas =
         live.filter(|live| live.view.owners.workload && !live.view.owners.scale).and_then(|live| live.view.desired);
     let first = live.and_then(|live| body.with_strategy_of(&live.object.data));
@@ -225,41 +248,40 @@ pub(crate) async fn apply_body(
     };
     let seen = prepared.as_ref().map_or(seen, |prepared| Some(&prepared.metadata));
     let applied = context.applier.workload(&resource, &job.key, &body.with(seen, replicas)).await?;
-    let applied = Workload::of(std::sync::Arc::new(applied));
-    state.compared_generation = applied.view.generation;
+    let applied = Workload::from_object(std::sync::Arc::new(applied));
+    state.applied.compared_generation = applied.view.generation;
     Ok(applied)
 }
 
-/// Writes the processing file if it is not as it should be. That it cannot be written keeps nothing else from being done; the
-/// status says so.
+/// Writes the processing file if it differs. A failure is reported in the status and prevents nothing else.
 async fn ensure_processing(context: &Context, prepared: &Prepared, state: &mut JobState, now: Seconds) {
     let (job, hash) = (&prepared.job, &prepared.processing_hash);
-    if state.processing.as_ref().is_some_and(|(known, at)| known == hash && now - *at < PROCESSING_PERIOD) {
+    if state.applied.has_processing_file(hash, now) {
         return;
     }
-    let asked = job.asked(hash);
-    if context.must_wait(&job.key, state, Request::Processing, &asked, now) {
+    let request_key = job.request_key(hash);
+    if context.must_wait(&job.key, state, Request::Processing, &request_key, now) {
         return;
     }
     let written = write_processing(context, job).await;
-    if context.note(&job.key, state, Request::Processing, asked, written, now).is_ok() {
-        state.processing = Some((hash.clone(), now));
+    if context.record_outcome(&job.key, state, Request::Processing, request_key, written, now).is_ok() {
+        state.applied.processing_file = Some((hash.clone(), now));
     }
 }
 
-async fn write_processing(context: &Context, job: &Job) -> Result<(), Refused> {
+async fn write_processing(context: &Context, job: &Job) -> Result<(), Blocked> {
     let body = build::processing(job);
     let name = build::processing_name(&job.key.name);
     let api =
         kube::Api::<k8s_openapi::api::core::v1::ConfigMap>::namespaced(context.client.clone(), &job.key.namespace);
     let live = live::read("read the processing file", api.get_opt(&name)).await?;
     if let Some(live) = &live {
-        let ours = live.owner_references().iter().any(|owner| owner.uid == job.uid && owner.controller == Some(true));
-        if !ours {
-            let message = format!(
-                "a ConfigMap named {name} exists and does not belong to this StreamJob; it is left alone: delete or rename it"
-            );
-            return Err(trouble(reasons::NAME_TAKEN, message));
+        let is_ours =
+            live.owner_references().iter().any(|owner| owner.uid == job.uid && owner.controller == Some(true));
+        if !is_ours {
+            let message =
+                format!("a ConfigMap named {name} exists and does not belong to this StreamJob: delete or rename it");
+            return Err(blocked_by(reasons::NAME_TAKEN, message));
         }
     }
     let live = live.map(|live| serde_json::json!(live)).unwrap_or_default();
@@ -269,7 +291,7 @@ async fn write_processing(context: &Context, job: &Job) -> Result<(), Refused> {
     Ok(())
 }
 
-/// A verdict about the workload, for the condition Ready.
-fn trouble(reason: &'static str, message: String) -> Refused {
-    Refused::Trouble(Verdict { reason, message })
+/// Returns an error that the condition Ready reports with this reason.
+fn blocked_by(reason: &'static str, message: String) -> Blocked {
+    Blocked::Cause(ConditionCause { reason, message })
 }

@@ -1,4 +1,4 @@
-//! What is written: the workload, its number of replicas, and which of its pods go first.
+//! Writing: the workload, its replica count, the deletion costs of its pods, and the back-off of failed writes.
 
 pub(crate) mod attempts;
 pub(crate) mod build;

@@ -1,108 +1,189 @@
-//! Who writes the number of workers: our own ownership of the field, step by step, and what to do when someone else
-//! writes it. Pure: time is an argument.
+//! Ownership of a workload's replica count: how Sluice takes the field over step by step, and what it does when another
+//! writer changes it. Pure: time is an argument.
 //!
-//! A workload's first apply carries `replicas`. Next, `sluice/scale` applies the same number to /scale, and only when
-//! managedFields shows that it owns the field does `sluice/workload` leave it out: a re-apply without the field drops
-//! the count to 1 when nobody else owns it (tried on a real 1.34 server).
+//! A workload's first apply contains `replicas`. Next, `sluice/scale` applies the same number to /scale. Only when
+//! managedFields shows that `sluice/scale` owns the field does `sluice/workload` leave it out: an apply without the
+//! field drops the count to 1 if no other manager owns it (tried on a real 1.34 server).
 
 use sluice_base::units::Seconds;
+use sluice_policy::Mode;
 
 use crate::apply::writer::ScaleWrite;
 use crate::observe::workload::WorkloadView;
+use crate::validate::{Job, Target};
 
-/// A foreign write is respected for so long.
+/// Time for which a number that another writer has written is left unchanged.
 const RESPECTED: Seconds = Seconds(600.0);
-/// Two foreign writes within this time are a conflict that a person must settle.
+/// Two foreign writes within this time are a conflict, which the user must resolve.
 const CONFLICT_WINDOW: Seconds = Seconds(1800.0);
 
-/// What is to be done about a workload's replicas now; one step at a time, each from a fresh look.
+/// The next change of a workload's replica count or of its ownership. Each step is decided from a fresh read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// All is as it should be.
+    /// The replica count and its ownership are as they should be.
     Nothing,
-    /// Write the number, through /scale.
+    /// Write the replica count, through /scale.
     Scale(ScaleWrite),
-    /// `sluice/scale` owns the field; apply the workload without it, so that it has one owner.
+    /// Apply the workload without the field, which `sluice/scale` owns, so that it has one owner.
     Release,
 }
 
-/// What the user has said last: another word is a newer one, and wins over whoever wrote the number before it. Compared,
-/// never ordered: the clocks of who said it and of the operator need not agree.
+/// The user's latest intent. A different intent is a newer one, and overrides foreign writes before it. Intents are
+/// compared for equality only, because the clocks of the user and of the operator need not agree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Word {
+pub(crate) struct UserIntent {
     /// Generation of the job's spec.
     pub(crate) generation: Option<i64>,
-    /// What `sluice resume` has left on the job.
+    /// Value of the annotation that `sluice resume` writes on the job.
     pub(crate) resume: Option<String>,
 }
 
-/// Foreign writes to one workload's replicas.
+/// What is remembered of the ownership of one workload's replica count.
+#[derive(Debug, Default)]
+pub(crate) struct ReplicasOwnership {
+    foreign_writes: ForeignWrites,
+    /// Name of the other writer, as far as managedFields or a refused apply reveals it.
+    foreign_writer: Option<String>,
+    /// Sluice has taken over the replica count of a `targetRef`.
+    has_taken_over: bool,
+    /// Replica count that this run of the operator wrote last.
+    last_written: Option<u32>,
+    /// The replica count was not 0 when last observed, and Sluice has not written 0 since. A 0 without an owner is then
+    /// a foreign write.
+    zero_is_foreign: bool,
+}
+
+impl ReplicasOwnership {
+    /// Takes in an observation of the workload, and returns whether Sluice may write its replica count.
+    pub(crate) fn observe(&mut self, job: &Job, view: &WorkloadView, now: Seconds) -> OwnershipState {
+        let owners = &view.owners;
+        self.has_taken_over |= owners.scale;
+        let zero = view.desired == Some(0);
+        self.zero_is_foreign |= !zero;
+        let is_existing = matches!(job.target, Target::Existing { .. });
+        let foreign = match job.target {
+            // A 0 that Sluice wrote has no owner either: an apply of 0 on /scale leaves the field out.
+            _ if zero && !self.zero_is_foreign => false,
+            Target::Owned(_) => !owners.scale && !owners.workload,
+            // The number that Sluice wrote last is its own, even if another manager owns the field without having
+            // changed it.
+            Target::Existing { .. } => self.has_taken_over && !owners.scale && view.desired != self.last_written,
+        };
+        if let Some(other) = owners.others.first() {
+            self.foreign_writer = Some(other.clone());
+        } else if !foreign {
+            self.foreign_writer = None;
+        }
+        let foreign = foreign || self.foreign_writer.is_some() && !is_existing;
+        let intent = UserIntent { generation: job.generation, resume: job.resume.clone() };
+        self.foreign_writes.observe(foreign, view.desired, &intent, now)
+    }
+
+    /// Returns the next step towards `desired`.
+    pub(crate) fn next_step(
+        &self,
+        job: &Job,
+        view: &WorkloadView,
+        desired: Option<u32>,
+        ownership: OwnershipState,
+    ) -> Step {
+        match &job.target {
+            Target::Owned(_) => next_step(view, desired, ownership),
+            Target::Existing { .. } if job.settings.mode == Mode::Recommend => Step::Nothing,
+            Target::Existing { .. } => next_step_of_existing(view, desired, ownership, self.has_taken_over),
+        }
+    }
+
+    /// Records that the API server refused an apply because `manager` owns the field.
+    pub(crate) fn record_conflict(&mut self, manager: String) {
+        self.foreign_writer = Some(manager);
+    }
+
+    /// Records a write that succeeded.
+    pub(crate) fn record_write(&mut self, write: &ScaleWrite) {
+        self.has_taken_over = true;
+        self.last_written = Some(write.replicas);
+        self.zero_is_foreign = write.replicas > 0;
+        if write.force {
+            self.foreign_writer = None;
+        }
+    }
+
+    /// Returns the name of the other writer, if it is known.
+    pub(crate) fn foreign_writer(&self) -> Option<&str> {
+        self.foreign_writer.as_deref()
+    }
+}
+
+/// Foreign writes to one workload's replica count.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct ForeignWrites {
-    /// The write that is respected now.
+struct ForeignWrites {
+    /// The write that is left unchanged now.
     current: Option<ForeignWrite>,
-    /// When the writes of the last half hour were seen.
+    /// Times of the foreign writes within `CONFLICT_WINDOW`.
     recent: Vec<Seconds>,
-    /// Twice within half an hour; stays until the user speaks.
+    /// Two foreign writes happened within `CONFLICT_WINDOW`, and the user's intent has not changed since.
     conflict: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 struct ForeignWrite {
-    /// When it was seen.
+    /// Time of the first observation.
     at: Seconds,
-    /// The number that was written.
+    /// The replica count that was written.
     number: Option<u32>,
-    /// The user's word then.
-    word: Word,
+    /// The user's intent at that time.
+    intent: UserIntent,
 }
 
-/// What a foreign write means for us now.
+/// Whether Sluice may write the replica count.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Standing {
-    /// Nobody else writes.
+pub(crate) enum OwnershipState {
+    /// No other writer has changed it.
     Ours,
-    /// Somebody has written: respected until then.
+    /// Another writer has changed it; Sluice leaves it unchanged until this time.
     Respected { until: Seconds },
-    /// The time is over, or the user has spoken since: the number is taken back.
+    /// That time is over, or the user's intent has changed: Sluice restores its own number.
     TakeBack,
-    /// Twice within half an hour: a person must decide.
+    /// Another writer has changed it twice within 30 minutes; the user must resolve the conflict.
     Conflict,
 }
 
 impl ForeignWrites {
-    /// Notes what is seen now. `is_foreign`: nobody of us owns the field.
-    pub(crate) fn observe(&mut self, is_foreign: bool, written: Option<u32>, word: &Word, now: Seconds) -> Standing {
+    /// Takes in an observation. `is_foreign`: neither of Sluice's managers owns the field; `written`: the replica
+    /// count.
+    fn observe(&mut self, is_foreign: bool, written: Option<u32>, intent: &UserIntent, now: Seconds) -> OwnershipState {
         self.recent.retain(|at| now - *at < CONFLICT_WINDOW);
         if !is_foreign {
             self.current = None;
-            return Standing::Ours;
+            return OwnershipState::Ours;
         }
-        if self.current.as_ref().is_some_and(|current| current.word != *word) {
-            // The user has spoken since, and old quarrels are forgotten.
+        if self.current.as_ref().is_some_and(|current| current.intent != *intent) {
+            // The user's intent has changed since, which ends a conflict.
             self.recent.clear();
             self.conflict = false;
-            return Standing::TakeBack;
+            return OwnershipState::TakeBack;
         }
         let since = match &self.current {
             Some(current) if current.number == written => current.at,
             _ => {
                 self.recent.push(now);
-                self.current = Some(ForeignWrite { at: now, number: written, word: word.clone() });
+                self.current = Some(ForeignWrite { at: now, number: written, intent: intent.clone() });
                 now
             }
         };
         self.conflict |= self.recent.len() >= 2;
         if self.conflict {
-            return Standing::Conflict;
+            return OwnershipState::Conflict;
         }
         let until = since + RESPECTED;
-        if now < until { Standing::Respected { until } } else { Standing::TakeBack }
+        if now < until { OwnershipState::Respected { until } } else { OwnershipState::TakeBack }
     }
 }
 
-/// The next step for a workload of our own. `desired`: the number wanted; `None`: unknown, keep what there is.
-pub(crate) fn next(view: &WorkloadView, desired: Option<u32>, standing: Standing) -> Step {
+/// Returns the next step for a workload of the job's own. `desired`: the replica count wanted; `None`: keep the current
+/// one.
+fn next_step(view: &WorkloadView, desired: Option<u32>, ownership: OwnershipState) -> Step {
     let owners = &view.owners;
     let write = |replicas, force| {
         Step::Scale(ScaleWrite {
@@ -112,38 +193,46 @@ pub(crate) fn next(view: &WorkloadView, desired: Option<u32>, standing: Standing
             force,
         })
     };
-    match (standing, view.desired, desired) {
-        (Standing::Ours | Standing::TakeBack, ..) if owners.workload && owners.scale => Step::Release,
-        // Who applies the same number has a share in it, however often we write it; and of a 0 an apply on /scale owns nothing.
-        (Standing::TakeBack, present, desired)
+    match (ownership, view.desired, desired) {
+        (OwnershipState::Ours | OwnershipState::TakeBack, ..) if owners.workload && owners.scale => Step::Release,
+        // Another applier of the same number stays co-owner however often Sluice applies it, and an apply of 0 on
+        // /scale owns nothing.
+        (OwnershipState::TakeBack, present, desired)
             if (owners.scale || present == Some(0)) && desired.is_none_or(|desired| present == Some(desired)) =>
         {
             Step::Nothing
         }
-        (Standing::TakeBack, present, desired) => {
+        (OwnershipState::TakeBack, present, desired) => {
             desired.or(present).map_or(Step::Nothing, |replicas| write(replicas, true))
         }
-        // An apply of 0 on /scale owns nothing (the field is left out), so a 0 is taken over with the first other number.
-        (Standing::Ours, Some(0), desired) if owners.workload && !owners.scale => {
+        // An apply of 0 on /scale owns nothing (the field is left out), so a 0 is taken over with the first other
+        // number.
+        (OwnershipState::Ours, Some(0), desired) if owners.workload && !owners.scale => {
             desired.filter(|desired| *desired > 0).map_or(Step::Nothing, |desired| write(desired, true))
         }
-        // The field is ours from the first apply; take it over at its present value, then let go of it there.
-        (Standing::Ours, Some(present), _) if owners.workload && !owners.scale => write(present, false),
-        (Standing::Ours, present, Some(desired)) if present != Some(desired) => write(desired, owners.shared),
-        (Standing::Ours | Standing::Respected { .. } | Standing::Conflict, ..) => Step::Nothing,
+        // `sluice/workload` owns the field since the first apply: take it over at its current value, then release it
+        // there.
+        (OwnershipState::Ours, Some(present), _) if owners.workload && !owners.scale => write(present, false),
+        (OwnershipState::Ours, present, Some(desired)) if present != Some(desired) => write(desired, owners.shared),
+        (OwnershipState::Ours | OwnershipState::Respected { .. } | OwnershipState::Conflict, ..) => Step::Nothing,
     }
 }
 
-/// The next step for a workload that someone else made. Until the number is to change, nothing is written at all, so
-/// that a look (Recommend) leaves no trace; the first change takes the field from whoever had it.
-pub(crate) fn next_existing(view: &WorkloadView, desired: Option<u32>, standing: Standing, taken: bool) -> Step {
-    match (standing, desired) {
-        (Standing::Ours | Standing::TakeBack, Some(desired)) if view.desired != Some(desired) => {
+/// Returns the next step for an existing workload. Sluice writes nothing before the replica count has to change, so
+/// that mode Recommend leaves no trace. The first change takes the field from its owner.
+fn next_step_of_existing(
+    view: &WorkloadView,
+    desired: Option<u32>,
+    ownership: OwnershipState,
+    has_taken_over: bool,
+) -> Step {
+    match (ownership, desired) {
+        (OwnershipState::Ours | OwnershipState::TakeBack, Some(desired)) if view.desired != Some(desired) => {
             Step::Scale(ScaleWrite {
                 replicas: desired,
                 uid: view.uid.clone(),
                 resource_version: view.resource_version.clone(),
-                force: !taken || view.owners.shared || standing == Standing::TakeBack,
+                force: !has_taken_over || view.owners.shared || ownership == OwnershipState::TakeBack,
             })
         }
         _ => Step::Nothing,
@@ -173,85 +262,105 @@ mod tests {
     }
 
     #[test]
-    fn ownership_is_taken_at_the_present_value_then_released_then_used() {
-        assert_eq!(scale(next(&view(6, true, false), Some(9), Standing::Ours)), (6, false));
-        assert_eq!(next(&view(6, true, true), Some(9), Standing::Ours), Step::Release);
-        assert_eq!(scale(next(&view(6, false, true), Some(9), Standing::Ours)), (9, false));
-        assert_eq!(next(&view(9, false, true), Some(9), Standing::Ours), Step::Nothing);
-        assert_eq!(next(&view(9, false, true), None, Standing::Ours), Step::Nothing);
+    fn ownership_is_taken_at_the_current_value_then_released() {
+        assert_eq!(scale(next_step(&view(6, true, false), Some(9), OwnershipState::Ours)), (6, false));
+        assert_eq!(next_step(&view(6, true, true), Some(9), OwnershipState::Ours), Step::Release);
+        assert_eq!(scale(next_step(&view(6, false, true), Some(9), OwnershipState::Ours)), (9, false));
+        assert_eq!(next_step(&view(9, false, true), Some(9), OwnershipState::Ours), Step::Nothing);
+        assert_eq!(next_step(&view(9, false, true), None, OwnershipState::Ours), Step::Nothing);
     }
 
     #[test]
-    fn a_number_that_is_taken_back_as_it_is_is_written_once() {
+    fn restoring_an_unchanged_count_writes_once() {
         let mut before = view(3, false, false);
         before.owners.others.push("flux".to_owned());
-        assert_eq!(scale(next(&before, Some(3), Standing::TakeBack)), (3, true));
+        assert_eq!(scale(next_step(&before, Some(3), OwnershipState::TakeBack)), (3, true));
         let mut both = view(3, false, true);
         both.owners.others.push("flux".to_owned());
-        assert_eq!(next(&both, Some(3), Standing::TakeBack), Step::Nothing);
-        assert_eq!(next(&both, None, Standing::TakeBack), Step::Nothing);
-        assert_eq!(scale(next(&both, Some(4), Standing::TakeBack)), (4, true));
+        assert_eq!(next_step(&both, Some(3), OwnershipState::TakeBack), Step::Nothing);
+        assert_eq!(next_step(&both, None, OwnershipState::TakeBack), Step::Nothing);
+        assert_eq!(scale(next_step(&both, Some(4), OwnershipState::TakeBack)), (4, true));
         let mut shared = view(3, false, true);
         shared.owners.shared = true;
-        assert_eq!(next(&shared, Some(3), Standing::Ours), Step::Nothing);
-        assert_eq!(scale(next(&shared, Some(4), Standing::Ours)), (4, true), "it is refused otherwise");
-        assert_eq!(next(&view(0, false, false), Some(0), Standing::TakeBack), Step::Nothing, "nobody can own our 0");
-        assert_eq!(scale(next(&view(0, false, false), Some(2), Standing::TakeBack)), (2, true));
+        assert_eq!(next_step(&shared, Some(3), OwnershipState::Ours), Step::Nothing);
+        assert_eq!(
+            scale(next_step(&shared, Some(4), OwnershipState::Ours)),
+            (4, true),
+            "an unforced apply would be refused"
+        );
+        assert_eq!(
+            next_step(&view(0, false, false), Some(0), OwnershipState::TakeBack),
+            Step::Nothing,
+            "a 0 cannot be owned"
+        );
+        assert_eq!(scale(next_step(&view(0, false, false), Some(2), OwnershipState::TakeBack)), (2, true));
     }
 
     #[test]
-    fn a_zero_from_the_first_apply_is_taken_over_with_the_first_other_number() {
-        assert_eq!(next(&view(0, true, false), Some(0), Standing::Ours), Step::Nothing);
-        assert_eq!(next(&view(0, true, false), None, Standing::Ours), Step::Nothing);
-        assert_eq!(scale(next(&view(0, true, false), Some(2), Standing::Ours)), (2, true));
-        assert_eq!(scale(next(&view(0, false, false), Some(2), Standing::Ours)), (2, false));
+    fn zero_of_the_first_apply_is_taken_over_with_the_next_number() {
+        assert_eq!(next_step(&view(0, true, false), Some(0), OwnershipState::Ours), Step::Nothing);
+        assert_eq!(next_step(&view(0, true, false), None, OwnershipState::Ours), Step::Nothing);
+        assert_eq!(scale(next_step(&view(0, true, false), Some(2), OwnershipState::Ours)), (2, true));
+        assert_eq!(scale(next_step(&view(0, false, false), Some(2), OwnershipState::Ours)), (2, false));
     }
 
-    fn word(generation: i64, resume: Option<&str>) -> Word {
-        Word { generation: Some(generation), resume: resume.map(str::to_owned) }
+    fn intent(generation: i64, resume: Option<&str>) -> UserIntent {
+        UserIntent { generation: Some(generation), resume: resume.map(str::to_owned) }
     }
 
     #[test]
-    fn a_foreign_write_is_respected_for_ten_minutes_then_taken_back() {
+    fn foreign_write_is_respected_for_10_minutes_then_reverted() {
         let mut foreign = ForeignWrites::default();
-        let mut at = |time: f64, is_foreign| foreign.observe(is_foreign, Some(3), &word(1, None), Seconds(time));
-        assert_eq!(at(0.0, false), Standing::Ours);
-        assert_eq!(at(10.0, true), Standing::Respected { until: Seconds(610.0) });
-        assert_eq!(at(609.0, true), Standing::Respected { until: Seconds(610.0) });
-        assert_eq!(at(610.0, true), Standing::TakeBack);
-        assert_eq!(at(611.0, false), Standing::Ours);
-        assert_eq!(scale(next(&view(3, false, false), Some(5), Standing::TakeBack)), (5, true));
-        assert_eq!(next(&view(3, false, false), Some(5), Standing::Respected { until: Seconds(1.0) }), Step::Nothing);
+        let mut at = |time: f64, is_foreign| foreign.observe(is_foreign, Some(3), &intent(1, None), Seconds(time));
+        assert_eq!(at(0.0, false), OwnershipState::Ours);
+        assert_eq!(at(10.0, true), OwnershipState::Respected { until: Seconds(610.0) });
+        assert_eq!(at(609.0, true), OwnershipState::Respected { until: Seconds(610.0) });
+        assert_eq!(at(610.0, true), OwnershipState::TakeBack);
+        assert_eq!(at(611.0, false), OwnershipState::Ours);
+        assert_eq!(scale(next_step(&view(3, false, false), Some(5), OwnershipState::TakeBack)), (5, true));
+        assert_eq!(
+            next_step(&view(3, false, false), Some(5), OwnershipState::Respected { until: Seconds(1.0) }),
+            Step::Nothing
+        );
     }
 
     #[test]
-    fn a_second_foreign_write_within_half_an_hour_is_a_conflict_until_the_user_speaks() {
-        for newer in [word(2, None), word(1, Some("2026-01-01T00:00:00Z"))] {
+    fn second_foreign_write_in_30_minutes_is_a_conflict() {
+        for newer in [intent(2, None), intent(1, Some("2026-01-01T00:00:00Z"))] {
             let mut foreign = ForeignWrites::default();
-            let mut at = |time: f64, is_foreign, number, word: &Word| {
-                foreign.observe(is_foreign, Some(number), word, Seconds(time))
+            let mut at = |time: f64, is_foreign, number, intent: &UserIntent| {
+                foreign.observe(is_foreign, Some(number), intent, Seconds(time))
             };
-            let before = word(1, None);
-            assert!(matches!(at(0.0, true, 3, &before), Standing::Respected { .. }));
-            assert_eq!(at(601.0, false, 5, &before), Standing::Ours);
-            assert_eq!(at(1000.0, true, 3, &before), Standing::Conflict);
-            assert_eq!(at(9000.0, true, 3, &before), Standing::Conflict, "time does not settle it");
-            // Though the other has written once more in between.
-            assert_eq!(at(9001.0, true, 4, &newer), Standing::TakeBack);
-            assert_eq!(at(9002.0, false, 5, &newer), Standing::Ours);
-            assert!(matches!(at(9003.0, true, 3, &newer), Standing::Respected { .. }), "and it begins anew");
+            let before = intent(1, None);
+            assert!(matches!(at(0.0, true, 3, &before), OwnershipState::Respected { .. }));
+            assert_eq!(at(601.0, false, 5, &before), OwnershipState::Ours);
+            assert_eq!(at(1000.0, true, 3, &before), OwnershipState::Conflict);
+            assert_eq!(at(9000.0, true, 3, &before), OwnershipState::Conflict, "time does not settle it");
+            // The intent counts although the other writer has written once more in between.
+            assert_eq!(at(9001.0, true, 4, &newer), OwnershipState::TakeBack);
+            assert_eq!(at(9002.0, false, 5, &newer), OwnershipState::Ours);
+            assert!(
+                matches!(at(9003.0, true, 3, &newer), OwnershipState::Respected { .. }),
+                "and the count starts again"
+            );
         }
         let mut foreign = ForeignWrites::default();
-        foreign.observe(true, Some(3), &word(1, None), Seconds(0.0));
-        let again = foreign.observe(true, Some(4), &word(1, None), Seconds(60.0));
-        assert_eq!(again, Standing::Conflict, "again, while respected");
+        foreign.observe(true, Some(3), &intent(1, None), Seconds(0.0));
+        let again = foreign.observe(true, Some(4), &intent(1, None), Seconds(60.0));
+        assert_eq!(again, OwnershipState::Conflict, "a second write while the first is respected");
     }
 
     #[test]
-    fn an_existing_workload_is_not_touched_until_its_number_is_to_change() {
-        assert_eq!(next_existing(&view(3, false, false), Some(3), Standing::Ours, false), Step::Nothing);
-        assert_eq!(next_existing(&view(3, false, false), None, Standing::Ours, false), Step::Nothing);
-        assert_eq!(scale(next_existing(&view(3, false, false), Some(5), Standing::Ours, false)), (5, true));
-        assert_eq!(scale(next_existing(&view(3, false, true), Some(5), Standing::Ours, true)), (5, false));
+    fn existing_workload_is_not_written_before_a_change() {
+        assert_eq!(next_step_of_existing(&view(3, false, false), Some(3), OwnershipState::Ours, false), Step::Nothing);
+        assert_eq!(next_step_of_existing(&view(3, false, false), None, OwnershipState::Ours, false), Step::Nothing);
+        assert_eq!(
+            scale(next_step_of_existing(&view(3, false, false), Some(5), OwnershipState::Ours, false)),
+            (5, true)
+        );
+        assert_eq!(
+            scale(next_step_of_existing(&view(3, false, true), Some(5), OwnershipState::Ours, true)),
+            (5, false)
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! What the workers are told: the processing file, mounted from a `ConfigMap` so that a change reaches running workers.
+//! The processing file: settings for the workers, mounted from a `ConfigMap` so that a change reaches running workers.
 
 use std::time::Duration;
 
@@ -10,27 +10,28 @@ use sluice_api::v1alpha1::{Delivery, LogLevel, Processing, Style};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProcessingFile {
-    /// A record processed within this time of being appended is in time.
+    /// The objective's latency: a record is in time if it is processed within this time after it is appended,
+    /// milliseconds.
     pub objective_latency_milliseconds: u64,
-    /// How records are taken up.
+    /// How workers take up records.
     pub style: Style,
-    /// How long records are gathered; micro-batches only.
+    /// Time for which records are gathered, milliseconds; micro-batches only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_interval_milliseconds: Option<u64>,
-    /// What is promised about each record.
+    /// Delivery guarantee of the workers.
     pub delivery: Delivery,
-    /// Most records per second.
+    /// Rate limit of one worker, records per second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_records_per_second: Option<i32>,
-    /// Records processed at the same time.
+    /// Number of records that one worker processes at the same time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<i32>,
-    /// Log level.
+    /// Log level of the workers.
     pub log_level: LogLevel,
 }
 
 impl ProcessingFile {
-    /// What a job's workers are told.
+    /// Returns the settings for a job's workers.
     pub(crate) fn new(latency: Duration, processing: Option<&Processing>) -> Self {
         let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self {

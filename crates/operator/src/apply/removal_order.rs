@@ -1,34 +1,31 @@
-//! Which workers leave first when there are to be fewer: those whose leaving moves the fewest partitions, and of these
-//! the ones with the fewest records waiting. Pure.
+//! Chooses the workers that leave first on a scale-down: those whose removal moves the fewest partitions, and among
+//! these the ones with the fewest waiting records. Pure.
 //!
-//! A `ReplicaSet` removes pods that are not ready first, then those with the lowest deletion cost. So the workers that are
-//! to leave are given a cost below that of the others, right before the number is written, and at no other time.
+//! A `ReplicaSet` first removes pods that are not ready, then those with the lowest deletion cost. So the leaving
+//! workers get a lower cost than the others, right before the replica count is written, and at no other time.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use sluice_policy::Partition;
 
+use crate::annotations::LEAVING_POD_COST;
 use crate::observe::live::PodFacts;
 
-/// The annotation that a `ReplicaSet` goes by.
-pub(crate) const COST_ANNOTATION: &str = "controller.kubernetes.io/pod-deletion-cost";
-/// The cost of a worker that is to leave. Without the annotation it is 0.
-pub(crate) const LEAVES: i32 = -1;
-
-/// One pod whose mark is to change.
+/// A change of the deletion cost of one pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Mark {
+pub(crate) struct DeletionMark {
     pub(crate) pod: String,
     pub(crate) uid: String,
-    /// It is to leave first; otherwise an earlier mark is taken away.
+    /// The pod should leave first; otherwise an earlier mark is removed.
     pub(crate) leaves: bool,
 }
 
-/// The marks that must change for `to` workers to stay. Empty if it is not known of every partition who reads it
-/// (unknown is not none), if somebody else gives the pods a cost, or if all are to leave.
-pub(crate) fn marks(pods: &[PodFacts], partitions: &[Partition], to: u32) -> Vec<Mark> {
-    if to == 0 || pods.iter().any(|pod| pod.deletion_cost.is_some_and(|cost| cost != LEAVES)) {
+/// Returns the marks that must change so that `to` workers stay. The result is empty if the owner of any partition is
+/// unknown (which does not mean that it has none), if another client sets deletion costs on the pods, or if all workers
+/// leave.
+pub(crate) fn marks(pods: &[PodFacts], partitions: &[Partition], to: u32) -> Vec<DeletionMark> {
+    if to == 0 || pods.iter().any(|pod| pod.deletion_cost.is_some_and(|cost| cost != LEAVING_POD_COST)) {
         return Vec::new();
     }
     let mut active: Vec<&PodFacts> = pods.iter().filter(|pod| !pod.terminating).collect();
@@ -40,14 +37,15 @@ pub(crate) fn marks(pods: &[PodFacts], partitions: &[Partition], to: u32) -> Vec
     });
     let stay = usize::try_from(to).unwrap_or(usize::MAX);
     let leaving = active.len().saturating_sub(stay);
-    let mark = |(place, pod): (usize, &&PodFacts)| {
-        let leaves = place < leaving;
-        (leaves != pod.deletion_cost.is_some()).then(|| Mark { pod: pod.name.clone(), uid: pod.uid.clone(), leaves })
+    let mark = |(index, pod): (usize, &&PodFacts)| {
+        let leaves = index < leaving;
+        let changes = leaves != pod.deletion_cost.is_some();
+        changes.then(|| DeletionMark { pod: pod.name.clone(), uid: pod.uid.clone(), leaves })
     };
     active.iter().enumerate().filter_map(mark).collect()
 }
 
-/// Partitions of each worker, and records that wait there. `None`: not known.
+/// Returns the number of partitions of each worker, and of the records that wait in them. `None`: unknown.
 fn burdens<'a>(pods: &[PodFacts], partitions: &'a [Partition]) -> Option<HashMap<&'a str, (usize, i64)>> {
     let mut burdens = HashMap::<&str, (usize, i64)>::new();
     for partition in partitions {
@@ -92,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn the_workers_with_the_fewest_partitions_leave_first_then_those_with_the_least_lag_then_the_newest() {
+    fn workers_leave_by_partitions_then_lag_then_age() {
         let pods = [pod("a", 1.0), pod("b", 2.0), pod("c", 3.0), pod("d", 4.0), pod("e", 5.0)];
         let partitions = [
             partition(Some("a"), 0),
@@ -106,7 +104,7 @@ mod tests {
         assert_eq!(leaving(&pods, &partitions, 2), ["c", "d", "e"]);
         assert_eq!(leaving(&pods, &partitions, 1), ["b", "c", "d", "e"], "one partition moves, not two");
         assert_eq!(leaving(&pods, &partitions, 5), Vec::<String>::new());
-        assert_eq!(leaving(&pods, &partitions, 0), Vec::<String>::new(), "none is first where all go");
+        assert_eq!(leaving(&pods, &partitions, 0), Vec::<String>::new(), "no order if all leave");
         let mut unready = pods.clone();
         unready[0].ready = false;
         assert_eq!(leaving(&unready, &partitions, 4), ["a"], "the ReplicaSet removes it first, whatever it costs");
@@ -116,16 +114,16 @@ mod tests {
     }
 
     #[test]
-    fn only_marks_that_change_are_written() {
+    fn marks_that_do_not_change_are_not_written() {
         let mut pods = [pod("a", 1.0), pod("b", 2.0), pod("c", 3.0)];
-        (pods[0].deletion_cost, pods[2].deletion_cost) = (Some(LEAVES), Some(LEAVES));
+        (pods[0].deletion_cost, pods[2].deletion_cost) = (Some(LEAVING_POD_COST), Some(LEAVING_POD_COST));
         let partitions = [partition(Some("a"), 9), partition(Some("b"), 1)];
-        let taken_away = Mark { pod: "a".to_owned(), uid: "uid-a".to_owned(), leaves: false };
-        assert_eq!(marks(&pods, &partitions, 2), [taken_away]);
+        let removed = DeletionMark { pod: "a".to_owned(), uid: "uid-a".to_owned(), leaves: false };
+        assert_eq!(marks(&pods, &partitions, 2), [removed]);
     }
 
     #[test]
-    fn where_the_owners_are_not_known_or_somebody_else_decides_nothing_is_marked() {
+    fn no_marks_with_unknown_owners_or_foreign_costs() {
         let mut pods = [pod("a", 1.0), pod("b", 2.0)];
         assert_eq!(marks(&pods, &[partition(Some("a"), 0), partition(None, 0)], 1), []);
         assert_eq!(marks(&pods, &[partition(Some("a"), 0), partition(Some("rdkafka"), 0)], 1), []);

@@ -1,5 +1,5 @@
-//! The shape of a pod template: whatever the schema of a StreamJob lets through, which is any object, is refused here with a
-//! sentence if Sluice could not add to it, or the API server would answer with a riddle. Pure.
+//! Checks the shape of a pod template. The schema of a StreamJob accepts any object; templates that Sluice cannot
+//! extend, or that the API server would refuse with an obscure message, are refused here with a clear one. Pure.
 
 use std::collections::BTreeSet;
 
@@ -10,10 +10,10 @@ use sluice_api::{JOB_LABEL, PROCESSING_FILE, PROCESSING_FILE_ENV};
 use crate::apply::build::PROCESSING_VOLUME;
 use crate::validate::Problems;
 
-/// Where the template is in a StreamJob.
+/// Path of the template in a StreamJob.
 const FIELD: &str = "spec.workload.template";
 
-/// Checks a template.
+/// Checks a template, and adds every problem to `problems`.
 pub(crate) fn check(template: &Map<String, Value>, problems: &mut Problems) {
     if let Some(metadata) = object(template, "metadata", FIELD, problems) {
         let field = format!("{FIELD}.metadata");
@@ -22,7 +22,7 @@ pub(crate) fn check(template: &Map<String, Value>, problems: &mut Problems) {
             if texts.values().any(|value| !value.is_string()) {
                 problems.add(
                     &format!("{field}.{part}"),
-                    "must have strings as values; put numbers, true and false in quotes",
+                    "must have strings as values: put numbers, true and false in quotes",
                 );
             }
             if part == "labels" && texts.contains_key(JOB_LABEL) {
@@ -55,20 +55,20 @@ pub(crate) fn check(template: &Map<String, Value>, problems: &mut Problems) {
             check_container(container, &field, problems);
         }
     }
-    each_once(spec, "volumes", &["name"], &field, Some(PROCESSING_VOLUME), problems);
-    each_once(spec, "imagePullSecrets", &["name"], &field, None, problems);
+    check_unique(spec, "volumes", &["name"], &field, Some(PROCESSING_VOLUME), problems);
+    check_unique(spec, "imagePullSecrets", &["name"], &field, None, problems);
 }
 
 fn check_container(container: &Map<String, Value>, field: &str, problems: &mut Problems) {
     let directory = PROCESSING_FILE.rsplit_once('/').map_or("/", |(directory, _)| directory);
-    each_once(container, "env", &["name"], field, Some(PROCESSING_FILE_ENV), problems);
-    each_once(container, "volumeMounts", &["mountPath"], field, Some(directory), problems);
-    each_once(container, "ports", &["containerPort", "protocol"], field, None, problems);
+    check_unique(container, "env", &["name"], field, Some(PROCESSING_FILE_ENV), problems);
+    check_unique(container, "volumeMounts", &["mountPath"], field, Some(directory), problems);
+    check_unique(container, "ports", &["containerPort", "protocol"], field, None, problems);
 }
 
-/// Checks that no two items of a list have the same key, which the API server refuses in an apply, and that none has the key of
-/// what Sluice adds.
-fn each_once(
+/// Checks that no two items of a list have the same key, which the API server refuses in an apply, and that none has
+/// the `reserved` key of the item that Sluice adds.
+fn check_unique(
     of: &Map<String, Value>,
     list: &str,
     keys: &[&str],
@@ -93,7 +93,7 @@ fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// An object, if there is one; `null` is none.
+/// Returns the object in a field. `null` counts as missing.
 fn object<'a>(
     of: &'a Map<String, Value>,
     key: &str,
@@ -107,7 +107,7 @@ fn object<'a>(
     value.as_object()
 }
 
-/// The objects of a list, if there is one; `null` is none.
+/// Returns the objects of a list in a field. `null` counts as missing.
 fn objects<'a>(
     of: &'a Map<String, Value>,
     key: &str,
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ordinary_template_has_no_problem() {
+    fn ordinary_template_has_no_problem() {
         let container = json!({"env": [{"name": "A", "value": "1"}], "ports": [{"containerPort": 53, "protocol": "UDP"}, {"containerPort": 53, "protocol": "TCP"}], "volumeMounts": null});
         let spec =
             json!({"initContainers": [{"name": "init", "image": "i"}], "volumes": [{"name": "tmp", "emptyDir": {}}]});
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_built_on_is_named_with_its_field() {
+    fn unusable_template_is_reported_with_the_field() {
         let cases = [
             (
                 json!({"metadata": "text", "spec": {"containers": [{"name": "a"}]}}),
@@ -230,9 +230,10 @@ mod tests {
     }
 
     proptest! {
-        /// `metadata: text` and `containers: ["x"]` made the operator panic, every minute, without a word in the status.
+        /// `metadata: text` and `containers: ["x"]` made the operator panic every minute, without a message in the
+        /// status.
         #[test]
-        fn whatever_passes_can_be_built_on(spec in anything(), metadata in anything()) {
+        fn template_that_passes_can_be_extended(spec in anything(), metadata in anything()) {
             let template = json!({"spec": spec, "metadata": metadata});
             if problems(&template).is_empty() {
                 crate::apply::build::template("orders", template.as_object().unwrap());

@@ -1,8 +1,8 @@
 //! The write path.
 //!
-//! Architecture invariant: only this module writes to tenants' objects. Each write has a field manager of its own, a
-//! uid or resource version where it could do harm, a timeout and a counter, and asks the lease first. Callers send
-//! nothing that would change nothing.
+//! Architecture invariant: only this module writes to tenants' objects. Each write has its own field manager, a uid or
+//! resource version where a late write could do harm, a timeout and a counter, and is made only while this process
+//! holds the lease. Callers send no write that would change nothing.
 
 use std::future::Future;
 
@@ -18,32 +18,33 @@ use sluice_api::StreamJob;
 use sluice_base::clock::Clock;
 use sluice_signals::JobKey;
 
-use crate::apply::removal_order::{COST_ANNOTATION, LEAVES, Mark};
+use crate::annotations::{LEAVING_POD_COST, POD_DELETION_COST};
+use crate::apply::removal_order::DeletionMark;
 use crate::error::Error;
 use crate::lease::{Leadership, WRITE_TIMEOUT};
 
-/// Everything of a workload but its replicas.
+/// Owns every applied field of a workload except its replica count.
 pub(crate) const WORKLOAD_MANAGER: &str = "sluice/workload";
-/// `spec.replicas`, through /scale; and which pods leave first.
+/// Owns the replica count of a workload, written through /scale, and the deletion costs of its pods.
 pub(crate) const SCALE_MANAGER: &str = "sluice/scale";
-/// Status of a `StreamJob`.
+/// Owns the status of a `StreamJob`.
 pub(crate) const STATUS_MANAGER: &str = "sluice/status";
-/// The `ConfigMap` with the processing file.
+/// Owns the `ConfigMap` with the processing file.
 pub(crate) const PROCESSING_MANAGER: &str = "sluice/processing";
 
-/// What a write does: as a metric label, and in the words of an error ("failed to …").
+/// A kind of write: its metric label, and its description in an error ("failed to …").
 #[derive(Debug, Clone, Copy)]
 struct Verb {
     label: &'static str,
-    words: &'static str,
+    description: &'static str,
 }
 
-const CREATE: Verb = Verb { label: "create", words: "create the workload" };
-const APPLY: Verb = Verb { label: "apply", words: "apply the workload" };
-const SCALE: Verb = Verb { label: "scale", words: "scale the workload" };
-const MARK: Verb = Verb { label: "mark", words: "mark the pod" };
-const PROCESSING: Verb = Verb { label: "processing", words: "apply the processing file" };
-const STATUS: Verb = Verb { label: "status", words: "write the status" };
+const CREATE: Verb = Verb { label: "create", description: "create the workload" };
+const APPLY: Verb = Verb { label: "apply", description: "apply the workload" };
+const SCALE: Verb = Verb { label: "scale", description: "scale the workload" };
+const MARK: Verb = Verb { label: "mark", description: "mark the pod" };
+const PROCESSING: Verb = Verb { label: "processing", description: "apply the processing file" };
+const STATUS: Verb = Verb { label: "status", description: "write the status" };
 
 /// The write path.
 #[derive(Clone)]
@@ -54,19 +55,21 @@ pub(crate) struct Applier {
     pub(crate) metrics: Metrics,
 }
 
-/// One write of `spec.replicas`.
+/// One write of the replica count of a workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ScaleWrite {
     pub(crate) replicas: u32,
-    /// What was seen: a write that is based on anything else is refused.
+    /// Uid of the object that was read. The API server refuses a write to another object.
     pub(crate) uid: String,
+    /// Version of the object that was read. The API server refuses a write to another version.
     pub(crate) resource_version: String,
-    /// Take the field from whoever owns it.
+    /// Take the field from its owner.
     pub(crate) force: bool,
 }
 
 impl Applier {
-    /// Applies a workload of our own. `body` carries the uid and the version that were seen, unless the workload is to be created.
+    /// Creates or applies a workload of a job. `body` contains the uid and the version that were read, unless it
+    /// creates it.
     pub(crate) async fn workload(
         &self,
         resource: &ApiResource,
@@ -79,7 +82,7 @@ impl Applier {
         self.write(verb, api.patch(&key.name, &params, &Patch::Apply(body))).await
     }
 
-    /// Sets the number of workers.
+    /// Writes the replica count through /scale.
     pub(crate) async fn scale(
         &self,
         resource: &ApiResource,
@@ -90,8 +93,8 @@ impl Applier {
         let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), namespace, resource);
         let metadata = json!({ "name": name, "namespace": namespace, "uid": write.uid, "resourceVersion": write.resource_version });
         let spec = json!({ "replicas": write.replicas });
-        // Seen on 1.34: an apply on /scale of a custom kind is answered with 500, a merge patch is taken and leaves the name
-        // of its manager. On built-in kinds it is the other way round.
+        // Observed on 1.34: the API server answers an apply on /scale of a custom kind with 500, but accepts a merge
+        // patch and records its manager. For built-in kinds it is the other way round.
         if !matches!(resource.group.as_str(), "" | "apps") {
             let params = PatchParams { field_manager: Some(SCALE_MANAGER.to_owned()), ..PatchParams::default() };
             let body = Patch::Merge(json!({ "metadata": metadata, "spec": spec }));
@@ -102,17 +105,17 @@ impl Applier {
         self.write(SCALE, api.patch_scale(name, &params, &Patch::Apply(&body))).await.map(|_| ())
     }
 
-    /// Marks a pod as one that leaves first, or takes that mark away. Not forced: a cost of somebody else's stays.
-    pub(crate) async fn mark(&self, namespace: &str, mark: &Mark) -> Result<(), Error> {
+    /// Marks a pod as one that leaves first, or removes the mark. Not forced: a cost that another client has set stays.
+    pub(crate) async fn mark(&self, namespace: &str, mark: &DeletionMark) -> Result<(), Error> {
         let api = Api::<Pod>::namespaced(self.client.clone(), namespace);
         let mut body = json!({
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": { "name": mark.pod, "namespace": namespace, "uid": mark.uid },
         });
-        // Left out it is removed: the field is ours alone.
+        // An apply without the annotation removes it, because no other manager owns it.
         if mark.leaves {
-            body["metadata"]["annotations"] = json!({ COST_ANNOTATION: LEAVES.to_string() });
+            body["metadata"]["annotations"] = json!({ POD_DELETION_COST: LEAVING_POD_COST.to_string() });
         }
         let params = PatchParams::apply(SCALE_MANAGER);
         self.write(MARK, api.patch_metadata(&mark.pod, &params, &Patch::Apply(&body))).await.map(|_| ())
@@ -125,7 +128,7 @@ impl Applier {
         self.write(PROCESSING, api.patch(name, &params, &Patch::Apply(body))).await.map(|_| ())
     }
 
-    /// Applies the status of a `StreamJob`. `body` carries the version that was seen: a status that arrives late must not
+    /// Applies the status of a `StreamJob`. `body` contains the version that was read, so that a late status does not
     /// replace a newer one.
     pub(crate) async fn status(&self, key: &JobKey, body: &Value) -> Result<StreamJob, Error> {
         let api = Api::<StreamJob>::namespaced(self.client.clone(), &key.namespace);
@@ -133,8 +136,8 @@ impl Applier {
         self.write(STATUS, api.patch_status(&key.name, &params, &Patch::Apply(body))).await
     }
 
-    /// Changes some of the status of a `StreamJob` that cannot be read; an apply would take the rest away.
-    pub(crate) async fn status_unread(&self, key: &JobKey, body: &Value) -> Result<(), Error> {
+    /// Merges fields into the status of a `StreamJob` that cannot be decoded. An apply would remove the other fields.
+    pub(crate) async fn merge_status(&self, key: &JobKey, body: &Value) -> Result<(), Error> {
         let resource = ApiResource::erase::<StreamJob>(&());
         let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), &key.namespace, &resource);
         let params = PatchParams { field_manager: Some(STATUS_MANAGER.to_owned()), ..PatchParams::default() };
@@ -142,7 +145,7 @@ impl Applier {
     }
 
     async fn write<T>(&self, verb: Verb, request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
-        let Verb { label, words: verb } = verb;
+        let Verb { label, description: verb } = verb;
         let result = if self.leadership.may_write(self.clock.monotonic()) {
             match timeout(WRITE_TIMEOUT, request).await {
                 Ok(result) => result.map_err(|source| Error::Api { verb, source }),

@@ -1,5 +1,6 @@
-//! Leader election, through [`Operator::run`]: who leads reconciles, who does not writes nothing, and a lost lease ends
-//! the process. Here the API server is a small one that answers every read, not a script: watches ask in any order.
+//! Leader election, through [`Operator::run`]: only the leader reconciles and writes, and a lost lease ends the
+//! process. The API server of these tests answers every read instead of following a script, because watches start in
+//! any order.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,8 +28,9 @@ const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/sluice/leases";
 #[derive(Default)]
 struct Server {
     lease: Mutex<Value>,
-    /// Writes to anything but the lease, and the renewals of the lease.
+    /// Writes to any object but the lease.
     writes: Mutex<Vec<String>>,
+    /// Number of renewals of the lease.
     renewals: AtomicUsize,
 }
 
@@ -37,7 +39,7 @@ impl Server {
         self.lease.lock().unwrap()["spec"]["holderIdentity"].clone()
     }
 
-    /// Another process holds the lease from now on.
+    /// Gives the lease to another process.
     fn give_lease_to(&self, other: &str) {
         *self.lease.lock().unwrap() = json!({
             "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "sluice", "namespace": "sluice", "resourceVersion": "99"},
@@ -67,7 +69,7 @@ impl Server {
             }
             return (200, if path == STATUS { serde_json::to_value(&job).unwrap() } else { body });
         }
-        assert!(!query.contains("watch=true"), "answered elsewhere");
+        assert!(!query.contains("watch=true"), "watches are answered by `Running::start`");
         match path {
             CONFIG_MAP => (200, config_map(&job).answer),
             "/apis/sluice.dev/v1alpha1/streamjobs" => list(vec![serde_json::to_value(&job).unwrap()]),
@@ -77,11 +79,11 @@ impl Server {
     }
 }
 
-/// Counts looks: each reconcile reads the samples once.
+/// Counts reconciles, each of which reads the samples once.
 #[derive(Default)]
-struct Looks(AtomicUsize);
+struct Reconciles(AtomicUsize);
 
-impl Signals for Looks {
+impl Signals for Reconciles {
     fn watch(&self, _: &JobKey, _: WatchSpec) {}
     fn forget(&self, _: &JobKey) {}
     fn read(&self, _: &JobKey) -> Option<JobSamples> {
@@ -92,14 +94,14 @@ impl Signals for Looks {
 
 struct Running {
     server: Arc<Server>,
-    looks: Arc<Looks>,
+    reconciles: Arc<Reconciles>,
     stop: CancellationToken,
     operator: JoinHandle<Stopped>,
 }
 
 impl Running {
     fn start(server: Server) -> Self {
-        let (server, looks, stop) = (Arc::new(server), Arc::new(Looks::default()), CancellationToken::new());
+        let (server, reconciles, stop) = (Arc::new(server), Arc::new(Reconciles::default()), CancellationToken::new());
         let answering = Arc::clone(&server);
         let service = tower::service_fn(move |request: Request<Body>| {
             let server = Arc::clone(&answering);
@@ -125,17 +127,17 @@ impl Running {
                 lease: "sluice".to_owned(),
                 identity: "me".to_owned(),
             }),
-            signals: Arc::clone(&looks) as Arc<dyn Signals>,
+            signals: Arc::clone(&reconciles) as Arc<dyn Signals>,
             health: Health::default(),
             metrics: Metrics::default(),
             clock: Clock::starting_at(Seconds(1_764_000_000.0)),
         };
         let operator = tokio::spawn(operator.run(futures::stream::pending(), stop.clone()));
-        Self { server, looks, stop, operator }
+        Self { server, reconciles, stop, operator }
     }
 
-    fn looks(&self) -> usize {
-        self.looks.0.load(Ordering::Relaxed)
+    fn reconciles(&self) -> usize {
+        self.reconciles.0.load(Ordering::Relaxed)
     }
 
     fn writes(&self) -> Vec<String> {
@@ -148,60 +150,60 @@ async fn pass(seconds: u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_reconciles_while_it_holds_the_lease_and_ends_when_it_is_lost() {
+async fn leader_reconciles_until_the_lease_is_lost() {
     let running = Running::start(Server::default());
     pass(5).await;
     assert_eq!(running.server.holder(), "me");
-    assert_eq!(running.looks(), 1, "the controllers run while the lease is held");
+    assert_eq!(running.reconciles(), 1, "the controllers run while the lease is held");
     assert_eq!(running.writes(), [format!("PATCH {STATUS}")]);
     pass(60).await;
-    assert_eq!(running.looks(), 5, "one look each 15 s");
+    assert_eq!(running.reconciles(), 5, "one reconcile each 15 s");
     let renewals = running.server.renewals.load(Ordering::Relaxed);
     assert!((30..=34).contains(&renewals), "one renewal each 2 s: {renewals}");
 
     running.server.give_lease_to("another");
-    let looks = Arc::clone(&running.looks);
+    let reconciles = Arc::clone(&running.reconciles);
     let ended = tokio::time::timeout(Duration::from_secs(3), running.operator).await;
-    assert_eq!(ended.expect("it ends with its next attempt").unwrap(), Stopped::LeaseLost);
-    let before = looks.0.load(Ordering::Relaxed);
+    assert_eq!(ended.expect("it ends with its next attempt to renew").unwrap(), Stopped::LeaseLost);
+    let before = reconciles.0.load(Ordering::Relaxed);
     pass(60).await;
-    assert_eq!(looks.0.load(Ordering::Relaxed), before, "nothing goes on");
-    assert_eq!(running.server.holder(), "another", "what is another's is not handed back");
+    assert_eq!(reconciles.0.load(Ordering::Relaxed), before, "no reconcile follows");
+    assert_eq!(running.server.holder(), "another", "the lease of another process is not released");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stand_by_does_nothing_until_the_lease_has_expired() {
+async fn stand_by_does_nothing_until_the_lease_has_expired() {
     let server = Server::default();
     server.give_lease_to("another");
     let running = Running::start(server);
     pass(14).await;
-    assert_eq!((running.looks(), running.writes().len()), (0, 0));
+    assert_eq!((running.reconciles(), running.writes().len()), (0, 0));
     assert_eq!(running.server.holder(), "another");
-    // Seen unchanged for 15 s, and looked at every 2 s.
+    // The lease is read every 2 s, and expires after it was unchanged for 15 s.
     pass(4).await;
     assert_eq!(running.server.holder(), "me");
-    assert_eq!(running.looks(), 1);
+    assert_eq!(running.reconciles(), 1);
     assert_eq!(running.server.lease.lock().unwrap()["spec"]["leaseTransitions"], 5);
 }
 
 #[tokio::test(start_paused = true)]
-async fn told_to_stop_a_leader_hands_the_lease_back_last() {
+async fn stopped_leader_releases_the_lease_last() {
     let running = Running::start(Server::default());
     pass(5).await;
     running.stop.cancel();
     let ended = tokio::time::timeout(Duration::from_secs(5), running.operator).await;
-    assert_eq!(ended.expect("it ends").unwrap(), Stopped::AsTold);
+    assert_eq!(ended.expect("it ends").unwrap(), Stopped::Requested);
     assert_eq!(running.server.holder(), "");
 }
 
 #[tokio::test(start_paused = true)]
-async fn told_to_stop_a_stand_by_ends_and_leaves_the_lease_alone() {
+async fn stopped_stand_by_leaves_the_lease_alone() {
     let server = Server::default();
     server.give_lease_to("another");
     let running = Running::start(server);
     pass(3).await;
     running.stop.cancel();
     let ended = tokio::time::timeout(Duration::from_secs(5), running.operator).await;
-    assert_eq!(ended.expect("it ends").unwrap(), Stopped::AsTold);
+    assert_eq!(ended.expect("it ends").unwrap(), Stopped::Requested);
     assert_eq!((running.server.holder(), running.server.renewals.load(Ordering::Relaxed)), (json!("another"), 0));
 }

@@ -1,21 +1,21 @@
-//! Which workers leave first: said right before a scale-down, and at no other time.
+//! Deletion costs of pods: written right before a scale-down, and at no other time.
 
 use std::sync::Arc;
 
 use kube::runtime::watcher::Event;
 
 use super::*;
-use crate::apply::removal_order::COST_ANNOTATION;
+use crate::annotations::POD_DELETION_COST;
 use sluice_base::units::Seconds;
 use sluice_signals::{JobSamples, Owner, PartitionSample, SourceReading, SourceSample};
 
 const POD_B: &str = "/api/v1/namespaces/payments/pods/b";
 const POD_D: &str = "/api/v1/namespaces/payments/pods/d";
 
-/// Four workers that own three, one, two and no partitions, in a cluster where `marked` have been marked before.
+/// Adds four workers that own three, one, two and no partitions, of which `marked` were marked before.
 fn with_workers(mut conversation: Conversation, job: &sluice_api::StreamJob, marked: &[&str]) -> Conversation {
     for name in ["a", "b", "c", "d"] {
-        let cost = if marked.contains(&name) { json!({COST_ANNOTATION: "-1"}) } else { json!({}) };
+        let cost = if marked.contains(&name) { json!({POD_DELETION_COST: "-1"}) } else { json!({}) };
         let mut metadata = pod_of("orders", json!({"sluice.dev/job": "orders"}));
         merge(
             &mut metadata,
@@ -26,7 +26,7 @@ fn with_workers(mut conversation: Conversation, job: &sluice_api::StreamJob, mar
             "metadata": metadata,
             "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
         });
-        conversation.pods.take(&Event::Apply(serde_json::from_value(pod).unwrap()));
+        conversation.pods.apply_event(&Event::Apply(serde_json::from_value(pod).unwrap()));
     }
     let partition = |(number, owner): (usize, &str)| PartitionSample {
         id: format!("orders/{number}"),
@@ -46,15 +46,15 @@ fn with_workers(mut conversation: Conversation, job: &sluice_api::StreamJob, mar
 }
 
 #[tokio::test(start_paused = true)]
-async fn before_a_step_down_the_workers_with_the_fewest_partitions_are_marked_to_leave_first() {
+async fn workers_with_fewest_partitions_are_marked_before_a_step_down() {
     let job = job(json!({"spec": {"replicas": 2}}));
     let conversation = Conversation::new(vec![
         config_map(&job),
         line("GET", DEPLOYMENT, deployment(&job, 4, &["sluice/scale"])),
-        // c was to leave once, and stays after all; d is marked already.
+        // c was marked once and stays now; d is marked already.
         line("PATCH", "/api/v1/namespaces/payments/pods/b", Value::Null).forced(false).checked(|body| {
             assert_eq!(
-                (&body["metadata"]["annotations"][COST_ANNOTATION], &body["metadata"]["uid"]),
+                (&body["metadata"]["annotations"][POD_DELETION_COST], &body["metadata"]["uid"]),
                 (&json!("-1"), &json!("uid-b"))
             );
         }),
@@ -77,7 +77,7 @@ async fn before_a_step_down_the_workers_with_the_fewest_partitions_are_marked_to
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_mark_that_fails_does_not_keep_the_number_from_being_written() {
+async fn failed_mark_does_not_prevent_the_scale_write() {
     let job = job(json!({"spec": {"replicas": 2}}));
     let conversation = Conversation::new(vec![
         config_map(&job),
@@ -94,7 +94,7 @@ async fn a_mark_that_fails_does_not_keep_the_number_from_being_written() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_as_many_or_more_workers_nobody_is_marked() {
+async fn no_pod_is_marked_without_a_step_down() {
     let job = job(json!({"spec": {"replicas": 4}}));
     let conversation = Conversation::new(vec![config_map(&job), status_with("ScalingActive", "False", "Pinned", &job)]);
     let conversation = with_workers(conversation, &job, &["c"]);

@@ -1,7 +1,9 @@
-//! Reconciles as conversations: what is asked of the API server, in which order, and what comes of each answer.
+//! Tests of reconciles as conversations with the API server: the requests, their order, and the reaction to each
+//! answer.
 //!
 //! The API server is a script. A request that is not the next one of the script fails the test, and so does a line of
-//! the script that was never asked for. Events are taken note of, not scripted: they come from the background.
+//! the script that was never requested. Events are recorded and not scripted, because they are published in the
+//! background.
 
 mod election;
 mod leaving;
@@ -23,7 +25,7 @@ use script::*;
 use sluice_signals::JobKey;
 
 #[tokio::test(start_paused = true)]
-async fn a_job_is_created_with_its_number_and_the_number_handed_to_scale() {
+async fn new_workload_has_replicas_that_scale_takes_over() {
     let job = job(json!({}));
     let conversation = Conversation::new(vec![
         missing(),
@@ -34,13 +36,13 @@ async fn a_job_is_created_with_its_number_and_the_number_handed_to_scale() {
         }),
         still_there(&job),
         line("PATCH", DEPLOYMENT, deployment(&job, 6, &["sluice/workload"])).checked(|body| {
-            assert_eq!(body["spec"]["replicas"], 6, "the first apply carries the number");
+            assert_eq!(body["spec"]["replicas"], 6, "the first apply contains the replica count");
             assert_eq!(body["metadata"]["ownerReferences"][0]["uid"], UID);
             assert_eq!(body["spec"]["template"]["metadata"]["labels"]["sluice.dev/job"], "orders");
         }),
         line("GET", DEPLOYMENT, deployment(&job, 6, &["sluice/workload"])),
         line("PATCH", SCALE, scale_answer()).checked(|body| {
-            assert_eq!(body["spec"]["replicas"], 6, "taken over at its present value");
+            assert_eq!(body["spec"]["replicas"], 6, "taken over at its current value");
             assert_eq!(
                 (&body["metadata"]["uid"], &body["metadata"]["resourceVersion"]),
                 (&json!("deployment-uid"), &json!("7"))
@@ -48,7 +50,7 @@ async fn a_job_is_created_with_its_number_and_the_number_handed_to_scale() {
         }),
         line("GET", DEPLOYMENT, deployment(&job, 6, &["sluice/workload", "sluice/scale"])),
         line("PATCH", DEPLOYMENT, deployment(&job, 6, &["sluice/scale"])).checked(|body| {
-            assert!(body["spec"]["replicas"].is_null(), "left out once /scale owns it");
+            assert!(body["spec"]["replicas"].is_null(), "left out once sluice/scale owns it");
             assert_eq!(body["metadata"]["uid"], "deployment-uid");
         }),
         line("GET", DEPLOYMENT, deployment(&job, 6, &["sluice/scale"])),
@@ -59,7 +61,7 @@ async fn a_job_is_created_with_its_number_and_the_number_handed_to_scale() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_nothing_to_do_nothing_is_asked() {
+async fn steady_job_makes_no_request() {
     let job = job(json!({}));
     let conversation =
         Conversation::new(vec![config_map(&job), status_with("MetricsAvailable", "False", "NoSignal", &job)])
@@ -74,7 +76,7 @@ async fn with_nothing_to_do_nothing_is_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_workload_of_our_name_that_is_not_ours_is_left_alone() {
+async fn workload_of_another_owner_is_left_alone() {
     let job = job(json!({}));
     let mut foreign = deployment(&job, 3, &[]);
     foreign["metadata"]["ownerReferences"] = json!([]);
@@ -86,7 +88,7 @@ async fn a_workload_of_our_name_that_is_not_ours_is_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pinned_number_is_written_through_scale_after_a_live_look() {
+async fn pinned_count_is_written_through_scale_after_a_live_read() {
     let job = job(json!({"spec": {"replicas": 9}}));
     let conversation = Conversation::new(vec![
         config_map(&job),
@@ -108,7 +110,7 @@ async fn a_pinned_number_is_written_through_scale_after_a_live_look() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_object_that_was_modified_is_read_again_and_the_number_resent() {
+async fn modified_object_is_read_again_and_the_write_repeated() {
     let job = job(json!({"spec": {"replicas": 9}}));
     let mut newer = deployment(&job, 6, &["sluice/scale"]);
     newer["metadata"]["resourceVersion"] = json!("8");
@@ -127,7 +129,7 @@ async fn an_object_that_was_modified_is_read_again_and_the_number_resent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_decision_that_rests_on_an_old_cache_is_not_written() {
+async fn decision_based_on_a_stale_cache_is_not_written() {
     let job = job(json!({"spec": {"replicas": 9}}));
     let conversation = Conversation::new(vec![
         config_map(&job),
@@ -140,9 +142,9 @@ async fn a_decision_that_rests_on_an_old_cache_is_not_written() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_foreign_write_is_respected_then_taken_back() {
+async fn foreign_write_is_respected_then_reverted() {
     let job = job(json!({"spec": {"replicas": 9}}));
-    // A write that has left no entry: nobody owns the number.
+    // A write that has left no entry in managedFields: the replica count has no owner.
     let foreign = deployment(&job, 2, &[]);
     let mut conversation =
         Conversation::new(vec![config_map(&job), status_with("ScalingActive", "False", "ForeignWriter", &job)]);
@@ -165,7 +167,7 @@ async fn a_foreign_write_is_respected_then_taken_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_workload_deleted_by_someone_is_made_again() {
+async fn workload_missing_at_the_live_read_is_not_written() {
     let job = job(json!({"spec": {"replicas": 3}}));
     let conversation = Conversation::new(vec![
         config_map(&job),
@@ -173,13 +175,14 @@ async fn a_workload_deleted_by_someone_is_made_again() {
         status_with("ScalingActive", "False", "Pinned", &job),
     ])
     .cached(deployment(&job, 6, &["sluice/scale"]));
-    // The cache still shows it: the write path meets the 404, writes nothing, and the next look creates it.
+    // The cache still shows the workload: the write path gets the 404 and writes nothing, and the next reconcile
+    // creates it.
     conversation.reconcile(&job).await;
     conversation.end();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_throttled_write_waits_as_long_as_it_is_asked_to() {
+async fn throttled_write_waits_for_retry_after() {
     let job = job(json!({"spec": {"replicas": 9}}));
     let mut throttled = line("PATCH", SCALE, Value::Null).refused(429, "TooManyRequests", "slow down");
     throttled.answer["details"] = json!({"retryAfterSeconds": 7});
@@ -195,7 +198,7 @@ async fn a_throttled_write_waits_as_long_as_it_is_asked_to() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_workload_is_said_and_the_workers_stay() {
+async fn refused_workload_is_reported() {
     let job = job(json!({}));
     let conversation = Conversation::new(vec![
         missing(),
@@ -216,22 +219,22 @@ async fn a_refused_workload_is_said_and_the_workers_stay() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pods_that_a_quota_refuses_show_as_a_limit() {
+async fn refused_pods_are_reported_as_a_limit() {
     let quota = ("exceeded quota: small", "QuotaExceeded");
     for (message, reason) in [quota, ("violates PodSecurity \"restricted:latest\"", "PodsRefused")] {
         let job = job(json!({}));
         let mut refused = deployment(&job, 6, &["sluice/scale"]);
         refused["status"]["conditions"] = json!([{"type": "ReplicaFailure", "status": "True", "message": message}]);
-        let told = status_with("ScalingLimited", "True", reason, &job)
+        let reported = status_with("ScalingLimited", "True", reason, &job)
             .checked(move |body| assert_eq!(condition(body, "ScalingLimited")["message"], message));
-        let conversation = Conversation::new(vec![config_map(&job), told]).cached(refused);
+        let conversation = Conversation::new(vec![config_map(&job), reported]).cached(refused);
         conversation.reconcile(&job).await;
         conversation.end();
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn pods_whose_image_cannot_be_had_show_as_a_limit_and_need_a_person_in_the_end() {
+async fn pods_without_image_limit_the_job_and_stall_it_later() {
     let job = job(json!({}));
     let mut conversation = Conversation::new(vec![
         config_map(&job),
@@ -259,7 +262,7 @@ async fn pods_whose_image_cannot_be_had_show_as_a_limit_and_need_a_person_in_the
         "metadata": metadata,
         "status": {"phase": "Pending", "containerStatuses": [container]},
     });
-    conversation.pods.take(&kube::runtime::watcher::Event::Apply(serde_json::from_value(pod).unwrap()));
+    conversation.pods.apply_event(&kube::runtime::watcher::Event::Apply(serde_json::from_value(pod).unwrap()));
     conversation.reconcile(&job).await;
     conversation.end();
     tokio::time::advance(Duration::from_secs(601)).await;
@@ -269,7 +272,7 @@ async fn pods_whose_image_cannot_be_had_show_as_a_limit_and_need_a_person_in_the
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_does_not_lead_writes_nothing() {
+async fn replica_that_is_not_leader_writes_nothing() {
     let job = job(json!({"spec": {"replicas": 9}}));
     let conversation = Conversation::led_by(
         Leadership::default(),
@@ -280,9 +283,9 @@ async fn who_does_not_lead_writes_nothing() {
     conversation.end();
 }
 
-/// Told of its end 20 seconds late, a workload was made for it and collected some thousand times.
+/// With a watch that was 20 s late, a workload was created and garbage collected some thousand times.
 #[tokio::test(start_paused = true)]
-async fn nothing_is_made_for_a_job_that_is_gone() {
+async fn no_workload_is_created_for_a_deleted_job() {
     let job = job(json!({}));
     let gone = line("GET", JOB, Value::Null).refused(404, "NotFound", "not found");
     let conversation = Conversation::new(vec![missing(), config_map(&job), gone]);
@@ -291,15 +294,16 @@ async fn nothing_is_made_for_a_job_that_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_is_being_deleted_is_let_go() {
+async fn job_being_deleted_is_not_reconciled() {
     let job = job(json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "spec": {"replicas": 9}}));
     let conversation = Conversation::new(vec![]).cached(deployment(&job, 6, &["sluice/scale"]));
     assert_eq!(conversation.reconcile(&job).await, Action::await_change());
     conversation.end();
 }
 
+/// Catalogue: B4.
 #[tokio::test(start_paused = true)]
-async fn b4_in_a_namespace_that_is_left_out_nothing_is_done_and_it_is_said() {
+async fn job_in_an_excluded_namespace_is_only_reported() {
     let job = job(json!({"spec": {"replicas": 9}}));
     let conversation =
         Conversation::new(vec![status_with("Ready", "False", "NamespaceExcluded", &job).checked(|body| {
@@ -315,12 +319,13 @@ async fn b4_in_a_namespace_that_is_left_out_nothing_is_done_and_it_is_said() {
         .cached(deployment(&job, 6, &["sluice/scale"]))
         .excluding("payments");
     assert_eq!(conversation.reconcile(&job).await, Action::await_change());
-    assert_eq!(conversation.reconcile(&job).await, Action::await_change(), "said once");
+    assert_eq!(conversation.reconcile(&job).await, Action::await_change(), "reported once");
     conversation.end();
 }
 
+/// Catalogue: S26.
 #[tokio::test(start_paused = true)]
-async fn t10_s26_a_reconcile_that_hangs_is_seen_by_who_asks_whether_we_live() {
+async fn hanging_reconcile_fails_the_liveness_check() {
     let job = job(json!({}));
     let conversation = Conversation::new(vec![status_with("Ready", "False", "NamespaceExcluded", &job)]);
     let conversation = conversation.excluding("payments");
@@ -341,7 +346,7 @@ async fn t10_s26_a_reconcile_that_hangs_is_seen_by_who_asks_whether_we_live() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_invalid_spec_is_named_field_by_field_and_the_workers_stay() {
+async fn invalid_spec_is_reported_field_by_field() {
     let job = job(json!({"spec": {"scaling": {"maxStepDown": "0%", "schedules": [
         {"name": "a", "schedule": "not a cron", "duration": "1h", "timeZone": "Mars/Base", "minReplicas": 2}]}}}));
     let conversation = Conversation::new(vec![status_with("Ready", "False", "InvalidSpec", &job).checked(|body| {
@@ -359,7 +364,7 @@ async fn an_invalid_spec_is_named_field_by_field_and_the_workers_stay() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stateful_set_with_a_dot_in_its_name_is_refused_for_its_pods_could_not_be_made() {
+async fn stateful_set_with_a_dot_in_its_name_is_refused() {
     let job = job(json!({"metadata": {"name": "orders"}, "spec": {"workload": {"kind": "StatefulSet"}}}));
     let mut dotted = job.clone();
     dotted.metadata.name = Some("orders.eu".to_owned());

@@ -1,18 +1,19 @@
-//! What the API server refuses: said, and not sent again with every sample.
+//! Requests that the API server refuses: they are reported, and not repeated with every sample.
 
 use super::*;
 
-/// What an API server says of a create that a quota does not let through.
+/// The API server's answer to a create that a quota does not allow.
 fn beyond_quota() -> Line {
     line("PATCH", DEPLOYMENT, Value::Null).refused(403, "Forbidden", "exceeded quota: small")
 }
 
-/// 132 refused creates in a minute, and two reads with each.
+/// There were 132 refused creates in a minute, each with two reads.
 #[tokio::test(start_paused = true)]
-async fn what_is_refused_is_not_sent_again_with_every_sample() {
+async fn refused_request_is_not_repeated_with_every_sample() {
     let job = job(json!({}));
-    let told = status_with("Ready", "False", "WorkloadRejected", &job);
-    let conversation = Conversation::new(vec![missing(), config_map(&job), still_there(&job), beyond_quota(), told]);
+    let reported = status_with("Ready", "False", "WorkloadRejected", &job);
+    let conversation =
+        Conversation::new(vec![missing(), config_map(&job), still_there(&job), beyond_quota(), reported]);
     conversation.reconcile(&job).await;
     conversation.end();
     // Twice a second for eight minutes; each attempt is three requests.
@@ -32,10 +33,11 @@ async fn what_is_refused_is_not_sent_again_with_every_sample() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_spec_that_is_mended_is_tried_at_once() {
+async fn corrected_spec_is_tried_at_once() {
     let bad = job(json!({}));
-    let told = status_with("Ready", "False", "WorkloadRejected", &bad);
-    let conversation = Conversation::new(vec![missing(), config_map(&bad), still_there(&bad), beyond_quota(), told]);
+    let reported = status_with("Ready", "False", "WorkloadRejected", &bad);
+    let conversation =
+        Conversation::new(vec![missing(), config_map(&bad), still_there(&bad), beyond_quota(), reported]);
     conversation.reconcile(&bad).await;
     conversation.end();
     for wait in [1, 5] {
@@ -58,9 +60,9 @@ async fn a_spec_that_is_mended_is_tried_at_once() {
     conversation.end();
 }
 
-/// "failed calling webhook" is a 500: there was no status, no event, ever.
+/// "failed calling webhook" is a 500, which was never reported in a status or an event.
 #[tokio::test(start_paused = true)]
-async fn a_webhook_that_fails_is_told_once_it_has_failed_three_times() {
+async fn failing_webhook_is_reported_after_three_failures() {
     let job = job(json!({}));
     let failing =
         || line("PATCH", DEPLOYMENT, Value::Null).refused(500, "InternalError", "failed calling webhook \"w\"");
@@ -74,18 +76,18 @@ async fn a_webhook_that_fails_is_told_once_it_has_failed_three_times() {
     conversation.reconcile(&job).await;
     conversation.end();
     tokio::time::advance(Duration::from_secs(5)).await;
-    let told = reason("ApiError").checked(|body| {
+    let reported = reason("ApiError").checked(|body| {
         let message = condition(body, "Ready")["message"].as_str().unwrap().to_owned();
         assert_eq!(message, "failed to create the workload: failed calling webhook \"w\"");
     });
-    conversation.then(vec![missing(), still_there(&job), failing(), told]);
+    conversation.then(vec![missing(), still_there(&job), failing(), reported]);
     conversation.reconcile(&job).await;
     conversation.end();
 }
 
-/// The number is written although the processing file cannot be: pods start without it.
+/// The replica count is written although the processing file cannot be: pods start without it.
 #[tokio::test(start_paused = true)]
-async fn a_processing_file_that_is_refused_is_told_and_keeps_nothing_else_from_being_done() {
+async fn refused_processing_file_does_not_prevent_scaling() {
     let job = job(json!({"spec": {"replicas": 9}}));
     let conversation = Conversation::new(vec![
         no_config_map(),
@@ -101,7 +103,7 @@ async fn a_processing_file_that_is_refused_is_told_and_keeps_nothing_else_from_b
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_status_that_is_refused_keeps_no_number_from_being_written_and_is_not_sent_with_every_sample() {
+async fn refused_status_does_not_prevent_scaling_and_backs_off() {
     let job = job(json!({"spec": {"replicas": 9}}));
     let refused = || line("PATCH", STATUS, Value::Null).refused(403, "Forbidden", "denied by policy");
     let mut conversation =
@@ -118,7 +120,7 @@ async fn a_status_that_is_refused_keeps_no_number_from_being_written_and_is_not_
     conversation.end();
     conversation = conversation.cached(deployment(&job, 9, &["sluice/scale"]));
     tokio::time::advance(Duration::from_secs(1)).await;
-    // The change that could not be told is told with the next.
+    // The change that no status contains yet is reported with the next one.
     conversation.then(vec![
         status_with("ScalingActive", "False", "Pinned", &job)
             .checked(|body| assert_eq!(body["status"]["lastDecision"]["to"], 9)),
@@ -128,7 +130,7 @@ async fn a_status_that_is_refused_keeps_no_number_from_being_written_and_is_not_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_cannot_be_read_says_so_once() {
+async fn undecodable_job_is_reported_once() {
     let conversation = Conversation::new(vec![line("PATCH", STATUS, Value::Null).checked(|body| {
         for kind in ["Ready", "Stalled"] {
             assert_eq!(condition(body, kind)["reason"], "InvalidSpec");
@@ -151,17 +153,17 @@ async fn a_job_that_cannot_be_read_says_so_once() {
     }
 }
 
-/// An earlier definition let `workload.kind` change: both ran, and both were counted.
+/// An earlier definition allowed a change of `workload.kind`: both workloads ran, and both were counted.
 #[tokio::test(start_paused = true)]
-async fn a_workload_of_an_earlier_spec_is_not_left_running_without_a_word() {
+async fn workload_of_an_earlier_spec_is_reported() {
     let before = job(json!({}));
     let after = job(json!({"spec": {"workload": {"kind": "StatefulSet"}}}));
-    let told = status_with("Stalled", "True", "WorkloadLeftBehind", &after).checked(|body| {
+    let reported = status_with("Stalled", "True", "WorkloadLeftBehind", &after).checked(|body| {
         let message = condition(body, "Ready")["message"].as_str().unwrap().to_owned();
         assert!(message.contains("kubectl -n payments delete deployment orders"), "{message}");
-        assert_eq!(body["status"]["replicas"], 0, "its pods are not of the new workload");
+        assert_eq!(body["status"]["replicas"], 0, "its pods do not belong to the new workload");
     });
-    let conversation = Conversation::new(vec![told]).cached(deployment(&before, 6, &["sluice/scale"]));
+    let conversation = Conversation::new(vec![reported]).cached(deployment(&before, 6, &["sluice/scale"]));
     conversation.reconcile(&after).await;
     conversation.end();
     let target = json!({"kind": "Deployment", "name": "legacy"});
@@ -176,13 +178,14 @@ async fn a_workload_of_an_earlier_spec_is_not_left_running_without_a_word() {
     conversation.end();
 }
 
-/// Anybody may put a label on a pod: with one such REPLICAS was 7, and an Up "landed" before its time.
+/// Any client may put a label on a pod. One such pod made REPLICAS 7, and a scale-up counted as complete too early.
 #[tokio::test(start_paused = true)]
-async fn a_pod_is_the_jobs_by_its_controller_and_not_by_its_label() {
+async fn pod_belongs_to_the_job_by_its_controller_not_its_label() {
     let job = job(json!({}));
-    let told = status_with("Ready", "True", "Ready", &job).checked(|body| assert_eq!(body["status"]["replicas"], 1));
+    let reported =
+        status_with("Ready", "True", "Ready", &job).checked(|body| assert_eq!(body["status"]["replicas"], 1));
     let mut conversation =
-        Conversation::new(vec![config_map(&job), told]).cached(deployment(&job, 6, &["sluice/scale"]));
+        Conversation::new(vec![config_map(&job), reported]).cached(deployment(&job, 6, &["sluice/scale"]));
     let ours = pod_of("orders", json!({"sluice.dev/job": "orders"}));
     let bare = json!({"labels": {"sluice.dev/job": "orders", "pod-template-hash": "h1"}});
     let anothers = pod_of("refunds", json!({"sluice.dev/job": "orders"}));
@@ -190,15 +193,16 @@ async fn a_pod_is_the_jobs_by_its_controller_and_not_by_its_label() {
         merge(&mut metadata, json!({"name": name, "namespace": "payments", "uid": name}));
         let ready = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]});
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": ready});
-        conversation.pods.take(&kube::runtime::watcher::Event::Apply(serde_json::from_value(pod).unwrap()));
+        conversation.pods.apply_event(&kube::runtime::watcher::Event::Apply(serde_json::from_value(pod).unwrap()));
     }
     conversation.reconcile(&job).await;
     conversation.end();
 }
 
-/// "rollingUpdate: may not be specified when strategy `type` is 'Recreate'", for this template and every later one.
+/// The API server answered "rollingUpdate: may not be specified when strategy `type` is 'Recreate'" to this and every
+/// later template.
 #[tokio::test(start_paused = true)]
-async fn what_the_api_server_has_filled_in_is_made_ours_before_it_can_go() {
+async fn defaulted_rolling_update_is_owned_before_its_removal() {
     let before = job(json!({}));
     let mut live = deployment(&before, 6, &["sluice/scale"]);
     live["spec"]["strategy"] = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%"}});
@@ -222,7 +226,7 @@ async fn what_the_api_server_has_filled_in_is_made_ours_before_it_can_go() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_tell_once_of_what_a_status_that_is_refused_would_say() {
+async fn events_report_a_refused_status_once() {
     let job = job(json!({}));
     let refused = || line("PATCH", STATUS, Value::Null).refused(403, "Forbidden", "denied by policy");
     let mut foreign = deployment(&job, 3, &[]);
@@ -237,12 +241,12 @@ async fn events_tell_once_of_what_a_status_that_is_refused_would_say() {
         conversation.end();
     }
     let warnings = conversation.events().iter().filter(|event| *event == "Warning NameTaken").count();
-    assert_eq!(warnings, 2, "of Ready and of Stalled, once each");
+    assert_eq!(warnings, 2, "one for Ready and one for Stalled");
 }
 
-/// Without the label the caches do not have it: it was read with every sample.
+/// Without the label the caches do not contain the workload, and it was read with every sample.
 #[tokio::test(start_paused = true)]
-async fn a_label_that_somebody_takes_away_is_put_back() {
+async fn removed_job_label_is_restored() {
     let job = job(json!({}));
     let mut bare = deployment(&job, 6, &["sluice/scale"]);
     bare["metadata"]["labels"] = json!({});

@@ -1,4 +1,4 @@
-//! The scripted API server, and the objects that conversations are about.
+//! The scripted API server, and the objects of the conversations.
 
 use std::sync::{Arc, Mutex};
 
@@ -25,7 +25,8 @@ use sluice_signals::{JobKey, JobSamples, PartitionSample, Signals, SourceReading
 use crate::apply::attempts::NamespaceRefusals;
 use crate::apply::build;
 use crate::apply::writer::Applier;
-use crate::context::{Context, Jobs};
+use crate::context::Context;
+use crate::job_state::Jobs;
 use crate::lease::Leadership;
 use crate::observe::claims::Claims;
 use crate::observe::kinds::Kinds;
@@ -41,14 +42,14 @@ pub(crate) const JOB: &str = "/apis/sluice.dev/v1alpha1/namespaces/payments/stre
 pub(crate) const STATUS: &str = "/apis/sluice.dev/v1alpha1/namespaces/payments/streamjobs/orders/status";
 pub(crate) const UID: &str = "11111111-2222-3333-4444-555555555555";
 
-/// One line of the script: what is asked, and the answer to it.
+/// One line of the script: a request and the answer to it.
 pub(crate) struct Line {
     pub(crate) method: &'static str,
     pub(crate) path: &'static str,
     pub(crate) check: Box<dyn Fn(&Value) + Send>,
     pub(crate) status: u16,
     pub(crate) answer: Value,
-    /// Whether the write must take its fields from whoever owns them; `None`: either.
+    /// Whether the write must be forced; `None` accepts both.
     pub(crate) force: Option<bool>,
     pub(crate) unanswered: bool,
 }
@@ -72,7 +73,7 @@ impl Line {
         self
     }
 
-    /// Nobody ever answers.
+    /// The request is never answered.
     pub(crate) fn unanswered(mut self) -> Self {
         self.unanswered = true;
         self
@@ -110,7 +111,7 @@ impl Signals for NoSignals {
     }
 }
 
-/// Signals that always say the same.
+/// Signals that always return the same samples.
 pub(crate) struct Samples(pub(crate) JobSamples);
 
 impl Signals for Samples {
@@ -164,7 +165,7 @@ impl Conversation {
         Self { context, deployments, pods, script, transcript }
     }
 
-    /// The operator leaves this namespace out.
+    /// Makes the operator exclude this namespace.
     pub(crate) fn excluding(mut self, namespace: &str) -> Self {
         self.context.excluded = Arc::new([namespace.to_owned()].into());
         self
@@ -176,7 +177,7 @@ impl Conversation {
         self
     }
 
-    /// Goes on with another part of the script.
+    /// Continues with another part of the script.
     pub(crate) fn then(&self, script: Vec<Line>) {
         *self.script.lock().unwrap() = script.into_iter().rev().collect();
     }
@@ -191,13 +192,13 @@ impl Conversation {
         action
     }
 
-    /// Every line was asked for, and nothing else was.
+    /// Asserts that every line was requested, and nothing else.
     pub(crate) fn end(&self) {
         let surprises = &self.transcript.lock().unwrap().surprises;
-        assert!(surprises.is_empty(), "not as in the script: {surprises:?}");
+        assert!(surprises.is_empty(), "requests differ from the script: {surprises:?}");
         let left: Vec<String> =
             self.script.lock().unwrap().iter().rev().map(|line| format!("{} {}", line.method, line.path)).collect();
-        assert!(left.is_empty(), "never asked for: {left:?}");
+        assert!(left.is_empty(), "never requested: {left:?}");
     }
 
     pub(crate) fn events(&self) -> Vec<String> {
@@ -221,8 +222,8 @@ pub(crate) async fn answer(
             .unwrap()
     };
     if path.starts_with("/apis/events.k8s.io") {
-        let word = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
-        transcript.lock().unwrap().events.push(format!("{} {}", word("type"), word("reason")));
+        let field = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
+        transcript.lock().unwrap().events.push(format!("{} {}", field("type"), field("reason")));
         return reply(200, &body);
     }
     let next = {
@@ -243,12 +244,12 @@ pub(crate) async fn answer(
     if line.force.is_some_and(|wanted| wanted != force) {
         transcript.lock().unwrap().surprises.push(format!("{method} {path} with force={force}"));
     }
-    // A reconcile survives panics, this one too.
+    // The operator catches panics of a reconcile, so a failed check is recorded instead of thrown.
     if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (line.check)(&body))) {
         let what = panic.downcast_ref::<String>().cloned().unwrap_or_else(|| format!("{panic:?}"));
         transcript.lock().unwrap().surprises.push(format!("{method} {path}: {what}"));
     }
-    // An answer of null sends back what was applied.
+    // An answer of null returns the body of the request.
     reply(line.status, if line.answer.is_null() { &body } else { &line.answer })
 }
 
@@ -281,7 +282,7 @@ pub(crate) fn merge(into: &mut Value, changes: Value) {
     }
 }
 
-/// The Deployment as the API server has it: with `replicas` owned by the given managers.
+/// Returns the Deployment as the API server has it, with `replicas` owned by the given managers.
 pub(crate) fn deployment(job: &StreamJob, replicas: u32, owners: &[&str]) -> Value {
     let valid = validate(job).unwrap();
     let Target::Owned(owned) = &valid.target else { panic!("owned") };
@@ -307,7 +308,7 @@ pub(crate) fn missing() -> Line {
     line("GET", DEPLOYMENT, Value::Null).refused(404, "NotFound", "deployments.apps \"orders\" not found")
 }
 
-/// The job is looked at before anything is made for it.
+/// The read of the job before a workload is created for it.
 pub(crate) fn still_there(job: &StreamJob) -> Line {
     line("GET", JOB, serde_json::to_value(job).unwrap())
 }
@@ -316,7 +317,7 @@ pub(crate) fn no_config_map() -> Line {
     line("GET", CONFIG_MAP, Value::Null).refused(404, "NotFound", "configmaps \"orders-processing\" not found")
 }
 
-/// The API server's copy of the processing file.
+/// The read of the processing file that is in the cluster.
 pub(crate) fn config_map(job: &StreamJob) -> Line {
     line("GET", CONFIG_MAP, build::processing(&validate(job).unwrap()))
 }
@@ -329,7 +330,7 @@ pub(crate) fn condition<'a>(status: &'a Value, kind: &str) -> &'a Value {
     status["status"]["conditions"].as_array().unwrap().iter().find(|condition| condition["type"] == kind).unwrap()
 }
 
-/// The status write, whose condition of this type must have this status and reason.
+/// A write of the status, whose condition of this type must have this status and reason.
 pub(crate) fn status_with(kind: &'static str, wanted: &'static str, reason: &'static str, job: &StreamJob) -> Line {
     let answer = serde_json::to_value(job).unwrap();
     line("PATCH", STATUS, answer).checked(move |body| {
@@ -342,20 +343,20 @@ pub(crate) fn status_with(kind: &'static str, wanted: &'static str, reason: &'st
     })
 }
 
-/// A source of one partition, of which all is processed.
+/// Returns a sample of a source with one partition whose records are all processed.
 pub(crate) fn all_processed(at: Seconds) -> SourceSample {
     let partition =
         PartitionSample { id: "orders/0".to_owned(), end: Some(5), committed: Some(5), ..PartitionSample::default() };
     SourceSample { at, partitions: vec![partition], ..SourceSample::default() }
 }
 
-/// The job's source, as it was read last.
+/// Returns the samples of a job with this one source.
 pub(crate) fn read_as(sample: SourceSample) -> JobSamples {
     let source = SourceReading { name: "orders".to_owned(), sample: Some(Arc::new(sample)), failure: None };
     JobSamples { sources: vec![source], workers: Vec::new() }
 }
 
-/// The metadata of a pod of a Deployment: its labels, and the `ReplicaSet` in between.
+/// Returns the metadata of a pod of a Deployment: its labels, and the owner reference to its `ReplicaSet`.
 pub(crate) fn pod_of(deployment: &str, labels: Value) -> Value {
     let mut metadata = json!({
         "labels": {"pod-template-hash": "h1"},
@@ -365,7 +366,7 @@ pub(crate) fn pod_of(deployment: &str, labels: Value) -> Value {
     metadata
 }
 
-/// Another status, as of the template that is known with the second look.
+/// A further write of the status, such as the one that the second reconcile makes when the template is known.
 pub(crate) fn status_of(job: &StreamJob) -> Line {
     line("PATCH", STATUS, serde_json::to_value(job).unwrap())
 }

@@ -1,4 +1,4 @@
-//! A workload that someone else made: looked at live, seldom; written to only where it is to change.
+//! Existing workloads (`spec.targetRef`): read live and rarely, and written to only if the replica count must change.
 
 use super::*;
 use crate::observe::claims::ClaimsWriter;
@@ -40,7 +40,7 @@ fn pods(count: u32) -> Line {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_target_in_mode_recommend_is_looked_at_seldom_and_never_written_to() {
+async fn target_in_mode_recommend_is_cached_and_never_written() {
     let job = job_for_legacy(json!({"spec": {"minReplicas": 3, "scaling": {"mode": "Recommend"}}}));
     let conversation = Conversation::new(vec![
         line("GET", LEGACY, legacy(1, "kubectl")),
@@ -49,7 +49,7 @@ async fn a_target_in_mode_recommend_is_looked_at_seldom_and_never_written_to() {
     ]);
     conversation.reconcile(&job).await;
     conversation.end();
-    // Its samples wake the job every 2 s; what was read holds for 15.
+    // Samples trigger a reconcile every 2 s; a read is cached for 15 s.
     conversation.then(vec![status_of(&job)]);
     for _ in 0..7 {
         tokio::time::advance(Duration::from_secs(2)).await;
@@ -63,7 +63,7 @@ async fn a_target_in_mode_recommend_is_looked_at_seldom_and_never_written_to() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_target_in_mode_auto_is_taken_over_with_the_first_change_and_given_up_to_another_writer() {
+async fn target_in_mode_auto_is_taken_over_with_the_first_change() {
     let job = job_for_legacy(json!({"spec": {"minReplicas": 3}}));
     let conversation = Conversation::new(vec![
         line("GET", LEGACY, legacy(1, "kubectl")),
@@ -82,11 +82,11 @@ async fn a_target_in_mode_auto_is_taken_over_with_the_first_change_and_given_up_
     ]);
     conversation.reconcile(&job).await;
     conversation.end();
-    // What the write has shown is known; nothing is asked at once.
+    // The read before the write is cached, so no request follows at once.
     conversation.then(vec![status_of(&job)]);
     conversation.reconcile(&job).await;
     conversation.end();
-    // While its pods come, it is looked at more often.
+    // While its pods start, the target is read more often.
     tokio::time::advance(Duration::from_secs(4)).await;
     conversation.then(vec![
         line("GET", LEGACY, legacy(3, "sluice/scale")),
@@ -106,7 +106,7 @@ async fn a_target_in_mode_auto_is_taken_over_with_the_first_change_and_given_up_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_target_that_does_not_answer_blocks_for_seconds_only_and_is_left_in_peace_for_a_while() {
+async fn unanswered_target_read_blocks_3_s_and_backs_off() {
     let job = job_for_legacy(json!({}));
     let conversation = Conversation::new(vec![line("GET", LEGACY, Value::Null).unanswered()]);
     let before = conversation.context.clock.monotonic();
@@ -128,7 +128,7 @@ async fn a_target_that_does_not_answer_blocks_for_seconds_only_and_is_left_in_pe
     conversation.end();
 }
 
-/// What the API server says of the kinds of a group.
+/// The API server's answer about the kinds of a group.
 fn kinds(path: &'static str, plural: &str, kind: &str, scale: bool) -> Line {
     let resource =
         |name: String| json!({"name": name, "singularName": "", "namespaced": true, "kind": kind, "verbs": ["get"]});
@@ -143,7 +143,8 @@ const NEXT_SCALE: &str = "/apis/apps/v1/namespaces/payments/deployments/next/sca
 const SIZED: &str = "/apis/demo.test/v1/namespaces/payments/fleet/legacy";
 const SIZED_SCALE: &str = "/apis/demo.test/v1/namespaces/payments/fleet/legacy/scale";
 
-/// A kind whose number is at `.spec.size`, whose selector is in its status alone, and whose plural cannot be guessed.
+/// Returns an object of a kind whose replica count is at `.spec.size`, whose selector is only in its status, and whose
+/// plural cannot be guessed.
 fn sized(size: u32, owner: &str) -> Value {
     let entry = json!({"manager": owner, "operation": "Update", "subresource": "scale", "fieldsV1": {"f:spec": {"f:size": {}}}});
     json!({
@@ -167,7 +168,7 @@ fn job_for_ship(changes: Value) -> sluice_api::StreamJob {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_number_of_any_kind_is_read_and_written_through_its_scale() {
+async fn custom_kind_is_read_and_written_through_its_scale() {
     let job = job_for_ship(json!({}));
     let conversation = Conversation::new(vec![
         kinds("/apis/demo.test/v1", "fleet", "Ship", true),
@@ -177,7 +178,7 @@ async fn the_number_of_any_kind_is_read_and_written_through_its_scale() {
         line("GET", SIZED, sized(1, "kubectl")),
         line("GET", SIZED_SCALE, scale_of(1, "app=legacy")),
         line("PATCH", SIZED_SCALE, scale_answer()).checked(|body| {
-            assert_eq!(body["kind"], Value::Null, "no apply: that of a custom kind is refused");
+            assert_eq!(body["kind"], Value::Null, "not an apply, which is refused for a custom kind");
             assert_eq!((&body["spec"]["replicas"], &body["metadata"]["resourceVersion"]), (&json!(3), &json!("3")));
         }),
         line("GET", SIZED, sized(3, "sluice/scale")),
@@ -186,7 +187,7 @@ async fn the_number_of_any_kind_is_read_and_written_through_its_scale() {
     ]);
     conversation.reconcile(&job).await;
     conversation.end();
-    // Our own write is not somebody else's, wherever the kind keeps its number.
+    // Sluice's own write is not a foreign write, wherever the kind keeps its replica count.
     tokio::time::advance(Duration::from_secs(4)).await;
     let again = |size: u32, owner: &'static str| {
         vec![line("GET", SIZED, sized(size, owner)), line("GET", SIZED_SCALE, scale_of(size, "app=legacy")), pods(3)]
@@ -208,7 +209,7 @@ async fn the_number_of_any_kind_is_read_and_written_through_its_scale() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pods_without_a_selector_are_unknown_and_not_none() {
+async fn pods_without_a_selector_are_unknown() {
     let job = job_for_ship(json!({"spec": {"minReplicas": 1}}));
     let conversation = Conversation::new(vec![
         kinds("/apis/demo.test/v1", "fleet", "Ship", true),
@@ -221,27 +222,27 @@ async fn pods_without_a_selector_are_unknown_and_not_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_kind_that_does_not_exist_or_cannot_be_scaled_is_said() {
+async fn missing_or_unscalable_kind_is_reported() {
     let unknown = line("GET", "/apis/demo.test/v1", Value::Null).refused(404, "NotFound", "404 page not found");
     let other = kinds("/apis/demo.test/v1", "boats", "Boat", true);
     let fixed = kinds("/apis/demo.test/v1", "fleet", "Ship", false);
-    for (answer, why) in [(unknown, "no such kind"), (other, "no such kind"), (fixed, "no scale subresource")] {
+    for (answer, why) in [(unknown, "does not exist"), (other, "does not exist"), (fixed, "no scale subresource")] {
         let job = job_for_ship(json!({}));
-        let told = status_with("Ready", "False", "TargetNotFound", &job).checked(move |body| {
+        let reported = status_with("Ready", "False", "TargetNotFound", &job).checked(move |body| {
             let message = condition(body, "Ready")["message"].as_str().unwrap().to_owned();
             assert!(message.contains(why), "{message}");
         });
-        let conversation = Conversation::new(vec![answer, told]);
+        let conversation = Conversation::new(vec![answer, reported]);
         conversation.reconcile(&job).await;
         conversation.end();
     }
 }
 
-/// Nothing was ever said of it: no status, no event.
+/// This was never reported in a status or an event.
 #[tokio::test(start_paused = true)]
-async fn a_target_that_may_not_be_read_is_said_with_the_right_that_is_missing() {
+async fn forbidden_target_is_reported_with_the_missing_right() {
     let job = job_for_ship(json!({}));
-    let told = status_with("Ready", "False", "TargetForbidden", &job).checked(|body| {
+    let reported = status_with("Ready", "False", "TargetForbidden", &job).checked(|body| {
         let message = condition(body, "Ready")["message"].as_str().unwrap().to_owned();
         assert!(message.contains("cannot get resource") && message.contains("extraRules"), "{message}");
         assert_eq!(condition(body, "MetricsAvailable")["reason"], "NoSignal");
@@ -250,13 +251,13 @@ async fn a_target_that_may_not_be_read_is_said_with_the_right_that_is_missing() 
     let conversation = Conversation::new(vec![
         kinds("/apis/demo.test/v1", "fleet", "Ship", true),
         line("GET", SIZED, Value::Null).refused(403, "Forbidden", "User \"sluice\" cannot get resource \"fleet\""),
-        told,
+        reported,
     ]);
     conversation.reconcile(&job).await;
     conversation.end();
     let events = conversation.events();
     assert!(events.contains(&"Warning TargetForbidden".to_owned()), "{events:?}");
-    // Its samples wake the job; the target is left in peace.
+    // Samples trigger reconciles, but the target is not read during its back-off.
     tokio::time::advance(Duration::from_secs(9)).await;
     conversation.reconcile(&job).await;
     conversation.end();
@@ -266,47 +267,47 @@ fn listed(conversation: &Conversation, jobs: &[&sluice_api::StreamJob]) {
     let mut writer = ClaimsWriter::new(conversation.context.claims.clone());
     for job in jobs {
         let object = kube::core::DeserializeGuard(Ok((*job).clone()));
-        writer.take(&kube::runtime::watcher::Event::Apply(object), |_| true);
+        writer.apply_event(&kube::runtime::watcher::Event::Apply(object), |_| true);
     }
 }
 
-/// They wrote 2 and 5 in turns, every 20 s, and both were Ready.
+/// The two jobs wrote 2 and 5 in turns, every 20 s, and both were Ready.
 #[tokio::test(start_paused = true)]
-async fn of_two_jobs_that_name_one_target_the_older_has_it_and_both_are_told() {
+async fn older_of_two_jobs_scales_the_target_and_both_report_it() {
     let named = |name: &str, minute: u32, replicas: u32| {
         let metadata =
             json!({"name": name, "uid": name, "creationTimestamp": format!("2026-01-01T00:{minute:02}:00Z")});
         job_for_legacy(json!({"metadata": metadata, "spec": {"replicas": replicas}}))
     };
     let (first, second) = (named("orders", 1, 1), named("second", 2, 5));
-    let told = status_with("ScalingActive", "True", "TargetContested", &first).checked(|body| {
+    let reported = status_with("ScalingActive", "True", "TargetContested", &first).checked(|body| {
         let message = condition(body, "ScalingActive")["message"].as_str().unwrap().to_owned();
         assert!(
-            message.starts_with("Sluice decides the number of workers; StreamJob second names the same workload"),
+            message.starts_with("Sluice decides the replica count; StreamJob second names the same workload"),
             "{message}"
         );
     });
     let pinned = job_for_legacy(json!({"metadata": {"uid": "orders", "creationTimestamp": "2026-01-01T00:01:00Z"}}));
-    let mut conversation = Conversation::new(vec![line("GET", LEGACY, legacy(1, "kubectl")), pods(1), told]);
+    let mut conversation = Conversation::new(vec![line("GET", LEGACY, legacy(1, "kubectl")), pods(1), reported]);
     conversation.context.signals =
         std::sync::Arc::new(Samples(read_as(all_processed(sluice_base::units::Seconds(1_764_000_000.0)))));
     listed(&conversation, &[&first, &second]);
     conversation.reconcile(&pinned).await;
     conversation.end();
-    let told = line("PATCH", OTHER, serde_json::to_value(&second).unwrap()).checked(|body| {
+    let reported = line("PATCH", OTHER, serde_json::to_value(&second).unwrap()).checked(|body| {
         for kind in ["Ready", "Stalled", "ScalingActive"] {
             assert_eq!(condition(body, kind)["reason"], "TargetTaken");
         }
         assert_eq!(condition(body, "ScalingActive")["status"], "False");
     });
-    conversation.then(vec![line("GET", LEGACY, legacy(1, "kubectl")), pods(1), told]);
+    conversation.then(vec![line("GET", LEGACY, legacy(1, "kubectl")), pods(1), reported]);
     conversation.reconcile(&second).await;
     conversation.end();
 }
 
-/// "kubectl has written the number", of a workload that nobody had touched, for ten minutes.
+/// A write to the old target was reported for the new target, which no other client had changed, for ten minutes.
 #[tokio::test(start_paused = true)]
-async fn what_is_known_of_one_target_says_nothing_of_the_next() {
+async fn state_of_one_target_is_not_used_for_the_next() {
     let job = job_for_legacy(json!({"spec": {"replicas": 3}}));
     let conversation = Conversation::new(vec![
         line("GET", LEGACY, legacy(1, "kubectl")),
@@ -338,7 +339,7 @@ async fn what_is_known_of_one_target_says_nothing_of_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_kind_in_capitals_is_no_kind() {
+async fn kind_in_capitals_is_not_found() {
     let target = json!({"kind": "DEPLOYMENT", "name": "legacy"});
     let job = job_for_legacy(json!({"spec": {"targetRef": target}}));
     let resource =
@@ -353,22 +354,22 @@ async fn a_kind_in_capitals_is_no_kind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_target_that_another_job_runs_is_left_alone() {
+async fn target_that_another_job_runs_is_left_alone() {
     let mut theirs = legacy(3, "sluice/scale");
     theirs["metadata"]["ownerReferences"] = json!([{"apiVersion": "sluice.dev/v1alpha1", "kind": "StreamJob", "name": "legacy", "uid": "another", "controller": true}]);
     let job = job_for_legacy(json!({"spec": {"replicas": 9}}));
-    let told = status_with("Stalled", "True", "TargetTaken", &job);
-    let conversation = Conversation::new(vec![line("GET", LEGACY, theirs), pods(3), told]);
+    let reported = status_with("Stalled", "True", "TargetTaken", &job);
+    let conversation = Conversation::new(vec![line("GET", LEGACY, theirs), pods(3), reported]);
     conversation.reconcile(&job).await;
     conversation.end();
 }
 
-/// Which of them is the older is not known before all are.
+/// The oldest job is known only once all jobs are listed.
 #[tokio::test(start_paused = true)]
-async fn a_target_is_not_written_to_before_all_jobs_are_listed() {
+async fn target_is_not_written_before_all_jobs_are_listed() {
     let job = job_for_legacy(json!({"spec": {"replicas": 9}}));
-    let told = line("PATCH", STATUS, serde_json::to_value(&job).unwrap());
-    let mut conversation = Conversation::new(vec![line("GET", LEGACY, legacy(1, "kubectl")), pods(1), told]);
+    let reported = line("PATCH", STATUS, serde_json::to_value(&job).unwrap());
+    let mut conversation = Conversation::new(vec![line("GET", LEGACY, legacy(1, "kubectl")), pods(1), reported]);
     conversation.context.jobs_listed = tokio_util::sync::CancellationToken::new();
     conversation.reconcile(&job).await;
     conversation.end();

@@ -1,4 +1,4 @@
-//! What is said of pods that are not as they should be, and of starts that are.
+//! Reports about failing pods, slow starts, strangers in the group, and attainment after a restart.
 
 use std::sync::Arc;
 
@@ -8,18 +8,18 @@ use super::*;
 use sluice_base::clock::Clock;
 use sluice_signals::{GroupSample, JobKey, JobSamples, Owner, Signals, SourceSample, WatchSpec};
 
-/// A pod of the job with this status, in the operator's cache.
+/// Adds a pod of the job with this status to the operator's cache.
 fn with_pod(conversation: &mut Conversation, name: &str, status: Value) {
     let created = crate::timestamp(conversation.context.clock.now());
     let mut metadata = pod_of("orders", json!({"sluice.dev/job": "orders"}));
-    let of_pod = json!({"name": name, "namespace": "payments", "uid": format!("uid-{name}"), "creationTimestamp": created.to_string()});
-    merge(&mut metadata, of_pod);
+    let identity = json!({"name": name, "namespace": "payments", "uid": format!("uid-{name}"), "creationTimestamp": created.to_string()});
+    merge(&mut metadata, identity);
     let mut status = status;
     for condition in status["conditions"].as_array_mut().into_iter().flatten() {
         condition["lastTransitionTime"] = json!(created.to_string());
     }
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": status});
-    conversation.pods.take(&Event::Apply(serde_json::from_value(pod).unwrap()));
+    conversation.pods.apply_event(&Event::Apply(serde_json::from_value(pod).unwrap()));
 }
 
 fn container(state: &Value, last_state: &Value) -> Value {
@@ -27,7 +27,7 @@ fn container(state: &Value, last_state: &Value) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_ordinary_start_has_no_warning_and_one_that_takes_too_long_has() {
+async fn only_a_slow_start_up_emits_warnings() {
     let job = job(json!({}));
     let conversation =
         Conversation::new(vec![config_map(&job), status_with("MetricsAvailable", "False", "NoSignal", &job)])
@@ -45,14 +45,13 @@ async fn an_ordinary_start_has_no_warning_and_one_that_takes_too_long_has() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pod_that_crashes_beside_one_that_works_is_told_and_needs_a_person_in_the_end() {
+async fn crashing_pod_is_reported_and_stalls_the_job_later() {
     let job = job(json!({}));
     let mut conversation = Conversation::new(vec![
         config_map(&job),
         status_with("Ready", "True", "Ready", &job).checked(|body| {
             let message = condition(body, "Ready")["message"].as_str().unwrap();
-            let but =
-                "but 1 of 2 pods crashes again and again, such as b: container app: CrashLoopBackOff: exit code 1;";
+            let but = "but 1 of 2 pods crashes repeatedly, such as b: container app: CrashLoopBackOff: exit code 1;";
             assert!(message.contains(but), "{message}");
             assert_eq!(condition(body, "Stalled")["status"], "False");
         }),
@@ -67,7 +66,7 @@ async fn a_pod_that_crashes_beside_one_that_works_is_told_and_needs_a_person_in_
     with_pod(&mut conversation, "b", json!({"phase": "Running", "containerStatuses": [crashes.clone()]}));
     conversation.reconcile(&job).await;
     conversation.end();
-    // It runs for a while in between, and crashes again.
+    // The container runs in between, and crashes again.
     conversation.then(vec![status_of(&job)]);
     for state in [runs.clone(), crashes.clone(), runs, crashes] {
         tokio::time::advance(Duration::from_secs(149)).await;
@@ -85,7 +84,7 @@ async fn a_pod_that_crashes_beside_one_that_works_is_told_and_needs_a_person_in_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pod_that_waits_for_a_volume_that_is_missing_is_told_and_needs_a_person_in_the_end() {
+async fn unstarted_pod_is_reported_and_stalls_the_job_later() {
     let job = job(json!({}));
     let mut conversation =
         Conversation::new(vec![config_map(&job), status_with("Ready", "False", "NoReadyWorkers", &job)])
@@ -99,7 +98,7 @@ async fn a_pod_that_waits_for_a_volume_that_is_missing_is_told_and_needs_a_perso
     conversation.then(vec![
         status_with("ScalingLimited", "True", "PodsFailing", &job).checked(|body| {
             let message = condition(body, "Ready")["message"].as_str().unwrap();
-            let why = "no worker is ready: 1 of 1 pods has not started within 5 minutes, such as a: container app: ContainerCreating; the pod's events say why";
+            let why = "no worker is ready: 1 of 1 pods has not started within 5 minutes, such as a: container app: ContainerCreating; see the pod's events";
             assert!(message.starts_with(why), "{message}");
         }),
     ]);
@@ -112,26 +111,26 @@ async fn a_pod_that_waits_for_a_volume_that_is_missing_is_told_and_needs_a_perso
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_roll_out_that_does_not_get_on_is_told_in_the_deployment_s_own_words() {
+async fn stuck_rollout_is_reported_in_the_controller_s_words() {
     let job = job(json!({}));
     let mut stuck = deployment(&job, 6, &["sluice/scale"]);
     let message = "ReplicaSet \"orders-1\" has timed out progressing.";
     stuck["status"]["conditions"] = json!([
         {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": message}]);
-    let told = status_with("Stalled", "True", "ProgressDeadlineExceeded", &job)
+    let reported = status_with("Stalled", "True", "ProgressDeadlineExceeded", &job)
         .checked(move |body| assert!(condition(body, "Stalled")["message"].as_str().unwrap().contains(message)));
-    let conversation = Conversation::new(vec![config_map(&job), told]).cached(stuck);
+    let conversation = Conversation::new(vec![config_map(&job), reported]).cached(stuck);
     conversation.reconcile(&job).await;
     conversation.end();
 }
 
-/// Sources that are read anew each time.
-struct Read {
+/// Sources whose sample is always fresh.
+struct FreshSignals {
     clock: Clock,
     members: Vec<Owner>,
 }
 
-impl Signals for Read {
+impl Signals for FreshSignals {
     fn watch(&self, _: &JobKey, _: WatchSpec) {}
     fn forget(&self, _: &JobKey) {}
     fn read(&self, _: &JobKey) -> Option<JobSamples> {
@@ -141,7 +140,7 @@ impl Signals for Read {
     }
 }
 
-fn read(conversation: &Conversation, clients: &[&str]) -> Arc<dyn Signals> {
+fn fresh_signals(conversation: &Conversation, clients: &[&str]) -> Arc<dyn Signals> {
     let member = |client: &&str| Owner {
         member_id: format!("id-{client}"),
         client_id: (*client).to_owned(),
@@ -149,31 +148,31 @@ fn read(conversation: &Conversation, clients: &[&str]) -> Arc<dyn Signals> {
         partitions: Some(1),
         ..Owner::default()
     };
-    Arc::new(Read { clock: conversation.context.clock.clone(), members: clients.iter().map(member).collect() })
+    Arc::new(FreshSignals { clock: conversation.context.clock.clone(), members: clients.iter().map(member).collect() })
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_member_of_the_group_that_is_no_pod_of_the_job_is_told_once_it_has_stayed() {
-    // The number is pinned, so that no decision comes in between.
+async fn stranger_in_the_group_is_reported_after_5_minutes() {
+    // The replica count is pinned, so that no decision is reported in between.
     let job = job(json!({"spec": {"replicas": 1}}));
     let fresh = || status_with("MetricsAvailable", "True", "Fresh", &job);
-    // The second is written when the rate is known.
+    // The second status is written when the arrival rate is known.
     let mut conversation =
         Conversation::new(vec![config_map(&job), fresh(), fresh()]).cached(deployment(&job, 1, &["sluice/scale"]));
     with_pod(&mut conversation, "a", json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}));
-    conversation.context.signals = read(&conversation, &["a", "kcat"]);
+    conversation.context.signals = fresh_signals(&conversation, &["a", "kcat"]);
     for _ in 0..30 {
         conversation.reconcile(&job).await;
         tokio::time::advance(Duration::from_secs(10)).await;
     }
     conversation.end();
     assert!(!conversation.events().contains(&"Warning StrangersInGroup".to_owned()));
-    let told = status_with("MetricsAvailable", "True", "StrangersInGroup", &job).checked(|body| {
+    let reported = status_with("MetricsAvailable", "True", "StrangersInGroup", &job).checked(|body| {
         let message = condition(body, "MetricsAvailable")["message"].as_str().unwrap();
         let who = "1 member of consumer group g is not a pod of this job (kcat at 10.9.9.9): it takes partitions";
         assert!(message.starts_with(who), "{message}");
     });
-    conversation.then(vec![told]);
+    conversation.then(vec![reported]);
     for _ in 0..30 {
         conversation.reconcile(&job).await;
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -184,14 +183,14 @@ async fn a_member_of_the_group_that_is_no_pod_of_the_job_is_told_once_it_has_sta
 }
 
 #[tokio::test(start_paused = true)]
-async fn attainment_goes_on_from_what_the_status_tells_after_a_restart() {
+async fn attainment_continues_from_the_status_after_a_restart() {
     let history = json!({
         "latencyMilliseconds": 10_000, "percentileBasisPoints": 9900, "since": "2025-11-24T15:18:00Z", "partSeconds": 180,
         "due": [2000, 2000, 0, 4000], "late": [0, 60, 0, 20],
     });
     let status = json!({"replicas": 1, "readyReplicas": 1, "attainment": history});
     let job = job(json!({"spec": {"replicas": 1}, "status": status}));
-    let told = status_with("Ready", "True", "Ready", &job).checked(move |body| {
+    let reported = status_with("Ready", "True", "Ready", &job).checked(move |body| {
         assert_eq!(body["status"]["attainmentBasisPoints"], 9900);
         let written = &body["status"]["attainment"];
         let counts = |name: &str| {
@@ -201,15 +200,15 @@ async fn attainment_goes_on_from_what_the_status_tells_after_a_restart() {
         assert_eq!(
             (counts("due").len(), counts("due")[..4].to_vec()),
             (15, vec![2000, 2000, 0, 4000]),
-            "and nothing since"
+            "and no record since"
         );
         assert_eq!(counts("late").iter().sum::<i64>(), 80);
         assert_eq!(body["status"]["observedTime"], "2025-11-24T16:00:00Z");
     });
     let mut conversation =
-        Conversation::new(vec![config_map(&job), told]).cached(deployment(&job, 1, &["sluice/scale"]));
+        Conversation::new(vec![config_map(&job), reported]).cached(deployment(&job, 1, &["sluice/scale"]));
     with_pod(&mut conversation, "a", json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}));
-    conversation.context.signals = read(&conversation, &["a"]);
+    conversation.context.signals = fresh_signals(&conversation, &["a"]);
     conversation.reconcile(&job).await;
     conversation.end();
 }

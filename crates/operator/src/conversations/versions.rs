@@ -1,10 +1,11 @@
-//! What a status rests on: the version that was last seen, so that one that arrives late replaces nothing newer.
+//! Resource versions of status writes: each is based on the newest known version, so that a late write replaces nothing
+//! newer.
 
 use super::*;
 use sluice_api::StreamJob;
 
 #[tokio::test(start_paused = true)]
-async fn a_status_rests_on_the_newest_version_and_a_change_that_was_not_told_is_told_with_the_next() {
+async fn status_uses_newest_version_and_carries_unreported_changes() {
     let seen = |version: &str, generation: i64| {
         job(json!({"metadata": {"resourceVersion": version, "generation": generation}, "spec": {"replicas": 9}}))
     };
@@ -28,7 +29,7 @@ async fn a_status_rests_on_the_newest_version_and_a_change_that_was_not_told_is_
     conversation.reconcile(&first).await;
     conversation.end();
 
-    // The number is written, and the status does not know why; the next one does.
+    // The replica count is written, but the status write with its reason fails. The next status contains the change.
     tokio::time::advance(Duration::from_millis(100)).await;
     conversation = conversation.cached(deployment(&first, 9, &["sluice/scale"]));
     let second = seen("6", 1);
@@ -39,13 +40,13 @@ async fn a_status_rests_on_the_newest_version_and_a_change_that_was_not_told_is_
     conversation.reconcile(&second).await;
     conversation.end();
 
-    // The cache is behind: what we have written is newer.
+    // The cache is behind: the last status write has created a newer version.
     let behind = seen("6", 2);
     conversation.then(vec![status("7", "8", &behind)]);
     conversation.reconcile(&behind).await;
     conversation.end();
 
-    // It has skipped our version: one refusal, and it is right again.
+    // The cache has skipped that version: after one refusal the cache's version is used.
     let ahead = seen("9", 3);
     conversation.then(vec![refused(status("8", "", &ahead))]);
     conversation.reconcile(&ahead).await;

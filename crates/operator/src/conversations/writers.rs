@@ -1,4 +1,4 @@
-//! Who else writes the number of workers.
+//! Other writers of the replica count.
 
 use super::*;
 
@@ -13,18 +13,18 @@ fn conflict_with(manager: &str) -> Line {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_conflict_of_field_managers_is_a_second_writer_and_has_its_name() {
+async fn field_manager_conflict_reveals_the_foreign_writer() {
     let job = job(json!({"spec": {"minReplicas": 8}}));
     let conversation = Conversation::new(vec![
         config_map(&job),
         line("GET", DEPLOYMENT, deployment(&job, 6, &["sluice/scale"])),
         conflict_with("flux"),
-        // It has let go of the field since: the refusal alone has its name.
+        // flux has released the field since, so only the refusal contains its name.
         line("GET", DEPLOYMENT, deployment(&job, 4, &[])),
         status_with("ScalingActive", "False", "ForeignWriter", &job).checked(|body| {
-            let said = condition(body, "ScalingActive");
-            let message = said["message"].as_str().unwrap();
-            assert!(message.starts_with("flux has written the number of workers"), "{message}");
+            let condition = condition(body, "ScalingActive");
+            let message = condition["message"].as_str().unwrap();
+            assert!(message.starts_with("flux changed the replica count"), "{message}");
         }),
     ])
     .cached(deployment(&job, 6, &["sluice/scale"]));
@@ -47,7 +47,7 @@ async fn a_conflict_of_field_managers_is_a_second_writer_and_has_its_name() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_suspended_job_with_somebody_elses_workers_says_so() {
+async fn suspended_job_reports_a_foreign_writer() {
     let job = job(json!({"spec": {"suspend": true}}));
     let conversation =
         Conversation::new(vec![config_map(&job), status_with("ScalingActive", "False", "ForeignWriter", &job)])
@@ -57,14 +57,14 @@ async fn a_suspended_job_with_somebody_elses_workers_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_conflict_stays_until_sluice_resume() {
+async fn conflict_lasts_until_sluice_resume() {
     let job = job(json!({"spec": {"minReplicas": 8}}));
     let mut conversation =
         Conversation::new(vec![config_map(&job), status_with("ScalingActive", "False", "ForeignWriter", &job)])
             .cached(deployment(&job, 4, &[]));
     conversation.reconcile(&job).await;
     conversation.end();
-    // Somebody writes once more.
+    // The other writer writes once more.
     conversation = conversation.cached(deployment(&job, 3, &[]));
     conversation.then(vec![status_with("Stalled", "True", "Conflict", &job).checked(|body| {
         let message = condition(body, "Stalled")["message"].as_str().unwrap();
@@ -92,7 +92,7 @@ async fn a_conflict_stays_until_sluice_resume() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_0_applied_to_scale_owns_nothing() {
+async fn zero_applied_to_scale_is_not_a_foreign_write() {
     let with = |generation: i64, suspend: bool| {
         job(json!({"metadata": {"generation": generation}, "spec": {"suspend": suspend}}))
     };
@@ -109,7 +109,7 @@ async fn a_0_applied_to_scale_owns_nothing() {
     conversation.reconcile(&suspended).await;
     conversation.end();
 
-    // Resumed: the field is taken over with the first other number.
+    // Resumed: the field is taken over with the first number other than 0.
     let resumed = with(2, false);
     let conversation = conversation.cached(deployment(&resumed, 0, &["sluice/workload"]));
     conversation.then(vec![
@@ -121,7 +121,7 @@ async fn a_0_applied_to_scale_owns_nothing() {
     conversation.reconcile(&resumed).await;
     conversation.end();
 
-    // Suspended again: after the apply of a 0 nobody owns the field, and that is no foreign write.
+    // Suspended again: after the apply of a 0 the field has no owner, which is not a foreign write.
     let suspended = with(3, true);
     let conversation = conversation.cached(deployment(&suspended, 1, &["sluice/scale"]));
     conversation.then(vec![
@@ -139,7 +139,7 @@ async fn a_0_applied_to_scale_owns_nothing() {
         conversation.end();
     }
 
-    // And resumed once more, with nobody's leave.
+    // Resumed once more: the field has no owner, so the write need not be forced.
     let resumed = with(4, false);
     let conversation = conversation.cached(deployment(&resumed, 0, &[]));
     conversation.then(vec![

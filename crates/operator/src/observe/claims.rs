@@ -1,9 +1,11 @@
-//! Which StreamJobs name the same workload, and which read the same topic in the same consumer group. Fed from the watch.
+//! Finds StreamJobs that name the same workload, or that read the same topic in the same consumer group. Fed from the
+//! watch.
 //!
-//! Two jobs that scale one workload would undo each other's writes for ever. So one of them has it: the oldest that names it in
-//! targetRef, unless a StreamJob runs it, which its controller says and not this index; the others leave it alone, and all are
-//! told. A job that could not act, for its spec is not valid, has nothing. A consumer group that several jobs read from is told as
-//! well, but nobody is stopped: each sizes for all records, and the group has the workers of all.
+//! Two jobs that scale one workload would undo each other's writes forever. So only one of them scales it: the oldest
+//! that names it in targetRef, unless a StreamJob runs the workload, which its owner reference shows and not this
+//! index. The others leave it alone, and the status of each job reports the conflict. A job whose spec is not valid
+//! claims nothing. Jobs that share a consumer group report it but keep scaling: each is sized for all records, and the
+//! group has the workers of all jobs.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,17 +21,17 @@ use sluice_signals::JobKey;
 
 use crate::validate;
 
-/// What several jobs may name.
+/// Something that several jobs may name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Claim {
     Workload { namespace: String, group: String, kind: String, name: String },
     ConsumerGroup { servers: Vec<String>, topic: String, group: String },
 }
 
-/// What one job names.
+/// A job and everything that it names.
 #[derive(Debug, Clone)]
 struct Claimant {
-    /// It is to run the workload itself. Whether it does, the controller of the workload says.
+    /// The job's spec asks for a workload of its own. Whether it runs one is shown by the workload's owner reference.
     runs_it: bool,
     created: Option<Timestamp>,
     uid: String,
@@ -37,7 +39,7 @@ struct Claimant {
     claims: Vec<Claim>,
 }
 
-/// What all jobs name. Cheap to clone; all clones see the same.
+/// The claims of all jobs. Cheap to clone; all clones share the index.
 #[derive(Clone, Default)]
 pub(crate) struct Claims(Arc<Mutex<Index>>);
 
@@ -47,19 +49,19 @@ struct Index {
     by_claim: HashMap<Claim, BTreeSet<JobKey>>,
 }
 
-/// Who else names what a job names.
+/// Other jobs with the same claims as a job.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Rivals {
-    /// The job that has the workload instead of this one.
+    /// The job that scales the workload instead of this one.
     pub(crate) has_workload: Option<JobKey>,
-    /// Jobs that name the workload, and do not have it.
+    /// Jobs that name the workload but do not scale it.
     pub(crate) want_workload: Vec<JobKey>,
-    /// Jobs that read one of its topics in the same consumer group, and that group.
+    /// A consumer group in which other jobs read one of the job's topics, and these jobs.
     pub(crate) share_group: Option<(String, Vec<JobKey>)>,
 }
 
 impl Claims {
-    /// The rivals of a job. Complete only after the watch has listed all jobs.
+    /// Returns the rivals of a job. Complete only after the watch has listed all jobs.
     pub(crate) fn rivals(&self, job: &JobKey) -> Rivals {
         let index = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut rivals = Rivals::default();
@@ -86,7 +88,7 @@ impl Claims {
 }
 
 impl Index {
-    /// Who has a workload that these jobs name in targetRef.
+    /// Returns the job that scales a workload which these jobs name in targetRef.
     fn first<'a>(&self, jobs: &'a BTreeSet<JobKey>) -> Option<&'a JobKey> {
         let rank = |job: &JobKey| self.by_job.get(job).map(|claimant| (claimant.created, claimant.uid.clone()));
         jobs.iter().filter(|job| !self.runs_it(job)).min_by_key(|job| rank(job))
@@ -119,7 +121,7 @@ impl Index {
 /// Feeds [`Claims`] from the watch of one scope.
 pub(crate) struct ClaimsWriter {
     claims: Claims,
-    /// The jobs of a new beginning of the watch; those of the scope that are not among them are gone.
+    /// Jobs listed since the watch has started again. Jobs of the scope that are missing from a complete list are gone.
     listed: HashSet<JobKey>,
 }
 
@@ -128,15 +130,15 @@ impl ClaimsWriter {
         Self { claims, listed: HashSet::new() }
     }
 
-    /// Takes over what the watch says. `covers`: the jobs that it is about.
-    pub(crate) fn take(&mut self, event: &Event<DeserializeGuard<StreamJob>>, covers: impl Fn(&JobKey) -> bool) {
+    /// Applies an event of the watch. `covers`: whether a job is in the scope of the watch.
+    pub(crate) fn apply_event(&mut self, event: &Event<DeserializeGuard<StreamJob>>, covers: impl Fn(&JobKey) -> bool) {
         let mut index = self.claims.0.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::Init => self.listed.clear(),
             Event::InitApply(object) | Event::Apply(object) => {
                 let key = key_of(object);
                 self.listed.insert(key.clone());
-                // A new status is no new spec.
+                // A changed status does not change the claims.
                 let known = |job: &StreamJob| index.by_job.get(&key).is_some_and(|claimant| claimant.is_of(job));
                 let able = |job: &&StreamJob| {
                     job.metadata.deletion_timestamp.is_none() && (known(job) || validate::validate(job).is_ok())
@@ -179,12 +181,13 @@ fn claimant(job: &StreamJob) -> Claimant {
         let kind = crate::apply::build::workload_resource(own.kind).kind;
         claims.push(workload("apps", kind, job.name_any()));
     } else if let Some(target) = spec.target_ref.as_ref().filter(|_| !recommends) {
-        // Versions of a group are views of one object. A job that only recommends writes nothing, and is nobody's rival.
+        // All versions of a group are views of one object. A job that only recommends writes nothing, so it is not a
+        // rival.
         let group = target.api_version.split_once('/').map_or("", |(group, _)| group);
         claims.push(workload(group, target.kind.clone(), target.name.clone()));
     }
     for kafka in spec.sources.iter().filter_map(|source| source.kafka.as_ref()) {
-        // A name without a dot is another broker in another namespace.
+        // A name without a dot is resolved in the job's namespace, so it is a different broker in each namespace.
         let of_namespace = |server: &String| {
             let host = server.rsplit_once(':').map_or(server.as_str(), |(host, _)| host);
             if host.contains(['.', ':']) { server.clone() } else { format!("{namespace}/{server}") }
@@ -205,7 +208,7 @@ fn claimant(job: &StreamJob) -> Claimant {
 }
 
 impl Claimant {
-    /// Whether this is what the job names, by the generation of its spec.
+    /// Returns whether these are the claims of the job, by the generation of its spec.
     fn is_of(&self, job: &StreamJob) -> bool {
         self.generation.is_some()
             && self.generation == job.metadata.generation
@@ -242,13 +245,13 @@ mod tests {
         let claims = Claims::default();
         let mut writer = ClaimsWriter::new(claims.clone());
         for job in jobs {
-            writer.take(&Event::Apply(job), |_| true);
+            writer.apply_event(&Event::Apply(job), |_| true);
         }
         (claims, writer)
     }
 
     #[test]
-    fn the_oldest_of_the_jobs_that_name_a_workload_has_it_and_the_others_know() {
+    fn oldest_of_the_jobs_that_name_a_workload_scales_it() {
         let jobs = vec![
             job("b", 2, &json!("shared"), "g1"),
             job("a", 5, &json!("shared"), "g2"),
@@ -258,20 +261,21 @@ mod tests {
         assert_eq!(claims.rivals(&key("b")), Rivals { want_workload: vec![key("a")], ..Rivals::default() });
         assert_eq!(claims.rivals(&key("a")), Rivals { has_workload: Some(key("b")), ..Rivals::default() });
         assert_eq!(claims.rivals(&key("c")), Rivals::default());
-        writer.take(&Event::Delete(job("b", 2, &json!("shared"), "g1")), |_| true);
-        assert_eq!(claims.rivals(&key("a")), Rivals::default(), "it is free again");
+        writer.apply_event(&Event::Delete(job("b", 2, &json!("shared"), "g1")), |_| true);
+        assert_eq!(claims.rivals(&key("a")), Rivals::default(), "the workload is free again");
     }
 
-    /// A job that is named like a Deployment and cannot run it, for it is somebody else's, took it from who scales it.
+    /// A job with the name of a Deployment that belongs to another owner took that Deployment from the job that scales
+    /// it.
     #[test]
-    fn a_job_that_would_run_a_workload_of_the_name_takes_it_from_nobody_by_that() {
+    fn job_with_an_own_workload_does_not_claim_the_target() {
         let (claims, _) = claims(vec![job("old", 1, &json!("orders"), "g1"), job("orders", 8, &Value::Null, "g2")]);
         assert_eq!(claims.rivals(&key("old")), Rivals::default());
         assert_eq!(claims.rivals(&key("orders")).want_workload, [key("old")]);
     }
 
     #[test]
-    fn a_job_whose_spec_is_not_valid_keeps_no_other_from_a_workload() {
+    fn job_with_an_invalid_spec_claims_nothing() {
         let mut broken = job("a", 1, &json!("shared"), "g1");
         broken.0.as_mut().unwrap().spec.sources[0].kafka.as_mut().unwrap().bootstrap_servers =
             vec!["kafka:99999".to_owned()];
@@ -280,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_only_recommends_or_is_going_is_nobodys_rival() {
+    fn recommending_or_terminating_job_is_not_a_rival() {
         let mut recommends = job("a", 1, &json!("shared"), "g1");
         let mut going = job("b", 2, &json!("shared"), "g2");
         let scaling = json!({"mode": "Recommend"});
@@ -291,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn jobs_of_one_consumer_group_know_of_each_other_and_a_short_name_is_another_broker_elsewhere() {
+    fn consumer_group_rivals_are_found_per_namespace_of_the_broker() {
         let mut elsewhere = job("c", 3, &json!("w3"), "g");
         elsewhere.0.as_mut().unwrap().metadata.namespace = Some("other".to_owned());
         let (claims, _) = claims(vec![job("a", 1, &json!("w1"), "g"), job("b", 2, &json!("w2"), "g"), elsewhere]);
@@ -299,16 +303,16 @@ mod tests {
     }
 
     #[test]
-    fn what_a_new_list_does_not_have_is_gone() {
+    fn job_missing_from_a_complete_list_is_forgotten() {
         let (claims, mut writer) = claims(vec![job("a", 1, &json!("w"), "g"), job("b", 2, &json!("w"), "h")]);
-        writer.take(&Event::Init, |_| true);
-        writer.take(&Event::InitApply(job("b", 2, &json!("w"), "h")), |_| true);
-        assert_eq!(claims.rivals(&key("b")).has_workload, Some(key("a")), "half a list proves nothing");
-        writer.take(&Event::InitDone, |key| key.namespace == "elsewhere");
-        assert_eq!(claims.rivals(&key("b")).has_workload, Some(key("a")), "it is about others");
-        writer.take(&Event::Init, |_| true);
-        writer.take(&Event::InitApply(job("b", 2, &json!("w"), "h")), |_| true);
-        writer.take(&Event::InitDone, |_| true);
+        writer.apply_event(&Event::Init, |_| true);
+        writer.apply_event(&Event::InitApply(job("b", 2, &json!("w"), "h")), |_| true);
+        assert_eq!(claims.rivals(&key("b")).has_workload, Some(key("a")), "an incomplete list proves nothing");
+        writer.apply_event(&Event::InitDone, |key| key.namespace == "elsewhere");
+        assert_eq!(claims.rivals(&key("b")).has_workload, Some(key("a")), "the list is about another scope");
+        writer.apply_event(&Event::Init, |_| true);
+        writer.apply_event(&Event::InitApply(job("b", 2, &json!("w"), "h")), |_| true);
+        writer.apply_event(&Event::InitDone, |_| true);
         assert_eq!(claims.rivals(&key("b")), Rivals::default());
     }
 }

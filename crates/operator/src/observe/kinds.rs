@@ -1,5 +1,5 @@
-//! Kinds that a `targetRef` may name: how the API server calls them, by its own word. A guess at a plural is right for the kinds
-//! of Kubernetes, and not for every kind that somebody defines.
+//! Resolves the kinds that a `targetRef` may name, by asking the API server. A guessed plural is right for the built-in
+//! kinds, but not for every custom kind.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,15 +11,15 @@ use kube::discovery::{self, Scope};
 use sluice_api::conditions::reasons;
 use sluice_base::units::Seconds;
 
-use crate::error::{Error, Refused};
+use crate::cause::ConditionCause;
+use crate::error::{Blocked, Error};
 use crate::observe::live;
-use crate::status::signals::Verdict;
 
-/// What the API server has said of a kind holds for so long.
-const HOLDS: Seconds = Seconds(600.0);
+/// Time for which the API server's answer about a kind is cached.
+const CACHED_FOR: Seconds = Seconds(600.0);
 
-/// What is known of kinds other than Deployments, `StatefulSets` and `ReplicaSets`. Cheap to clone; all clones know the same. There are as many as the cluster has:
-/// what is not found is not kept.
+/// A cache of kinds other than Deployments, `StatefulSets` and `ReplicaSets`. Cheap to clone; all clones share the
+/// cache. It is bounded by the number of kinds in the cluster: kinds that do not exist are not cached.
 #[derive(Clone, Default)]
 pub(crate) struct Kinds(Arc<Mutex<HashMap<GroupVersionKind, Known>>>);
 
@@ -29,21 +29,26 @@ struct Known {
 }
 
 impl Kinds {
-    /// The kind as the API server calls it, asked for if it is not known; refused if there is none that can be scaled.
-    pub(crate) async fn ask(&self, client: &Client, guess: &ApiResource, now: Seconds) -> Result<ApiResource, Refused> {
-        // Anything else, such as "DEPLOYMENT", is not what the API server calls it.
+    /// Returns the kind with the plural that the API server uses. Fails if the kind does not exist or cannot be scaled.
+    pub(crate) async fn resolve(
+        &self,
+        client: &Client,
+        guess: &ApiResource,
+        now: Seconds,
+    ) -> Result<ApiResource, Blocked> {
+        // Any other spelling, such as "DEPLOYMENT", is a different kind for the API server.
         let is_built_in = matches!(guess.kind.as_str(), "Deployment" | "StatefulSet" | "ReplicaSet");
         if guess.api_version == "apps/v1" && is_built_in {
             return Ok(guess.clone());
         }
         let gvk = GroupVersionKind::gvk(&guess.group, &guess.version, &guess.kind);
-        if let Some(known) = self.lock().get(&gvk).filter(|known| now - known.at < HOLDS) {
+        if let Some(known) = self.lock().get(&gvk).filter(|known| now - known.at < CACHED_FOR) {
             return Ok(known.resource.clone());
         }
         let found = live::read("look up the kind of the target", discovery::pinned_kind(client, &gvk)).await;
         let (resource, capabilities) = match found {
             Ok(found) => found,
-            Err(error) if is_unknown_kind(&error) => return Err(missing(&gvk, "the API server knows no such kind")),
+            Err(error) if is_unknown_kind(&error) => return Err(missing(&gvk, "the kind does not exist")),
             Err(error) => return Err(error.into()),
         };
         if capabilities.scope == Scope::Cluster {
@@ -56,8 +61,8 @@ impl Kinds {
         Ok(resource)
     }
 
-    /// The kind as it was last heard of, or as it was guessed.
-    pub(crate) fn known(&self, guess: &ApiResource) -> ApiResource {
+    /// Returns the kind from the cache, or the guess.
+    pub(crate) fn resolve_cached(&self, guess: &ApiResource) -> ApiResource {
         let gvk = GroupVersionKind::gvk(&guess.group, &guess.version, &guess.kind);
         self.lock().get(&gvk).map_or_else(|| guess.clone(), |known| known.resource.clone())
     }
@@ -67,18 +72,18 @@ impl Kinds {
     }
 }
 
-/// The group and version are not served, or have no such kind.
+/// Returns whether the group and version are not served, or do not contain the kind.
 fn is_unknown_kind(error: &Error) -> bool {
     let Error::Api { source, .. } = error else { return false };
-    // A group that is not served is answered with a 404 that is no Status.
+    // For a group that is not served, the API server answers with a 404 whose body is not a Status.
     error.code() == Some(404) || matches!(source, kube::Error::Discovery(_))
 }
 
-fn missing(gvk: &GroupVersionKind, why: &str) -> Refused {
+fn missing(gvk: &GroupVersionKind, why: &str) -> Blocked {
     let message = format!(
-        "kind {} in {} cannot be scaled: {why}; correct spec.targetRef, or install the CRD of the kind",
+        "kind {} in {} cannot be scaled: {why}: correct spec.targetRef, or install the CRD of the kind",
         gvk.kind,
         gvk.api_version()
     );
-    Refused::Trouble(Verdict { reason: reasons::TARGET_NOT_FOUND, message })
+    Blocked::Cause(ConditionCause { reason: reasons::TARGET_NOT_FOUND, message })
 }

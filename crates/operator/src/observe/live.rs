@@ -1,6 +1,7 @@
-//! What the cluster looks like for one job: its workload and its pods. Reads only.
+//! Reads the workload and the pods of a job.
 //!
-//! Everyday looks come from the caches; before a write there is a live look, so that no write rests on an old one.
+//! Usually they come from the caches. Before a write the workload is read live, so that no write is based on an old
+//! version.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -19,17 +20,19 @@ use sluice_api::v1alpha1::{Metrics, WorkloadKind};
 use sluice_base::units::Seconds;
 use sluice_signals::{WatchSpec, WorkerEndpoint};
 
+use crate::annotations::POD_DELETION_COST;
 use crate::apply::build::workload_resource;
-use crate::apply::removal_order::COST_ANNOTATION;
+
 use crate::context::Context;
-use crate::error::{Error, Refused};
+use crate::error::{Blocked, Error};
 use crate::observe::pods::Pods;
 use crate::observe::workload::WorkloadView;
 use crate::validate::{Job, Target};
 
+/// Timeout of a single read.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The caches of one watched namespace, or of all.
+/// The caches of one watched namespace, or of all namespaces.
 #[derive(Clone)]
 pub(crate) struct Caches {
     pub(crate) deployments: Store<DynamicObject>,
@@ -37,7 +40,7 @@ pub(crate) struct Caches {
     pub(crate) pods: Pods,
 }
 
-/// A workload, as read and as understood.
+/// A workload: the object, and the facts that were read from it.
 #[derive(Debug, Clone)]
 pub(crate) struct Workload {
     pub(crate) object: Arc<DynamicObject>,
@@ -45,12 +48,12 @@ pub(crate) struct Workload {
 }
 
 impl Workload {
-    pub(crate) fn of(object: Arc<DynamicObject>) -> Self {
-        Self { view: WorkloadView::of(&object), object }
+    pub(crate) fn from_object(object: Arc<DynamicObject>) -> Self {
+        Self { view: WorkloadView::from_object(&object), object }
     }
 }
 
-/// What matters of one pod.
+/// Facts about one pod.
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own; they do not form states")]
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct PodFacts {
@@ -64,29 +67,29 @@ pub(crate) struct PodFacts {
     pub(crate) finished: bool,
     pub(crate) template: Option<String>,
     pub(crate) unschedulable: Option<String>,
-    /// A container runs, ends and waits to be started again: which, and how it ended.
+    /// The container that waits in a crash loop, and how it last ended.
     pub(crate) crash_looping: Option<String>,
-    /// Why it cannot start, where trying again does not mend that.
+    /// Why the pod cannot start, if another attempt will not help.
     pub(crate) failing: Option<String>,
-    /// It has a node, and nothing of it runs.
+    /// Set if the pod has a node but no container runs.
     pub(crate) unstarted: Option<Unstarted>,
-    /// Since when it is not ready, if it is not.
+    /// Time since which the pod is not ready.
     pub(crate) unready_since: Option<Seconds>,
     pub(crate) metrics_port: Option<u16>,
-    /// Its deletion cost, if it has one.
+    /// Deletion cost of the pod, if it is set.
     pub(crate) deletion_cost: Option<i32>,
 }
 
-/// A pod that has been given a node, of which nothing runs yet.
+/// State of a pod that has a node but whose containers do not run yet.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Unstarted {
     pub(crate) since: Seconds,
-    /// What one of its containers waits for.
+    /// Container that waits, and the reason.
     pub(crate) why: String,
 }
 
 impl PodFacts {
-    pub(crate) fn of(pod: &Pod, metrics: Option<&Metrics>) -> Self {
+    pub(crate) fn from_pod(pod: &Pod, metrics: Option<&Metrics>) -> Self {
         let status = pod.status.as_ref();
         let phase = status.and_then(|status| status.phase.as_deref()).unwrap_or_default();
         let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
@@ -120,13 +123,13 @@ impl PodFacts {
             unschedulable: condition("PodScheduled")
                 .filter(|condition| condition.status == "False" && condition.reason.as_deref() == Some("Unschedulable"))
                 .map(|condition| condition.message.clone().unwrap_or_default()),
-            // A pod is counted once.
+            // A failing pod is not counted as crashing, too.
             crash_looping: if failing.is_none() { containers.iter().find_map(crash_looping) } else { None },
             failing,
             unstarted: waits.and_then(|why| Some(Unstarted { since: since("PodScheduled", "True")?, why })),
             unready_since: since("Ready", "False"),
             metrics_port: metrics.and_then(|metrics| port(pod, &metrics.port)),
-            deletion_cost: pod.annotations().get(COST_ANNOTATION).and_then(|cost| cost.parse().ok()),
+            deletion_cost: pod.annotations().get(POD_DELETION_COST).and_then(|cost| cost.parse().ok()),
         }
     }
 }
@@ -136,10 +139,10 @@ fn started_at(container: &ContainerStatus) -> Option<Seconds> {
     running.started_at.as_ref().map(|time| crate::seconds(time.0))
 }
 
-/// What a container waits for while it keeps being restarted.
+/// Waiting reason of a container that is restarted repeatedly.
 const CRASH_LOOP: &str = "CrashLoopBackOff";
 
-/// What a container waits for where another attempt meets the same: its image, its configuration or its command.
+/// Waiting reasons that another attempt does not resolve: a problem of the image, the configuration or the command.
 const CANNOT_START: [&str; 7] = [
     "ErrImagePull",
     "ImagePullBackOff",
@@ -150,7 +153,7 @@ const CANNOT_START: [&str; 7] = [
     "RunContainerError",
 ];
 
-/// Longest text that is taken over from the kubelet, in characters: it goes into a condition.
+/// Maximum length of a text of the kubelet that a condition quotes, in characters.
 const LONGEST_DETAIL: usize = 200;
 
 fn crash_looping(container: &ContainerStatus) -> Option<String> {
@@ -163,10 +166,10 @@ fn crash_looping(container: &ContainerStatus) -> Option<String> {
     Some(why("container", container, CRASH_LOOP, &how))
 }
 
-/// What a container waits for before it is started.
+/// Waiting reasons of a container that has not been started yet.
 const BEFORE_START: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
-/// What the first of these containers waits for, if none of them runs.
+/// Returns which of these containers waits and why, if none of them runs.
 fn unstarted<'a>(mut containers: impl Iterator<Item = (&'static str, &'a ContainerStatus)> + Clone) -> Option<String> {
     let runs = |container: &ContainerStatus| container.state.as_ref().is_some_and(|state| state.running.is_some());
     if containers.clone().any(|(_, container)| runs(container)) {
@@ -183,14 +186,14 @@ fn failing(container: &ContainerStatus) -> Option<String> {
     Some(why("container", container, reason, detail))
 }
 
-/// An init container that ends again and again keeps the pod from ever beginning.
+/// Returns why an init container fails. A crash loop of an init container prevents the pod from starting.
 fn failing_init(container: &ContainerStatus) -> Option<String> {
     let (reason, detail) =
         waiting(container).filter(|(reason, _)| *reason == CRASH_LOOP || CANNOT_START.contains(reason))?;
     Some(why("init container", container, reason, detail))
 }
 
-/// Why a container waits: in one word, and in the kubelet's own words.
+/// Returns the reason for which a container waits, and the kubelet's message.
 fn waiting(container: &ContainerStatus) -> Option<(&str, &str)> {
     let waiting = container.state.as_ref()?.waiting.as_ref()?;
     Some((waiting.reason.as_deref()?, waiting.message.as_deref().unwrap_or_default()))
@@ -203,7 +206,7 @@ fn why(what: &str, container: &ContainerStatus, reason: &str, detail: &str) -> S
     if detail.is_empty() { format!("{what} {name}: {reason}") } else { format!("{what} {name}: {reason}: {detail}") }
 }
 
-/// Whether this init container runs beside the others as long as the pod does.
+/// Returns whether an init container is a native sidecar, which runs as long as the pod.
 pub(crate) fn is_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
 }
@@ -222,8 +225,8 @@ fn port(pod: &Pod, port: &IntOrString) -> Option<u16> {
     }
 }
 
-/// What the hub is to watch for a job with these pods.
-pub(crate) fn watch(job: &Job, pods: &[PodFacts]) -> WatchSpec {
+/// Returns the sources and worker endpoints that the hub should watch for a job with these pods.
+pub(crate) fn hub_watch(job: &Job, pods: &[PodFacts]) -> WatchSpec {
     let path = job.metrics.as_ref().map_or("/metrics", |metrics| &metrics.path);
     let endpoint = |pod: &PodFacts| {
         let ip = pod.ip.as_ref()?.parse().ok()?;
@@ -243,43 +246,47 @@ pub(crate) fn watch(job: &Job, pods: &[PodFacts]) -> WatchSpec {
     }
 }
 
-/// The type and name of a job's workload.
+/// Returns the type and name of a job's workload.
 pub(crate) fn target<'a>(context: &Context, job: &'a Job) -> (ApiResource, &'a str) {
     match &job.target {
         Target::Owned(owned) => (workload_resource(owned.workload.kind), &job.key.name),
-        Target::Existing { resource, name } => (context.kinds.known(resource), name),
+        Target::Existing { resource, name } => (context.kinds.resolve_cached(resource), name),
     }
 }
 
-/// What a look at the cluster has shown for a job.
+/// A job's workload and its pods as they were observed.
 #[derive(Debug, Clone)]
-pub(crate) struct Seen {
-    /// `None`: there is none.
+pub(crate) struct ObservedWorkload {
+    /// `None`: the workload does not exist.
     pub(crate) workload: Option<Workload>,
-    /// `None`: it is not known which pods there are.
+    /// `None`: it is unknown which pods belong to the workload.
     pub(crate) pods: Option<Vec<PodFacts>>,
 }
 
-/// A workload of the job's own, and its pods, from the caches.
-pub(crate) fn owned(context: &Context, job: &Job, kind: WorkloadKind) -> Seen {
+/// Returns a workload of the job's own and its pods, from the caches.
+pub(crate) fn owned(context: &Context, job: &Job, kind: WorkloadKind) -> ObservedWorkload {
     let workload = cached(context, job, kind);
-    let of_job = context.caches.pods.of(&job.key);
-    let pods = pods(of_job.iter().map(Arc::as_ref), job, workload.as_ref());
-    Seen { workload, pods: Some(pods) }
+    let cached_pods = context.caches.pods.of_job(&job.key);
+    let pods = pod_facts(cached_pods.iter().map(Arc::as_ref), job, workload.as_ref());
+    ObservedWorkload { workload, pods: Some(pods) }
 }
 
-/// A workload with the job's name, from the caches.
+/// Returns a workload with the job's name from the caches.
 pub(crate) fn cached(context: &Context, job: &Job, kind: WorkloadKind) -> Option<Workload> {
     let store = match kind {
         WorkloadKind::Deployment => &context.caches.deployments,
         WorkloadKind::StatefulSet => &context.caches.stateful_sets,
     };
     let reference = ObjectRef::new_with(&job.key.name, workload_resource(kind)).within(&job.key.namespace);
-    store.get(&reference).map(Workload::of)
+    store.get(&reference).map(Workload::from_object)
 }
 
-/// What matters of the pods of a workload that have not finished, by name.
-pub(crate) fn pods<'a>(pods: impl Iterator<Item = &'a Pod>, job: &Job, workload: Option<&Workload>) -> Vec<PodFacts> {
+/// Returns facts about the pods of a workload that have not finished, sorted by name.
+pub(crate) fn pod_facts<'a>(
+    pods: impl Iterator<Item = &'a Pod>,
+    job: &Job,
+    workload: Option<&Workload>,
+) -> Vec<PodFacts> {
     let (kind, name) = match &job.target {
         Target::Owned(owned) => (workload_resource(owned.workload.kind).kind, job.key.name.as_str()),
         Target::Existing { resource, name } if resource.group == "apps" => (resource.kind.clone(), name.as_str()),
@@ -288,13 +295,13 @@ pub(crate) fn pods<'a>(pods: impl Iterator<Item = &'a Pod>, job: &Job, workload:
     let uid = workload.map(|workload| workload.view.uid.as_str());
     let ours = pods.filter(|pod| is_pod_of(pod, &kind, name, uid));
     let mut facts: Vec<PodFacts> =
-        ours.map(|pod| PodFacts::of(pod, job.metrics.as_ref())).filter(|pod| !pod.finished).collect();
+        ours.map(|pod| PodFacts::from_pod(pod, job.metrics.as_ref())).filter(|pod| !pod.finished).collect();
     facts.sort_by(|a, b| a.name.cmp(&b.name));
     facts
 }
 
-/// Whether a pod belongs to the workload, by its controller: anybody may put a label on a pod. Of a kind that is not known (an
-/// empty `kind`), what is between the pod and the workload is not known either, and any owner will do.
+/// Returns whether a pod belongs to the workload, by its controller, since any client may put a label on a pod. For a
+/// kind whose pods are created by an unknown controller (an empty `kind`), any owner is accepted.
 fn is_pod_of(pod: &Pod, kind: &str, name: &str, uid: Option<&str>) -> bool {
     if kind.is_empty() {
         return !pod.owner_references().is_empty();
@@ -303,8 +310,8 @@ fn is_pod_of(pod: &Pod, kind: &str, name: &str, uid: Option<&str>) -> bool {
         return false;
     };
     match kind {
-        // In between is a ReplicaSet, which is named after both. One that only has the name has another uid, and a pod whose
-        // controller does not exist is collected.
+        // The pod's controller is a ReplicaSet, whose name contains the Deployment's name and the hash. A forged
+        // reference has another uid, and a pod whose controller does not exist is garbage collected.
         "Deployment" => pod.labels().get("pod-template-hash").is_some_and(|hash| {
             let base = controller.name.strip_suffix(hash.as_str()).and_then(|base| base.strip_suffix('-'));
             controller.kind == "ReplicaSet" && base == Some(name)
@@ -313,8 +320,8 @@ fn is_pod_of(pod: &Pod, kind: &str, name: &str, uid: Option<&str>) -> bool {
     }
 }
 
-/// Whether the job is there now, the very one, and to stay.
-pub(crate) async fn is_there(client: &Client, job: &Job) -> Result<bool, Error> {
+/// Reads whether the job, with the same uid, still exists and is not being deleted.
+pub(crate) async fn job_still_exists(client: &Client, job: &Job) -> Result<bool, Error> {
     let api = Api::<StreamJob>::namespaced(client.clone(), &job.key.namespace);
     let object = read("read the StreamJob", api.get_metadata_opt(&job.key.name)).await?;
     Ok(object.is_some_and(|object| {
@@ -322,26 +329,26 @@ pub(crate) async fn is_there(client: &Client, job: &Job) -> Result<bool, Error> 
     }))
 }
 
-/// The job's workload as the API server has it now.
-pub(crate) async fn live_workload(context: &Context, job: &Job, now: Seconds) -> Result<Option<Workload>, Refused> {
+/// Reads the job's workload from the API server.
+pub(crate) async fn live_workload(context: &Context, job: &Job, now: Seconds) -> Result<Option<Workload>, Blocked> {
     let (resource, name) = match &job.target {
         Target::Owned(_) => target(context, job),
         Target::Existing { resource, name } => {
-            (context.kinds.ask(&context.client, resource, now).await?, name.as_str())
+            (context.kinds.resolve(&context.client, resource, now).await?, name.as_str())
         }
     };
     let api = Api::<DynamicObject>::namespaced_with(context.client.clone(), &job.key.namespace, &resource);
     let Some(object) = read("read the workload", api.get_opt(name)).await? else { return Ok(None) };
-    let Workload { object, view } = Workload::of(Arc::new(object));
+    let Workload { object, view } = Workload::from_object(Arc::new(object));
     if resource.group == "apps" {
         return Ok(Some(Workload { object, view }));
     }
-    // Where another kind keeps its number and its selector, only its scale says.
+    // Where another kind keeps its replica count and its selector is known only to its scale subresource.
     let scale = read("read the scale of the workload", api.get_scale(name)).await?;
     Ok(Some(Workload { object, view: view.with_scale(scale) }))
 }
 
-/// A read with a timeout.
+/// Makes a read request with a timeout.
 pub(crate) async fn read<T>(verb: &'static str, request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
     match timeout(READ_TIMEOUT, request).await {
         Ok(result) => result.map_err(|source| Error::Api { verb, source }),

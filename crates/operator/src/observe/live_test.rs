@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// Facts of a pod whose containers and init containers wait for these reasons.
+/// Returns the facts of a pod whose containers and init containers wait for these reasons.
 fn waiting_for(containers: &[&str], inits: &[&str]) -> PodFacts {
     let status = |reasons: &[&str]| -> Vec<Value> {
         let waiting = |reason: &&str| match *reason {
@@ -13,11 +13,11 @@ fn waiting_for(containers: &[&str], inits: &[&str]) -> PodFacts {
         reasons.iter().map(status).collect()
     };
     let pod = json!({"metadata": {"name": "w-0"}, "status": {"phase": "Pending", "containerStatuses": status(containers), "initContainerStatuses": status(inits)}});
-    PodFacts::of(&serde_json::from_value(pod).unwrap(), None)
+    PodFacts::from_pod(&serde_json::from_value(pod).unwrap(), None)
 }
 
 #[test]
-fn a_pod_that_another_attempt_does_not_start_is_failing() {
+fn pod_that_no_retry_can_start_is_failing() {
     for reason in [
         "ErrImagePull",
         "ImagePullBackOff",
@@ -37,7 +37,7 @@ fn a_pod_that_another_attempt_does_not_start_is_failing() {
 }
 
 #[test]
-fn a_pod_that_has_a_node_and_waits_for_its_containers_is_unstarted() {
+fn scheduled_pod_without_running_container_is_unstarted() {
     let with = |containers: &[&str], inits: &[&str], phase: &str| {
         let state = |reason: &str| match reason {
             "running" => json!({"running": {}}),
@@ -53,7 +53,7 @@ fn a_pod_that_has_a_node_and_waits_for_its_containers_is_unstarted() {
         ]);
         let status = json!({"phase": phase, "conditions": conditions, "containerStatuses": statuses(containers), "initContainerStatuses": statuses(inits)});
         let pod = json!({"metadata": {"name": "w-0"}, "status": status});
-        PodFacts::of(&serde_json::from_value(pod).unwrap(), None)
+        PodFacts::from_pod(&serde_json::from_value(pod).unwrap(), None)
     };
     let waits = with(&["ContainerCreating"], &[], "Pending");
     let since = Seconds(1_767_225_600.0);
@@ -72,17 +72,17 @@ fn a_pod_that_has_a_node_and_waits_for_its_containers_is_unstarted() {
 }
 
 #[test]
-fn how_a_container_that_crashes_has_ended_is_told() {
+fn crash_loop_contains_the_exit_code_and_reason() {
     let ended = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}});
     let status = json!({"name": "app", "image": "i", "imageID": "", "ready": false, "restartCount": 7,
         "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m0s restarting failed container"}}, "lastState": ended});
     let pod = json!({"metadata": {"name": "w-0"}, "status": {"phase": "Running", "containerStatuses": [status]}});
-    let facts = PodFacts::of(&serde_json::from_value(pod).unwrap(), None);
+    let facts = PodFacts::from_pod(&serde_json::from_value(pod).unwrap(), None);
     assert_eq!(facts.crash_looping.unwrap(), "container app: CrashLoopBackOff: exit code 137 (OOMKilled)");
 }
 
 #[test]
-fn the_metrics_port_may_be_a_native_sidecar_s() {
+fn metrics_port_may_belong_to_a_native_sidecar() {
     let port_of = |restart: Option<&str>| {
         let ports = json!([{"name": "exporter", "containerPort": 9100}]);
         let sidecar = json!({"name": "exporter", "image": "i", "restartPolicy": restart, "ports": ports});
@@ -91,11 +91,11 @@ fn the_metrics_port_may_be_a_native_sidecar_s() {
         port(&serde_json::from_value(pod).unwrap(), &IntOrString::String("exporter".to_owned()))
     };
     assert_eq!(port_of(Some("Always")), Some(9100));
-    assert_eq!(port_of(None), None, "it has ended when the workers run");
+    assert_eq!(port_of(None), None, "an ordinary init container has ended when the workers run");
 }
 
 #[test]
-fn a_pod_that_cannot_start_is_not_counted_as_crashing_too() {
+fn failing_pod_is_not_counted_as_crashing() {
     let count = |facts: PodFacts| (facts.crash_looping.is_some(), facts.failing.is_some());
     assert_eq!(count(waiting_for(&["CrashLoopBackOff"], &[])), (true, false));
     assert_eq!(count(waiting_for(&["PodInitializing"], &["CrashLoopBackOff"])), (false, true));

@@ -1,4 +1,5 @@
-//! What is there: the live workload and its pods, what other jobs and other clients have, and the observation made of it.
+//! Observing: workloads and their pods, the claims of other jobs, members of consumer groups, and the observation for
+//! the core.
 
 pub(crate) mod claims;
 pub(crate) mod kinds;

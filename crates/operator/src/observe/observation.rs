@@ -1,4 +1,4 @@
-//! Pods and samples -> [`Observation`]: what the decision core is told. Pure.
+//! Builds the [`Observation`] for the decision core from pods and samples. Pure.
 
 use std::collections::HashMap;
 
@@ -8,35 +8,35 @@ use sluice_policy::{Group, Limits, Observation, Partition, Replicas, Source, Wor
 use sluice_signals::{JobSamples, PartitionSample, SourceSpec, WorkerSample};
 
 use crate::observe::live::PodFacts;
-use crate::observe::members::{Members, Places};
+use crate::observe::members::{Members, PodIndex};
 use crate::validate::Job;
 
-/// A worker's word about its position counts for so long; after that it may be dead, and its word old.
-const POSITION_HOLDS: Seconds = Seconds(10.0);
+/// Maximum age of a position that a worker reports. An older one may come from a worker that is dead.
+const POSITION_MAX_AGE: Seconds = Seconds(10.0);
 
-/// What is known of a job's workload.
+/// Replica counts of a job's workload.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Wanted {
-    /// Workers that it asks for.
+pub(crate) struct WorkloadNumbers {
+    /// Replica count that the workload asks for.
     pub(crate) desired: Option<u32>,
-    /// Workers that the cluster lets it have, while it refuses more.
+    /// Number of workers that the cluster grants while it refuses more.
     pub(crate) granted: Option<u32>,
-    /// It is not known which pods there are: that none is told of does not mean that there is none.
+    /// It is unknown which pods belong to the workload, so an empty list of pods does not mean that there are none.
     pub(crate) pods_unknown: bool,
-    /// Workers that the workload counts itself, where it says so.
+    /// Number of workers in the status of the workload's scale subresource.
     pub(crate) counted: Option<u32>,
 }
 
-/// What the decision core is told.
+/// Builds the observation for the decision core.
 pub(crate) fn observation(
     job: &Job,
-    of_workload: Wanted,
+    numbers: WorkloadNumbers,
     pods: &[PodFacts],
     samples: &JobSamples,
     now: Seconds,
 ) -> Observation {
     let workers = Workers::new(samples, now);
-    let places = Places::of(pods);
+    let pod_index = PodIndex::new(pods);
     let several = job.sources.len() > 1;
     let (mut sources, mut partitions, mut groups) = (Vec::new(), Vec::new(), Vec::new());
     for spec in &job.sources {
@@ -45,7 +45,7 @@ pub(crate) fn observation(
         let name = several.then(|| spec.name.clone());
         sources.push(source(spec, name.clone(), sample.is_some()));
         let Some(sample) = sample else { continue };
-        let members = Members::of(sample, &places);
+        let members = Members::new(sample, &pod_index);
         let of_source = sample.partitions.iter().map(|each| partition(each, sample.at, &members, &workers));
         partitions.extend(of_source.map(|partition| Partition { source: name.clone(), ..partition }));
         groups.extend(sample.group.as_ref().map(|group| Group {
@@ -59,13 +59,13 @@ pub(crate) fn observation(
     }
     let number = |wanted: fn(&PodFacts) -> bool| {
         let count = pods.iter().filter(|pod| wanted(pod)).count();
-        u32::try_from(count).ok().filter(|_| !of_workload.pods_unknown)
+        u32::try_from(count).ok().filter(|_| !numbers.pods_unknown)
     };
     Observation {
         at: now,
         replicas: Replicas {
-            desired: of_workload.desired,
-            existing: number(|pod| !pod.terminating).or(of_workload.counted),
+            desired: numbers.desired,
+            existing: number(|pod| !pod.terminating).or(numbers.counted),
             ready: number(|pod| pod.ready && !pod.terminating),
         },
         sources,
@@ -73,7 +73,7 @@ pub(crate) fn observation(
         groups,
         workers: pods.iter().map(|pod| workers.worker(pod)).collect(),
         limits: Limits {
-            granted: of_workload.granted,
+            granted: numbers.granted,
             unschedulable: number(|pod| pod.unschedulable.is_some()),
             crash_looping: number(|pod| pod.crash_looping.is_some()),
             failing: number(|pod| pod.failing.is_some() && !pod.terminating),
@@ -81,13 +81,13 @@ pub(crate) fn observation(
     }
 }
 
-/// A source of the spec is expected, whether or not anything of it was ever read.
+/// Describes a source of the spec. Every source is part of the observation, whether or not it was ever read.
 fn source(spec: &SourceSpec, name: Option<String>, read: bool) -> Source {
     let starts = spec.kafka.offset_reset;
     Source { name, read: Some(read), starts_at_earliest: starts.map(|starts| starts == OffsetReset::Earliest) }
 }
 
-/// What the workers say themselves.
+/// Metrics and positions that the workers publish.
 struct Workers<'a> {
     samples: HashMap<&'a str, &'a WorkerSample>,
     positions: HashMap<&'a str, (Seconds, i64)>,
@@ -99,9 +99,9 @@ impl<'a> Workers<'a> {
             samples.workers.iter().filter_map(|reading| Some((reading.uid.as_str(), reading.sample.as_deref()?)));
         let samples: HashMap<&str, &WorkerSample> = newest.collect();
         let mut positions = HashMap::<&str, (Seconds, i64)>::new();
-        for sample in samples.values().filter(|sample| now - sample.at < POSITION_HOLDS) {
+        for sample in samples.values().filter(|sample| now - sample.at < POSITION_MAX_AGE) {
             for (partition, position) in &sample.positions {
-                // While a partition moves, two workers may speak of it; the one that is further on has seen more.
+                // While a partition moves, two workers may report its position. The larger one is newer.
                 let known = positions.entry(partition).or_insert((sample.at, *position));
                 if *position > known.1 {
                     *known = (sample.at, *position);
@@ -200,83 +200,89 @@ mod tests {
 
     fn observed(job: &Job, pods: &[PodFacts], sources: Vec<SourceReading>) -> Observation {
         let samples = JobSamples { sources, workers: Vec::new() };
-        observation(job, Wanted::default(), pods, &samples, Seconds(1.0))
+        observation(job, WorkloadNumbers::default(), pods, &samples, Seconds(1.0))
     }
 
     #[test]
-    fn every_source_of_the_spec_is_named_though_nothing_of_it_was_read() {
+    fn unread_source_is_part_of_the_observation() {
         let unread = SourceReading { name: "b".to_owned(), sample: None, failure: None };
-        let told = observed(&job(&["a", "b", "c"], None), &[], vec![reading("a", None), unread]);
-        let sources: Vec<_> = told.sources.iter().map(|source| (source.name.as_deref(), source.read)).collect();
+        let observation = observed(&job(&["a", "b", "c"], None), &[], vec![reading("a", None), unread]);
+        let sources: Vec<_> = observation.sources.iter().map(|source| (source.name.as_deref(), source.read)).collect();
         assert_eq!(sources, [(Some("a"), Some(true)), (Some("b"), Some(false)), (Some("c"), Some(false))]);
-        assert_eq!(told.partitions[0].source.as_deref(), Some("a"));
-        assert_eq!(told.groups[0].source.as_deref(), Some("a"));
-        // Before anything at all was read, too.
+        assert_eq!(observation.partitions[0].source.as_deref(), Some("a"));
+        assert_eq!(observation.groups[0].source.as_deref(), Some("a"));
+        // Sources are named before the first read, too.
         assert_eq!(observed(&job(&["a", "b"], None), &[], Vec::new()).sources.len(), 2);
     }
 
     #[test]
-    fn the_only_source_of_a_job_has_no_name() {
-        let told = observed(&job(&["a"], None), &[], vec![reading("a", None)]);
-        assert_eq!((told.sources[0].name.as_ref(), told.sources[0].read), (None, Some(true)));
-        assert_eq!((&told.partitions[0].source, &told.groups[0].source), (&None, &None));
-        assert_eq!(told.partitions[0].high_watermark, Some(8));
+    fn only_source_of_a_job_has_no_name() {
+        let observation = observed(&job(&["a"], None), &[], vec![reading("a", None)]);
+        assert_eq!((observation.sources[0].name.as_ref(), observation.sources[0].read), (None, Some(true)));
+        assert_eq!((&observation.partitions[0].source, &observation.groups[0].source), (&None, &None));
+        assert_eq!(observation.partitions[0].high_watermark, Some(8));
     }
 
     #[test]
-    fn where_a_group_without_a_commit_begins_is_as_the_spec_says() {
+    fn offset_reset_of_the_spec_is_passed_on() {
         let starts = |reset| observed(&job(&["a"], reset), &[], Vec::new()).sources[0].starts_at_earliest;
         assert_eq!((starts(None), starts(Some("earliest")), starts(Some("latest"))), (None, Some(true), Some(false)));
     }
 
     #[test]
-    fn members_are_named_by_their_pods_and_counted() {
+    fn members_have_the_names_of_their_pods_and_are_counted() {
         let owner = Owner { member_id: "m-1".to_owned(), client_id: "w-0".to_owned(), ..Owner::default() };
         let stranger = Owner { member_id: "m-2".to_owned(), client_id: "kcat".to_owned(), ..Owner::default() };
         let mut source = reading("a", Some(owner.clone()));
         let sample = Arc::make_mut(source.sample.as_mut().unwrap());
         sample.group.as_mut().unwrap().members.push(stranger.clone());
         sample.partitions.push(PartitionSample { owner: Some(stranger), ..PartitionSample::default() });
-        let told = observed(&job(&["a"], None), &[pod("w-0")], vec![source]);
-        let owners: Vec<_> = told.partitions.iter().map(|partition| partition.owner.as_deref().unwrap()).collect();
+        let observation = observed(&job(&["a"], None), &[pod("w-0")], vec![source]);
+        let owners: Vec<_> =
+            observation.partitions.iter().map(|partition| partition.owner.as_deref().unwrap()).collect();
         assert_eq!(owners, ["w-0", "m-2"]);
-        let group = &told.groups[0];
+        let group = &observation.groups[0];
         assert_eq!((group.members, group.idle_members, group.strangers), (Some(1), None, Some(1)));
     }
 
     #[test]
-    fn what_stands_in_the_way_is_told() {
+    fn limits_of_the_cluster_are_passed_on() {
         let failing = || PodFacts { failing: Some("ErrImagePull".to_owned()), ..pod("w-0") };
         let leaving = PodFacts { terminating: true, ..failing() };
         let crashing = PodFacts { crash_looping: Some("exit code 1".to_owned()), ..pod("w-2") };
-        let wanted = Wanted { desired: Some(6), granted: Some(3), ..Wanted::default() };
+        let wanted = WorkloadNumbers { desired: Some(6), granted: Some(3), ..WorkloadNumbers::default() };
         let pods = [failing(), leaving, crashing];
-        let told = observation(&job(&["a"], None), wanted, &pods, &JobSamples::default(), Seconds(1.0));
+        let observation = observation(&job(&["a"], None), wanted, &pods, &JobSamples::default(), Seconds(1.0));
         let limits = Limits { granted: Some(3), unschedulable: Some(0), crash_looping: Some(1), failing: Some(1) };
-        assert_eq!((told.limits, told.replicas.desired), (limits, Some(6)));
+        assert_eq!((observation.limits, observation.replicas.desired), (limits, Some(6)));
     }
 
     #[test]
-    fn pods_that_cannot_be_told_are_not_none() {
-        let wanted = Wanted { desired: Some(6), pods_unknown: true, ..Wanted::default() };
+    fn unknown_pods_are_not_counted_as_zero() {
+        let wanted = WorkloadNumbers { desired: Some(6), pods_unknown: true, ..WorkloadNumbers::default() };
         let replicas =
             |wanted| observation(&job(&["a"], None), wanted, &[], &JobSamples::default(), Seconds(1.0)).replicas;
         assert_eq!((replicas(wanted).existing, replicas(wanted).ready), (None, None));
         assert_eq!(
-            replicas(Wanted { counted: Some(4), ..wanted }).existing,
+            replicas(WorkloadNumbers { counted: Some(4), ..wanted }).existing,
             Some(4),
-            "the workload counts them itself"
+            "the scale subresource counts the pods"
         );
     }
 
     #[test]
-    fn a_worker_says_how_many_records_it_works_on_at_the_same_time() {
+    fn concurrency_of_a_worker_is_passed_on() {
         let sample = WorkerSample { concurrency: Some(4), ..WorkerSample::default() };
         let (id, uid) = ("w-0".to_owned(), "uid-w-0".to_owned());
         let reading = WorkerReading { id, uid, sample: Some(Arc::new(sample)), failure: None };
         let samples = JobSamples { sources: Vec::new(), workers: vec![reading] };
-        let told =
-            observation(&job(&["a"], None), Wanted::default(), &[pod("w-0"), pod("w-1")], &samples, Seconds(1.0));
-        assert_eq!((told.workers[0].concurrency, told.workers[1].concurrency), (Some(4), None));
+        let observation = observation(
+            &job(&["a"], None),
+            WorkloadNumbers::default(),
+            &[pod("w-0"), pod("w-1")],
+            &samples,
+            Seconds(1.0),
+        );
+        assert_eq!((observation.workers[0].concurrency, observation.workers[1].concurrency), (Some(4), None));
     }
 }

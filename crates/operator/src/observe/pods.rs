@@ -1,5 +1,5 @@
-//! The pods of the watched namespaces, by the job that they belong to: a look at one job costs its own pods, however
-//! many there are. Fed from the watch.
+//! A cache of the pods of the watched namespaces, indexed by job, so that the cost of a reconcile depends on the job's
+//! own pods only. Fed from the watch.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -11,38 +11,38 @@ use kube::runtime::watcher::Event;
 use sluice_api::JOB_LABEL;
 use sluice_signals::JobKey;
 
-/// The pods of every job, by name. Cheap to clone; all clones see the same.
+/// The pods of every job, by name. Cheap to clone; all clones share the cache.
 #[derive(Clone, Default)]
 pub(crate) struct Pods(Arc<RwLock<HashMap<JobKey, ByName>>>);
 
 type ByName = HashMap<String, Arc<Pod>>;
 
-/// Feeds [`Pods`] from a watch. There is one.
+/// Feeds [`Pods`] from a watch. Each cache has exactly one writer.
 #[derive(Default)]
 pub(crate) struct PodsWriter {
     pods: Pods,
-    /// The job that a pod was last filed under, by namespace and name: its label may change.
+    /// The job under which a pod is stored, by the pod's namespace and name, because its label may change.
     filed: HashMap<(String, String), JobKey>,
-    /// What has been listed of a new beginning of the watch: it takes the place of everything once it is whole.
+    /// Pods listed since the watch has started again. A complete list replaces the whole cache.
     listed: Vec<Pod>,
 }
 
 impl Pods {
-    /// The pods of one job, in no order.
-    pub(crate) fn of(&self, job: &JobKey) -> Vec<Arc<Pod>> {
+    /// Returns the pods of one job, in no particular order.
+    pub(crate) fn of_job(&self, job: &JobKey) -> Vec<Arc<Pod>> {
         let pods = self.0.read().unwrap_or_else(PoisonError::into_inner);
         pods.get(job).map(|pods| pods.values().cloned().collect()).unwrap_or_default()
     }
 }
 
 impl PodsWriter {
-    /// What it feeds.
+    /// Returns the cache that this writer feeds.
     pub(crate) fn reader(&self) -> Pods {
         self.pods.clone()
     }
 
-    /// Takes over what the watch says.
-    pub(crate) fn take(&mut self, event: &Event<Pod>) {
+    /// Applies an event of the watch.
+    pub(crate) fn apply_event(&mut self, event: &Event<Pod>) {
         match event {
             Event::Init => self.listed.clear(),
             Event::InitApply(pod) => self.listed.push(pod.clone()),
@@ -75,9 +75,9 @@ impl PodsWriter {
     fn remove(&mut self, pod: &Pod) {
         let Some(job) = self.filed.remove(&name_of(pod)) else { return };
         let mut pods = self.pods.0.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(of_job) = pods.get_mut(&job) {
-            of_job.remove(&pod.name_any());
-            if of_job.is_empty() {
+        if let Some(pods_of_job) = pods.get_mut(&job) {
+            pods_of_job.remove(&pod.name_any());
+            if pods_of_job.is_empty() {
                 pods.remove(&job);
             }
         }
@@ -106,38 +106,38 @@ mod tests {
 
     fn names(pods: &Pods, job: &str) -> Vec<String> {
         let key = JobKey { namespace: "payments".to_owned(), name: job.to_owned() };
-        let mut names: Vec<String> = pods.of(&key).iter().map(|pod| pod.name_any()).collect();
+        let mut names: Vec<String> = pods.of_job(&key).iter().map(|pod| pod.name_any()).collect();
         names.sort();
         names
     }
 
     #[test]
-    fn each_job_has_its_own_pods_as_they_come_go_and_change_hands() {
+    fn pods_are_indexed_by_the_job_of_their_label() {
         let mut writer = PodsWriter::default();
         let pods = writer.reader();
-        writer.take(&Event::Apply(pod("a", "orders")));
-        writer.take(&Event::Apply(pod("b", "orders")));
-        writer.take(&Event::Apply(pod("c", "refunds")));
+        writer.apply_event(&Event::Apply(pod("a", "orders")));
+        writer.apply_event(&Event::Apply(pod("b", "orders")));
+        writer.apply_event(&Event::Apply(pod("c", "refunds")));
         assert_eq!((names(&pods, "orders"), names(&pods, "refunds")), (vec!["a".into(), "b".into()], vec!["c".into()]));
-        writer.take(&Event::Apply(pod("b", "refunds")));
+        writer.apply_event(&Event::Apply(pod("b", "refunds")));
         assert_eq!((names(&pods, "orders"), names(&pods, "refunds")), (vec!["a".into()], vec!["b".into(), "c".into()]));
-        writer.take(&Event::Delete(pod("a", "orders")));
+        writer.apply_event(&Event::Delete(pod("a", "orders")));
         assert_eq!(names(&pods, "orders"), Vec::<String>::new());
         assert_eq!(pods.0.read().unwrap().len(), 1, "a job without pods leaves nothing behind");
     }
 
     #[test]
-    fn a_watch_that_begins_anew_takes_the_place_of_everything_once_it_is_whole() {
+    fn complete_list_replaces_the_cache() {
         let mut writer = PodsWriter::default();
         let pods = writer.reader();
-        writer.take(&Event::Apply(pod("gone", "orders")));
-        writer.take(&Event::Init);
-        writer.take(&Event::InitApply(pod("a", "orders")));
-        assert_eq!(names(&pods, "orders"), ["gone"], "half a list would take pods for missing");
-        writer.take(&Event::InitDone);
+        writer.apply_event(&Event::Apply(pod("gone", "orders")));
+        writer.apply_event(&Event::Init);
+        writer.apply_event(&Event::InitApply(pod("a", "orders")));
+        assert_eq!(names(&pods, "orders"), ["gone"], "an incomplete list removes no pod");
+        writer.apply_event(&Event::InitDone);
         assert_eq!(names(&pods, "orders"), ["a"]);
-        // Deleted unseen in between: its later deletion is no news, and takes nothing with it.
-        writer.take(&Event::Delete(pod("gone", "orders")));
+        // The pod was deleted while the watch was interrupted: a later deletion event changes nothing.
+        writer.apply_event(&Event::Delete(pod("gone", "orders")));
         assert_eq!(names(&pods, "orders"), ["a"]);
     }
 }

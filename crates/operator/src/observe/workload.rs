@@ -1,4 +1,4 @@
-//! What is read from a workload, whatever its kind. Pure: JSON in, facts out.
+//! Extracts facts from a workload of any kind. Pure.
 
 use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, OwnerReference};
@@ -6,56 +6,55 @@ use kube::ResourceExt as _;
 use kube::core::DynamicObject;
 use serde_json::{Map, Value};
 
+use crate::annotations;
 use crate::apply::writer::{SCALE_MANAGER, WORKLOAD_MANAGER};
 
-/// Annotation on a workload of ours: hash of what was last applied to it.
-pub(crate) const APPLIED_ANNOTATION: &str = "sluice.dev/applied";
-
-/// One look at a workload.
+/// Facts about a workload.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct WorkloadView {
     pub(crate) uid: String,
     pub(crate) resource_version: String,
     pub(crate) generation: Option<i64>,
     pub(crate) being_deleted: bool,
-    /// Its controller, if it has one.
+    /// Owner reference to the workload's controller.
     pub(crate) controller: Option<OwnerReference>,
-    /// Workers that it asks for.
+    /// Replica count that the workload asks for.
     pub(crate) desired: Option<u32>,
-    /// Workers that it counts itself, where its scale subresource says so.
+    /// Number of workers in the status of the scale subresource.
     pub(crate) counted: Option<u32>,
-    /// Hash of what was last applied by us.
+    /// Hash of the body that Sluice applied last.
     pub(crate) applied: Option<String>,
-    /// Who owns `spec.replicas`.
+    /// Field managers that own `spec.replicas`.
     pub(crate) owners: ReplicasOwners,
-    /// A template is being rolled out.
+    /// A new pod template is being rolled out.
     pub(crate) rolling_out: bool,
-    /// Pods that its controller counts, if it has seen what is asked for and waits for none of them to become available.
+    /// Number of pods that the controller counts, if it has observed the spec and waits for no pod to become available.
     pub(crate) at_rest: Option<u32>,
-    /// Why its controller cannot create pods, such as an exceeded quota.
+    /// Why the controller cannot create pods, such as an exceeded quota.
     pub(crate) replica_failure: Option<String>,
-    /// Its roll-out has not got on for longer than its deadline, in its controller's words.
+    /// The controller's message if the rollout has made no progress for longer than its deadline.
     pub(crate) deadline_exceeded: Option<String>,
-    /// Its pods' selector as the API's string form.
+    /// Label selector of the pods, in the API's string form.
     pub(crate) selector: Option<String>,
 }
 
-/// Who owns `spec.replicas`, by managedFields.
+/// Field managers that own `spec.replicas`, by managedFields.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ReplicasOwners {
-    /// `sluice/workload`: from the first apply, until `sluice/scale` has taken over.
+    /// `sluice/workload` owns it: from the first apply until `sluice/scale` has taken over.
     pub(crate) workload: bool,
-    /// `sluice/scale`. It writes nothing but the number of workers, so whatever it owns of a workload is that number, wherever
-    /// the kind keeps it.
+    /// `sluice/scale` owns it. It writes nothing but the replica count, so any field that it owns is the replica count,
+    /// wherever the kind keeps it.
     pub(crate) scale: bool,
-    /// Anyone else, by name. Empty after a foreign write that has left no entry.
+    /// Names of other managers that own it. Empty after a foreign write that has left no entry.
     pub(crate) others: Vec<String>,
-    /// `sluice/scale` has applied the very number that somebody had written before, who has a share in it until it changes.
+    /// `sluice/scale` has applied the same number that another manager had written before, which stays co-owner until
+    /// it changes.
     pub(crate) shared: bool,
 }
 
 impl WorkloadView {
-    pub(crate) fn of(object: &DynamicObject) -> Self {
+    pub(crate) fn from_object(object: &DynamicObject) -> Self {
         let data = &object.data;
         let spec = &data["spec"];
         let status = &data["status"];
@@ -67,8 +66,8 @@ impl WorkloadView {
             controller: object.owner_references().iter().find(|reference| reference.controller == Some(true)).cloned(),
             desired: count(&spec["replicas"]),
             counted: None,
-            applied: object.annotations().get(APPLIED_ANNOTATION).cloned(),
-            owners: ReplicasOwners::of(object.managed_fields()),
+            applied: object.annotations().get(annotations::APPLIED).cloned(),
+            owners: ReplicasOwners::from_managed_fields(object.managed_fields()),
             rolling_out: rolling_out(object, spec, status),
             at_rest: at_rest(object.metadata.generation, status),
             replica_failure: replica_failure(status),
@@ -77,37 +76,37 @@ impl WorkloadView {
         }
     }
 
-    /// Whether its controller is the object with this uid.
+    /// Returns whether the workload's controller is the object with this uid.
     pub(crate) fn is_controlled_by(&self, uid: &str) -> bool {
         self.controller.as_ref().is_some_and(|controller| controller.uid == uid)
     }
 
-    /// What the scale subresource says, for a kind whose own layout is not known.
+    /// Replaces the facts that the scale subresource provides, for a kind whose layout is unknown.
     pub(crate) fn with_scale(self, scale: Scale) -> Self {
         let number = |number: i32| u32::try_from(number).ok();
         let status = scale.status;
         let desired = scale.spec.and_then(|spec| spec.replicas).and_then(number);
-        // The API server says 0 also for an object that does not count at all.
-        let is_told = |counted: &u32| *counted > 0 || desired == Some(0);
+        // The API server returns 0 also for an object that has no count.
+        let is_counted = |counted: &u32| *counted > 0 || desired == Some(0);
         Self {
             desired,
-            // What its controller has seen of this is not known: another kind need not count as a Deployment does.
+            // Another kind need not report its observed generation and counts as a Deployment does.
             at_rest: None,
-            counted: status.as_ref().and_then(|status| number(status.replicas)).filter(is_told),
+            counted: status.as_ref().and_then(|status| number(status.replicas)).filter(is_counted),
             selector: status.and_then(|status| status.selector).filter(|selector| !selector.is_empty()),
             ..self
         }
     }
 }
 
-/// Whether the fields of a workload are where those of a Deployment or a `StatefulSet` are.
+/// Returns whether a workload has the fields of a Deployment or a `StatefulSet`.
 fn is_built_in(object: &DynamicObject) -> bool {
-    // What a watch brings has no type; it brings nothing else.
+    // Objects from a watch have no type, and only these kinds are watched.
     object.types.as_ref().is_none_or(|types| types.api_version.starts_with("apps/"))
 }
 
 impl ReplicasOwners {
-    fn of(entries: &[ManagedFieldsEntry]) -> Self {
+    fn from_managed_fields(entries: &[ManagedFieldsEntry]) -> Self {
         let mut owners = Self::default();
         let mut updates = Vec::new();
         for entry in entries {
@@ -122,8 +121,8 @@ impl ReplicasOwners {
                 }
             }
         }
-        // An update takes the field from everybody else, and one that changes nothing owns nothing: who has written so and is
-        // beside us now came before us.
+        // An Update takes the field from all other managers, and one that changes nothing owns nothing. So an Update
+        // owner beside `sluice/scale` has written before it.
         if owners.scale {
             owners.shared = !updates.is_empty();
         } else {
@@ -133,10 +132,10 @@ impl ReplicasOwners {
     }
 }
 
-/// Where the number of workers is in a tree of owned fields.
+/// Path of the replica count in a tree of owned fields.
 pub(crate) const REPLICAS: [&str; 2] = ["f:spec", "f:replicas"];
 
-/// Whether the number of workers is among these fields.
+/// Returns whether the replica count is among these fields.
 pub(crate) fn owns_replicas(fields: &FieldsV1) -> bool {
     !fields.0[REPLICAS[0]][REPLICAS[1]].is_null()
 }
@@ -145,16 +144,16 @@ fn owns_something(fields: &FieldsV1) -> bool {
     fields.0.as_object().is_some_and(|fields| !fields.is_empty())
 }
 
-/// A non-negative count in JSON.
+/// Returns a non-negative count in JSON.
 pub(crate) fn count(value: &Value) -> Option<u32> {
     value.as_u64().and_then(|count| u32::try_from(count).ok())
 }
 
-/// A new template is being rolled out; ordinary scaling is not a roll-out.
+/// Returns whether a new template is being rolled out. Ordinary scaling is not a rollout.
 fn rolling_out(object: &DynamicObject, spec: &Value, status: &Value) -> bool {
     let number = |name: &str| count(&status[name]);
     if !is_built_in(object) {
-        // Another kind need not say how many of its pods are of the present template.
+        // Another kind need not report the number of pods with the current template.
         return number("updatedReplicas").is_some_and(|updated| number("replicas").is_some_and(|all| all > updated));
     }
     if status.is_null() {
@@ -162,7 +161,7 @@ fn rolling_out(object: &DynamicObject, spec: &Value, status: &Value) -> bool {
     }
     if let (Some(current), Some(update)) = (status["currentRevision"].as_str(), status["updateRevision"].as_str()) {
         let strategy = &spec["updateStrategy"];
-        // Pods below the partition keep their template; with OnDelete all do, until somebody deletes them.
+        // Pods below the partition keep their template; with OnDelete all pods do, until they are deleted.
         let kept = count(&strategy["rollingUpdate"]["partition"]).unwrap_or(0);
         let to_update = number("replicas").unwrap_or(0).saturating_sub(kept);
         let is_partial = kept > 0 && number("updatedReplicas").unwrap_or(0) >= to_update;
@@ -189,11 +188,11 @@ fn replica_failure(status: &Value) -> Option<String> {
 fn deadline_exceeded(status: &Value) -> Option<String> {
     status["conditions"].as_array()?.iter().find_map(|condition| {
         (condition["type"] == "Progressing" && condition["reason"] == "ProgressDeadlineExceeded")
-            .then(|| condition["message"].as_str().unwrap_or("the roll-out does not get on").to_owned())
+            .then(|| condition["message"].as_str().unwrap_or("the rollout makes no progress").to_owned())
     })
 }
 
-/// A label selector in the API's string form.
+/// Returns a label selector in the API's string form.
 fn selector(selector: &Value) -> Option<String> {
     let labels = selector["matchLabels"].as_object().into_iter().flatten();
     let equal = labels.map(|(key, value)| Some(format!("{key}={}", value.as_str()?)));
@@ -210,12 +209,12 @@ fn selector(selector: &Value) -> Option<String> {
             _ => None,
         }
     });
-    // One term that is not understood, and the rest would select somebody else's pods, too.
+    // Without a term that is not understood, the selector would match pods of other workloads, too.
     let terms: Option<Vec<String>> = equal.chain(others).collect();
     terms.filter(|terms| !terms.is_empty()).map(|terms| terms.join(","))
 }
 
-/// Name and number of every container port of a pod template.
+/// Returns name and number of every container port of a pod template.
 pub(crate) fn container_ports(template: &Map<String, Value>) -> impl Iterator<Item = (Option<&str>, u16)> {
     let list = |name: &str| template.get("spec").and_then(|spec| spec[name].as_array()).into_iter().flatten();
     let sidecars = list("initContainers").filter(|container| container["restartPolicy"] == "Always");
@@ -233,11 +232,11 @@ mod tests {
     use super::*;
 
     fn view(value: Value) -> WorkloadView {
-        WorkloadView::of(&serde_json::from_value::<DynamicObject>(value).unwrap())
+        WorkloadView::from_object(&serde_json::from_value::<DynamicObject>(value).unwrap())
     }
 
     #[test]
-    fn replicas_belong_to_who_managed_fields_says() {
+    fn replica_owner_comes_from_managed_fields() {
         let owners = |entries: &[(&str, &str)]| {
             let entry = |(manager, operation): &(&str, &str)| json!({"manager": manager, "operation": operation, "fieldsV1": {"f:spec": {"f:replicas": {}}}});
             let mut entries: Vec<Value> = entries.iter().map(entry).collect();
@@ -256,11 +255,15 @@ mod tests {
         let updated = ReplicasOwners { others: other("kubectl"), ..ReplicasOwners::default() };
         assert_eq!(owners(&[("kubectl", "Update")]), updated);
         let shared = ReplicasOwners { shared: true, ..ours };
-        assert_eq!(owners(&[("kubectl", "Update"), ("sluice/scale", "Apply")]), shared, "it has written before us");
+        assert_eq!(
+            owners(&[("kubectl", "Update"), ("sluice/scale", "Apply")]),
+            shared,
+            "kubectl has written before sluice/scale"
+        );
     }
 
     #[test]
-    fn a_selector_has_its_expressions_too_or_it_would_select_too_much() {
+    fn selector_contains_the_match_expressions() {
         let of = |value: Value| selector(&value);
         let expressions = json!([{"key": "tier", "operator": "In", "values": ["a", "b"]}, {"key": "old", "operator": "DoesNotExist"}]);
         assert_eq!(
@@ -275,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn scaling_is_not_a_roll_out() {
+    fn scaling_is_not_a_rollout() {
         let deployment = |status: Value| {
             view(
                 json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a", "generation": 2}, "spec": {"replicas": 6}, "status": status}),
@@ -288,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_to_be_updated_is_no_roll_out() {
+    fn pods_that_keep_their_template_are_not_rolled_out() {
         let set = |strategy: Value, updated: u32| {
             let status =
                 json!({"currentRevision": "a", "updateRevision": "b", "replicas": 5, "updatedReplicas": updated});
@@ -297,13 +300,13 @@ mod tests {
                 .rolling_out
         };
         assert!(set(json!({"type": "RollingUpdate"}), 0));
-        assert!(!set(json!({"type": "OnDelete"}), 0), "it would be rolling out for ever");
+        assert!(!set(json!({"type": "OnDelete"}), 0), "it would be rolling out forever");
         let partition = json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 3}});
         assert!(set(partition.clone(), 1) && !set(partition, 2));
     }
 
     #[test]
-    fn another_kind_rolls_out_only_if_it_says_so() {
+    fn custom_kind_rolls_out_only_if_it_counts_updated_pods() {
         let rolling = |status: Value| {
             view(json!({"apiVersion": "demo.test/v1", "kind": "Rollout", "metadata": {"name": "a", "generation": 2}, "spec": {}, "status": status}))
                 .rolling_out
@@ -316,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_that_keeps_its_number_elsewhere_is_understood_by_its_scale() {
+    fn custom_kind_is_read_through_its_scale() {
         let entry = json!({"manager": "sluice/scale", "operation": "Update", "subresource": "scale", "fieldsV1": {"f:spec": {"f:size": {}}}});
         let object = json!({
             "apiVersion": "demo.test/v1", "kind": "Pipeline", "metadata": {"name": "a", "managedFields": [entry]},
@@ -328,27 +331,27 @@ mod tests {
         };
         let known = scale(json!({"replicas": 3, "selector": "app=x"}));
         assert_eq!((known.desired, known.counted, known.selector.as_deref()), (Some(4), Some(3), Some("app=x")));
-        assert!(known.owners.scale, "what we have written is ours wherever it is");
-        assert_eq!(scale(json!({"replicas": 3})).selector, None, "and not that of another layout");
+        assert!(known.owners.scale, "any field that sluice/scale owns is the replica count");
+        assert_eq!(scale(json!({"replicas": 3})).selector, None, "spec.selector of another layout is ignored");
         assert_eq!(
             scale(json!({"replicas": 0})).counted,
             None,
-            "4 are asked for: a kind that does not count says 0, too"
+            "4 replicas are wanted: a kind without a count returns 0, too"
         );
     }
 
     #[test]
-    fn a_workload_is_at_rest_once_its_controller_has_seen_it_and_waits_for_no_pod() {
+    fn workload_is_at_rest_when_no_pod_is_awaited() {
         let at_rest = |status: Value| super::at_rest(Some(2), &status);
         assert_eq!(at_rest(json!({"observedGeneration": 2, "replicas": 4, "availableReplicas": 4})), Some(4));
-        assert_eq!(at_rest(json!({"observedGeneration": 2})), Some(0), "a Deployment leaves out what is zero");
+        assert_eq!(at_rest(json!({"observedGeneration": 2})), Some(0), "a Deployment leaves zeros out");
         assert_eq!(at_rest(json!({"observedGeneration": 1, "replicas": 4, "availableReplicas": 4})), None);
         assert_eq!(at_rest(json!({"observedGeneration": 2, "replicas": 4, "availableReplicas": 3})), None);
         assert_eq!(at_rest(Value::Null), None);
     }
 
     #[test]
-    fn a_deployment_that_does_not_get_on_says_so_itself() {
+    fn exceeded_progress_deadline_is_read_from_the_condition() {
         let with = |status: &str, reason: &str| {
             let condition = json!({"type": "Progressing", "status": status, "reason": reason, "message": "ReplicaSet \"a-1\" has timed out progressing."});
             let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a"}, "spec": {}, "status": {"conditions": [condition]}});
@@ -360,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ports_of_native_sidecars_are_ports_of_the_template() {
+    fn template_ports_include_native_sidecars() {
         let ports = |number: u16| json!([{"name": "metrics", "containerPort": number}]);
         let template = json!({"spec": {
             "containers": [{"name": "app"}],
@@ -374,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn quota_shows_in_the_replica_failure_condition() {
+    fn replica_failure_is_read_from_the_condition() {
         let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a"}, "spec": {}, "status": {"conditions": [
             {"type": "ReplicaFailure", "status": "True", "message": "pods \"a-1\" is forbidden: exceeded quota: small"}]}});
         assert!(view(object).replica_failure.unwrap().contains("exceeded quota"));

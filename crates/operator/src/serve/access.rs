@@ -1,8 +1,8 @@
-//! Who may read /metrics: whom the API server knows by a bearer token (`TokenReview`) and lets get the path
-//! (`SubjectAccessReview` of a `nonResourceURL`), as with the metrics of Kubernetes' own parts.
+//! Authorization of /metrics: the API server must authenticate the client's bearer token (`TokenReview`) and allow it
+//! to get the path (`SubjectAccessReview` of a `nonResourceURL`), as for the metrics of Kubernetes' own components.
 //!
-//! An answer holds for half a minute, so that a scraper costs two requests in that time; by two keyed hashes of the token,
-//! which itself is not kept.
+//! A decision is cached for 30 s, so that a scraper costs two requests in that time. The key of the cache is two keyed
+//! hashes of the token; the token itself is not stored.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -21,25 +21,25 @@ use sluice_base::clock::Clock;
 
 const PATH: &str = "/metrics";
 
-/// An answer holds for so long, a withdrawn right as well.
-const HOLDS: Duration = Duration::from_secs(30);
+/// Time for which a decision is cached. A revoked right remains effective for at most this long.
+const CACHED_FOR: Duration = Duration::from_secs(30);
 
-/// For an answer of the API server.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Timeout of the requests to the API server.
+const REVIEW_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// So many answers are kept: there are a few scrapers, and whoever tries tokens is to fill nothing.
-const MOST_KEPT: usize = 128;
+/// Maximum number of cached decisions. There are few scrapers, and a client that tries tokens must not fill the memory.
+const MAX_CACHED: usize = 128;
 
-/// So many callers are asked about at a time. Whoever tries tokens does not make the API server busy.
-const MOST_ASKED: usize = 4;
+/// Maximum number of concurrent reviews, so that a client that tries tokens does not load the API server.
+const MAX_REVIEWS: usize = 4;
 
-/// Longest token that is passed on, in bytes.
-const LONGEST_TOKEN: usize = 16 << 10;
+/// Maximum length of a token, bytes.
+const MAX_TOKEN_BYTES: usize = 16 << 10;
 
-/// Why a caller is turned away: the status, and words for it.
+/// An error answer: HTTP status and message.
 pub type Refusal = (StatusCode, String);
 
-/// Asks the API server about callers. Cheap to clone.
+/// Authorizes clients with the API server. Cheap to clone.
 #[derive(Clone)]
 pub struct Access(Arc<Inner>);
 
@@ -47,68 +47,74 @@ struct Inner {
     client: Client,
     clock: Clock,
     keys: [RandomState; 2],
-    kept: Mutex<HashMap<[u64; 2], (Instant, Verdict)>>,
-    asking: Semaphore,
+    cached: Mutex<HashMap<[u64; 2], (Instant, AccessDecision)>>,
+    reviews: Semaphore,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum AccessDecision {
     Allowed,
-    Unknown,
+    /// The API server does not know the token.
+    Unauthenticated,
+    /// The user may not get the path.
     Forbidden,
 }
 
 impl Access {
-    /// By the API server of this client.
+    /// Returns an authorizer that uses the API server of this client.
     pub fn new(client: Client, clock: Clock) -> Self {
         let keys = [RandomState::new(), RandomState::new()];
-        Self(Arc::new(Inner { client, clock, keys, kept: Mutex::default(), asking: Semaphore::new(MOST_ASKED) }))
+        Self(Arc::new(Inner { client, clock, keys, cached: Mutex::default(), reviews: Semaphore::new(MAX_REVIEWS) }))
     }
 
-    /// Whether who sends these headers may read the metrics.
+    /// Checks that a client with these request headers may read the metrics.
     pub async fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token = given.and_then(|value| value.strip_prefix("Bearer ")).map(str::trim);
-        let token = token.filter(|token| !token.is_empty() && token.len() <= LONGEST_TOKEN);
-        let token = token.ok_or_else(|| (StatusCode::UNAUTHORIZED, "a bearer token is needed".to_owned()))?;
-        match self.verdict(token).await? {
-            Verdict::Allowed => Ok(()),
-            Verdict::Unknown => Err((StatusCode::UNAUTHORIZED, "the cluster does not know the token".to_owned())),
-            Verdict::Forbidden => {
-                Err((StatusCode::FORBIDDEN, format!("a right is needed: get on the nonResourceURL {PATH}")))
+        let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let token = authorization.and_then(|value| value.strip_prefix("Bearer ")).map(str::trim);
+        let token = token.filter(|token| !token.is_empty() && token.len() <= MAX_TOKEN_BYTES);
+        let token = token.ok_or_else(|| (StatusCode::UNAUTHORIZED, "missing bearer token".to_owned()))?;
+        match self.decision(token).await? {
+            AccessDecision::Allowed => Ok(()),
+            AccessDecision::Unauthenticated => {
+                Err((StatusCode::UNAUTHORIZED, "the API server does not know the token".to_owned()))
+            }
+            AccessDecision::Forbidden => {
+                Err((StatusCode::FORBIDDEN, format!("missing permission: get on the nonResourceURL {PATH}")))
             }
         }
     }
 
-    async fn verdict(&self, token: &str) -> Result<Verdict, Refusal> {
+    async fn decision(&self, token: &str) -> Result<AccessDecision, Refusal> {
         let inner = &self.0;
         let key = inner.keys.each_ref().map(|key| key.hash_one(token));
         let now = inner.clock.monotonic();
-        let known = inner.kept.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
-        if let Some((_, verdict)) = known.filter(|(until, _)| now < *until) {
-            return Ok(verdict);
+        let known = inner.cached.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
+        if let Some((_, decision)) = known.filter(|(until, _)| now < *until) {
+            return Ok(decision);
         }
-        let busy = |_| unavailable("too many callers are being asked about");
-        let _place = inner.asking.try_acquire().map_err(busy)?;
+        let busy = |_| unavailable("too many concurrent authorization requests");
+        let _permit = inner.reviews.try_acquire().map_err(busy)?;
         let late = |_| Err(unavailable("the API server did not answer in time"));
-        let verdict = timeout(PATIENCE, self.ask(token)).await.unwrap_or_else(late)?;
-        let mut kept = inner.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= MOST_KEPT {
-            kept.retain(|_, (until, _)| now < *until);
+        let decision = timeout(REVIEW_TIMEOUT, self.review(token)).await.unwrap_or_else(late)?;
+        let mut cached = inner.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        if cached.len() >= MAX_CACHED {
+            cached.retain(|_, (until, _)| now < *until);
         }
-        if kept.len() < MOST_KEPT {
-            kept.insert(key, (now + HOLDS, verdict));
+        if cached.len() < MAX_CACHED {
+            cached.insert(key, (now + CACHED_FOR, decision));
         }
-        Ok(verdict)
+        Ok(decision)
     }
 
-    async fn ask(&self, token: &str) -> Result<Verdict, Refusal> {
+    async fn review(&self, token: &str) -> Result<AccessDecision, Refusal> {
         let spec = TokenReviewSpec { token: Some(token.to_owned()), ..TokenReviewSpec::default() };
         let reviewed = self.create(TokenReview { spec, ..TokenReview::default() }).await?;
         let status = reviewed.status.unwrap_or_default();
-        // A user without a name would be asked about as nobody: that is no answer.
+        // A review for a user without a name would be one for an anonymous user, so the token counts as unknown.
         let user = status.user.filter(|user| user.username.as_ref().is_some_and(|name| !name.is_empty()));
-        let Some(user) = user.filter(|_| status.authenticated == Some(true)) else { return Ok(Verdict::Unknown) };
+        let Some(user) = user.filter(|_| status.authenticated == Some(true)) else {
+            return Ok(AccessDecision::Unauthenticated);
+        };
         let UserInfo { username, groups, uid, extra } = user;
         let attributes = NonResourceAttributes { path: Some(PATH.to_owned()), verb: Some("get".to_owned()) };
         let spec = SubjectAccessReviewSpec {
@@ -121,7 +127,7 @@ impl Access {
         };
         let reviewed = self.create(SubjectAccessReview { spec, ..SubjectAccessReview::default() }).await?;
         let allowed = reviewed.status.is_some_and(|status| status.allowed && status.denied != Some(true));
-        Ok(if allowed { Verdict::Allowed } else { Verdict::Forbidden })
+        Ok(if allowed { AccessDecision::Allowed } else { AccessDecision::Forbidden })
     }
 
     async fn create<K>(&self, review: K) -> Result<K, Refusal>
@@ -130,8 +136,8 @@ impl Access {
     {
         let api: Api<K> = Api::all(self.0.client.clone());
         api.create(&PostParams::default(), &review).await.map_err(|error| {
-            let words: String = error.to_string().chars().take(200).collect();
-            unavailable(&format!("failed to ask the API server for a {}: {words}", K::kind(&())))
+            let detail: String = error.to_string().chars().take(200).collect();
+            unavailable(&format!("failed to create a {}: {detail}", K::kind(&())))
         })
     }
 }

@@ -1,4 +1,5 @@
-//! The operator's own metrics. Labels are bounded: fixed words, and one set for each job, removed with it.
+//! The operator's own metrics. Labels are bounded: fixed values, and one set for each job, which is removed with the
+//! job.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
@@ -15,7 +16,7 @@ use prometheus_client::registry::Registry;
 use sluice_policy::{Action, Decision, Reason};
 use sluice_signals::{HubStats, JobKey};
 
-/// A job, as labels.
+/// The labels of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct JobLabels {
     namespace: String,
@@ -47,7 +48,7 @@ struct CategoryLabel {
 
 type JobGauge = Family<JobLabels, Gauge<f64, AtomicU64>>;
 
-/// Every metric of the operator. Cheap to clone; all clones count together.
+/// The metrics of the operator. Cheap to clone; all clones share the values.
 #[derive(Debug, Clone)]
 pub struct Metrics(Arc<Families>);
 
@@ -64,7 +65,7 @@ struct Families {
     clusters: Gauge,
     scraped: Gauge,
     jobs: JobGauges,
-    /// Those with gauges: a family cannot be asked.
+    /// Jobs that have gauges, because a family cannot list its labels.
     shown: Mutex<BTreeSet<JobKey>>,
 }
 
@@ -86,21 +87,29 @@ struct JobGauges {
 impl JobGauges {
     fn all(&self) -> [(&JobGauge, &'static str, &'static str); 11] {
         [
-            (&self.target, "sluice_job_target_seconds", "The objective's latency"),
-            (&self.latency, "sluice_job_latency_seconds", "The objective's percentile of latency over the last minute"),
-            (&self.time_lag, "sluice_job_time_lag_seconds", "Age of the oldest unprocessed record"),
-            (&self.lag, "sluice_job_lag_records", "Records appended and not yet processed"),
-            (&self.arrival_rate, "sluice_job_arrival_rate", "Records appended per second"),
+            (&self.target, "sluice_job_target_seconds", "Latency objective of the job, in seconds"),
+            (
+                &self.latency,
+                "sluice_job_latency_seconds",
+                "Latency at the objective's percentile over the last minute, in seconds",
+            ),
+            (&self.time_lag, "sluice_job_time_lag_seconds", "Age of the oldest unprocessed record, in seconds"),
+            (&self.lag, "sluice_job_lag_records", "Number of records that are appended and not yet processed"),
+            (&self.arrival_rate, "sluice_job_arrival_rate", "Arrival rate, in records per second"),
             (
                 &self.attainment,
                 "sluice_job_attainment_ratio",
                 "Share of records that met the latency over the objective's window",
             ),
-            (&self.replicas, "sluice_job_replicas", "Workers that exist"),
-            (&self.ready, "sluice_job_ready_replicas", "Workers that are ready"),
-            (&self.desired, "sluice_job_desired_replicas", "Workers wanted"),
-            (&self.sample_age, "sluice_job_sample_age_seconds", "Age of the oldest sample that decisions rest on"),
-            (&self.capacity, "sluice_job_worker_capacity", "Records per second that one worker can process"),
+            (&self.replicas, "sluice_job_replicas", "Number of workers that exist"),
+            (&self.ready, "sluice_job_ready_replicas", "Number of workers that are ready"),
+            (&self.desired, "sluice_job_desired_replicas", "Replica count that Sluice wants"),
+            (
+                &self.sample_age,
+                "sluice_job_sample_age_seconds",
+                "Age of the oldest sample that the decision is based on, in seconds",
+            ),
+            (&self.capacity, "sluice_job_worker_capacity", "Estimated capacity of one worker, in records per second"),
         ]
     }
 }
@@ -108,7 +117,8 @@ impl JobGauges {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::default();
-        // 50 us to 1.6 s, and 1 ms to 32 s: a decision is pure arithmetic, a reconcile may write.
+        // Buckets from 50 us to 1.6 s for decisions, which are pure arithmetic, and from 1 ms to 32 s for reconciles,
+        // which may write.
         let decision_seconds = Histogram::new((0..16).map(|step| 0.000_05 * f64::from(1 << step)));
         let reconcile_seconds = Histogram::new((0..16).map(|step| 0.001 * f64::from(1 << step)));
         let decisions = Family::<DecisionLabels, Counter>::default();
@@ -116,28 +126,32 @@ impl Default for Metrics {
         let source_errors = Family::<CategoryLabel, Counter>::default();
         let api_writes = Family::<WriteLabels, Counter>::default();
         let jobs = JobGauges::default();
-        registry.register("sluice_decisions", "Decisions, by action and reason", decisions.clone());
-        registry.register("sluice_decision_seconds", "Time that one decision took", decision_seconds.clone());
-        registry.register("sluice_reconcile_seconds", "Time that one reconcile took", reconcile_seconds.clone());
-        registry.register("sluice_reconcile_errors", "Reconciles that failed, by category", reconcile_errors.clone());
+        registry.register("sluice_decisions", "Number of decisions, by action and reason", decisions.clone());
+        registry.register("sluice_decision_seconds", "Duration of a decision, in seconds", decision_seconds.clone());
+        registry.register("sluice_reconcile_seconds", "Duration of a reconcile, in seconds", reconcile_seconds.clone());
+        registry.register(
+            "sluice_reconcile_errors",
+            "Number of failed requests and reconciles, by category",
+            reconcile_errors.clone(),
+        );
         registry.register(
             "sluice_source_errors",
-            "Failures of sources and workers, by category",
+            "Number of failed reads of sources, by category",
             source_errors.clone(),
         );
         registry.register(
             "sluice_api_writes",
-            "Writes to the API server, by verb (create, apply, scale, mark, processing, status) and result",
+            "Number of writes to the API server, by verb (create, apply, scale, mark, processing, status) and result",
             api_writes.clone(),
         );
         let (kept_bytes, clusters, scraped) = (Gauge::default(), Gauge::default(), Gauge::default());
         registry.register(
             "sluice_source_kept_bytes",
-            "What the samples of all jobs take, as estimated; at most half of --source-memory and 1 MiB for each job",
+            "Estimated size of the samples of all jobs; at most half of --source-memory, and 1 MiB for each job",
             kept_bytes.clone(),
         );
-        registry.register("sluice_source_clusters", "Kafka clusters that are read", clusters.clone());
-        registry.register("sluice_source_workers", "Workers whose metrics are read", scraped.clone());
+        registry.register("sluice_source_clusters", "Number of Kafka clusters that are read", clusters.clone());
+        registry.register("sluice_source_workers", "Number of workers whose metrics are read", scraped.clone());
         for (gauge, name, help) in jobs.all() {
             registry.register(name, help, gauge.clone());
         }
@@ -158,14 +172,14 @@ impl Default for Metrics {
     }
 }
 
-/// What is shown of one job.
+/// Numbers of a job for its gauges.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct JobNumbers {
-    /// The objective's latency, in seconds.
+    /// Latency objective, seconds.
     pub target: f64,
-    /// Workers that exist.
+    /// Number of workers that exist.
     pub replicas: u32,
-    /// Workers that are ready.
+    /// Number of workers that are ready.
     pub ready: u32,
 }
 
@@ -175,7 +189,7 @@ impl Metrics {
         self.0.api_writes.get_or_create(&WriteLabels { verb, result }).inc();
     }
 
-    /// Counts one decision and the time that it took.
+    /// Counts a decision and records its duration.
     pub(crate) fn decision(&self, action: Action, reason: Reason, seconds: f64) {
         let action = match action {
             Action::Up => "Up",
@@ -186,30 +200,30 @@ impl Metrics {
         self.0.decision_seconds.observe(seconds);
     }
 
-    /// Notes how long a reconcile took.
+    /// Records the duration of a reconcile.
     pub(crate) fn reconcile(&self, seconds: f64) {
         self.0.reconcile_seconds.observe(seconds);
     }
 
-    /// Counts a reconcile that failed.
+    /// Counts a failed request or reconcile.
     pub(crate) fn reconcile_error(&self, category: &'static str) {
         self.0.reconcile_errors.get_or_create(&CategoryLabel { category }).inc();
     }
 
-    /// Counts a failure of a source or a worker.
+    /// Counts a failed read of a source.
     pub(crate) fn source_error(&self, category: &'static str) {
         self.0.source_errors.get_or_create(&CategoryLabel { category }).inc();
     }
 
-    /// Shows what sources and workers cost.
+    /// Sets the gauges of sources and workers.
     pub fn sources(&self, stats: &HubStats) {
-        let show = |gauge: &Gauge, number: usize| _ = gauge.set(i64::try_from(number).unwrap_or(i64::MAX));
-        show(&self.0.kept_bytes, stats.kept_bytes);
-        show(&self.0.clusters, stats.clusters);
-        show(&self.0.scraped, stats.workers);
+        let set = |gauge: &Gauge, number: usize| _ = gauge.set(i64::try_from(number).unwrap_or(i64::MAX));
+        set(&self.0.kept_bytes, stats.kept_bytes);
+        set(&self.0.clusters, stats.clusters);
+        set(&self.0.scraped, stats.workers);
     }
 
-    /// Shows the newest numbers of a job; an unknown number is removed rather than shown as zero.
+    /// Sets the gauges of a job. The gauge of an unknown number is removed rather than set to 0.
     pub(crate) fn job(&self, key: &JobKey, numbers: JobNumbers, decision: &Decision) {
         let mut shown = self.shown();
         if !shown.contains(key) {
@@ -243,7 +257,7 @@ impl Metrics {
         }
     }
 
-    /// Every job that has gauges.
+    /// Returns the jobs that have gauges.
     pub(crate) fn jobs(&self) -> Vec<JobKey> {
         self.shown().iter().cloned().collect()
     }
@@ -252,7 +266,7 @@ impl Metrics {
         self.0.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets a job that is gone.
+    /// Removes the gauges of a job.
     pub(crate) fn forget(&self, key: &JobKey) {
         let mut shown = self.shown();
         shown.remove(key);
@@ -262,7 +276,7 @@ impl Metrics {
         }
     }
 
-    /// The page, in the OpenMetrics text format.
+    /// Returns all metrics in the OpenMetrics text format.
     pub fn encode(&self) -> Option<String> {
         let mut text = String::new();
         encode(&mut text, &self.0.registry).ok().map(|()| text)
@@ -273,8 +287,9 @@ impl Metrics {
 mod tests {
     use super::*;
 
+    /// Catalogue: D.
     #[test]
-    fn d_a_job_with_gauges_is_named_until_it_is_forgotten() {
+    fn gauges_of_a_job_exist_until_it_is_forgotten() {
         let metrics = Metrics::default();
         let key = |name: &str| JobKey { namespace: "team".to_owned(), name: name.to_owned() };
         let decision = Decision::default();

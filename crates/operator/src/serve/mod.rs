@@ -1,7 +1,8 @@
 //! HTTP: health and metrics.
 //!
-//! Liveness is "the process answers, and no reconcile hangs"; readiness is "the caches are synced, and this replica leads or stands by". A missing
-//! custom resource definition makes the operator unready, not dead: restarting it would not bring the definition.
+//! The operator is live if it answers and no reconcile hangs. It is ready if it stands by, or if it leads and its
+//! caches are synced. A missing custom resource definition makes the operator unready but not dead: a restart would not
+//! install the definition.
 
 pub mod access;
 pub mod metrics;
@@ -28,10 +29,10 @@ use sluice_base::tls_listener::TlsListener;
 use access::Access;
 use metrics::Metrics;
 
-/// A reconcile that is under way for so long hangs. Each of its few requests is given up after 10 s.
-const HANGS: Duration = Duration::from_mins(10);
+/// A reconcile that takes this long hangs. Each of its few requests has a timeout of at most 10 s.
+const HANGS_AFTER: Duration = Duration::from_mins(10);
 
-/// What /livez and /readyz answer from.
+/// The state from which /livez and /readyz answer. Cheap to clone; all clones share the state.
 #[derive(Debug, Clone, Default)]
 pub struct Health(Arc<Flags>);
 
@@ -39,12 +40,13 @@ pub struct Health(Arc<Flags>);
 struct Flags {
     standby: AtomicBool,
     synced: AtomicBool,
-    /// When each reconcile that is under way has begun, and a number that no other has.
+    /// Start time of each reconcile that is under way, and its unique number.
     under_way: Mutex<BTreeSet<(Instant, u64)>>,
+    /// Number of reconciles that have begun.
     begun: AtomicU64,
 }
 
-/// A reconcile is under way until this is dropped.
+/// Marks a reconcile as under way until it is dropped.
 #[derive(Debug)]
 pub(crate) struct UnderWay {
     health: Health,
@@ -58,22 +60,22 @@ impl Drop for UnderWay {
 }
 
 impl Health {
-    /// This replica waits for the lease.
+    /// Records that this replica waits for the lease.
     pub fn standing_by(&self) {
         self.0.standby.store(true, Ordering::Relaxed);
     }
 
-    /// This replica leads; it is ready once its caches are synced.
+    /// Records that this replica leads. It is ready once its caches are synced.
     pub fn leading(&self) {
         self.0.standby.store(false, Ordering::Relaxed);
     }
 
-    /// The caches are synced.
+    /// Records that the caches are synced.
     pub fn synced(&self) {
         self.0.synced.store(true, Ordering::Relaxed);
     }
 
-    /// A reconcile begins.
+    /// Records that a reconcile begins.
     pub(crate) fn reconciling(&self, now: Instant) -> UnderWay {
         let begun = (now, self.0.begun.fetch_add(1, Ordering::Relaxed));
         self.under_way().insert(begun);
@@ -84,16 +86,17 @@ impl Health {
         self.0.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A process that hangs is ended by whoever asks, and a stand-by or its successor goes on.
+    /// Answers /livez. The kubelet restarts a process whose reconcile hangs, and a stand-by takes over.
     pub(crate) fn alive(&self, now: Instant) -> (StatusCode, &'static str) {
         let oldest = self.under_way().first().copied();
-        if oldest.is_some_and(|(begun, _)| now.saturating_duration_since(begun) >= HANGS) {
+        if oldest.is_some_and(|(begun, _)| now.saturating_duration_since(begun) >= HANGS_AFTER) {
             (StatusCode::SERVICE_UNAVAILABLE, "a reconcile hangs\n")
         } else {
             (StatusCode::OK, "ok\n")
         }
     }
 
+    /// Answers /readyz.
     fn state(&self) -> (StatusCode, &'static str) {
         if self.0.standby.load(Ordering::Relaxed) {
             (StatusCode::OK, "standby\n")
@@ -105,18 +108,18 @@ impl Health {
     }
 }
 
-/// Listens at `address`; port 0 takes a free one.
+/// Listens on `address`. Port 0 selects a free port.
 pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
         std::io::Error::new(
             error.kind(),
-            format!("failed to listen on {address}: {error}; choose another with --listen"),
+            format!("failed to listen on {address}: {error}; choose another address with --listen"),
         )
     })
 }
 
-/// Serves /livez, /readyz and /metrics until told to stop. With `access` the metrics are for whom that lets in; with `tls`
-/// nothing is served without TLS.
+/// Serves /livez, /readyz and /metrics until `stop` is cancelled. With `access`, /metrics requires its authorization;
+/// with `tls`, everything is served over TLS only.
 pub async fn run(
     listener: TcpListener,
     health: Health,
@@ -174,25 +177,27 @@ mod tests {
         (status, axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap().len())
     }
 
+    /// Catalogue: S26.
     #[tokio::test(start_paused = true)]
-    async fn t10_s26_a_reconcile_that_hangs_ends_the_process_and_one_that_ends_does_not() {
+    async fn only_a_hanging_reconcile_fails_the_liveness_check() {
         let (health, clock) = (Health::default(), Clock::system());
         let hanging = health.reconciling(clock.monotonic());
         for _ in 0..3 {
-            tokio::time::advance(HANGS / 4).await;
+            tokio::time::advance(HANGS_AFTER / 4).await;
             drop(health.reconciling(clock.monotonic()));
             assert_eq!(health.alive(clock.monotonic()).0, StatusCode::OK);
         }
         let younger = health.reconciling(clock.monotonic());
-        tokio::time::advance(HANGS / 4).await;
+        tokio::time::advance(HANGS_AFTER / 4).await;
         assert_eq!(health.alive(clock.monotonic()).0, StatusCode::SERVICE_UNAVAILABLE);
         drop(hanging);
         assert_eq!(health.alive(clock.monotonic()).0, StatusCode::OK);
         drop(younger);
     }
 
+    /// Catalogue: S29.
     #[tokio::test]
-    async fn t10_s29_there_is_nothing_beside_health_and_metrics_and_health_says_a_word() {
+    async fn only_health_and_metrics_are_served() {
         assert_eq!(ask("GET", "/livez").await, (StatusCode::OK, "ok\n".len()));
         assert_eq!(ask("GET", "/readyz?verbose").await.0, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(ask("GET", "/metrics").await.0, StatusCode::OK);

@@ -1,4 +1,4 @@
-//! TLS for health and metrics, by a certificate in files that is renewed while it is served.
+//! TLS for health and metrics, with a certificate in files that is reloaded when they change.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,53 +13,53 @@ use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, crypto::CryptoProvider};
 use tokio_util::sync::CancellationToken;
 
-/// How often the files are looked at. A kubelet takes a minute or two to bring a changed Secret there.
+/// Time between two reads of the files. The kubelet takes one or two minutes to update a mounted Secret.
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// Where the certificate is. Both files are PEM.
+/// Paths of the certificate and its key, both PEM files.
 #[derive(Debug, Clone)]
 pub struct CertificateFiles {
-    /// The certificate, and those that it was signed by.
+    /// Path of the certificate chain, the server's certificate first.
     pub certificate: PathBuf,
-    /// Its private key.
+    /// Path of the private key.
     pub key: PathBuf,
 }
 
-/// Why there is nothing to serve TLS with.
+/// Why TLS cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file could not be read.
     #[error("failed to read {path}: {source}; give the certificate with --tls-cert and its key with --tls-key", path = .path.display())]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// A file is not what it should be.
+    /// A file does not contain what it should.
     #[error("failed to find {what} in {path}: {source}", path = .path.display())]
     Pem {
-        /// What it should have.
+        /// Item that the file should contain.
         what: &'static str,
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What it has instead.
+        /// Error of the parser.
         source: rustls::pki_types::pem::Error,
     },
-    /// The key is not that of the certificate, or of a kind that is not supported.
+    /// The key does not belong to the certificate, or its kind is not supported.
     #[error("failed to use {certificate} with the key {key}: {source}", certificate = .files.certificate.display(), key = .files.key.display())]
     Pair {
-        /// The two files.
+        /// Paths of the certificate and the key.
         files: CertificateFiles,
-        /// What is wrong with them.
+        /// Error of the TLS library.
         source: rustls::Error,
     },
-    /// There is no version of TLS to offer.
+    /// The TLS library supports no protocol version.
     #[error("failed to set TLS up: {0}")]
     Config(#[from] rustls::Error),
 }
 
-/// The certificate that is served now.
+/// The certificate that is served.
 #[derive(Debug)]
 pub struct Certificate {
     files: CertificateFiles,
@@ -67,25 +67,25 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Reads it for the first time.
+    /// Reads the files for the first time.
     pub async fn read(files: CertificateFiles) -> Result<Arc<Self>, TlsError> {
         let current = RwLock::new(Arc::new(pair(&files).await?));
         Ok(Arc::new(Self { files, current }))
     }
 
-    /// For the accepting side: TLS 1.2 and 1.3, and the certificate of the moment for each connection.
+    /// Returns the configuration of a server with TLS 1.2 and 1.3 that uses the newest certificate for each connection.
     pub fn config(self: &Arc<Self>) -> Result<Arc<ServerConfig>, TlsError> {
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_cert_resolver(Arc::<Self>::clone(self));
-        // HTTP/1.1 alone is served.
+        // Only HTTP/1.1 is served.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }
 
-    /// Takes over what the files have become, until told to stop. While they cannot be used, as in the moment between the
-    /// writing of the one and of the other, the certificate before is served.
+    /// Reloads the files every `PERIOD` until `stop` is cancelled. While they cannot be used, as between the writes of
+    /// the two files, the previous certificate is served.
     pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
         let mut failing = false;
         loop {
@@ -97,7 +97,7 @@ impl Certificate {
                 Ok(()) => failing = false,
                 Err(error) if !failing => {
                     failing = true;
-                    tracing::warn!(error = %error, "the certificate cannot be renewed: the one before is served");
+                    tracing::warn!(error = %error, "cannot reload the certificate; serving the previous one");
                 }
                 Err(_) => {}
             }
@@ -108,7 +108,7 @@ impl Certificate {
         let pair = pair(&self.files).await?;
         if pair.cert != self.current().cert {
             *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(pair);
-            tracing::info!(certificate = %self.files.certificate.display(), "another certificate is served");
+            tracing::info!(certificate = %self.files.certificate.display(), "reloaded the certificate");
         }
         Ok(())
     }

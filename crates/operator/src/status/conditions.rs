@@ -1,6 +1,7 @@
-//! What the user reads back: conditions and numbers. Pure.
+//! Builds the status of a job, its conditions and numbers, from the facts of one reconcile. Pure.
 //!
-//! Messages carry numbers, so that another message alone is no reason to write. When it is written: [`news`](super::news).
+//! Messages contain numbers, so not every changed message is worth a write. [`significance`](super::significance)
+//! decides when the status is written.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -13,19 +14,19 @@ use sluice_base::words;
 use sluice_policy::Mode;
 use sluice_policy::{Decision, Limit, Settings, WithinTarget};
 
-use crate::apply::ownership::Standing;
+use crate::apply::ownership::OwnershipState;
 use crate::apply::refusal::Refusal;
-use crate::observe::pod_troubles::Trouble;
-use crate::status::events::Start;
+use crate::cause::ConditionCause;
+use crate::observe::pod_troubles::PodTrouble;
+use crate::status::events::StartUp;
 use crate::status::learned;
 use crate::status::sentences;
-use crate::status::signals::Verdict;
 use crate::validate::Problem;
 
-/// Most decisions that a status keeps.
+/// Maximum number of decisions that a status keeps.
 pub(crate) const RECENT: usize = 10;
 
-/// Everything that a status is made of.
+/// The facts of one reconcile from which the status is built.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Facts<'a> {
     pub(crate) generation: Option<i64>,
@@ -35,45 +36,46 @@ pub(crate) struct Facts<'a> {
     pub(crate) replicas: u32,
     pub(crate) ready: u32,
     pub(crate) decision: Option<&'a Decision>,
-    /// A workload of the name that is not ours, or a target that does not exist, or a refusal by the API server.
-    pub(crate) workload_trouble: Option<Verdict>,
-    pub(crate) source_trouble: Option<Verdict>,
-    pub(crate) missing_signal: Option<Verdict>,
-    /// What is to be known of the signals although nothing is missing.
+    /// Why there is no workload as the spec asks for: a name that is taken, a missing target, or a refusal by the API
+    /// server.
+    pub(crate) workload_trouble: Option<ConditionCause>,
+    pub(crate) source_trouble: Option<ConditionCause>,
+    pub(crate) missing_signal: Option<ConditionCause>,
+    /// A remark about signals that are complete.
     pub(crate) signal_note: Option<String>,
     pub(crate) rolling_out: bool,
-    /// What the cluster refuses.
+    /// Pods that the cluster refuses to create.
     pub(crate) refusal: Refusal,
     pub(crate) unschedulable: Option<String>,
     /// Why pods cannot start.
-    pub(crate) failing: Option<Trouble>,
-    /// Pods that crash again and again.
-    pub(crate) crashing: Option<Trouble>,
-    /// The roll-out has not got on for longer than its deadline, in its controller's words.
+    pub(crate) failing: Option<PodTrouble>,
+    /// Pods that crash repeatedly.
+    pub(crate) crashing: Option<PodTrouble>,
+    /// The rollout has made no progress for longer than its deadline, in its controller's words.
     pub(crate) deadline_exceeded: Option<String>,
-    /// Members of the consumer groups that are no workers of the job.
+    /// Members of the consumer groups that are not workers of the job, as a sentence.
     pub(crate) strangers: Option<String>,
-    /// What is as in any start.
-    pub(crate) start: Start,
-    pub(crate) standing: Option<Standing>,
+    /// Bad conditions that an ordinary start-up explains.
+    pub(crate) start: StartUp,
+    pub(crate) ownership: Option<OwnershipState>,
     pub(crate) foreign_writer: Option<String>,
-    /// Another job names the same workload, or reads from the same group.
-    pub(crate) contested: Option<Verdict>,
-    /// There is no workload whose number of workers could be written.
+    /// Another job names the same workload or reads in the same consumer group.
+    pub(crate) contested: Option<ConditionCause>,
+    /// There is no workload whose replica count could be written.
     pub(crate) is_not_scaled: bool,
-    /// The workload does not say which pods are its own.
+    /// It is unknown which pods belong to the workload.
     pub(crate) pods_unknown: bool,
-    /// A change that was just made.
+    /// The change that this reconcile made.
     pub(crate) changed: Option<DecisionStatus>,
-    /// Earlier changes that may not have been told; the newest first.
-    pub(crate) untold: &'a [DecisionStatus],
+    /// Earlier changes that the status may not contain yet; newest first.
+    pub(crate) unreported: &'a [DecisionStatus],
 }
 
-/// The status that follows from the facts.
+/// Returns the status that follows from the facts.
 pub(crate) fn build(previous: &StreamJobStatus, facts: &Facts<'_>, now: Timestamp) -> StreamJobStatus {
-    let told = &previous.recent_decisions;
-    let untold = facts.changed.iter().chain(facts.untold).filter(|change| !told.contains(change));
-    let recent: Vec<DecisionStatus> = untold.chain(told).take(RECENT).cloned().collect();
+    let reported = &previous.recent_decisions;
+    let unreported = facts.changed.iter().chain(facts.unreported).filter(|change| !reported.contains(change));
+    let recent: Vec<DecisionStatus> = unreported.chain(reported).take(RECENT).cloned().collect();
     let explain = facts.decision.map(|decision| &decision.explain);
     let number = |value: fn(&sluice_policy::Explain) -> Option<f64>| explain.and_then(value);
     let (lag, latency) = (number(|explain| explain.lag), number(|explain| explain.latency_seconds));
@@ -119,7 +121,7 @@ pub(crate) fn whole(value: f64) -> Option<i64> {
     value.is_finite().then(|| value.round() as i64)
 }
 
-/// One condition before it is compared with the last one.
+/// A condition before it gets its transition time.
 struct Draft {
     kind: &'static str,
     status: &'static str,
@@ -149,13 +151,13 @@ fn conditions(previous: &[Condition], facts: &Facts<'_>, now: Timestamp) -> Vec<
     drafts.into_iter().map(|draft| settle(previous, draft, facts, now)).collect()
 }
 
-/// Whether the status tells of members of the consumer group that are no workers of the job.
-pub(crate) fn tells_of_strangers(status: Option<&StreamJobStatus>) -> bool {
+/// Returns whether the status reports members of the consumer group that are not workers of the job.
+pub(crate) fn reports_strangers(status: Option<&StreamJobStatus>) -> bool {
     let conditions = status.map(|status| status.conditions.as_slice()).unwrap_or_default();
     conditions.iter().any(|condition| condition.reason == reasons::STRANGERS_IN_GROUP)
 }
 
-/// Keeps the transition time while the status stays.
+/// Completes a condition; its transition time stays while its status does.
 fn settle(previous: &[Condition], draft: Draft, facts: &Facts<'_>, now: Timestamp) -> Condition {
     let before = previous.iter().find(|condition| condition.type_ == draft.kind);
     let same = before.filter(|before| before.status == draft.status);
@@ -170,8 +172,8 @@ fn settle(previous: &[Condition], draft: Draft, facts: &Facts<'_>, now: Timestam
 }
 
 fn invalid(facts: &Facts<'_>) -> Option<String> {
-    let words: Vec<String> = facts.problems.iter().map(ToString::to_string).collect();
-    (!words.is_empty()).then(|| words.join("; "))
+    let messages: Vec<String> = facts.problems.iter().map(ToString::to_string).collect();
+    (!messages.is_empty()).then(|| messages.join("; "))
 }
 
 fn ready(facts: &Facts<'_>) -> Draft {
@@ -182,21 +184,26 @@ fn ready(facts: &Facts<'_>) -> Draft {
         return draft(READY, false, trouble.reason, trouble.message.as_str());
     }
     if facts.settings.is_some_and(|settings| settings.suspend) {
-        return draft(READY, true, reasons::SUSPENDED, "spec.suspend is set: no workers run");
+        return draft(READY, true, reasons::SUSPENDED, "no workers run: spec.suspend is set");
     }
     if let Some(trouble) = &facts.source_trouble {
         return draft(READY, false, trouble.reason, trouble.message.as_str());
     }
     let desired = facts.decision.and_then(|decision| decision.desired);
     if facts.settings.is_some_and(|settings| settings.pinned == Some(0)) && desired == Some(0) {
-        return draft(READY, true, reasons::PINNED, "spec.replicas pins the job to 0: no workers run");
+        return draft(READY, true, reasons::PINNED, "no workers run: spec.replicas pins the replica count to 0");
     }
     if desired == Some(0) {
-        return draft(READY, true, reasons::ASLEEP, "no records arrive, and no workers run until some do");
+        return draft(
+            READY,
+            true,
+            reasons::ASLEEP,
+            "no workers run: no records arrive; Sluice starts workers when records arrive",
+        );
     }
     if facts.ready == 0 && !facts.pods_unknown {
-        let refused = facts.refusal.verdict.as_ref().filter(|_| facts.refusal.now).map(|verdict| &verdict.message);
-        let trouble = |trouble: &'_ Option<Trouble>| trouble.as_ref().map(|trouble| trouble.message.clone());
+        let refused = facts.refusal.cause.as_ref().filter(|_| facts.refusal.now).map(|cause| &cause.message);
+        let trouble = |trouble: &'_ Option<PodTrouble>| trouble.as_ref().map(|trouble| trouble.message.clone());
         let why = trouble(&facts.failing).or_else(|| facts.unschedulable.clone()).or_else(|| refused.cloned());
         let message = match (why.or_else(|| trouble(&facts.crashing)), facts.replicas) {
             (Some(why), _) => format!("no worker is ready: {why}"),
@@ -221,11 +228,11 @@ fn reconciling(facts: &Facts<'_>) -> Draft {
         return draft(RECONCILING, true, reasons::ROLLING_OUT, "a new pod template is being rolled out");
     }
     let message = if !facts.problems.is_empty() {
-        "nothing is rolled out while the spec cannot be used; workers that exist stay as they are"
+        "no rollout: the spec cannot be used; existing workers keep running"
     } else if facts.workload_trouble.is_some() {
-        "nothing is rolled out: the condition Ready says why"
+        "no rollout: see the condition Ready"
     } else {
-        "every pod has the pod template of the workload"
+        "every pod has the current pod template"
     };
     draft(RECONCILING, false, reasons::ROLLED_OUT, message)
 }
@@ -245,46 +252,47 @@ fn stalled(facts: &Facts<'_>, previous: &[Condition]) -> Draft {
     if let Some(trouble) = facts.workload_trouble.as_ref().filter(|trouble| lasting.contains(&trouble.reason)) {
         return draft(STALLED, true, trouble.reason, trouble.message.as_str());
     }
-    if facts.standing == Some(Standing::Conflict) {
+    if facts.ownership == Some(OwnershipState::Conflict) {
         let message = format!(
-            "{} has written the number of workers twice within 30 minutes, and Sluice has stopped: remove the other writer, then run `sluice resume`, or change the spec (any field)",
+            "{} changed the replica count twice within 30 minutes; autoscaling is stopped: remove the other writer, then run `sluice resume` or change the spec (any field)",
             writer(facts)
         );
         return draft(STALLED, true, reasons::CONFLICT, message);
     }
-    // For how long is forgotten by a restart: what was lasting and is there still, is lasting.
-    let told = |reason: &str| {
+    // A restart forgets how long a problem has lasted. One that was reported as Stalled and still exists is still
+    // lasting.
+    let was_stalled = |reason: &str| {
         let stalled = previous.iter().find(|condition| condition.type_ == STALLED);
         stalled.is_some_and(|stalled| stalled.status == "True" && stalled.reason == reason)
     };
     if let Some(failing) = facts.failing.as_ref().filter(|failing| failing.lasting) {
         return draft(STALLED, true, reasons::PODS_FAILING, failing.message.as_str());
     }
-    let refused = facts.refusal.verdict.as_ref().filter(|verdict| verdict.reason == reasons::PODS_REFUSED);
-    if let Some(refused) = refused.filter(|refused| facts.refusal.lasting || told(refused.reason)) {
+    let refused = facts.refusal.cause.as_ref().filter(|cause| cause.reason == reasons::PODS_REFUSED);
+    if let Some(refused) = refused.filter(|refused| facts.refusal.lasting || was_stalled(refused.reason)) {
         return draft(STALLED, true, reasons::PODS_REFUSED, format!("pods are refused: {}", refused.message));
     }
-    if let Some(crashing) = facts.crashing.as_ref().filter(|crashing| crashing.lasting || told(reasons::CRASH_LOOPING))
-    {
+    let is_lasting = |crashing: &&PodTrouble| crashing.lasting || was_stalled(reasons::CRASH_LOOPING);
+    if let Some(crashing) = facts.crashing.as_ref().filter(is_lasting) {
         return draft(STALLED, true, reasons::CRASH_LOOPING, crashing.message.as_str());
     }
     if let Some(message) = &facts.deadline_exceeded {
-        let message = format!("the roll-out makes no progress: {message} Look at the new pods and their events");
+        let message = format!("the rollout makes no progress: {message} Check the new pods and their events");
         return draft(STALLED, true, reasons::PROGRESS_DEADLINE_EXCEEDED, message);
     }
     let message = match &facts.workload_trouble {
-        Some(trouble) => format!("the problem may end without a person: {}", trouble.message),
-        None => "nothing needs a person".to_owned(),
+        Some(trouble) => format!("no action required yet: {}", trouble.message),
+        None => "no action required".to_owned(),
     };
     draft(STALLED, false, reasons::PROGRESSING, message)
 }
 
 fn writer<'a>(facts: &'a Facts<'_>) -> &'a str {
-    facts.foreign_writer.as_deref().unwrap_or("someone else")
+    facts.foreign_writer.as_deref().unwrap_or("another writer")
 }
 
 fn within_target(facts: &Facts<'_>) -> Draft {
-    let Some(decision) = facts.decision else { return unknown(WITHIN_TARGET, "nothing has been measured yet") };
+    let Some(decision) = facts.decision else { return unknown(WITHIN_TARGET, "no measurement yet") };
     let target = facts.settings.map(|settings| settings.latency.0);
     let message = sentences::within_target(decision.within_target, &decision.explain, target);
     match decision.within_target {
@@ -298,7 +306,7 @@ fn within_target(facts: &Facts<'_>) -> Draft {
     }
 }
 
-/// Whoever decides the number, another job that names the same workload or group is told of.
+/// Returns the condition `ScalingActive`. It reports a job that names the same workload or consumer group in addition.
 fn scaling_active(facts: &Facts<'_>) -> Draft {
     let plain = who_decides(facts);
     let first = [reasons::FOREIGN_WRITER, reasons::RECOMMEND];
@@ -324,19 +332,19 @@ fn who_decides(facts: &Facts<'_>) -> Draft {
     if let Some(trouble) = facts.workload_trouble.as_ref().filter(|_| facts.is_not_scaled) {
         return off(trouble.reason, trouble.message.clone());
     }
-    // First, since then no other word is in force: neither suspend nor the pinned number.
-    match facts.standing {
-        Some(Standing::Respected { until }) => {
+    // This check comes first: while another writer's number is respected, neither suspend nor a pinned number applies.
+    match facts.ownership {
+        Some(OwnershipState::Respected { until }) => {
             let until = crate::timestamp(until);
             return off(
                 reasons::FOREIGN_WRITER,
-                format!("{} has written the number of workers, which stays as it is until {until:.0}", writer(facts)),
+                format!("{} changed the replica count; Sluice leaves it unchanged until {until:.0}", writer(facts)),
             );
         }
-        Some(Standing::Conflict) => {
+        Some(OwnershipState::Conflict) => {
             return off(
                 reasons::FOREIGN_WRITER,
-                format!("{} keeps writing the number of workers: the condition Stalled says what to do", writer(facts)),
+                format!("{} keeps changing the replica count; see the condition Stalled", writer(facts)),
             );
         }
         _ => {}
@@ -347,23 +355,23 @@ fn who_decides(facts: &Facts<'_>) -> Draft {
     if let Some(pinned) = settings.pinned {
         return off(
             reasons::PINNED,
-            format!("spec.replicas pins the job to {pinned}; remove the field to hand the decision back"),
+            format!("spec.replicas pins the replica count to {pinned}; remove the field to let Sluice decide"),
         );
     }
     if settings.mode == Mode::Recommend {
-        let message = facts.decision.map_or("nothing is recommended yet", |decision| decision.message.as_str());
+        let message = facts.decision.map_or("no recommendation yet", |decision| decision.message.as_str());
         return off(reasons::RECOMMEND, message.to_owned());
     }
     let some = [reasons::PARTIAL_SIGNAL, reasons::CONTRADICTORY_SIGNAL, reasons::LATENCY_UNVERIFIABLE];
     if let Some(missing) = facts.missing_signal.as_ref().filter(|missing| !some.contains(&missing.reason)) {
         return off(reasons::NO_SIGNAL, missing.message.clone());
     }
-    draft(SCALING_ACTIVE, true, reasons::ACTIVE, "Sluice decides the number of workers")
+    draft(SCALING_ACTIVE, true, reasons::ACTIVE, "Sluice decides the replica count")
 }
 
 fn scaling_limited(facts: &Facts<'_>) -> Draft {
     let limited = |reason, message: String| draft(SCALING_LIMITED, true, reason, message);
-    let Refusal { verdict: refused, now: is_refused, .. } = &facts.refusal;
+    let Refusal { cause: refused, now: is_refused, .. } = &facts.refusal;
     if let Some(refused) = refused.as_ref().filter(|_| *is_refused) {
         return limited(refused.reason, refused.message.clone());
     }
@@ -373,9 +381,9 @@ fn scaling_limited(facts: &Facts<'_>) -> Draft {
     let decided = facts.settings.is_some_and(|settings| settings.pinned.is_none() && !settings.suspend);
     let desired = facts.decision.and_then(|decision| decision.desired);
     let limit = facts.decision.and_then(|decision| decision.limited.as_ref()).filter(|_| decided);
-    // A large step down that is taken in several is no limit that anybody has to know of.
+    // A step down that is split into several is not a limit that the user needs to know about.
     if let Some(limit) = limit.filter(|limit| limit.by != Limit::StepLimit || Some(limit.wanted) > desired) {
-        // What the core knows as granted, the cluster has explained.
+        // The decision core knows only how many pods are granted; the cluster's message gives the reason.
         return match refused.as_ref().filter(|_| limit.by == Limit::QuotaExceeded) {
             Some(refused) => limited(refused.reason, format!("{}: {}", limit.message, refused.message)),
             None => limited(limit_reason(limit.by), limit.message.clone()),
@@ -384,7 +392,7 @@ fn scaling_limited(facts: &Facts<'_>) -> Draft {
     if let Some(why) = &facts.unschedulable {
         return limited(reasons::UNSCHEDULABLE, why.clone());
     }
-    draft(SCALING_LIMITED, false, reasons::NOT_LIMITED, "nothing keeps the job from the workers it needs")
+    draft(SCALING_LIMITED, false, reasons::NOT_LIMITED, "no limit applies")
 }
 
 fn limit_reason(limit: Limit) -> &'static str {
@@ -408,7 +416,7 @@ fn limit_reason(limit: Limit) -> &'static str {
 
 fn metrics_available(facts: &Facts<'_>) -> Draft {
     match &facts.missing_signal {
-        _ if facts.settings.is_none() => unknown(METRICS_AVAILABLE, "nothing is measured: the spec is not in use"),
+        _ if facts.settings.is_none() => unknown(METRICS_AVAILABLE, "no measurement: the spec is not in use"),
         Some(missing) => draft(METRICS_AVAILABLE, false, missing.reason, missing.message.as_str()),
         None => {
             let note = facts.signal_note.as_ref().map(|note| format!("; {note}")).unwrap_or_default();

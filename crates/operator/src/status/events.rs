@@ -1,6 +1,8 @@
-//! Events: one for each decision, and one for each change of a refusal. Best effort: a lost event fails nothing.
+//! Events: one for each decision, and one for each condition that becomes bad or good again. Publishing is best effort:
+//! a lost event does not fail the reconcile.
 //!
-//! That no worker is ready and no source was read yet is how every job begins. It is told once it has been so for too long.
+//! Every job begins without a ready worker and with unread sources. Events report this only once it has lasted too
+//! long.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource as _;
@@ -10,22 +12,22 @@ use sluice_api::StreamJob;
 use sluice_api::conditions::{METRICS_AVAILABLE, READY, SCALING_ACTIVE, SCALING_LIMITED, STALLED, reasons};
 use sluice_api::status::DecisionStatus;
 
-/// The API server refuses a longer note.
+/// Maximum length of an event's note, bytes; the API server refuses a longer one.
 const NOTE_BYTES: usize = 1000;
 
-/// What an ordinary start explains.
+/// The bad conditions that an ordinary start-up explains.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Start {
-    /// That no worker is ready.
+pub(crate) struct StartUp {
+    /// No worker is ready because all pods are new.
     pub(crate) workers: bool,
-    /// That a source has not been read.
+    /// A source has not been read because there was no time for an answer yet.
     pub(crate) signals: bool,
 }
 
-impl Start {
+impl StartUp {
     fn explains(self, condition: &Condition, old: Option<&Condition>) -> bool {
         match condition.type_.as_str() {
-            // Workers that were there and are gone are no start.
+            // A job whose workers have disappeared is not starting up.
             READY => {
                 self.workers
                     && condition.reason == reasons::NO_READY_WORKERS
@@ -37,17 +39,17 @@ impl Start {
     }
 }
 
-/// The types of the conditions that became bad in an ordinary start, of which no event has told.
+/// The types of the conditions that became bad in an ordinary start-up and that no event has reported.
 #[derive(Debug, Default)]
-pub(crate) struct Withheld(Vec<String>);
+pub(crate) struct WithheldWarnings(Vec<String>);
 
-/// What there is to say. Pure.
+/// Returns the events for a change of the conditions and a scaling change. Pure.
 pub(crate) fn events(
     before: &[Condition],
     after: &[Condition],
     changed: Option<&DecisionStatus>,
-    start: Start,
-    withheld: &mut Withheld,
+    start: StartUp,
+    withheld: &mut WithheldWarnings,
 ) -> Vec<Event> {
     let mut events = Vec::new();
     if let Some(change) = changed {
@@ -64,17 +66,17 @@ pub(crate) fn events(
             continue;
         }
         withheld.0.retain(|kind| *kind != condition.type_);
-        // Nobody was told of what was withheld.
+        // A withheld condition was never reported, so it counts as new.
         let (old, flipped) = if was_withheld { (None, true) } else { (old, flipped) };
         let is_bad = |condition: &Condition, bad: &str| {
-            let told = [reasons::STRANGERS_IN_GROUP, reasons::TARGET_CONTESTED, reasons::SHARED_CONSUMER_GROUP];
+            let notable = [reasons::STRANGERS_IN_GROUP, reasons::TARGET_CONTESTED, reasons::SHARED_CONSUMER_GROUP];
             condition.status == bad && condition.type_ != SCALING_ACTIVE
                 || condition.reason == reasons::FOREIGN_WRITER
-                || told.contains(&condition.reason.as_str())
+                || notable.contains(&condition.reason.as_str())
         };
         let (bad, watched) = match condition.type_.as_str() {
             READY | METRICS_AVAILABLE => ("False", true),
-            // Pinned, Recommend and Suspended are what the user asked for, and no event.
+            // The user asked for Pinned, Recommend and Suspended, so they are not events.
             SCALING_ACTIVE => ("", is_bad(condition, "")),
             SCALING_LIMITED | STALLED => ("True", true),
             _ => ("", false),
@@ -100,7 +102,7 @@ fn event(type_: EventType, reason: &str, action: &str, note: &str) -> Event {
     Event { type_, reason: reason.to_owned(), note: Some(note), action: action.to_owned(), secondary: None }
 }
 
-/// Publishes in the background, so that a slow API server delays no reconcile.
+/// Publishes events in the background, so that a slow API server does not delay reconciles.
 pub(crate) fn publish(recorder: &Recorder, object: &StreamJob, events: Vec<Event>) {
     if events.is_empty() {
         return;
@@ -133,55 +135,56 @@ mod tests {
         }
     }
 
-    /// Types and reasons of the events that a walk through these conditions has, in an ordinary start or after it.
-    fn told(walk: &[(bool, &[Condition])]) -> Vec<String> {
-        let (mut withheld, mut before, mut all) = (Withheld::default(), Vec::new(), Vec::new());
+    /// Returns types and reasons of the events for a sequence of conditions, each during an ordinary start-up or after
+    /// it.
+    fn events_for(walk: &[(bool, &[Condition])]) -> Vec<String> {
+        let (mut withheld, mut before, mut all) = (WithheldWarnings::default(), Vec::new(), Vec::new());
         for (starts, after) in walk {
-            let start = Start { workers: *starts, signals: *starts };
-            let news = events(&before, after, None, start, &mut withheld);
-            all.extend(news.iter().map(|event| format!("{:?} {}", event.type_, event.reason)));
+            let start = StartUp { workers: *starts, signals: *starts };
+            let emitted = events(&before, after, None, start, &mut withheld);
+            all.extend(emitted.iter().map(|event| format!("{:?} {}", event.type_, event.reason)));
             before = after.to_vec();
         }
         all
     }
 
     #[test]
-    fn an_ordinary_start_has_no_warning() {
+    fn ordinary_start_up_emits_no_warning() {
         let begin = [condition(READY, "False", "NoReadyWorkers"), condition(METRICS_AVAILABLE, "False", "NoSignal")];
         let good = [condition(READY, "True", "Ready"), condition(METRICS_AVAILABLE, "True", "Fresh")];
-        assert_eq!(told(&[(true, &begin), (true, &begin), (false, &good)]), [""; 0]);
-        // A job that wakes up begins in the same way.
+        assert_eq!(events_for(&[(true, &begin), (true, &begin), (false, &good)]), [""; 0]);
+        // A job that wakes up starts in the same way.
         let asleep = [condition(READY, "True", "Asleep"), good[1].clone()];
         let wakes = [begin[0].clone(), good[1].clone()];
-        assert_eq!(told(&[(false, &asleep), (true, &wakes), (true, &good)]), [""; 0]);
+        assert_eq!(events_for(&[(false, &asleep), (true, &wakes), (true, &good)]), [""; 0]);
     }
 
     #[test]
-    fn a_start_that_takes_too_long_is_told_once_and_its_end_too() {
+    fn slow_start_up_and_its_end_are_reported_once() {
         let begin = [condition(READY, "False", "NoReadyWorkers"), condition(METRICS_AVAILABLE, "False", "NoSignal")];
         let good = [condition(READY, "True", "Ready"), condition(METRICS_AVAILABLE, "True", "Fresh")];
         let walk: [(bool, &[Condition]); 5] =
             [(true, &begin), (false, &begin), (false, &begin), (false, &good), (false, &good)];
-        assert_eq!(told(&walk), ["Warning NoReadyWorkers", "Warning NoSignal", "Normal Ready", "Normal Fresh"]);
+        assert_eq!(events_for(&walk), ["Warning NoReadyWorkers", "Warning NoSignal", "Normal Ready", "Normal Fresh"]);
     }
 
     #[test]
-    fn a_failure_is_told_at_once() {
+    fn failure_during_start_up_is_reported_at_once() {
         let refused =
             [condition(READY, "False", "SourceUnreachable"), condition(METRICS_AVAILABLE, "False", "StaleSignal")];
-        assert_eq!(told(&[(true, &refused)]), ["Warning SourceUnreachable", "Warning StaleSignal"]);
-        // Workers that were there and are gone are no start, though those that replace them are new.
+        assert_eq!(events_for(&[(true, &refused)]), ["Warning SourceUnreachable", "Warning StaleSignal"]);
+        // A job whose workers have disappeared is not starting up, although the pods that replace them are new.
         let good = [condition(READY, "True", "Ready")];
         let gone = [condition(READY, "False", "NoReadyWorkers")];
-        assert_eq!(told(&[(false, &good), (true, &gone)]), ["Warning NoReadyWorkers"]);
+        assert_eq!(events_for(&[(false, &good), (true, &gone)]), ["Warning NoReadyWorkers"]);
     }
 
     #[test]
-    fn strangers_are_told_once_when_they_come_and_once_when_they_are_gone() {
+    fn strangers_are_reported_when_they_come_and_when_they_go() {
         let fresh = [condition(METRICS_AVAILABLE, "True", "Fresh")];
         let strangers = [condition(METRICS_AVAILABLE, "True", "StrangersInGroup")];
         let walk: [(bool, &[Condition]); 4] =
             [(false, &fresh), (false, &strangers), (false, &strangers), (false, &fresh)];
-        assert_eq!(told(&walk), ["Warning StrangersInGroup", "Normal Fresh"]);
+        assert_eq!(events_for(&walk), ["Warning StrangersInGroup", "Normal Fresh"]);
     }
 }

@@ -1,7 +1,8 @@
-//! What has been learned about a job's workers, and how many records were late, in whole numbers in its status, and back from
-//! there after a restart. Pure.
+//! Converts what has been learned about a job's workers, and the counts of late records, to whole numbers in its
+//! status, and reads them back after a restart. Pure.
 //!
-//! Whole numbers, for the API takes no fractions; so each is in a unit that is small enough for what it says.
+//! The Kubernetes API conventions advise against fractions, so each value is a whole number in a sufficiently small
+//! unit.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -12,11 +13,11 @@ use sluice_policy::{Confidence, History, Memory, Model, Settings};
 
 use crate::status::conditions::whole;
 
-/// What has been learned, in whole numbers.
+/// Converts the learned model to whole numbers for the status.
 pub fn model(model: &Model) -> ModelStatus {
     let thousandths = |value: Option<f64>| value.and_then(|value| whole(value * 1000.0));
     ModelStatus {
-        // Less than one is no whole number, and 0 would be wrong.
+        // A capacity below 1 has no whole number, and 0 would be wrong.
         capacity_per_worker: model.capacity_per_worker.filter(|capacity| *capacity >= 1.0).and_then(whole),
         capacity_per_worker_millis: thousandths(model.capacity_per_worker),
         confidence: model.confidence.as_str().to_owned(),
@@ -29,7 +30,7 @@ pub fn model(model: &Model) -> ModelStatus {
     }
 }
 
-/// What was counted over the objective's window.
+/// Returns the counts over the objective's window, for the status.
 pub(crate) fn attainment(memory: &Memory, settings: &Settings) -> Option<AttainmentStatus> {
     let history = memory.history(settings)?;
     Some(AttainmentStatus {
@@ -42,13 +43,14 @@ pub(crate) fn attainment(memory: &Memory, settings: &Settings) -> Option<Attainm
     })
 }
 
-/// What an earlier run counted. `None`: nothing, or it cannot be so, or the window has passed.
+/// Reads the counts of an earlier run. Returns `None` if there are none, if they are implausible, or if the window has
+/// passed.
 pub(crate) fn history(status: &StreamJobStatus, now: Seconds) -> Option<History> {
-    let told = status.attainment.as_ref()?;
-    let AttainmentStatus { latency_milliseconds, percentile_basis_points, since, part_seconds, due, late } = told;
+    let written = status.attainment.as_ref()?;
+    let AttainmentStatus { latency_milliseconds, percentile_basis_points, since, part_seconds, due, late } = written;
     let since = crate::seconds(since.0);
     let records = || due.iter().zip(late);
-    let believed = (1..=24 * HOUR_SECONDS * 1000).contains(latency_milliseconds)
+    let is_plausible = (1..=24 * HOUR_SECONDS * 1000).contains(latency_milliseconds)
         && (5000..=9999).contains(percentile_basis_points)
         && (1..=720 * HOUR_SECONDS / 20).contains(part_seconds)
         && due.len() == late.len()
@@ -57,7 +59,7 @@ pub(crate) fn history(status: &StreamJobStatus, now: Seconds) -> Option<History>
     let part = num::of_i64(*part_seconds);
     let window = Seconds(part * 20.0);
     let age = now - since;
-    (believed && age.0 >= 0.0 && age < window + window).then(|| History {
+    (is_plausible && age.0 >= 0.0 && age < window + window).then(|| History {
         latency: Seconds(num::of_i64(*latency_milliseconds) / 1000.0),
         percentile: num::of_i64(*percentile_basis_points) / 1e4,
         since,
@@ -68,16 +70,16 @@ pub(crate) fn history(status: &StreamJobStatus, now: Seconds) -> Option<History>
 
 const HOUR_SECONDS: i64 = 3600;
 
-/// No job has more records in a twentieth of its window.
+/// Maximum plausible number of records in a twentieth of the window.
 const MOST_RECORDS: i64 = 1_000_000_000_000_000;
 
-/// No worker does more records a second than that.
+/// Maximum plausible capacity of a worker, records per second.
 const FASTEST: i64 = 1_000_000_000;
 
-/// No record takes more offsets than that.
+/// Maximum plausible number of offsets of a record.
 const MOST_OFFSETS_PER_RECORD: i64 = 1_000_000;
 
-/// What an earlier run learned, as a prior: a number out of range is not believed.
+/// Reads the model that an earlier run learned, as a prior. A number out of range is ignored.
 pub fn prior(status: &StreamJobStatus) -> Model {
     let Some(model) = &status.model else { return Model::default() };
     let within = |value: Option<i64>, high: i64| value.filter(|value| (1..=high).contains(value)).map(num::of_i64);
@@ -85,7 +87,7 @@ pub fn prior(status: &StreamJobStatus) -> Model {
     let seconds = |value: Option<i64>| thousandths(value, 3600);
     let capacity = thousandths(model.capacity_per_worker_millis, FASTEST);
     Model {
-        // A status that an earlier version has written has whole records only.
+        // Earlier versions wrote whole records per second only.
         capacity_per_worker: capacity.or_else(|| within(model.capacity_per_worker, FASTEST)),
         confidence: Confidence::Low,
         start_up_seconds: seconds(model.start_up_milliseconds),
@@ -102,7 +104,8 @@ mod tests {
     use super::*;
     use sluice_policy::{Observation, decide};
 
-    /// An hour's worth of a job of which 2 % of the records were late at first, and the status that tells it.
+    /// Returns an hour of counts of a job of which 2 % of the records in one part were late, and the status with these
+    /// counts.
     fn counted() -> (Memory, Settings, StreamJobStatus, Seconds) {
         let settings = Settings::of(Seconds(10.0), 0.999, (1, 9));
         let mut memory = Memory::default();
@@ -122,26 +125,26 @@ mod tests {
     }
 
     #[test]
-    fn attainment_and_error_budget_are_as_before_after_a_restart() {
+    fn attainment_and_error_budget_survive_a_restart() {
         let (before, settings, status, now) = counted();
         let written = serde_json::to_value(&status).unwrap();
         assert!(written["attainment"].to_string().len() < 400, "{written}");
         let read: StreamJobStatus = serde_json::from_value(written).unwrap();
         let mut after = Memory::default();
         after.recall_history(&history(&read, now).unwrap());
-        let look = Observation { at: now, ..Observation::default() };
+        let observation = Observation { at: now, ..Observation::default() };
         let told = |memory: &mut Memory, settings: &Settings| {
-            let explain = decide(memory, &look, settings).explain;
+            let explain = decide(memory, &observation, settings).explain;
             (explain.attainment, explain.budget_left)
         };
         assert_eq!(told(&mut after, &settings), (Some(0.999), told(&mut before.clone(), &settings).1));
-        // It was counted for this objective, and for no other.
+        // The counts hold for this objective only.
         let other = Settings { latency: Seconds(5.0), ..settings };
         assert_eq!(told(&mut after, &other), (None, None));
     }
 
     #[test]
-    fn a_corrupted_history_is_not_believed() {
+    fn corrupted_history_is_ignored() {
         let (_, _, status, now) = counted();
         let told = status.attainment.unwrap();
         let of = |attainment: AttainmentStatus, now| {
@@ -167,13 +170,13 @@ mod tests {
     }
 
     #[test]
-    fn a_capacity_below_one_is_not_shown_as_none() {
+    fn capacity_below_one_is_shown_in_thousandths() {
         let shown = model(&Model { capacity_per_worker: Some(0.4), ..Model::default() });
         assert_eq!((shown.capacity_per_worker, shown.capacity_per_worker_millis), (None, Some(400)));
     }
 
     #[test]
-    fn a_corrupted_model_is_not_believed() {
+    fn corrupted_model_values_are_ignored() {
         let model = |capacity| ModelStatus {
             capacity_per_worker: Some(capacity),
             capacity_per_worker_millis: None,
@@ -197,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_learned_is_known_after_a_restart() {
+    fn learned_model_survives_a_restart() {
         let learned = Model {
             capacity_per_worker: Some(0.4),
             confidence: Confidence::Low,

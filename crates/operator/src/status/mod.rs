@@ -1,4 +1,4 @@
-//! What is reported: conditions, events, the status and what of it is worth a write.
+//! Reporting: the status with its conditions, events, and the decision when a status is worth a write.
 
 pub(crate) mod conditions;
 pub(crate) mod events;

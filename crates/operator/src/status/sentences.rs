@@ -1,31 +1,31 @@
-//! What a user reads of latency and backlog, as sentences. Pure.
+//! Sentences about latency and backlog for condition messages. Pure.
 
 use sluice_base::words;
 use sluice_policy::{Explain, WithinTarget};
 
-/// How the job keeps its objective.
+/// Returns the message of the condition `WithinTarget`.
 pub(crate) fn within_target(within: WithinTarget, explain: &Explain, target_seconds: Option<f64>) -> String {
     let measured = measured(explain, target_seconds);
     match within {
         WithinTarget::Met => measured,
         WithinTarget::Behind => format!("{measured}; the backlog is not shrinking"),
         WithinTarget::CatchingUp { eta } => {
-            format!("{measured}; the target is met again in about {}", words::seconds(eta.0))
+            format!("{measured}; the job will meet the target again in about {}", words::seconds(eta.0))
         }
         WithinTarget::ObjectiveBelowFloor { floor } => format!(
-            "processing alone takes {}, so that no number of workers can meet the objective: raise objective.latency",
+            "processing alone takes {}, so no replica count can meet the objective: raise objective.latency",
             words::seconds(floor.0)
         ),
         WithinTarget::Unknown => match explain.lag {
             Some(lag) => {
-                format!("up to {} records wait, and no worker is ready; their age is not known", words::count(lag))
+                format!("up to {} records wait, and no worker is ready; their age is unknown", words::count(lag))
             }
-            None => "nothing is known of the latency while the source cannot be read".to_owned(),
+            None => "the latency is unknown: the source cannot be read".to_owned(),
         },
     }
 }
 
-/// Latency and backlog, as far as they are known.
+/// Describes latency and backlog, as far as they are known.
 fn measured(explain: &Explain, target_seconds: Option<f64>) -> String {
     let target = target_seconds.map(|target| format!(" (target {})", words::seconds(target))).unwrap_or_default();
     let latency = explain.latency_seconds.map(|latency| format!("the latency is {}{target}", words::seconds(latency)));
@@ -36,13 +36,15 @@ fn measured(explain: &Explain, target_seconds: Option<f64>) -> String {
     });
     match (latency, waiting) {
         (Some(latency), Some(waiting)) => format!("{latency}, and {waiting}"),
-        (Some(latency), None) => format!("{latency}; how many records wait is not known"),
+        (Some(latency), None) => format!("{latency}; the number of waiting records is unknown"),
         (None, Some(waiting)) => format!("{waiting}; no latency was measured in the last minute"),
-        (None, None) => "no latency was measured in the last minute, and how many records wait is not known".to_owned(),
+        (None, None) => {
+            "no latency was measured in the last minute, and the number of waiting records is unknown".to_owned()
+        }
     }
 }
 
-/// `1 of 3 pods crashes`, `2 of 3 pods crash`.
+/// Returns a count of pods with its verb: `1 of 3 pods crashes`, `2 of 3 pods crash`.
 pub(crate) fn pods(number: usize, of: usize, one: &str, several: &str) -> String {
     format!("{number} of {of} pods {}", if number == 1 { one } else { several })
 }
@@ -53,8 +55,8 @@ mod tests {
     use sluice_base::units::Seconds;
 
     #[test]
-    fn whatever_is_known_is_told_in_a_sentence() {
-        let told = |within, latency_seconds, lag| {
+    fn message_describes_what_is_known() {
+        let message = |within, latency_seconds, lag| {
             within_target(within, &Explain { lag, latency_seconds, ..Explain::default() }, Some(10.0))
         };
         let catching_up = WithinTarget::CatchingUp { eta: Seconds(130.0) };
@@ -68,11 +70,11 @@ mod tests {
                 WithinTarget::Met,
                 Some(3.2),
                 None,
-                "the latency is 3.2s (target 10s); how many records wait is not known",
+                "the latency is 3.2s (target 10s); the number of waiting records is unknown",
             ),
             (WithinTarget::Met, None, Some(705.0), &format!("705 records wait; {none}")),
             (WithinTarget::Met, None, Some(0.0), &format!("no record waits; {none}")),
-            (WithinTarget::Met, None, None, &format!("{none}, and how many records wait is not known")),
+            (WithinTarget::Met, None, None, &format!("{none}, and the number of waiting records is unknown")),
             (
                 WithinTarget::Behind,
                 Some(32.0),
@@ -89,30 +91,30 @@ mod tests {
                 WithinTarget::Behind,
                 Some(32.0),
                 None,
-                "the latency is 32s (target 10s); how many records wait is not known; the backlog is not shrinking",
+                "the latency is 32s (target 10s); the number of waiting records is unknown; the backlog is not shrinking",
             ),
             (
                 catching_up,
                 Some(32.0),
                 Some(9000.0),
-                "the latency is 32s (target 10s), and 9k records wait; the target is met again in about 2m10s",
+                "the latency is 32s (target 10s), and 9k records wait; the job will meet the target again in about 2m10s",
             ),
             (
                 catching_up,
                 None,
                 Some(9000.0),
-                &format!("9k records wait; {none}; the target is met again in about 2m10s"),
+                &format!("9k records wait; {none}; the job will meet the target again in about 2m10s"),
             ),
             (
                 below,
                 None,
                 None,
-                "processing alone takes 12s, so that no number of workers can meet the objective: raise objective.latency",
+                "processing alone takes 12s, so no replica count can meet the objective: raise objective.latency",
             ),
-            (WithinTarget::Unknown, None, None, "nothing is known of the latency while the source cannot be read"),
+            (WithinTarget::Unknown, None, None, "the latency is unknown: the source cannot be read"),
         ];
         for (within, latency, lag, sentence) in table {
-            assert_eq!(told(within, latency, lag), sentence);
+            assert_eq!(message(within, latency, lag), sentence);
         }
         assert_eq!(pods(1, 3, "crashes", "crash"), "1 of 3 pods crashes");
         assert_eq!(pods(2, 3, "crashes", "crash"), "2 of 3 pods crash");

@@ -1,4 +1,4 @@
-//! How good the signals of a job are: what the conditions Ready and `MetricsAvailable` say of its sources. Pure.
+//! Judges the signals of a job, for the conditions Ready and `MetricsAvailable`. Pure.
 
 use std::time::Duration;
 
@@ -7,32 +7,28 @@ use sluice_base::units::Seconds;
 use sluice_policy::Decision;
 use sluice_signals::{Category, JobSamples, SourceReading};
 
+use crate::cause::ConditionCause;
 use crate::observe::live::PodFacts;
 
-/// A ready worker that has not been read for so long is missing; new ones are given the time to come up.
+/// A ready worker counts as unread when its metrics were not read for this long. New workers have the same time to
+/// start.
 const WORKER_GRACE: Seconds = Seconds(15.0);
 
-/// Until a pod is so old, or the job was looked at for so long, it is an ordinary start that no worker is ready.
+/// An ordinary start-up without a ready worker takes at most this long, from the creation of the pods or the start of
+/// the operator.
 const START: Seconds = Seconds(300.0);
 
-/// A verdict with its words. `reason` is one of [`reasons`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Verdict {
-    pub(crate) reason: &'static str,
-    pub(crate) message: String,
-}
-
-/// Samples older than this are stale: three sampling intervals and a deadline.
+/// Returns the age from which samples are stale: three sampling intervals and the deadline of a request.
 pub(crate) fn stale_after(latency: Duration) -> Seconds {
     let interval = (latency.as_secs_f64() / 5.0).clamp(0.5, 5.0);
     Seconds(interval * 3.0 + 5.0)
 }
 
-/// Why the sources do not answer, in words for Ready; `None`: they do.
-pub(crate) fn source_trouble(samples: &JobSamples, latency: Duration, now: Seconds) -> Option<Verdict> {
+/// Returns why a source does not answer, or `None` if all do.
+pub(crate) fn source_trouble(samples: &JobSamples, latency: Duration, now: Seconds) -> Option<ConditionCause> {
     samples.sources.iter().find_map(|source| {
         let failure = source.failure.as_ref()?;
-        // One lost request is no outage: what was read last must have become stale.
+        // A single lost request is not an outage: the last sample must have become stale.
         let fresh = source.sample.as_ref().is_some_and(|sample| now - sample.at < stale_after(latency));
         let reason = match failure.category {
             Category::Unreachable | Category::Protocol | Category::LimitExceeded if fresh => return None,
@@ -42,12 +38,12 @@ pub(crate) fn source_trouble(samples: &JobSamples, latency: Duration, now: Secon
             Category::LimitExceeded => reasons::LIMIT_EXCEEDED,
             Category::TopicMissing => reasons::TOPIC_NOT_FOUND,
         };
-        Some(Verdict { reason, message: format!("source {}: {}", source.name, failure.message) })
+        Some(ConditionCause { reason, message: format!("source {}: {}", source.name, failure.message) })
     })
 }
 
-/// What a person is to know of the signals although nothing is missing.
-pub(crate) fn note(samples: &JobSamples) -> Option<String> {
+/// Returns a remark about signals that are complete: timestamps that do not give the time of appending.
+pub(crate) fn timestamp_remark(samples: &JobSamples) -> Option<String> {
     let with = |producer_time: Option<bool>| {
         let such = |source: &&SourceReading| {
             source.sample.as_ref().is_some_and(|sample| sample.producer_time == producer_time)
@@ -57,69 +53,69 @@ pub(crate) fn note(samples: &JobSamples) -> Option<String> {
     };
     let by_producers = with(Some(true)).map(|names| {
         format!(
-            "the timestamps of source {names} are the producers' (message.timestamp.type=CreateTime), not the time of appending: what is due is reckoned from the offsets seen"
+            "the timestamps of source {names} are the producers' (message.timestamp.type=CreateTime), not append times; Sluice estimates due records from observed offsets"
         )
     });
     let unknown = with(None).map(|names| {
         format!(
-            "it is not known whether the timestamps of source {names} are the producers', so that what is due is reckoned from the offsets seen: grant DescribeConfigs on the topic to the operator"
+            "it is unknown whether the timestamps of source {names} are the producers'; Sluice estimates due records from observed offsets: grant the operator DescribeConfigs on the topic"
         )
     });
-    let notes: Vec<String> = by_producers.into_iter().chain(unknown).collect();
-    (!notes.is_empty()).then(|| notes.join("; "))
+    let remarks: Vec<String> = by_producers.into_iter().chain(unknown).collect();
+    (!remarks.is_empty()).then(|| remarks.join("; "))
 }
 
-/// Whether no worker is ready because all of them have just been made, or none is made yet.
+/// Returns whether no worker is ready because all pods are new, or because none exists yet.
 pub(crate) fn workers_start(pods: &[PodFacts], begun: Seconds, now: Seconds) -> bool {
     let young = |pod: &PodFacts| pod.created_at.is_some_and(|created| now - created < START);
     if pods.is_empty() { now - begun < START } else { pods.iter().all(young) }
 }
 
-/// Whether sources have not been read because it was not yet time for an answer.
+/// Returns whether sources are unread because there was no time for an answer yet.
 pub(crate) fn signals_start(samples: &JobSamples, latency: Duration, begun: Seconds, now: Seconds) -> bool {
     let unread = samples.sources.is_empty() || samples.sources.iter().any(|source| source.sample.is_none());
     unread && samples.sources.iter().all(|source| source.failure.is_none()) && now - begun < stale_after(latency)
 }
 
-/// What is missing of the signals, the worst first; `None`: nothing.
+/// Returns the worst problem of the signals, or `None` if they are complete.
 pub(crate) fn missing_signal(
     samples: &JobSamples,
     pods: &[PodFacts],
     latency: Duration,
     now: Seconds,
-) -> Option<Verdict> {
-    let verdict = |reason, message| Some(Verdict { reason, message });
+) -> Option<ConditionCause> {
+    let cause = |reason, message| Some(ConditionCause { reason, message });
     for source in &samples.sources {
         let name = &source.name;
         let why = source.failure.as_ref().map(|failure| format!(": {}", failure.message)).unwrap_or_default();
         let Some(sample) = &source.sample else {
-            return verdict(reasons::NO_SIGNAL, format!("source {name} has not been read yet{why}"));
+            return cause(reasons::NO_SIGNAL, format!("source {name} has not been read yet{why}"));
         };
         let age = now - sample.at;
         if age > stale_after(latency) {
             let age = sluice_base::words::seconds(age.0);
-            return verdict(reasons::STALE_SIGNAL, format!("source {name} was last read {age} ago{why}"));
+            return cause(reasons::STALE_SIGNAL, format!("source {name} was last read {age} ago{why}"));
         }
     }
     if samples.sources.is_empty() {
-        return verdict(reasons::NO_SIGNAL, "no source has been read yet".to_owned());
+        return cause(reasons::NO_SIGNAL, "no source has been read yet".to_owned());
     }
     samples.sources.iter().find_map(partial).or_else(|| unread_worker(samples, pods, now))
 }
 
-/// What the signals say that cannot be so.
-pub(crate) fn contradiction(decision: &Decision) -> Option<Verdict> {
+/// Returns how the signals contradict each other, if they do.
+pub(crate) fn contradiction(decision: &Decision) -> Option<ConditionCause> {
     let message = decision.explain.contradiction.clone()?;
-    Some(Verdict { reason: reasons::CONTRADICTORY_SIGNAL, message })
+    Some(ConditionCause { reason: reasons::CONTRADICTORY_SIGNAL, message })
 }
 
-/// Why the objective cannot be verified with these signals, and what to set.
-pub(crate) fn unverifiable(decision: &Decision) -> Option<Verdict> {
+/// Returns why the objective cannot be verified with these signals, and what to configure.
+pub(crate) fn unverifiable(decision: &Decision) -> Option<ConditionCause> {
     let message = decision.explain.unverifiable.clone()?;
-    Some(Verdict { reason: reasons::LATENCY_UNVERIFIABLE, message })
+    Some(ConditionCause { reason: reasons::LATENCY_UNVERIFIABLE, message })
 }
 
-fn partial(source: &SourceReading) -> Option<Verdict> {
+fn partial(source: &SourceReading) -> Option<ConditionCause> {
     let sample = source.sample.as_ref()?;
     let broken: Vec<&str> = sample
         .partitions
@@ -135,10 +131,10 @@ fn partial(source: &SourceReading) -> Option<Verdict> {
         broken.len(),
         sample.partitions.len()
     );
-    Some(Verdict { reason: reasons::PARTIAL_SIGNAL, message })
+    Some(ConditionCause { reason: reasons::PARTIAL_SIGNAL, message })
 }
 
-fn unread_worker(samples: &JobSamples, pods: &[PodFacts], now: Seconds) -> Option<Verdict> {
+fn unread_worker(samples: &JobSamples, pods: &[PodFacts], now: Seconds) -> Option<ConditionCause> {
     let unread: Vec<&PodFacts> = pods
         .iter()
         .filter(|pod| pod.metrics_port.is_some() && pod.ready && !pod.terminating)
@@ -155,7 +151,7 @@ fn unread_worker(samples: &JobSamples, pods: &[PodFacts], now: Seconds) -> Optio
     let why = failure.map(|failure| format!(": {}", failure.message)).unwrap_or_default();
     let workers = if unread.len() == 1 { "1 worker".to_owned() } else { format!("{} workers", unread.len()) };
     let message = format!("the metrics of {workers} cannot be read, such as those of {}{why}", first.name);
-    Some(Verdict { reason: reasons::PARTIAL_SIGNAL, message })
+    Some(ConditionCause { reason: reasons::PARTIAL_SIGNAL, message })
 }
 
 #[cfg(test)]
@@ -166,18 +162,18 @@ mod tests {
     use sluice_signals::{Failure, SourceSample};
 
     #[test]
-    fn a_destination_that_is_refused_and_a_limit_that_is_exceeded_are_called_so() {
-        let told = |category, read_at: Option<f64>| {
+    fn source_failure_category_selects_the_ready_reason() {
+        let reason = |category, read_at: Option<f64>| {
             let failure = Failure { at: Seconds(100.0), since: Seconds(90.0), category, message: "m".to_owned() };
             let sample = read_at.map(|at| Arc::new(SourceSample { at: Seconds(at), ..SourceSample::default() }));
             let source = SourceReading { name: "in".to_owned(), sample, failure: Some(failure) };
             let samples = JobSamples { sources: vec![source], workers: Vec::new() };
-            source_trouble(&samples, Duration::from_secs(10), Seconds(100.0)).map(|verdict| verdict.reason)
+            source_trouble(&samples, Duration::from_secs(10), Seconds(100.0)).map(|cause| cause.reason)
         };
-        assert_eq!(told(Category::DestinationRefused, None), Some("DestinationRefused"));
-        assert_eq!(told(Category::DestinationRefused, Some(99.0)), Some("DestinationRefused"));
-        assert_eq!(told(Category::Unauthorised, None), Some("AuthenticationFailed"));
-        assert_eq!(told(Category::LimitExceeded, None), Some("LimitExceeded"));
-        assert_eq!(told(Category::LimitExceeded, Some(99.0)), None, "what was read last is fresh yet");
+        assert_eq!(reason(Category::DestinationRefused, None), Some("DestinationRefused"));
+        assert_eq!(reason(Category::DestinationRefused, Some(99.0)), Some("DestinationRefused"));
+        assert_eq!(reason(Category::Unauthorised, None), Some("AuthenticationFailed"));
+        assert_eq!(reason(Category::LimitExceeded, None), Some("LimitExceeded"));
+        assert_eq!(reason(Category::LimitExceeded, Some(99.0)), None, "the last sample is still fresh");
     }
 }

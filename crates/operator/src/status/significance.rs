@@ -1,7 +1,8 @@
-//! When a status is worth a write: at once when a state or a decision has changed; at a bounded rate when its numbers or its
-//! words have changed so much that they mislead. A steady hour therefore costs no write, and neither does a restart. Pure.
+//! Decides when a status is worth a write: at once when a state or a decision has changed; at a bounded rate when its
+//! numbers or messages have changed so much that the written ones mislead. A steady hour therefore costs no write, and
+//! neither does a restart. Pure.
 //!
-//! Whatever the reason, all numbers and messages are written anew, and `observedTime` says when.
+//! Each write replaces all numbers and messages, and sets `observedTime`.
 
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -12,25 +13,25 @@ use sluice_policy::{Confidence, Settings};
 
 use crate::status::conditions::whole;
 
-/// Numbers that mislead are told anew at most so often.
+/// Minimum time between two writes because of misleading numbers.
 const NUMBERS: SignedDuration = SignedDuration::from_secs(30);
 
-/// Messages that say something else are told anew at most so often.
+/// Minimum time between two writes because of changed messages.
 const MESSAGES: SignedDuration = SignedDuration::from_mins(5);
 
-/// Attainment is told anew at most so often.
+/// Minimum time between two writes because of attainment.
 const ATTAINMENT: SignedDuration = SignedDuration::from_hours(1);
 
-/// Share of the error budget by which attainment must have changed for that.
+/// Change of attainment that is worth a write, as a share of the error budget.
 const BUDGET: f64 = 0.25;
 
-/// Whether the next status is worth a write. `next.observed_time` is now.
+/// Returns whether the next status is worth a write. `next.observed_time` is the current time.
 pub(crate) fn needs_write(previous: &StreamJobStatus, next: &StreamJobStatus, settings: Option<&Settings>) -> bool {
-    // A restart knows less than what it has been told, until it has seen as much.
+    // After a restart the confidence starts low; only a rise above the written confidence is a change.
     let known = [Confidence::None, Confidence::Low, Confidence::Medium, Confidence::High];
     let confidence = |status: &StreamJobStatus| {
-        let told = status.model.as_ref().map(|model| model.confidence.as_str());
-        known.iter().position(|confidence| Some(confidence.as_str()) == told)
+        let written = status.model.as_ref().map(|model| model.confidence.as_str());
+        known.iter().position(|confidence| Some(confidence.as_str()) == written)
     };
     let older_than = |age: SignedDuration| match (&previous.observed_time, &next.observed_time) {
         (Some(before), Some(now)) => now.0.duration_since(before.0) >= age,
@@ -44,7 +45,8 @@ pub(crate) fn needs_write(previous: &StreamJobStatus, next: &StreamJobStatus, se
         || (older_than(ATTAINMENT) && attainment_misleads(previous, next, settings))
 }
 
-/// Whether all is the same but numbers and messages. All fields are named, so that a new one is thought of here.
+/// Returns whether only numbers and messages differ. The status is destructured without `..`, so that a new field must
+/// be handled here.
 fn same(before: &StreamJobStatus, after: &StreamJobStatus) -> bool {
     let StreamJobStatus {
         observed_generation,
@@ -65,7 +67,7 @@ fn same(before: &StreamJobStatus, after: &StreamJobStatus) -> bool {
         recent_decisions,
         conditions,
     } = before;
-    // What has been learned is a number, too.
+    // The learned values are numbers, too.
     let template = |model: &Option<ModelStatus>| model.as_ref().map(|model| model.template.clone());
     *observed_generation == after.observed_generation
         && *replicas == after.replicas
@@ -80,7 +82,7 @@ fn same(before: &StreamJobStatus, after: &StreamJobStatus) -> bool {
         && conditions.iter().zip(&after.conditions).all(|(before, after)| same_state(before, after))
 }
 
-/// Whether two conditions differ at most in their messages.
+/// Returns whether two conditions differ at most in their messages.
 fn same_state(before: &Condition, after: &Condition) -> bool {
     let Condition { type_, status, reason, message: _, observed_generation, last_transition_time } = before;
     *type_ == after.type_
@@ -90,7 +92,8 @@ fn same_state(before: &Condition, after: &Condition) -> bool {
         && *last_transition_time == after.last_transition_time
 }
 
-/// Whether a number is known that was not. One that is not known any more stays until the conditions say that the signal is gone.
+/// Returns whether a number has become known. A number that is no longer known stays until a condition reports the
+/// missing signal.
 fn become_known(before: &StreamJobStatus, after: &StreamJobStatus) -> bool {
     let numbers = |status: &StreamJobStatus| {
         [status.lag_records, status.latency_milliseconds, status.arrival_rate_per_second].map(|number| number.is_some())
@@ -98,30 +101,30 @@ fn become_known(before: &StreamJobStatus, after: &StreamJobStatus) -> bool {
     numbers(before).iter().zip(numbers(after)).any(|(before, after)| !before && after)
 }
 
-/// Whether lag, latency or rate are told wrong: by a factor of two where the target is missed, and else by a factor of ten,
-/// beyond what is as good as nothing.
+/// Returns whether the written lag, latency or rate mislead: by a factor of 2 while the target is missed, otherwise by
+/// a factor of 10, and only above a negligible amount.
 fn numbers_mislead(before: &StreamJobStatus, after: &StreamJobStatus, settings: Option<&Settings>) -> bool {
-    // A tenth of the target, and what arrives in that time, is as good as nothing.
+    // A tenth of the target, and the records that arrive in that time, are negligible.
     let latency = settings.and_then(|settings| whole(settings.latency.0 * 100.0)).unwrap_or(1000);
     let lag = after.arrival_rate_per_second.unwrap_or(0).saturating_mul(latency) / 1000;
     let met = |condition: &Condition| condition.type_ == WITHIN_TARGET && condition.status == "True";
     let factor = if after.conditions.iter().any(met) { 10 } else { 2 };
-    let differ = |before: Option<i64>, after: Option<i64>, nothing: i64| {
+    let differ = |before: Option<i64>, after: Option<i64>, negligible: i64| {
         let (Some(before), Some(after)) = (before, after) else { return false };
-        let nothing = nothing.max(1);
-        before.max(after).max(nothing) / before.min(after).max(nothing) >= factor
+        let negligible = negligible.max(1);
+        before.max(after).max(negligible) / before.min(after).max(negligible) >= factor
     };
     differ(before.latency_milliseconds, after.latency_milliseconds, latency)
         || differ(before.lag_records, after.lag_records, lag.max(100))
         || differ(before.arrival_rate_per_second, after.arrival_rate_per_second, 10)
 }
 
-/// Whether a message says something else, apart from its numbers and from names such as those of pods. The two conditions whose
-/// messages are but numbers are left out.
+/// Returns whether a message has changed, apart from numbers and from names such as those of pods. The two conditions
+/// whose messages consist of numbers are left out.
 fn messages_differ(before: &StreamJobStatus, after: &StreamJobStatus) -> bool {
-    let told = [READY, RECONCILING, STALLED, SCALING_LIMITED, METRICS_AVAILABLE];
+    let compared = [READY, RECONCILING, STALLED, SCALING_LIMITED, METRICS_AVAILABLE];
     before.conditions.iter().zip(&after.conditions).any(|(before, after)| {
-        told.contains(&before.type_.as_str()) && !words(&before.message).eq(words(&after.message))
+        compared.contains(&before.type_.as_str()) && !words(&before.message).eq(words(&after.message))
     })
 }
 
@@ -129,12 +132,12 @@ fn words(message: &str) -> impl Iterator<Item = &str> {
     message.split_whitespace().filter(|word| !word.contains(|letter: char| letter.is_ascii_digit() || letter == '-'))
 }
 
-/// Whether a notable share of the error budget was spent or has come back since attainment was told.
+/// Returns whether at least `BUDGET` of the error budget was spent or regained since attainment was written.
 fn attainment_misleads(before: &StreamJobStatus, after: &StreamJobStatus, settings: Option<&Settings>) -> bool {
     let Some(settings) = settings else { return false };
     let left = |status: &StreamJobStatus| {
         let late = f64::from(10_000 - status.attainment_basis_points?) / 10_000.0;
-        // Once it is spent twice, more of the same is no news.
+        // Beyond twice the budget a further change is not notable.
         Some((1.0 - late / (1.0 - settings.percentile).max(1e-4)).max(-1.0))
     };
     left(before).zip(left(after)).is_some_and(|(before, after)| (before - after).abs() >= BUDGET)
@@ -178,9 +181,9 @@ mod tests {
     }
 
     #[test]
-    fn the_noise_of_a_steady_job_is_no_news() {
+    fn noise_of_a_steady_job_causes_no_write() {
         let needs = |before, after| needs_write(&met(before), &met(after), None);
-        // Between two commits the lag goes from nothing to a second's worth of records.
+        // Between two commits the lag rises from 0 to the records of one second.
         assert!(!needs(status(3, 20, 600), status(1160, 1100, 580)));
         assert!(needs(status(3, 20, 600), status(9000, 1100, 600)), "fifteen seconds of records wait");
         assert!(needs(status(3, 20, 600), status(3, 10_000, 600)), "latency");
@@ -189,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_target_is_missed_numbers_that_are_twice_off_are_told_every_half_minute() {
+    fn doubled_numbers_are_written_after_30_s_while_behind() {
         let behind = |status| with(WITHIN_TARGET, "False", "", status);
         let needs = |second, after| needs_write(&at(0, behind(status(5740, 12_000, 600))), &at(second, after), None);
         let after = behind(status(18_000, 15_000, 600));
@@ -198,18 +201,18 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_says_something_else_is_told_within_five_minutes_and_other_numbers_are_not() {
-        let said = |message: &str| with(METRICS_AVAILABLE, "False", message, StreamJobStatus::default());
-        let first = at(0, said("source orders was last read 35s ago: no answer from kafka-0:9092"));
-        let numbers = said("source orders was last read 6m10s ago: no answer from kafka-2:9092");
-        let other = said("source orders was last read 6m10s ago: the certificate has expired");
+    fn changed_message_is_written_after_5_minutes_but_not_numbers() {
+        let with_message = |message: &str| with(METRICS_AVAILABLE, "False", message, StreamJobStatus::default());
+        let first = at(0, with_message("source orders was last read 35s ago: no answer from kafka-0:9092"));
+        let numbers = with_message("source orders was last read 6m10s ago: no answer from kafka-2:9092");
+        let other = with_message("source orders was last read 6m10s ago: the certificate has expired");
         let needs = |second, after: &StreamJobStatus| needs_write(&first, &at(second, after.clone()), None);
         assert!(!needs(36_000, &numbers));
         assert_eq!((needs(299, &other), needs(300, &other)), (false, true));
     }
 
     #[test]
-    fn attainment_is_told_once_an_hour_if_a_quarter_of_the_budget_is_spent_or_has_come_back() {
+    fn attainment_is_written_hourly_if_a_quarter_of_budget_moved() {
         let settings = Settings::of(Seconds(10.0), 0.99, (1, 9));
         let of = |points| StreamJobStatus { attainment_basis_points: Some(points), ..StreamJobStatus::default() };
         let needs = |before, second, after| needs_write(&at(0, of(before)), &at(second, of(after)), Some(&settings));
@@ -218,7 +221,7 @@ mod tests {
         assert!(!needs(9000, 36_000, 9500), "spent many times over, before and now");
         assert!(
             !needs_write(&at(0, StreamJobStatus::default()), &at(36_000, of(9000)), Some(&settings)),
-            "not told yet"
+            "no earlier value"
         );
     }
 }

@@ -1,9 +1,9 @@
-//! A connection to the API server on which nothing is waited for without end.
+//! A client of the API server with a deadline for each request.
 //!
-//! A peer that is gone without a word, a load balancer that has lost its backend, an answer that stops in the middle: the
-//! client's own connection waits for ever, and a cache whose first list is lost so would never be there.
+//! If a peer disappears silently, a load balancer loses its backend or an answer stops in the middle, the client's own
+//! connection waits forever, and a cache whose first list is lost would never be filled.
 //!
-//! Architecture invariant: nothing is waited for without end from the API server.
+//! Architecture invariant: no request to the API server waits forever.
 
 use std::time::Duration;
 
@@ -12,11 +12,12 @@ use kube::Client;
 use kube::client::Body;
 use tokio::time::timeout;
 
-/// The API server itself ends what is no watch after 60 s (`--request-timeout`): who has not answered by then never will.
+/// Deadline of a request. The API server ends requests that are not watches after 60 s (`--request-timeout`), so no
+/// answer can arrive later.
 const DEADLINE: Duration = Duration::from_secs(65);
 
-/// The same client; each answer must come within 65 s. Of a watch that is its beginning: its stream, which may be silent for
-/// minutes, has a limit in the watcher.
+/// Returns a client whose requests fail after `DEADLINE`. For a watch the deadline applies to the start of the answer
+/// only: its stream may be silent for minutes, and has a limit in the watcher.
 pub(crate) fn within_deadline(client: Client) -> Client {
     let namespace = client.default_namespace().to_owned();
     let service = tower::service_fn(move |request: Request<Body>| {
@@ -55,7 +56,7 @@ mod tests {
     use super::*;
     use sluice_base::clock::Clock;
 
-    /// Sends the beginning of an answer, and then nothing more.
+    /// Returns a client whose server sends the beginning of an answer and then nothing more.
     fn stalled(beginning: &'static str) -> Client {
         let service = tower::service_fn(move |_: Request<Body>| async move {
             let first = stream::iter([Ok::<_, Infallible>(Bytes::from(beginning))]);
@@ -69,23 +70,23 @@ mod tests {
         let begun = clock.monotonic();
         let error = Api::<Pod>::default_namespaced(client).list(&ListParams::default()).await.unwrap_err();
         assert_eq!(clock.monotonic() - begun, DEADLINE);
-        let said = error.to_string();
-        assert!(said.contains("GET /api/v1/namespaces/team/pods was not answered within 65 s"), "{said}");
+        let message = error.to_string();
+        assert!(message.contains("GET /api/v1/namespaces/team/pods was not answered within 65 s"), "{message}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_nobody_answers_fails() {
+    async fn unanswered_request_fails_at_the_deadline() {
         let service = tower::service_fn(|_: Request<Body>| pending::<Result<Response<Body>, Infallible>>());
         fails_in_time(within_deadline(Client::new(service, "team"))).await;
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_that_stops_in_the_middle_fails() {
+    async fn incomplete_answer_fails_at_the_deadline() {
         fails_in_time(stalled("{\"items\": [")).await;
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_watch_that_has_nothing_to_tell_goes_on() {
+    async fn silent_watch_continues() {
         let line = concat!(
             r#"{"type": "BOOKMARK", "object": {"apiVersion": "v1", "kind": "Pod", "metadata": {"resourceVersion": "7", "annotations": {}}}}"#,
             "\n"

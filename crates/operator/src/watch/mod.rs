@@ -32,26 +32,27 @@ use sluice_api::{JOB_LABEL, StreamJob};
 use sluice_base::clock::Clock;
 use sluice_signals::{JobKey, Signals};
 
+use crate::annotations::POD_DELETION_COST;
 use crate::apply::attempts::NamespaceRefusals;
-use crate::apply::removal_order::COST_ANNOTATION;
 use crate::apply::writer::Applier;
-use crate::context::{Context, Jobs};
-use crate::error::{Error, retry_after};
+use crate::context::Context;
+use crate::error::{Error, requeue_delay};
+use crate::job_state::Jobs;
 use crate::observe::claims::{Claims, ClaimsWriter};
 use crate::observe::kinds::Kinds;
 use crate::observe::live::{Caches, is_sidecar};
 use crate::observe::pods::{Pods, PodsWriter};
 use crate::observe::workload::{REPLICAS, owns_replicas};
 use crate::reconcile::reconcile;
-use crate::watch::tolerant::Watched;
+use crate::watch::tolerant::{TolerantObject, map_event};
 
-/// Jobs that are reconciled at the same time, in each scope. Most of a reconcile is waiting for the API server, and a
-/// job whose writes hang must not hold up the others.
+/// Maximum number of concurrent reconciles in each scope. Most of a reconcile is waiting for the API server, and a job
+/// whose writes hang must not delay the others.
 const CONCURRENCY: u16 = 16;
-/// How often it is looked for jobs that are gone.
+/// Time between two searches for jobs that are gone.
 const SWEEP_PERIOD: Duration = Duration::from_secs(5);
 
-/// What one controller watches.
+/// The scope of one controller.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Scope {
     /// The whole cluster.
@@ -68,7 +69,7 @@ impl Scope {
         }
     }
 
-    fn dynamic(&self, client: &Client, kind: &ApiResource) -> Api<Watched<DynamicObject>> {
+    fn dynamic(&self, client: &Client, kind: &ApiResource) -> Api<TolerantObject<DynamicObject>> {
         match self {
             Self::All => Api::all_with(client.clone(), kind),
             Self::Namespace(namespace) => Api::namespaced_with(client.clone(), namespace, kind),
@@ -101,13 +102,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Starts the caches and the controller of a scope. What is returned tells when they are synced; `false`: it was
-    /// told to stop first.
+    /// Starts the caches and the controller of a scope. The returned future completes when they are synced, or with
+    /// false if `stop` is cancelled first.
     pub(crate) fn start(
         &self,
         scope: &Scope,
         feed: &mpsc::Sender<JobKey>,
-        news: mpsc::Receiver<JobKey>,
+        changed: mpsc::Receiver<JobKey>,
         stop: &CancellationToken,
         tasks: &mut JoinSet<()>,
     ) -> impl Future<Output = bool> + Send + 'static + use<> {
@@ -126,21 +127,22 @@ impl Shared {
             synced_sets.cancelled().await;
             synced_pods.cancelled().await;
         };
-        let news = futures::stream::unfold(news, |mut news| async move { news.recv().await.map(|key| (key, news)) });
+        let changed =
+            futures::stream::unfold(changed, |mut jobs| async move { jobs.recv().await.map(|key| (key, jobs)) });
         let synced = Latch::new();
         let (store, writer) = reflector::store();
-        let jobs = watcher(scope.api::<Watched<StreamJob>>(client), watcher::Config::default())
+        let jobs = watcher(scope.api::<TolerantObject<StreamJob>>(client), watcher::Config::default())
             .default_backoff()
-            .map_ok(|event| tolerant::map(event, |job| job.0))
+            .map_ok(|event| map_event(event, |job| job.0))
             .modify(prune_job)
-            .inspect_ok(claimed(self.claims.clone(), scope.clone()))
+            .inspect_ok(record_claims(self.claims.clone(), scope.clone()))
             .reflect(writer)
-            .inspect(latched(&synced))
+            .inspect(open_when_listed(&synced))
             .applied_objects();
         let graceful = stop.clone();
         let controller = Controller::for_stream(jobs, store.clone())
             .with_config(controller::Config::default().concurrency(CONCURRENCY))
-            .reconcile_on(news.map(|key| ObjectRef::new(&key.name).within(&key.namespace)))
+            .reconcile_on(changed.map(|key| ObjectRef::new(&key.name).within(&key.namespace)))
             .graceful_shutdown_on(async move { graceful.cancelled().await });
         let context = Context {
             client: self.client.clone(),
@@ -161,7 +163,7 @@ impl Shared {
         tasks.spawn(sweep(scope.clone(), store, synced.clone(), context.clone(), stop.clone()));
         let stopping = stop.clone();
         tasks.spawn(async move {
-            // Deciding on half a cache would take workloads for missing.
+            // With an incomplete cache, reconciles would treat workloads as missing.
             tokio::select! {
                 () = workloads_synced => {}
                 () = stopping.cancelled() => return,
@@ -178,11 +180,11 @@ impl Shared {
     }
 }
 
-/// Opens once, for everyone who waits. (`Store::wait_until_ready` wakes only the last of several who wait.)
+/// Opens once, for all tasks that wait. (`Store::wait_until_ready` wakes only the last of several waiting tasks.)
 type Latch = CancellationToken;
 
-/// Opens a latch when a watch has listed everything there is.
-fn latched<K>(latch: &Latch) -> impl FnMut(&watcher::Result<watcher::Event<K>>) + Send + 'static + use<K> {
+/// Returns a function that opens a latch when a watch has completed its first list.
+fn open_when_listed<K>(latch: &Latch) -> impl FnMut(&watcher::Result<watcher::Event<K>>) + Send + 'static + use<K> {
     let latch = latch.clone();
     move |event| {
         if matches!(event, Ok(watcher::Event::InitDone)) {
@@ -191,23 +193,27 @@ fn latched<K>(latch: &Latch) -> impl FnMut(&watcher::Result<watcher::Event<K>>) 
     }
 }
 
-/// Takes note of what the jobs of a scope name.
-fn claimed(claims: Claims, scope: Scope) -> impl FnMut(&watcher::Event<DeserializeGuard<StreamJob>>) + Send + 'static {
+/// Returns a function that records the claims of the jobs of a scope.
+fn record_claims(
+    claims: Claims,
+    scope: Scope,
+) -> impl FnMut(&watcher::Event<DeserializeGuard<StreamJob>>) + Send + 'static {
     let mut writer = ClaimsWriter::new(claims);
-    move |event| writer.take(event, |key| scope.covers(key))
+    move |event| writer.apply_event(event, |key| scope.covers(key))
 }
 
-/// Where a cache's news go, and until when.
+/// Starts watches that feed caches.
 struct Watching<'a> {
+    /// Receives the job of each changed object.
     feed: &'a mpsc::Sender<JobKey>,
     stop: &'a CancellationToken,
 }
 
 impl Watching<'_> {
-    /// A cache of the workloads that carry the job label.
+    /// Starts a cache of the workloads that have the job label.
     fn cache(
         &self,
-        api: Api<Watched<DynamicObject>>,
+        api: Api<TolerantObject<DynamicObject>>,
         kind: ApiResource,
         synced: &Latch,
         tasks: &mut JoinSet<()>,
@@ -219,39 +225,40 @@ impl Watching<'_> {
         store
     }
 
-    /// A cache of the pods that carry the job label.
-    fn pods(&self, api: Api<Watched<Pod>>, synced: &Latch, tasks: &mut JoinSet<()>) -> Pods {
+    /// Starts a cache of the pods that have the job label.
+    fn pods(&self, api: Api<TolerantObject<Pod>>, synced: &Latch, tasks: &mut JoinSet<()>) -> Pods {
         let mut writer = PodsWriter::default();
         let pods = writer.reader();
         let bare = |metadata| Pod { metadata, ..Pod::default() };
-        self.follow(api, bare, prune_pod, move |event| writer.take(event), synced, tasks);
+        self.follow(api, bare, prune_pod, move |event| writer.apply_event(event), synced, tasks);
         pods
     }
 
-    /// Follows what carries the job label into a cache; each change tells the job. Losing such news is harmless: the next
-    /// sample of the job comes soon.
+    /// Watches the objects that have the job label, applies the events to a cache, and sends the job of each changed
+    /// object to the controller. If that channel is full the job is dropped, which is harmless: it is reconciled with
+    /// its next sample.
     fn follow<K>(
         &self,
-        api: Api<Watched<K>>,
+        api: Api<TolerantObject<K>>,
         bare: impl Fn(ObjectMeta) -> K + Send + 'static,
         prune: impl Fn(&mut K) + Send + 'static,
-        mut take: impl FnMut(&watcher::Event<K>) + Send + 'static,
+        mut apply: impl FnMut(&watcher::Event<K>) + Send + 'static,
         synced: &Latch,
         tasks: &mut JoinSet<()>,
     ) where
         K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     {
         let (feed, stop) = (self.feed.clone(), self.stop.clone());
-        let mut latch = latched(synced);
+        let mut latch = open_when_listed(synced);
         tasks.spawn(async move {
             let changes = watcher(api, watcher::Config::default().labels(JOB_LABEL))
                 .default_backoff()
-                .map_ok(move |event| tolerant::map(event, |object| object.or(&bare)))
+                .map_ok(move |event| map_event(event, |object| object.into_object_or(&bare)))
                 .modify(prune);
             let mut changes = std::pin::pin!(changes.take_until(stop.cancelled()));
             while let Some(change) = changes.next().await {
                 if let Ok(event) = &change {
-                    take(event);
+                    apply(event);
                 }
                 latch(&change);
                 match change {
@@ -265,21 +272,21 @@ impl Watching<'_> {
                         let _ = feed.try_send(key);
                     }
                     Ok(watcher::Event::Init | watcher::Event::InitDone) => {}
-                    Err(error) => tracing::warn!(error = %error, "a watch was interrupted; it goes on by itself"),
+                    Err(error) => tracing::warn!(error = %error, "watch interrupted; reconnecting"),
                 }
             }
         });
     }
 }
 
-/// Nobody looks at who has written what of a job; as a tree it is larger than the rest of it.
+/// Drops the managedFields of a job: they are not used, and are larger than the rest of the object.
 fn prune_job(job: &mut DeserializeGuard<StreamJob>) {
     if let Ok(job) = &mut job.0 {
         job.managed_fields_mut().clear();
     }
 }
 
-/// Leaves of who has written what of a workload the one field that is looked at, for the same reason.
+/// Keeps only the entry for `spec.replicas` of a workload's managedFields, for the same reason.
 fn prune_workload(workload: &mut DynamicObject) {
     for entry in workload.managed_fields_mut() {
         entry.fields_v1 =
@@ -287,10 +294,10 @@ fn prune_workload(workload: &mut DynamicObject) {
     }
 }
 
-/// Leaves of a pod what is looked at: with thousands of pods the rest is most of the operator's memory.
+/// Keeps only the used fields of a pod: with thousands of pods the rest would be most of the operator's memory.
 fn prune_pod(pod: &mut Pod) {
     pod.managed_fields_mut().clear();
-    pod.annotations_mut().retain(|name, _| name == COST_ANNOTATION);
+    pod.annotations_mut().retain(|name, _| name == POD_DELETION_COST);
     if let Some(spec) = pod.spec.take() {
         let bare = |container: Container| Container {
             name: container.name,
@@ -305,7 +312,7 @@ fn prune_pod(pod: &mut Pod) {
     }
 }
 
-/// Forgets jobs that are gone. A watch may miss a deletion; a look at what there is does not.
+/// Forgets jobs that are gone, by comparing with the store, because a watch may miss a deletion.
 async fn sweep(
     scope: Scope,
     store: Store<DeserializeGuard<StreamJob>>,
@@ -323,26 +330,26 @@ async fn sweep(
             () = stop.cancelled() => return,
         }
         let exists = |key: &JobKey| store.get(&ObjectRef::new(&key.name).within(&key.namespace)).is_some();
-        // Also what a reconcile that was under way has shown and watched again after the job was forgotten.
+        // This includes metrics and watches that a concurrent reconcile has created again after the job was forgotten.
         let gone = |key: &JobKey| scope.covers(key) && !exists(key);
         let mut forgotten: BTreeSet<JobKey> = context.jobs.sweep(|key| !gone(key)).into_iter().collect();
         forgotten.extend(context.signals.jobs().into_iter().chain(context.metrics.jobs()).filter(gone));
         for key in forgotten {
             context.signals.forget(&key);
             context.metrics.forget(&key);
-            tracing::info!(job = %key, "forgot a job that is gone");
+            tracing::info!(job = %key, "forgot deleted job");
         }
     }
 }
 
+/// Handles an object that cannot be decoded. `reconcile` handles all other failures itself.
 #[allow(clippy::needless_pass_by_value, reason = "the signature is the controller's")]
-/// `reconcile` answers its own failures; what comes here is an object that cannot be read at all.
 fn on_error(object: Arc<DeserializeGuard<StreamJob>>, error: &Error, context: Arc<Context>) -> Action {
     context.metrics.reconcile_error(error.category());
     let (namespace, name) =
         (object.meta().namespace.as_deref().unwrap_or(""), object.meta().name.as_deref().unwrap_or(""));
-    tracing::warn!(namespace, name, error = %error, "a StreamJob cannot be read; is the custom resource definition of another version?");
-    Action::requeue(retry_after(error, 0))
+    tracing::warn!(namespace, name, error = %error, "cannot decode StreamJob; check the version of the CRD");
+    Action::requeue(requeue_delay(error, 0))
 }
 
 #[cfg(test)]
@@ -350,7 +357,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept_of_a_pod_has_the_ports_of_its_native_sidecars() {
+    fn pruned_pod_keeps_the_ports_of_native_sidecars() {
         let ports = json!([{"name": "exporter", "containerPort": 9100}]);
         let sidecar = json!({"name": "exporter", "image": "i", "restartPolicy": "Always", "ports": ports, "env": [{"name": "A"}]});
         let first = json!({"name": "first", "image": "i"});

@@ -1,4 +1,4 @@
-//! An object as a list or a watch brings it. One that cannot be read leaves the others readable.
+//! Decoding of objects in lists and watches. An object that cannot be decoded does not affect the others.
 
 use std::borrow::Cow;
 
@@ -9,14 +9,15 @@ use kube::runtime::watcher::Event;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 
-/// Reads what can be read of it.
+/// An object of a list or a watch, decoded as far as possible.
 ///
-/// Whoever may write an object may write `metadata.managedFields` too, and the API server takes a time there that our types
-/// do not hold, such as 9999-12-31T23:59:59Z: for one such object the list of all could not be read. Nothing of ours looks at these times.
+/// A client that may write an object may write `metadata.managedFields`, too, and the API server accepts times there
+/// that the Rust types cannot represent, such as 9999-12-31T23:59:59Z. One such object would make the whole list
+/// undecodable. The operator does not use these times, so they are removed.
 #[derive(Debug, Clone)]
-pub(crate) struct Watched<K>(pub(crate) DeserializeGuard<K>);
+pub(crate) struct TolerantObject<K>(pub(crate) DeserializeGuard<K>);
 
-impl<'de, K: Deserialize<'de> + Resource> Deserialize<'de> for Watched<K>
+impl<'de, K: Deserialize<'de> + Resource> Deserialize<'de> for TolerantObject<K>
 where
     DeserializeGuard<K>: de::DeserializeOwned,
 {
@@ -30,7 +31,7 @@ where
     }
 }
 
-impl<K: Resource> Resource for Watched<K> {
+impl<K: Resource> Resource for TolerantObject<K> {
     type DynamicType = K::DynamicType;
     type Scope = K::Scope;
 
@@ -59,19 +60,20 @@ impl<K: Resource> Resource for Watched<K> {
     }
 }
 
-impl<K> Watched<K> {
-    /// The object; one that cannot be read is made of its metadata: it is there, and nothing else is known of it.
-    pub(crate) fn or(self, bare: impl FnOnce(ObjectMeta) -> K) -> K {
+impl<K> TolerantObject<K> {
+    /// Returns the object. If it cannot be decoded, `bare` makes one from its metadata: it exists, but its state is
+    /// unknown.
+    pub(crate) fn into_object_or(self, bare: impl FnOnce(ObjectMeta) -> K) -> K {
         self.0.0.unwrap_or_else(|unreadable| {
             let (name, namespace) = (&unreadable.metadata.name, &unreadable.metadata.namespace);
-            tracing::warn!(?name, ?namespace, error = %unreadable.error, "an object cannot be read, and counts as one of which nothing is known");
+            tracing::warn!(?name, ?namespace, error = %unreadable.error, "cannot decode object; treating its state as unknown");
             bare(unreadable.metadata)
         })
     }
 }
 
-/// The same event of something else.
-pub(crate) fn map<A, B>(event: Event<A>, change: impl FnOnce(A) -> B) -> Event<B> {
+/// Converts the object of an event.
+pub(crate) fn map_event<A, B>(event: Event<A>, change: impl FnOnce(A) -> B) -> Event<B> {
     match event {
         Event::Apply(object) => Event::Apply(change(object)),
         Event::Delete(object) => Event::Delete(change(object)),
@@ -89,23 +91,26 @@ mod tests {
 
     use super::*;
 
-    /// Kubernetes takes the time, and the list of all pods cannot be read for it.
+    /// Kubernetes accepts the time, and the list of all pods could not be decoded because of it.
     #[test]
-    fn a_time_that_our_types_do_not_hold_leaves_the_object_readable() {
+    fn managed_fields_time_out_of_range_is_ignored() {
         let pod = json!({
             "metadata": {"name": "p", "managedFields": [{"manager": "m", "time": "9999-12-31T23:59:59Z"}]},
             "status": {"phase": "Running"},
         });
-        assert!(serde_json::from_value::<DeserializeGuard<Pod>>(pod.clone()).is_err(), "or this is not needed");
-        let read = serde_json::from_value::<Watched<Pod>>(pod).unwrap().or(|_| Pod::default());
+        assert!(
+            serde_json::from_value::<DeserializeGuard<Pod>>(pod.clone()).is_err(),
+            "otherwise the removal of times is not needed"
+        );
+        let read = serde_json::from_value::<TolerantObject<Pod>>(pod).unwrap().into_object_or(|_| Pod::default());
         assert_eq!(read.status.unwrap().phase.as_deref(), Some("Running"));
     }
 
     #[test]
-    fn what_cannot_be_read_is_there_all_the_same() {
+    fn undecodable_object_keeps_its_metadata() {
         let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": "none"}});
         let bare = |metadata| Pod { metadata, ..Pod::default() };
-        let read = serde_json::from_value::<Watched<Pod>>(pod).unwrap().or(bare);
+        let read = serde_json::from_value::<TolerantObject<Pod>>(pod).unwrap().into_object_or(bare);
         assert_eq!((read.name_any().as_str(), read.spec.is_none()), ("p", true));
     }
 }

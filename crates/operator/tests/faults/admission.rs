@@ -1,5 +1,5 @@
-//! The admission policy of the chart asks about the very resource that the operator will write to. That a real API server
-//! obeys it: `tests/cluster/deputy.rs`.
+//! The admission policy of the chart authorizes access to the same resource that the operator writes to.
+//! `tests/cluster/deputy.rs` checks that a real API server enforces it.
 
 use std::sync::Arc;
 
@@ -21,8 +21,8 @@ fn job_for(api_version: &str, kind: &str) -> Value {
     job
 }
 
-/// Group and resource as the policy has them.
-fn asked(policy: &Value, object: &Value) -> (String, String) {
+/// Evaluates the policy, and returns the group and resource whose access it authorizes.
+fn authorized(policy: &Value, object: &Value) -> (String, String) {
     let mut env = Env::stdlib();
     env.add_extension(extensions::strings).unwrap();
     let env = Arc::new(env);
@@ -39,11 +39,11 @@ fn asked(policy: &Value, object: &Value) -> (String, String) {
         };
         known.insert(variable["name"].as_str().unwrap().to_owned(), value);
     }
-    let word = |name: &str| known[name].as_str().unwrap().to_owned();
-    (word("group"), word("resource"))
+    let variable = |name: &str| known[name].as_str().unwrap().to_owned();
+    (variable("group"), variable("resource"))
 }
 
-/// The same as the operator has them.
+/// Returns the group and resource to which the operator writes.
 fn written(object: &Value) -> (String, String) {
     let object: StreamJob = serde_json::from_value(object.clone()).unwrap();
     match validate(&object).unwrap().target {
@@ -52,13 +52,14 @@ fn written(object: &Value) -> (String, String) {
     }
 }
 
+/// Catalogue: B4.
 #[test]
-fn b4_the_policy_asks_about_the_resource_that_the_operator_writes_to() {
+fn admission_policy_authorizes_the_resource_that_is_written() {
     let template = include_str!("../../../../charts/sluice/templates/admission.yaml");
     let policy = documents(template).remove(0);
     let same = |api_version: &str, kind: &str| {
         let object = job_for(api_version, kind);
-        assert_eq!(asked(&policy, &object), written(&object), "{api_version} {kind}");
+        assert_eq!(authorized(&policy, &object), written(&object), "{api_version} {kind}");
     };
     for (api_version, kind) in [
         ("apps/v1", "Deployment"),
@@ -76,7 +77,7 @@ fn b4_the_policy_asks_about_the_resource_that_the_operator_writes_to() {
         same(api_version, kind);
     }
     let object = job_for("apps/v1", "Deployment");
-    assert_eq!(asked(&policy, &object), ("apps".to_owned(), "deployments".to_owned()));
+    assert_eq!(authorized(&policy, &object), ("apps".to_owned(), "deployments".to_owned()));
     let odd = ("([a-z0-9.-]{1,9}/)?v[a-z0-9]{1,3}", "[A-Z][A-Za-z0-9]{0,6}(s|x|z|ch|sh|[a-z]y|Y1|[A-Z]|[a-z])");
     TestRunner::new(Config::with_cases(300))
         .run(&odd, |(api_version, kind)| {
@@ -85,5 +86,5 @@ fn b4_the_policy_asks_about_the_resource_that_the_operator_writes_to() {
         })
         .unwrap();
     let without = job("orders");
-    assert_eq!(asked(&policy, &without).0, "", "a job with a workload of its own is no error");
+    assert_eq!(authorized(&policy, &without).0, "", "a job with a workload of its own has no target");
 }

@@ -1,4 +1,4 @@
-//! Secrets stay where they are: a word that stands for one is looked for in everything that the operator says.
+//! Secrets do not leak: a marker in every secret is searched for in logs, statuses, events, metrics and other objects.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +19,7 @@ use sluice_testkit::world::{NAMESPACE, World, job, wait};
 
 const CANARY: &str = "canary-7f3a";
 
-/// What was logged.
+/// The collected log.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -42,7 +42,7 @@ impl<'a> MakeWriter<'a> for Log {
     }
 }
 
-/// Starts an operator that shows a token to the API server.
+/// Starts an operator that authenticates with a token.
 fn start(world: &World) -> Metrics {
     let mut config = kube::Config::new("https://10.0.0.1".parse().unwrap());
     config.auth_info.token = Some(format!("{CANARY}-token").into());
@@ -73,7 +73,7 @@ fn key(name: &str) -> JobKey {
     JobKey { namespace: NAMESPACE.to_owned(), name: name.to_owned() }
 }
 
-/// A job that is well, and three that are refused for one reason each, all with secrets in them.
+/// Returns a healthy job and three that are refused for different reasons, all with secrets in them.
 fn jobs() -> Vec<Value> {
     let secret = |what: &str| format!("{CANARY}-{what}");
     let mut all: Vec<Value> = ["orders", "refused", "userinfo", "password"].map(job).into();
@@ -85,7 +85,7 @@ fn jobs() -> Vec<Value> {
     }
     // The server refuses the pods.
     all[1]["spec"]["workload"]["template"]["spec"]["restartPolicy"] = json!("Never");
-    // The definition lets the first through; an older one may let the second.
+    // The definition allows the first server; an older one may allow the second.
     let servers =
         |job: &mut Value, text: String| job["spec"]["sources"][0]["kafka"]["bootstrapServers"] = json!([text]);
     servers(&mut all[2], format!("{CANARY}-user@kafka:9092"));
@@ -93,12 +93,16 @@ fn jobs() -> Vec<Value> {
     all
 }
 
-/// `PASSWORD@kafka:9092` was taken for a host, and what was taken for none was repeated in the condition, the event and the log.
+/// `PASSWORD@kafka:9092` was parsed as a host, and servers that are not hosts were quoted in the condition, the event
+/// and the log.
+///
+/// Catalogue: S30.
 #[tokio::test(start_paused = true)]
-async fn t10_s30_no_secret_is_in_anything_that_is_said() {
+async fn secrets_do_not_appear_in_any_output() {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(log.clone()).finish();
-    // With one subscriber alone, what another test's thread has met first is off for this one, too.
+    // A second dispatcher keeps tracing from caching the interest of call sites that another test's thread has reached
+    // first.
     let _another = tracing::Dispatch::new(tracing_subscriber::registry());
     let _guard = tracing::subscriber::set_default(subscriber);
     let world = World::new(31).await;
@@ -114,8 +118,8 @@ async fn t10_s30_no_secret_is_in_anything_that_is_said() {
     wait(60).await;
     world.plant.set_away(&key("orders"), true);
     wait(120).await;
-    let mut said: Vec<String> = String::from_utf8_lossy(&log.0.lock().unwrap()).lines().map(str::to_owned).collect();
-    assert!(said.iter().any(|line| line.contains("leading")), "something is logged: {said:?}");
+    let mut output: Vec<String> = String::from_utf8_lossy(&log.0.lock().unwrap()).lines().map(str::to_owned).collect();
+    assert!(output.iter().any(|line| line.contains("leading")), "nothing is logged: {output:?}");
     let events = world.list("", "events");
     assert!(events.len() >= 4, "{events:?}");
     let jobs = world.list("sluice.dev", "streamjobs");
@@ -123,19 +127,22 @@ async fn t10_s30_no_secret_is_in_anything_that_is_said() {
         let one = jobs.iter().find(|one| meta::name(one) == name).unwrap();
         assert!(one["status"].to_string().contains("InvalidSpec"), "{}", one["status"]);
     }
-    said.extend(jobs.iter().map(|one| one["status"].to_string()));
-    said.extend(events.iter().map(Value::to_string));
-    said.extend(world.list("coordination.k8s.io", "leases").iter().map(Value::to_string));
-    said.extend(world.list("", "configmaps").iter().map(Value::to_string));
-    said.push(metrics.encode().unwrap());
-    let leaks: Vec<&String> = said.iter().filter(|text| text.contains(CANARY)).collect();
+    output.extend(jobs.iter().map(|one| one["status"].to_string()));
+    output.extend(events.iter().map(Value::to_string));
+    output.extend(world.list("coordination.k8s.io", "leases").iter().map(Value::to_string));
+    output.extend(world.list("", "configmaps").iter().map(Value::to_string));
+    output.push(metrics.encode().unwrap());
+    let leaks: Vec<&String> = output.iter().filter(|text| text.contains(CANARY)).collect();
     assert!(leaks.is_empty(), "{leaks:#?}");
     world.end();
 }
 
-/// What a tenant is told is about its own job alone, also where the jobs of two are on one cluster, and its source is away.
+/// Statuses and events of a job contain nothing about other jobs, also if both read one Kafka cluster that is
+/// unreachable.
+///
+/// Catalogue: S36.
 #[tokio::test(start_paused = true)]
-async fn t10_s36_a_tenant_is_told_of_its_own_job_alone() {
+async fn status_and_events_contain_nothing_of_other_jobs() {
     let world = World::new(41).await;
     start(&world);
     let (ours, others) = ("orders", format!("{CANARY}-job"));
@@ -148,20 +155,26 @@ async fn t10_s36_a_tenant_is_told_of_its_own_job_alone() {
     world.plant.set_away(&key(&others), true);
     wait(120).await;
     let jobs = world.list("sluice.dev", "streamjobs");
-    let told = |name: &str| {
+    let output_of = |name: &str| {
         let status = jobs.iter().find(|one| meta::name(one) == name).map(|one| one["status"].to_string());
         let events = world.list("", "events").into_iter().filter(|event| event["involvedObject"]["name"] == name);
         status.into_iter().chain(events.map(|event| event["message"].to_string())).collect::<Vec<_>>()
     };
-    assert!(told(&others).len() > 2 && told(&others).iter().any(|text| text.contains(CANARY)), "{:?}", told(&others));
-    assert!(told(ours).len() > 2);
-    assert!(told(ours).iter().all(|text| !text.contains(CANARY)), "{:#?}", told(ours));
+    assert!(
+        output_of(&others).len() > 2 && output_of(&others).iter().any(|text| text.contains(CANARY)),
+        "{:?}",
+        output_of(&others)
+    );
+    assert!(output_of(ours).len() > 2);
+    assert!(output_of(ours).iter().all(|text| !text.contains(CANARY)), "{:#?}", output_of(ours));
     world.end();
 }
 
-/// The longest name there is: its series are as many as any job's, and go with it.
+/// A job with the longest possible name has no more series than others, and they are removed with the job.
+///
+/// Catalogue: S28.
 #[tokio::test(start_paused = true)]
-async fn t10_s28_labels_are_bounded_and_go_with_their_job() {
+async fn metric_labels_are_bounded_and_removed_with_their_job() {
     let world = World::new(37).await;
     let metrics = start(&world);
     let names: [String; 2] = ["orders".to_owned(), "n".repeat(253)];

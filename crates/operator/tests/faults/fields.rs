@@ -1,4 +1,5 @@
-//! Every field of the definition has an effect, and what one does is undone when it is taken back (Gu et al., Acto, SOSP '23).
+//! Every field of the definition has an effect, and reverting a change of a field reverts its effect (Gu et al., Acto,
+//! SOSP '23, <https://doi.org/10.1145/3600006.3613161>).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,10 +11,10 @@ use sluice_signals::JobKey;
 use sluice_testkit::world::ends::ends;
 use sluice_testkit::world::{NAMESPACE, World, job, wait};
 
-/// A field: its path in the spec, and what is there.
+/// A field: its path in the spec, and its value.
 type Leaf = (String, Value);
 
-/// Jobs that have every field between them.
+/// Returns jobs that together have every field.
 fn jobs() -> [Value; 3] {
     let mut whole = job("orders");
     let spec = &mut whole["spec"];
@@ -40,7 +41,7 @@ fn jobs() -> [Value; 3] {
     set["spec"]["workload"]["volumeClaimTemplates"] =
         json!([{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"]}}]);
     set["spec"]["workload"]["persistentVolumeClaimRetentionPolicy"] = json!({"whenScaled": "Retain"});
-    // Beside it the number to begin with has no effect.
+    // With `replicas` the initial replica count has no effect.
     set["spec"]["replicas"] = json!(3);
     set["spec"]["processing"] = json!({"style": "MicroBatch", "batchInterval": "2s"});
     let mut target = job("orders");
@@ -59,7 +60,7 @@ fn leaves(path: &str, value: &Value, all: &mut Vec<Leaf>) {
     }
 }
 
-/// Every field that the definition has, and the words that it may be.
+/// Collects every field of the definition with its enum values.
 fn fields(path: &str, schema: &Value, all: &mut BTreeMap<String, Vec<Value>>) {
     if let Some(properties) = schema["properties"].as_object().filter(|properties| !properties.is_empty()) {
         properties.iter().for_each(|(key, schema)| fields(&format!("{path}/{key}"), schema, all));
@@ -77,30 +78,31 @@ fn definition() -> BTreeMap<String, Vec<Value>> {
     all
 }
 
-/// What else a field may be, the likeliest first.
-fn others(path: &str, value: &Value, words: &[Value]) -> Vec<Value> {
+/// Returns other values for a field, the likeliest first.
+fn others(path: &str, value: &Value, enum_values: &[Value]) -> Vec<Value> {
     let texts = ["20s", "3h", "99.9", "20%", "0 9 * * *", "America/Lima", "/other", "other", "other:9092"];
     let all: Vec<Value> = match value {
-        Value::Bool(whether) => vec![json!(!whether)],
+        Value::Bool(flag) => vec![json!(!flag)],
         Value::Number(number) => vec![json!(number.as_i64().unwrap() + 1), json!(number.as_i64().unwrap() - 1)],
         _ if path.ends_with("/strategy/type") => vec![json!("Recreate")],
         _ if path.ends_with("/apiVersion") => vec![json!("apps/v2")],
         _ if path.ends_with("/targetRef/kind") => vec![json!("ReplicaSet")],
-        _ => words.iter().cloned().chain(texts.map(Value::from)).collect(),
+        _ => enum_values.iter().cloned().chain(texts.map(Value::from)).collect(),
     };
     all.into_iter().filter(|other| other != value).collect()
 }
 
-/// What is understood of a job, as text, or why nothing is.
-fn understood(object: &Value) -> Result<String, String> {
+/// Returns the parsed job as text, or the problems of its spec.
+fn parsed(object: &Value) -> Result<String, String> {
     let mut object = object.clone();
     object["metadata"]["uid"] = json!("11111111-2222-3333-4444-555555555555");
     let job: StreamJob = serde_json::from_value(object).map_err(|error| error.to_string())?;
     validate(&job).map(|job| format!("{job:?}")).map_err(|problems| format!("{problems:?}"))
 }
 
+/// Catalogue: T5.
 #[tokio::test(start_paused = true)]
-async fn t5_every_field_has_an_effect_that_is_undone_with_it() {
+async fn every_field_has_an_effect_that_is_reverted_with_it() {
     let known = definition();
     let mut tried = BTreeSet::new();
     for base in jobs() {
@@ -109,7 +111,7 @@ async fn t5_every_field_has_an_effect_that_is_undone_with_it() {
         world.plant.set_rate(&key, 220);
         world.start_operator(&"".parse().unwrap(), world.clock.clone(), None);
         world.apply(&base).await;
-        // What a person is needed for is said after ten minutes.
+        // Some conditions change only after ten minutes.
         wait(900).await;
         let state = |world: &World| {
             ["streamjobs", "deployments", "statefulsets", "pods", "configmaps"].map(|plural| {
@@ -129,12 +131,12 @@ async fn t5_every_field_has_an_effect_that_is_undone_with_it() {
                 continue;
             }
             let field = known.keys().find(|field| path == **field || path.starts_with(&format!("{field}/")));
-            let Some(field) = field else { panic!("{path} is no field") };
+            let Some(field) = field else { panic!("{path} is not a field") };
             let (mut accepted, mut refusals) = (None, Vec::new());
             for other in others(&path, &value, &known[field]) {
                 let mut changed = base.clone();
                 *changed["spec"].pointer_mut(&path).unwrap() = other;
-                let refusal = match understood(&changed) {
+                let refusal = match parsed(&changed) {
                     Ok(_) => world.try_apply(&changed).await.err().map(|error| error.to_string()),
                     Err(refusal) => Some(refusal),
                 };
@@ -148,12 +150,14 @@ async fn t5_every_field_has_an_effect_that_is_undone_with_it() {
                 tried.insert(path);
                 continue;
             }
-            let Some(changed) = accepted else { panic!("{path} can be nothing but {value}: {refusals:#?}") };
-            assert!(understood(&changed) != understood(&base), "{path} has no effect");
+            let Some(changed) = accepted else {
+                panic!("no other value than {value} is accepted for {path}: {refusals:#?}")
+            };
+            assert!(parsed(&changed) != parsed(&base), "{path} has no effect");
             wait(60).await;
             world.apply(&base).await;
             wait(900).await;
-            assert_eq!(state(&world), before, "{path} was {value} again, and not all is as before");
+            assert_eq!(state(&world), before, "{path} is {value} again, but the state differs");
             tried.insert(path);
         }
         world.end();
@@ -162,5 +166,5 @@ async fn t5_every_field_has_an_effect_that_is_undone_with_it() {
         .keys()
         .filter(|field| !tried.iter().any(|path| path == *field || path.starts_with(&format!("{field}/"))))
         .collect();
-    assert!(missing.is_empty(), "nobody has tried {missing:?}");
+    assert!(missing.is_empty(), "fields that were not tried: {missing:?}");
 }

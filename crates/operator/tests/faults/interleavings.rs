@@ -1,6 +1,6 @@
-//! All interleavings of a small scope: two jobs and three pods, one of the jobs deleted in the end, and what the operator is
-//! told of them by three watches that may overtake each other. Each notification comes at once, or once one or two later ones
-//! of other watches have come; any two of them at a time. All end in the same state.
+//! All interleavings in a small scope: two jobs and three pods, one of the jobs deleted at the end, and three watches
+//! whose notifications may overtake each other. Each notification arrives at once, or after one or two later ones of
+//! other watches, and up to two notifications are late in one run. All runs end in the same state.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use sluice_testkit::world::{NAMESPACE, World, job, wait};
 
 const WATCHED: [(&str, &str); 3] = [("sluice.dev", "streamjobs"), ("apps", "deployments"), ("", "pods")];
 
-/// What a run comes to.
+/// The result of a run.
 struct End {
     state: BTreeSet<String>,
-    /// Revisions of what the operator is told, with the watch that tells it.
-    told: Vec<(u64, &'static str)>,
+    /// Revisions of the operator's notifications, and the watch of each.
+    notified: Vec<(u64, &'static str)>,
 }
 
 async fn play(plan: &Plan) -> End {
@@ -47,22 +47,22 @@ async fn play(plan: &Plan) -> End {
     let written = faults.requests()[before..].iter().any(|request| Act::Write.covers(request.act));
     let mut state: BTreeSet<String> =
         WATCHED.iter().flat_map(|(group, plural)| ends(plural, &world.list(group, plural))).collect();
-    state.extend(written.then(|| "it does not come to rest".to_owned()));
+    state.extend(written.then(|| "it keeps writing".to_owned()));
     state.extend((!faults.all_done()).then(|| "a notification was never late".to_owned()));
     let mut all = Vec::new();
     for (group, plural) in WATCHED {
-        let told = told(&world, begin, group, plural);
-        let made = told.iter().filter(|event| event.change == Change::Added).count();
-        state.insert(format!("{made} {plural} were made"));
-        all.extend(told.iter().map(|event| (event.object.revision, plural)));
+        let events = notifications(&world, begin, group, plural);
+        let created = events.iter().filter(|event| event.change == Change::Added).count();
+        state.insert(format!("{created} {plural} were created"));
+        all.extend(events.iter().map(|event| (event.object.revision, plural)));
     }
     all.sort_unstable();
     world.end();
-    End { state, told: all }
+    End { state, notified: all }
 }
 
-/// What the operator is told of a resource.
-fn told(world: &World, begin: u64, group: &str, plural: &str) -> Vec<Arc<Event>> {
+/// Returns the notifications that the operator gets about a resource.
+fn notifications(world: &World, begin: u64, group: &str, plural: &str) -> Vec<Arc<Event>> {
     let mut watch = world.server.store().watch(&Resource::new(group, plural), Some(begin)).unwrap();
     let mut all = Vec::new();
     loop {
@@ -77,14 +77,14 @@ fn told(world: &World, begin: u64, group: &str, plural: &str) -> Vec<Arc<Event>>
     }
 }
 
-/// Each way in which one notification is overtaken.
-fn ways(told: &[(u64, &'static str)]) -> Vec<(&'static str, Harm)> {
-    let mut ways = Vec::new();
-    for (at, (revision, watch)) in told.iter().enumerate() {
-        let others = told[at + 1..].iter().filter(|(_, other)| other != watch);
-        ways.extend(others.take(2).map(|(reached, _)| (*watch, Harm::Overtaken(revision - 1, *reached))));
+/// Returns each way in which one notification is overtaken.
+fn delays(notified: &[(u64, &'static str)]) -> Vec<(&'static str, Harm)> {
+    let mut delays = Vec::new();
+    for (at, (revision, watch)) in notified.iter().enumerate() {
+        let others = notified[at + 1..].iter().filter(|(_, other)| other != watch);
+        delays.extend(others.take(2).map(|(reached, _)| (*watch, Harm::Overtaken(revision - 1, *reached))));
     }
-    ways
+    delays
 }
 
 fn run(plan: &Plan) -> End {
@@ -92,17 +92,18 @@ fn run(plan: &Plan) -> End {
     runtime.block_on(play(plan))
 }
 
+/// Catalogue: T4.
 #[test]
-fn t4_all_interleavings_of_two_jobs_and_three_pods_end_in_the_same_state() {
+fn interleavings_of_notifications_end_in_the_same_state() {
     let reference = run(&Plan::default());
-    for line in ["3 pods were made", "2 deployments were made"] {
+    for line in ["3 pods were created", "2 deployments were created"] {
         assert!(reference.state.contains(line), "{:?}", reference.state);
     }
     let late = |plan: Plan, (watch, harm): &(&str, Harm)| plan.and(Asked::every(Act::Watch).of(watch).nth(1), *harm);
-    let ways = ways(&reference.told);
-    let one = ways.iter().map(|way| late(Plan::default(), way));
-    let pairs = ways.iter().enumerate().flat_map(|(at, first)| {
-        let others = ways[at + 1..].iter().filter(|(watch, _)| *watch != first.0);
+    let delays = delays(&reference.notified);
+    let one = delays.iter().map(|delay| late(Plan::default(), delay));
+    let pairs = delays.iter().enumerate().flat_map(|(at, first)| {
+        let others = delays[at + 1..].iter().filter(|(watch, _)| *watch != first.0);
         others.map(|second| late(late(Plan::default(), first), second))
     });
     let plans: Vec<Plan> = one.chain(pairs).collect();
@@ -118,5 +119,5 @@ fn t4_all_interleavings_of_two_jobs_and_three_pods_end_in_the_same_state() {
             scope.spawn(work);
         }
     });
-    println!("{} notifications, {} interleavings", reference.told.len(), plans.len());
+    println!("{} notifications, {} interleavings", reference.notified.len(), plans.len());
 }

@@ -1,10 +1,10 @@
-//! The operator among faults: whatever happens for a while, it comes to the right end and to rest; and of two there is
-//! never more than one that writes.
+//! The operator under faults: after any temporary fault it reaches the right state and makes no more writes, and of two
+//! operators only one ever writes.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test fails by panicking, its fixtures too"
+    reason = "tests and their fixtures fail by panicking"
 )]
 
 mod admission;

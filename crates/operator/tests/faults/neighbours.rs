@@ -1,5 +1,5 @@
-//! Noisy neighbours: with the real hub, sources that never answer, and what they are to the other jobs. How long it takes
-//! with how many is measured by `cargo bench --bench scale`.
+//! Noisy neighbours, with the real hub: sources that never answer or send too much must not affect other jobs.
+//! `cargo bench --bench scale` measures this with more jobs.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -18,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 use sluice_testkit::sources::{FLOOD, HOLE, Timed};
 use sluice_testkit::world::{NAMESPACE, World, job, wait};
 
-/// Of each job: how many answers were read, and the longest wait of one.
+/// For each job, the number of samples that were read, and the longest wait for one.
 type Waits = Arc<Mutex<BTreeMap<String, (usize, Duration)>>>;
 
-/// An operator that runs.
+/// A running operator.
 struct Running {
     waits: Waits,
     hub: sluice_signals::Hub,
@@ -32,9 +32,9 @@ struct Running {
 impl Running {
     fn start(world: &World, faults: &Faults) -> Self {
         let waits = Waits::default();
-        let noting = Arc::clone(&waits);
+        let recorded = Arc::clone(&waits);
         let signals = Timed::new(&world.clock, move |job, waited| {
-            let mut waits = noting.lock().unwrap();
+            let mut waits = recorded.lock().unwrap();
             let (number, longest) = waits.entry(job.to_owned()).or_default();
             (*number, *longest) = (*number + 1, (*longest).max(waited));
         });
@@ -59,8 +59,8 @@ impl Running {
     }
 }
 
-/// An operator at rest with its jobs: so many whose source answers, and as many whose source never does, or sends more than it
-/// may, each on a cluster of its own.
+/// Starts an operator with `jobs` jobs whose source answers, and as many whose source never answers or sends more than
+/// allowed, each on its own cluster. Waits until all jobs have their final number of workers.
 async fn at_rest(seed: u64, jobs: usize) -> (World, Faults, Running) {
     let world = World::new(seed).await;
     let faults = Faults::new(&"".parse().unwrap(), embedded_kubernetes::clock::Clock::new(world.clock.clone()));
@@ -78,12 +78,12 @@ async fn at_rest(seed: u64, jobs: usize) -> (World, Faults, Running) {
             json!([{"name": "metrics", "containerPort": 8080}]);
         world.apply(&object).await;
     }
-    // Workers that are not needed leave in the first minutes.
+    // Workers that are not needed are removed in the first minutes.
     wait(900).await;
     (world, faults, operator)
 }
 
-/// What was written after so many requests.
+/// Returns the writes after the first `before` requests.
 fn writes(faults: &Faults, before: usize) -> Vec<String> {
     faults.requests()[before..]
         .iter()
@@ -92,10 +92,12 @@ fn writes(faults: &Faults, before: usize) -> Vec<String> {
         .collect()
 }
 
-/// As many jobs whose source never answers, each on a cluster of its own, delay no decision about the others; and once all
-/// have their workers, nothing is written for either.
+/// Jobs whose source never answers, each on its own cluster, delay no decision about as many other jobs. Once all jobs
+/// have their workers, nothing is written for any of them.
+///
+/// Catalogue: T9.
 #[tokio::test(start_paused = true)]
-async fn t9_sources_that_never_answer_delay_nobody_and_cost_no_writes() {
+async fn silent_sources_delay_no_other_job_and_cost_no_writes() {
     let (world, faults, operator) = at_rest(17, 50).await;
     let before = faults.requests().len();
     operator.waits.lock().unwrap().clear();
@@ -104,7 +106,7 @@ async fn t9_sources_that_never_answer_delay_nobody_and_cost_no_writes() {
         let waits = operator.waits.lock().unwrap();
         assert_eq!(waits.len(), 50);
         for (job, (number, longest)) in waits.iter() {
-            // Two seconds between samples, give or take a tenth.
+            // Samples are 2 s apart, with a jitter of 10 %.
             assert!((27..=34).contains(number), "{job}: {number} decisions");
             assert!(*longest < Duration::from_millis(50), "{job}: {longest:?}");
         }
@@ -121,9 +123,12 @@ async fn t9_sources_that_never_answer_delay_nobody_and_cost_no_writes() {
     world.end();
 }
 
-/// A reconcile that is under way when its job is forgotten may watch it again afterwards, and nobody reconciles it any more.
+/// A reconcile that is under way when its job is forgotten may watch the job again, although it is never reconciled
+/// again.
+///
+/// Catalogue: D.
 #[tokio::test(start_paused = true)]
-async fn d_what_is_watched_again_after_its_job_is_gone_is_forgotten_again() {
+async fn job_watched_after_its_deletion_is_forgotten_again() {
     let (world, _faults, operator) = at_rest(19, 1).await;
     let hub = operator.hub.clone();
     assert_eq!(hub.jobs().len(), 2);
@@ -138,10 +143,12 @@ async fn d_what_is_watched_again_after_its_job_is_gone_is_forgotten_again() {
     world.end();
 }
 
-/// What the operator before has told holds: a new one writes nothing for jobs that are as they were, whether their sources
-/// answer or not, nor in the hour that follows. With 500 jobs it wrote 2,288 times.
+/// A restarted operator writes nothing for jobs that have not changed, whether or not their sources answer, nor in the
+/// following hour. With 500 jobs it once made 2,288 writes.
+///
+/// Catalogue: T9.
 #[tokio::test(start_paused = true)]
-async fn t9_a_restart_writes_nothing() {
+async fn restart_writes_nothing() {
     let (world, faults, operator) = at_rest(18, 5).await;
     operator.end().await;
     let before = faults.requests().len();

@@ -1,4 +1,4 @@
-//! Objects that are anything at all, beside a job that is healthy: the healthy one is served as if they were not there.
+//! Arbitrary objects beside a healthy job: the healthy job is served as if they did not exist.
 
 use std::cell::Cell;
 use std::sync::Once;
@@ -40,7 +40,7 @@ fn workers(world: &World, name: &str) -> u64 {
     ours.and_then(|object| object["spec"]["replicas"].as_u64()).unwrap_or(0)
 }
 
-/// The definition of the job as an older or hand-edited one: anything is a job.
+/// Applies a definition without a schema, as an older or edited one might be: any object is a valid StreamJob.
 async fn loosen(world: &World) {
     for definition in sluice_api::crds() {
         let mut definition = serde_json::to_value(definition).unwrap();
@@ -52,13 +52,13 @@ async fn loosen(world: &World) {
     }
 }
 
-/// A world in which anything is a job, with poison in it, and an operator that starts.
+/// Starts an operator in a world where any object is a valid StreamJob, with the objects of `poison`.
 async fn beside(poison: &[Value], status: &Value) -> World {
     let mut world = World::new(17).await;
     loosen(&world).await;
     let user = Actor::new(world.server.clone(), "user");
     for object in poison {
-        // What the server refuses does no harm.
+        // Objects that the server refuses do no harm.
         if let Ok(made) = user.create(object.clone()) {
             let _ = user.set_status(&made.value, status.clone());
         }
@@ -69,7 +69,7 @@ async fn beside(poison: &[Value], status: &Value) -> World {
     world
 }
 
-/// The healthy job is made, scaled, and scaled again, in time.
+/// Asserts that a healthy job is created, scaled, and scaled again, in time.
 async fn is_served(mut poison: Vec<Value>, status: &Value) {
     count_panics();
     for object in &mut poison {
@@ -77,9 +77,9 @@ async fn is_served(mut poison: Vec<Value>, status: &Value) {
     }
     let world = beside(&poison, status).await;
     world.apply(&job("orders")).await;
-    // A lease that is not ours is waited for.
+    // If another process holds the lease, the operator waits until it expires.
     wait(40).await;
-    assert_eq!(workers(&world, "orders"), 3, "the number to begin with");
+    assert_eq!(workers(&world, "orders"), 3, "the initial replica count");
     world.plant.set_rate(&key("orders"), 500);
     wait(40).await;
     assert!((5..=8).contains(&workers(&world, "orders")), "{} workers for 500 a second", workers(&world, "orders"));
@@ -87,7 +87,7 @@ async fn is_served(mut poison: Vec<Value>, status: &Value) {
     world.end();
 }
 
-/// Anything, of so many levels.
+/// Returns a strategy for arbitrary JSON of at most three levels.
 fn anything() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -125,21 +125,21 @@ fn name() -> impl Strategy<Value = String> {
     prop_oneof![prop::sample::select(known).prop_map(str::to_owned), "[a-zA-Z./-]{0,8}"]
 }
 
-/// A job's parts, one or a few of which are anything.
+/// Returns a strategy that replaces one to three parts of an object with arbitrary JSON.
 fn spoilt(whole: Value) -> impl Strategy<Value = Value> {
     let paths = paths(&whole);
     prop::collection::vec((prop::sample::select(paths), anything()), 1..4).prop_map(move |changes| {
         let mut object = whole.clone();
         for (path, value) in changes {
-            if let Some(place) = object.pointer_mut(&path) {
-                *place = value;
+            if let Some(part) = object.pointer_mut(&path) {
+                *part = value;
             }
         }
         object
     })
 }
 
-/// Every place in it.
+/// Returns the paths of all values in an object.
 fn paths(value: &Value) -> Vec<String> {
     let under = |key: String, value: &Value| -> Vec<String> {
         let mut all = vec![format!("/{key}")];
@@ -179,9 +179,11 @@ fn named(spec: &Value, number: usize) -> Value {
     json!({"apiVersion": "sluice.dev/v1alpha1", "kind": "StreamJob", "metadata": {"name": format!("poison-{number}")}, "spec": spec})
 }
 
-/// `SLUICE_PROPTEST_CASES` asks for so many others.
+/// With `SLUICE_PROPTEST_CASES` set, this number of random cases runs instead of the fixed ones.
+///
+/// Catalogue: S20.
 #[test]
-fn t10_s20_a_job_beside_jobs_that_are_anything() {
+fn arbitrary_jobs_do_not_affect_a_healthy_job() {
     let others = std::env::var("SLUICE_PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
     let config = Config {
         cases: others.unwrap_or(16),
@@ -199,9 +201,11 @@ fn t10_s20_a_job_beside_jobs_that_are_anything() {
     });
 }
 
-/// Times that our types do not hold, in an object of anybody's: the list of all pods cannot be read for it.
+/// Times that the Rust types cannot represent, in any client's object, made the list of all pods undecodable.
+///
+/// Catalogue: S20.
 #[tokio::test(start_paused = true)]
-async fn t10_s20_a_time_of_the_year_9999_in_anybodys_object_stops_nobody() {
+async fn time_of_the_year_9999_does_not_affect_a_healthy_job() {
     let managed = json!([{
         "manager": "m", "operation": "Update", "apiVersion": "v1", "time": "9999-12-31T23:59:59Z",
         "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {"f:labels": {"f:sluice.dev/job": {}}}},
@@ -225,9 +229,11 @@ async fn t10_s20_a_time_of_the_year_9999_in_anybodys_object_stops_nobody() {
     is_served(poison, &Value::Null).await;
 }
 
-/// Pods, annotations, a workload of a poisoned job's name, and a lease, full of what nobody would write.
+/// Absurd values in pods, annotations, a workload with the name of a job, and the lease.
+///
+/// Catalogue: S20.
 #[tokio::test(start_paused = true)]
-async fn t10_s20_pods_workloads_and_leases_that_are_absurd() {
+async fn absurd_pods_and_leases_do_not_affect_a_healthy_job() {
     let pod = json!({"containers": [{"name": "c", "image": "i"}]});
     let costs = ["", "NaN", "-2147483649", "99999999999999999999", "1e9", "\u{feff}1"];
     let mut poison: Vec<Value> = costs

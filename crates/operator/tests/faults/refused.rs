@@ -1,4 +1,4 @@
-//! What a cluster refuses to many jobs at once, and workloads that several jobs name, in a whole world.
+//! Requests that a cluster refuses for many jobs at once, and workloads that several jobs name.
 
 use embedded_kubernetes::faults::{Act, Faults};
 use embedded_kubernetes::service::InMemory;
@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use sluice_testkit::world::{NAMESPACE, World, job, wait};
 
-/// With 500 it takes ten minutes; what a namespace may cost does not depend on it.
+/// Number of jobs. With 500 the test takes ten minutes; the number of writes of a namespace does not depend on it.
 const JOBS: usize = 60;
 
-/// What was written after so many requests, events apart.
+/// Returns the writes after the first `before` requests, without events.
 fn writes(faults: &Faults, before: usize) -> Vec<String> {
     let requests = faults.requests();
     let all = requests[before..].iter().filter(|request| Act::Write.covers(request.act));
@@ -32,9 +32,11 @@ fn condition<'a>(object: &'a Value, kind: &str) -> &'a Value {
     all.into_iter().find(|condition| condition["type"] == kind).unwrap_or(&Value::Null)
 }
 
-/// 500 jobs of one team sent 3,300 requests a second.
+/// 500 jobs of one team sent 3,300 requests per second.
+///
+/// Catalogue: B3.
 #[tokio::test(start_paused = true)]
-async fn b3_jobs_beyond_a_quota_cost_a_few_writes_a_minute_and_all_get_their_workers_once_it_is_raised() {
+async fn jobs_beyond_a_quota_cost_few_writes_until_it_is_raised() {
     let mut world = World::new(31).await;
     world.apply(&quota(1)).await;
     wait(5).await;
@@ -57,13 +59,13 @@ async fn b3_jobs_beyond_a_quota_cost_a_few_writes_a_minute_and_all_get_their_wor
         assert!(ready["message"].as_str().unwrap().contains("exceeded quota: small"), "{ready}");
     }
     world.apply(&quota(1000)).await;
-    // The longest time between two attempts of a job, and the budget of the namespace.
+    // The maximum back-off of a job, and the time in which the namespace's budget recovers.
     wait(600).await;
     assert_eq!(world.list("apps", "deployments").len(), JOBS + 1);
     world.end();
 }
 
-/// A kind that can be scaled.
+/// Returns the definition of a kind with a scale subresource.
 fn definition(kind: &str, plural: &str, schema: &Value, scale: &Value) -> Value {
     json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
@@ -79,7 +81,8 @@ fn definition(kind: &str, plural: &str, schema: &Value, scale: &Value) -> Value 
     })
 }
 
-/// A kind whose number is at `.spec.size`, whose selector is in its status alone, and whose plural cannot be guessed.
+/// Returns a kind whose replica count is at `.spec.size`, whose selector is only in its status, and whose plural cannot
+/// be guessed.
 fn ship() -> Value {
     let size = json!({"type": "integer"});
     let schema = json!({"type": "object", "properties": {
@@ -90,14 +93,14 @@ fn ship() -> Value {
     definition("Ship", "fleet", &schema, &scale)
 }
 
-/// Like an Argo Rollout: the layout of a Deployment, in another group.
+/// Returns a kind like an Argo Rollout: the layout of a Deployment, in another group.
 fn rollout() -> Value {
     let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
     let scale = json!({"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.HPAReplicas", "labelSelectorPath": ".status.selector"});
     definition("Rollout", "rollouts", &schema, &scale)
 }
 
-/// Objects of a kind by its own plural.
+/// Returns a client for objects of a kind with this plural.
 fn named(world: &World, plural: &str, object: &Value) -> Api<DynamicObject> {
     let gvk = GroupVersionKind::gvk("demo.test", "v1", object["kind"].as_str().unwrap());
     let client = kube::Client::new(InMemory::new(world.server.clone()), NAMESPACE);
@@ -118,9 +121,11 @@ fn job_for(name: &str, target: &Value, replicas: u32) -> Value {
     job
 }
 
-/// Our own first write was taken for somebody else's, and respected for ten minutes.
+/// Sluice's own first write was taken for a foreign write, and left unchanged for ten minutes.
+///
+/// Catalogue: A9.
 #[tokio::test(start_paused = true)]
-async fn a9_every_kind_with_a_scale_follows_each_change_at_once() {
+async fn every_kind_with_a_scale_follows_each_change_at_once() {
     let cases = [
         (ship(), "fleet", object("Ship", &json!({"size": 1})), "/spec/size"),
         (
@@ -143,25 +148,27 @@ async fn a9_every_kind_with_a_scale_follows_each_change_at_once() {
             wait(40).await;
             let now = &world.list("demo.test", plural)[0];
             assert_eq!(now.pointer(number), Some(&json!(replicas)), "{now}");
-            let told = &world.list("sluice.dev", "streamjobs")[0];
-            assert_eq!(condition(told, "ScalingActive")["reason"], "Pinned", "{told}");
-            assert_eq!(condition(told, "Stalled")["status"], "False", "{told}");
-            assert_eq!(condition(told, "Reconciling")["status"], "False", "{told}");
+            let status = &world.list("sluice.dev", "streamjobs")[0];
+            assert_eq!(condition(status, "ScalingActive")["reason"], "Pinned", "{status}");
+            assert_eq!(condition(status, "Stalled")["status"], "False", "{status}");
+            assert_eq!(condition(status, "Reconciling")["status"], "False", "{status}");
         }
-        // Another writer is still seen as one.
+        // Another writer is still detected.
         let mut theirs = workload.clone();
         *theirs.pointer_mut(number).unwrap() = json!(1);
         ships.patch("legacy", &PatchParams::apply("user").force(), &Patch::Apply(&theirs)).await.unwrap();
         wait(40).await;
-        let told = &world.list("sluice.dev", "streamjobs")[0];
-        assert_eq!(condition(told, "ScalingActive")["reason"], "ForeignWriter", "{told}");
+        let status = &world.list("sluice.dev", "streamjobs")[0];
+        assert_eq!(condition(status, "ScalingActive")["reason"], "ForeignWriter", "{status}");
         world.end();
     }
 }
 
-/// They wrote 2 and 5 in turns, 13 times in 100 seconds.
+/// Two such jobs wrote 2 and 5 in turns, 13 times in 100 seconds.
+///
+/// Catalogue: A8.
 #[tokio::test(start_paused = true)]
-async fn a8_two_jobs_that_name_one_workload_do_not_fight_over_it() {
+async fn two_jobs_that_name_one_workload_do_not_fight_over_it() {
     let mut world = World::new(33).await;
     let target = json!({"kind": "Deployment", "name": "bystander"});
     world.apply(&job_for("first", &target, 4)).await;
@@ -181,7 +188,7 @@ async fn a8_two_jobs_that_name_one_workload_do_not_fight_over_it() {
         ("TargetTaken".to_owned(), "TargetTaken".to_owned())
     );
     assert_eq!(reason("first", "Stalled"), "Progressing");
-    // The first goes, and the second has it.
+    // The first job is deleted, and the second scales the workload.
     world.delete(&job_for("first", &json!({}), 4)).await;
     wait(60).await;
     let bystander =

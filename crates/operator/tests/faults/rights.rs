@@ -1,4 +1,4 @@
-//! The operator's role in the chart is what it asks for in practice: nothing is missing, and nothing is there for later.
+//! The operator's role in the chart grants exactly the requests that the operator makes.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +8,10 @@ use sluice_signals::JobKey;
 
 use sluice_testkit::world::{NAMESPACE, World, job, wait};
 
-/// API group, resource with subresource, verb.
+/// API group, resource with subresource, and verb.
 type Right = (String, String, String);
 
-/// What the chart grants where the operator watches.
+/// Returns the rights that the chart grants in watched namespaces.
 fn granted() -> BTreeSet<Right> {
     let template = include_str!("../../../../charts/sluice/templates/_names.tpl");
     let (_, rules) = template.split_once("{{- define \"sluice.rules\" -}}\n").unwrap();
@@ -33,7 +33,7 @@ fn granted() -> BTreeSet<Right> {
     all
 }
 
-/// What a request needs.
+/// Returns the rights that a request needs.
 fn needed(request: &Record) -> Vec<Right> {
     let verbs: &[&str] = match request.act {
         Act::Get => &["get"],
@@ -41,7 +41,7 @@ fn needed(request: &Record) -> Vec<Right> {
         Act::Watch => &["watch"],
         Act::Create => &["create"],
         Act::Update => &["update"],
-        // An apply that makes the object.
+        // An apply that creates the object.
         Act::Patch if request.code == Some(201) => &["patch", "create"],
         Act::Patch => &["patch"],
         Act::Delete => &["delete"],
@@ -50,8 +50,9 @@ fn needed(request: &Record) -> Vec<Right> {
     verbs.iter().map(|verb| (request.path.group.clone(), request.resource(), (*verb).to_owned())).collect()
 }
 
+/// Catalogue: S2.
 #[tokio::test(start_paused = true)]
-async fn t10_s2_the_role_of_the_chart_is_what_is_asked_for() {
+async fn role_of_the_chart_grants_exactly_the_requests_made() {
     let mut world = World::new(11).await;
     let faults = world.start_operator(&"".parse().unwrap(), world.clock.clone(), None);
     let mut jobs: Vec<Value> = vec![job("orders"), job("ledger"), job("audit")];
@@ -68,13 +69,13 @@ async fn t10_s2_the_role_of_the_chart_is_what_is_asked_for() {
         }
         wait(60).await;
     }
-    let asked: BTreeSet<Right> = faults.requests().iter().flat_map(needed).collect();
+    let requested: BTreeSet<Right> = faults.requests().iter().flat_map(needed).collect();
     let granted = granted();
-    let missing: Vec<&Right> = asked.difference(&granted).collect();
-    assert!(missing.is_empty(), "asked for and not granted: {missing:?}");
-    // Asked for by the garbage collector's admission, on clusters that check owner references.
+    let missing: Vec<&Right> = requested.difference(&granted).collect();
+    assert!(missing.is_empty(), "requested but not granted: {missing:?}");
+    // Needed for the OwnerReferencesPermissionEnforcement admission, on clusters that have it.
     let elsewhere = ("sluice.dev".to_owned(), "streamjobs/finalizers".to_owned(), "update".to_owned());
-    let unused: Vec<&Right> = granted.difference(&asked).filter(|right| **right != elsewhere).collect();
-    assert!(unused.is_empty(), "granted and never asked for: {unused:?}");
+    let unused: Vec<&Right> = granted.difference(&requested).filter(|right| **right != elsewhere).collect();
+    assert!(unused.is_empty(), "granted but never requested: {unused:?}");
     world.end();
 }

@@ -1,4 +1,5 @@
-//! What the chart grants, what the definition lets in, and what pods ask for: read from what is shipped.
+//! Rights that the chart grants, fields that the definition accepts, and Pod Security of all pods, checked on the
+//! shipped files.
 
 use std::path::Path;
 
@@ -7,14 +8,14 @@ use serde_json::{Value, json};
 
 use sluice_testkit::world::{NAMESPACE, World, job, wait};
 
-/// The documents of a template of the chart, with every value and every label left out of them.
+/// Returns the documents of a template of the chart, with `x` in place of every value.
 pub(super) fn documents(template: &str) -> Vec<Value> {
     let mut plain = String::new();
     for line in template.lines().filter(|line| !line.trim_start().starts_with("{{")) {
         let mut rest = line;
         while let Some((before, after)) = rest.split_once("{{") {
             plain.push_str(before);
-            // Inside of quotes of its own it is a word already.
+            // A placeholder is also valid inside of quotes.
             plain.push('x');
             rest = after.split_once("}}").unwrap().1;
         }
@@ -25,7 +26,8 @@ pub(super) fn documents(template: &str) -> Vec<Value> {
     documents.filter(|document| !document.is_null()).collect()
 }
 
-/// The rules that the chart grants to anybody: to the operator where it watches, for its lease, and to the cluster's users.
+/// Returns all rules that the chart grants: to the operator in watched namespaces and for its lease, and to the
+/// cluster's users.
 fn rules() -> Vec<Value> {
     let names = include_str!("../../../../charts/sluice/templates/_names.tpl");
     let (_, of_the_operator) = names.split_once("{{- define \"sluice.rules\" -}}\n").unwrap();
@@ -46,7 +48,8 @@ fn words(rule: &Value, key: &str) -> Vec<String> {
     rule[key].as_array().into_iter().flatten().map(|word| word.as_str().unwrap().to_owned()).collect()
 }
 
-/// Why a rule is more than an operator like this may have; after Kubernetes' own list of ways to escalate privileges.
+/// Returns why a rule grants too much, after the Kubernetes list of ways to escalate privileges
+/// (<https://kubernetes.io/docs/concepts/security/rbac-good-practices/#privilege-escalation-risks>).
 fn too_much(rule: &Value) -> Option<String> {
     const VERBS: [&str; 5] = ["*", "escalate", "bind", "impersonate", "approve"];
     const RESOURCES: [&str; 16] = [
@@ -85,8 +88,9 @@ fn too_much(rule: &Value) -> Option<String> {
         })
 }
 
+/// Catalogue: S1.
 #[test]
-fn t10_s1_nothing_in_the_chart_grants_a_way_to_more_rights() {
+fn chart_grants_no_privilege_escalation() {
     let rules = rules();
     assert!(rules.len() >= 14, "{rules:?}");
     for rule in &rules {
@@ -122,8 +126,9 @@ fn spec() -> Value {
     definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].clone()
 }
 
+/// Catalogue: S7.
 #[test]
-fn t10_s7_no_reference_leaves_the_jobs_own_namespace() {
+fn spec_has_no_reference_to_other_namespaces() {
     let mut open = Vec::new();
     walk("spec", &spec(), &mut |path, schema| {
         let name = path.rsplit('.').next().unwrap().to_lowercase();
@@ -132,8 +137,8 @@ fn t10_s7_no_reference_leaves_the_jobs_own_namespace() {
             open.push(path.to_owned());
         }
     });
-    // Parts of a Deployment or StatefulSet, which the API server judges as such and of which none leaves its namespace. A
-    // claim's dataSourceRef may; a grant in the other namespace decides there (ReferenceGrant).
+    // Parts of a Deployment or StatefulSet, which the API server validates and which do not refer to other namespaces.
+    // Only a claim's dataSourceRef may, and a ReferenceGrant in the other namespace must allow it.
     let of_workloads = [
         "spec.workload.persistentVolumeClaimRetentionPolicy",
         "spec.workload.strategy",
@@ -144,28 +149,29 @@ fn t10_s7_no_reference_leaves_the_jobs_own_namespace() {
     assert_eq!(open, of_workloads);
 }
 
+/// Catalogue: S19.
 #[test]
-fn t10_s19_everything_in_a_spec_is_bounded() {
-    let mut seen = 0;
+fn every_field_of_the_spec_is_bounded() {
+    let mut checked = 0;
     walk("spec", &spec(), &mut |path, schema| {
         let needs: &[&str] = match schema["type"].as_str() {
             Some("integer" | "number") => &["minimum", "maximum"],
             Some("string") if schema["enum"].is_null() => &["maxLength"],
             Some("array") => &["maxItems"],
             Some("object") if schema["additionalProperties"].is_object() => &["maxProperties"],
-            // The schema of these has no bounds of its own; the rule has.
+            // The schema of these fields has no bounds, but their CEL rule has.
             _ if schema["x-kubernetes-int-or-string"] == true => &["x-kubernetes-validations"],
             _ => &[],
         };
         for need in needs {
-            seen += 1;
+            checked += 1;
             assert!(!schema[need].is_null(), "{path} has no {need}");
         }
     });
-    assert!(seen > 40, "{seen}");
+    assert!(checked > 40, "{checked}");
 }
 
-/// A world with the namespace `restricted`, which enforces Pod Security of that name.
+/// Returns a world with the namespace `restricted`, which enforces the Pod Security Standard of that name.
 async fn with_restricted(seed: u64) -> World {
     let world = World::new(seed).await;
     let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
@@ -176,9 +182,11 @@ async fn with_restricted(seed: u64) -> World {
     world
 }
 
-/// Somebody tries to come by a pod through us that the namespace does not let him make.
+/// A user tries to create a pod through Sluice that the namespace does not allow.
+///
+/// Catalogue: S25.
 #[tokio::test(start_paused = true)]
-async fn t10_s25_a_pod_that_the_namespace_does_not_admit_is_told_and_not_tried_again_and_again() {
+async fn pod_that_pod_security_refuses_is_reported_without_retries() {
     let mut world = with_restricted(25).await;
     let mut object = job("orders");
     object["metadata"]["namespace"] = json!("restricted");
@@ -187,15 +195,15 @@ async fn t10_s25_a_pod_that_the_namespace_does_not_admit_is_told_and_not_tried_a
     let faults = world.start_operator(&"".parse().unwrap(), world.clock.clone(), None);
     wait(120).await;
     let jobs = world.list("sluice.dev", "streamjobs");
-    let said = jobs[0]["status"]["conditions"].to_string();
-    assert!(said.contains("violates PodSecurity") && said.contains("hostNetwork"), "{said}");
+    let conditions = jobs[0]["status"]["conditions"].to_string();
+    assert!(conditions.contains("violates PodSecurity") && conditions.contains("hostNetwork"), "{conditions}");
     assert_eq!(world.list("", "pods").iter().filter(|pod| pod["metadata"]["namespace"] == "restricted").count(), 0);
     let before = faults.requests().len();
     wait(600).await;
     let requests = faults.requests();
     let writes = requests[before..].iter().filter(|request| Act::Write.covers(request.act));
     let written: Vec<String> = writes.map(embedded_kubernetes::faults::Record::resource).collect();
-    // After ten minutes it is told that a person is needed, once, in the status and by an event.
+    // After ten minutes Stalled is reported once, in the status and by an event.
     assert!(
         written.len() <= 2 && written.iter().all(|what| what.contains("status") || what.contains("events")),
         "{written:?}"
@@ -207,14 +215,16 @@ async fn t10_s25_a_pod_that_the_namespace_does_not_admit_is_told_and_not_tried_a
     world.end();
 }
 
-/// What Pod Security "restricted" says of a pod, by a namespace that enforces it.
-async fn judged(world: &World, name: &str, spec: &Value) -> kube::Result<Value> {
+/// Creates a pod in a namespace that enforces the Pod Security Standard "restricted", and returns the API server's
+/// answer.
+async fn create_restricted(world: &World, name: &str, spec: &Value) -> kube::Result<Value> {
     let metadata = json!({"name": name, "namespace": "restricted"});
     world.try_apply(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})).await
 }
 
+/// Catalogue: S24.
 #[tokio::test(start_paused = true)]
-async fn t10_s24_pods_of_the_chart_the_examples_and_the_operator_are_restricted() {
+async fn pods_of_chart_and_examples_satisfy_restricted_pod_security() {
     let mut world = with_restricted(24).await;
 
     let chart = documents(include_str!("../../../../charts/sluice/templates/deployment.yaml")).remove(0);
@@ -222,7 +232,7 @@ async fn t10_s24_pods_of_the_chart_the_examples_and_the_operator_are_restricted(
     let values: Value = serde_saphyr::from_str(include_str!("../../../../charts/sluice/values.yaml")).unwrap();
     pod["securityContext"] = values["podSecurityContext"].clone();
     pod["containers"][0]["securityContext"] = values["securityContext"].clone();
-    // Values, which are left out.
+    // Placeholders of values.
     for key in ["resources", "ports", "livenessProbe", "readinessProbe", "env", "imagePullPolicy", "volumeMounts"] {
         pod["containers"][0].as_object_mut().unwrap().remove(key);
     }
@@ -238,12 +248,12 @@ async fn t10_s24_pods_of_the_chart_the_examples_and_the_operator_are_restricted(
     ] {
         pod.as_object_mut().unwrap().remove(key);
     }
-    judged(&world, "operator", &pod).await.unwrap();
+    create_restricted(&world, "operator", &pod).await.unwrap();
     // OpenShift chooses the user.
     let mut unset = pod.clone();
     unset["securityContext"].as_object_mut().unwrap().retain(|key, _| key != "runAsUser" && key != "runAsGroup");
     assert_ne!(unset, pod);
-    judged(&world, "operator-of-any-user", &unset).await.unwrap();
+    create_restricted(&world, "operator-of-any-user", &unset).await.unwrap();
     for (at, value) in [
         ("/securityContext/runAsNonRoot", json!(false)),
         ("/containers/0/securityContext/allowPrivilegeEscalation", json!(true)),
@@ -251,7 +261,7 @@ async fn t10_s24_pods_of_the_chart_the_examples_and_the_operator_are_restricted(
     ] {
         let mut bad = pod.clone();
         *bad.pointer_mut(at).unwrap() = value;
-        let error = judged(&world, "bad", &bad).await.unwrap_err().to_string();
+        let error = create_restricted(&world, "bad", &bad).await.unwrap_err().to_string();
         assert!(error.contains("violates PodSecurity"), "{at}: {error}");
     }
 
@@ -266,12 +276,12 @@ async fn t10_s24_pods_of_the_chart_the_examples_and_the_operator_are_restricted(
             continue;
         }
         examples += 1;
-        // What the operator makes of it, file and environment and all.
-        let mut made = job(example["metadata"]["name"].as_str().unwrap());
-        made["spec"] = example["spec"].clone();
-        made["spec"]["replicas"] = json!(1);
-        made["spec"]["suspend"] = json!(false);
-        world.apply(&made).await;
+        // The operator adds the processing file and its environment variable.
+        let mut object = job(example["metadata"]["name"].as_str().unwrap());
+        object["spec"] = example["spec"].clone();
+        object["spec"]["replicas"] = json!(1);
+        object["spec"]["suspend"] = json!(false);
+        world.apply(&object).await;
     }
     let _faults = world.start_operator(&"".parse().unwrap(), world.clock.clone(), None);
     wait(60).await;
@@ -284,7 +294,7 @@ async fn t10_s24_pods_of_the_chart_the_examples_and_the_operator_are_restricted(
         built += 1;
         let mut spec = workload["spec"]["template"]["spec"].clone();
         spec.as_object_mut().unwrap().remove("serviceAccountName");
-        judged(&world, name, &spec).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        create_restricted(&world, name, &spec).await.unwrap_or_else(|error| panic!("{name}: {error}"));
     }
     assert_eq!((examples, built), (5, 5));
     world.end();

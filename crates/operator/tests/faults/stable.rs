@@ -1,5 +1,6 @@
-//! Eventually stable reconciliation (Sun et al., Anvil, OSDI '24): once nobody changes the job any more and faults have
-//! ended, the cluster comes to be as the job says, and stays so, without one write in the next hour.
+//! Eventually stable reconciliation (Sun et al., Anvil, OSDI '24,
+//! <https://www.usenix.org/conference/osdi24/presentation/sun-xudong>): once the job no longer changes and faults have
+//! ended, the cluster reaches the state that the job specifies and stays in it, without a write in the next hour.
 
 use embedded_kubernetes::faults::{Act, Asked, Fault, Faults, Harm, Plan};
 use embedded_kubernetes::meta;
@@ -11,26 +12,28 @@ use sluice_signals::JobKey;
 
 use sluice_testkit::world::{NAMESPACE, World, job, wait};
 
-/// What people, machines and the world do meanwhile.
+/// Something that users, other clients or the cluster do during a run.
 #[derive(Debug, Clone)]
 enum Deed {
-    /// Somebody pins the number of workers, or lets it go.
+    /// The user pins the replica count, or removes the field.
     Pin(Option<u32>),
-    /// Another template.
+    /// The user changes the pod template.
     Template(u8),
+    /// The user suspends or resumes the job.
     Suspend(bool),
-    /// At least and at most so many.
+    /// The user sets `minReplicas` and `maxReplicas`.
     Bounds(u32, u32),
-    /// The job is deleted, and another of its name is made.
+    /// The job is deleted, and another of its name is created.
     Recreate,
+    /// The arrival rate changes, records per second.
     Rate(u32),
-    /// The source cannot be read, or can be again.
+    /// The source becomes unreachable or reachable.
     Away(bool),
     /// A pod is deleted.
     Kill(usize),
-    /// Somebody scales the workload past the job.
+    /// Another client scales the workload.
     Scale(u32),
-    /// Somebody deletes the workload.
+    /// Another client deletes the workload.
     DeleteWorkload,
 }
 
@@ -77,7 +80,7 @@ fn fault() -> impl Strategy<Value = Fault> {
     .prop_map(|((act, number), harm)| Fault { asked: Asked::every(act).nth(number), harm })
 }
 
-/// The job as it is at the end, whatever it was before.
+/// Returns the job at the end of each run.
 fn last() -> Value {
     let mut object = job("orders");
     object["spec"]["workload"]["template"]["metadata"] = json!({"labels": {"v": "last"}});
@@ -114,11 +117,11 @@ async fn act(world: &World, object: &mut Value, deed: &Deed) {
         }
     }
     object["spec"] = spec;
-    // The bounds and the pinned number may be at odds: then the server says so, and it stays as it was.
+    // If the bounds and the pinned number contradict each other, the server refuses the change.
     let _ = world.try_apply(object).await;
 }
 
-/// Somebody scales the workload, as `kubectl scale` does, if it is there.
+/// Scales the workload as `kubectl scale` does, if it exists.
 async fn scale(world: &World, replicas: u32) {
     let mut workload = job("orders");
     (workload["apiVersion"], workload["kind"]) = (json!("apps/v1"), json!("Deployment"));
@@ -126,7 +129,7 @@ async fn scale(world: &World, replicas: u32) {
     let _ = world.api(&workload).patch_scale("orders", &PatchParams::default(), &change).await;
 }
 
-/// What is not as the job says; empty: nothing.
+/// Describes how the cluster differs from the job; empty if it does not.
 fn mismatch(world: &World) -> String {
     let jobs = world.list("sluice.dev", "streamjobs");
     let [job] = jobs.as_slice() else { return format!("{} jobs", jobs.len()) };
@@ -141,21 +144,21 @@ fn mismatch(world: &World) -> String {
     let pods: Vec<&Value> = pods.iter().filter(|pod| meta::label(pod, "sluice.dev/job") == Some("orders")).collect();
     let current = pods.iter().filter(|pod| meta::label(pod, "v") == Some("last")).count() as u64;
     let checks = [
-        (ready, format!("it is not ready: {conditions:?}")),
+        (ready, format!("the job is not ready: {conditions:?}")),
         (
             job["status"]["observedGeneration"] == job["metadata"]["generation"],
             "the status is of an older spec".to_owned(),
         ),
         (
             workload["metadata"]["ownerReferences"][0]["uid"] == job["metadata"]["uid"],
-            "the workload is another job's".to_owned(),
+            "the workload belongs to another job".to_owned(),
         ),
         ((1..=8).contains(&replicas), format!("{replicas} workers")),
         (
             pods.len() as u64 == replicas && current == replicas,
             format!("{} pods, {current} of the last template, for {replicas}", pods.len()),
         ),
-        (job["status"]["replicas"] == json!(replicas), format!("the status says {}", job["status"]["replicas"])),
+        (job["status"]["replicas"] == json!(replicas), format!("status.replicas is {}", job["status"]["replicas"])),
     ];
     checks.into_iter().filter(|(holds, _)| !holds).map(|(_, what)| what).collect::<Vec<_>>().join("; ")
 }
@@ -176,7 +179,8 @@ async fn play(plan: &Plan, deeds: &[(u64, Deed)]) -> Result<(), TestCaseError> {
     world.plant.set_away(&key, false);
     world.plant.set_rate(&key, 220);
     world.apply(&last()).await;
-    // Somebody else's number is respected for ten minutes; and a worker may stay until the hour's error budget allows the change.
+    // A foreign write is respected for ten minutes, and a worker may stay until the hour's error budget allows its
+    // removal.
     wait(90 * 60).await;
     let wrong = mismatch(&world);
     prop_assert!(wrong.is_empty(), "after faults: {}", wrong);
@@ -187,7 +191,7 @@ async fn play(plan: &Plan, deeds: &[(u64, Deed)]) -> Result<(), TestCaseError> {
         .filter(|request| Act::Write.covers(request.act))
         .map(|request| format!("{} {}", request.act, request.resource()))
         .collect();
-    // The error budget comes back as what was late leaves the objective's window: that is told once in an hour.
+    // The error budget recovers when late records leave the objective's window, which is written once an hour.
     let is_attainment = writes.len() == 1 && writes[0] == "patch streamjobs/status";
     prop_assert!(writes.is_empty() || is_attainment, "in a steady hour: {:?}", writes);
     let wrong = mismatch(&world);
@@ -196,20 +200,23 @@ async fn play(plan: &Plan, deeds: &[(u64, Deed)]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// The same few cases each time, for what is found by chance must not stop who has changed something else; `SLUICE_SEEDS` asks
-/// for so many others, or with `PROPTEST_RNG_SEED` for so many that are the same each time.
+/// Runs the same cases each time, so that a random counterexample never blocks an unrelated change. With `SLUICE_SEEDS`
+/// set, this number of random cases runs instead; with `PROPTEST_RNG_SEED` also set, they are the same each time.
+///
+/// Catalogue: T3.
 #[test]
-fn t3_after_any_faults_it_comes_to_the_right_end_and_to_rest() {
-    let asked: Option<u32> = std::env::var("SLUICE_SEEDS").ok().and_then(|cases| cases.parse().ok());
-    let share = asked.unwrap_or(20).div_ceil(2);
+fn job_is_right_and_stable_after_any_faults() {
+    let cases: Option<u32> = std::env::var("SLUICE_SEEDS").ok().and_then(|cases| cases.parse().ok());
+    let share = cases.unwrap_or(20).div_ceil(2);
     std::thread::scope(|scope| {
         for half in 0..2 {
-            scope.spawn(move || any_faults(share, asked.is_none().then_some(1), half));
+            scope.spawn(move || any_faults(share, cases.is_none().then_some(1), half));
         }
     });
 }
 
-/// So many cases, from a seed or, without one, from that of the environment, else by chance. Each half has others.
+/// Runs `cases` cases, from `seed`, from the seed in the environment, or at random. The two halves have different
+/// cases.
 fn any_faults(cases: u32, seed: Option<u64>, half: u64) {
     let default = Config::default();
     let rng_seed = match (seed, default.rng_seed) {
@@ -225,14 +232,16 @@ fn any_faults(cases: u32, seed: Option<u64>, half: u64) {
     });
 }
 
+/// Catalogue: T3.
 #[tokio::test(start_paused = true)]
-async fn t3_a_number_that_somebody_wrote_and_that_is_right_is_taken_back_once() {
+async fn foreign_write_of_the_right_count_is_restored_once() {
     let deeds = [(1, Deed::Scale(1)), (1, Deed::Rate(171)), (4, Deed::Kill(0)), (17, Deed::Scale(3))];
     play(&Plan::default(), &deeds).await.unwrap();
 }
 
+/// Catalogue: T3.
 #[tokio::test(start_paused = true)]
-async fn t3_a_request_that_is_never_answered_is_made_again() {
+async fn request_that_is_never_answered_is_repeated() {
     for plan in ["any#1=silent", "list#2=silent", "watch#1=silent", "get#1=silent"] {
         play(&plan.parse().unwrap(), &[]).await.unwrap_or_else(|error| panic!("{plan}: {error}"));
     }

@@ -1,5 +1,5 @@
-//! Upgrades: what an earlier version has left is taken over by this one as it is. No worker is restarted, replaced or
-//! moved for it. `SLUICE_WRITE_FIXTURES=1` makes a release write its folder in `tests/fixtures/`.
+//! Upgrades: this version takes over the objects of earlier versions unchanged, without restarting, replacing or moving
+//! a worker. With `SLUICE_WRITE_FIXTURES=1` a release writes its folder in `tests/fixtures/`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use sluice_signals::JobKey;
 
 use sluice_testkit::world::{NAMESPACE, World, job, wait};
 
-/// What is left in a namespace.
+/// The resources that an operator leaves in a namespace.
 const KINDS: [(&str, &str); 8] = [
     ("sluice.dev", "streamjobs"),
     ("apps", "deployments"),
@@ -38,7 +38,7 @@ fn start(world: &mut World) -> Faults {
     world.start_operator(&"".parse().unwrap(), world.clock.clone(), Some(election))
 }
 
-/// What there is of ours.
+/// Returns the objects that belong to the jobs.
 fn left(world: &World, (group, plural): (&str, &str)) -> Vec<Value> {
     let mut all = world.list(group, plural);
     all.retain(|one| {
@@ -48,7 +48,7 @@ fn left(world: &World, (group, plural): (&str, &str)) -> Vec<Value> {
     all
 }
 
-/// Two jobs, one of each kind, that have learned something.
+/// Returns the objects of two jobs, one of each kind of workload, after 15 minutes.
 async fn written() -> Vec<(&'static str, Vec<Value>)> {
     let mut world = World::new(23).await;
     start(&mut world);
@@ -62,7 +62,7 @@ async fn written() -> Vec<(&'static str, Vec<Value>)> {
     all.into()
 }
 
-/// A world in which somebody else has left these.
+/// Returns a world that contains these objects.
 async fn found(all: &[(String, Vec<Value>)]) -> World {
     let world = World::new(29).await;
     for (plural, objects) in all {
@@ -80,7 +80,7 @@ fn read(folder: &Path) -> Vec<(String, Vec<Value>)> {
     KINDS.iter().map(|kind| (kind.1.to_owned(), serde_json::from_str(&text(kind.1)).unwrap())).collect()
 }
 
-/// What must be the same an hour later: each pod, and of each workload its number and its template.
+/// Returns the facts that must not change within an hour: each pod, and replica count and generation of each workload.
 fn kept(world: &World) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     for kind in KINDS {
@@ -99,21 +99,26 @@ fn kept(world: &World) -> BTreeSet<String> {
     all
 }
 
-/// An hour of this version: nothing is written but leases, events and what was learned.
-async fn an_hour(world: &mut World, of: &str) {
+/// Runs this version for an hour, and asserts that it writes nothing but leases, events and statuses.
+async fn run_for_an_hour(world: &mut World, version: &str) {
     let before = kept(world);
-    assert!(before.iter().filter(|one| one.starts_with("pod ")).count() >= 6, "{of}: {before:?}");
+    assert!(before.iter().filter(|one| one.starts_with("pod ")).count() >= 6, "{version}: {before:?}");
     let faults = start(world);
     wait(3600).await;
-    assert_eq!(kept(world), before, "{of}");
+    assert_eq!(kept(world), before, "{version}");
     for request in faults.requests().iter().filter(|request| Act::Write.covers(request.act)) {
         let what = request.resource();
-        assert!(["leases", "events", "streamjobs/status"].contains(&what.as_str()), "{of}: {} {what}", request.act);
+        assert!(
+            ["leases", "events", "streamjobs/status"].contains(&what.as_str()),
+            "{version}: {} {what}",
+            request.act
+        );
     }
 }
 
+/// Catalogue: T11.
 #[tokio::test(start_paused = true)]
-async fn t11_what_any_version_has_left_is_taken_over_as_it_is() {
+async fn objects_of_any_version_are_taken_over_unchanged() {
     let own = folder().join(env!("CARGO_PKG_VERSION"));
     if std::env::var_os("SLUICE_WRITE_FIXTURES").is_some() {
         std::fs::create_dir_all(&own).unwrap();
@@ -122,18 +127,23 @@ async fn t11_what_any_version_has_left_is_taken_over_as_it_is() {
             std::fs::write(own.join(format!("{plural}.json")), text + "\n").unwrap();
         }
     }
-    assert!(own.is_dir(), "this version has no fixtures: SLUICE_WRITE_FIXTURES=1 cargo test --test faults t11");
+    assert!(
+        own.is_dir(),
+        "this version has no fixtures: SLUICE_WRITE_FIXTURES=1 cargo test -p sluice-operator --test faults objects_of_any_version"
+    );
     for version in std::fs::read_dir(folder()).unwrap() {
         let version = version.unwrap().path();
         let mut world = found(&read(&version)).await;
-        an_hour(&mut world, &version.display().to_string()).await;
+        run_for_an_hour(&mut world, &version.display().to_string()).await;
         world.end();
     }
 }
 
-/// A newer version has written fields that this one does not know: they stay where others own them, and nothing restarts.
+/// A newer version has written fields that this one does not know: they stay, and no worker restarts.
+///
+/// Catalogue: T11.
 #[tokio::test(start_paused = true)]
-async fn t11_what_a_newer_version_has_left_is_taken_over_with_what_is_not_known_of_it() {
+async fn unknown_fields_of_a_newer_version_are_kept() {
     let mut all = read(&folder().join(env!("CARGO_PKG_VERSION")));
     for (plural, objects) in &mut all {
         for object in objects.iter_mut() {
@@ -155,15 +165,15 @@ async fn t11_what_a_newer_version_has_left_is_taken_over_with_what_is_not_known_
         let mut definition = serde_json::to_value(definition).unwrap();
         for version in definition["spec"]["versions"].as_array_mut().unwrap() {
             let schema = &mut version["schema"]["openAPIV3Schema"]["properties"];
-            for place in ["/spec", "/spec/properties/scaling", "/status", "/status/properties/model"] {
-                if let Some(place) = schema.pointer_mut(place) {
-                    place["x-kubernetes-preserve-unknown-fields"] = json!(true);
+            for path in ["/spec", "/spec/properties/scaling", "/status", "/status/properties/model"] {
+                if let Some(part) = schema.pointer_mut(path) {
+                    part["x-kubernetes-preserve-unknown-fields"] = json!(true);
                 }
             }
         }
         world.apply(&definition).await;
     }
-    an_hour(&mut world, "a newer version").await;
+    run_for_an_hour(&mut world, "a newer version").await;
     for object in left(&world, KINDS[0]) {
         assert_eq!(object["spec"]["future"], json!({"a": [1]}), "{}", meta::name(&object));
         assert_eq!(object["spec"]["scaling"]["future"], "soon");

@@ -1,14 +1,14 @@
-//! A job that was suspended comes back to the workers that it had.
+//! A suspended job returns to its earlier number of workers after it is resumed.
 
 use serde_json::json;
 use sluice_signals::JobKey;
 
 use sluice_testkit::world::{NAMESPACE, World, job, wait};
 
-/// The time without workers was taken for a handover of 44 s, so that no change ever seemed worth its pause: eight workers
-/// stayed for good where three had been enough.
+/// The time without workers was learned as a handover of 44 s, so no later change seemed worth its pause, and eight
+/// workers stayed where three were enough.
 #[tokio::test(start_paused = true)]
-async fn a_job_that_wakes_up_learns_nothing_of_handovers_and_gives_its_workers_back() {
+async fn resumed_job_does_not_learn_the_suspension_as_a_handover() {
     let mut world = World::new(13).await;
     let key = JobKey { namespace: NAMESPACE.to_owned(), name: "orders".to_owned() };
     world.plant.set_rate(&key, 220);
@@ -25,7 +25,7 @@ async fn a_job_that_wakes_up_learns_nothing_of_handovers_and_gives_its_workers_b
     object["spec"]["suspend"] = json!(false);
     world.apply(&object).await;
     wait(20).await;
-    assert!(number(&world).as_i64() >= Some(4), "what has waited is caught up with: {}", number(&world));
+    assert!(number(&world).as_i64() >= Some(4), "the job catches up with the backlog: {}", number(&world));
     wait(2 * 3600).await;
     assert_eq!(number(&world), 3);
     let model = &world.list("sluice.dev", "streamjobs")[0]["status"]["model"];

@@ -1,4 +1,4 @@
-//! Whether a run was as good as the one without faults.
+//! Compares a run with the one without faults.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,31 +9,31 @@ use embedded_kubernetes::store::{Change, Event};
 use crate::run::Outcome;
 use sluice_testkit::world::ends::{ends, list, named};
 
-/// How many of each name.
+/// Number of objects with each name.
 type Counts = BTreeMap<String, u32>;
 
-/// What is wrong, a line each; empty: nothing.
-pub(crate) fn judge(reference: &Outcome, outcome: &Outcome) -> String {
+/// Describes the differences from the run without faults, one per line; empty if there are none.
+pub(crate) fn compare(reference: &Outcome, outcome: &Outcome) -> String {
     let mut wrong = String::new();
     if outcome.panics > 0 {
         let _ = writeln!(wrong, "    panics: {}", outcome.panics);
     }
     if !outcome.all_done {
-        let _ = writeln!(wrong, "    a fault of the plan has met nothing");
+        let _ = writeln!(wrong, "    a fault of the plan matched no request");
     }
     if outcome.too_many {
-        let _ = writeln!(wrong, "    {} requests, and no end", outcome.requests.len());
+        let _ = writeln!(wrong, "    {} requests without an end", outcome.requests.len());
     }
-    if outcome.restless {
-        let _ = writeln!(wrong, "    it does not come to rest");
+    if outcome.keeps_writing {
+        let _ = writeln!(wrong, "    the operator keeps writing");
     }
     for ((plural, before), (_, after)) in reference.objects.iter().zip(&outcome.objects) {
         let (before, after) = (ends(plural, before), ends(plural, after));
         for line in before.difference(&after) {
-            let _ = writeln!(wrong, "    not there: {line}");
+            let _ = writeln!(wrong, "    missing: {line}");
         }
         for line in after.difference(&before) {
-            let _ = writeln!(wrong, "    there: {line}");
+            let _ = writeln!(wrong, "    unexpected: {line}");
         }
     }
     for ((plural, before), (_, after)) in reference.history.iter().zip(&outcome.history) {
@@ -44,7 +44,7 @@ pub(crate) fn judge(reference: &Outcome, outcome: &Outcome) -> String {
             }
         }
     }
-    unsafe_states(outcome, &mut wrong);
+    check_invariants(outcome, &mut wrong);
     wrong
 }
 
@@ -56,8 +56,8 @@ fn counts(events: &[std::sync::Arc<Event>], change: Change) -> Counts {
     counts
 }
 
-/// What must hold in every state.
-fn unsafe_states(outcome: &Outcome, wrong: &mut String) {
+/// Checks invariants that must hold in every state.
+fn check_invariants(outcome: &Outcome, wrong: &mut String) {
     for event in outcome.history("deployments").iter().chain(outcome.history("statefulsets")) {
         let object = &event.object.value;
         let revision = event.object.revision;
@@ -66,24 +66,24 @@ fn unsafe_states(outcome: &Outcome, wrong: &mut String) {
                 .iter()
                 .any(|entry| meta::text(entry, "/manager").starts_with("sluice"));
             if foreign || object["spec"]["replicas"] != 2 {
-                let _ = writeln!(wrong, "    {revision}: somebody else's workload was touched");
+                let _ = writeln!(wrong, "    {revision}: a workload of another owner was changed");
             }
             continue;
         }
         let owners = list(object, "/metadata/ownerReferences");
         if owners.iter().filter(|owner| owner["controller"] == true).count() != 1 {
-            let _ = writeln!(wrong, "    {revision}: not one controller: {owners:?}");
+            let _ = writeln!(wrong, "    {revision}: not exactly one controller: {owners:?}");
         }
         let replicas = object["spec"]["replicas"].as_u64().unwrap_or(u64::MAX);
-        let least = u64::from(!may_rest(outcome, revision));
+        let least = u64::from(!was_suspended(outcome, revision));
         if !(least..=8).contains(&replicas) {
             let _ = writeln!(wrong, "    {revision}: {replicas} workers");
         }
     }
 }
 
-/// Whether the job was suspended, as its newest spec before a revision says.
-fn may_rest(outcome: &Outcome, revision: u64) -> bool {
+/// Returns whether the job was suspended at any time before a revision.
+fn was_suspended(outcome: &Outcome, revision: u64) -> bool {
     let before = outcome.history("streamjobs").iter().filter(|event| event.object.revision <= revision);
     before.map(|event| &event.object.value).any(|job| job["spec"]["suspend"] == true)
 }

@@ -1,12 +1,12 @@
-//! From a run without faults to the plans.
+//! Derives plans from a run without faults.
 
 use embedded_kubernetes::faults::{Act, Asked, Harm, Plan};
 
 use crate::run::{Outcome, WATCHED};
 
-/// How long a view of the past lasts, in seconds.
+/// Duration of a view of the past, seconds.
 const PAST: u32 = 20;
-/// What is done to each write; a crash also leaves it under way.
+/// The faults of each write. `CrashLate` crashes the operator while the write is under way.
 const HARMS: [Harm; 10] = [
     Harm::Crash,
     Harm::CrashLate(6),
@@ -20,7 +20,8 @@ const HARMS: [Harm; 10] = [
     Harm::Refuse(500),
 ];
 
-pub(crate) fn of(reference: &Outcome) -> Vec<(&'static str, Plan)> {
+/// Returns the plans for a run, each with its kind.
+pub(crate) fn derive(reference: &Outcome) -> Vec<(&'static str, Plan)> {
     let mut plans = Vec::new();
     let writes: Vec<u32> = (1..)
         .zip(reference.requests.iter().filter(|request| Act::Write.covers(request.act)))
@@ -37,8 +38,8 @@ pub(crate) fn of(reference: &Outcome) -> Vec<(&'static str, Plan)> {
             };
             plans.push((kind, Plan::one(write.clone(), harm)));
         }
-        // Time travel: it starts again, and is not told of what it has done. Its lists are of the present, for it asks for the newest;
-        // a server that is behind may be silent on its watches.
+        // Time travel: the operator restarts, and its watches do not report what it has done. Its lists show the
+        // present, because it requests the newest version; the watches of a server that is behind may be silent.
         let crash = Plan::one(write.clone(), Harm::Crash);
         let silent =
             |plan: Plan, kind: &str| plan.and(Asked::every(Act::Watch).of(kind).in_life(2).nth(1), Harm::Stall(PAST));
@@ -48,19 +49,19 @@ pub(crate) fn of(reference: &Outcome) -> Vec<(&'static str, Plan)> {
         }
     }
     for kind in WATCHED {
-        let told = notifications(reference, &[kind]);
+        let revisions = notifications(reference, &[kind]);
         let watch = Asked::every(Act::Watch).of(kind).nth(1);
-        for (at, revision) in told.iter().enumerate() {
+        for (at, revision) in revisions.iter().enumerate() {
             plans.push(("behind", Plan::one(watch.clone(), Harm::Hold(revision - 1, PAST))));
             for later in [1, 3] {
-                if let Some(end) = told.get(at + later) {
+                if let Some(end) = revisions.get(at + later) {
                     plans.push(("gap", Plan::one(watch.clone(), Harm::Gap(*revision, *end))));
                 }
             }
         }
         plans.push(("broken", Plan::one(watch.clone(), Harm::Twice)));
         plans.push(("broken", Plan::one(watch.clone(), Harm::Expire)));
-        for lines in 0..u32::try_from(told.len()).unwrap() {
+        for lines in 0..u32::try_from(revisions.len()).unwrap() {
             plans.push(("broken", Plan::one(watch.clone(), Harm::Cut(lines))));
         }
         for harm in [Harm::Refuse(410), Harm::Refuse(403), Harm::Refuse(500), Harm::Reset] {
@@ -71,7 +72,7 @@ pub(crate) fn of(reference: &Outcome) -> Vec<(&'static str, Plan)> {
     plans
 }
 
-/// Revisions of everything that the operator was told of while it ran.
+/// Returns the revisions of all notifications of the operator.
 fn notifications(reference: &Outcome, kinds: &[&str]) -> Vec<u64> {
     let of_jobs = |event: &embedded_kubernetes::store::Event| !event.key.contains("bystander");
     let mut all: Vec<u64> = kinds

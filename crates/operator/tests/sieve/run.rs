@@ -1,4 +1,4 @@
-//! One run of a scenario under a plan, and what is to be seen of it afterwards.
+//! Runs a scenario under a plan, and records its outcome.
 
 use std::cell::Cell;
 use std::fmt::Write as _;
@@ -14,7 +14,7 @@ use sluice_signals::JobKey;
 use crate::scenarios::{Scenario, Step};
 use sluice_testkit::world::{NAMESPACE, World, wait};
 
-/// Resources whose end is compared, and whose history must be safe.
+/// Resources whose final state is compared, and whose history must satisfy the invariants.
 pub(crate) const KINDS: [(&str, &str); 6] = [
     ("sluice.dev", "streamjobs"),
     ("apps", "deployments"),
@@ -24,12 +24,12 @@ pub(crate) const KINDS: [(&str, &str); 6] = [
     ("", "configmaps"),
 ];
 
-/// What the operator watches.
+/// Resources that the operator watches.
 pub(crate) const WATCHED: [&str; 4] = ["streamjobs", "deployments", "statefulsets", "pods"];
 
-/// It is over when nothing has been written for so many seconds.
+/// A run ends when the operator has written nothing for this long, seconds.
 const STILL: u64 = 60;
-/// So many times that long may pass until then.
+/// Maximum number of such periods until the run ends.
 const PATIENCE: usize = 10;
 
 pub(crate) struct Outcome {
@@ -38,14 +38,14 @@ pub(crate) struct Outcome {
     /// Every change, by resource.
     pub(crate) history: Vec<(&'static str, Vec<Arc<Event>>)>,
     pub(crate) requests: Vec<Record>,
-    /// It did not come to rest.
-    pub(crate) restless: bool,
-    /// It asks and asks, while no time passes.
+    /// The operator kept writing until the end.
+    pub(crate) keeps_writing: bool,
+    /// The operator made requests without end while no time passed.
     pub(crate) too_many: bool,
     pub(crate) panics: u32,
-    /// Revision at which the operator was started first.
+    /// Revision at which the operator was first started.
     pub(crate) begin: u64,
-    /// Whether each fault of the plan has met its request.
+    /// Every fault of the plan has matched a request.
     pub(crate) all_done: bool,
 }
 
@@ -53,7 +53,7 @@ thread_local! {
     static PANICS: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Counts panics, in whatever task they are.
+/// Counts panics in all tasks.
 pub(crate) fn watch_for_panics() {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -65,10 +65,10 @@ pub(crate) fn watch_for_panics() {
 pub(crate) fn run(scenario: &Scenario, plan: &Plan) -> Outcome {
     PANICS.with(|panics| panics.set(0));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(play(scenario, plan))
+    runtime.block_on(run_in_world(scenario, plan))
 }
 
-async fn play(scenario: &Scenario, plan: &Plan) -> Outcome {
+async fn run_in_world(scenario: &Scenario, plan: &Plan) -> Outcome {
     let mut world = World::new(7).await;
     let key = JobKey { namespace: NAMESPACE.to_owned(), name: "orders".to_owned() };
     let begin = world.server.store().revision();
@@ -87,7 +87,7 @@ async fn play(scenario: &Scenario, plan: &Plan) -> Outcome {
         }
     }
     wait(scenario.quiet).await;
-    let mut restless = 0;
+    let mut periods = 0;
     let requests = loop {
         let before = faults.requests().len();
         wait(STILL).await;
@@ -96,8 +96,8 @@ async fn play(scenario: &Scenario, plan: &Plan) -> Outcome {
         if written == 0 {
             break requests;
         }
-        restless += 1;
-        if restless >= PATIENCE {
+        periods += 1;
+        if periods >= PATIENCE {
             break requests;
         }
     };
@@ -105,7 +105,7 @@ async fn play(scenario: &Scenario, plan: &Plan) -> Outcome {
         objects: KINDS.map(|(group, plural)| (plural, world.list(group, plural))).to_vec(),
         history: KINDS.map(|(group, plural)| (plural, history(&world, begin, &Resource::new(group, plural)))).to_vec(),
         requests,
-        restless: restless >= PATIENCE,
+        keeps_writing: periods >= PATIENCE,
         too_many: faults.too_many(),
         panics: PANICS.with(Cell::get),
         begin,
@@ -115,7 +115,7 @@ async fn play(scenario: &Scenario, plan: &Plan) -> Outcome {
     outcome
 }
 
-/// Every change of a resource since a revision.
+/// Returns every change of a resource since a revision.
 fn history(world: &World, begin: u64, resource: &Resource) -> Vec<Arc<Event>> {
     let mut watch = world.server.store().watch(resource, Some(begin)).unwrap();
     let mut all = Vec::new();
@@ -133,8 +133,8 @@ impl Outcome {
         self.history.iter().find(|(name, _)| *name == plural).map_or(&[], |(_, events)| events)
     }
 
-    /// Everything, for a person.
-    pub(crate) fn told(&self) -> String {
+    /// Describes the requests, changes and final statuses of the run.
+    pub(crate) fn describe(&self) -> String {
         let mut text = String::new();
         let first = self.requests.first().map(|request| request.at);
         for request in &self.requests {

@@ -1,30 +1,31 @@
-//! What people do to a job.
+//! Scenarios of changes to a job and its environment.
 
 use serde_json::{Value, json};
 
 use sluice_testkit::world::{NAMESPACE, job};
 
-/// What somebody does, or what happens.
+/// A change in a scenario.
 #[derive(Clone)]
 pub(crate) enum Step {
-    /// An object is applied.
+    /// The user applies an object.
     Apply(Value),
+    /// The user deletes an object.
     Delete(Value),
-    /// Records a second of the job.
+    /// The arrival rate changes, records per second.
     Rate(u32),
-    /// The source cannot be read.
+    /// The source becomes unreachable or reachable.
     Away(bool),
 }
 
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
-    /// What happens, and how many seconds after the begin.
+    /// Changes, with their times from the start, seconds.
     pub(crate) steps: Vec<(u64, Step)>,
-    /// How long it is looked at after the last step, in seconds, until it may have come to rest.
+    /// Time after the last step before the run may end, seconds.
     pub(crate) quiet: u64,
 }
 
-/// A load that three workers carry well.
+/// A load that three workers process well, records per second.
 const STEADY: u32 = 220;
 
 fn changed(change: &Value) -> Step {
@@ -51,12 +52,13 @@ fn quota(pods: u32) -> Step {
     }))
 }
 
-/// Those that every test run plays.
-pub(crate) const OFTEN: [&str; 8] = ["create", "scale-up", "scale-down", "template", "delete", "pin", "pause", "quota"];
+/// Scenarios that run by default.
+pub(crate) const DEFAULT: [&str; 8] =
+    ["create", "scale-up", "scale-down", "template", "delete", "pin", "pause", "quota"];
 
 pub(crate) fn all() -> Vec<Scenario> {
     let begin = |mut more: Vec<(u64, Step)>| {
-        // No load until it is running, whatever goes wrong: nothing waits that would have to be caught up with.
+        // No load before the job is running, so that no fault leaves a backlog.
         let mut steps = vec![(0, Step::Rate(0)), (0, changed(&json!({}))), (45, Step::Rate(STEADY))];
         steps.append(&mut more);
         steps
@@ -72,7 +74,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         ),
         scenario("delete", vec![(90, Step::Delete(job("orders")))]),
         scenario("pin", vec![(90, changed(&json!({"spec": {"replicas": 6}})))]),
-        // What waited meanwhile would be caught up with in one way or another: `tests/faults/` has that.
+        // A backlog would make the result depend on timing; `tests/faults/` covers that.
         scenario(
             "pause",
             vec![
@@ -82,7 +84,7 @@ pub(crate) fn all() -> Vec<Scenario> {
                 (180, Step::Rate(STEADY)),
             ],
         ),
-        // The more pods were refused, the longer the ReplicaSet waits until it tries again.
+        // The back-off of the ReplicaSet grows with the number of refused pods.
         Scenario {
             steps: vec![
                 (0, quota(4)),
@@ -95,7 +97,7 @@ pub(crate) fn all() -> Vec<Scenario> {
             ..scenario("quota", vec![])
         },
         scenario("outage", vec![(90, Step::Away(true)), (150, Step::Away(false))]),
-        // Without a load meanwhile, for the same reason.
+        // No load in between, for the same reason.
         Scenario {
             quiet: 600,
             ..scenario(

@@ -1,11 +1,12 @@
-//! What of objects must be the same at the end of two runs: no times, versions, uids, and nothing that chance has named.
+//! The final state of a run, in a form that can be compared with other runs: without times, versions, uids and random
+//! names.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use embedded_kubernetes::meta;
 use serde_json::{Value, json};
 
-/// What of the objects must be the same at the end, one line for each; pods of one owner are alike.
+/// Returns the comparable state of objects, one line for each. Pods of one owner are interchangeable.
 pub fn ends(plural: &str, objects: &[Value]) -> BTreeSet<String> {
     let mut seen = BTreeMap::<String, u32>::new();
     objects
@@ -49,7 +50,7 @@ fn end(plural: &str, object: &Value) -> Value {
     }
 }
 
-/// A name without what chance has given to it.
+/// Returns the name of an object without its random suffix.
 pub fn named(object: &Value) -> String {
     match meta::text(object, "/metadata/generateName") {
         "" => meta::name(object).to_owned(),
@@ -57,7 +58,7 @@ pub fn named(object: &Value) -> String {
     }
 }
 
-/// A list in an object; empty if there is none.
+/// Returns a list in an object, or an empty one.
 pub fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
     object.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }

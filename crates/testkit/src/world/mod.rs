@@ -1,5 +1,5 @@
-//! The operator as it is, in a world of its own: the embedded control plane with its controllers and pods that only
-//! pretend to run, sources that are made up, faults between the operator and the API server, and paused time.
+//! The real operator in a simulated world: the embedded control plane with its controllers, pods that only pretend to
+//! run, simulated sources, faults between the operator and the API server, and paused time.
 
 pub mod ends;
 pub mod plant;
@@ -28,11 +28,13 @@ use tokio_util::sync::CancellationToken;
 
 use plant::Plant;
 
-/// Changes of each resource that are remembered: all.
+/// Number of changes of each resource that the store keeps, which is more than any test makes.
 const HISTORY: usize = 1_000_000;
 
+/// Namespace of the jobs.
 pub const NAMESPACE: &str = "team";
 
+/// A cluster with sources, and operators that run in it.
 pub struct World {
     pub server: Server,
     pub plant: Arc<Plant>,
@@ -43,9 +45,10 @@ pub struct World {
 }
 
 impl World {
-    /// A world with a node, a namespace, our definitions, and somebody else's workload; without an operator as yet.
+    /// Returns a world with a node, a namespace, Sluice's definitions and a workload of another owner, without an
+    /// operator.
     pub async fn new(seed: u64) -> Self {
-        // What all worlds begin with is made once.
+        // The objects that all worlds start with are created once.
         static BEGIN: OnceLock<Store> = OnceLock::new();
         if BEGIN.get().is_none() {
             let first = Self::around(Store::new(HISTORY), 0, 0.0);
@@ -79,13 +82,14 @@ impl World {
         wait(5).await;
     }
 
-    /// Starts an operator, and again two seconds after each of its ends. What it asks for meets the faults of the plan.
+    /// Starts an operator, and restarts it two seconds after each exit. Its requests are subject to the faults of the
+    /// plan.
     pub fn start_operator(&mut self, plan: &Plan, clock: Clock, election: Option<Election>) -> Faults {
         let faults = Faults::new(plan, embedded_kubernetes::clock::Clock::new(self.clock.clone()));
         let (server, plant, to_come) = (self.server.clone(), Arc::clone(&self.plant), faults.clone());
         let lives = async move {
             for life in 1.. {
-                // Each process is another, as those of a restarted container are.
+                // Each process has its own identity, like those of a restarted container.
                 let election =
                     election.clone().map(|all| Election { identity: format!("{}{life}", all.identity), ..all });
                 let (connection, crashed) = to_come.connect(InMemory::new(server.clone()));
@@ -112,11 +116,12 @@ impl World {
         faults
     }
 
-    /// Applies an object as a person does.
+    /// Applies an object as a user does.
     pub async fn apply(&self, object: &Value) -> Value {
         self.try_apply(object).await.unwrap()
     }
 
+    /// Applies an object as a user does, and returns the API server's answer.
     pub async fn try_apply(&self, object: &Value) -> kube::Result<Value> {
         let params = PatchParams::apply("user").force();
         let name = object["metadata"]["name"].as_str().unwrap();
@@ -124,7 +129,7 @@ impl World {
         Ok(serde_json::to_value(applied).unwrap())
     }
 
-    /// Deletes an object as a person does, who does not mind that it is gone already.
+    /// Deletes an object as a user does. An object that does not exist is not an error.
     pub async fn delete(&self, object: &Value) {
         let name = object["metadata"]["name"].as_str().unwrap();
         match self.api(object).delete(name, &DeleteParams::default()).await {
@@ -133,6 +138,7 @@ impl World {
         }
     }
 
+    /// Returns a client for the kind of an object.
     pub fn api(&self, object: &Value) -> Api<DynamicObject> {
         let text = |key: &str| object[key].as_str().unwrap();
         let (group, version) = text("apiVersion").split_once('/').unwrap_or_else(|| ("", text("apiVersion")));
@@ -143,25 +149,25 @@ impl World {
         }
     }
 
-    /// Every object of a resource.
+    /// Returns every object of a resource.
     pub fn list(&self, group: &str, plural: &str) -> Vec<Value> {
         let all = Actor::new(self.server.clone(), "reader").list(&Resource::new(group, plural), None);
         all.iter().map(|object| object.value.clone()).collect()
     }
 
-    /// Ends everything.
+    /// Stops the operators and controllers.
     pub fn end(&self) {
         self.stop.cancel();
         self.operators.iter().for_each(JoinHandle::abort);
     }
 }
 
-/// Lets time pass.
+/// Lets seconds pass.
 pub async fn wait(seconds: u64) {
     tokio::time::sleep(Duration::from_secs(seconds)).await;
 }
 
-/// A workload that is nobody's business but its owner's.
+/// Returns a workload that no job may change.
 fn bystander() -> Value {
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "bystander", "namespace": NAMESPACE},
@@ -176,7 +182,7 @@ fn bystander() -> Value {
     })
 }
 
-/// A `StreamJob` with a load that two workers can carry.
+/// Returns a `StreamJob`, which reads a topic of its own name.
 pub fn job(name: &str) -> Value {
     json!({
         "apiVersion": "sluice.dev/v1alpha1", "kind": "StreamJob", "metadata": {"name": name, "namespace": NAMESPACE},

@@ -1,4 +1,5 @@
-//! Sources and workers that are made up: records arrive at a rate, each ready pod processes so many a second.
+//! Simulated sources and workers: records arrive at a given rate, and each ready pod processes up to `CAPACITY` per
+//! second.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -15,12 +16,12 @@ use sluice_signals::{
     WatchSpec, WorkerReading, WorkerSample,
 };
 
-/// How often a job is sampled, in seconds.
+/// Time between two samples of a job, seconds.
 const PERIOD: u64 = 5;
 const PARTITIONS: usize = 8;
-/// What one worker can do, in records a second.
+/// Capacity of one worker, records per second.
 const CAPACITY: u32 = 100;
-/// The objective of every job, in seconds.
+/// Latency objective of every job, seconds.
 const LATENCY: usize = 10;
 
 /// All sources and workers.
@@ -33,16 +34,16 @@ pub struct Plant {
 struct Source {
     name: String,
     rate: u32,
-    /// Since when nothing can be read of it.
+    /// Time since which the source is unreachable.
     away: Option<Seconds>,
     at: f64,
     end: [u32; PARTITIONS],
     done: [u32; PARTITIONS],
-    /// The ends of each second, newest last.
+    /// End offsets at each second, newest last.
     ends: VecDeque<[u32; PARTITIONS]>,
     workers: HashMap<String, Counters>,
     owners: Vec<Option<String>>,
-    /// Pods that are in the group.
+    /// Names of the pods that are in the group.
     members: Vec<String>,
     newest: Option<JobSamples>,
 }
@@ -59,7 +60,7 @@ impl Plant {
         Self { actor: Actor::new(server, "plant"), clock, jobs: Mutex::default() }
     }
 
-    /// From now on so many records a second arrive for a job.
+    /// Sets the arrival rate of a job, records per second.
     pub fn set_rate(&self, job: &JobKey, rate: u32) {
         let now = self.clock.now();
         let mut jobs = self.jobs.lock().unwrap();
@@ -68,7 +69,7 @@ impl Plant {
         source.rate = rate;
     }
 
-    /// Whether the source of a job can be read.
+    /// Makes the source of a job unreachable or reachable.
     pub fn set_away(&self, job: &JobKey, away: bool) {
         let now = self.clock.now();
         let mut jobs = self.jobs.lock().unwrap();
@@ -77,7 +78,7 @@ impl Plant {
         }
     }
 
-    /// Tells of every job, again and again.
+    /// Returns a stream that yields every job once per period.
     pub fn updates(self: &Arc<Self>) -> impl Stream<Item = JobKey> + Send + use<> {
         let plant = Arc::clone(self);
         let rounds = stream::unfold(plant, |plant| async move {
@@ -120,7 +121,7 @@ impl Source {
         }
     }
 
-    /// Second by second up to now, with the pods that are ready now.
+    /// Advances second by second to the current time, with the pods that are ready now.
     fn catch_up(&mut self, actor: &Actor, job: &JobKey, now: Seconds) {
         if now.0.floor() <= self.at {
             return;
@@ -145,11 +146,11 @@ impl Source {
         self.members = workers.iter().map(|(_, name)| name.clone()).collect();
         while self.at < now.0.floor() {
             self.at += 1.0;
-            self.second(&workers);
+            self.advance_a_second(&workers);
         }
     }
 
-    fn second(&mut self, workers: &[(String, String)]) {
+    fn advance_a_second(&mut self, workers: &[(String, String)]) {
         let arrivals = (0..self.rate).map(|record| record as usize % PARTITIONS);
         arrivals.for_each(|p| self.end[p] += 1);
         for (number, (uid, _)) in workers.iter().enumerate() {
@@ -182,7 +183,7 @@ impl Source {
     fn samples(&mut self, now: Seconds) -> JobSamples {
         if let (Some(since), Some(newest)) = (self.away, &self.newest) {
             let mut old = newest.clone();
-            let message = "kafka:9092: nothing answers".to_owned();
+            let message = "kafka:9092: no answer".to_owned();
             old.sources[0].failure = Some(Failure { at: now, since, category: Category::Unreachable, message });
             return old;
         }

@@ -1,4 +1,4 @@
-//! Against a scripted API server.
+//! Tests against a scripted API server.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// Knows the tokens `reader` and `other`, and lets the first of them read; and how often it was asked.
+/// Returns an authorizer, and the number of requests to its API server, which knows the tokens `reader` and `other` and
+/// allows only the first to read.
 fn access() -> (Access, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
@@ -27,7 +28,7 @@ fn access() -> (Access, Arc<AtomicUsize>) {
                         json!({"authenticated": true, "user": {"username": name, "groups": ["g"]}})
                     }
                     "nameless" => json!({"authenticated": true, "user": {"groups": ["g"]}}),
-                    // With a user, but not known.
+                    // The answer has a user but is not authenticated.
                     _ => json!({"authenticated": false, "user": {"username": "reader"}}),
                 },
                 "/apis/authorization.k8s.io/v1/subjectaccessreviews" => {
@@ -35,7 +36,7 @@ fn access() -> (Access, Arc<AtomicUsize>) {
                     assert_eq!(review["spec"]["groups"], json!(["g"]));
                     json!({"allowed": review["spec"]["user"] == "reader"})
                 }
-                other => panic!("{other} is asked for"),
+                other => panic!("unexpected request for {other}"),
             };
             let body = Body::from(serde_json::to_vec(&review).unwrap());
             Ok::<_, std::convert::Infallible>(Response::builder().status(201).body(body).unwrap())
@@ -52,8 +53,9 @@ async fn status(access: &Access, authorization: &str) -> u16 {
     access.check(&headers(authorization)).await.map_or_else(|(status, _)| status.as_u16(), |()| 200)
 }
 
+/// Catalogue: S27.
 #[tokio::test(start_paused = true)]
-async fn t10_s27_metrics_are_for_whom_the_cluster_knows_and_lets() {
+async fn metrics_require_authorization() {
     let (access, _) = access();
     assert_eq!(access.check(&HeaderMap::new()).await.unwrap_err().0, StatusCode::UNAUTHORIZED);
     for (authorization, expected) in [
@@ -69,17 +71,18 @@ async fn t10_s27_metrics_are_for_whom_the_cluster_knows_and_lets() {
     ] {
         assert_eq!(status(&access, authorization).await, expected, "{authorization}");
     }
-    assert_eq!(status(&access, &format!("Bearer {}", "x".repeat(LONGEST_TOKEN + 1))).await, 401);
+    assert_eq!(status(&access, &format!("Bearer {}", "x".repeat(MAX_TOKEN_BYTES + 1))).await, 401);
 }
 
+/// Catalogue: S27.
 #[tokio::test(start_paused = true)]
-async fn t10_s27_an_answer_holds_for_a_while_and_a_failure_does_not() {
+async fn decisions_are_cached_for_30_s_and_failures_are_not() {
     let (access, asked) = access();
     for _ in 0..10 {
         assert_eq!(status(&access, "Bearer reader").await, 200);
     }
-    assert_eq!(asked.load(Ordering::Relaxed), 2, "a token, and a right");
-    tokio::time::sleep(HOLDS).await;
+    assert_eq!(asked.load(Ordering::Relaxed), 2, "one review of the token and one of the permission");
+    tokio::time::sleep(CACHED_FOR).await;
     assert_eq!(status(&access, "Bearer reader").await, 200);
     assert_eq!(asked.load(Ordering::Relaxed), 4);
     for _ in 0..2 {
@@ -88,16 +91,17 @@ async fn t10_s27_an_answer_holds_for_a_while_and_a_failure_does_not() {
     assert_eq!(asked.load(Ordering::Relaxed), 6);
 }
 
+/// Catalogue: S27.
 #[tokio::test(start_paused = true)]
-async fn t10_s27_who_tries_tokens_fills_nothing() {
+async fn invalid_tokens_do_not_grow_the_cache() {
     let (access, _) = access();
-    for number in 0..2 * MOST_KEPT {
+    for number in 0..2 * MAX_CACHED {
         assert_eq!(status(&access, &format!("Bearer {number}")).await, 401);
     }
-    assert_eq!(access.0.kept.lock().unwrap().len(), MOST_KEPT);
+    assert_eq!(access.0.cached.lock().unwrap().len(), MAX_CACHED);
     let silent = headers("Bearer silent");
-    let many = (0..MOST_ASKED).map(|_| access.check(&silent));
+    let many = (0..MAX_REVIEWS).map(|_| access.check(&silent));
     let more = async { access.check(&headers("Bearer reader")).await.unwrap_err() };
     let (_, (code, why)) = futures::future::join(futures::future::join_all(many), more).await;
-    assert_eq!((code, why.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "too many callers are being asked about"));
+    assert_eq!((code, why.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "too many concurrent authorization requests"));
 }

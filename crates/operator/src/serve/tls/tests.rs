@@ -9,7 +9,7 @@ use super::*;
 use crate::serve::metrics::Metrics;
 use crate::serve::{Health, run};
 
-/// A folder with a certificate for `localhost` and its key, removed with this.
+/// A folder with a certificate for `localhost` and its key, which is removed when this is dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -23,7 +23,7 @@ impl Folder {
         CertificateFiles { certificate: self.0.join("tls.crt"), key: self.0.join("tls.key") }
     }
 
-    /// Another certificate with another key; returned is the certificate.
+    /// Writes a new certificate with a new key, and returns the certificate.
     fn issue(&self) -> CertificateDer<'static> {
         let key = KeyPair::generate().unwrap();
         let made = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
@@ -41,7 +41,7 @@ impl Drop for Folder {
 
 const REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
-/// What is answered to a client that trusts this certificate alone, or why it does not go on.
+/// Returns the answer to a client that trusts only this certificate, or the client's error.
 async fn over_tls(address: std::net::SocketAddr, trusted: &CertificateDer<'static>) -> io::Result<String> {
     let mut roots = RootCertStore::empty();
     roots.add(trusted.clone()).unwrap();
@@ -59,8 +59,9 @@ async fn over_tls(address: std::net::SocketAddr, trusted: &CertificateDer<'stati
     Ok(answer)
 }
 
+/// Catalogue: S16.
 #[tokio::test]
-async fn t10_s16_the_metrics_are_served_over_tls_alone_and_a_renewed_certificate_is_taken_over() {
+async fn metrics_are_served_over_tls_with_the_newest_certificate() {
     let folder = Folder::new("served");
     let first = folder.issue();
     let certificate = Certificate::read(folder.files()).await.unwrap();
@@ -71,7 +72,7 @@ async fn t10_s16_the_metrics_are_served_over_tls_alone_and_a_renewed_certificate
 
     let answer = over_tls(address, &first).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("# EOF\n"), "{answer}");
-    // Plain HTTP gets no answer, or an alert, and no page.
+    // Plain HTTP gets no answer or a TLS alert, and no page.
     let mut plain = TcpStream::connect(address).await.unwrap();
     plain.write_all(REQUEST).await.unwrap();
     let mut answer = Vec::new();
@@ -87,8 +88,9 @@ async fn t10_s16_the_metrics_are_served_over_tls_alone_and_a_renewed_certificate
     server.await.unwrap().unwrap();
 }
 
+/// Catalogue: S16.
 #[tokio::test(start_paused = true)]
-async fn t10_s16_files_that_cannot_be_used_leave_the_certificate_as_it_was_until_they_can() {
+async fn unusable_files_keep_the_previous_certificate() {
     let folder = Folder::new("followed");
     let first = folder.issue();
     let certificate = Certificate::read(folder.files()).await.unwrap();
@@ -97,7 +99,7 @@ async fn t10_s16_files_that_cannot_be_used_leave_the_certificate_as_it_was_until
     let served = || certificate.current().cert.clone();
     let key = std::fs::read(folder.files().key).unwrap();
 
-    // The certificate has been replaced, and its key has not yet.
+    // The certificate is replaced, and its key is not yet.
     let second = folder.issue();
     let second_key = std::fs::read(folder.files().key).unwrap();
     std::fs::write(folder.files().key, key).unwrap();
@@ -113,8 +115,9 @@ async fn t10_s16_files_that_cannot_be_used_leave_the_certificate_as_it_was_until
     following.await.unwrap();
 }
 
+/// Catalogue: S16.
 #[tokio::test]
-async fn t10_s16_what_is_wrong_with_the_files_is_said_at_the_start() {
+async fn unusable_files_are_reported_at_the_start() {
     let folder = Folder::new("wrong");
     let error = || async { Certificate::read(folder.files()).await.unwrap_err().to_string() };
     assert!(error().await.contains("tls.crt") && error().await.contains("--tls-cert"));
@@ -129,9 +132,10 @@ async fn t10_s16_what_is_wrong_with_the_files_is_said_at_the_start() {
     assert!(error().await.starts_with("failed to find a certificate in "));
 }
 
-/// 128 of them kept everybody out for ten seconds, the kubelet's probes too.
+/// 128 silent clients blocked all others for ten seconds, including the kubelet's probes.
+/// Catalogue: S16.
 #[tokio::test]
-async fn t10_s16_clients_that_say_nothing_keep_none_out() {
+async fn silent_tls_clients_do_not_block_others() {
     let folder = Folder::new("silent");
     let trusted = folder.issue();
     let certificate = Certificate::read(folder.files()).await.unwrap();

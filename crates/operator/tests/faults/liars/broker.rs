@@ -1,5 +1,5 @@
-//! M1 to M14, from the broker's answer to the condition. Most play the same: four minutes of a load that needs three
-//! workers, four of lies, and then the truth again.
+//! Wrong answers of brokers (catalogue M1 to M14), from the answer to the condition. Most tests have the same course:
+//! four minutes of a load that needs three workers, four minutes of wrong answers, and then right answers again.
 
 use std::time::Duration;
 
@@ -7,123 +7,143 @@ use krafka::error::ErrorCode;
 use krafka::testing::{ApiKey, ClassicGroupState, ClusterState, Control};
 use serde_json::json;
 
-use super::stage::{PARTITIONS, Stage, Truth, offsets, tell};
+use super::testbed::{PARTITIONS, Testbed, Truth, offsets, report_truth};
 
-/// Long enough for an honest fall to take workers away: `when_nobody_lies_a_fall_takes_workers_away`.
+/// Duration of the wrong answers, seconds. A real fall of the load removes workers in this time, see
+/// `fall_of_the_load_removes_workers_with_right_answers`.
 const LIE: u32 = 240;
-/// In records a second: three workers' worth, for each can do 100.
+/// Load that needs three workers, records per second. Each worker can process 100.
 const LOAD: i64 = 220;
 
 const CALLS: [ApiKey; 5] =
     [ApiKey::Metadata, ApiKey::ListOffsets, ApiKey::OffsetFetch, ApiKey::DescribeGroups, ApiKey::FindCoordinator];
 
-async fn opened(clusters: u16) -> Stage {
-    let stage = Stage::new(clusters).await;
-    stage.job("orders", 0, LOAD, |_| {}).await;
-    stage.run(240, |_| {}).await;
-    // When jobs are sampled is left to chance, and so is whether there is one more.
-    assert!((3..=4).contains(&stage.workers("orders")), "{} workers before the lie", stage.workers("orders"));
-    assert_eq!(stage.complaints("orders"), "", "before the lie");
-    stage
+/// Returns a testbed with a job that has reached the right number of workers.
+async fn testbed_with_job(clusters: u16) -> Testbed {
+    let testbed = Testbed::new(clusters).await;
+    testbed.job("orders", 0, LOAD, |_| {}).await;
+    testbed.run(240, |_| {}).await;
+    // The times of samples are random, so there may be one more worker.
+    assert!(
+        (3..=4).contains(&testbed.workers("orders")),
+        "{} workers before the wrong answers",
+        testbed.workers("orders")
+    );
+    assert_eq!(testbed.complaints("orders"), "", "before the wrong answers");
+    testbed
 }
 
-/// Four minutes of it: nobody is taken away, `words` are among the complaints within a minute, and two minutes after its end
-/// there are no complaints.
-async fn lied(words: &str, begin: impl FnOnce(&Stage)) {
-    let stage = opened(1).await;
-    begin(&stage);
-    endure(&stage, words).await;
-    stage.end().await;
+/// Asserts that four minutes of wrong answers remove no worker, that the conditions contain `words` within a minute,
+/// and that two minutes after their end all conditions are good.
+async fn survives(words: &str, begin: impl FnOnce(&Testbed)) {
+    let testbed = testbed_with_job(1).await;
+    begin(&testbed);
+    endure(&testbed, words).await;
+    testbed.end().await;
 }
 
-async fn endure(stage: &Stage, words: &str) {
-    let (mut said, mut last, mut second) = (None, String::new(), 0);
-    stage
-        .run(LIE, |stage| {
+async fn endure(testbed: &Testbed, words: &str) {
+    let (mut reported, mut last, mut second) = (None, String::new(), 0);
+    testbed
+        .run(LIE, |testbed| {
             second += 1;
-            last = stage.complaints("orders");
+            last = testbed.complaints("orders");
             assert!(
-                stage.workers("orders") >= 3,
+                testbed.workers("orders") >= 3,
                 "after {second} s of {words:?}: {} workers; {last}",
-                stage.workers("orders")
+                testbed.workers("orders")
             );
-            if said.is_none() && last.contains(words) {
-                said = Some(second);
+            if reported.is_none() && last.contains(words) {
+                reported = Some(second);
             }
         })
         .await;
-    assert!(said.is_some_and(|second| second <= 60), "{words:?} is said after {said:?} s; at the end: {last:?}");
-    heal(stage, words).await;
+    assert!(
+        reported.is_some_and(|second| second <= 60),
+        "{words:?} reported after {reported:?} s; at the end: {last:?}"
+    );
+    recovers(testbed, words).await;
 }
 
-async fn heal(stage: &Stage, words: &str) {
-    stage.honest();
-    stage.run(120, |stage| assert!(stage.workers("orders") >= 3, "{words:?} is over")).await;
-    assert_eq!(stage.complaints("orders"), "", "{words:?} is over");
+/// Asserts that all conditions are good two minutes after the wrong answers have ended.
+async fn recovers(testbed: &Testbed, words: &str) {
+    testbed.restore_truth();
+    testbed.run(120, |testbed| assert!(testbed.workers("orders") >= 3, "{words:?} is over")).await;
+    assert_eq!(testbed.complaints("orders"), "", "{words:?} is over");
 }
 
-/// Whatever is asked is answered so.
-fn all(stage: &Stage, control: &Control) {
+/// Lets the brokers answer every request like this.
+fn answer_all(testbed: &Testbed, control: &Control) {
     for call in CALLS {
         let control = control.clone();
-        stage.brokers[0].on(call, move |_| control.clone());
+        testbed.brokers[0].on(call, move |_| control.clone());
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_nobody_lies_a_fall_takes_workers_away() {
-    let stage = opened(1).await;
-    stage.set_rate("orders", 40);
-    stage.run(LIE, |_| {}).await;
-    assert!(stage.workers("orders") < 3, "{}", stage.condition("orders", "ScalingActive"));
-    stage.end().await;
+async fn fall_of_the_load_removes_workers_with_right_answers() {
+    let testbed = testbed_with_job(1).await;
+    testbed.set_rate("orders", 40);
+    testbed.run(LIE, |_| {}).await;
+    assert!(testbed.workers("orders") < 3, "{}", testbed.condition("orders", "ScalingActive"));
+    testbed.end().await;
 }
 
+/// Catalogue: M1.
 #[tokio::test(start_paused = true)]
-async fn t7_m1_a_source_that_cannot_be_reached() {
-    lied("SourceUnreachable", |stage| (0..3).for_each(|node| stage.brokers[0].crash(node))).await;
-    lied("SourceUnreachable", |stage| all(stage, &Control::Disconnect)).await;
-    lied("StaleSignal", |stage| all(stage, &Control::Silence)).await;
-    lied("AuthenticationFailed", |stage| {
-        stage.brokers[0].on(ApiKey::ListOffsets, |_| Control::Error(ErrorCode::TopicAuthorizationFailed));
+async fn unreachable_source_removes_no_worker() {
+    survives("SourceUnreachable", |testbed| (0..3).for_each(|node| testbed.brokers[0].crash(node))).await;
+    survives("SourceUnreachable", |testbed| answer_all(testbed, &Control::Disconnect)).await;
+    survives("StaleSignal", |testbed| answer_all(testbed, &Control::Silence)).await;
+    survives("AuthenticationFailed", |testbed| {
+        testbed.brokers[0].on(ApiKey::ListOffsets, |_| Control::Error(ErrorCode::TopicAuthorizationFailed));
     })
     .await;
 }
 
-/// One of three is gone: so are its partitions, and no others.
+/// Only the partitions of that broker are unknown.
+///
+/// Catalogue: M1.
 #[tokio::test(start_paused = true)]
-async fn t7_m1_one_broker_of_three_is_gone() {
-    lied("PartialSignal", |stage| {
-        stage.brokers[0]
+async fn silent_broker_of_three_removes_no_worker() {
+    survives("PartialSignal", |testbed| {
+        testbed.brokers[0]
             .on(ApiKey::ListOffsets, |call| if call.node_id == 2 { Control::Silence } else { Control::Pass });
     })
     .await;
 }
 
-/// Answers that come just in time are answers; those that do not are none.
+/// Answers after the deadline count as missing; answers shortly before it are used.
+///
+/// Catalogue: M1.
 #[tokio::test(start_paused = true)]
-async fn t7_m1_a_source_that_is_slow() {
-    lied("StaleSignal", |stage| all(stage, &Control::Delay(Duration::from_secs(9)))).await;
-    let stage = opened(1).await;
-    stage.brokers[0].on(ApiKey::Metadata, |_| Control::Delay(Duration::from_millis(300)));
-    stage.brokers[0].on(ApiKey::OffsetFetch, |_| Control::Delay(Duration::from_millis(400)));
-    stage.run(120, |stage| assert_eq!(stage.complaints("orders"), "")).await;
-    stage.end().await;
+async fn slow_source_removes_no_worker() {
+    survives("StaleSignal", |testbed| answer_all(testbed, &Control::Delay(Duration::from_secs(9)))).await;
+    let testbed = testbed_with_job(1).await;
+    testbed.brokers[0].on(ApiKey::Metadata, |_| Control::Delay(Duration::from_millis(300)));
+    testbed.brokers[0].on(ApiKey::OffsetFetch, |_| Control::Delay(Duration::from_millis(400)));
+    testbed.run(120, |testbed| assert_eq!(testbed.complaints("orders"), "")).await;
+    testbed.end().await;
 }
 
-/// The group's state is refused; its offsets are needed, and are missing.
+/// The broker refuses the offsets of the group, which are necessary.
+///
+/// Catalogue: M1.
 #[tokio::test(start_paused = true)]
-async fn t7_m1_a_group_that_is_refused() {
+async fn refused_group_removes_no_worker() {
     for code in [ErrorCode::GroupAuthorizationFailed, ErrorCode::NotCoordinator, ErrorCode::UnknownServerError] {
-        lied("PartialSignal", |stage| stage.brokers[0].on(ApiKey::OffsetFetch, move |_| Control::Error(code))).await;
+        survives("PartialSignal", |testbed| testbed.brokers[0].on(ApiKey::OffsetFetch, move |_| Control::Error(code)))
+            .await;
     }
 }
 
-/// One of two sources is silent and the other says that less will do: nobody goes. It says that more is needed: they come.
+/// One of two sources is silent. A lower load of the other removes no worker; a higher load adds workers.
+///
+/// Catalogue: M2.
 #[tokio::test(start_paused = true)]
-async fn t7_m2_one_of_two_sources_is_missing() {
-    let stage = Stage::new(2).await;
-    stage
+async fn one_silent_source_of_two_removes_no_worker() {
+    let testbed = Testbed::new(2).await;
+    testbed
         .job("orders", 0, 100, |object| {
             let mut second = object["spec"]["sources"][0].clone();
             (second["name"], second["kafka"]["topic"]) = (json!("returns"), json!("returns"));
@@ -131,26 +151,28 @@ async fn t7_m2_one_of_two_sources_is_missing() {
             object["spec"]["sources"].as_array_mut().unwrap().push(second);
         })
         .await;
-    // What arrives there is processed at once by somebody.
-    stage.topic("returns", 1, 0);
-    stage.run(240, |_| {}).await;
-    let before = stage.workers("orders");
-    stage.brokers[1].on(ApiKey::ListOffsets, |_| Control::Silence);
-    stage.set_rate("orders", 10);
-    stage.run(LIE, |stage| assert!(stage.workers("orders") >= before, "{}", stage.complaints("orders"))).await;
-    assert!(stage.complaints("orders").contains("source returns"), "{}", stage.complaints("orders"));
-    stage.set_rate("orders", 400);
-    stage.run(180, |_| {}).await;
-    assert!(stage.workers("orders") > before, "{}", stage.complaints("orders"));
-    stage.end().await;
+    // Records of this topic are processed at once.
+    testbed.topic("returns", 1, 0);
+    testbed.run(240, |_| {}).await;
+    let before = testbed.workers("orders");
+    testbed.brokers[1].on(ApiKey::ListOffsets, |_| Control::Silence);
+    testbed.set_rate("orders", 10);
+    testbed.run(LIE, |testbed| assert!(testbed.workers("orders") >= before, "{}", testbed.complaints("orders"))).await;
+    assert!(testbed.complaints("orders").contains("source returns"), "{}", testbed.complaints("orders"));
+    testbed.set_rate("orders", 400);
+    testbed.run(180, |_| {}).await;
+    assert!(testbed.workers("orders") > before, "{}", testbed.complaints("orders"));
+    testbed.end().await;
 }
 
-/// Half of the partitions are answered with zeros, the others with an error.
+/// The answer has zeros for half of the partitions and errors for the others.
+///
+/// Catalogue: M4.
 #[tokio::test(start_paused = true)]
-async fn t7_m4_half_an_answer_full_of_zeros() {
-    lied("PartialSignal", |stage| {
-        stage.says("orders", |truth, state| {
-            tell(truth, state);
+async fn partial_answer_of_zeros_removes_no_worker() {
+    survives("PartialSignal", |testbed| {
+        testbed.set_broker_state("orders", |truth, state| {
+            report_truth(truth, state);
             for p in 0..PARTITIONS {
                 match p % 2 {
                     0 => offsets(truth, state, p, (0, 0, 0)),
@@ -158,71 +180,77 @@ async fn t7_m4_half_an_answer_full_of_zeros() {
                 }
             }
         });
-        stage.brokers[0].on(ApiKey::DescribeGroups, |_| Control::Error(ErrorCode::CoordinatorLoadInProgress));
+        testbed.brokers[0].on(ApiKey::DescribeGroups, |_| Control::Error(ErrorCode::CoordinatorLoadInProgress));
     })
     .await;
 }
 
-/// Clusters that lie, each in its way, delay no job of another.
+/// Clusters with different faults do not delay a job on another cluster.
+///
+/// Catalogue: M5.
 #[tokio::test(start_paused = true)]
-async fn t7_m5_the_others_are_served_as_ever() {
-    let stage = opened(4).await;
-    stage.job("silent", 1, 100, |_| {}).await;
-    stage.job("absurd", 2, 100, |_| {}).await;
-    stage.job("deaf", 3, 100, |_| {}).await;
-    stage.brokers[1].on(ApiKey::Metadata, |_| Control::Silence);
-    stage.says("absurd", |truth, state| {
-        tell(truth, state);
+async fn faulty_clusters_do_not_delay_other_jobs() {
+    let testbed = testbed_with_job(4).await;
+    testbed.job("silent", 1, 100, |_| {}).await;
+    testbed.job("absurd", 2, 100, |_| {}).await;
+    testbed.job("deaf", 3, 100, |_| {}).await;
+    testbed.brokers[1].on(ApiKey::Metadata, |_| Control::Silence);
+    testbed.set_broker_state("absurd", |truth, state| {
+        report_truth(truth, state);
         (0..PARTITIONS).for_each(|p| offsets(truth, state, p, (i64::MAX, i64::MIN, i64::MAX)));
     });
-    (0..3).for_each(|node| stage.brokers[3].crash(node));
-    stage.set_rate("orders", 500);
+    (0..3).for_each(|node| testbed.brokers[3].crash(node));
+    testbed.set_rate("orders", 500);
     let (mut seconds, mut grown) = (0, None);
-    stage
-        .run(60, |stage| {
+    testbed
+        .run(60, |testbed| {
             seconds += 1;
             assert!(
-                stage.condition("orders", "MetricsAvailable").starts_with("True"),
+                testbed.condition("orders", "MetricsAvailable").starts_with("True"),
                 "{}",
-                stage.complaints("orders")
+                testbed.complaints("orders")
             );
-            grown = grown.or_else(|| (stage.workers("orders") >= 5).then_some(seconds));
+            grown = grown.or_else(|| (testbed.workers("orders") >= 5).then_some(seconds));
         })
         .await;
     assert!(grown.is_some_and(|seconds| seconds <= 30), "{grown:?}");
     for name in ["silent", "deaf"] {
-        assert!(stage.complaints(name).contains("source orders"), "{name}: {}", stage.complaints(name));
+        assert!(testbed.complaints(name).contains("source orders"), "{name}: {}", testbed.complaints(name));
     }
-    stage.end().await;
+    testbed.end().await;
 }
 
-/// What the offsets of all partitions are said to be, and the truth from them.
-type Absurd = fn(&Truth, usize) -> (i64, i64, i64);
+/// Returns wrong offsets of a partition: start, end and committed.
+type WrongOffsets = fn(&Truth, usize) -> (i64, i64, i64);
 
-fn absurd(stage: &Stage, what: Absurd) {
-    stage.says("orders", move |truth, state: &mut ClusterState| {
-        tell(truth, state);
-        (0..PARTITIONS).for_each(|p| offsets(truth, state, p, what(truth, p)));
+fn report_wrong_offsets(testbed: &Testbed, wrong: WrongOffsets) {
+    testbed.set_broker_state("orders", move |truth, state: &mut ClusterState| {
+        report_truth(truth, state);
+        (0..PARTITIONS).for_each(|p| offsets(truth, state, p, wrong(truth, p)));
     });
 }
 
-/// Numbers at the ends of their range: no arithmetic wraps into "few".
+/// Offsets at the ends of their range must not overflow to a small lag.
+///
+/// Catalogue: M6.
 #[tokio::test(start_paused = true)]
-async fn t7_m6_offsets_that_overflow() {
-    let cases: [Absurd; 3] = [
+async fn extreme_offsets_remove_no_worker() {
+    let cases: [WrongOffsets; 3] = [
         |truth, p| (0, i64::MAX, truth.done[p]),
         |_, _| (i64::MIN, i64::MAX, i64::MIN),
         |truth, p| (i64::MIN, truth.end[p], i64::MAX),
     ];
     for case in cases {
-        lied("", |stage| absurd(stage, case)).await;
+        survives("", |testbed| report_wrong_offsets(testbed, case)).await;
     }
 }
 
-/// No commit, commits beyond the end or before the start, ends below the start, nothing but zeros.
+/// No commit, commits beyond the end or before the start, ends below the start, and only zeros.
+///
+/// Catalogue: M7.
 #[tokio::test(start_paused = true)]
-async fn t7_m7_offsets_that_make_no_sense() {
-    let cases: [(&str, Absurd); 6] = [
+async fn inconsistent_offsets_remove_no_worker() {
+    let cases: [(&str, WrongOffsets); 6] = [
         ("", |truth, p| (0, truth.end[p], -1)),
         ("records beyond its end", |truth, p| (0, truth.end[p], truth.end[p] + 1_000_000)),
         ("", |truth, p| (truth.end[p], truth.end[p], 0)),
@@ -231,41 +259,45 @@ async fn t7_m7_offsets_that_make_no_sense() {
         ("the workers process more than the source says", |_, _| (0, 0, 0)),
     ];
     for (words, case) in cases {
-        lied(words, |stage| absurd(stage, case)).await;
+        survives(words, |testbed| report_wrong_offsets(testbed, case)).await;
     }
 }
 
-/// The same offsets for ever, with new times, while records flow: the workers tell that they do.
+/// The same offsets in every answer while records flow, which the workers' metrics show.
+///
+/// Catalogue: M11.
 #[tokio::test(start_paused = true)]
-async fn t7_m11_an_answer_that_never_changes() {
-    let stage = opened(1).await;
+async fn frozen_offsets_remove_no_worker() {
+    let testbed = testbed_with_job(1).await;
     let frozen = std::sync::OnceLock::new();
-    stage.says("orders", move |truth, state| {
+    testbed.set_broker_state("orders", move |truth, state| {
         let (end, done) = *frozen.get_or_init(|| (truth.end, truth.done));
         for p in 0..PARTITIONS {
             offsets(truth, state, p, (0, end[p], done[p]));
         }
     });
-    let mut told = None;
-    stage
-        .run(900, |stage| {
-            assert!(stage.workers("orders") >= 3, "{}", stage.complaints("orders"));
-            let said = stage.condition("orders", "MetricsAvailable");
-            told = told.take().or_else(|| said.starts_with("False").then_some(said));
+    let mut reported = None;
+    testbed
+        .run(900, |testbed| {
+            assert!(testbed.workers("orders") >= 3, "{}", testbed.complaints("orders"));
+            let condition = testbed.condition("orders", "MetricsAvailable");
+            reported = reported.take().or_else(|| condition.starts_with("False").then_some(condition));
         })
         .await;
-    let told = told.unwrap_or_default();
+    let told = reported.unwrap_or_default();
     assert!(told.contains("ContradictorySignal: the workers process more than the source says"), "{told}");
-    heal(&stage, "the same offsets").await;
-    stage.end().await;
+    recovers(&testbed, "the same offsets").await;
+    testbed.end().await;
 }
 
-/// The group rebalances without end: no owner, no state that is stable, no commit that moves; and its coordinator moves.
+/// The group rebalances forever, without owners, a stable state or commits; then its coordinator moves.
+///
+/// Catalogue: M8.
 #[tokio::test(start_paused = true)]
-async fn t7_m8_a_group_that_rebalances_and_a_coordinator_that_moves() {
-    lied("", |stage| {
-        // Nothing is to be seen of what arrives, either.
-        stage.says("orders", |_, state| {
+async fn endless_rebalance_removes_no_worker() {
+    survives("", |testbed| {
+        // Arriving records do not show, either.
+        testbed.set_broker_state("orders", |_, state| {
             let group = state.groups.entry("g".to_owned()).or_default();
             group.state = ClassicGroupState::CompletingRebalance;
             group.members.clear();
@@ -273,109 +305,120 @@ async fn t7_m8_a_group_that_rebalances_and_a_coordinator_that_moves() {
         });
     })
     .await;
-    let stage = opened(1).await;
+    let testbed = testbed_with_job(1).await;
     let mut second = 0;
-    stage
-        .run(120, |stage| {
+    testbed
+        .run(120, |testbed| {
             second += 1;
-            stage.brokers[0].set_group_coordinator("g", second % 3);
-            stage.brokers[0].bump_leader_epoch("orders", second % 8);
-            stage.brokers[0].set_leader("orders", second % 8, (second + 1) % 3);
-            assert!(stage.workers("orders") >= 3);
+            testbed.brokers[0].set_group_coordinator("g", second % 3);
+            testbed.brokers[0].bump_leader_epoch("orders", second % 8);
+            testbed.brokers[0].set_leader("orders", second % 8, (second + 1) % 3);
+            assert!(testbed.workers("orders") >= 3);
         })
         .await;
-    heal(&stage, "a coordinator that moves").await;
-    stage.end().await;
+    recovers(&testbed, "a coordinator that moves").await;
+    testbed.end().await;
 }
 
-/// The topic is deleted, and made again with fewer partitions and from offset 0; later it grows.
+/// The topic is deleted, and created again with fewer partitions and from offset 0; later it grows.
+///
+/// Catalogue: M9.
 #[tokio::test(start_paused = true)]
-async fn t7_m9_a_topic_that_is_made_again() {
-    let stage = opened(1).await;
-    stage.says("orders", |_, _| {});
-    stage.brokers[0].delete_topic("orders");
-    stage.run(60, |stage| assert!(stage.workers("orders") >= 3, "{}", stage.complaints("orders"))).await;
-    assert!(stage.complaints("orders").contains("TopicNotFound"), "{}", stage.complaints("orders"));
-    stage.brokers[0].create_topic("orders", 4);
+async fn recreated_topic_removes_no_worker() {
+    let testbed = testbed_with_job(1).await;
+    testbed.set_broker_state("orders", |_, _| {});
+    testbed.brokers[0].delete_topic("orders");
+    testbed.run(60, |testbed| assert!(testbed.workers("orders") >= 3, "{}", testbed.complaints("orders"))).await;
+    assert!(testbed.complaints("orders").contains("TopicNotFound"), "{}", testbed.complaints("orders"));
+    testbed.brokers[0].create_topic("orders", 4);
     let from: i64 = 3600;
-    stage.says("orders", move |truth, state| {
+    testbed.set_broker_state("orders", move |truth, state| {
         for p in 0..PARTITIONS {
             let end = (truth.end[p] - from).max(0);
             offsets(truth, state, p, (0, end, end));
         }
     });
-    stage.run(60, |stage| assert!(stage.workers("orders") >= 3, "{}", stage.complaints("orders"))).await;
-    assert_eq!(stage.complaints("orders"), "", "a new topic is a topic");
-    stage.brokers[0].add_partitions("orders", 8);
-    stage.run(60, |stage| assert!(stage.workers("orders") >= 3, "{}", stage.complaints("orders"))).await;
-    stage.brokers[0].add_partitions("orders", 16);
-    heal(&stage, "a topic that is made again and grows").await;
-    stage.end().await;
+    testbed.run(60, |testbed| assert!(testbed.workers("orders") >= 3, "{}", testbed.complaints("orders"))).await;
+    assert_eq!(testbed.complaints("orders"), "", "the new topic is read");
+    testbed.brokers[0].add_partitions("orders", 8);
+    testbed.run(60, |testbed| assert!(testbed.workers("orders") >= 3, "{}", testbed.complaints("orders"))).await;
+    testbed.brokers[0].add_partitions("orders", 16);
+    recovers(&testbed, "a topic that is made again and grows").await;
+    testbed.end().await;
 }
 
-/// One record is in work for seven minutes, and nothing else is there: its worker, which says that it is busy, stays until it
-/// is done. If nobody is busy, one or two that never move are the markers of transactions (`policy/track.rs`).
+/// One record is processed for seven minutes, and no other record waits: its worker, which reports that it is busy,
+/// stays until the record is done. Without a busy worker, one or two offsets that never move are taken for transaction
+/// markers.
+///
+/// Catalogue: M10.
 #[tokio::test(start_paused = true)]
-async fn t7_m10_nothing_waits_and_something_is_in_work() {
-    let stage = Stage::new(1).await;
-    stage.job("orders", 0, 20, |object| object["spec"]["minReplicas"] = json!(0)).await;
-    stage.run(120, |_| {}).await;
-    stage.set_rate("orders", 0);
-    stage.says("orders", |truth, state| {
-        tell(truth, state);
+async fn worker_of_a_long_record_is_not_removed() {
+    let testbed = Testbed::new(1).await;
+    testbed.job("orders", 0, 20, |object| object["spec"]["minReplicas"] = json!(0)).await;
+    testbed.run(120, |_| {}).await;
+    testbed.set_rate("orders", 0);
+    testbed.set_broker_state("orders", |truth, state| {
+        report_truth(truth, state);
         offsets(truth, state, 3, (0, truth.end[3], truth.end[3] - 1));
     });
-    let since = stage.world.clock.now().0;
-    stage.writes("orders", {
-        let clock = stage.world.clock.clone();
+    let since = testbed.world.clock.now().0;
+    testbed.set_worker_page("orders", {
+        let clock = testbed.world.clock.clone();
         move |counters| {
             let mut working = *counters;
             working.busy += clock.now().0 - since;
             working.page()
         }
     });
-    stage
-        .run(420, |stage| assert!(stage.workers("orders") >= 1, "{}", stage.condition("orders", "ScalingActive")))
+    testbed
+        .run(420, |testbed| assert!(testbed.workers("orders") >= 1, "{}", testbed.condition("orders", "ScalingActive")))
         .await;
-    stage.honest();
-    stage.run(900, |_| {}).await;
-    assert_eq!(stage.workers("orders"), 0, "{}", stage.condition("orders", "ScalingActive"));
-    stage.end().await;
+    testbed.restore_truth();
+    testbed.run(900, |_| {}).await;
+    assert_eq!(testbed.workers("orders"), 0, "{}", testbed.condition("orders", "ScalingActive"));
+    testbed.end().await;
 }
 
-/// All is down when the job is made; later it comes.
+/// All brokers are down when the job is created, and start later.
+///
+/// Catalogue: M13.
 #[tokio::test(start_paused = true)]
-async fn t7_m13_all_is_down_when_the_job_is_made() {
-    let stage = Stage::new(1).await;
-    (0..3).for_each(|node| stage.brokers[0].crash(node));
-    stage.job("orders", 0, LOAD, |_| {}).await;
-    stage.run(LIE, |stage| assert!(matches!(stage.workers("orders"), 0 | 3), "{}", stage.workers("orders"))).await;
-    assert_eq!(stage.workers("orders"), 3, "the number to begin with");
-    assert!(stage.complaints("orders").contains("SourceUnreachable"), "{}", stage.complaints("orders"));
-    heal(&stage, "all is down").await;
-    stage.set_rate("orders", 500);
-    stage.run(120, |_| {}).await;
-    assert!(stage.workers("orders") > 3);
-    stage.end().await;
+async fn job_created_while_brokers_are_down_recovers() {
+    let testbed = Testbed::new(1).await;
+    (0..3).for_each(|node| testbed.brokers[0].crash(node));
+    testbed.job("orders", 0, LOAD, |_| {}).await;
+    testbed
+        .run(LIE, |testbed| assert!(matches!(testbed.workers("orders"), 0 | 3), "{}", testbed.workers("orders")))
+        .await;
+    assert_eq!(testbed.workers("orders"), 3, "the initial replica count");
+    assert!(testbed.complaints("orders").contains("SourceUnreachable"), "{}", testbed.complaints("orders"));
+    recovers(&testbed, "all is down").await;
+    testbed.set_rate("orders", 500);
+    testbed.run(120, |_| {}).await;
+    assert!(testbed.workers("orders") > 3);
+    testbed.end().await;
 }
 
-/// The source is silent for an hour while the load falls: the fallback that the job declares holds, it is said, and when the
-/// source is back the workers go that are not needed.
+/// The source is silent while the load falls: the declared fallback applies, the status reports it, and when the source
+/// is back the surplus workers are removed.
+///
+/// Catalogue: M14.
 #[tokio::test(start_paused = true)]
-async fn t7_m14_a_long_silence_ends_with_the_silence() {
-    let stage = Stage::new(1).await;
-    stage
+async fn fallback_applies_until_the_source_is_back() {
+    let testbed = Testbed::new(1).await;
+    testbed
         .job("orders", 0, LOAD, |object| object["spec"]["scaling"]["fallback"] = json!({"after": "2m", "replicas": 5}))
         .await;
-    stage.run(240, |_| {}).await;
-    stage.set_rate("orders", 40);
-    all(&stage, &Control::Silence);
-    stage.run(LIE, |stage| assert!(stage.workers("orders") >= 3, "{}", stage.complaints("orders"))).await;
-    assert_eq!(stage.workers("orders"), 5, "{}", stage.complaints("orders"));
-    assert!(stage.complaints("orders").contains("StaleSignal"), "{}", stage.complaints("orders"));
-    stage.honest();
-    stage.run(3 * LIE, |_| {}).await;
-    assert!(stage.workers("orders") < 3, "{}", stage.condition("orders", "ScalingActive"));
-    assert_eq!(stage.complaints("orders"), "");
-    stage.end().await;
+    testbed.run(240, |_| {}).await;
+    testbed.set_rate("orders", 40);
+    answer_all(&testbed, &Control::Silence);
+    testbed.run(LIE, |testbed| assert!(testbed.workers("orders") >= 3, "{}", testbed.complaints("orders"))).await;
+    assert_eq!(testbed.workers("orders"), 5, "{}", testbed.complaints("orders"));
+    assert!(testbed.complaints("orders").contains("StaleSignal"), "{}", testbed.complaints("orders"));
+    testbed.restore_truth();
+    testbed.run(3 * LIE, |_| {}).await;
+    assert!(testbed.workers("orders") < 3, "{}", testbed.condition("orders", "ScalingActive"));
+    assert_eq!(testbed.complaints("orders"), "");
+    testbed.end().await;
 }

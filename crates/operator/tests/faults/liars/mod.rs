@@ -1,7 +1,8 @@
-//! Sources and workers that lie: a test for each row of the catalogue of what has made other autoscalers go wrong (M1 to
-//! M14). What is missing, stale or contradictory takes nobody away, is said, and is over when it is over.
+//! Sources and workers with wrong answers: a test for each row of the catalogue of signals that have misled other
+//! autoscalers (M1 to M14). Missing, stale or contradictory signals remove no worker, are reported, and have no effect
+//! after they end.
 
 mod broker;
 mod pages;
-mod stage;
+mod testbed;
 mod wire;

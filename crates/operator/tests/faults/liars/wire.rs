@@ -1,4 +1,4 @@
-//! What answers where a broker or a worker should, and is none. Over loopback, in real time.
+//! Servers in place of brokers and workers that do not speak their protocols. Over loopback, in real time.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Answers each request with `first`, and then with `more` for as long as somebody reads, `pause` between.
+/// Answers each request with `first`, and then with `more` after each `pause` as long as the client reads.
 async fn server(first: Vec<u8>, more: Vec<u8>, pause: Duration) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -31,13 +31,14 @@ async fn server(first: Vec<u8>, more: Vec<u8>, pause: Duration) -> SocketAddr {
     address
 }
 
-/// A frame of Kafka's protocol that says it is so long.
+/// Returns a frame of Kafka's protocol with this length field.
 fn frame(length: i32, body: &[u8]) -> Vec<u8> {
     [&length.to_be_bytes()[..], body].concat()
 }
 
+/// Catalogue: M1.
 #[tokio::test]
-async fn t7_m1_bytes_that_are_no_answer_of_a_broker() {
+async fn invalid_broker_answer_fails_in_time() {
     let garbage: Vec<u8> = (0..4096_u32).map(|n| u8::try_from(n * 31 % 251).unwrap()).collect();
     let answers = [
         ("garbage", garbage.clone()),
@@ -72,11 +73,12 @@ fn page(head: &str, body: &[u8]) -> Vec<u8> {
     [format!("HTTP/1.1 200 OK\r\n{head}\r\n").as_bytes(), body].concat()
 }
 
-/// What it is, what comes first, what comes again and again after pauses, and what it is taken for.
+/// Name, first bytes, bytes that are repeated after each pause, the pause, and the expected category of the error.
 type Case = (&'static str, Vec<u8>, Vec<u8>, Duration, Option<Category>);
 
+/// Catalogue: M3.
 #[tokio::test]
-async fn t7_m3_pages_that_are_none() {
+async fn invalid_metrics_page_fails_in_time() {
     let sized = |body: &[u8]| page(&format!("content-length: {}\r\n", body.len()), body);
     let line = b"sluice_worker_busy_seconds_total 1\n";
     let endless = page("", line);
@@ -114,7 +116,7 @@ async fn t7_m3_pages_that_are_none() {
             Some(Category::Protocol),
         ),
         (
-            "letters that are none",
+            "invalid UTF-8",
             sized(b"sluice_worker_busy_seconds_total{x=\"\xff\xfe\"} \xff\n\xff\xff 3\n"),
             Vec::new(),
             Duration::ZERO,
@@ -129,7 +131,7 @@ async fn t7_m3_pages_that_are_none() {
                 assert_eq!(error.category(), category, "{what}: {error}");
                 assert!(error.to_string().len() < 400, "{what}: {error}");
             }
-            // More series than are taken, or one that is none: the sum is not known.
+            // With more series than the limit, or an invalid one, the sum is unknown.
             (Ok(sample), None) => assert_eq!(sample.busy_seconds, None, "{what}"),
             (answer, _) => panic!("{what}: {answer:?}"),
         }

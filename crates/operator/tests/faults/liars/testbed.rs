@@ -1,5 +1,5 @@
-//! Jobs whose records come over Kafka's protocol: krafka's broker in memory, krafka's client, the hub, the operator and the
-//! embedded control plane, under paused time. What brokers and workers say of the truth is up to the test.
+//! Jobs whose records arrive over Kafka's protocol: krafka's broker in memory, krafka's client, the hub, the operator
+//! and the embedded control plane, under paused time. Tests determine what brokers and workers report.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -25,11 +25,11 @@ use tokio_util::sync::CancellationToken;
 use sluice_testkit::world::{NAMESPACE, World, job, wait};
 
 pub(super) const PARTITIONS: usize = 8;
-/// What one worker can do, in records a second.
+/// Capacity of one worker, records per second.
 const CAPACITY: i64 = 100;
 const GROUP: &str = "g";
 
-/// What is so of one job.
+/// The true state of one job.
 pub(super) struct Truth {
     pub(super) topic: String,
     pub(super) rate: i64,
@@ -40,7 +40,7 @@ pub(super) struct Truth {
     counters: HashMap<String, Counters>,
 }
 
-/// What is so of one worker.
+/// The true counters of one worker.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Counters {
     pub(super) processed: i64,
@@ -49,7 +49,7 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    /// The page of an honest worker.
+    /// Returns the page with these counters.
     pub(super) fn page(&self) -> String {
         format!(
             "sluice_worker_records_processed_total {}\nsluice_worker_records_in_time_total {}\nsluice_worker_busy_seconds_total {}\nsluice_worker_concurrency 1\nprocess_start_time_seconds {}\n",
@@ -58,29 +58,29 @@ impl Counters {
     }
 }
 
-/// What a broker is made to say, each second.
-pub(super) type Says = Box<dyn Fn(&Truth, &mut ClusterState) + Send>;
-/// What a worker is made to say.
-pub(super) type Writes = Box<dyn Fn(&Counters) -> String + Send>;
+/// Sets the state that a broker reports. Called every second.
+pub(super) type BrokerState = Box<dyn Fn(&Truth, &mut ClusterState) + Send>;
+/// Returns the page that a worker reports.
+pub(super) type WorkerPage = Box<dyn Fn(&Counters) -> String + Send>;
 
-struct Play {
+struct SimulatedJob {
     truth: Truth,
     broker: Arc<FakeBroker>,
-    says: Says,
-    writes: Writes,
+    broker_state: BrokerState,
+    worker_page: WorkerPage,
 }
 
-type Plays = Arc<Mutex<BTreeMap<String, Play>>>;
+type SimulatedJobs = Arc<Mutex<BTreeMap<String, SimulatedJob>>>;
 
-pub(super) struct Stage {
+pub(super) struct Testbed {
     pub(super) world: World,
     pub(super) brokers: Vec<Arc<FakeBroker>>,
-    plays: Plays,
+    jobs: SimulatedJobs,
     hub: Hub,
 }
 
-impl Stage {
-    /// A world with so many clusters of three brokers.
+impl Testbed {
+    /// Returns a world with this number of clusters, each of three brokers.
     pub(super) async fn new(clusters: u16) -> Self {
         let world = World::new(7).await;
         let brokers: Vec<_> = (0..clusters).map(|_| Arc::new(FakeBroker::start_in_memory(3))).collect();
@@ -89,9 +89,9 @@ impl Stage {
             Some((_, broker)) => broker.kafka(),
             None => Kafka::builder(addresses),
         };
-        let plays = Plays::default();
+        let jobs = SimulatedJobs::default();
         let connect = Arc::new(KafkaConnect::with_client_builder(world.clock.clone(), Arc::new(begin)));
-        let scrape = Arc::new(Workers { plays: Arc::clone(&plays), clock: world.clock.clone() });
+        let scrape = Arc::new(Workers { jobs: Arc::clone(&jobs), clock: world.clock.clone() });
         let hub = Hub::new(world.clock.clone(), connect, scrape);
         let operator = Operator {
             client: Client::new(InMemory::new(world.server.clone()), NAMESPACE),
@@ -104,10 +104,10 @@ impl Stage {
             clock: world.clock.clone(),
         };
         tokio::spawn(operator.run(hub.updates(), CancellationToken::new()));
-        Self { world, brokers, plays, hub }
+        Self { world, brokers, jobs, hub }
     }
 
-    /// A job that reads from a cluster, and so many records a second for it.
+    /// Creates a job that reads from a cluster, and its topic. `rate`: records per second.
     pub(super) async fn job(&self, name: &str, cluster: usize, rate: i64, change: impl FnOnce(&mut Value)) {
         let mut object = job(name);
         let spec = &mut object["spec"];
@@ -119,7 +119,7 @@ impl Stage {
         self.world.apply(&object).await;
     }
 
-    /// Records for a topic. The workers of the job of the same name process them.
+    /// Creates a topic, whose records the workers of the job of the same name process. `rate`: records per second.
     pub(super) fn topic(&self, name: &str, cluster: usize, rate: i64) {
         let truth = Truth {
             topic: name.to_owned(),
@@ -129,48 +129,48 @@ impl Stage {
             workers: Vec::new(),
             counters: HashMap::new(),
         };
-        let play = Play {
+        let job = SimulatedJob {
             truth,
             broker: Arc::clone(&self.brokers[cluster]),
-            says: Box::new(tell),
-            writes: Box::new(Counters::page),
+            broker_state: Box::new(report_truth),
+            worker_page: Box::new(Counters::page),
         };
-        self.plays.lock().unwrap().insert(name.to_owned(), play);
+        self.jobs.lock().unwrap().insert(name.to_owned(), job);
     }
 
     pub(super) fn set_rate(&self, name: &str, rate: i64) {
-        self.plays.lock().unwrap().get_mut(name).unwrap().truth.rate = rate;
+        self.jobs.lock().unwrap().get_mut(name).unwrap().truth.rate = rate;
     }
 
-    /// From now on the broker of a job says this.
-    pub(super) fn says(&self, name: &str, says: impl Fn(&Truth, &mut ClusterState) + Send + 'static) {
-        self.plays.lock().unwrap().get_mut(name).unwrap().says = Box::new(says);
+    /// Sets what the broker of a job reports from now on.
+    pub(super) fn set_broker_state(&self, name: &str, state: impl Fn(&Truth, &mut ClusterState) + Send + 'static) {
+        self.jobs.lock().unwrap().get_mut(name).unwrap().broker_state = Box::new(state);
     }
 
-    /// From now on the workers of a job write this.
-    pub(super) fn writes(&self, name: &str, writes: impl Fn(&Counters) -> String + Send + 'static) {
-        self.plays.lock().unwrap().get_mut(name).unwrap().writes = Box::new(writes);
+    /// Sets what the workers of a job report from now on.
+    pub(super) fn set_worker_page(&self, name: &str, page: impl Fn(&Counters) -> String + Send + 'static) {
+        self.jobs.lock().unwrap().get_mut(name).unwrap().worker_page = Box::new(page);
     }
 
-    /// From now on all is as it is.
-    pub(super) fn honest(&self) {
-        for play in self.plays.lock().unwrap().values_mut() {
-            (play.says, play.writes) = (Box::new(tell), Box::new(Counters::page));
-            play.broker.clear_hooks();
-            (0..3).for_each(|node| play.broker.restart(node));
+    /// Lets all brokers and workers report the truth from now on.
+    pub(super) fn restore_truth(&self) {
+        for job in self.jobs.lock().unwrap().values_mut() {
+            (job.broker_state, job.worker_page) = (Box::new(report_truth), Box::new(Counters::page));
+            job.broker.clear_hooks();
+            (0..3).for_each(|node| job.broker.restart(node));
         }
     }
 
-    /// Second by second; after each, `look` is asked.
-    pub(super) async fn run(&self, seconds: u32, mut look: impl FnMut(&Self)) {
+    /// Runs second by second, and calls `check` after each.
+    pub(super) async fn run(&self, seconds: u32, mut check: impl FnMut(&Self)) {
         for _ in 0..seconds {
-            self.second();
+            self.advance_a_second();
             wait(1).await;
-            look(self);
+            check(self);
         }
     }
 
-    fn second(&self) {
+    fn advance_a_second(&self) {
         let kubelet = Actor::new(self.world.server.clone(), "kubelet");
         let pods = kubelet.list(&Resource::new("", "pods"), Some(NAMESPACE));
         for (number, pod) in pods.iter().map(|pod| &pod.value).enumerate() {
@@ -180,7 +180,7 @@ impl Stage {
                 let _ = kubelet.set_status(pod, status);
             }
         }
-        for (name, play) in self.plays.lock().unwrap().iter_mut() {
+        for (name, job) in self.jobs.lock().unwrap().iter_mut() {
             let mut workers: Vec<(String, String)> = pods
                 .iter()
                 .map(|pod| &pod.value)
@@ -188,20 +188,20 @@ impl Stage {
                 .map(|pod| (meta::text(pod, "/metadata/uid").to_owned(), meta::name(pod).to_owned()))
                 .collect();
             workers.sort_by(|a, b| a.1.cmp(&b.1));
-            play.truth.workers = workers;
-            play.truth.second(self.world.clock.now().0);
-            play.broker.with_state(|state| (play.says)(&play.truth, state));
+            job.truth.workers = workers;
+            job.truth.advance_a_second(self.world.clock.now().0);
+            job.broker.with_state(|state| (job.broker_state)(&job.truth, state));
         }
     }
 
-    /// How many workers a job asks for.
+    /// Returns the replica count of a job's workload.
     pub(super) fn workers(&self, name: &str) -> u64 {
         let all = self.world.list("apps", "deployments");
         let ours = all.iter().find(|object| meta::name(object) == name);
         ours.and_then(|object| object["spec"]["replicas"].as_u64()).unwrap_or(0)
     }
 
-    /// A condition of a job: status, reason, message.
+    /// Returns a condition of a job as text: status, reason and message.
     pub(super) fn condition(&self, name: &str, kind: &str) -> String {
         let all = self.world.list("sluice.dev", "streamjobs");
         let job = all.iter().find(|object| meta::name(object) == name);
@@ -211,12 +211,12 @@ impl Stage {
         format!("{} {}: {}", text("status"), text("reason"), text("message"))
     }
 
-    /// What of a job is not said to be well.
+    /// Returns the conditions of a job that should be True and are not.
     pub(super) fn complaints(&self, name: &str) -> String {
         ["MetricsAvailable", "Ready", "ScalingActive"]
             .map(|kind| self.condition(name, kind))
             .into_iter()
-            .filter(|said| !said.starts_with("True"))
+            .filter(|condition| !condition.starts_with("True"))
             .collect::<Vec<_>>()
             .join("; ")
     }
@@ -237,7 +237,7 @@ fn is_ready(pod: &Value) -> bool {
 }
 
 impl Truth {
-    fn second(&mut self, now: f64) {
+    fn advance_a_second(&mut self, now: f64) {
         (0..self.rate).for_each(|record| self.end[usize::try_from(record).unwrap() % PARTITIONS] += 1);
         for (number, (uid, _)) in self.workers.iter().enumerate() {
             let fresh = Counters { started: now, ..Counters::default() };
@@ -255,8 +255,8 @@ impl Truth {
     }
 }
 
-/// What an honest broker says.
-pub(super) fn tell(truth: &Truth, state: &mut ClusterState) {
+/// Sets the state of a broker to the truth.
+pub(super) fn report_truth(truth: &Truth, state: &mut ClusterState) {
     state.create_topic(&truth.topic, 8);
     for p in 0..PARTITIONS {
         let number = i32::try_from(p).unwrap();
@@ -283,7 +283,7 @@ pub(super) fn tell(truth: &Truth, state: &mut ClusterState) {
     }
 }
 
-/// Start, end and commit of one partition.
+/// Sets start, end and committed offset of one partition.
 pub(super) fn offsets(truth: &Truth, state: &mut ClusterState, p: usize, (start, end, committed): (i64, i64, i64)) {
     let number = i32::try_from(p).unwrap();
     if let Some(partition) = state.partition_mut(&truth.topic, number) {
@@ -294,7 +294,7 @@ pub(super) fn offsets(truth: &Truth, state: &mut ClusterState, p: usize, (start,
     group.offsets.insert((truth.topic.clone(), number), committed);
 }
 
-/// As members of a group write it (`ConsumerProtocolAssignment`, version 0).
+/// Returns an assignment in the format of the group's members (`ConsumerProtocolAssignment`, version 0).
 fn assignment(topic: &str, partitions: &[usize]) -> Vec<u8> {
     let mut bytes = vec![0, 0, 0, 0, 0, 1];
     bytes.extend(u16::try_from(topic.len()).unwrap().to_be_bytes());
@@ -305,9 +305,9 @@ fn assignment(topic: &str, partitions: &[usize]) -> Vec<u8> {
     bytes
 }
 
-/// Reads workers without a network in between.
+/// Reads the workers' pages without a network.
 struct Workers {
-    plays: Plays,
+    jobs: SimulatedJobs,
     clock: sluice_base::clock::Clock,
 }
 
@@ -319,13 +319,12 @@ impl Scrape for Workers {
         _: Duration,
     ) -> BoxFuture<'a, Result<WorkerSample, ScrapeError>> {
         async move {
-            let plays = self.plays.lock().unwrap();
-            let mut all = plays.values();
-            let text = all.find_map(|play| Some((play.writes)(play.truth.counters.get(&worker.uid)?)));
+            let jobs = self.jobs.lock().unwrap();
+            let mut all = jobs.values();
+            let text = all.find_map(|job| Some((job.worker_page)(job.truth.counters.get(&worker.uid)?)));
             let mut page = MetricsPage::new(topics);
             text.unwrap_or_default().lines().for_each(|line| page.read_line(line.as_bytes()));
-            page.into_sample(self.clock.now())
-                .map_err(|detail| ScrapeError::Protocol { url: worker.id.clone(), detail })
+            page.into_sample(self.clock.now()).map_err(|detail| ScrapeError::Protocol { url: worker.id.clone(), detail })
         }
         .boxed()
     }
