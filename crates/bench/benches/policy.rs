@@ -22,7 +22,7 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 const STEADY: Job = Job { partitions: 100, workers: 50, after: 1.0, busy: 0.6 };
 
 fn settings() -> Settings {
-    Settings::of(Seconds(10.0), 0.99, (1, 100))
+    Settings::for_objective(Seconds(10.0), 0.99, (1, 100))
 }
 
 /// The memory after an hour, from what was known before.
@@ -96,7 +96,7 @@ fn growth(criterion: &mut Criterion) {
 fn large(criterion: &mut Criterion) {
     const LARGE: Job = Job { partitions: 10_000, workers: 5_000, after: 1.0, busy: 0.6 };
     const LOOKS: u32 = 150;
-    let settings = Settings::of(Seconds(10.0), 0.99, (1, 10_000));
+    let settings = Settings::for_objective(Seconds(10.0), 0.99, (1, 10_000));
     let mut memory = Memory::default();
     for look in HOUR - LOOKS..HOUR {
         decide(&mut memory, &LARGE.observation(look), &settings);

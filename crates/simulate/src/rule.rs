@@ -45,7 +45,7 @@ impl Sluice {
     /// With nothing learned, asked for what the scenario asks for; all else as a `StreamJob` has it by default.
     pub fn of(scenario: &Scenario) -> Self {
         let workers = (scenario.min_workers, scenario.max_workers);
-        Self::new(Settings::of(Seconds(scenario.latency), scenario.percentile, workers))
+        Self::new(Settings::for_objective(Seconds(scenario.latency), scenario.percentile, workers))
     }
 }
 

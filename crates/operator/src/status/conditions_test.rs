@@ -42,7 +42,7 @@ fn how_many_pods_exist_is_told_as_it_is_now() {
 
 #[test]
 fn nothing_is_called_rolled_out_where_there_is_no_workload() {
-    let settings = Settings::of(Seconds(10.0), 0.99, (1, 9));
+    let settings = Settings::for_objective(Seconds(10.0), 0.99, (1, 9));
     let good = Facts { settings: Some(&settings), ..Facts::default() };
     let message = |facts: &Facts<'_>| {
         let (status, reason, message) = says(facts, RECONCILING);
@@ -104,7 +104,7 @@ fn pods_that_something_other_than_a_quota_refuses_for_long_need_a_person() {
 
 #[test]
 fn members_of_the_group_that_are_no_workers_are_told() {
-    let settings = Settings::of(Seconds(10.0), 0.99, (1, 9));
+    let settings = Settings::for_objective(Seconds(10.0), 0.99, (1, 9));
     let strangers = Some("1 member of consumer group g is not a pod of this job".to_owned());
     let facts = Facts { settings: Some(&settings), strangers: strangers.clone(), ..Facts::default() };
     let (status, reason, message) = says(&facts, METRICS_AVAILABLE);

@@ -104,7 +104,7 @@ mod tests {
 
     /// An hour's worth of a job of which 2 % of the records were late at first, and the status that tells it.
     fn counted() -> (Memory, Settings, StreamJobStatus, Seconds) {
-        let settings = Settings::of(Seconds(10.0), 0.999, (1, 9));
+        let settings = Settings::for_objective(Seconds(10.0), 0.999, (1, 9));
         let mut memory = Memory::default();
         let now = Seconds(1_764_000_777.0);
         decide(&mut memory, &Observation { at: now, ..Observation::default() }, &settings);

@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn attainment_is_told_once_an_hour_if_a_quarter_of_the_budget_is_spent_or_has_come_back() {
-        let settings = Settings::of(Seconds(10.0), 0.99, (1, 9));
+        let settings = Settings::for_objective(Seconds(10.0), 0.99, (1, 9));
         let of = |points| StreamJobStatus { attainment_basis_points: Some(points), ..StreamJobStatus::default() };
         let needs = |before, second, after| needs_write(&at(0, of(before)), &at(second, of(after)), Some(&settings));
         assert_eq!((needs(9970, 3599, 10_000), needs(9970, 3600, 10_000)), (false, true));

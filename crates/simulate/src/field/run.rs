@@ -88,7 +88,7 @@ impl Operator {
     /// For a world.
     pub fn of(world: &World) -> Self {
         let workers = (world.min_workers, world.max_workers);
-        let settings = Settings::of(Seconds(world.latency), world.percentile, workers);
+        let settings = Settings::for_objective(Seconds(world.latency), world.percentile, workers);
         Self { sluice: Sluice::new(settings), every: world.interval(), told: None }
     }
 
