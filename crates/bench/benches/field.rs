@@ -119,7 +119,7 @@ pub(crate) fn main() -> ExitCode {
     let work = || {
         while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
             let world = World::draw(*seed);
-            let mut operator = Operator::of(&world);
+            let mut operator = Operator::for_world(&world);
             if args.trace {
                 operator = operator.telling();
             }

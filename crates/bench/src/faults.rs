@@ -155,7 +155,7 @@ pub(crate) fn wrong_way(change: &Change, without: &Run) -> bool {
 
 fn rule(name: &str, scenario: &Scenario) -> Option<Box<dyn Rule>> {
     if name == "sluice" {
-        return Some(Box::new(Sluice::of(scenario)));
+        return Some(Box::new(Sluice::for_scenario(scenario)));
     }
     let limits =
         Limits { min: scenario.min_workers, max: scenario.max_workers, partitions: scenario.partitions as u32 };

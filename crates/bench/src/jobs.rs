@@ -76,7 +76,7 @@ fn outcomes(plan: &Plan, key: &Key) -> Vec<Outcome> {
     match &key.who {
         Who::Sluice(latency) => {
             let scenario = group.of(key.seed, *latency);
-            let run = run(&trace.load, &scenario, &mut Sluice::of(&scenario));
+            let run = run(&trace.load, &scenario, &mut Sluice::for_scenario(&scenario));
             vec![outcome(&run, *latency, run.scores.late, run.scores.good_hours)]
         }
         who => {
@@ -92,7 +92,7 @@ fn outcomes(plan: &Plan, key: &Key) -> Vec<Outcome> {
 fn rule(who: &Who, group: &Group, trace: &Trace) -> Option<Box<dyn Rule>> {
     let mean_rate = trace.load.records() / trace.load.seconds().max(1) as f64;
     match who {
-        Who::Sluice(latency) => Some(Box::new(Sluice::of(&group.of(1, *latency)))),
+        Who::Sluice(latency) => Some(Box::new(Sluice::for_scenario(&group.of(1, *latency)))),
         Who::Peer(name) => peers::named(name, &group.parameters(mean_rate)).ok(),
         Who::Fixed(workers) => Some(Box::new(Fixed(*workers))),
     }

@@ -73,7 +73,7 @@ mod tests {
         let mut run = run();
         run.changes[0].message = "1 -> 2: a <b> arrives".into();
         let load = "<script>alert(1)</script>".into();
-        let report = RunReport::of(Run { load, work: Work::default(), points: Vec::new(), ..run });
+        let report = RunReport::from_run(Run { load, work: Work::default(), points: Vec::new(), ..run });
         let page = html(&report, r#"{"job": "</pre>"}"#).unwrap();
         assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>\n"));
         assert!(page.contains("<svg") && page.contains("class=\"missed\"") && page.contains("&lt;/pre&gt;"));

@@ -296,7 +296,7 @@ mod tests {
     use crate::run::{Run, Target, Work};
 
     fn report(points: Vec<Point>) -> RunReport {
-        RunReport::of(Run {
+        RunReport::from_run(Run {
             job: "orders".into(),
             load: "18 h & <5 min>".into(),
             target: Target { latency_seconds: 10.0, share: 0.99 },

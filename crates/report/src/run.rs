@@ -168,7 +168,7 @@ pub struct RunReport {
 
 impl RunReport {
     /// Draws the conclusions from a run.
-    pub fn of(run: Run) -> Self {
+    pub fn from_run(run: Run) -> Self {
         let work = &run.work;
         let records = run.produced.unwrap_or(0).max(work.processed);
         let share = (records > 0 && work.workers > 0).then(|| ratio(work.in_time, records));

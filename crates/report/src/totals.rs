@@ -44,7 +44,7 @@ pub struct Ledger(BTreeMap<String, Totals>);
 impl Ledger {
     /// Takes down what the incarnation (a container's id) has said. Counters only grow, so an older line, read again
     /// after a connection broke, changes nothing.
-    pub fn note(&mut self, incarnation: &str, totals: Totals) {
+    pub fn record(&mut self, incarnation: &str, totals: Totals) {
         let entry = self.0.entry(incarnation.to_owned()).or_default();
         if totals.processed >= entry.processed {
             *entry = totals;
@@ -103,7 +103,7 @@ mod tests {
     fn workers_that_are_gone_still_count_and_lines_read_twice_do_not() {
         let mut ledger = Ledger::default();
         for (incarnation, processed) in [("a", 3), ("a", 5), ("a", 3), ("b", 5)] {
-            ledger.note(incarnation, Totals::in_line(&line(processed, "4")).unwrap());
+            ledger.record(incarnation, Totals::in_line(&line(processed, "4")).unwrap());
         }
         let work = ledger.work(10.0);
         assert_eq!((work.workers, work.processed, work.in_time, work.busy_seconds), (2, 10, 8, 5.0));
@@ -113,15 +113,15 @@ mod tests {
     #[test]
     fn records_passed_over_are_summed() {
         let mut ledger = Ledger::default();
-        ledger.note("a", Totals::in_line(&line(5, "4").replace(r#""busy"#, r#""skipped":2,"busy"#)).unwrap());
-        ledger.note("b", Totals::in_line(&line(5, "4")).unwrap());
+        ledger.record("a", Totals::in_line(&line(5, "4").replace(r#""busy"#, r#""skipped":2,"busy"#)).unwrap());
+        ledger.record("b", Totals::in_line(&line(5, "4")).unwrap());
         assert_eq!(ledger.work(10.0).skipped, 2);
     }
 
     #[test]
     fn a_worker_that_never_learned_its_objective_is_judged_by_its_buckets() {
         let mut ledger = Ledger::default();
-        ledger.note("a", Totals::in_line(&line(5, "null")).unwrap());
+        ledger.record("a", Totals::in_line(&line(5, "null")).unwrap());
         assert_eq!(ledger.work(10.0).in_time, 3);
     }
 }

@@ -62,7 +62,7 @@ fn made_up() -> Run {
 
 #[test]
 fn a_run_becomes_a_text_and_a_picture() {
-    let report = RunReport::of(made_up());
+    let report = RunReport::from_run(made_up());
     assert!(report.met, "{:?}", report.missed);
     assert!(report.cost_ratio.is_some_and(|ratio| (1.0..2.0).contains(&ratio)), "{:?}", report.cost_ratio);
 

@@ -51,7 +51,7 @@ impl Rule for Script {
         1.0
     }
 
-    fn look(&mut self, observation: &Observation) -> Option<u32> {
+    fn decide(&mut self, observation: &Observation) -> Option<u32> {
         let time = observation.at.0 - super::view::BEGIN;
         self.seen.push(observation.clone());
         self.changes.iter().rev().find(|(at, _)| *at <= time).map(|(_, workers)| *workers)

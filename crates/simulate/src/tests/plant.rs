@@ -10,7 +10,7 @@ fn the_same_seed_gives_the_same_run() {
         let mut scenario = Scenario { seed, ..Scenario::default() };
         scenario.faults.kill_every = Some(250.0);
         scenario.faults.dropped = 0.01;
-        let mut rule = Sluice::of(&scenario);
+        let mut rule = Sluice::for_scenario(&scenario);
         run(&load, &scenario, &mut rule)
     };
     let (first, again, other) = (go(7), go(7), go(8));
@@ -43,14 +43,15 @@ fn enough_workers_are_never_late() {
 #[test]
 fn half_of_the_workers_are_late_by_what_arithmetic_says() {
     let run = run(&Load::constant(4000.0, 1000), &plain(), &mut Fixed(2));
-    // Arrivals of second s are due at the end of second s + 10, when 2000 (s + 11) are done: those of the first ten seconds
-    // and half of the eleventh's are in time.
+    // Arrivals of second s are due at the end of second s + 10, when 2000 (s + 11) are done: those of the first ten
+    // seconds and half of the eleventh's are in time.
     assert_close(late_records(&run), 4000.0 * 1000.0 - 42_000.0, "late");
     // The last record arrives in second 999 and is done in second 1999.
     assert_eq!(run.scores.max, 1000.0);
     assert_eq!(run.scores.drain, 1000);
     assert_close(run.scores.p50, 500.0, "median");
-    // A record of second s is done in second 2 s or 2 s + 1, in equal parts: 121 of 2000 halves of seconds within a minute.
+    // A record of second s is done in second 2 s or 2 s + 1, in equal parts: 121 of 2000 halves of seconds within a
+    // minute.
     assert_close(run.scores.over_a_minute, 1.0 - 121.0 / 2000.0, "over a minute");
     assert_close(run.scores.worker_seconds, 4000.0, "worker-seconds");
     assert_eq!(run.scores.good_hours, 0.0);
@@ -114,7 +115,8 @@ fn in_restart_mode_everything_stands_still() {
 
 #[test]
 fn a_hot_worker_lets_the_others_idle() {
-    // One partition has a fifth of the records, one worker can do a quarter of them: it keeps up. With a third it cannot.
+    // One partition has a fifth of the records, one worker can do a quarter of them: it keeps up. With a third it
+    // cannot.
     let scenario = |share| Scenario { hot_share: Some(share), partitions: 4, capacity: 1200.0, ..plain() };
     let run = |share| run(&Load::constant(4000.0, 1000), &scenario(share), &mut Fixed(4));
     assert_eq!(run(0.29).scores.late, 0.0);

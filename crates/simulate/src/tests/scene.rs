@@ -38,8 +38,8 @@ pub(super) struct Scene {
     capacity: (f64, f64),
 }
 
-/// Under this load (`shape`), with nothing wrong: 48 partitions of uneven weight, and workers that do 1000 records per second.
-/// It must meet its objective, and say nothing.
+/// Under this load (`shape`), with nothing wrong: 48 partitions of uneven weight, and workers that do 1000 records per
+/// second. It must meet its objective, and say nothing.
 pub(super) fn under(load: &'static str) -> Scene {
     Scene {
         load,
@@ -149,7 +149,7 @@ impl Scene {
         let shape: shape::Load = self.load.parse().unwrap_or_else(|error| panic!("{error}"));
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a load of minutes")]
         let load = Load::from_points(&shape.points()).cut(shape.seconds() as usize);
-        let mut watch = Watch { sluice: Sluice::of(&self.job), looks: Vec::new() };
+        let mut watch = Watch { sluice: Sluice::for_scenario(&self.job), looks: Vec::new() };
         let run = run(&load, &self.job, &mut watch);
         // What follows the load is the drain: nothing arrives, and nobody is needed.
         let end = load.seconds() as f64;
@@ -263,8 +263,8 @@ impl Rule for Watch {
         self.sluice.every()
     }
 
-    fn look(&mut self, observation: &Observation) -> Option<u32> {
-        let desired = self.sluice.look(observation);
+    fn decide(&mut self, observation: &Observation) -> Option<u32> {
+        let desired = self.sluice.decide(observation);
         if let (Some(decision), Some(to)) = (&self.sluice.last, desired) {
             self.looks.push(Look {
                 at: observation.at.0 - super::super::view::BEGIN,
