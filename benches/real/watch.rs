@@ -121,7 +121,7 @@ async fn read_log(pods: &Api<Pod>, name: &str, container: &str, seen: &Mutex<See
     let Ok(log) = pods.log_stream(name, &params).await else { return };
     let each = log.lines().try_for_each(|line| {
         if let Some(totals) = Totals::in_line(&line) {
-            lock(seen).ledger.note(container, totals);
+            lock(seen).ledger.record(container, totals);
         }
         futures::future::ready(Ok(()))
     });

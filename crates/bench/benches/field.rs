@@ -1,6 +1,6 @@
-//! Sluice in worlds drawn at random from the field, beside peers that are tuned to each of them.
+//! Compares Sluice, in worlds drawn at random, with peers that are tuned to each world.
 //!
-//! `cargo bench --bench field -- --help` says what there is.
+//! `cargo bench --bench field -- --help` lists the options.
 
 #![allow(missing_docs, clippy::print_stdout, clippy::print_stderr)] // a command: tables on stdout, progress on stderr
 #![allow(clippy::cast_precision_loss)] // a few hundred worlds
@@ -19,18 +19,18 @@ use sluice_simulate::field::{
 };
 
 const HELP: &str = "\
-Sluice in worlds drawn at random from the field, beside peers that are tuned to each of them.
+Compare Sluice, in worlds drawn at random, with peers that are tuned to each world.
 
   cargo bench --bench field -- [OPTIONS]
 
-  --set tuned|reported   which seeds: those that the core is tuned on, or those that are reported [tuned]
-  --draws N              so many worlds of the set [60]
-  --only SEED            this world alone, with all peers
-  --trace                with --only: each decision, and the state once a minute
-  --all                  a line for every world
-  --no-peers             Sluice alone
-  --jobs N               runs side by side [one for each core]
-  --cache DIR            where the peers' figures are kept [target/field]";
+  --set tuned|reported   Use the seeds that the core is tuned on, or those that are reported [tuned]
+  --draws N              Run N worlds of the set [60]
+  --only SEED            Run only the world of SEED, with all peers
+  --trace                With --only: print each decision, and the state once a minute
+  --all                  Print a line for every world
+  --no-peers             Run Sluice alone
+  --jobs N               Run N worlds in parallel [one for each core]
+  --cache DIR            Keep the peers' figures in DIR [target/field]";
 
 #[allow(clippy::struct_excessive_bools)] // flags of a command line
 struct Args {
@@ -45,7 +45,7 @@ struct Args {
 }
 
 impl Args {
-    /// `None`: help is wanted.
+    /// Parses the arguments; `None` asks for the help.
     fn parse(words: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
         let mut args = Self {
             reported: false,
@@ -66,14 +66,14 @@ impl Args {
                 "--help" | "-h" => return Ok(None),
                 _ => {
                     let value =
-                        words.next().ok_or_else(|| format!("{word}: there is no such option, or it wants a value"))?;
+                        words.next().ok_or_else(|| format!("{word}: unknown option, or its value is missing"))?;
                     match word.as_str() {
                         "--set" if value == "tuned" || value == "reported" => args.reported = value == "reported",
                         "--draws" => args.draws = number(&word, &value)?,
                         "--only" => args.only = Some(number(&word, &value)?),
                         "--jobs" => args.jobs = number::<usize>(&word, &value)?.max(1),
                         "--cache" => args.cache = value.into(),
-                        _ => return Err(format!("{word} {value}: there is no such option")),
+                        _ => return Err(format!("{word} {value}: unknown option or value")),
                     }
                 }
             }
@@ -90,7 +90,7 @@ impl Args {
 }
 
 fn number<T: FromStr>(word: &str, value: &str) -> Result<T, String> {
-    value.parse().map_err(|_| format!("{word} wants a whole number, not {value}"))
+    value.parse().map_err(|_| format!("{word}: expected a whole number, found {value}"))
 }
 
 /// The two sets have no seed in common.
@@ -119,7 +119,7 @@ pub(crate) fn main() -> ExitCode {
     let work = || {
         while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
             let world = World::draw(*seed);
-            let mut operator = Operator::of(&world);
+            let mut operator = Operator::for_world(&world);
             if args.trace {
                 operator = operator.telling();
             }
@@ -154,7 +154,7 @@ pub(crate) fn main() -> ExitCode {
     }
     if args.only.is_some() {
         for peer in rows.iter().flat_map(|row| &row.peers) {
-            println!("{}", told(peer));
+            println!("{}", describe(peer));
         }
     } else {
         println!("{}", report(&rows));
@@ -169,7 +169,7 @@ pub(crate) fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn told(peer: &Peer) -> String {
+fn describe(peer: &Peer) -> String {
     let Figures { late, worker_seconds, p99, changes_per_hour } = peer.figures;
     format!(
         "{:10} {:7.3} % late, p99 {p99:8.1} s, {worker_seconds:9.0} worker-seconds, {changes_per_hour:.1} changes/h",
@@ -185,7 +185,7 @@ fn trace(outcome: &Outcome, decisions: &[(f64, u32, String)]) {
             println!("{at:9.1} s  {workers:4}  {sentence}");
         }
         println!(
-            "{:6.0} min  rate {:.1}, needs {:.2}, wanted {}, in the group {}, {:.0} records wait, the oldest {:.1} s",
+            "{:6.0} min  rate {:.1}, needs {:.2}, wanted {}, in the group {}, {:.0} records waiting, the oldest {:.1} s",
             minute.at / 60.0,
             minute.rate,
             minute.need,
@@ -197,7 +197,7 @@ fn trace(outcome: &Outcome, decisions: &[(f64, u32, String)]) {
     }
 }
 
-/// What the peers did, kept in a file for each world: it depends on the world and the plant alone.
+/// The peers' figures, kept in a file for each world: they depend on the world and the plant alone.
 struct Cache {
     folder: Option<PathBuf>,
 }
@@ -206,7 +206,7 @@ impl Cache {
     fn open(folder: &std::path::Path) -> Self {
         let made = std::fs::create_dir_all(folder);
         if let Err(error) = &made {
-            eprintln!("the peers' figures are not kept, as {} cannot be made: {error}", folder.display());
+            eprintln!("failed to create {}: {error}; the peers' figures are not kept", folder.display());
         }
         Self { folder: made.is_ok().then(|| folder.to_path_buf()) }
     }
@@ -223,13 +223,13 @@ impl Cache {
             let _ = writeln!(text, "{name} {:?} {:?} {:?} {:?}", f.late, f.worker_seconds, f.p99, f.changes_per_hour);
         }
         if let Some(Err(error)) = path.map(|path| std::fs::write(path, text)) {
-            eprintln!("the peers' figures of seed {} are not kept: {error}", world.seed);
+            eprintln!("failed to keep the peers' figures of seed {}: {error}", world.seed);
         }
         found
     }
 }
 
-/// Of everything that the peers' figures follow from. What only the operator sees does not matter to them.
+/// Hashes everything that the peers' figures depend on. Signals that only the operator sees do not affect them.
 fn key(world: &World) -> u64 {
     let defaults = World::default();
     let seen = World {

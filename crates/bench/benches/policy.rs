@@ -1,8 +1,8 @@
-//! One decision with 100 partitions, 50 workers and an hour of history: at most 1 ms on one core, and the memory of the
-//! job at most 100 KiB. With 10,000 partitions and 5,000 workers: at most 20 ms. Allocations are counted; the allocator that
-//! counts them costs a little time itself.
+//! Measures one decision. With 100 partitions, 50 workers and an hour of history it takes at most 1 ms on one core, and
+//! the memory of the job is at most 100 KiB. With 10,000 partitions and 5,000 workers it takes at most 20 ms.
+//! Allocations are counted, by an allocator that costs a little time itself.
 //!
-//! Most looks find that nothing is to be done. The others search for a number of workers, and are measured on their own.
+//! Most decisions change nothing. The others search for a number of workers, and are measured separately.
 
 #![allow(missing_docs)] // criterion's macros make undocumented items
 #![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // offsets and counts far below 2^52
@@ -22,14 +22,14 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 const STEADY: Job = Job { partitions: 100, workers: 50, after: 1.0, busy: 0.6 };
 
 fn settings() -> Settings {
-    Settings::of(Seconds(10.0), 0.99, (1, 100))
+    Settings::for_objective(Seconds(10.0), 0.99, (1, 100))
 }
 
-/// The memory after an hour, from what was known before.
+/// Returns the memory after an hour, beginning with a prior.
 fn an_hour(job: Job, prior: Model) -> Memory {
     let mut memory = Memory::with_prior(prior);
-    for look in 0..HOUR {
-        decide(&mut memory, &job.observation(look), &settings());
+    for observation_number in 0..HOUR {
+        decide(&mut memory, &job.observation(observation_number), &settings());
     }
     memory
 }
@@ -42,14 +42,14 @@ fn steady(criterion: &mut Criterion) {
     println!("memory of the job: {held} bytes held, {} by its own account", memory.size_bytes());
     assert!(held <= 100 << 10, "more than 100 KiB: {held}");
 
-    let mut look = HOUR;
-    let decision = told("steady", &mut memory.clone(), &STEADY.observation(look));
-    assert_eq!(decision.action, Action::Hold, "something is to be done: {}", decision.message);
-    criterion.bench_function("nothing is to be done", |bench| {
+    let mut observation_number = HOUR;
+    let decision = print_decision("steady", &mut memory.clone(), &STEADY.observation(observation_number));
+    assert_eq!(decision.action, Action::Hold, "the decision changes something: {}", decision.message);
+    criterion.bench_function("nothing to change", |bench| {
         bench.iter_batched(
             || {
-                look += 1;
-                STEADY.observation(look)
+                observation_number += 1;
+                STEADY.observation(observation_number)
             },
             |observation| black_box(decide(&mut memory, &observation, &settings())),
             BatchSize::SmallInput,
@@ -57,28 +57,28 @@ fn steady(criterion: &mut Criterion) {
     });
 }
 
-/// The look at which more workers are asked for first.
+/// Measures the first decision that adds workers.
 fn growth(criterion: &mut Criterion) {
-    let dear = Model { handover_seconds: Some(60.0), ..Model::default() };
+    let slow_handover = Model { handover_seconds: Some(60.0), ..Model::default() };
     for (name, after, prior) in [
         ("twice the load", 2.0, Model::default()),
-        ("more load than the partitions can be served for", 6.0, Model::default()),
-        ("twice the load, changes stop partitions for a minute", 2.0, dear),
+        ("more load than the partitions allow", 6.0, Model::default()),
+        ("twice the load, changes stop partitions for a minute", 2.0, slow_handover),
     ] {
         let job = Job { after, ..STEADY };
         let mut memory = an_hour(job, prior);
-        let mut look = HOUR;
+        let mut observation_number = HOUR;
         loop {
             let before = memory.clone();
-            if decide(&mut memory, &job.observation(look), &settings()).action == Action::Up {
+            if decide(&mut memory, &job.observation(observation_number), &settings()).action == Action::Up {
                 memory = before;
                 break;
             }
-            look += 1;
-            assert!(look < HOUR + 100, "{name}: nobody is ever asked for");
+            observation_number += 1;
+            assert!(observation_number < HOUR + 100, "{name}: no worker is ever added");
         }
-        let observation = job.observation(look);
-        told(name, &mut memory.clone(), &observation);
+        let observation = job.observation(observation_number);
+        print_decision(name, &mut memory.clone(), &observation);
         criterion.bench_function(name, |bench| {
             bench.iter_batched(
                 || memory.clone(),
@@ -92,23 +92,23 @@ fn growth(criterion: &mut Criterion) {
     }
 }
 
-/// The largest job that is planned for.
+/// Measures the largest supported job.
 fn large(criterion: &mut Criterion) {
     const LARGE: Job = Job { partitions: 10_000, workers: 5_000, after: 1.0, busy: 0.6 };
-    const LOOKS: u32 = 150;
-    let settings = Settings::of(Seconds(10.0), 0.99, (1, 10_000));
+    const OBSERVATIONS: u32 = 150;
+    let settings = Settings::for_objective(Seconds(10.0), 0.99, (1, 10_000));
     let mut memory = Memory::default();
-    for look in HOUR - LOOKS..HOUR {
-        decide(&mut memory, &LARGE.observation(look), &settings);
+    for observation_number in HOUR - OBSERVATIONS..HOUR {
+        decide(&mut memory, &LARGE.observation(observation_number), &settings);
     }
-    let mut look = HOUR;
-    told("large", &mut memory.clone(), &LARGE.observation(look));
+    let mut observation_number = HOUR;
+    print_decision("large", &mut memory.clone(), &LARGE.observation(observation_number));
     let mut group = criterion.benchmark_group("10,000 partitions");
     group.sample_size(20).bench_function("5,000 workers", |bench| {
         bench.iter_batched(
             || {
-                look += 1;
-                LARGE.observation(look)
+                observation_number += 1;
+                LARGE.observation(observation_number)
             },
             |observation| black_box(decide(&mut memory, &observation, &settings)),
             BatchSize::PerIteration,
@@ -117,8 +117,8 @@ fn large(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Says what is decided, so that a figure can be trusted to be that of its name, and what it allocates.
-fn told(name: &str, memory: &mut Memory, observation: &Observation) -> Decision {
+/// Prints the decision, so that a figure can be trusted to be that of its name, and what it allocates.
+fn print_decision(name: &str, memory: &mut Memory, observation: &Observation) -> Decision {
     let settings = settings();
     let region = Region::new(ALLOCATOR);
     let decision = decide(memory, observation, &settings);

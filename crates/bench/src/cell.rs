@@ -1,7 +1,7 @@
-//! One cell: how Sluice fared in it, how the peers did, and whether anybody could.
+//! A cell: the results of Sluice and of the peers in it, and whether its objective can be met.
 
 use super::jobs::Outcome;
-use super::needs::{Place, STATIC_BEST, Search, bounds, within};
+use super::needs::{CellView, STATIC_BEST, Search, bounds, within};
 use super::plan::Plan;
 use super::results::{Results, Who};
 
@@ -10,9 +10,9 @@ use super::results::{Results, Who};
 pub enum Feasible {
     /// Some setting of some peer, found in hindsight, meets it with every seed at twice the fluid bound or less.
     Yes,
-    /// None, but a number of workers that never changes does, found in hindsight.
+    /// No peer does, but a constant replica count found in hindsight does.
     Fixed,
-    /// Neither.
+    /// Neither does.
     No,
 }
 
@@ -21,7 +21,7 @@ pub enum Feasible {
 pub struct Contestant {
     /// Rule.
     pub who: Who,
-    /// A run for each seed.
+    /// One run for each seed.
     pub runs: Vec<Outcome>,
     /// Whether every run met the objective.
     pub met: bool,
@@ -31,7 +31,7 @@ pub struct Contestant {
     pub worst_late: f64,
     /// Worker-seconds: median of the seeds.
     pub cost: f64,
-    /// Worker-seconds: dearest seed.
+    /// Worker-seconds: most expensive seed.
     pub worst_cost: f64,
     /// Share of rolling hours that met the objective: worst seed.
     pub good_hours: f64,
@@ -40,7 +40,7 @@ pub struct Contestant {
 }
 
 impl Contestant {
-    /// `None` if there is no run.
+    /// Returns `None` if there is no run.
     pub fn new(who: Who, runs: Vec<Outcome>, allowed: f64) -> Option<Self> {
         let of = |value: fn(&Outcome) -> f64| runs.iter().map(value).collect::<Vec<f64>>();
         let late = of(|run| run.late);
@@ -59,12 +59,12 @@ impl Contestant {
     }
 }
 
-/// The higher one; what is not a number is worst of all.
+/// Returns the higher value; a value that is not a number is worst of all.
 fn worse(a: f64, b: f64) -> f64 {
     if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
 }
 
-/// Median; of an even number the mean of the two in the middle.
+/// Returns the median; of an even number of values, the mean of the middle two.
 pub(crate) fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -75,9 +75,9 @@ pub(crate) fn median(values: &[f64]) -> Option<f64> {
 /// A group, a trace and an objective.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cell {
-    /// Group, by its place in the plan.
+    /// Index of the group in the plan.
     pub group: usize,
-    /// Trace, by its place in the plan.
+    /// Index of the trace in the plan.
     pub trace: usize,
     /// Objective, seconds.
     pub latency: u32,
@@ -89,7 +89,7 @@ pub struct Cell {
     pub sluice: Contestant,
     /// The cheapest setting of each family that meets the objective, cheapest first.
     pub tuned: Vec<Contestant>,
-    /// Peers as they are.
+    /// Peers with their default settings.
     pub defaults: Vec<Contestant>,
     /// The fewest workers that meet the objective without ever changing.
     pub fixed: Option<Contestant>,
@@ -100,18 +100,18 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// Sluice's cost over the fluid bound, median of the seeds.
+    /// Returns Sluice's cost divided by the fluid bound, median of the seeds.
     pub fn over_fluid(&self) -> f64 {
         self.sluice.cost / self.fluid
     }
 
-    /// The cheapest tuned peer.
+    /// Returns the cheapest tuned peer.
     pub fn best(&self) -> Option<&Contestant> {
         self.tuned.first()
     }
 }
 
-/// All cells of the plan for which there is enough.
+/// Returns all cells of the plan that have enough results.
 pub fn cells(plan: &Plan, results: &Results) -> Vec<Cell> {
     let mut cells = Vec::new();
     for (g, group) in plan.groups.iter().enumerate() {
@@ -122,9 +122,9 @@ pub fn cells(plan: &Plan, results: &Results) -> Vec<Cell> {
     cells
 }
 
-/// One cell; `None` while its bound or Sluice's runs are missing.
+/// Returns one cell, or `None` while its bound or Sluice's runs are missing.
 pub fn cell(plan: &Plan, results: &Results, group: usize, trace: usize, latency: u32) -> Option<Cell> {
-    let at = Place { plan, results, group, trace, latency };
+    let at = CellView { plan, results, group, trace, latency };
     let contestant = |who: Who| {
         let runs: Option<Vec<Outcome>> = plan.seeds.iter().map(|seed| at.outcome(&who, *seed)).collect();
         Contestant::new(who, runs?, at.allowed())

@@ -1,21 +1,21 @@
-//! Scenarios in which a signal fails or workers are not what is short, and what a rule does in them that it should not.
+//! Scenarios in which a signal fails or more workers do not help, and what a rule should not do in them.
 //!
-//! A change leads the wrong way if it goes away from every number that the same rule, with the same seed and load but
-//! without the fault, has within five minutes of it.
+//! A change goes the wrong way if it moves away from every replica count that the same rule, with the same seed and
+//! load but without the fault, has within five minutes of it.
 
 use super::jobs::Job;
 use super::plan::Plan;
 use sluice_simulate::peers::{self, Limits, Parameters};
 use sluice_simulate::{Change, During, Faults, Load, Rule, Run, Scenario, Sluice, run};
 
-/// A load of this length, seconds; the fault begins at [`BEGIN`].
+/// Length of a load, seconds; the fault begins at [`BEGIN`].
 const LENGTH: usize = 7200;
 const BEGIN: f64 = 3000.0;
-/// The bottleneck's end.
+/// End of the bottleneck, seconds.
 const END: f64 = 6600.0;
-/// So long after a fault its effects may last.
+/// Time for which the effects of a fault may last after its end, seconds.
 const AFTER: f64 = 120.0;
-/// A change of the run without the fault may be so much earlier or later, seconds.
+/// Time by which a change of the run without the fault may be earlier or later, seconds.
 const SLACK: f64 = 300.0;
 
 /// Rules that are shown beside Sluice.
@@ -24,22 +24,22 @@ const RULES: [&str; 3] = ["sluice", "hpa-70", "keda-1s"];
 /// A scenario of faults.
 #[derive(Debug, Clone, Copy)]
 pub struct FaultCase {
-    /// What fails, and while the load does what.
+    /// Name: what fails, and how the load changes.
     pub name: &'static str,
     faults: fn() -> Faults,
-    /// Records per second at the begin and at the end.
+    /// Load at the beginning and at the end, records per second.
     load: (f64, f64),
     until: f64,
-    /// Whether every Up is wasted; else changes that lead the wrong way count.
+    /// Whether every scale-up is wasted; otherwise changes the wrong way are counted.
     pub bottleneck: bool,
 }
 
-/// What a rule did that it should not have.
+/// Changes that a rule should not have made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FaultCount {
-    /// Changes that led the wrong way or were wasted.
+    /// Changes that went the wrong way or were wasted.
     pub bad: u32,
-    /// Those of them that took workers away.
+    /// Changes among these that removed workers.
     pub down: u32,
 }
 
@@ -110,7 +110,7 @@ pub const FAULTS: [FaultCase; 14] = [
     },
 ];
 
-/// Every scenario with every seed for each rule that is shown.
+/// Returns every scenario with every seed for each rule that is shown.
 pub(crate) fn jobs(plan: &Plan) -> impl Iterator<Item = Job> {
     (0..FAULTS.len()).flat_map(move |case| {
         let seeds = plan.seeds.iter().copied();
@@ -118,12 +118,12 @@ pub(crate) fn jobs(plan: &Plan) -> impl Iterator<Item = Job> {
     })
 }
 
-/// The rules that are shown, by name.
+/// Returns the names of the rules that are shown.
 pub(crate) fn rules() -> impl Iterator<Item = &'static str> {
     RULES.into_iter()
 }
 
-/// Runs a scenario.
+/// Runs a scenario and counts the wrong changes.
 pub(crate) fn count(case: usize, name: &str, seed: u64) -> FaultCount {
     let Some(case) = FAULTS.get(case) else { return FaultCount::default() };
     let plain = Scenario { seed, ..Scenario::default() };
@@ -144,7 +144,7 @@ pub(crate) fn count(case: usize, name: &str, seed: u64) -> FaultCount {
     FaultCount { bad: bad.len() as u32, down: down as u32 }
 }
 
-/// Whether a change goes away from all numbers that the run without the fault has about that time.
+/// Returns whether a change moves away from all numbers that the run without the fault has about that time.
 pub(crate) fn wrong_way(change: &Change, without: &Run) -> bool {
     let around = without.points.iter().enumerate().filter(|(second, _)| (*second as f64 - change.at).abs() <= SLACK);
     let wanted = around.map(|(_, point)| u32::from(point.desired));
@@ -155,7 +155,7 @@ pub(crate) fn wrong_way(change: &Change, without: &Run) -> bool {
 
 fn rule(name: &str, scenario: &Scenario) -> Option<Box<dyn Rule>> {
     if name == "sluice" {
-        return Some(Box::new(Sluice::of(scenario)));
+        return Some(Box::new(Sluice::for_scenario(scenario)));
     }
     let limits =
         Limits { min: scenario.min_workers, max: scenario.max_workers, partitions: scenario.partitions as u32 };

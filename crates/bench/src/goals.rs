@@ -1,5 +1,5 @@
-//! The goals that Sluice is held to, cell by cell. A cell in which the objective was missed counts as infinitely dear
-//! wherever costs are asked for, and a cost within [`TIE`] of another is not lower.
+//! The goals that Sluice is held to, cell by cell. Where the objective was missed, the cost of a cell is infinite, and
+//! a cost within [`TIE`] of another is not lower.
 
 use std::fmt::Write as _;
 
@@ -12,17 +12,17 @@ use super::text::{Round, percent, ratio};
 /// One goal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Goal {
-    /// What was to be reached.
+    /// Description of the goal.
     pub text: &'static str,
-    /// What was.
+    /// Result.
     pub found: String,
-    /// Whether that is enough.
+    /// Whether the result is good enough.
     pub met: bool,
-    /// Where it was not.
+    /// Cells in which it is not.
     pub missed: Vec<String>,
 }
 
-/// All goals for which there are cells, missed ones first.
+/// Returns all goals for which there are cells, missed ones first.
 pub fn goals(plan: &Plan, results: &Results, cells: &[Cell]) -> Vec<Goal> {
     let view = View { plan, cells };
     let mut goals: Vec<Goal> = [
@@ -62,11 +62,11 @@ struct View<'a> {
 }
 
 impl View<'_> {
-    fn of(&self, group: &'static str) -> impl Iterator<Item = &Cell> {
+    fn cells_of(&self, group: &'static str) -> impl Iterator<Item = &Cell> {
         self.cells.iter().filter(move |cell| self.plan.groups[cell.group].id == group)
     }
 
-    /// Those of the two main groups.
+    /// Returns the cells of the two main groups.
     fn main(&self) -> impl Iterator<Item = &Cell> {
         self.cells.iter().filter(|cell| self.plan.groups[cell.group].counts())
     }
@@ -103,7 +103,7 @@ impl View<'_> {
 
     fn late_little(&self) -> Option<Goal> {
         let cells: Vec<&Cell> =
-            self.of("handoff").filter(|cell| cell.feasible == Feasible::Yes && cell.latency >= 10).collect();
+            self.cells_of("handoff").filter(|cell| cell.feasible == Feasible::Yes && cell.latency >= 10).collect();
         let missed: Vec<String> = cells
             .iter()
             .filter(|cell| cell.sluice.worst_late.is_nan() || cell.sluice.worst_late > 0.001)
@@ -126,7 +126,7 @@ impl View<'_> {
         most: f64,
         cost: impl Fn(&Cell) -> Option<f64>,
     ) -> Option<Goal> {
-        let cells: Vec<&Cell> = self.of(group).filter(|cell| cell.latency == 10 && self.real(cell)).collect();
+        let cells: Vec<&Cell> = self.cells_of(group).filter(|cell| cell.latency == 10 && self.real(cell)).collect();
         let figure = |cell: &Cell| if cell.sluice.met { cost(cell).unwrap_or(f64::INFINITY) } else { f64::INFINITY };
         let costs: Vec<f64> = cells.iter().map(|cell| figure(cell)).collect();
         let found = median(&costs)?;
@@ -135,7 +135,8 @@ impl View<'_> {
         Some(Goal { text, found: ratio(found, Round::Up), met: found <= most, missed })
     }
 
-    /// Main cells in which a tuned peer meets the objective, with what Sluice costs over the cheapest of them.
+    /// Returns the main cells in which a tuned peer meets the objective, with Sluice's cost over that of the cheapest
+    /// peer.
     fn against_the_best(&self) -> Vec<(&Cell, &Contestant, f64)> {
         let compared = self.main().filter_map(|cell| Some((cell, cell.best()?)));
         let over = |cell: &Cell, best: &Contestant| {
@@ -189,7 +190,7 @@ impl View<'_> {
             (true, wanted) => wanted,
             (false, other) => !other && cell.feasible == Feasible::Yes,
         };
-        let cells: Vec<&Cell> = self.of("fast").filter(wanted).collect();
+        let cells: Vec<&Cell> = self.cells_of("fast").filter(wanted).collect();
         let nothing_late = |cell: &Cell| cell.sluice.worst_late * trace(cell).load.records() < 0.5;
         let missed: Vec<String> = cells
             .iter()
@@ -203,9 +204,10 @@ impl View<'_> {
         (!cells.is_empty()).then_some(Goal { text, found, met: missed.is_empty(), missed })
     }
 
-    /// A peer that costs more than the fewest workers that are never late has bought its lateness: it is no rival.
+    /// A peer that costs more than the fewest workers that are never late has paid for its lateness, and is not
+    /// compared.
     fn restart(&self) -> Option<Goal> {
-        let cells: Vec<&Cell> = self.of("restart").collect();
+        let cells: Vec<&Cell> = self.cells_of("restart").collect();
         let mut missed = Vec::new();
         for cell in &cells {
             let best = cell.static_best.as_ref().map_or(f64::INFINITY, |best| best.cost);

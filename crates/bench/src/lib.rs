@@ -1,12 +1,12 @@
-//! The benchmark of Sluice's decision core against its peers: what is run, which settings of the peers are searched for,
-//! what a cell and a goal are, and the tables. `benches/autoscalers.rs` runs it.
+//! The benchmark of Sluice's decision core against its peers: what is run, which settings of the peers are searched,
+//! what a cell and a goal are, and the tables. `benches/autoscalers` runs it.
 //!
-//! A **group** is a way to run the job (how partitions move, how long workers take to start, what fails). A **cell** is a
-//! group, a trace and an objective's latency. Every run is a pure function of its [`Key`], so that runs may be done in any
-//! order and on any number of threads; what must be run next follows from what has been run ([`needed`]).
+//! A **group** is a way to run the job (how partitions move, how long workers take to start, what fails). A **cell** is
+//! a group, a trace and an objective's latency. Every run is a pure function of its [`Key`], so that runs may be done
+//! in any order and on any number of threads; what must be run next follows from what has been run ([`needed`]).
 //!
-//! Architecture invariant: pure. Traces in, figures and text out; who reads, prints and times is at the edge.
-// It computes with floats and counts; what it casts is a few million at most and never negative.
+//! Architecture invariant: pure. Traces in, figures and text out; reading, printing and timing happen at the edge.
+// It computes with floats and counts; the values that it casts are a few million at most and never negative.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,

@@ -1,5 +1,5 @@
-//! What must be run next. The search for the peers' settings asks for one more run at a time, so a setting that misses the
-//! objective with the second seed is not run with the others.
+//! Decides what must be run next. The search for the peers' settings asks for one more run at a time, so that a setting
+//! that misses the objective with the second seed is not run with the others.
 
 use std::collections::BTreeSet;
 
@@ -8,28 +8,28 @@ use super::jobs::{Job, Outcome};
 use super::plan::{Group, Plan};
 use super::results::{Bound, Key, Results, Who};
 
-/// Share of late records that a number of workers found in hindsight may have to count as peak provisioning.
+/// Largest share of late records for a constant replica count to count as peak provisioning.
 pub(crate) const STATIC_BEST: f64 = 0.001;
 
-/// A search for a setting.
+/// The state of a search for a setting.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Search {
     /// The cheapest one that meets the objective with every seed.
     Found(Who),
-    /// None does.
+    /// No setting does.
     Nothing,
     /// These runs must be done first.
     Needs(Vec<Key>),
 }
 
-/// Everything that can be run now and has not been. Empty: the benchmark is complete.
+/// Returns everything that can be run now and has not been. Empty: the benchmark is complete.
 pub fn needed(plan: &Plan, results: &Results) -> Vec<Job> {
     let mut jobs = BTreeSet::new();
     for (g, group) in plan.groups.iter().enumerate() {
         for trace in group.traces.iter().copied() {
             jobs.extend(always(plan, g, trace).filter(|job| !results.has(job)));
             for latency in group.latencies.iter().copied() {
-                let at = Place { plan, results, group: g, trace, latency };
+                let at = CellView { plan, results, group: g, trace, latency };
                 let tuned = group.tuned.iter().map(|family| at.tuned(family));
                 let fixed = [at.allowed(), STATIC_BEST].map(|allowed| at.fixed(allowed));
                 let searches = tuned.chain(fixed.into_iter().filter(|_| !group.tuned.is_empty()));
@@ -45,14 +45,14 @@ pub fn needed(plan: &Plan, results: &Results) -> Vec<Job> {
         jobs.extend(faults::jobs(plan).filter(|job| !results.has(job)));
     }
     let mut jobs: Vec<Job> = jobs.into_iter().collect();
-    // Peers before Sluice, whose answers outlive no change of the policy; and the long ones first, so that no thread is
-    // left alone with one at the end.
+    // Peers before Sluice, because their results stay valid when the policy changes; and long jobs first, so that no
+    // thread is left with one at the end.
     let sluice = |job: &Job| matches!(job, Job::Run(Key { who: Who::Sluice(_), .. }));
     jobs.sort_by_key(|job| (sluice(job), std::cmp::Reverse(length(plan, job))));
     jobs
 }
 
-/// About how long a job takes.
+/// Returns about how long a job takes.
 fn length(plan: &Plan, job: &Job) -> usize {
     let seconds = |trace: usize| plan.traces.get(trace).map_or(0, |trace| trace.load.seconds());
     match job {
@@ -63,7 +63,7 @@ fn length(plan: &Plan, job: &Job) -> usize {
     }
 }
 
-/// What is run whatever comes of it.
+/// Returns the jobs that are always run.
 fn always(plan: &Plan, group: usize, trace: usize) -> impl Iterator<Item = Job> {
     let definition = &plan.groups[group];
     let latencies = &definition.latencies;
@@ -75,7 +75,7 @@ fn always(plan: &Plan, group: usize, trace: usize) -> impl Iterator<Item = Job> 
     runs.chain(latencies.iter().flat_map(move |latency| bounds(plan, group, trace, *latency)).map(Job::Bound))
 }
 
-/// The fluid bound, and those that know the weights: with every seed where a goal asks for it.
+/// Returns the fluid bound, and those that know the weights: with every seed where a goal needs it.
 pub(crate) fn bounds(plan: &Plan, group: usize, trace: usize, latency: u32) -> Vec<Bound> {
     let id = plan.groups[group].id;
     let bound = |seed, weighted| Bound { group: plan.as_bounded(group, weighted), trace, latency, seed, weighted };
@@ -88,8 +88,8 @@ pub(crate) fn bounds(plan: &Plan, group: usize, trace: usize, latency: u32) -> V
     all
 }
 
-/// A cell, and what is known.
-pub(crate) struct Place<'a> {
+/// A cell of the plan, and the results known so far.
+pub(crate) struct CellView<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) results: &'a Results,
     pub(crate) group: usize,
@@ -97,12 +97,12 @@ pub(crate) struct Place<'a> {
     pub(crate) latency: u32,
 }
 
-impl Place<'_> {
+impl CellView<'_> {
     pub(crate) fn definition(&self) -> &Group {
         &self.plan.groups[self.group]
     }
 
-    /// Share of records that may be late.
+    /// Returns the share of records that may be late.
     pub(crate) fn allowed(&self) -> f64 {
         1.0 - self.definition().scenario.percentile
     }
@@ -116,7 +116,8 @@ impl Place<'_> {
         self.results.run(&self.key(who.clone(), seed), self.latency)
     }
 
-    /// The cheapest setting of a family that meets the objective: by the first seed's cost, and with every seed.
+    /// Searches the cheapest setting of a family that meets the objective: by the first seed's cost, and with every
+    /// seed.
     pub(crate) fn tuned(&self, family: &str) -> Search {
         let seed = self.plan.first_seed();
         let mut missing = Vec::new();
@@ -136,7 +137,7 @@ impl Place<'_> {
         self.first_with_every_seed(met.into_iter().map(|(_, who)| who), self.allowed())
     }
 
-    /// The fewest workers that keep to the allowance without ever changing.
+    /// Searches the smallest constant replica count that keeps to the allowance.
     pub(crate) fn fixed(&self, allowed: f64) -> Search {
         let (seed, scenario) = (self.plan.first_seed(), &self.definition().scenario);
         let (mut low, mut high) = (scenario.min_workers, scenario.max_workers);
@@ -167,7 +168,7 @@ impl Place<'_> {
     }
 }
 
-/// Whether a run kept to an allowance of late records.
+/// Returns whether a run kept to an allowance of late records.
 pub(crate) fn within(outcome: Outcome, allowed: f64) -> bool {
     // 1 - 0.99 is a little more than a hundredth; a run that was not judged is not a number.
     outcome.late <= allowed + 1e-12

@@ -1,44 +1,44 @@
-//! A job as it is observed: every two seconds, with everything that can be told. Its load is steady for an hour, and
-//! `after` times that from then on.
+//! A job as it is observed: every two seconds, with every signal. Its load is steady for an hour, and `after` times
+//! that from then on.
 
 use sluice_base::units::Seconds;
 use sluice_policy::{Group, Observation, Partition, Replicas, Worker};
 
-/// Looks in an hour.
+/// Number of observations in an hour.
 pub const HOUR: u32 = 1800;
 const SECONDS: f64 = 2.0;
 const BEGIN: f64 = 1_764_000_000.0;
 
-/// A job, whose workers do `CAPACITY` records per second each.
+/// A job whose workers process `CAPACITY` records per second each.
 #[derive(Debug, Clone, Copy)]
 pub struct Job {
     /// Partitions of its topic.
     pub partitions: u32,
     /// Its workers.
     pub workers: u32,
-    /// Load after the hour, over that of the hour.
+    /// Load after the hour, as a multiple of that of the hour.
     pub after: f64,
-    /// Share of their time that workers work in the hour, on average: those with more or heavier partitions more.
+    /// Mean share of their time that workers work in the hour: those with more or heavier partitions more.
     pub busy: f64,
 }
 
 const CAPACITY: f64 = 1000.0;
 
 impl Job {
-    /// Records per second of a partition: they differ.
+    /// Returns the rate of a partition, records per second; partitions differ.
     fn rate(&self, partition: u32) -> f64 {
         let mean = self.busy * CAPACITY * f64::from(self.workers) / f64::from(self.partitions);
         mean * (0.8 + 0.4 * f64::from(partition) / f64::from(self.partitions - 1))
     }
 
-    /// The look with this number, from 0.
+    /// Returns the observation with this number, from 0.
     pub fn observation(&self, look: u32) -> Observation {
         let at = BEGIN + SECONDS * f64::from(look);
         // Offsets and counters in seconds of the hour's load, which swings by a tenth.
         let hour = SECONDS * f64::from(look.min(HOUR)) + 1.4 * (f64::from(look) / 7.0).sin();
         let later = SECONDS * f64::from(look.saturating_sub(HOUR));
         let seconds = hour + self.after * later;
-        // Workers do no more than they can: what is beyond waits.
+        // Workers process at most their capacity; the rest waits.
         let done = hour + self.after.min(1.0 / self.busy) * later;
         let offset = |partition: u32, seconds: f64| Some((1e6 + self.rate(partition) * seconds.max(0.0)) as i64);
         let worker = |number: u32| format!("orders-7c9f4d5b8-x{number:02}");

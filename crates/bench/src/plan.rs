@@ -1,18 +1,18 @@
-//! What is run: the definition of the benchmark as data.
+//! The definition of the benchmark as data.
 
 use sluice_simulate::peers::{self, Limits, Parameters};
 use sluice_simulate::{Faults, Handover, Load, Scenario};
 
-/// Two costs that differ by less than this share are the same.
+/// Share below which two costs count as the same.
 pub const TIE: f64 = 0.02;
 
 /// Peers that are tuned, by [`peers::FAMILIES`].
 pub const FAMILIES: [&str; 7] = ["hpa", "keda", "numaflow", "flink", "ds2", "beam", "knative"];
 
-/// Those that are tuned where nothing but a first look at a group is wanted: what people use for consumer groups.
+/// Peers that are tuned where only a first look at a group is wanted: the usual ones for consumer groups.
 const USUAL: [&str; 2] = ["hpa", "keda"];
 
-/// Each peer as it ships or is documented, and fixed settings that are often seen. None looks ahead.
+/// Each peer as it ships or is documented, and common fixed settings. None uses the future.
 const DEFAULTS: [&str; 11] = [
     "hpa-70",
     "hpa-50",
@@ -30,7 +30,7 @@ const DEFAULTS: [&str; 11] = [
 /// 99.9th percentile of each trace, records per second: with 1000 records per second a worker, 16 workers.
 const HIGH: f64 = 16_000.0;
 
-/// A longer trace is cut to a day.
+/// Longest trace, seconds: a longer one is cut to a day.
 const LONGEST: usize = 86_400;
 
 /// Where a trace comes from.
@@ -38,23 +38,23 @@ const LONGEST: usize = 86_400;
 pub enum Kind {
     /// Recorded somewhere.
     Real,
-    /// Made up.
+    /// Generated.
     Synthetic,
 }
 
-/// A load with a name.
+/// A named load.
 #[derive(Debug, Clone)]
 pub struct Trace {
-    /// For tables.
+    /// Name for tables.
     pub name: String,
     /// Where it comes from.
     pub kind: Kind,
-    /// What arrives.
+    /// The load.
     pub load: Load,
 }
 
 impl Trace {
-    /// Cut to a day, and scaled so that the 99.9th percentile needs 16 workers.
+    /// Returns a trace that is cut to a day and scaled so that the 99.9th percentile needs 16 workers.
     pub fn new(name: &str, kind: Kind, load: Load) -> Self {
         Self { name: name.to_owned(), kind, load: load.cut(LONGEST).scale_to_p999(HIGH) }
     }
@@ -69,12 +69,12 @@ impl Trace {
 /// Name of the trace that is added for a goal of its own.
 pub(crate) const DOUBLING: &str = "twice the load";
 
-/// A way to run the job. All seeds and latencies of it have one scenario otherwise.
+/// A way to run the job. Except for seed and latency, all its runs have one scenario.
 #[derive(Debug, Clone)]
 pub struct Group {
-    /// One word.
+    /// Name in one word.
     pub id: &'static str,
-    /// For headings.
+    /// Title for headings.
     pub title: &'static str,
     /// Seed and latency are set for each run.
     pub scenario: Scenario,
@@ -82,24 +82,24 @@ pub struct Group {
     pub latencies: Vec<u32>,
     /// Families of peers whose main parameter is searched.
     pub tuned: Vec<&'static str>,
-    /// Peers that run as they are.
+    /// Peers that run with their default settings.
     pub defaults: Vec<&'static str>,
-    /// Places of its traces in [`Plan::traces`].
+    /// Indices of its traces in [`Plan::traces`].
     pub traces: Vec<usize>,
 }
 
 impl Group {
-    /// The scenario of one run.
-    pub fn of(&self, seed: u64, latency: u32) -> Scenario {
+    /// Returns the scenario of one run.
+    pub fn scenario_for(&self, seed: u64, latency: u32) -> Scenario {
         Scenario { seed, latency: f64::from(latency), ..self.scenario.clone() }
     }
 
-    /// Whether it is one of the two whose cells the goals count.
+    /// Returns whether it is one of the two groups whose cells the goals count.
     pub fn counts(&self) -> bool {
         self.id == "handoff" || self.id == "restart"
     }
 
-    /// The names of all settings of a family.
+    /// Returns the names of all settings of a family.
     pub(crate) fn settings(&self, family: &str) -> Vec<String> {
         let rules = peers::sweep(family, &self.parameters(0.0)).unwrap_or_default();
         rules.iter().map(|rule| rule.name()).collect()
@@ -126,7 +126,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// All groups over these traces.
+    /// Returns all groups over these traces.
     pub fn full(mut traces: Vec<Trace>, seeds: u64) -> Self {
         let all: Vec<usize> = (0..traces.len()).collect();
         let with_doubling: Vec<usize> = (0..=traces.len()).collect();
@@ -187,7 +187,7 @@ impl Plan {
         plan
     }
 
-    /// Leaves only the cells whose group and trace, as in `handoff/real_flash_wc98`, contain this.
+    /// Keeps only the cells whose group and trace, as in `handoff/real_flash_wc98`, contain this text.
     pub fn filter(&mut self, text: &str) {
         let traces = &self.traces;
         for group in &mut self.groups {
@@ -197,12 +197,12 @@ impl Plan {
         self.groups.retain(|group| !group.traces.is_empty());
     }
 
-    /// The seed for which settings are searched, and bounds computed.
+    /// Returns the seed for which settings are searched and bounds computed.
     pub(crate) fn first_seed(&self) -> u64 {
         self.seeds.first().copied().unwrap_or(1)
     }
 
-    /// The first group that is the same to whoever never changes the number of workers.
+    /// Returns the first group that is the same for a constant replica count.
     pub(crate) fn as_if_fixed(&self, group: usize) -> usize {
         let view = |group: &Group| Scenario {
             start_up: 0.0,
@@ -217,7 +217,7 @@ impl Plan {
         self.first_alike(group, view)
     }
 
-    /// The first group that is the same to the lower bound.
+    /// Returns the first group that is the same for the lower bound.
     pub(crate) fn as_bounded(&self, group: usize, weighted: bool) -> usize {
         let view = |group: &Group| Scenario {
             handover: Handover::Handoff(0.0),

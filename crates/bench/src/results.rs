@@ -1,23 +1,23 @@
-//! What has been run so far.
+//! The results so far.
 
 use std::collections::BTreeMap;
 
 use super::faults::FaultCount;
 use super::jobs::{Answer, Job, Outcome};
 
-/// Whose run it is.
+/// The rule of a run.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Who {
     /// Sluice, which knows the objective's latency, seconds.
     Sluice(u32),
     /// A peer by its name; it does not know the objective.
     Peer(String),
-    /// A number of workers that never changes.
+    /// A constant replica count.
     Fixed(u32),
 }
 
 impl Who {
-    /// For tables.
+    /// Returns the name for tables.
     pub fn name(&self) -> String {
         match self {
             Self::Sluice(_) => "sluice".to_owned(),
@@ -27,7 +27,7 @@ impl Who {
     }
 }
 
-/// A run. Groups and traces by their places in the plan.
+/// A run. Groups and traces are indices into the plan.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     /// Group.
@@ -55,7 +55,7 @@ pub struct Bound {
     pub weighted: bool,
 }
 
-/// All answers.
+/// All results.
 #[derive(Debug, Clone, Default)]
 pub struct Results {
     runs: BTreeMap<Key, Vec<Outcome>>,
@@ -64,7 +64,7 @@ pub struct Results {
 }
 
 impl Results {
-    /// Takes in an answer.
+    /// Adds a result.
     pub fn insert(&mut self, job: Job, answer: Answer) {
         match (job, answer) {
             (Job::Run(key), Answer::Run(outcomes)) => drop(self.runs.insert(key, outcomes)),
@@ -76,7 +76,7 @@ impl Results {
         }
     }
 
-    /// Whether this has been answered.
+    /// Returns whether this has been computed.
     pub fn has(&self, job: &Job) -> bool {
         match job {
             Job::Run(key) => self.runs.contains_key(key),
@@ -85,17 +85,17 @@ impl Results {
         }
     }
 
-    /// What came of a run, judged by this latency.
+    /// Returns the result of a run, judged by this latency.
     pub fn run(&self, key: &Key, latency: u32) -> Option<Outcome> {
         self.runs.get(key)?.iter().find(|outcome| outcome.latency == latency).copied()
     }
 
-    /// A lower bound, worker-seconds.
+    /// Returns a lower bound, worker-seconds.
     pub fn bound(&self, bound: &Bound) -> Option<f64> {
         self.bounds.get(bound).copied()
     }
 
-    /// What a rule did in a scenario of faults.
+    /// Returns the result of a rule in a scenario of faults.
     pub fn fault(&self, case: usize, rule: &str, seed: u64) -> Option<FaultCount> {
         self.faults.get(&(case, rule.to_owned(), seed)).copied()
     }

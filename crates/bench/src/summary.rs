@@ -10,10 +10,10 @@ use super::results::Results;
 use super::tables::{group_table, peers_table};
 use super::text::Markdown;
 
-/// Most places that are named for a missed goal.
+/// Most cells that are named for a missed goal.
 const MOST: usize = 12;
 
-/// Goals and tables as Markdown, the missed goals first.
+/// Renders goals and tables as Markdown, the missed goals first.
 pub fn summary(plan: &Plan, results: &Results, cells: &[Cell], goals: &[Goal]) -> String {
     let mut text = String::new();
     text.push_str("### Goals\n\n");

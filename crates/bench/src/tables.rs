@@ -1,11 +1,11 @@
-//! A group's cells as tables. Cells in which Sluice misses the objective come after those in which it meets it, and a
-//! peer that misses it shows how late it was, not what it cost: a price is no price if the goods are not delivered.
+//! Renders a group's cells as tables. Cells in which Sluice misses the objective come last, and a peer that misses it
+//! shows how late it was instead of a cost: the cost of an objective that is not met means nothing.
 
 use super::cell::{Cell, Contestant, Feasible, median};
 use super::plan::Plan;
 use super::text::{Markdown, Round, percent, ratio};
 
-/// The cells of a group with one objective, trace by trace.
+/// Returns the cells of a group with one objective, trace by trace.
 pub fn group_table(plan: &Plan, cells: &[Cell], group: usize, latency: u32) -> String {
     let of_group = || cells.iter().filter(|cell| cell.group == group && cell.latency == latency);
     let Some(definition) = plan.groups.get(group) else { return String::new() };
@@ -52,7 +52,7 @@ pub fn group_table(plan: &Plan, cells: &[Cell], group: usize, latency: u32) -> S
     text
 }
 
-/// How many cells of a group each rule meets, and what it costs over Sluice where both do.
+/// Returns how many cells of a group each rule meets, and its cost relative to Sluice's where both do.
 pub fn peers_table(plan: &Plan, cells: &[Cell], group: usize) -> String {
     let of_group: Vec<&Cell> = cells.iter().filter(|cell| cell.group == group).collect();
     let all = of_group.len();
@@ -119,7 +119,7 @@ fn of_family(cell: &Cell, family: &str) -> String {
     })
 }
 
-/// Cost over the bound; of who misses the objective, how late.
+/// Returns the cost over the bound; or how late a peer was that misses the objective.
 fn price(peer: &Contestant, fluid: f64) -> String {
     if peer.met {
         ratio(peer.cost / fluid, Round::Down)

@@ -1,12 +1,12 @@
-//! The search, what is feasible, goals and tables, over results that are made up.
+//! Tests of the search, of feasibility, goals and tables, with made-up results.
 #![allow(clippy::float_cmp)]
 
-use super::needs::{Place, Search};
+use super::needs::{CellView, Search};
 use super::text::{Round, percent, ratio};
 use super::*;
 use sluice_simulate::{Change, Load, Point, Run, Scores};
 
-/// One trace of an hour in one group, `keda` tuned, two seeds.
+/// Returns a plan with one group of traces of an hour, with `keda` tuned and two seeds.
 fn plan(traces: usize) -> Plan {
     let trace = |index| Trace::new(&format!("trace {index}"), Kind::Real, Load::constant(100.0, 3600));
     let mut plan = Plan::full((0..traces).map(trace).collect(), 2);
@@ -26,7 +26,7 @@ fn peer(name: &str) -> Who {
     Who::Peer(name.to_owned())
 }
 
-/// Answers whatever is needed: for each rule and seed the share of late records and the cost.
+/// Computes whatever is needed: `of` gives the share of late records and the cost for each rule and seed.
 fn complete(plan: &Plan, results: &mut Results, of: impl Fn(usize, &Who, u64) -> (f64, f64)) {
     for _ in 0..100 {
         let jobs = needed(plan, results);
@@ -43,14 +43,14 @@ fn complete(plan: &Plan, results: &mut Results, of: impl Fn(usize, &Who, u64) ->
             }
         }
     }
-    panic!("it asks for ever more");
+    panic!("it never stops asking");
 }
 
 #[test]
-fn a_setting_that_misses_with_another_seed_is_not_chosen_nor_run_again() {
+fn setting_that_misses_with_another_seed_is_dropped() {
     let plan = plan(1);
     let mut results = Results::default();
-    let search = |results: &Results| Place { plan: &plan, results, group: 0, trace: 0, latency: 10 }.tuned("keda");
+    let search = |results: &Results| CellView { plan: &plan, results, group: 0, trace: 0, latency: 10 }.tuned("keda");
     let Search::Needs(first) = search(&results) else { panic!("nothing was run yet") };
     assert_eq!(first.len(), 8, "every setting with the first seed: {first:?}");
     for key in first {
@@ -82,7 +82,7 @@ fn fewest_fixed_workers_are_found_with_every_seed() {
 }
 
 #[test]
-fn feasible_is_what_a_peer_reaches_at_twice_the_bound() {
+fn feasible_means_a_peer_at_twice_the_bound() {
     for (late, cost, fixed, expected) in [
         (0.01, 2000.0, 1.0, Feasible::Yes),
         (0.01, 2000.1, 1.0, Feasible::No),
@@ -103,7 +103,7 @@ fn feasible_is_what_a_peer_reaches_at_twice_the_bound() {
     }
 }
 
-/// Three traces in which a peer meets the objective at 1300; Sluice with these late shares and costs.
+/// Returns three cells in which a peer meets the objective at 1300, with these late shares and costs of Sluice.
 fn judged(sluice: [(f64, f64); 3]) -> (Plan, Vec<Cell>, Vec<Goal>) {
     let plan = plan(3);
     let mut results = Results::default();
@@ -144,7 +144,7 @@ fn goals_are_judged_cell_by_cell() {
 }
 
 #[test]
-fn misses_stand_after_what_meets_and_show_no_price() {
+fn misses_come_last_and_show_no_cost() {
     let (plan, mut cells, _) = judged([(0.02, 1000.0), (0.0, 1400.0), (0.0, 1290.0)]);
     cells[1].tuned[0].met = false;
     let text = group_table(&plan, &cells, 0, 10);
@@ -206,7 +206,7 @@ fn any_number_of_threads_gives_the_same_tables() {
 }
 
 #[test]
-fn answers_come_in_the_order_of_the_work() {
+fn answers_keep_the_order_of_the_work() {
     let work: Vec<u64> = (0..1000).collect();
     // The first ones take longest.
     let of = |item: &u64| (0..(1000 - item) * 100).fold(*item, |sum, n| std::hint::black_box(sum ^ n ^ n));
@@ -215,7 +215,7 @@ fn answers_come_in_the_order_of_the_work() {
 }
 
 #[test]
-fn a_change_that_the_run_without_the_fault_has_too_is_not_wrong() {
+fn change_that_happens_without_the_fault_is_not_wrong() {
     // 5 workers, and from 1000 s on 8.
     let points = (0..2000).map(|t| Point { desired: if t < 1000 { 5 } else { 8 }, ..Point::default() }).collect();
     let without = Run { rule: String::new(), points, changes: Vec::new(), scores: Scores::default() };

@@ -1,4 +1,4 @@
-//! Figures and tables as Markdown. What is rounded is rounded against Sluice: its figures up, its peers' down.
+//! Figures and tables as Markdown. Figures are rounded against Sluice: its own up, its peers' down.
 
 /// Which way a figure is rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -8,7 +8,7 @@ pub(crate) enum Round {
 }
 
 impl Round {
-    /// To so many decimals. What floats lack to a whole step is not a step.
+    /// Rounds to a number of decimals. A difference within floating-point error is not a step.
     fn to(self, value: f64, decimals: usize) -> String {
         let scale = 10_f64.powi(decimals as i32);
         let step = match self {
@@ -19,7 +19,7 @@ impl Round {
     }
 }
 
-/// A ratio: `1.43`; from ten on one decimal less.
+/// Formats a ratio: `1.43`; from ten on with one decimal less.
 pub(crate) fn ratio(value: f64, round: Round) -> String {
     if !value.is_finite() {
         return "∞".to_owned();
@@ -27,13 +27,13 @@ pub(crate) fn ratio(value: f64, round: Round) -> String {
     round.to(value, if value >= 10.0 { 1 } else { 2 })
 }
 
-/// A share in per cent: `0`, `0.004 %`, `1.2 %`, `53 %`.
+/// Formats a share in per cent: `0`, `0.004 %`, `1.2 %`, `53 %`.
 pub(crate) fn percent(share: f64, round: Round) -> String {
     let percent = share * 100.0;
     if percent.is_nan() {
         return "?".to_owned();
     }
-    // Less than one record in a hundred million is what floats leave.
+    // Less than one record in a hundred million is a rounding error.
     if percent < 1e-6 {
         return "0".to_owned();
     }

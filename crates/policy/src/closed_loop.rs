@@ -1,6 +1,6 @@
-//! The decision core in closed loop with the small plant: what a person would watch on a cluster.
+//! The decision core in closed loop with the small plant, as one would watch it on a cluster.
 
-use super::plant::{Plant, Tells};
+use super::plant::{Plant, Reported};
 use super::{Action, Limit, Memory, Observation, Partition, Reason, Replicas};
 use sluice_base::units::Seconds;
 
@@ -16,28 +16,28 @@ fn trace(name: &str, plant: &Plant) {
     }
 }
 
-/// Ups and Downs that undo each other.
+/// Counts changes that follow one in the opposite direction.
 fn reversals(plant: &Plant) -> usize {
     plant.changes.windows(2).filter(|w| w[0].2.action != w[1].2.action).count()
 }
 
-fn step(tells: Tells) -> Plant {
+fn step(reported: Reported) -> Plant {
     let mut plant = Plant::new(24, 3);
-    plant.tells = tells;
+    plant.reported = reported;
     plant.run(900.0, 2.0, |t| if (300.0..500.0).contains(&t) { 6000.0 } else { 2000.0 });
     plant
 }
 
 #[test]
-fn a_step_of_three_times_the_load_is_answered_within_ten_seconds() {
-    for tells in [Tells::Everything, Tells::CommitsOnly] {
-        let plant = step(tells);
+fn step_of_three_times_the_load_is_answered_in_time() {
+    for reported in [Reported::Everything, Reported::CommitsOnly] {
+        let plant = step(reported);
         trace("step x3", &plant);
         let begin = 1.764e9 + 300.0;
         let first = plant.changes.iter().find(|c| c.0 >= begin).expect("an answer");
         assert_eq!(first.2.action, Action::Up);
-        // Without a known capacity records must be seen to be late.
-        let within = if tells == Tells::Everything { 10.0 } else { 20.0 };
+        // Without a known capacity, records must be seen to be late first.
+        let within = if reported == Reported::Everything { 10.0 } else { 20.0 };
         assert!(first.0 - begin <= within, "{}", first.0 - begin);
         let back = plant.changes.iter().filter(|c| c.0 > begin + 200.0).collect::<Vec<_>>();
         assert!(back.iter().all(|c| c.2.action == Action::Down), "down without reversal");
@@ -59,7 +59,7 @@ fn steady_load_changes_nothing_for_six_hours() {
 }
 
 #[test]
-fn a_metric_outage_takes_nobody_away() {
+fn metric_outage_removes_no_worker() {
     let mut plant = Plant::new(24, 6);
     plant.run(300.0, 2.0, |_| 4300.0);
     plant.changes.clear();
@@ -73,7 +73,7 @@ fn a_metric_outage_takes_nobody_away() {
 }
 
 #[test]
-fn a_source_that_answers_the_same_for_ever_takes_nobody_away() {
+fn frozen_source_removes_no_worker() {
     for every in [0.5, 1.0, 2.0, 4.0] {
         let mut plant = Plant::new(24, 6);
         plant.run(300.0, every, |_| 4300.0);
@@ -83,7 +83,7 @@ fn a_source_that_answers_the_same_for_ever_takes_nobody_away() {
         assert!(plant.changes.iter().all(|c| c.2.action != Action::Down), "every {every} s: {:?}", plant.changes);
         let last = plant.last.as_ref().unwrap();
         assert!(last.explain.contradiction.is_some(), "every {every} s: {last:?}");
-        // As soon as the workers have come to rest, the log may be right.
+        // Once the workers are idle, the log may be right.
         plant.run(60.0 + 30.0, every, |_| 0.0);
         assert!(plant.desired < 6, "every {every} s: {:?}", plant.last);
     }
@@ -102,7 +102,7 @@ fn twelve_partitions_never_get_more_than_twelve_workers() {
 }
 
 #[test]
-fn a_restart_never_takes_workers_away() {
+fn restart_removes_no_worker() {
     let mut plant = Plant::new(24, 6);
     plant.run(300.0, 2.0, |_| 4300.0);
     for memory in [Memory::default(), Memory::with_prior(plant.memory.model())] {
@@ -116,13 +116,13 @@ fn a_restart_never_takes_workers_away() {
 }
 
 #[test]
-fn what_is_old_because_nobody_works_is_no_latency_floor() {
+fn age_of_a_backlog_is_not_a_latency_floor() {
     let mut plant = Plant::new(24, 6);
     plant.run(300.0, 2.0, |_| 2000.0);
     let can = std::mem::replace(&mut plant.mu, 0.1);
     plant.run(60.0, 2.0, |_| 2000.0);
     assert!(plant.memory.latency_floor.known() < Some(1.0), "{:?}", plant.memory.latency_floor);
-    // Nor after a restart, while what has waited is caught up with.
+    // The same holds after a restart, while the backlog is worked off.
     plant.memory = Memory::default();
     plant.mu = can;
     plant.run(60.0, 2.0, |_| 2000.0);
@@ -130,7 +130,7 @@ fn what_is_old_because_nobody_works_is_no_latency_floor() {
 }
 
 #[test]
-fn an_unknown_capacity_is_found_out() {
+fn unknown_capacity_is_learned() {
     let mut plant = Plant::new(40, 1);
     plant.run(120.0, 2.0, |_| 8000.0);
     trace("from one", &plant);
@@ -139,7 +139,7 @@ fn an_unknown_capacity_is_found_out() {
 }
 
 #[test]
-fn an_idle_job_sleeps_and_wakes() {
+fn idle_job_goes_to_zero_and_back() {
     let mut plant = Plant::new(4, 2);
     plant.settings.min_replicas = 0;
     plant.run(200.0, 2.0, |t| if t < 60.0 { 1000.0 } else { 0.0 });
@@ -151,8 +151,8 @@ fn an_idle_job_sleeps_and_wakes() {
 }
 
 #[test]
-fn a_compressed_day_is_followed() {
-    // A day in ten minutes with workers that take 20 s to start is no day that one could follow cheaply.
+fn compressed_day_is_followed() {
+    // With workers that take 20 s to start, a day in ten minutes cannot be followed cheaply.
     for (start_up, handover, most) in [(2.0, 0.5, 1.6), (20.0, 5.0, 2.8)] {
         let mut plant = Plant::new(24, 4);
         (plant.start_up, plant.handover) = (start_up, handover);
@@ -173,7 +173,7 @@ fn uneven_partitions_are_served() {
 }
 
 #[test]
-fn a_roll_out_is_no_reason_for_more_workers() {
+fn rollout_adds_no_workers() {
     let mut plant = Plant::new(12, 6);
     (plant.mu, plant.settings.min_replicas, plant.handover) = (450.0, 6, 1.5);
     plant.run(60.0, 2.0, |_| 1500.0);
@@ -185,7 +185,7 @@ fn a_roll_out_is_no_reason_for_more_workers() {
     }
     plant.run(30.0, 2.0, |_| 1500.0);
     assert!(plant.changes.is_empty(), "{:?}", plant.changes);
-    // One that does not end holds nothing back for ever, and growth is answered in the midst of it.
+    // A rollout that does not end must not block scaling for ever, and growth is answered during it.
     plant.template = "c";
     plant.replace_one();
     plant.run(20.0, 2.0, |_| 1500.0);
@@ -195,16 +195,16 @@ fn a_roll_out_is_no_reason_for_more_workers() {
 }
 
 #[test]
-fn a_roll_out_before_the_capacity_is_known_adds_nobody() {
+fn rollout_with_unknown_capacity_adds_no_workers() {
     let answer = |earlier: u32, ready: u32| {
         let (mut memory, settings) = (Memory::default(), super::plant::settings());
         let mut last = None;
-        // 1500 records per second arrive and none is processed: the oldest is 6 s old at the end.
-        for look in 0..4_i64 {
-            let at = 1.764e9 + 2.0 * look as f64;
+        // 1500 records per second arrive and none is processed, so the oldest is 6 s old at the end.
+        for tick in 0..4_i64 {
+            let at = 1.764e9 + 2.0 * tick as f64;
             let partition = Partition {
                 id: "orders/0".into(),
-                end: Some(10_000 + 3000 * look),
+                end: Some(10_000 + 3000 * tick),
                 committed: Some(10_000),
                 position: Some(10_000),
                 ..Partition::default()
@@ -214,7 +214,7 @@ fn a_roll_out_before_the_capacity_is_known_adds_nobody() {
                 replicas: Replicas {
                     desired: Some(6),
                     existing: Some(6),
-                    ready: Some(if look < 2 { earlier } else { ready }),
+                    ready: Some(if tick < 2 { earlier } else { ready }),
                 },
                 partitions: (0..12).map(|p| Partition { id: format!("orders/{p}"), ..partition.clone() }).collect(),
                 ..Observation::default()

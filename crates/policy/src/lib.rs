@@ -1,10 +1,11 @@
-//! The decision core: observation + settings + memory -> decision. `README.md` beside this file gives the algorithm.
+//! The decision core: observation + settings + memory -> decision. The `README.md` of this crate explains the
+//! algorithm, and `docs/design/algorithms.md` gives the derivations and sources of its formulas.
 //!
-//! Architecture invariant: no I/O, no clock, no async, no Kubernetes; time is an argument. It never panics, whatever
-//! the numbers. The same inputs give the same decision, byte for byte.
+//! Architecture invariant: the core does no I/O, reads no clock, is not async and knows nothing of Kubernetes; time is
+//! an argument. It never panics, whatever the numbers are. The same inputs give the same decision, byte for byte.
 //!
-//! Architecture invariant: `simulate`, `decide`, the tests and the operator call this very `decide`. There is no second
-//! implementation of any rule.
+//! Architecture invariant: `simulate`, `decide`, the tests and the operator all call this `decide`. No rule has a
+//! second implementation.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::as_conversions)]
 #![cfg_attr(
     test,

@@ -1,12 +1,12 @@
-//! A small fluid plant for the tests of this room: partitions, workers that start, hand over and commit.
+//! A small fluid model of a job for the tests of this crate: partitions, and workers that start, hand over and commit.
 //!
-//! Not the simulator: it exists so that a law can be watched in closed loop.
+//! It is not the simulator; it exists so that a law can be tested in closed loop.
 
-use super::{Decision, Group, Memory, Observation, Partition, Replicas, Settings, Worker, decide};
+use super::{Decision, Group, Memory, Observation, Partition, Replicas, Settings, Worker};
 use sluice_base::units::Seconds;
 
 pub(crate) fn settings() -> Settings {
-    Settings::of(Seconds(10.0), 0.99, (1, 40))
+    Settings::for_objective(Seconds(10.0), 0.99, (1, 40))
 }
 
 #[derive(Clone)]
@@ -31,9 +31,9 @@ struct Pod {
     template: &'static str,
 }
 
-/// What the workers tell.
+/// Which signals the workers report.
 #[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Tells {
+pub(crate) enum Reported {
     Everything,
     CommitsOnly,
 }
@@ -51,14 +51,14 @@ pub(crate) struct Plant {
     pub(crate) start_up: f64,
     pub(crate) handover: f64,
     pub(crate) commit_every: f64,
-    /// What new pods are made from.
+    /// Template of new pods.
     pub(crate) template: &'static str,
-    pub(crate) tells: Tells,
-    /// Samples of the source fail.
+    pub(crate) reported: Reported,
+    /// Whether samples of the source fail.
     pub(crate) outage: bool,
-    /// What the source answers from now on, whatever happens.
+    /// Partitions that the source reports from now on, whatever happens.
     pub(crate) frozen: Option<Vec<Partition>>,
-    /// Sources that the spec names; empty: not told.
+    /// Sources that the spec names; empty: not known.
     pub(crate) sources: Vec<super::Source>,
     pub(crate) noise: f64,
     random: u64,
@@ -90,7 +90,7 @@ impl Plant {
             handover: 0.5,
             commit_every: 5.0,
             template: "a",
-            tells: Tells::Everything,
+            reported: Reported::Everything,
             outage: false,
             frozen: None,
             sources: Vec::new(),
@@ -119,7 +119,7 @@ impl Plant {
     }
 
     fn uniform(&mut self) -> f64 {
-        // splitmix64: a seeded sequence is all that is wanted.
+        // splitmix64: a seeded sequence is all that is needed.
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.random;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -143,13 +143,14 @@ impl Plant {
         self.pods.truncate(self.desired as usize);
     }
 
-    /// A roll-out takes its next step: the oldest pod goes, another comes.
+    /// Takes one step of a rollout: removes the oldest pod and starts a new one.
     pub(crate) fn replace_one(&mut self) {
         self.pods.remove(0);
         self.start_pods();
     }
 
-    /// Sticky: pods with too many partitions give some to pods with too few; moved partitions pause.
+    /// Assigns partitions as a sticky assignor does: pods with too many give some to pods with too few, and moved
+    /// partitions pause.
     fn assign(&mut self, first: bool) {
         let ready: Vec<u64> = self.pods.iter().filter(|p| p.ready_at <= self.now).map(|p| p.id).collect();
         if ready.is_empty() {
@@ -177,10 +178,10 @@ impl Plant {
         }
     }
 
-    /// Runs for so long under a load in records per second, looking every `every` seconds.
+    /// Runs for `seconds` under a load in records per second, with a decision every `every` seconds.
     pub(crate) fn run(&mut self, seconds: f64, every: f64, load: impl Fn(f64) -> f64) {
         let begin = self.now;
-        let mut next_look = self.now;
+        let mut next_decision = self.now;
         let mut noise = 1.0;
         let total: f64 = self.parts.iter().map(|p| p.weight).sum();
         while self.now < begin + seconds {
@@ -201,9 +202,9 @@ impl Plant {
             if ((self.now / self.commit_every).floor() - ((self.now - STEP) / self.commit_every).floor()) > 0.5 {
                 self.parts.iter_mut().for_each(|p| p.committed = p.position.floor());
             }
-            if self.now >= next_look {
-                next_look += every;
-                self.look();
+            if self.now >= next_decision {
+                next_decision += every;
+                self.decide();
             }
         }
     }
@@ -222,7 +223,7 @@ impl Plant {
             let id = self.pods[index].id;
             let mut left = self.mu * STEP * jitter;
             let mine = |p: &&mut Part| p.owner == Some(id) && p.paused_until <= self.now;
-            // In equal shares, and what one does not need goes to the others: no partition is served first.
+            // Partitions share the capacity equally, and what one does not need goes to the others.
             for _ in 0..3 {
                 let hungry = self.parts.iter_mut().filter(mine).filter(|p| p.end - p.position > 1e-6).count().max(1);
                 let share = left / hungry as f64;
@@ -251,7 +252,7 @@ impl Plant {
     }
 
     pub(crate) fn observation(&self) -> Observation {
-        let everything = self.tells == Tells::Everything;
+        let everything = self.reported == Reported::Everything;
         let partitions = self.parts.iter().enumerate().map(|(index, p)| Partition {
             id: format!("t/{index}"),
             end: Some(p.end.floor() as i64),
@@ -295,9 +296,9 @@ impl Plant {
         }
     }
 
-    pub(crate) fn look(&mut self) {
+    pub(crate) fn decide(&mut self) {
         let observation = self.observation();
-        let decision = decide(&mut self.memory, &observation, &self.settings);
+        let decision = super::decide(&mut self.memory, &observation, &self.settings);
         if let Some(desired) = decision.desired.filter(|d| *d != self.desired) {
             if std::env::var("SLUICE_TRACE").is_ok() {
                 println!(
@@ -319,7 +320,7 @@ impl Plant {
         self.late / self.due.max(1.0)
     }
 
-    /// Worker-seconds over the least that the records take.
+    /// Returns the worker-seconds as a multiple of the least that the records take.
     pub(crate) fn cost(&self) -> f64 {
         self.worker_seconds / (self.arrived / self.mu)
     }
@@ -327,6 +328,6 @@ impl Plant {
 
 impl std::fmt::Debug for Plant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "a plant at {:.2} with {} workers", self.now - 1.764e9, self.desired)
+        write!(f, "plant at {:.2} with {} workers", self.now - 1.764e9, self.desired)
     }
 }

@@ -1,4 +1,4 @@
-//! Several policies under the same load as one picture: load, workers and latency over time, a line for each policy.
+//! Draws several policies under the same load: load, workers and latency over time, with a line for each policy.
 
 use plotters::prelude::{
     AreaSeries, IntoDrawingArea as _, LineSeries, PathElement, RGBColor, SVGBackend, TriangleMarker, WHITE,
@@ -12,17 +12,17 @@ use super::plot::{
 use super::run::{Change, Point, Target};
 use sluice_base::words;
 
-/// The title above the policies' names, which are also the legend.
+/// Height of the title above the policies' names, which are also the legend.
 const TITLE: u32 = 34;
 const NAME: u32 = 20;
-/// More decisions than this would hide the line that they stand on, and become ticks above it.
+/// Most decisions that are drawn on the line; more would hide it, and become ticks above it.
 const MOST_MARKS: usize = 80;
-/// What is drawn of a latency: above so many targets it only says that it is off the panel.
+/// Highest latency that is drawn, as a multiple of the target; beyond it the line leaves the panel.
 const MOST_TARGETS: f64 = 4.0;
-/// The panel has about so many columns of pixels, and more points than two for each cannot be seen.
+/// Columns of pixels of a panel; more than two points for each cannot be seen.
 const COLUMNS: f64 = 920.0;
 
-/// Told apart by most people who see colours differently (Okabe and Ito), the first for the policy that is judged.
+/// Colours that most people with colour blindness can tell apart (Okabe and Ito); the first is for the judged policy.
 const COLOURS: [RGBColor; 7] = [
     RGBColor(0x00, 0x72, 0xb2),
     RGBColor(0xd5, 0x5e, 0x00),
@@ -36,36 +36,36 @@ const COLOURS: [RGBColor; 7] = [
 /// Policies under the same load.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Comparison {
-    /// What is compared, in words.
+    /// Title of the comparison.
     pub title: String,
-    /// What the policies are held to.
+    /// Target that the policies are held to.
     pub target: Target,
-    /// Seconds and records per second, in the order of time.
+    /// Load in seconds and records per second, in order of time.
     pub load: Vec<(f64, f64)>,
-    /// The first is drawn strongest, and on top of the others.
+    /// The policies; the first is drawn strongest and on top of the others.
     pub policies: Vec<Policy>,
 }
 
-/// What one policy did.
+/// The results of one policy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
-    /// Its name.
+    /// Name of the policy.
     pub name: String,
-    /// What came of it, in a few words.
+    /// Summary of the result in a few words.
     pub summary: String,
-    /// In the order of time; the rate is that of the load, and is not looked at.
+    /// Points in order of time; their rate is that of the load and is ignored.
     pub points: Vec<Point>,
-    /// In the order of time.
+    /// Changes in order of time.
     pub changes: Vec<Change>,
 }
 
-/// The comparison as an SVG document.
+/// Draws the comparison as an SVG document.
 pub fn svg(comparison: &Comparison) -> Result<String, PlotError> {
     let share = words::percent(comparison.target.share);
     svg_of(comparison, &format!("latency of {share} of the records"))
 }
 
-/// [`svg`] with another quantity in the place of the latency, in these words.
+/// Draws as [`svg`] does, with another quantity in place of the latency, described by `latency`.
 pub fn svg_of(comparison: &Comparison, latency: &str) -> Result<String, PlotError> {
     let mut document = String::new();
     let names = u32::try_from(comparison.policies.len()).unwrap_or(0);
@@ -87,7 +87,7 @@ pub fn svg_of(comparison: &Comparison, latency: &str) -> Result<String, PlotErro
     Ok(document)
 }
 
-/// The policies with their colours and widths, the first one last, so that it is on top.
+/// Returns the policies with their colours and widths, the first one last, so that it is on top.
 fn drawn(comparison: &Comparison) -> impl Iterator<Item = (&Policy, RGBColor, u32)> {
     let colours = COLOURS.iter().cycle();
     let all: Vec<_> = comparison.policies.iter().zip(colours).enumerate().collect();
@@ -97,7 +97,7 @@ fn drawn(comparison: &Comparison) -> impl Iterator<Item = (&Policy, RGBColor, u3
 fn draw_head(area: &Area<'_>, comparison: &Comparison) -> Result<(), PlotError> {
     area.draw_text(&comparison.title, &text(17, INK, HPos::Left), (16, 18))?;
     let longest = comparison.policies.iter().map(|policy| policy.name.chars().count()).max().unwrap_or(0);
-    // The width of a character is a guess, as no font is at hand.
+    // The width of a character is an estimate, because no font is available.
     let indent = 44 + i32::try_from(longest).unwrap_or(0) * 8 + 12;
     let mut y = i32::try_from(TITLE + NAME / 2).unwrap_or(0);
     for (policy, colour) in comparison.policies.iter().zip(COLOURS.iter().cycle()) {
@@ -134,7 +134,7 @@ fn draw_workers(area: &Area<'_>, comparison: &Comparison, span: (f64, f64)) -> R
         let changes = policy.changes.iter().filter(|change| (span.0..=span.1).contains(&change.at));
         if policy.changes.len() <= MOST_MARKS {
             chart.draw_series(changes.map(|change| {
-                // A negative size turns the triangle over: it points the way the number went.
+                // A negative size turns the triangle over, so that it points in the direction of the change.
                 let size = if change.to > change.from { 4 } else { -4 };
                 TriangleMarker::new((change.at, f64::from(change.to)), size, colour.filled())
             }))?;
@@ -190,7 +190,7 @@ fn draw_lines(
     Ok(())
 }
 
-/// First and last moment of everything; a second at least, because an axis of no length cannot be drawn.
+/// Returns the first and last time of everything; at least a second apart, because an empty axis cannot be drawn.
 fn span(comparison: &Comparison) -> (f64, f64) {
     let points = comparison.policies.iter().flat_map(|policy| policy.points.iter().map(|point| point.at));
     let times = || comparison.load.iter().map(|(at, _)| *at).chain(points.clone()).filter(|at| at.is_finite());
@@ -198,8 +198,8 @@ fn span(comparison: &Comparison) -> (f64, f64) {
     (first, times().fold(first + 1.0, f64::max))
 }
 
-/// At most the first, the last, the highest and the lowest point of each column of pixels: a day by the second is 86,400
-/// points, and looks the same.
+/// Returns at most the first, the last, the highest and the lowest point of each column of pixels: a day by the second
+/// is 86,400 points and looks the same.
 fn thin(segment: &[(f64, f64)], span: (f64, f64)) -> Vec<(f64, f64)> {
     let column = |at: f64| ((at - span.0) / (span.1 - span.0) * COLUMNS).floor();
     let mut thinned = Vec::new();
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_run_is_thinned_and_keeps_its_extremes() {
+    fn long_run_is_thinned_and_keeps_its_extremes() {
         let mut segment: Vec<(f64, f64)> = (0..86_400).map(|second| (f64::from(second), 1.0)).collect();
         segment[40_000].1 = 99.0;
         segment[50_000].1 = -5.0;

@@ -1,6 +1,6 @@
-//! Decisions in words, tables and plots: shared by the commands, the events and the demo.
+//! Reports of runs and decisions as text, tables and plots, shared by the commands, the events and the demo.
 //!
-//! Architecture invariant: pure. Time series and decisions in, text out; who prints or writes it is at the edge.
+//! Architecture invariant: pure. Time series and decisions in, text out; printing and writing happen at the edge.
 
 pub mod compare;
 pub mod page;

@@ -1,5 +1,5 @@
-//! A report as one HTML page that needs nothing else: the verdict, the plots, what came of it in words, the decisions, and the
-//! numbers as JSON.
+//! Renders a report as one self-contained HTML page: the verdict, the plots, the facts, the decisions, and the numbers
+//! as JSON.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use super::plot::{self, PlotError};
 use super::run::{Change, RunReport};
 use sluice_base::words;
 
-/// In the dark the plots are turned over, but for their hues. On a narrow screen they are shifted rather than made
+/// In dark mode the plots are inverted except for their hues. On a narrow screen they scroll instead of becoming
 /// unreadable.
 const STYLE: &str = "\
     :root{color-scheme:light dark;--met:#1a7f5a;--missed:#cf222e;--faint:#8884}\
@@ -22,7 +22,7 @@ const STYLE: &str = "\
     svg{filter:invert(.93) hue-rotate(180deg)}}\
     @media(max-width:600px){th,td{padding-right:.6em;font-size:13px}body{margin:1em auto}}";
 
-/// The page. `json` is shown at its end, as it is in the file.
+/// Returns the page. `json` is shown at its end, as it is in the file.
 pub fn html(report: &RunReport, json: &str) -> Result<String, PlotError> {
     let title = escaped(&format!("{}: {}", report.run.job, report.run.load));
     let class = if report.met { "met" } else { "missed" };
@@ -46,7 +46,7 @@ pub fn html(report: &RunReport, json: &str) -> Result<String, PlotError> {
 
 fn decisions(changes: &[Change]) -> String {
     if changes.is_empty() {
-        return "<p>No decision changed the number of workers.</p>\n".to_owned();
+        return "<p>No decision changed the replica count.</p>\n".to_owned();
     }
     let mut table = String::from("<table>\n<tr><th>time</th><th>change</th><th>reason</th><th>message</th></tr>\n");
     for change in changes {
@@ -57,7 +57,7 @@ fn decisions(changes: &[Change]) -> String {
     table + "</table>\n"
 }
 
-/// Text that is no markup: a message may have come from an API server.
+/// Escapes text for HTML: a message may contain markup from an API server.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
@@ -69,11 +69,11 @@ mod tests {
     use crate::run::{Run, Work};
 
     #[test]
-    fn a_page_has_everything_in_it_and_no_markup_of_others() {
+    fn page_is_complete_and_escapes_foreign_markup() {
         let mut run = run();
         run.changes[0].message = "1 -> 2: a <b> arrives".into();
         let load = "<script>alert(1)</script>".into();
-        let report = RunReport::of(Run { load, work: Work::default(), points: Vec::new(), ..run });
+        let report = RunReport::from_run(Run { load, work: Work::default(), points: Vec::new(), ..run });
         let page = html(&report, r#"{"job": "</pre>"}"#).unwrap();
         assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>\n"));
         assert!(page.contains("<svg") && page.contains("class=\"missed\"") && page.contains("&lt;/pre&gt;"));

@@ -1,4 +1,4 @@
-//! A run as a picture: load, workers and latency over time, one below the other, as an SVG document.
+//! Draws a run: load, workers and latency over time, one below the other, as an SVG document.
 //!
 //! Text is written as text and laid out by the viewer, so no font is needed to draw it.
 
@@ -26,7 +26,7 @@ pub(super) const PANEL: u32 = 180;
 /// Room for the time axis below the last panel.
 pub(super) const AXIS: u32 = 30;
 
-/// Names of times that have room side by side.
+/// Most named times that fit on an axis.
 const MOST_TIMES: usize = 12;
 
 pub(super) const INK: RGBColor = RGBColor(0x24, 0x29, 0x2f);
@@ -38,7 +38,7 @@ const DESIRED: RGBColor = RGBColor(0xd0, 0x7a, 0x00);
 const LATENCY: RGBColor = RGBColor(0x6f, 0x42, 0xc1);
 pub(super) const TARGET: RGBColor = RGBColor(0xcf, 0x22, 0x2e);
 
-/// The picture could not be drawn.
+/// A plot that could not be drawn.
 #[derive(Debug, Error)]
 #[error("failed to draw the plot: {0}")]
 pub struct PlotError(String);
@@ -49,18 +49,18 @@ impl<E: std::error::Error + Send + Sync> From<plotters::drawing::DrawingAreaErro
     }
 }
 
-/// A piece of a line: times in seconds, and the values then.
+/// A piece of a line: times in seconds, and their values.
 pub type Segment = Vec<(f64, f64)>;
 
 pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 pub(super) type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Times, RangedCoordf64>>;
 
-/// The run as an SVG document, with its title and verdict.
+/// Draws the run as an SVG document, with its title and verdict.
 pub fn svg(report: &RunReport) -> Result<String, PlotError> {
     draw(report, true)
 }
 
-/// The same for a page that has title and verdict already.
+/// Draws the same for a page that has the title and verdict already.
 pub(super) fn panels(report: &RunReport) -> Result<String, PlotError> {
     draw(report, false)
 }
@@ -108,7 +108,7 @@ fn draw_load(area: &Area<'_>, report: &RunReport, span: (f64, f64)) -> Result<()
     for segment in capacity {
         chart.draw_series(LineSeries::new(segment, line(WORKERS, 1)))?;
     }
-    legend(area, &[("records arriving", LOAD), ("what the ready workers can do", WORKERS)])
+    legend(area, &[("records arriving", LOAD), ("capacity of the ready workers", WORKERS)])
 }
 
 fn draw_workers(area: &Area<'_>, report: &RunReport, span: (f64, f64)) -> Result<(), PlotError> {
@@ -125,7 +125,7 @@ fn draw_workers(area: &Area<'_>, report: &RunReport, span: (f64, f64)) -> Result
         chart.draw_series(LineSeries::new(segment, line(DESIRED, 1)))?;
     }
     chart.draw_series(shown(report, span).map(|change| {
-        // A negative size turns the triangle over: it points the way the number went.
+        // A negative size turns the triangle over, so that it points in the direction of the change.
         let (size, color) = if change.to > change.from { (6, DESIRED) } else { (-6, DESIRED) };
         TriangleMarker::new((change.at, f64::from(change.to)), size, color.filled())
     }))?;
@@ -149,7 +149,7 @@ fn draw_latency(area: &Area<'_>, report: &RunReport, span: (f64, f64)) -> Result
     legend(area, &[(&share, LATENCY), (&of_target, TARGET)])
 }
 
-/// Axes and grid. Only the last panel says the times, which hold for all.
+/// Draws axes and grid. Only the last panel names the times, which apply to all.
 pub(super) fn panel<'a, 'b>(
     area: &'a Area<'b>,
     span: (f64, f64),
@@ -179,7 +179,7 @@ pub(super) fn panel<'a, 'b>(
     Ok(chart)
 }
 
-/// A thin line through the panel for each decision, so that cause and effect can be followed from panel to panel.
+/// Draws a thin line through the panel for each decision, so that cause and effect can be followed between panels.
 fn marks<'c>(
     chart: &mut Chart<'_, '_>,
     changes: impl Iterator<Item = &'c Change>,
@@ -190,13 +190,13 @@ fn marks<'c>(
     Ok(())
 }
 
-/// The decisions of the time that is shown: those before the load would all be drawn at its beginning.
+/// Returns the decisions of the time that is shown: those before the load would all be drawn at its beginning.
 fn shown(report: &RunReport, span: (f64, f64)) -> impl Iterator<Item = &Change> {
     report.run.changes.iter().filter(move |change| (span.0..=span.1).contains(&change.at))
 }
 
 pub(super) fn legend(area: &Area<'_>, entries: &[(&str, RGBColor)]) -> Result<(), PlotError> {
-    // Above the panel; the width of a character is a guess, as no font is at hand, and generous enough not to overlap.
+    // Above the panel. The width of a character is a generous estimate, because no font is available.
     let mut x = 68;
     for (words, color) in entries {
         area.draw(&PathElement::new([(x, 15), (x + 18, 15)], line(*color, 3)))?;
@@ -214,14 +214,14 @@ pub(super) fn text(size: i32, color: RGBColor, anchor: HPos) -> TextStyle<'stati
     ("sans-serif", size).into_font().color(&color).pos(Pos::new(anchor, VPos::Center))
 }
 
-/// First and last moment; a second at least, because an axis of no length cannot be drawn.
+/// Returns the first and last time; at least a second apart, because an empty axis cannot be drawn.
 fn span(points: &[Point]) -> (f64, f64) {
     let times = || points.iter().map(|point| point.at).filter(|at| at.is_finite());
     let first = times().fold(0.0, f64::min);
     (first, times().fold(first + 1.0, f64::max))
 }
 
-/// An axis of seconds, whose named points are whole minutes and the like.
+/// An axis of seconds whose named points are whole minutes and the like.
 #[derive(Debug, Clone)]
 pub(super) struct Times(Range<f64>);
 
@@ -248,7 +248,7 @@ impl Ranged for Times {
     }
 }
 
-/// The times to name on the axis: at most [`MOST_TIMES`], none before the load began.
+/// Returns the times to name on the axis: at most [`MOST_TIMES`], none before the load began.
 fn round_times(range: &Range<f64>) -> Vec<f64> {
     const STEPS: [f64; 18] = [
         1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 10_800.0, 21_600.0,
@@ -262,13 +262,13 @@ fn round_times(range: &Range<f64>) -> Vec<f64> {
         .collect()
 }
 
-/// The upper end of a panel: a little above the highest value, and not below `least`.
+/// Returns the upper end of a panel: a little above the highest value, and not below `least`.
 pub(super) fn top(segments: &[Segment], least: f64) -> f64 {
     let highest = segments.iter().flatten().map(|(_, value)| *value).fold(0.0, f64::max);
     (highest * 1.1).max(least).max(f64::MIN_POSITIVE.sqrt())
 }
 
-/// The known values, in pieces: a line must not run on where nothing is known.
+/// Returns the known values in pieces: a line must not continue where nothing is known.
 pub fn segments(points: &[Point], value: impl Fn(&Point) -> Option<f64>) -> Vec<Segment> {
     let known = |point: &Point| value(point).filter(|value| value.is_finite() && point.at.is_finite());
     points
@@ -278,7 +278,7 @@ pub fn segments(points: &[Point], value: impl Fn(&Point) -> Option<f64>) -> Vec<
         .collect()
 }
 
-/// A line whose value holds until the next one.
+/// Returns a line whose values hold until the next one.
 pub fn steps(segment: &[(f64, f64)]) -> Segment {
     let mut line = Vec::with_capacity(segment.len() * 2);
     for (index, &(at, value)) in segment.iter().enumerate() {
@@ -296,7 +296,7 @@ mod tests {
     use crate::run::{Run, Target, Work};
 
     fn report(points: Vec<Point>) -> RunReport {
-        RunReport::of(Run {
+        RunReport::from_run(Run {
             job: "orders".into(),
             load: "18 h & <5 min>".into(),
             target: Target { latency_seconds: 10.0, share: 0.99 },
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_escaped_and_says_what_is_shown() {
+    fn text_is_escaped_and_describes_the_run() {
         let point = |at, rate| Point { at, rate: Some(rate), latency: Some(2.0), ..Point::default() };
         let svg = svg(&report(vec![point(0.0, 10.0), point(2.0, 50.0)])).unwrap();
         for words in ["18 h &amp; &lt;5 min&gt;", "target: 99% within 10s", "records arriving", "Met the target"] {

@@ -1,8 +1,7 @@
-//! What came of a run: was the target met, what was lost, what did it cost, and what was decided when.
+//! The report of a run: whether the target was met, what was lost, what it cost, and the decisions.
 //!
-//! A [`Run`] is what was measured; a [`RunReport`] adds what follows from it. Records are counted one by one, by the
-//! workers that processed them; what was produced is counted by the broker. Nothing is estimated from samples but the
-//! worker-seconds.
+//! A [`Run`] has the measurements; a [`RunReport`] adds the conclusions. Processed records are counted one by one by
+//! the workers, and produced ones by the broker. Only the worker-seconds are estimated from samples.
 
 use std::fmt::Write as _;
 
@@ -15,13 +14,13 @@ use sluice_base::words;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Target {
-    /// A record is to be processed within so many seconds.
+    /// Time within which a record must be processed, seconds.
     pub latency_seconds: f64,
     /// The share of records for which that must hold, 0 to 1.
     pub share: f64,
 }
 
-/// What was seen at one moment. Unknown numbers are absent.
+/// A sample of the run. Unknown numbers are absent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Point {
@@ -29,21 +28,21 @@ pub struct Point {
     pub at: f64,
     /// Records arriving per second.
     pub rate: Option<f64>,
-    /// Records per second that the ready workers can do.
+    /// Capacity of the ready workers, records per second.
     pub capacity: Option<f64>,
     /// Records not yet processed.
     pub lag: Option<f64>,
-    /// Latency at the target's percentile over the last minute, in seconds.
+    /// Latency at the target's percentile over the last minute, seconds.
     pub latency: Option<f64>,
-    /// Workers that the operator wants.
+    /// Replica count that the operator wants.
     pub desired: Option<u32>,
-    /// Pods that exist, those that are starting or leaving included.
+    /// Pods that exist, including those that are starting or terminating.
     pub replicas: Option<u32>,
     /// Pods that are ready.
     pub ready: Option<u32>,
 }
 
-/// One change of the number of workers.
+/// A change of the replica count.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Change {
@@ -53,122 +52,122 @@ pub struct Change {
     pub from: u32,
     /// Workers after.
     pub to: u32,
-    /// Why, in one word.
+    /// Reason in one word.
     pub reason: String,
-    /// What set the number.
+    /// The limit or rule that set the number.
     pub bound_by: String,
-    /// Why, in a sentence.
+    /// Explanation in one sentence.
     pub message: String,
 }
 
 impl Change {
-    /// The message without the change that it begins with, for tables that have a column for it.
+    /// Returns the message without the change that it begins with, for tables that have a column for it.
     pub fn sentence(&self) -> &str {
         let rest = self.message.strip_prefix(&format!("{} -> {}:", self.from, self.to));
         rest.map_or(self.message.as_str(), str::trim_start)
     }
 }
 
-/// What all workers of a run have done, those that are gone included.
+/// The work of all workers of a run, including those that are gone.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Work {
-    /// Incarnations that said something.
+    /// Number of worker processes that reported totals.
     pub workers: u32,
-    /// Records processed; one that was processed twice counts twice.
+    /// Records processed; a record that was processed twice counts twice.
     pub processed: u64,
-    /// Of those, within the target's latency.
+    /// Records processed within the target's latency.
     pub in_time: u64,
-    /// Records that could not be decoded and were passed over. They count as late, and not as lost.
+    /// Records that could not be decoded and were skipped. They count as late, and not as lost.
     pub skipped: u64,
-    /// Seconds spent on records, not waiting for them, of all workers together.
+    /// Time spent on records, not waiting for them, summed over all workers, seconds.
     pub busy_seconds: f64,
     /// Records by latency: upper bound of the bucket in milliseconds (`None`: no bound), records in it alone.
     pub latency_buckets_milliseconds: Vec<(Option<f64>, u64)>,
 }
 
 impl Work {
-    /// Share of the processed records that were in time; `None`: there are none.
+    /// Returns the share of the processed records that were in time; `None` if there are none.
     pub fn share(&self) -> Option<f64> {
         (self.processed > 0).then(|| ratio(self.in_time, self.processed))
     }
 
-    /// Records processed that took no longer than this, which must be a bound of the buckets to be exact.
+    /// Returns the records that took at most this long, which must be a bound of the buckets to be exact.
     pub fn within(&self, milliseconds: f64) -> u64 {
         let buckets = self.latency_buckets_milliseconds.iter();
         buckets.filter(|(bound, _)| bound.is_some_and(|bound| bound <= milliseconds)).map(|(_, count)| count).sum()
     }
 
-    /// The upper bound in seconds of the bucket in which the quantile of the latency lies; `None`: there are no records, or
-    /// it lies beyond the last bound.
+    /// Returns the upper bound of the bucket with the quantile of the latency, seconds; `None` if there are no records,
+    /// or it is beyond the last bound.
     pub fn quantile_seconds(&self, share: f64) -> Option<f64> {
         let bound = bucket(&self.latency_buckets_milliseconds, share);
         bound.map(|bound| bound / 1000.0).filter(|bound| bound.is_finite())
     }
 
-    /// The upper bound of the bucket in which the quantile of the latency lies: `<= 250ms`, `> 2m` beyond the last bound,
-    /// or `?`.
+    /// Returns the upper bound of the bucket with the quantile of the latency: `<= 250ms`, `> 2m` beyond the last
+    /// bound, or `?`.
     pub fn quantile(&self, share: f64) -> String {
         quantile(&self.latency_buckets_milliseconds, share)
     }
 }
 
-/// What was measured.
+/// The measurements of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Run {
     /// Name of the job.
     pub job: String,
-    /// What load, in words.
+    /// Description of the load.
     pub load: String,
-    /// What the job was held to.
+    /// Target of the job.
     pub target: Target,
     /// Records in the topic at the end; `None`: the broker could not be asked.
     pub produced: Option<u64>,
     /// Records that the workers' group had not committed at the end; `None`: the broker could not be asked. A record
     /// that was processed twice hides one that was lost from the counts, but not from this.
     pub uncommitted: Option<u64>,
-    /// By the workers' own counts.
+    /// Work as the workers counted it.
     pub work: Work,
-    /// In the order of time.
+    /// Samples in order of time.
     pub points: Vec<Point>,
-    /// In the order of time.
+    /// Changes in order of time.
     pub changes: Vec<Change>,
 }
 
-/// What follows.
+/// The conclusions from a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunReport {
-    /// Enough records in time, and none lost.
+    /// Whether enough records were in time, and none were lost.
     pub met: bool,
-    /// What was missed, in a sentence for each.
+    /// What was missed, one sentence for each.
     pub missed: Vec<String>,
-    /// Share of records processed in time. Records that were not processed are late.
+    /// Share of the records that were processed in time. Records that were not processed count as late.
     pub share: Option<f64>,
-    /// Records produced and never processed; at least so many.
+    /// Least number of records that were produced and never processed.
     pub lost: Option<u64>,
-    /// Records processed more than once; at least so many.
+    /// Least number of records that were processed more than once.
     pub duplicates: Option<u64>,
-    /// Records per second that a worker did while it had any.
+    /// Rate of a worker while it had records, records per second.
     pub capacity_per_worker: Option<f64>,
     /// Pods times seconds, while there was load or lag.
     pub worker_seconds: f64,
-    /// The least that the records could have taken: records over capacity, as if workers came and went at once and in
+    /// Least worker-seconds for these records: records divided by capacity, as if workers came and went at once and in
     /// fractions.
     pub ideal_worker_seconds: Option<f64>,
-    /// `worker_seconds` over `ideal_worker_seconds`.
+    /// `worker_seconds` divided by `ideal_worker_seconds`.
     pub cost_ratio: Option<f64>,
-    /// As many workers as there were at most, all the time.
+    /// Worker-seconds of the largest number of workers for the whole time.
     pub fixed_worker_seconds: f64,
-    /// What was measured.
+    /// The measurements.
     #[serde(flatten)]
     pub run: Run,
 }
 
 impl RunReport {
     /// Draws the conclusions from a run.
-    pub fn of(run: Run) -> Self {
+    pub fn from_run(run: Run) -> Self {
         let work = &run.work;
         let records = run.produced.unwrap_or(0).max(work.processed);
         let share = (records > 0 && work.workers > 0).then(|| ratio(work.in_time, records));
@@ -198,7 +197,7 @@ impl RunReport {
         }
     }
 
-    /// The report for a person; `width` is the terminal's.
+    /// Renders the report as text; `width` is that of the terminal.
     pub fn text(&self, width: Option<usize>) -> String {
         let mut text = self.verdict() + "\n\n";
         for (heading, sentences) in self.facts() {
@@ -212,13 +211,13 @@ impl RunReport {
         text + &self.decisions(width)
     }
 
-    /// The first line: met, or what was missed.
+    /// Returns the first line: the target was met, or what was missed.
     pub fn verdict(&self) -> String {
         if !self.met {
             return format!("Missed the target: {}.", self.missed.join("; "));
         }
         format!(
-            "Met the target: {} of {} records were processed within {} (target {}), and none was lost{}.",
+            "Met the target: {} of {} records were processed within {} (target {}), and none were lost{}.",
             self.share.map_or_else(|| "?".to_owned(), words::percent),
             whole(self.run.produced.unwrap_or(self.run.work.processed)),
             words::seconds(self.run.target.latency_seconds),
@@ -230,7 +229,7 @@ impl RunReport {
         )
     }
 
-    /// What came of it, in sentences under headings.
+    /// Returns the results in sentences under headings.
     pub(super) fn facts(&self) -> [(&'static str, Vec<String>); 3] {
         [("records", self.records()), ("latency", self.latency()), ("workers", self.workers())]
     }
@@ -247,7 +246,7 @@ impl RunReport {
             whole(self.run.work.processed),
             self.run.work.workers,
             some(self.lost, "none lost", "lost"),
-            some(self.duplicates, "none twice", "twice"),
+            some(self.duplicates, "none processed twice", "processed twice"),
         )]
     }
 
@@ -264,7 +263,7 @@ impl RunReport {
         let spent = format!("{} worker-seconds", whole_seconds(self.worker_seconds));
         let against = match (self.cost_ratio, self.ideal_worker_seconds, self.capacity_per_worker) {
             (Some(ratio), Some(ideal), Some(capacity)) => format!(
-                ", {ratio:.2} times the {} that the records took at {} for each worker",
+                ", {ratio:.2} times the {} that the records needed at {} per worker",
                 whole_seconds(ideal),
                 words::rate(capacity)
             ),
@@ -273,9 +272,9 @@ impl RunReport {
         let mut lines = vec![spent + &against];
         if let (Some(least), Some(most)) = (least_workers(&self.run.points), most_workers(&self.run.points)) {
             let saved = 1.0 - self.worker_seconds / self.fixed_worker_seconds;
-            let saved = if saved > 0.0 { format!(", so {} were saved", words::percent(saved)) } else { String::new() };
+            let saved = if saved > 0.0 { format!("; {} saved", words::percent(saved)) } else { String::new() };
             lines.push(format!(
-                "between {least} and {most} workers; {most} all the time would have been {} worker-seconds{saved}",
+                "between {least} and {most} workers; {most} all the time would have used {} worker-seconds{saved}",
                 whole_seconds(self.fixed_worker_seconds)
             ));
         }
@@ -284,7 +283,7 @@ impl RunReport {
 
     fn decisions(&self, width: Option<usize>) -> String {
         if self.run.changes.is_empty() {
-            return "No decision changed the number of workers.\n".to_owned();
+            return "No decision changed the replica count.\n".to_owned();
         }
         let columns =
             [("TIME", Align::Right), ("CHANGE", Align::Left), ("REASON", Align::Left), ("MESSAGE", Align::Left)];
@@ -299,11 +298,11 @@ impl RunReport {
 
 fn missed(run: &Run, share: Option<f64>, lost: Option<u64>) -> Vec<String> {
     if run.produced == Some(0) {
-        return vec!["no record was produced, so nothing was shown".to_owned()];
+        return vec!["no record was produced, so nothing was measured".to_owned()];
     }
     let mut missed = Vec::new();
     match share {
-        None => missed.push("the workers did not say what they have done".to_owned()),
+        None => missed.push("the workers did not report what they processed".to_owned()),
         Some(share) if share < run.target.share => missed.push(format!(
             "{} of the records were processed within {}, where {} should have been",
             words::percent(share),
@@ -317,12 +316,12 @@ fn missed(run: &Run, share: Option<f64>, lost: Option<u64>) -> Vec<String> {
         (Some(lost), Some(produced)) => {
             missed.push(format!("{} of {} records were never processed", whole(lost), whole(produced)));
         }
-        _ => missed.push("the brokers could not say whether every record was processed".to_owned()),
+        _ => missed.push("the brokers did not report whether every record was processed".to_owned()),
     }
     missed
 }
 
-/// The points while there was load or lag: the workers before that wait for the demo, not for records.
+/// Returns the points while there was load or lag: workers before that wait for the demo, not for records.
 fn during(points: &[Point]) -> impl DoubleEndedIterator<Item = &Point> {
     points.iter().filter(|point| point.at >= 0.0)
 }
@@ -335,7 +334,7 @@ fn most_workers(points: &[Point]) -> Option<u32> {
     during(points).filter_map(|point| point.replicas).max()
 }
 
-/// Pods times seconds. A number holds until the next one is known; the last one holds for no time.
+/// Returns pods times seconds. A number holds until the next one is known; the last one holds for no time.
 fn integral(points: &[Point]) -> f64 {
     let mut sum = 0.0;
     let mut held: Option<(f64, f64)> = None;
@@ -358,7 +357,7 @@ fn quantile(buckets: &[(Option<f64>, u64)], share: f64) -> String {
     }
 }
 
-/// The upper bound of the bucket in which the quantile lies; infinity for the last one. `None`: there are no records.
+/// Returns the upper bound of the bucket with the quantile; infinity for the last one. `None`: there are no records.
 fn bucket(buckets: &[(Option<f64>, u64)], share: f64) -> Option<f64> {
     let total: u64 = buckets.iter().map(|(_, count)| count).sum();
     let mut below = 0;
@@ -378,7 +377,7 @@ fn float(count: u64) -> f64 {
     count as f64
 }
 
-/// `438,912`: reports give the exact number, so that two can be compared.
+/// Formats the exact number, such as `438,912`, so that two reports can be compared.
 pub fn whole(number: u64) -> String {
     group(&number.to_string())
 }

@@ -45,7 +45,7 @@ pub(crate) fn run() -> Run {
 }
 
 #[test]
-fn a_quantile_is_the_upper_bound_of_its_bucket() {
+fn quantile_is_the_upper_bound_of_its_bucket() {
     let work = run().work;
     let quantiles = [0.6, 0.61, 0.99, 0.995, 0.999].map(|share| work.quantile_seconds(share));
     assert_eq!(quantiles, [Some(0.1), Some(1.0), Some(10.0), Some(10.0), None]);
@@ -55,7 +55,7 @@ fn a_quantile_is_the_upper_bound_of_its_bucket() {
 
 #[test]
 fn conclusions_follow_from_the_counts() {
-    let report = RunReport::of(run());
+    let report = RunReport::from_run(run());
     assert!(report.met, "{:?}", report.missed);
     assert_eq!((report.share, report.lost, report.duplicates), (Some(0.995), Some(0), Some(0)));
     assert_eq!(report.capacity_per_worker, Some(500.0));
@@ -67,49 +67,49 @@ fn conclusions_follow_from_the_counts() {
 }
 
 #[test]
-fn records_that_nobody_could_decode_are_late_and_not_lost() {
+fn undecodable_records_are_late_and_not_lost() {
     let mut poisoned = run();
     poisoned.work = Work { processed: 9_998, skipped: 2, ..poisoned.work };
-    let report = RunReport::of(poisoned);
+    let report = RunReport::from_run(poisoned);
     assert_eq!((report.met, report.lost, report.share), (true, Some(0), Some(0.995)));
-    assert!(report.verdict().ends_with("and none was lost; 2 could not be decoded."), "{}", report.verdict());
+    assert!(report.verdict().ends_with("and none were lost; 2 could not be decoded."), "{}", report.verdict());
 }
 
 #[test]
 fn report_of_a_good_run() {
     let text = "\
-Met the target: 99.5% of 10,000 records were processed within 10s (target 99%), and none was lost.
+Met the target: 99.5% of 10,000 records were processed within 10s (target 99%), and none were lost.
 
-records    10,000 produced, 10,000 processed by 3 workers; none lost, none twice
+records    10,000 produced, 10,000 processed by 3 workers; none lost, none processed twice
 latency    99.5% within 10s; p50 <= 100ms, p95 <= 1s, p99 <= 10s
-workers    30 worker-seconds, 1.50 times the 20 that the records took at 500/s for each worker
-           between 1 and 4 workers; 4 all the time would have been 80 worker-seconds, so 62.5% were saved
+workers    30 worker-seconds, 1.50 times the 20 that the records needed at 500/s per worker
+           between 1 and 4 workers; 4 all the time would have used 80 worker-seconds; 62.5% saved
 
 TIME  CHANGE  REASON  MESSAGE
   8s  1 -> 2  Growth  700/s arriving and growing; 1 worker does 500/s
 ";
-    assert_eq!(RunReport::of(run()).text(None), text);
+    assert_eq!(RunReport::from_run(run()).text(None), text);
 }
 
 #[test]
 fn narrow_terminals_get_shorter_lines() {
-    let text = RunReport::of(run()).text(Some(60));
+    let text = RunReport::from_run(run()).text(Some(60));
     let below_verdict: Vec<&str> = text.lines().skip(1).collect();
     assert!(below_verdict.iter().all(|line| line.chars().count() <= 60), "{text}");
 }
 
 #[test]
-fn late_and_lost_records_are_told_apart() {
+fn late_and_lost_records_are_distinguished() {
     let mut late = run();
     late.work.in_time = 9_000;
     assert_eq!(
-        RunReport::of(late).verdict(),
+        RunReport::from_run(late).verdict(),
         "Missed the target: 90% of the records were processed within 10s, where 99% should have been."
     );
 
     let mut lost = run();
     lost.work.processed = 9_999;
-    let report = RunReport::of(lost);
+    let report = RunReport::from_run(lost);
     assert_eq!(report.verdict(), "Missed the target: 1 of 10,000 records were never processed.");
     assert_eq!(report.lost, Some(1));
 }
@@ -119,18 +119,18 @@ fn records_that_were_never_processed_are_late() {
     let mut run = run();
     run.work.processed = 5_000;
     run.work.in_time = 5_000;
-    assert_eq!(RunReport::of(run).share, Some(0.5));
+    assert_eq!(RunReport::from_run(run).share, Some(0.5));
 }
 
 #[test]
-fn duplicates_are_no_failure_and_dilute_nothing() {
+fn duplicates_are_neither_failure_nor_gain() {
     let mut run = run();
     run.work.processed = 10_100;
     run.work.in_time = 10_050;
-    let report = RunReport::of(run);
+    let report = RunReport::from_run(run);
     assert!(report.met);
     assert_eq!(report.duplicates, Some(100));
-    assert!(report.text(None).contains("none lost, 100 twice"));
+    assert!(report.text(None).contains("none lost, 100 processed twice"));
 }
 
 #[test]
@@ -139,26 +139,30 @@ fn duplicates_do_not_hide_losses() {
     run.work.processed = 10_100;
     run.work.in_time = 10_050;
     run.uncommitted = Some(7);
-    assert_eq!(RunReport::of(run).verdict(), "Missed the target: 7 of 10,000 records were never processed.");
+    assert_eq!(RunReport::from_run(run).verdict(), "Missed the target: 7 of 10,000 records were never processed.");
 }
 
 #[test]
-fn silence_is_not_success() {
+fn missing_reports_are_not_success() {
     let silent = Run { work: Work::default(), ..run() };
-    let report = RunReport::of(silent);
+    let report = RunReport::from_run(silent);
     assert!(!report.met);
     assert_eq!(report.share, None);
-    assert!(report.missed.contains(&"the workers did not say what they have done".to_owned()), "{:?}", report.missed);
+    assert!(
+        report.missed.contains(&"the workers did not report what they processed".to_owned()),
+        "{:?}",
+        report.missed
+    );
 
     let idle = Run { produced: Some(0), work: Work::default(), points: Vec::new(), changes: Vec::new(), ..run() };
-    let report = RunReport::of(idle);
-    assert_eq!(report.verdict(), "Missed the target: no record was produced, so nothing was shown.");
-    assert!(report.text(None).ends_with("No decision changed the number of workers.\n"));
+    let report = RunReport::from_run(idle);
+    assert_eq!(report.verdict(), "Missed the target: no record was produced, so nothing was measured.");
+    assert!(report.text(None).ends_with("No decision changed the replica count.\n"));
 
     for unknown in [Run { produced: None, ..run() }, Run { uncommitted: None, ..run() }] {
         assert_eq!(
-            RunReport::of(unknown).verdict(),
-            "Missed the target: the brokers could not say whether every record was processed."
+            RunReport::from_run(unknown).verdict(),
+            "Missed the target: the brokers did not report whether every record was processed."
         );
     }
 }
@@ -172,8 +176,8 @@ fn quantiles_are_upper_bounds() {
 }
 
 #[test]
-fn json_holds_the_run_and_the_conclusions_side_by_side() {
-    let report = RunReport::of(run());
+fn json_holds_the_run_and_its_conclusions() {
+    let report = RunReport::from_run(run());
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!(json["costRatio"], 1.5);
     assert_eq!(json["work"]["inTime"], 9950);

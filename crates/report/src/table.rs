@@ -1,24 +1,24 @@
-//! Aligned columns for a terminal: headings in capitals, two spaces between columns, the last column takes what width is
-//! left.
+//! Aligned columns for a terminal: headings in capitals, two spaces between columns; the last column takes the
+//! remaining width.
 
-/// Narrowest last column that is still wrapped or cut rather than left alone.
+/// Narrowest last column that is still wrapped or cut.
 const LEAST: usize = 16;
 
-/// On which side of its column a text stands.
+/// Alignment of the text in a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {
-    /// Words.
+    /// To the left, for text.
     Left,
-    /// Numbers.
+    /// To the right, for numbers.
     Right,
 }
 
-/// What becomes of a last column that is wider than the terminal.
+/// What happens to a last column that is wider than the terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overflow {
-    /// It ends in `…`: for live views, whose rows must keep to one line.
+    /// It is cut with `…`: for live views, whose rows must stay on one line.
     Cut,
-    /// It goes on in the next line, below itself: for reports, where every word counts.
+    /// It continues on the next line, below itself: for reports, where every word counts.
     Wrap,
 }
 
@@ -28,18 +28,18 @@ pub struct Table {
     columns: Vec<(String, Align)>,
     rows: Vec<Vec<String>>,
     overflow: Overflow,
-    /// Widths do not go below these: a live view prints row by row and cannot know the rows to come.
+    /// Least widths: a live view prints row by row and cannot know the rows to come.
     least: Vec<usize>,
 }
 
 impl Table {
-    /// An empty table with these columns.
+    /// Returns an empty table with these columns.
     pub fn new<'a>(columns: impl IntoIterator<Item = (&'a str, Align)>, overflow: Overflow) -> Self {
         let columns = columns.into_iter().map(|(name, align)| (name.to_owned(), align)).collect();
         Self { columns, rows: Vec::new(), overflow, least: Vec::new() }
     }
 
-    /// Columns at least so wide, in their order.
+    /// Sets the least widths of the columns, in their order.
     #[must_use]
     pub fn at_least(mut self, widths: impl Into<Vec<usize>>) -> Self {
         self.least = widths.into();
@@ -53,14 +53,15 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// The headings and rows as lines, each within `width` characters if the columns before the last leave room.
+    /// Returns the headings and rows as lines, each within `width` characters if the columns before the last leave
+    /// room.
     pub fn lines(&self, width: Option<usize>) -> Vec<String> {
         let headings: Vec<String> = self.columns.iter().map(|(name, _)| name.clone()).collect();
         let widths = self.widths(&headings);
         std::iter::once(&headings).chain(&self.rows).flat_map(|cells| self.line(cells, &widths, width)).collect()
     }
 
-    /// [`Self::lines`] as one text.
+    /// Returns the [`Self::lines`] as one text.
     pub fn text(&self, width: Option<usize>) -> String {
         self.lines(width).into_iter().map(|line| line + "\n").collect()
     }
@@ -107,7 +108,7 @@ fn pad(cell: &str, align: Align, wide: usize) -> String {
     }
 }
 
-/// `text` broken between words into lines of at most `width` characters; a longer word stays whole.
+/// Breaks `text` between words into lines of at most `width` characters; a longer word stays whole.
 pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
@@ -163,12 +164,12 @@ mod tests {
     }
 
     #[test]
-    fn too_narrow_a_terminal_leaves_the_text_alone() {
+    fn too_narrow_terminal_leaves_the_text_alone() {
         assert_eq!(table(Overflow::Cut).text(Some(20)), table(Overflow::Cut).text(None));
     }
 
     #[test]
-    fn least_widths_hold_and_rows_are_made_to_fit() {
+    fn least_widths_hold_and_rows_are_padded() {
         let mut table = Table::new([("A", Align::Right), ("B", Align::Right)], Overflow::Cut).at_least([4, 3]);
         table.row(["1"]);
         table.row(["2", "3", "surplus"]);

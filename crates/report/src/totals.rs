@@ -1,4 +1,4 @@
-//! What the reference workers say of themselves: the totals lines in their logs, summed over all that ever ran.
+//! The totals that the reference workers log, summed over all worker processes that ever ran.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +6,13 @@ use serde::Deserialize;
 
 use super::run::Work;
 
-/// A line of a worker's log that holds its totals (docs/worker-metrics.md, "The totals line").
+/// A line of a worker's log with its totals (docs/worker-metrics.md, "The totals line").
 #[derive(Debug, Deserialize)]
 struct Line {
     totals: Totals,
 }
 
-/// What one worker has done since it started.
+/// The work of one worker since it started.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Totals {
@@ -29,29 +29,29 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// The totals in a line of a log; `None` if the line says something else.
+    /// Parses the totals in a line of a log; `None` if the line has none.
     pub fn in_line(line: &str) -> Option<Self> {
-        // Most other lines are told apart without being parsed.
+        // Most other lines are recognised without being parsed.
         let line = line.trim();
         line.starts_with(r#"{"totals""#).then(|| serde_json::from_str::<Line>(line).ok()).flatten().map(|l| l.totals)
     }
 }
 
-/// The newest totals of every incarnation of a worker.
+/// The newest totals of every worker process.
 #[derive(Debug, Default)]
 pub struct Ledger(BTreeMap<String, Totals>);
 
 impl Ledger {
-    /// Takes down what the incarnation (a container's id) has said. Counters only grow, so an older line, read again
-    /// after a connection broke, changes nothing.
-    pub fn note(&mut self, incarnation: &str, totals: Totals) {
+    /// Records the totals of a worker process, identified by its container id. Counters only grow, so an older line
+    /// that is read again after a broken connection changes nothing.
+    pub fn record(&mut self, incarnation: &str, totals: Totals) {
         let entry = self.0.entry(incarnation.to_owned()).or_default();
         if totals.processed >= entry.processed {
             *entry = totals;
         }
     }
 
-    /// The sum over all of them. `target` is the latency in seconds: it decides for a worker that did not know it.
+    /// Returns the sum over all of them. `target`: latency, seconds, for workers that did not know theirs.
     pub fn work(&self, target: f64) -> Work {
         let mut work = Work::default();
         let mut buckets: Vec<(Option<f64>, u64)> = Vec::new();
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn other_lines_are_passed_over() {
+    fn other_lines_are_ignored() {
         for other in ["", "started", r#"{"level":"info"}"#, r#"{"totals":7}"#, r#"{"totals":{"processed":-1}}"#] {
             assert_eq!(Totals::in_line(other), None, "{other}");
         }
@@ -100,10 +100,10 @@ mod tests {
     }
 
     #[test]
-    fn workers_that_are_gone_still_count_and_lines_read_twice_do_not() {
+    fn gone_workers_count_and_repeated_lines_do_not() {
         let mut ledger = Ledger::default();
         for (incarnation, processed) in [("a", 3), ("a", 5), ("a", 3), ("b", 5)] {
-            ledger.note(incarnation, Totals::in_line(&line(processed, "4")).unwrap());
+            ledger.record(incarnation, Totals::in_line(&line(processed, "4")).unwrap());
         }
         let work = ledger.work(10.0);
         assert_eq!((work.workers, work.processed, work.in_time, work.busy_seconds), (2, 10, 8, 5.0));
@@ -111,17 +111,17 @@ mod tests {
     }
 
     #[test]
-    fn records_passed_over_are_summed() {
+    fn skipped_records_are_summed() {
         let mut ledger = Ledger::default();
-        ledger.note("a", Totals::in_line(&line(5, "4").replace(r#""busy"#, r#""skipped":2,"busy"#)).unwrap());
-        ledger.note("b", Totals::in_line(&line(5, "4")).unwrap());
+        ledger.record("a", Totals::in_line(&line(5, "4").replace(r#""busy"#, r#""skipped":2,"busy"#)).unwrap());
+        ledger.record("b", Totals::in_line(&line(5, "4")).unwrap());
         assert_eq!(ledger.work(10.0).skipped, 2);
     }
 
     #[test]
-    fn a_worker_that_never_learned_its_objective_is_judged_by_its_buckets() {
+    fn worker_without_objective_is_judged_by_its_buckets() {
         let mut ledger = Ledger::default();
-        ledger.note("a", Totals::in_line(&line(5, "null")).unwrap());
+        ledger.record("a", Totals::in_line(&line(5, "null")).unwrap());
         assert_eq!(ledger.work(10.0).in_time, 3);
     }
 }

@@ -1,5 +1,5 @@
-//! A report of a made-up run, from the numbers to the files that `sluice demo` writes. The plot stays in cargo's
-//! folder for tests, so that it can be looked at.
+//! Reports of made-up runs, from the numbers to the files that `sluice demo` writes. The plots stay in cargo's folder
+//! for tests, where they can be viewed.
 
 use std::f64::consts::TAU;
 use std::path::Path;
@@ -34,7 +34,7 @@ fn made_up() -> Run {
             rate: running.then(|| load(at)),
             capacity: running.then(|| 400.0 * f64::from(existing)),
             lag: running.then_some(900.0),
-            // A gap, as when the operator's page does not answer.
+            // A gap, as when the operator's metrics page does not respond.
             latency: (at > 3.0 && !(100.0..108.0).contains(&at)).then(|| 1.5 + 3.0 * (at / 40.0).sin().abs()),
             desired: Some(desired),
             replicas: Some(existing),
@@ -61,8 +61,8 @@ fn made_up() -> Run {
 }
 
 #[test]
-fn a_run_becomes_a_text_and_a_picture() {
-    let report = RunReport::of(made_up());
+fn run_becomes_a_text_and_a_plot() {
+    let report = RunReport::from_run(made_up());
     assert!(report.met, "{:?}", report.missed);
     assert!(report.cost_ratio.is_some_and(|ratio| (1.0..2.0).contains(&ratio)), "{:?}", report.cost_ratio);
 
@@ -74,7 +74,7 @@ fn a_run_becomes_a_text_and_a_picture() {
     assert!(text.lines().count() > 10, "{text}");
 }
 
-/// A policy that adds a worker for so many records per second and looks at the load of `late` seconds ago.
+/// Returns a policy with one worker for each `per_worker` records per second of the load `late` seconds ago.
 fn policy(name: &str, load: &[(f64, f64)], per_worker: f64, late: usize) -> Policy {
     let (mut points, mut changes): (Vec<Point>, Vec<Change>) = (Vec::new(), Vec::new());
     let mut lag = 0.0_f64;
@@ -107,7 +107,7 @@ fn policy(name: &str, load: &[(f64, f64)], per_worker: f64, late: usize) -> Poli
 }
 
 #[test]
-fn policies_are_compared_in_a_picture() {
+fn policies_are_compared_in_a_plot() {
     let trace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/traces/real_flash_wc98_semifinal_24h.csv");
     let mut load = sluice_simulate::trace::read(&trace, sluice_simulate::trace::Gaps::Refused).expect("a trace");
     sluice_simulate::trace::scale_to(&mut load, 16_000.0);

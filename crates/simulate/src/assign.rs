@@ -1,10 +1,10 @@
-//! Which worker has which partition: sticky, by count.
+//! Assigns partitions to workers: sticky, by count.
 
-/// Nobody.
-pub(crate) const NOBODY: u32 = u32::MAX;
+/// Marks a partition without an owner.
+pub(crate) const NO_OWNER: u32 = u32::MAX;
 
-/// Deals `owners.len()` partitions to `workers` in even counts, the first ones getting what is left over. Who has a
-/// partition keeps it as far as the counts allow. Partitions for which `stays` is true are left alone.
+/// Assigns `owners.len()` partitions to `workers` in even counts, the first workers getting the remainder. A worker
+/// keeps its partitions as far as the counts allow. Partitions for which `stays` is true are left alone.
 pub(crate) fn sticky(owners: &mut [u32], workers: &[u32], stays: impl Fn(usize) -> bool) {
     let total = (0..owners.len()).filter(|p| !stays(*p)).count();
     let mut room: Vec<usize> = match workers.len() {
@@ -26,7 +26,7 @@ pub(crate) fn sticky(owners: &mut [u32], workers: &[u32], stays: impl Fn(usize) 
         while room.get(next) == Some(&0) {
             next += 1;
         }
-        let owner = workers.get(next).copied().unwrap_or(NOBODY);
+        let owner = workers.get(next).copied().unwrap_or(NO_OWNER);
         if let Some(left) = room.get_mut(next) {
             *left -= 1;
         }
@@ -34,10 +34,10 @@ pub(crate) fn sticky(owners: &mut [u32], workers: &[u32], stays: impl Fn(usize) 
     }
 }
 
-/// The hottest worker's share of all records when `count` workers are dealt these weights anew, 0 to 1.
+/// Returns the hottest worker's share of all records when these weights are newly assigned to `count` workers, 0 to 1.
 pub(crate) fn hottest_share(weights: &[f64], count: u32) -> f64 {
     let workers: Vec<u32> = (0..count).collect();
-    let mut owners = vec![NOBODY; weights.len()];
+    let mut owners = vec![NO_OWNER; weights.len()];
     sticky(&mut owners, &workers, |_| false);
     let mut shares = vec![0.0; workers.len()];
     for (owner, weight) in owners.iter().zip(weights) {

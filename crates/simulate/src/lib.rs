@@ -1,14 +1,15 @@
-//! A simulated stream job: a load, a plant of partitions and workers with its faults, any rule that sets the number of
-//! workers, the scores of a run, and a clairvoyant lower bound of what the load must cost.
+//! Simulates a stream job: a load, a plant of partitions and workers with its faults, any rule that sets the replica
+//! count, the scores of a run, and a clairvoyant lower bound of the cost of the load.
 //!
-//! Loads come as they were recorded ([`trace`]) or as they are described in a line ([`shape`]).
+//! Loads are recorded ([`trace`]) or described in one line ([`shape`]).
 //!
-//! Pure and deterministic by `Scenario::seed`: no I/O, no clock. It depends on `policy` alone, whose very
-//! [`decide`](sluice_policy::decide) it runs ([`Sluice`]).
+//! The simulator is pure and deterministic by `Scenario::seed`: no I/O, no clock. It depends on `policy` alone, and
+//! runs the same [`decide`](sluice_policy::decide) as the operator ([`Sluice`]).
 //!
-//! Time passes in steps of one second; second `t` lasts from time `t` to `t + 1` (seconds since the begin of the load).
-//! Records are a fluid: 64-bit floats, floored where a rule sees an offset. The model follows `traces.md` part 4.
-// The model computes with floats and counts; what it casts is a few million at most and never negative.
+//! Time passes in steps of one second; second `t` lasts from time `t` to `t + 1`, in seconds since the load began.
+//! Records are a fluid: 64-bit floats, rounded down where a rule sees an offset. The model is described in
+//! `docs/design/algorithms.md#simulated-plant`.
+// The model computes with floats and counts; the values that it casts are a few million at most and never negative.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
@@ -44,4 +45,4 @@ pub use random::Random;
 pub use rule::{Fixed, Rule, Sluice};
 pub use run::{Change, Point, Run, run, run_judged};
 pub use scenario::{Handover, Noise, Scenario};
-pub use score::{Scores, Verdict};
+pub use score::{ObjectiveScore, Scores};

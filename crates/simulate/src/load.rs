@@ -1,4 +1,4 @@
-//! The load: records per second that arrive at a job, for each whole second.
+//! The load: the arrival rate of a job in each whole second.
 
 /// An arrival rate for each second, records per second.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -7,18 +7,18 @@ pub struct Load {
 }
 
 impl Load {
-    /// One rate for each second.
+    /// Returns a load with one rate for each second, records per second.
     pub fn new(rates: Vec<f32>) -> Self {
         Self { rates }
     }
 
-    /// The same rate for so many seconds.
+    /// Returns a constant load of a length in seconds.
     pub fn constant(rate: f64, seconds: usize) -> Self {
         Self { rates: vec![rate as f32; seconds] }
     }
 
-    /// From points (seconds, records per second) in rising order of time, with linear interpolation between them. The
-    /// load begins at the first point; the last one holds for as long as the step before it.
+    /// Returns a load from points (seconds, records per second) in ascending order of time, with linear interpolation.
+    /// The load begins at the first point; the last one holds for as long as the previous step.
     pub fn from_points(points: &[(f64, f64)]) -> Self {
         let (Some(first), Some(last)) = (points.first(), points.last()) else {
             return Self::default();
@@ -43,7 +43,8 @@ impl Load {
         Self { rates: rates.collect() }
     }
 
-    /// Scaled so that the 99.9th percentile of the rates is this (`traces.md` 4.1: 16 000 records per second).
+    /// Scales the load so that the 99.9th percentile of its rates is `rate`
+    /// (docs/design/algorithms.md#simulated-plant).
     #[must_use]
     pub fn scale_to_p999(mut self, rate: f64) -> Self {
         let mut sorted = self.rates.clone();
@@ -57,24 +58,24 @@ impl Load {
         self
     }
 
-    /// The first so many seconds.
+    /// Keeps the first seconds of the load.
     #[must_use]
     pub fn cut(mut self, seconds: usize) -> Self {
         self.rates.truncate(seconds);
         self
     }
 
-    /// The rate of each second, records per second.
+    /// Returns the rate of each second, records per second.
     pub fn rates(&self) -> &[f32] {
         &self.rates
     }
 
-    /// Length in seconds.
+    /// Returns the length in seconds.
     pub fn seconds(&self) -> usize {
         self.rates.len()
     }
 
-    /// All records.
+    /// Returns the number of all records.
     pub fn records(&self) -> f64 {
         self.rates.iter().map(|r| f64::from(*r)).sum()
     }

@@ -1,46 +1,47 @@
-//! What a load costs at least: a clairvoyant lower bound (`traces.md` 4.3).
+//! A clairvoyant lower bound of the cost of a load (docs/design/algorithms.md#lower-bound-of-the-cost).
 //!
-//! Partitions become one queue, handovers take no time, every worker is an average one, and starting costs money
-//! but no time. Whatever a rule does in the plant is possible here, at most as dear; so the optimum is a lower bound (but for
-//! luck: workers that happen to be faster, or to start faster, than the average one may undercut it by a per cent or so).
-//! It is found by dynamic programming over (workers, backlog), with a decision every 15 s and the backlog rounded down.
+//! Partitions become one queue, handovers take no time, all workers are average, and starting one costs money but no
+//! time. Everything that a rule can do in the plant is possible here at the same cost or less, so the optimum is a
+//! lower bound, except for luck: workers that happen to be faster, or to start faster, may undercut it by about 1 %. It
+//! is found by dynamic programming over (workers, backlog), with a decision every 15 s and the backlog rounded down.
 //!
-//! Late records may cost `price` worker-seconds each (and are then dropped, as serving them would only cost more). For
-//! any price, optimum - price * allowed records is a lower bound of the cost with that allowance (weak duality); the best
-//! price is searched for.
+//! Late records may cost `price` worker-seconds each; they are then dropped, because processing them would only cost
+//! more. For any price, optimum - price * allowed records is a lower bound of the cost with that allowance (weak
+//! duality), and the best price is searched for.
 
 use super::assign::hottest_share;
 use super::load::Load;
 use super::scenario::Scenario;
 
-/// Seconds between two decisions.
+/// Time between two decisions, seconds.
 const BLOCK: usize = 15;
-/// Records that the backlog is rounded down to, at least.
+/// Least step that the backlog is rounded down to, records.
 const GRID: f64 = 250.0;
-/// Steps of the backlog at most: beyond, the grid is made coarser.
+/// Most steps of the backlog; a longer one makes the grid coarser.
 const STEPS: f64 = 2048.0;
 
-/// Worker-seconds that the load costs at least if this share of its records may be late. With `weights`, the hottest
-/// worker of an even deal of the scenario's partitions limits all (it knows the weights, and cannot move the partitions).
-/// The plant's sticky assignment may by luck be better balanced than that deal: this one is a yardstick, no strict bound.
+/// Returns the least worker-seconds that the load costs if a share of its records may be late. With `weights`, the
+/// hottest worker of an even assignment of the scenario's partitions limits all: that bound knows the weights, and
+/// cannot choose the assignment. The plant's sticky assignment may happen to be better balanced, so it is a yardstick
+/// and not strict.
 ///
-/// Of the faults it knows a deploy that makes workers faster; all others only make the load dearer.
+/// Of the faults, it considers a rollout that makes workers faster; all others only make the load more expensive.
 ///
-/// Infinite if not even the most workers keep to the allowance.
+/// Returns infinity if even the most workers exceed the allowance.
 pub fn oracle(load: &Load, scenario: &Scenario, allowed_late: f64, weights: bool) -> f64 {
     let problem = Problem::new(load, scenario, weights);
     let allowed = allowed_late.max(0.0) * problem.arrivals.iter().sum::<f64>();
-    // Fewer late records than with all workers all the time there cannot be.
+    // There cannot be fewer late records than with all workers all the time.
     if problem.fewest_late() > allowed + 1e-6 * problem.arrivals.iter().sum::<f64>() {
         return f64::INFINITY;
     }
-    // All records are done in the end, late or not.
+    // All records are processed in the end, late or not.
     let least = problem.arrivals.iter().sum::<f64>() * problem.work;
     if allowed <= 0.0 {
         return problem.solve(1e3).max(least);
     }
-    // Concave in the price: a golden-section search over its logarithm. Below a record's work everything would be
-    // dropped; beyond 500 times as much the allowance hardly pays.
+    // The bound is concave in the price: a golden-section search over its logarithm. With a price below a record's work
+    // everything would be dropped; beyond 500 times as much the allowance hardly matters.
     let value = |log: f64| {
         let price = log.exp();
         problem.solve(price) - price * allowed
@@ -49,13 +50,13 @@ pub fn oracle(load: &Load, scenario: &Scenario, allowed_late: f64, weights: bool
     golden(value, work - 0.1, work + 6.2, 9).max(least)
 }
 
-/// The highest value of a concave function between two places.
-fn golden(value: impl Fn(f64) -> f64, mut low: f64, mut high: f64, looks: usize) -> f64 {
+/// Returns the highest value of a concave function between two points, after a number of evaluations.
+fn golden(value: impl Fn(f64) -> f64, mut low: f64, mut high: f64, evaluations: usize) -> f64 {
     let ratio = (5.0_f64.sqrt() - 1.0) / 2.0;
     let (mut a, mut b) = (high - ratio * (high - low), low + ratio * (high - low));
     let (mut at_a, mut at_b) = (value(a), value(b));
     let mut best = at_a.max(at_b);
-    for _ in 2..looks {
+    for _ in 2..evaluations {
         if at_a >= at_b {
             (high, b, at_b) = (b, a, at_a);
             a = high - ratio * (high - low);
@@ -72,17 +73,17 @@ fn golden(value: impl Fn(f64) -> f64, mut low: f64, mut high: f64, looks: usize)
 
 struct Problem {
     arrivals: Vec<f64>,
-    /// The most that may wait at the end of each second without being late: what arrived in the last L seconds.
+    /// Most records that may wait at the end of each second without being late: the arrivals of the last L seconds.
     room: Vec<f64>,
-    /// Number of workers and what they do together, records per second.
+    /// Numbers of workers, each with the rate that they process together, records per second.
     capacity: Vec<(f64, f64)>,
-    /// Worker-seconds of making and of removing a worker.
+    /// Cost of starting and of removing a worker, worker-seconds.
     make: f32,
     remove: f32,
     /// Width and number of steps of the backlog.
     grid: f64,
     steps: usize,
-    /// Worker-seconds that a record takes at best.
+    /// Least worker-seconds that a record takes.
     work: f64,
 }
 
@@ -122,7 +123,7 @@ impl Problem {
         }
     }
 
-    /// Records that are late with the most that workers can do, all the time.
+    /// Returns the records that are late even with the most workers all the time.
     fn fewest_late(&self) -> f64 {
         let most = self.capacity.iter().map(|c| c.1).fold(0.0, f64::max);
         let (mut waiting, mut late) = (0.0, 0.0);
@@ -134,7 +135,7 @@ impl Problem {
         late
     }
 
-    /// The optimum when each late record costs `price` worker-seconds.
+    /// Returns the optimum when each late record costs `price` worker-seconds.
     fn solve(&self, price: f64) -> f64 {
         let (count, steps) = (self.capacity.len(), self.steps);
         let mut value = vec![f32::INFINITY; count * steps];
@@ -144,7 +145,7 @@ impl Problem {
         }
         let slope = (price * self.grid) as f32;
         let mut base = 0.0;
-        // What has been reached: beyond it everything is infinite.
+        // Highest step reached so far: beyond it every value is infinite.
         let mut reached = 1;
         for begin in (0..self.arrivals.len()).step_by(BLOCK) {
             self.switch(&mut value, reached);
@@ -159,7 +160,7 @@ impl Problem {
             }
             std::mem::swap(&mut value, &mut next);
             reached = highest + 1;
-            // Small numbers, so that 32 bits are enough.
+            // The numbers are small enough for 32 bits.
             if (begin / BLOCK).is_multiple_of(32) {
                 let least = value.iter().copied().fold(f32::INFINITY, f32::min);
                 base += f64::from(least);
@@ -168,13 +169,13 @@ impl Problem {
                 }
             }
         }
-        // What is left when the load ends is done by whoever does it cheapest, each worker for as long as it takes.
+        // The backlog at the end of the load is processed at the least cost, by each worker for as long as it takes.
         let left = |step: usize| step as f64 * self.grid * self.work;
         let ends = value.chunks_exact(steps).flat_map(|row| row.iter().enumerate());
         base + ends.map(|(step, v)| f64::from(*v) + left(step)).fold(f64::INFINITY, f64::min)
     }
 
-    /// The number of workers changes, at the price of making or removing them.
+    /// Changes the number of workers, at the cost of starting or removing them.
     fn switch(&self, value: &mut [f32], reached: usize) {
         let (count, steps) = (self.capacity.len(), self.steps);
         let mut relax = |from: usize, to: usize, price: f32| {
@@ -190,13 +191,13 @@ impl Problem {
         (1..count).rev().for_each(|n| relax(n, n - 1, self.remove));
     }
 
-    /// What a block of seconds makes of any backlog at its begin.
+    /// Returns how a block of seconds changes any backlog at its beginning.
     fn block(&self, begin: usize, together: f64) -> Block {
         let end = self.arrivals.len().min(begin + BLOCK);
         let seconds = end - begin;
         let mut block =
             Block { seconds, shift: 0.0, low: 0.0, high: f64::INFINITY, dropped: 0.0, drops_from: f64::INFINITY };
-        // Begins up to this have been at zero by now, and go where all others go that have.
+        // Blocks that begin with up to this backlog have been at zero by now, and end like all others that have.
         let mut emptied = 0.0;
         for second in begin..end {
             let (net, room) = (self.arrivals[second] - together, self.room[second]);
@@ -209,18 +210,18 @@ impl Problem {
             }
             block.low = block.low.min(room);
             block.high = block.high.min(room);
-            // Begins above this have been dropped from; of what was at zero before, `dropped` tells.
+            // With a higher backlog than this, records have been dropped; below it, `dropped` counts them.
             block.drops_from = block.drops_from.min((room - block.shift).max(emptied));
         }
         block
     }
 }
 
-/// A block of seconds as a map of the backlog b at its begin: `clamp(b + shift, low, high)` at its end, and
+/// A block of seconds as a function of the backlog b at its beginning: `clamp(b + shift, low, high)` at its end, and
 /// `dropped + max(0, b - drops_from)` records dropped in between.
 #[derive(Debug, Clone, Copy)]
 struct Block {
-    /// How many seconds; fewer at the end of the load.
+    /// Number of seconds; fewer at the end of the load.
     seconds: usize,
     shift: f64,
     low: f64,
@@ -230,16 +231,16 @@ struct Block {
 }
 
 impl Block {
-    /// Carries the values of all backlogs `from` the begin `to` the end. Answers the highest step that was reached.
+    /// Carries the values of all backlogs from the beginning to the end. Returns the highest step that was reached.
     fn carry(&self, from: &[f32], to: &mut [f32], grid: f64, cost: f32, slope: f32) -> usize {
         let last = to.len() - 1;
         let low = ((self.low / grid) as usize).min(last);
         let high = ((self.high / grid) as usize).clamp(low, last);
         let shift = (self.shift / grid).floor() as i64;
-        // In favour of the bound: the backlog was rounded down, and so is what of it is dropped.
+        // In favour of the bound: the backlog was rounded down, and so are the records dropped from it.
         let free = (self.drops_from / grid) as f32;
         let paid = |step: usize, value: f32| value + cost + slope * (step as f32 - free).max(0.0);
-        // The begins that end at `low` or less, those that end between, and those that end at `high` or more.
+        // Backlogs that end at `low` or less, those that end between, and those that end at `high` or more.
         let begin_of = |end: usize| (end as i64 - shift).clamp(0, from.len() as i64) as usize;
         let (between, above) = (begin_of(low + 1), begin_of(high).max(begin_of(low + 1)));
         for (step, value) in from[..between].iter().enumerate() {
@@ -264,7 +265,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_block_does_what_its_seconds_do() {
+    fn block_equals_its_seconds() {
         let mut random = Random::new(3, 0);
         for _ in 0..500 {
             let load = Load::new((0..BLOCK).map(|_| (random.uniform() * 6000.0) as f32).collect());

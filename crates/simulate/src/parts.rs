@@ -1,61 +1,62 @@
-//! The partitions: what has arrived in each, what is done, what is committed, and what was late.
+//! Partitions: the records that arrived, were processed, were committed and were late in each.
 //!
-//! Every partition is FIFO. A record that arrives in second s is late when it is not done at the end of second
-//! s + L, L being the objective in whole seconds; that is, when time T finds D(T) < A(T - L). Each record is judged once,
-//! at its deadline, whoever works on it again later. So a pause of D seconds makes the arrivals of D - L seconds late.
+//! Every partition is first in, first out. A record that arrives in second s is late if it is not processed by the end
+//! of second s + L, where L is the objective in whole seconds; that is, if D(T) < A(T - L) at time T. Each record is
+//! judged once, at its deadline, even if it is processed again later. So a pause of D seconds makes the arrivals of D -
+//! L seconds late.
 
-use super::assign::NOBODY;
+use super::assign::NO_OWNER;
 
-/// All partitions, one array for each quantity. Offsets are records since the begin.
+/// All partitions, one array for each quantity. Offsets are records since the beginning.
 #[derive(Debug, Clone)]
 pub(crate) struct Parts {
     /// Share of all records.
     pub(crate) weight: Vec<f64>,
-    /// Arrived.
+    /// Records that arrived.
     pub(crate) end: Vec<f64>,
-    /// Where its worker is.
+    /// Position of its worker.
     pub(crate) position: Vec<f64>,
-    /// The furthest that any worker has been.
+    /// Furthest position that any worker reached.
     pub(crate) done: Vec<f64>,
-    /// Committed by the group.
+    /// Offset committed by the group.
     pub(crate) committed: Vec<f64>,
-    /// `uid` of the owner, or nobody.
+    /// `uid` of the owner, or `NO_OWNER`.
     pub(crate) owner: Vec<u32>,
-    /// Stands still until then.
+    /// Time until which it is stopped, seconds.
     pub(crate) paused: Vec<f64>,
-    /// No partition stands still after this.
+    /// Time after which no partition is stopped, seconds.
     pub(crate) all_run_from: f64,
-    /// Whether anything was left to be done when the last second ended.
+    /// Whether records were left when the last second ended.
     behind: bool,
-    /// Second in which the oldest record that is not done arrived; right while `behind`.
+    /// Second in which the oldest unprocessed record arrived; valid while `behind`.
     oldest: Vec<u32>,
-    /// Arrived until the end of each of the last `rows` seconds, a row of all partitions for each.
+    /// Arrivals by the end of each of the last `rows` seconds, one row of all partitions for each.
     rows: usize,
     history: Vec<f64>,
     deadline: usize,
-    /// Arrived in all until the end of each second.
+    /// Total arrivals by the end of each second.
     total: Vec<f64>,
-    /// What remains to be given, for sharing a worker.
+    /// Scratch space for sharing a worker's capacity.
     scratch: Vec<f64>,
 }
 
-/// What one second did.
+/// The results of one second.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Second {
     /// Records whose deadline passed.
     pub(crate) due: f64,
-    /// Of these, not done.
+    /// Records among these that were not processed.
     pub(crate) late: f64,
-    /// Records done for the first time.
+    /// Records processed for the first time.
     pub(crate) done: f64,
-    /// Age of the oldest record that is not done at its end, seconds.
+    /// Age of the oldest unprocessed record at the end of the second, seconds.
     pub(crate) age: f64,
-    /// Records not done at its end.
+    /// Unprocessed records at the end of the second.
     pub(crate) backlog: f64,
 }
 
 impl Parts {
-    /// With the objective's deadline, and arrivals remembered for as long as the longest deadline that is judged.
+    /// Returns partitions with the objective's deadline; arrivals are kept for the longest deadline that is judged.
     pub(crate) fn new(weight: Vec<f64>, deadline: usize, longest: usize) -> Self {
         let count = weight.len();
         let rows = deadline.max(longest) + 2;
@@ -64,7 +65,7 @@ impl Parts {
             position: vec![0.0; count],
             done: vec![0.0; count],
             committed: vec![0.0; count],
-            owner: vec![NOBODY; count],
+            owner: vec![NO_OWNER; count],
             paused: vec![f64::NEG_INFINITY; count],
             all_run_from: f64::NEG_INFINITY,
             behind: false,
@@ -82,13 +83,13 @@ impl Parts {
         self.weight.len()
     }
 
-    /// A partition stands still until then.
+    /// Stops a partition until a time.
     pub(crate) fn pause(&mut self, partition: usize, until: f64) {
         self.paused[partition] = self.paused[partition].max(until);
         self.all_run_from = self.all_run_from.max(until);
     }
 
-    /// Its worker dies: what it did since its last commit is to be done again.
+    /// Rolls a partition back to its last commit after its worker died.
     pub(crate) fn roll_back(&mut self, partition: usize) {
         self.position[partition] = self.committed[partition];
     }
@@ -97,7 +98,7 @@ impl Parts {
         self.committed[partition] = self.position[partition];
     }
 
-    /// Arrived by `deadline` seconds before the end of second `second`: what is due by then. Before the begin: nothing.
+    /// Returns the offsets that are due at the end of a second, or `None` if nothing is due yet.
     pub(crate) fn due(&self, second: usize) -> Option<&[f64]> {
         self.due_after(self.deadline, second)
     }
@@ -107,8 +108,8 @@ impl Parts {
         self.history.get(row * self.count()..(row + 1) * self.count())
     }
 
-    /// The arrivals of one second, dealt by weight. With `scatter` each partition's number varies as independent
-    /// records do, and their sum stays.
+    /// Distributes the arrivals of one second by weight. With `scatter`, each partition's number varies like that of
+    /// independent records, and the sum is kept.
     pub(crate) fn arrive(&mut self, second: usize, arrivals: f64, scatter: Option<&mut super::random::Random>) {
         self.total.push(self.total.last().copied().unwrap_or(0.0) + arrivals);
         match scatter {
@@ -129,7 +130,7 @@ impl Parts {
         self.history[row * count..(row + 1) * count].copy_from_slice(&self.end);
     }
 
-    /// Records that a worker with these partitions could do in the second that begins at `time`.
+    /// Returns the records that a worker with these partitions could process in the second that begins at `time`.
     pub(crate) fn waiting(&self, mine: &[u16], time: f64) -> f64 {
         if time >= self.all_run_from {
             return mine.iter().map(|p| self.end[usize::from(*p)] - self.position[usize::from(*p)]).sum();
@@ -138,8 +139,8 @@ impl Parts {
         mine.iter().map(|p| usize::from(*p)).map(|p| (self.end[p] - self.position[p]) * f64::from(share(p) > 0.0)).sum()
     }
 
-    /// One worker does up to `capacity` records of its partitions in the second that begins at `time`: in equal shares,
-    /// and what one does not need goes to the others. Answers how many it did.
+    /// Lets one worker process up to `capacity` records of its partitions in the second that begins at `time`. They
+    /// share the capacity equally, and what one does not need goes to the others. Returns the number of records.
     pub(crate) fn work(&mut self, mine: &[u16], capacity: f64, time: f64) -> f64 {
         let running = time >= self.all_run_from;
         if running {
@@ -156,7 +157,7 @@ impl Parts {
                 return sum;
             }
         }
-        // What each can take: nothing while it stands still, a part of the capacity if it starts within the second.
+        // What each partition can take: nothing while it is stopped, and a part if it resumes within the second.
         let mut wanted = 0.0;
         for (want, p) in self.scratch.iter_mut().zip(mine) {
             let p = usize::from(*p);
@@ -171,14 +172,14 @@ impl Parts {
             let p = usize::from(*p);
             let (end, given) = (self.end[p], want.min(level));
             let position = self.position[p];
-            // Exactly the end when all is done, so that an empty partition is seen as empty.
+            // Set exactly to the end when nothing is left, so that an empty partition is recognised as empty.
             self.position[p] = if position + given >= end - 1e-9 { end } else { position + given };
             sum += given;
         }
         sum
     }
 
-    /// Of what these partitions did in this second, the records that were overdue when it began.
+    /// Returns how many of the records processed in this second were overdue when it began.
     pub(crate) fn overdue_done(&self, mine: &[u16], second: usize) -> f64 {
         let Some(due) = second.checked_sub(1).and_then(|before| self.due(before)).filter(|_| self.behind) else {
             return 0.0;
@@ -187,14 +188,14 @@ impl Parts {
         mine.iter().map(|p| late(usize::from(*p))).sum()
     }
 
-    /// Closes a second: judges the records whose deadline it is, and notes the latency of those that were done.
+    /// Closes a second: judges the records whose deadline it is, and records the latency of those that were processed.
     pub(crate) fn close(&mut self, second: usize, latencies: &mut Latencies) -> Second {
         let mut result = Second { due: self.due_records(self.deadline, second), ..Second::default() };
         if self.behind {
             result.late = self.late_records(self.deadline, second);
             self.close_behind(second, latencies, &mut result);
         } else {
-            // Everything was done before, so all that is done now arrived now, and nothing is past its deadline.
+            // Nothing was left before, so everything processed now arrived now, and nothing is past its deadline.
             let mut at_once = 0.0;
             for ((done, position), end) in self.done.iter_mut().zip(&self.position).zip(&self.end) {
                 let now = position.max(*done);
@@ -212,14 +213,14 @@ impl Parts {
         result
     }
 
-    /// Records whose deadline passes in this second.
+    /// Returns the records whose deadline passes in this second.
     pub(crate) fn due_records(&self, deadline: usize, second: usize) -> f64 {
         let arrived = |second: usize| self.total.get(second).copied().unwrap_or(0.0);
         let row = second.checked_sub(deadline);
         row.map_or(0.0, |row| arrived(row) - row.checked_sub(1).map_or(0.0, arrived))
     }
 
-    /// Of these, those that are not done. The same before and after the second is closed.
+    /// Returns how many of these are not processed; the same before and after the second is closed.
     pub(crate) fn late_records(&self, deadline: usize, second: usize) -> f64 {
         let Some(row) = second.checked_sub(deadline) else { return 0.0 };
         let count = self.count();
@@ -244,7 +245,7 @@ impl Parts {
                 self.oldest[p] = second as u32;
                 at_once += now - first;
             } else if now > first {
-                self.note(p, second, first, now, latencies);
+                self.record_latencies(p, second, first, now, latencies);
             }
             self.done[p] = now;
             result.done += now - first;
@@ -256,9 +257,9 @@ impl Parts {
         latencies.add(0, at_once);
     }
 
-    /// The latencies of the records `first..now` of a partition, done in this second. When they arrived follows from how
-    /// many wait behind them and from the arrivals of the whole job.
-    fn note(&mut self, p: usize, second: usize, first: f64, now: f64, latencies: &mut Latencies) {
+    /// Records the latencies of the records `first..now` of a partition, processed in this second. When they arrived
+    /// follows from how many wait behind them and from the arrivals of the whole job.
+    fn record_latencies(&mut self, p: usize, second: usize, first: f64, now: f64, latencies: &mut Latencies) {
         let weight = self.weight[p].max(1e-12);
         let mut at = self.total[second] - (self.end[p] - first) / weight;
         let to = self.total[second] - (self.end[p] - now) / weight;
@@ -275,16 +276,16 @@ impl Parts {
         self.oldest[p] = oldest as u32;
     }
 
-    /// What is never done: counts it among the latencies.
+    /// Counts the records that will never be processed among the latencies.
     pub(crate) fn abandon(&mut self, second: usize, latencies: &mut Latencies) {
         for p in 0..self.count() {
             if self.done[p] < self.end[p] {
-                self.note(p, second, self.done[p], self.end[p], latencies);
+                self.record_latencies(p, second, self.done[p], self.end[p], latencies);
             }
         }
     }
 
-    /// Records that will never be done and whose deadline has not passed yet.
+    /// Returns the records that will never be processed and whose deadline has not passed yet.
     pub(crate) fn late_to_come(&self, deadline: usize, second: usize) -> f64 {
         let due = self.due_after(deadline, second);
         let to_come = |p: usize| (self.end[p] - due.map_or(0.0, |due| due[p]).max(self.done[p])).max(0.0);
@@ -292,7 +293,7 @@ impl Parts {
     }
 }
 
-/// The level up to which each want is met when their sum is more than there is.
+/// Returns the level up to which each demand is met if their sum exceeds the capacity.
 fn water_level(wants: &[f64], capacity: f64) -> f64 {
     let mut level = capacity / wants.len().max(1) as f64;
     loop {
@@ -312,7 +313,7 @@ fn water_level(wants: &[f64], capacity: f64) -> f64 {
     }
 }
 
-/// Records by latency, in bins of a second.
+/// Records by latency, in bins of one second.
 #[derive(Debug, Clone)]
 pub(crate) struct Latencies {
     bins: Vec<f64>,
@@ -320,7 +321,7 @@ pub(crate) struct Latencies {
 }
 
 impl Latencies {
-    /// Bins up to two hours; the last one has all that is longer.
+    /// Returns empty bins up to two hours; the last one holds all longer latencies.
     pub(crate) fn new() -> Self {
         Self { bins: vec![0.0; 7201], max: 0 }
     }
@@ -333,7 +334,7 @@ impl Latencies {
         }
     }
 
-    /// The latency that this share of the records did not exceed, seconds.
+    /// Returns the latency that this share of the records did not exceed, seconds.
     pub(crate) fn quantile(&self, share: f64) -> f64 {
         let total: f64 = self.bins.iter().sum();
         let mut sum = 0.0;
@@ -345,7 +346,7 @@ impl Latencies {
         }
         (self.bins.len() - 1) as f64
     }
-    /// Share of the records that took longer than so many seconds.
+    /// Returns the share of the records that took longer than this number of seconds.
     pub(crate) fn share_above(&self, seconds: usize) -> f64 {
         let above: f64 = self.bins.iter().skip(seconds + 1).sum();
         above / self.bins.iter().sum::<f64>().max(1e-9)

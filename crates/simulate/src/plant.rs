@@ -1,38 +1,39 @@
-//! The plant: pods work on partitions, second by second, and things go wrong.
+//! The plant: pods process partitions, second by second, and faults happen.
 
-use super::assign::{NOBODY, sticky};
+use super::assign::{NO_OWNER, sticky};
 use super::parts::{Latencies, Parts, Second};
 use super::pods::Pods;
 use super::random::Random;
 use super::scenario::{Handover, Noise, Scenario};
 
-/// A job that runs.
+/// A running job.
 pub(crate) struct Plant<'a> {
     pub(crate) scenario: &'a Scenario,
     pub(crate) parts: Parts,
     pub(crate) pods: Pods,
-    /// Workers that the rule wants.
+    /// Replica count that the rule wants.
     pub(crate) desired: u32,
-    /// When everything runs again after a restart of the job (`Handover::Restart`).
+    /// When all partitions resume after a restart of the job (`Handover::Restart`).
     pub(crate) restarting_until: f64,
     pub(crate) latencies: Latencies,
-    /// Partitions that went from one worker to another.
+    /// Number of partitions that moved from one worker to another.
     pub(crate) moves: usize,
     /// The partitions of each live pod: `members[first[i]..first[i + 1]]`.
     members: Vec<u16>,
     first: Vec<u32>,
-    /// When the group notices workers that died.
+    /// When the group notices each worker that died.
     notices: Vec<f64>,
     next_kill: f64,
     node_lost: bool,
     random: Random,
     scatter: Option<Random>,
-    /// AR(1) of the workers' speeds: share kept each second, and the scatter that is added.
+    /// AR(1) process of the workers' speeds: share kept each second, and the random part that is added.
     speed: (f64, f64),
 }
 
 impl<'a> Plant<'a> {
-    /// With so many workers that have been ready for a while. `longest` is the longest deadline that is judged, seconds.
+    /// Returns a plant with this many workers, ready for some time. `longest`: longest deadline that is judged,
+    /// seconds.
     pub(crate) fn new(scenario: &'a Scenario, workers: u32, longest: usize) -> Self {
         let keep = (-1.0 / scenario.speed_memory.max(1e-3)).exp();
         let mut plant = Self {
@@ -57,7 +58,7 @@ impl<'a> Plant<'a> {
         plant
     }
 
-    /// One second, from time `second` to `second + 1`.
+    /// Simulates one second, from time `second` to `second + 1`.
     pub(crate) fn step(&mut self, second: usize, arrivals: f64) -> Second {
         let now = second as f64;
         self.events(now);
@@ -69,7 +70,7 @@ impl<'a> Plant<'a> {
         result
     }
 
-    /// Everything that changes who works on what.
+    /// Applies all events that change which worker owns which partition.
     fn events(&mut self, now: f64) {
         let scenario = self.scenario;
         self.pods.leaving.retain(|pod| pod.gone_at > now);
@@ -96,12 +97,12 @@ impl<'a> Plant<'a> {
         if changed {
             self.assign(now, false);
         } else if !lost.is_empty() || self.first.len() != self.pods.live.len() + 1 {
-            // Nobody joined or left, but pods were made, removed or lost: the order of the pods is another one.
+            // No worker joined or left, but pods were created, removed or lost, so their order has changed.
             self.group();
         }
     }
 
-    /// Workers that die: one every so often, many at once. Answers the `uid`s of the dead.
+    /// Kills workers: one after each period, or many at once. Returns the `uid`s of the dead.
     fn kill(&mut self, now: f64) -> Vec<u32> {
         let ready = self.pods.ready();
         let mut victims = 0;
@@ -124,12 +125,12 @@ impl<'a> Plant<'a> {
         dead
     }
 
-    /// A worker died: its partitions stand still until the group notices, and what it had not committed is done again.
+    /// Handles the death of a worker: its partitions stop until the group notices, and uncommitted work is repeated.
     fn orphan(&mut self, uid: u32, now: f64) {
         let until = now + self.scenario.crash_handover;
         for partition in 0..self.parts.count() {
             if self.parts.owner[partition] == uid {
-                self.parts.owner[partition] = NOBODY;
+                self.parts.owner[partition] = NO_OWNER;
                 self.parts.roll_back(partition);
                 self.parts.pause(partition, until);
             }
@@ -137,12 +138,12 @@ impl<'a> Plant<'a> {
         self.notices.push(until);
     }
 
-    /// Deals the partitions to the workers that are there.
+    /// Assigns the partitions to the present workers.
     fn assign(&mut self, now: f64, first: bool) {
         let joined: Vec<u32> = self.pods.live.iter().filter(|pod| pod.joined).map(|pod| pod.uid).collect();
-        // Those of a worker whose death is not noticed yet stay where they are.
+        // The partitions of a worker whose death was not noticed yet stay with it.
         let unnoticed: Vec<bool> =
-            (0..self.parts.count()).map(|p| self.parts.owner[p] == NOBODY && self.notices_after(p, now)).collect();
+            (0..self.parts.count()).map(|p| self.parts.owner[p] == NO_OWNER && self.notices_after(p, now)).collect();
         let mut owners = std::mem::take(&mut self.parts.owner);
         let (parts, handover) = (&mut self.parts, self.scenario.handover);
         let before = owners.clone();
@@ -155,7 +156,7 @@ impl<'a> Plant<'a> {
             if owners[p] != before[p] {
                 parts.commit(p);
                 self.moves += usize::from(!first);
-                if let (Handover::Handoff(seconds), false) = (handover, first || before[p] == NOBODY) {
+                if let (Handover::Handoff(seconds), false) = (handover, first || before[p] == NO_OWNER) {
                     parts.pause(p, now + seconds);
                 }
             }
@@ -164,7 +165,7 @@ impl<'a> Plant<'a> {
         self.group();
     }
 
-    /// Whether this partition waits for the group to notice a death.
+    /// Returns whether this partition waits for the group to notice a death.
     fn notices_after(&self, partition: usize, now: f64) -> bool {
         self.parts.paused[partition] > now && self.notices.iter().any(|at| *at > now)
     }
@@ -213,7 +214,7 @@ impl<'a> Plant<'a> {
             pod.processed += done;
             pod.in_time += done - self.parts.overdue_done(mine, second);
             pod.cpu += done / able;
-            // Whoever waits for what is behind it is busy, though it does little.
+            // A worker that waits for a downstream system is busy although it processes little.
             pod.busy += if throttle < 1.0 && done > 0.0 { 1.0 } else { done / able };
         }
     }

@@ -1,4 +1,4 @@
-//! The pods: made, started, killed, removed, billed.
+//! Pods: created, started, killed, removed, billed.
 
 use super::random::Random;
 use super::scenario::Scenario;
@@ -6,55 +6,55 @@ use super::scenario::Scenario;
 /// One pod.
 #[derive(Debug, Clone)]
 pub(crate) struct Pod {
-    /// Its number; never used twice.
+    /// Unique number of the pod.
     pub(crate) uid: u32,
-    /// Seconds since the begin of the load; negative: before it.
+    /// Time of creation, seconds since the load began; negative: before it.
     pub(crate) created: f64,
-    /// When its process starts.
+    /// When its process starts, seconds.
     pub(crate) started: f64,
-    /// When it is ready; infinite while it waits for a node or crashes.
+    /// When it is ready, seconds; infinite while it waits for a node or crashes.
     pub(crate) ready_at: f64,
-    /// Has partitions, or would if there were enough.
+    /// Whether it has partitions, or would have if there were enough.
     pub(crate) joined: bool,
-    /// Has found a node.
+    /// Whether a node has room for it.
     pub(crate) scheduled: bool,
-    /// Crashes again and again.
+    /// Whether it crash-loops.
     pub(crate) crashing: bool,
-    /// Which version of the job.
+    /// Version of the job that it runs.
     pub(crate) version: u32,
-    /// Speed as a factor, this pod's own.
+    /// Constant speed factor of this pod.
     pub(crate) speed: f64,
-    /// Speed as a factor, varying with time.
+    /// Speed factor that varies over time.
     pub(crate) wander: f64,
-    /// Records it has done.
+    /// Records processed.
     pub(crate) processed: f64,
-    /// Of these, in time.
+    /// Records processed in time.
     pub(crate) in_time: f64,
-    /// Seconds not spent waiting for input.
+    /// Time not spent waiting for input, seconds.
     pub(crate) busy: f64,
-    /// Seconds of CPU.
+    /// CPU time, seconds.
     pub(crate) cpu: f64,
-    /// Next commit.
+    /// Time of its next commit, seconds.
     pub(crate) commits_at: f64,
-    /// Until when it is billed, once it is removed.
+    /// Until when it is billed after its removal, seconds.
     pub(crate) gone_at: f64,
 }
 
 /// All pods, oldest first.
 #[derive(Debug, Clone)]
 pub(crate) struct Pods {
-    /// Those that are wanted.
+    /// Pods that are wanted.
     pub(crate) live: Vec<Pod>,
-    /// Those that are on their way out.
+    /// Pods that are terminating.
     pub(crate) leaving: Vec<Pod>,
     random: Random,
     next: u32,
-    /// The job's version now.
+    /// Current version of the job.
     pub(crate) version: u32,
 }
 
 impl Pods {
-    /// `count` pods that have been ready for a while.
+    /// Returns `count` pods that have been ready for some time.
     pub(crate) fn new(scenario: &Scenario, count: u32) -> Self {
         let random = Random::new(scenario.seed, 3);
         let mut pods = Self { live: Vec::new(), leaving: Vec::new(), random, next: 0, version: 0 };
@@ -91,8 +91,8 @@ impl Pods {
         self.next += 1;
     }
 
-    /// Makes or removes pods until there are as many as wanted, as a `ReplicaSet` does: those that are not ready go
-    /// first, then the newest. Answers whether one that had partitions was removed.
+    /// Creates or removes pods until their number is the wanted one, like a `ReplicaSet`: pods that are not ready are
+    /// removed first, then the newest. Returns whether one that had partitions was removed.
     pub(crate) fn follow(&mut self, scenario: &Scenario, wanted: u32, now: f64) -> bool {
         let quota = scenario.faults.quota.and_then(|q| q.at(now)).unwrap_or(u32::MAX);
         let mut removed = false;
@@ -107,7 +107,7 @@ impl Pods {
         removed
     }
 
-    /// Removes a pod, billed until `gone_at`. Answers whether it had partitions.
+    /// Removes a pod, billed until `gone_at`. Returns whether it had partitions.
     pub(crate) fn remove(&mut self, index: usize, gone_at: f64) -> bool {
         let mut pod = self.live.remove(index);
         let joined = pod.joined;
@@ -116,7 +116,7 @@ impl Pods {
         joined
     }
 
-    /// Pods find nodes, or wait for one.
+    /// Schedules pods onto nodes as far as there is room.
     pub(crate) fn schedule(&mut self, scenario: &Scenario, now: f64) {
         let Some(limit) = scenario.faults.unschedulable else { return };
         let nodes = limit.at(now).unwrap_or(u32::MAX) as usize;
@@ -137,8 +137,8 @@ impl Pods {
         }
     }
 
-    /// The newest pods crash, as many as the fault says; those that did before and need not any more start. Answers the
-    /// `uid`s of those that had partitions.
+    /// Lets the newest pods crash, as many as the fault states; pods that crashed and no longer have to start again.
+    /// Returns the `uid`s of crashed pods that had partitions.
     pub(crate) fn crash(&mut self, scenario: &Scenario, now: f64) -> Vec<u32> {
         let Some(fault) = scenario.faults.crash_loop else { return Vec::new() };
         let wanted = fault.at(now).unwrap_or(0) as usize;
@@ -165,8 +165,8 @@ impl Pods {
         lost
     }
 
-    /// Rolls a new version out, one pod at a time, as a surge: the oldest pod of the old version goes when a new one is
-    /// ready. Answers whether one that had partitions was removed.
+    /// Rolls out a new version, one pod at a time with a surge: the oldest pod of the old version is removed when a new
+    /// one is ready. Returns whether one that had partitions was removed.
     pub(crate) fn roll(&mut self, scenario: &Scenario, now: f64) -> bool {
         if scenario.faults.deploy.is_none_or(|deploy| now < deploy.at) {
             return false;
@@ -187,24 +187,24 @@ impl Pods {
         removed
     }
 
-    /// Pods above the wanted number that a roll-out has for now.
+    /// Returns the number of pods above the wanted number that a rollout has for the moment.
     pub(crate) fn surge(&self) -> u32 {
         u32::from(self.version > 0 && self.live.iter().any(|pod| pod.version < self.version))
     }
 
-    /// Moves each worker's speed on by a second (AR(1)).
+    /// Advances each worker's speed by one second (AR(1)).
     pub(crate) fn wander(&mut self, keep: f64, scatter: f64) {
         for pod in &mut self.live {
             pod.wander = pod.wander * keep + scatter * self.random.bell();
         }
     }
 
-    /// Pods that are ready.
+    /// Returns the number of ready pods.
     pub(crate) fn ready(&self) -> usize {
         self.live.iter().filter(|pod| pod.joined).count()
     }
 
-    /// Pods that are paid for.
+    /// Returns the number of billed pods.
     pub(crate) fn billed(&self) -> usize {
         self.live.iter().filter(|pod| pod.scheduled).count() + self.leaving.len()
     }

@@ -1,12 +1,12 @@
 //! Seeded random numbers: xoshiro256++ (Blackman, Vigna 2019), seeded by splitmix64.
 
-/// A sequence of random numbers, the same for the same seed and stream.
+/// A sequence of random numbers that is the same for the same seed and stream.
 #[derive(Debug, Clone)]
 pub struct Random([u64; 4]);
 
 impl Random {
-    /// The sequence `stream` of `seed`: each use of chance has a stream of its own, so that what one rule does changes
-    /// nothing in the luck of the load.
+    /// Returns the sequence `stream` of `seed`. Each use of chance has its own stream, so that the actions of a rule do
+    /// not change the random numbers of the load.
     pub fn new(seed: u64, stream: u64) -> Self {
         let mut state = seed ^ stream.wrapping_mul(0xd134_2543_de82_ef95);
         let mut split = || {
@@ -19,7 +19,7 @@ impl Random {
         Self([split(), split(), split(), split()])
     }
 
-    /// The next 64 bits.
+    /// Returns the next 64 bits.
     pub fn bits(&mut self) -> u64 {
         let s = &mut self.0;
         let result = s[0].wrapping_add(s[3]).rotate_left(23).wrapping_add(s[0]);
@@ -33,23 +33,24 @@ impl Random {
         result
     }
 
-    /// Uniform in 0..1.
+    /// Returns a uniform number in 0..1.
     pub fn uniform(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// Uniform in `0..count`; 0 if there are none.
+    /// Returns a uniform number in `0..count`; 0 if `count` is 0.
     pub fn below(&mut self, count: usize) -> usize {
         ((self.uniform() * count as f64) as usize).min(count.saturating_sub(1))
     }
 
-    /// Normal with mean 0 and standard deviation 1 (Box and Muller).
+    /// Returns a normal number with mean 0 and standard deviation 1 (Box and Muller).
     pub fn normal(&mut self) -> f64 {
         let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
         radius * (std::f64::consts::TAU * self.uniform()).cos()
     }
 
-    /// Mean 0, standard deviation 1, nearly normal: four uniform numbers of 16 bits from one draw. Never beyond 3.5.
+    /// Returns a nearly normal number with mean 0 and standard deviation 1, from four uniform numbers of 16 bits of one
+    /// draw. Never beyond 3.5.
     pub fn bell(&mut self) -> f64 {
         let bits = self.bits();
         let sum = (bits & 0xffff) + (bits >> 16 & 0xffff) + (bits >> 32 & 0xffff) + (bits >> 48);

@@ -1,25 +1,25 @@
-//! Rules that set the number of workers.
+//! Rules that set the replica count.
 
 use sluice_base::units::Seconds;
 use sluice_policy::{Decision, Memory, Observation, Settings, decide};
 
 use super::scenario::Scenario;
 
-/// A rule that sets the number of workers: Sluice or a peer.
+/// A rule that sets the replica count: Sluice or a peer.
 pub trait Rule {
-    /// Its name, for tables.
+    /// Returns the rule's name, for tables.
     fn name(&self) -> String;
 
-    /// Seconds between two looks; whole seconds, rounded up.
+    /// Returns the time between two decisions, seconds; rounded up to whole seconds.
     fn every(&self) -> f64;
 
-    /// One look; `None` leaves the number as it is.
-    fn look(&mut self, observation: &Observation) -> Option<u32>;
+    /// Decides on an observation; `None` leaves the replica count as it is.
+    fn decide(&mut self, observation: &Observation) -> Option<u32>;
 
-    /// Its process was restarted: what it keeps in memory only is gone.
+    /// Restarts the rule's process: everything that it keeps in memory only is lost.
     fn restart(&mut self) {}
 
-    /// Workers to begin with, if it cares.
+    /// Returns the workers to begin with, if the rule states them.
     fn start(&self) -> Option<u32> {
         None
     }
@@ -28,24 +28,25 @@ pub trait Rule {
 /// Sluice's own decision core.
 #[derive(Debug, Clone)]
 pub struct Sluice {
-    /// What it has learned.
+    /// Everything that it has learned.
     pub memory: Memory,
-    /// What it is asked for.
+    /// The settings of the job.
     pub settings: Settings,
-    /// Its last decision.
+    /// The last decision.
     pub last: Option<Decision>,
 }
 
 impl Sluice {
-    /// With nothing learned.
+    /// Returns a core that has learned nothing.
     pub fn new(settings: Settings) -> Self {
         Self { memory: Memory::default(), settings, last: None }
     }
 
-    /// With nothing learned, asked for what the scenario asks for; all else as a `StreamJob` has it by default.
-    pub fn of(scenario: &Scenario) -> Self {
+    /// Returns a core that has learned nothing, with the scenario's objective and the defaults of a `StreamJob` for all
+    /// else.
+    pub fn for_scenario(scenario: &Scenario) -> Self {
         let workers = (scenario.min_workers, scenario.max_workers);
-        Self::new(Settings::of(Seconds(scenario.latency), scenario.percentile, workers))
+        Self::new(Settings::for_objective(Seconds(scenario.latency), scenario.percentile, workers))
     }
 }
 
@@ -54,19 +55,19 @@ impl Rule for Sluice {
         "sluice".to_owned()
     }
 
-    /// As the operator samples, but no oftener than the plant steps.
+    /// The operator's sampling interval, but not shorter than a step of the plant.
     fn every(&self) -> f64 {
         (self.settings.latency.0 / 5.0).clamp(0.5, 5.0).max(1.0)
     }
 
-    fn look(&mut self, observation: &Observation) -> Option<u32> {
+    fn decide(&mut self, observation: &Observation) -> Option<u32> {
         let decision = decide(&mut self.memory, observation, &self.settings);
         let desired = decision.desired;
         self.last = Some(decision);
         desired
     }
 
-    /// What is in the job's status outlives the operator: the model, and what was counted over the objective's window.
+    /// The job's status survives a restart of the operator: the model, and the counts over the objective's window.
     fn restart(&mut self) {
         let counted = self.memory.history(&self.settings);
         self.memory = Memory::with_prior(self.memory.model());
@@ -77,7 +78,7 @@ impl Rule for Sluice {
     }
 }
 
-/// Always the same number.
+/// A constant replica count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fixed(pub u32);
 
@@ -90,7 +91,7 @@ impl Rule for Fixed {
         3600.0
     }
 
-    fn look(&mut self, _: &Observation) -> Option<u32> {
+    fn decide(&mut self, _: &Observation) -> Option<u32> {
         Some(self.0)
     }
 

@@ -1,14 +1,14 @@
-//! One run: a load, a scenario and a rule.
+//! Runs a load through a scenario under a rule.
 
 use super::load::Load;
 use super::parts::Second;
 use super::plant::Plant;
 use super::rule::Rule;
 use super::scenario::Scenario;
-use super::score::{Judgement, Scores, Verdict, scores};
+use super::score::{Judgement, ObjectiveScore, Scores, scores};
 use super::view::View;
 
-/// For so long does a run go on without arrivals until the backlog is gone, seconds.
+/// Longest time that a run continues without arrivals until the backlog is gone, seconds.
 const DRAIN: usize = 7200;
 
 /// One second of a run.
@@ -16,28 +16,28 @@ const DRAIN: usize = 7200;
 pub struct Point {
     /// Records that arrived.
     pub arrived: f32,
-    /// Records done for the first time.
+    /// Records processed for the first time.
     pub done: f32,
     /// Records whose deadline passed.
     pub due: f32,
-    /// Of these, not done.
+    /// Records among these that were not processed.
     pub late: f32,
-    /// Records not done at its end.
+    /// Unprocessed records at the end of the second.
     pub backlog: f32,
     /// Age of the oldest of these, seconds.
     pub age: f32,
-    /// Pods that are paid for.
+    /// Number of billed pods.
     pub billed: u16,
-    /// Workers that are ready.
+    /// Number of ready workers.
     pub ready: u16,
-    /// Workers that the rule wants.
+    /// Replica count that the rule wants.
     pub desired: u16,
 }
 
-/// A change of the number of workers.
+/// A change of the replica count.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Change {
-    /// When, seconds since the begin of the load.
+    /// Time of the change, seconds since the load began.
     pub at: f64,
     /// Workers before.
     pub from: u32,
@@ -45,28 +45,28 @@ pub struct Change {
     pub to: u32,
 }
 
-/// What a run gave.
+/// The result of a run.
 #[derive(Debug, Clone)]
 pub struct Run {
-    /// The rule's name.
+    /// Name of the rule.
     pub rule: String,
-    /// Every second, those of draining included.
+    /// Every second, including those of draining.
     pub points: Vec<Point>,
     /// Every change that the rule made.
     pub changes: Vec<Change>,
-    /// The figures.
+    /// The scores.
     pub scores: Scores,
 }
 
-/// Runs a load through a scenario under a rule. After the load it goes on, paid for, until the backlog is gone, two
-/// hours at most.
+/// Runs a load through a scenario under a rule. After the load the run continues, billed, until the backlog is gone,
+/// for at most two hours.
 pub fn run(load: &Load, scenario: &Scenario, rule: &mut dyn Rule) -> Run {
     run_judged(load, scenario, rule, &[]).0
 }
 
-/// [`run`], and what other objectives would say of the same run: for rules that do not know the objective one run will
-/// do for all. Latencies in seconds, rounded up.
-pub fn run_judged(load: &Load, scenario: &Scenario, rule: &mut dyn Rule, others: &[f64]) -> (Run, Vec<Verdict>) {
+/// Runs as [`run`] does, and also judges the run by other objectives: for rules that do not know the objective, one run
+/// is enough for all of them. Latencies are in seconds, rounded up.
+pub fn run_judged(load: &Load, scenario: &Scenario, rule: &mut dyn Rule, others: &[f64]) -> (Run, Vec<ObjectiveScore>) {
     let arrivals = scenario.arrivals(load);
     let mut judgements: Vec<_> = others.iter().map(|latency| Judgement::new(*latency)).collect();
     let longest = judgements.iter().map(|judgement| judgement.deadline).max().unwrap_or(0);
@@ -99,7 +99,7 @@ pub fn run_judged(load: &Load, scenario: &Scenario, rule: &mut dyn Rule, others:
             rule.restart();
         }
         if (second + 1) % every == 0 {
-            let desired = rule.look(view.look(&plant, second));
+            let desired = rule.decide(view.update(&plant, second));
             let bounded = desired.map(|to| to.clamp(scenario.min_workers, scenario.max_workers));
             if let Some(to) = bounded.filter(|to| *to != plant.desired) {
                 changes.push(Change { at: (second + 1) as f64, from: plant.desired, to });
@@ -108,12 +108,12 @@ pub fn run_judged(load: &Load, scenario: &Scenario, rule: &mut dyn Rule, others:
         }
     }
     let scores = scores(scenario, &points, &changes, &plant, late_at_the_end);
-    let verdicts = judgements.iter().map(|judgement| judgement.verdict(scores.records, scenario.percentile)).collect();
+    let verdicts = judgements.iter().map(|judgement| judgement.score(scores.records, scenario.percentile)).collect();
     (Run { rule: rule.name(), points, changes, scores }, verdicts)
 }
 
-/// Workers at the begin: those that the scenario or the rule says, else such that the mean load of the first five minutes
-/// keeps them four fifths busy.
+/// Returns the workers at the beginning: those of the scenario or the rule, or so many that the mean load of the first
+/// five minutes uses 80 % of them.
 fn first_workers(arrivals: &[f64], scenario: &Scenario, rule: &dyn Rule) -> u32 {
     let first = arrivals.get(..300).unwrap_or(arrivals);
     let mean = first.iter().sum::<f64>() / first.len().max(1) as f64;

@@ -1,77 +1,80 @@
-//! What a load meets: partitions, workers, how they start, move and tell, and what goes wrong.
+//! The scenario of a run: partitions, workers, how they start, move and report, and the faults.
 
 use super::fault::Faults;
 use super::load::Load;
 use super::random::Random;
 
-/// How a job changes its number of workers.
+/// How partitions move when the replica count changes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Handover {
-    /// Cooperative sticky: the partitions that move stand still for so many seconds.
+    /// Cooperative sticky: the partitions that move stop for this time, seconds.
     Handoff(f64),
-    /// Every partition stands still for so many seconds at each change (Flink-like).
+    /// Every partition stops for this time at each change, seconds (like Flink).
     Restart(f64),
 }
 
 /// How the arrivals of one second differ from the load.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Noise {
-    /// Not at all.
+    /// They do not differ.
     None,
-    /// By a factor, uniform in 1 - x to 1 + x, the same for all partitions.
+    /// By a factor that is uniform in 1 - x to 1 + x, the same for all partitions.
     Uniform(f64),
-    /// As independent records do: by the square root of their number, each partition by itself.
+    /// Like independent records: by the square root of their number, each partition independently.
     Poisson,
 }
 
-/// Everything about a run but its load and its rule.
+/// Everything about a run except its load and its rule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scenario {
-    /// All chance follows from it.
+    /// Seed of all random numbers.
     pub seed: u64,
-    /// The objective: a record is to be processed within so many seconds; whole seconds, rounded up.
+    /// The objective's latency, seconds; rounded up to whole seconds.
     pub latency: f64,
-    /// Share of records that must meet it.
+    /// Share of records that must meet the latency.
     pub percentile: f64,
-    /// Partitions, at most 65 000.
+    /// Number of partitions, at most 65 000.
     pub partitions: usize,
-    /// Spread of the partitions' weights (lognormal); 0: even. 0.5 gives about the measured hot worker.
+    /// Spread of the partitions' weights (sigma of a lognormal distribution); 0: even. 0.5 gives about the measured hot
+    /// worker.
     pub weight_sigma: f64,
     /// Share of all records that goes to partition 0.
     pub hot_share: Option<f64>,
-    /// Records per second that a worker can do.
+    /// Capacity of a worker, records per second.
     pub capacity: f64,
     /// Standard deviation of the workers' speeds, as a share (burstable machines: 0.115).
     pub speed_spread: f64,
     /// Standard deviation of one worker's speed over time, as a share.
     pub speed_noise: f64,
-    /// Time over which that forgets, seconds.
+    /// Correlation time of these variations, seconds.
     pub speed_memory: f64,
-    /// What each further worker costs all of them: a worker of n does 1/(1 + contention (n - 1)). Measured: 0.031.
+    /// Cost of contention: each of n workers processes 1/(1 + contention (n - 1)) of what it could alone. Measured:
+    /// 0.031.
     pub contention: f64,
     /// Fewest workers.
     pub min_workers: u32,
     /// Most workers.
     pub max_workers: u32,
-    /// Workers at the begin; `None`: what the rule says, else four fifths busy with the first five minutes' load.
+    /// Workers at the beginning; `None`: as the rule states, or so many that the first five minutes' load uses 80 % of
+    /// them.
     pub start_workers: Option<u32>,
-    /// Median time from a pod's creation to its being ready, seconds.
+    /// Median time from a pod's creation to its readiness, seconds.
     pub start_up: f64,
-    /// Spread of that (lognormal).
+    /// Spread of the start-up (sigma of a lognormal distribution).
     pub start_up_spread: f64,
-    /// For so many seconds a pod that was removed is still billed.
+    /// Time for which a removed pod is still billed, seconds.
     pub removal: f64,
     /// How partitions move.
     pub handover: Handover,
-    /// For so many seconds the partitions of a dead worker stand still: 7 (classic), 41 (KIP-848).
+    /// Time for which the partitions of a dead worker stop, seconds: 7 (classic protocol), 41 (KIP-848).
     pub crash_handover: f64,
-    /// Seconds between two commits of a worker; the phase is by chance. A worker that dies loses what came after.
+    /// Time between two commits of a worker, seconds; the phase is random. A worker that dies loses what it did since.
     pub commit_every: f64,
-    /// Whether the workers tell their position; if not, commits are all that is known.
+    /// Whether the workers report their position; if not, only commits are known.
     pub position: bool,
     /// How arrivals differ from the load.
     pub noise: Noise,
-    /// What goes wrong.
+    /// The faults.
     pub faults: Faults,
 }
 
@@ -106,7 +109,7 @@ impl Default for Scenario {
 }
 
 impl Scenario {
-    /// The records that arrive in each second: the load with this seed's noise.
+    /// Returns the records that arrive in each second: the load with this seed's noise.
     pub fn arrivals(&self, load: &Load) -> Vec<f64> {
         let mut random = Random::new(self.seed, 1);
         let noisy = |rate: &f32| {
@@ -120,7 +123,7 @@ impl Scenario {
         load.rates().iter().map(noisy).collect()
     }
 
-    /// Each partition's share of the records; they add up to 1.
+    /// Returns each partition's share of the records; the shares add up to 1.
     pub fn weights(&self) -> Vec<f64> {
         let mut random = Random::new(self.seed, 2);
         let mut weights: Vec<f64> = (0..self.partitions).map(|_| (self.weight_sigma * random.normal()).exp()).collect();
@@ -132,12 +135,12 @@ impl Scenario {
         weights.into_iter().map(|w| w / total).collect()
     }
 
-    /// What one of n workers does of what it would do alone.
+    /// Returns the share of its own capacity that each of n workers reaches.
     pub fn efficiency(&self, workers: usize) -> f64 {
         1.0 / (1.0 + self.contention * workers.saturating_sub(1) as f64)
     }
 
-    /// The objective in whole seconds.
+    /// Returns the objective's latency in whole seconds.
     pub(crate) fn deadline(&self) -> usize {
         (self.latency.ceil() as usize).max(1)
     }

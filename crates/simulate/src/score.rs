@@ -1,19 +1,19 @@
-//! The figures of a run (`traces.md` 4.4).
+//! The scores of a run (`docs/design/algorithms.md#scores`).
 
 use super::parts::Parts;
 use super::plant::Plant;
 use super::run::{Change, Point};
 use super::scenario::Scenario;
 
-/// Less than this many records is none: what is left of rounding.
+/// Number of records below which there is none: rounding errors of the fluid.
 const NONE: f32 = 1e-3;
 
-/// The figures of a run.
+/// The scores of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Scores {
     /// Records that arrived.
     pub records: f64,
-    /// Share of the records that were not done within the objective's latency, 0 to 1.
+    /// Share of the records that were not processed within the objective's latency, 0 to 1.
     pub late: f64,
     /// Share of the records that took longer than a minute, 0 to 1.
     pub over_a_minute: f64,
@@ -28,19 +28,19 @@ pub struct Scores {
     pub p95: f64,
     /// 99th percentile of latency, seconds.
     pub p99: f64,
-    /// Longest latency, seconds; a record that was never done counts with its age.
+    /// Longest latency, seconds; a record that was never processed counts with its age.
     pub max: f64,
-    /// Pods that were paid for, times seconds.
+    /// Cost: billed pods times seconds.
     pub worker_seconds: f64,
-    /// Mean number of pods that were paid for.
+    /// Mean number of billed pods.
     pub mean_workers: f64,
-    /// Changes of the number of workers.
+    /// Changes of the replica count.
     pub rescales: usize,
-    /// Changes against the direction of the one before, within 10 minutes of it.
+    /// Changes in the opposite direction of the previous one, within 10 minutes of it.
     pub reversals: usize,
-    /// Partitions that went from one worker to another.
+    /// Number of partitions that moved from one worker to another.
     pub moves: usize,
-    /// Seconds until the backlog was gone after the load had ended.
+    /// Time after the load until the backlog was gone, seconds.
     pub drain: usize,
 }
 
@@ -51,7 +51,7 @@ pub(crate) fn scores(
     plant: &Plant,
     late_at_the_end: f64,
 ) -> Scores {
-    let sum = |of: fn(&Point) -> f32| points.iter().map(|p| f64::from(of(p))).sum::<f64>();
+    let sum = |value: fn(&Point) -> f32| points.iter().map(|p| f64::from(value(p))).sum::<f64>();
     let records = sum(|p| p.arrived);
     let late = sum(|p| p.late) + late_at_the_end;
     let worker_seconds: f64 = points.iter().map(|p| f64::from(p.billed)).sum();
@@ -81,16 +81,16 @@ pub(crate) fn scores(
     }
 }
 
-/// What an objective says of a run.
+/// How well a run met another objective than the scenario's.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Verdict {
-    /// Share of the records that were not done within the latency, 0 to 1.
+pub struct ObjectiveScore {
+    /// Share of the records that were not processed within the latency, 0 to 1.
     pub late: f64,
     /// As in [`Scores`].
     pub good_hours: f64,
 }
 
-/// Judges a run by another objective's latency than the scenario's, while it goes on.
+/// Judges a run by another latency than the scenario's, while it runs.
 pub(crate) struct Judgement {
     /// The latency in whole seconds.
     pub(crate) deadline: usize,
@@ -104,27 +104,27 @@ impl Judgement {
         Self { deadline: (latency.ceil() as usize).max(1), seconds: Vec::new(), late_at_the_end: 0.0 }
     }
 
-    /// A second was closed with this backlog.
+    /// Judges a second that was closed with this backlog.
     pub(crate) fn second(&mut self, parts: &Parts, second: usize, backlog: f64) {
         let late = if backlog > 0.0 { parts.late_records(self.deadline, second) } else { 0.0 };
         self.seconds.push((parts.due_records(self.deadline, second) as f32, late as f32));
     }
 
-    /// What is not done will never be done.
+    /// Ends the run: what is not processed by now never will be.
     pub(crate) fn end(&mut self, parts: &Parts, second: usize) {
         self.late_at_the_end = parts.late_to_come(self.deadline, second);
     }
 
-    pub(crate) fn verdict(&self, records: f64, percentile: f64) -> Verdict {
+    pub(crate) fn score(&self, records: f64, percentile: f64) -> ObjectiveScore {
         let late = self.seconds.iter().map(|s| f64::from(s.1)).sum::<f64>() + self.late_at_the_end;
-        Verdict {
+        ObjectiveScore {
             late: if records > 0.0 { late / records } else { 0.0 },
             good_hours: good_hours(self.seconds.iter().copied(), self.seconds.len(), percentile),
         }
     }
 }
 
-/// From the records that were due, and those that were late, of each second.
+/// Returns the share of good hours, from the records due and late in each second.
 fn good_hours(seconds: impl Iterator<Item = (f32, f32)>, count: usize, percentile: f64) -> f64 {
     let mut sums = Vec::with_capacity(count + 1);
     sums.push((0.0_f64, 0.0_f64));

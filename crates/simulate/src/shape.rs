@@ -1,7 +1,8 @@
-//! Loads in a line: `ramp(0,5k,10m) | sine(5k,2k,10m,1h) + spike(0,20k,30m,1m,1h) | constant(1k,5m)`.
+//! Loads in one line: `ramp(0,5k,10m) | sine(5k,2k,10m,1h) + spike(0,20k,30m,1m,1h) | constant(1k,5m)`.
 //!
-//! Shapes joined by `|` or `then` follow one another; shapes joined by `+`, which binds tighter, happen at the same time,
-//! and each is 0 after its own end. Rates are records per second (`200`, `5k`, `1.5M`), times are in Go's notation.
+//! Shapes joined by `|` or `then` follow one another; shapes joined by `+`, which binds tighter, happen at the same
+//! time, and each is 0 after its own end. Rates are records per second (`200`, `5k`, `1.5M`), times are in Go's
+//! notation.
 
 use std::f64::consts::TAU;
 use std::fmt;
@@ -12,14 +13,14 @@ mod parse;
 
 pub use parse::rate;
 
-/// A jump takes so long, in seconds, because between two points the load is a straight line.
+/// Length of a jump, seconds: between two points the load is a straight line.
 const JUMP: f64 = 0.001;
-/// Points on a wave: the straight lines stay within 0.3 % of the amplitude.
+/// Number of points on a wave, which keeps the straight lines within 0.3 % of the amplitude.
 const WAVE: f64 = 48.0;
-/// More corners than this would only fill the memory.
+/// Most corners of a load; more would only fill the memory.
 const MOST_POINTS: f64 = 1e6;
 
-/// The shapes, as they are written.
+/// The shapes in their notation.
 pub const SHAPES: [&str; 6] = [
     "constant(RATE,FOR)",
     "step(FROM,TO,AT,FOR)",
@@ -29,7 +30,7 @@ pub const SHAPES: [&str; 6] = [
     "onoff(LOW,HIGH,OFF,ON,FOR)",
 ];
 
-/// What one shape is. Rates in records per second, times in seconds.
+/// The kind of a shape. Rates are records per second, times are seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Kind {
     Constant {
@@ -68,25 +69,25 @@ enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Shape {
     kind: Kind,
-    /// More than 0.
+    /// Length, seconds; more than 0.
     seconds: f64,
 }
 
 /// A load: shapes one after the other, some at the same time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Load {
-    /// One after the other; each is the sum of its shapes.
+    /// Parts one after the other; each is the sum of its shapes.
     parts: Vec<Vec<Shape>>,
 }
 
-/// What is wrong with a load, and where.
+/// An error in a load, and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShapeError {
-    /// What was parsed.
+    /// The text that was parsed.
     pub text: String,
-    /// The character at fault, from 0.
+    /// Index of the wrong character, from 0.
     pub column: usize,
-    /// What was expected.
+    /// What was expected there.
     pub message: String,
 }
 
@@ -105,7 +106,7 @@ impl fmt::Display for ShapeError {
 }
 
 impl fmt::Display for Load {
-    /// As it can be parsed again.
+    /// Writes the load in the notation in which it can be parsed.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, part) in self.parts.iter().enumerate() {
             formatter.write_str(if index == 0 { "" } else { " | " })?;
@@ -138,7 +139,7 @@ impl fmt::Display for Shape {
     }
 }
 
-/// Seconds in Go's notation, in the largest unit that leaves a whole number.
+/// A time in Go's notation, in the largest unit that leaves a whole number.
 struct Time(f64);
 
 impl fmt::Display for Time {
@@ -162,12 +163,12 @@ impl std::str::FromStr for Load {
 }
 
 impl Load {
-    /// Its length in seconds.
+    /// Returns the length in seconds.
     pub fn seconds(&self) -> f64 {
         self.parts.iter().map(|part| longest(part)).sum()
     }
 
-    /// Records per second at a time; at a jump those after it, and 0 outside.
+    /// Returns the rate at a time, records per second; at a jump the rate after it, and 0 outside the load.
     pub fn rate(&self, seconds: f64) -> f64 {
         let mut since = seconds;
         for part in &self.parts {
@@ -180,7 +181,7 @@ impl Load {
         0.0
     }
 
-    /// Its corners, and points enough on its curves: the load is what straight lines between them make.
+    /// Returns the corners, and enough points on curves: straight lines between them make the load.
     pub fn points(&self) -> Points {
         let mut points = Points::new();
         let mut start = 0.0;
@@ -237,13 +238,13 @@ impl Shape {
                 }
             }
             Kind::OnOff { low, high, off, on } => {
-                // A multiple of the period may come out a hair below it, and would be on.
+                // A multiple of the period may be computed slightly too low, and would then be in the on phase.
                 if (at * (1.0 + 1e-14)).rem_euclid(off + on) < off { low } else { high }
             }
         }
     }
 
-    /// Moments at which it begins to be something else, its beginning and end among them, and whether it jumps there.
+    /// Returns the times at which the shape changes, including beginning and end, and whether it jumps there.
     fn corners(&self) -> Vec<(f64, bool)> {
         let mut corners = vec![(0.0, true), (self.seconds, true)];
         let mut every = |step: f64, offset: f64, jumps: bool| {
@@ -266,7 +267,7 @@ impl Shape {
         corners
     }
 
-    /// About how many corners it has.
+    /// Returns about how many corners the shape has.
     fn size(&self) -> f64 {
         match self.kind {
             Kind::Sine { period, .. } => self.seconds / period * WAVE,
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn each_shape_is_what_it_says() {
+    fn each_shape_has_its_rates() {
         for (text, seconds, rates) in [
             ("constant(200,10m)", 600.0, vec![(0.0, 200.0), (599.0, 200.0), (600.0, 0.0), (-1.0, 0.0)]),
             ("step(1k,2k,5m,10m)", 600.0, vec![(299.0, 1000.0), (300.0, 2000.0), (599.0, 2000.0)]),
@@ -317,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn straight_lines_between_the_points_are_the_load() {
+    fn lines_between_points_are_the_load() {
         for (text, tolerance) in [
             ("constant(200,10m)", 1e-6),
             ("step(1k,2k,5m,10m) | ramp(0,6k,10m)", 1e-6),

@@ -1,75 +1,75 @@
-//! Load traces: `seconds,records_per_second` on each line, for the simulator and for the load generator.
+//! Load traces: lines of `seconds,records_per_second`, for the simulator and for the load generator.
 
 use std::path::{Path, PathBuf};
 
 use sluice_base::text::truncate as shortened;
 use sluice_base::words;
 
-/// (seconds, records per second), in the order of time.
+/// Points (seconds, records per second), in ascending order of time.
 pub type Points = Vec<(f64, f64)>;
 
-/// Nobody sends more, and no trace is longer: such a number is a mistake.
+/// Largest number that is accepted; a larger one is a mistake.
 const ABSURD: f64 = 1e12;
 
-/// A time step of more than so many median ones is a gap.
+/// Factor on the median time step beyond which a step is a gap.
 const GAP: f64 = 10.0;
 
-/// What the columns may be called; the first names are the ones to use.
+/// Accepted names of the columns; the first ones are preferred.
 const TIMES: [&str; 5] = ["seconds", "t_seconds", "time_seconds", "time", "t"];
 const RATES: [&str; 4] = ["records_per_second", "rate", "rps", "records"];
 
-/// What becomes of a time step that is much longer than the others.
+/// How to treat a time step that is much longer than the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gaps {
-    /// It is an error: records of that time are likely to be missing.
+    /// As an error: records of that time are likely to be missing.
     Refused,
-    /// It is a long step like any other.
+    /// As a long step like any other.
     Allowed,
 }
 
-/// What is wrong with a trace.
+/// An error in a trace.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
     /// The file cannot be read.
     #[error("failed to read the trace {path}: {source}")]
     Read {
-        /// Its path.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Cause of the failure.
         source: std::io::Error,
     },
-    /// A line is not what it should be.
+    /// A line has the wrong form.
     #[error("{name}:{line}: expected {expected}, found {found:?}")]
     Line {
-        /// The trace.
+        /// Name of the trace.
         name: String,
-        /// The line, from 1.
+        /// Number of the line, from 1.
         line: usize,
         /// What was expected.
         expected: String,
-        /// What is there.
+        /// Text that was found instead.
         found: String,
     },
     /// A time step is much longer than the others.
     #[error("{name}:{line}: expected a time within {} of {after}, ten times the usual step, found {found}: records of {} are likely to be missing", words::seconds(*.longest), words::seconds(.found - .after))]
     Gap {
-        /// The trace.
+        /// Name of the trace.
         name: String,
-        /// The line after the gap, from 1.
+        /// Number of the line after the gap, from 1.
         line: usize,
-        /// Seconds at which the gap begins.
+        /// Time at which the gap begins, seconds.
         after: f64,
-        /// Seconds at which it ends.
+        /// Time at which it ends, seconds.
         found: f64,
-        /// Seconds that a step may take.
+        /// Longest step that is allowed, seconds.
         longest: f64,
     },
-    /// There are too few points in it.
+    /// The trace has too few points.
     #[error("{name}: expected at least two lines of `seconds,records_per_second`, found {found}")]
     Short {
-        /// The trace.
+        /// Name of the trace.
         name: String,
-        /// Lines with numbers.
+        /// Number of lines with numbers.
         found: usize,
     },
 }
@@ -80,11 +80,11 @@ pub fn read(path: &Path, gaps: Gaps) -> Result<Points, TraceError> {
     parse(&path.display().to_string(), &text, gaps)
 }
 
-/// Parses a trace; `name` is for the messages. Blank lines and those that begin with `#` are skipped; the first other
-/// line may name the columns.
+/// Parses a trace; `name` is for messages. Blank lines and lines that begin with `#` are skipped; the first other line
+/// may name the columns.
 pub fn parse(name: &str, text: &str, gaps: Gaps) -> Result<Points, TraceError> {
     let mut points = Points::new();
-    // The line of each point, for what can only be seen once all are there.
+    // The line of each point, for errors that can only be found once all points are known.
     let mut lines = Vec::new();
     let mut first = true;
     for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
@@ -94,7 +94,7 @@ pub fn parse(name: &str, text: &str, gaps: Gaps) -> Result<Points, TraceError> {
         }
         let number = index + 1;
         let wrong = |expected: String| {
-            // A binary file has lines of any length; the message has not.
+            // A binary file has lines of any length, and a message must not.
             TraceError::Line { name: name.to_owned(), line: number, expected, found: shortened(line, 60) }
         };
         let is_first = std::mem::replace(&mut first, false);
@@ -118,7 +118,7 @@ pub fn parse(name: &str, text: &str, gaps: Gaps) -> Result<Points, TraceError> {
     }
 }
 
-/// Whether the line names the columns; an error if it names others.
+/// Returns whether the line names the columns; an error if it names others.
 fn names_columns(line: &str) -> Result<bool, String> {
     if line.split(',').any(|cell| cell.trim().parse::<f64>().is_ok()) {
         return Ok(false);
@@ -145,7 +145,7 @@ fn point(line: &str, last: Option<f64>) -> Result<(f64, f64), String> {
     }
 }
 
-/// The first point after a gap, and how long a step may be.
+/// Returns the first point after a gap, and how long a step may be.
 fn gap(points: &[(f64, f64)]) -> Option<(usize, f64)> {
     let steps: Vec<f64> = points.windows(2).filter_map(|pair| Some(pair.last()?.0 - pair.first()?.0)).collect();
     let mut sorted = steps.clone();
@@ -155,8 +155,8 @@ fn gap(points: &[(f64, f64)]) -> Option<(usize, f64)> {
     Some((index + 1, longest))
 }
 
-/// The rate that is exceeded for a thousandth of the time: the peak, without a single wild point. Each rate holds until
-/// the next point.
+/// Returns the rate that is exceeded for a thousandth of the time: the peak without single outliers. Each rate holds
+/// until the next point.
 pub fn peak(points: &[(f64, f64)]) -> f64 {
     let mut held: Vec<(f64, f64)> =
         points.windows(2).filter_map(|pair| Some((pair.first()?.1, pair.last()?.0 - pair.first()?.0))).collect();
@@ -171,7 +171,7 @@ pub fn peak(points: &[(f64, f64)]) -> f64 {
     points.first().map_or(0.0, |(_, rate)| *rate)
 }
 
-/// Multiplies every rate so that [`peak`] becomes `peak`; a load of nothing stays that.
+/// Multiplies every rate so that [`peak`] becomes `peak`; a load of zero stays zero.
 pub fn scale_to(points: &mut [(f64, f64)], peak: f64) {
     let present = self::peak(points);
     if present > 0.0 {
@@ -181,7 +181,7 @@ pub fn scale_to(points: &mut [(f64, f64)], peak: f64) {
     }
 }
 
-/// Ends after so many seconds from the first point, if it does not end before.
+/// Cuts the trace to a number of seconds from its first point.
 pub fn cut(points: &mut Points, seconds: f64) {
     let Some(end) = points.first().map(|(first, _)| first + seconds) else { return };
     let kept = points.partition_point(|(time, _)| *time <= end);
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_line_is_named_with_what_was_expected() {
+    fn wrong_line_is_named_with_the_expected_form() {
         for (text, message) in [
             (
                 "0,1\nsixty,2",
@@ -245,14 +245,14 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_can_be_allowed_and_a_step_of_ten_is_none() {
+    fn gap_can_be_allowed_and_ten_steps_are_not_a_gap() {
         assert_eq!(parse("t", "0,1\n1,1\n2,1\n15,1", Gaps::Allowed).unwrap().len(), 4);
         assert_eq!(parse("t", "0,1\n1,1\n2,1\n12,1", Gaps::Refused).unwrap().len(), 4);
         assert_eq!(parse("t", "0,1\n3600,1", Gaps::Refused).unwrap().len(), 2, "a single step is the usual one");
     }
 
     #[test]
-    fn the_peak_is_not_a_single_wild_point() {
+    fn peak_ignores_single_outliers() {
         let mut points: Points = (0..5000).map(|second| (f64::from(second), f64::from(second % 100))).collect();
         points[777].1 = 1e6;
         assert!((peak(&points) - 99.0).abs() < 1e-9, "{}", peak(&points));

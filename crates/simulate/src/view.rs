@@ -1,19 +1,19 @@
-//! What a rule is shown: one `Observation`, made once and brought up to date at each look.
+//! The rule's view of the plant: one `Observation`, created once and updated for each decision.
 
-use super::assign::NOBODY;
+use super::assign::NO_OWNER;
 use super::plant::Plant;
 use super::pods::Pod;
 use super::random::Random;
 use sluice_base::units::Seconds;
 use sluice_policy::{Group, Observation, Partition, Replicas, Worker};
 
-/// Unix time of the begin of the load.
+/// Unix time at which the load begins.
 pub(crate) const BEGIN: f64 = 1_764_000_000.0;
 
-/// The observation, and what it takes to bring it up to date without making it anew.
+/// The observation, and what is needed to update it in place.
 pub(crate) struct View {
     pub(crate) observation: Observation,
-    /// Partition of each entry of `observation.partitions`; differs from its place once some were left out.
+    /// Partition of each entry of `observation.partitions`; differs from its index once some were left out.
     numbers: Vec<u32>,
     /// Entries that are left out, with their partition.
     absent: Vec<(u32, Partition)>,
@@ -46,7 +46,7 @@ impl View {
             observation,
             numbers: (0..count as u32).collect(),
             absent: Vec::new(),
-            owners: vec![NOBODY; count],
+            owners: vec![NO_OWNER; count],
             pods: Vec::new(),
             sampled: f64::NEG_INFINITY,
             scraped: Vec::new(),
@@ -54,8 +54,8 @@ impl View {
         }
     }
 
-    /// Brings the observation up to date at the end of second `second`.
-    pub(crate) fn look(&mut self, plant: &Plant, second: usize) -> &Observation {
+    /// Updates the observation to the end of second `second`.
+    pub(crate) fn update(&mut self, plant: &Plant, second: usize) -> &Observation {
         let now = (second + 1) as f64;
         let faults = &plant.scenario.faults;
         self.observation.at = Seconds(BEGIN + now);
@@ -82,7 +82,7 @@ impl View {
                 self.observation.partitions.push(partition);
             }
         }
-        // The group is asked where the log is: what is not sampled anew is shown as it was.
+        // The group's state comes from the same source as the offsets: without a new sample it is shown unchanged.
         if now - self.sampled >= faults.staleness && (faults.dropped <= 0.0 || self.random.uniform() >= faults.dropped)
         {
             self.sampled = now;
@@ -101,8 +101,8 @@ impl View {
                 entry.position = plant.scenario.position.then(|| offset(parts.position[p]));
                 entry.due_end = Some(due.map_or(0, |due| offset(due[p])));
                 let owner = parts.owner[p];
-                // The group goes on naming a dead owner until it notices.
-                if self.owners[p] != owner && owner != NOBODY {
+                // The group names a dead owner until it notices the death.
+                if self.owners[p] != owner && owner != NO_OWNER {
                     self.owners[p] = owner;
                     let id = entry.owner.get_or_insert_default();
                     id.clear();
@@ -154,7 +154,7 @@ impl View {
                 self.pods.len() - 1
             });
             let entry = &mut self.observation.workers[index];
-            // Kubernetes tells these.
+            // These come from Kubernetes.
             entry.ready = Some(pod.joined && !leaving);
             entry.terminating = Some(leaving);
             let started = (pod.started <= now).then_some(Seconds(BEGIN + pod.started));
@@ -183,7 +183,7 @@ impl View {
     }
 }
 
-/// The offset of a place in the fluid; what sums of floats lack is not a record.
+/// Rounds a position in the fluid to an offset; the rounding error of sums is not a record.
 fn offset(records: f64) -> i64 {
     (records + 1e-6).floor() as i64
 }

@@ -216,7 +216,7 @@ impl Rule for Recorder {
         2.0
     }
 
-    fn look(&mut self, observation: &Observation) -> Option<u32> {
+    fn decide(&mut self, observation: &Observation) -> Option<u32> {
         let mut observation = observation.clone();
         // Nothing happens at whole seconds, and no two samples are taken at once.
         observation.at = Seconds(observation.at.0 + 0.1);

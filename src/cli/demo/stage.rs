@@ -102,7 +102,7 @@ impl Stage {
         let produced = self.produced().await;
 
         let seen = watch.seen();
-        let report = RunReport::of(Run {
+        let report = RunReport::from_run(Run {
             job: job.name_any(),
             load: load.words,
             target,

@@ -219,7 +219,7 @@ async fn read_log(pods: &Api<Pod>, name: &str, container: &str, seen: &Mutex<See
     };
     let each = lines.try_for_each(|line| {
         if let Some(totals) = Totals::in_line(&line) {
-            lock(seen).ledger.note(container, totals);
+            lock(seen).ledger.record(container, totals);
         }
         futures::future::ready(Ok(()))
     });

@@ -50,7 +50,7 @@ fn told(text: &str) -> String {
 fn a_job_gets_the_defaults_of_the_definition() {
     let job = parse("job.yaml", GOOD, None).unwrap();
     let settings = &job.settings;
-    let expected = Settings::of(Seconds(10.0), 0.99, (1, 20));
+    let expected = Settings::for_objective(Seconds(10.0), 0.99, (1, 20));
     assert_eq!(format!("{settings:?}"), format!("{expected:?}"));
     assert_eq!((job.key.namespace.as_str(), job.key.name.as_str()), ("default", "orders"));
 

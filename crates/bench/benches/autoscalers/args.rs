@@ -4,20 +4,20 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 pub(crate) const HELP: &str = "\
-Sluice beside other autoscalers on a simulated job.
+Compare Sluice with other autoscalers on a simulated job.
 
   cargo bench --bench autoscalers -- [OPTIONS]
 
-  --quick          one seed, objective 10 s, handover by partition, nothing tuned: about a minute
-  --filter TEXT    only cells whose GROUP/TRACE contains it, as handoff/real_flash
-  --seeds N        seeds for each cell [5]
-  --threads N      runs side by side [one for each core]
-  --traces DIR     where the traces are [examples/traces, or the variable SLUICE_TRACES]
-  --cache FILE     keep what peers and lower bounds gave, and do not compute it again: for work on src/policy alone;
-                   delete it when src/simulate changes
-  --write FILE     put the tables between their two markers in this file
-  --plots DIR      draw a picture of each trace
-  --date DATE      for --write [today]";
+  --quick          Run one seed, objective 10 s, handover by partition, nothing tuned: about a minute
+  --filter TEXT    Run only cells whose GROUP/TRACE contains TEXT, such as handoff/real_flash
+  --seeds N        Run N seeds for each cell [5]
+  --threads N      Run N simulations in parallel [one for each core]
+  --traces DIR     Read the traces in DIR [examples/traces, or the variable SLUICE_TRACES]
+  --cache FILE     Keep the results of peers and lower bounds in FILE and reuse them: for work on crates/policy alone;
+                   delete FILE when crates/simulate changes
+  --write FILE     Write the tables between their two markers in FILE
+  --plots DIR      Draw a plot of each trace into DIR
+  --date DATE      Use DATE for --write [today]";
 
 #[derive(Debug)]
 pub(crate) struct Args {
@@ -33,7 +33,7 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// `None`: help is wanted.
+    /// Parses the arguments; `None` asks for the help.
     pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
         let home = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
         let mut args = Self {
@@ -56,7 +56,7 @@ impl Args {
             if word == "--help" || word == "-h" {
                 return Ok(None);
             }
-            let value = words.next().ok_or_else(|| format!("{word}: there is no such option, or it wants a value"))?;
+            let value = words.next().ok_or_else(|| format!("{word}: unknown option, or its value is missing"))?;
             match word.as_str() {
                 "--filter" => args.filter = Some(value),
                 "--seeds" => args.seeds = number(&word, &value)?,
@@ -66,7 +66,7 @@ impl Args {
                 "--write" => args.write = Some(value.into()),
                 "--plots" => args.plots = Some(value.into()),
                 "--date" => args.date = Some(value),
-                _ => return Err(format!("{word}: there is no such option")),
+                _ => return Err(format!("{word}: unknown option")),
             }
         }
         Ok(Some(args))
@@ -74,5 +74,5 @@ impl Args {
 }
 
 fn number<T: FromStr>(word: &str, value: &str) -> Result<T, String> {
-    value.parse().map_err(|_| format!("{word} wants a whole number, not {value}"))
+    value.parse().map_err(|_| format!("{word}: expected a whole number, found {value}"))
 }

@@ -1,4 +1,4 @@
-//! What peers and bounds gave, kept in a file from run to run: neither depends on the policy. Sluice always runs.
+//! Keeps the results of peers and bounds in a file between runs: neither depends on the policy. Sluice always runs.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use sluice_bench::{Answer, Bound, Job, Key, Outcome, Plan, Who};
 
-/// One line for each answer: a hash of everything that it follows from, and its figures.
+/// The results: one line for each, with a hash of everything that it depends on, and its figures.
 pub(crate) struct Cache {
     path: Option<PathBuf>,
     answers: BTreeMap<u64, String>,

@@ -1,20 +1,20 @@
-//! The tables in a document that has more to say.
+//! Writes the tables into a document that has other text as well.
 
 use std::fs;
 use std::path::Path;
 
 use super::args::Args;
 
-/// What is said about the run itself.
+/// Facts about the run itself.
 pub(crate) struct Facts<'a> {
     pub(crate) args: &'a Args,
-    /// How long it took.
+    /// Duration of the run.
     pub(crate) seconds: f64,
-    /// Unix time.
+    /// Unix time of the run.
     pub(crate) now: f64,
 }
 
-/// Replaces what is between the markers, which name the tables.
+/// Replaces the text between the markers of the tables.
 pub(crate) fn write(path: &Path, facts: &Facts<'_>, report: &str) -> Result<(), String> {
     let failed = |error| format!("failed to write the tables to {}: {error}", path.display());
     let text = fs::read_to_string(path).map_err(failed)?;

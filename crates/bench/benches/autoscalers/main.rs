@@ -1,6 +1,7 @@
-//! Sluice beside other autoscalers on a simulated job: which objectives are met, at what cost, and which goals are missed.
+//! Compares Sluice with other autoscalers on a simulated job: which objectives are met, at what cost, and which goals
+//! are missed.
 //!
-//! `cargo bench --bench autoscalers` runs everything; `-- --help` says what else there is.
+//! `cargo bench --bench autoscalers` runs everything; `-- --help` lists the options.
 
 #![allow(missing_docs, clippy::print_stdout, clippy::print_stderr)] // a command: tables on stdout, progress on stderr
 
@@ -19,7 +20,7 @@ use progress::Progress;
 use sluice_base::clock::Clock;
 use sluice_bench::{Plan, Results, answer, cells, goals, needed, side_by_side, summary};
 
-/// After so many runs the cache is written.
+/// Number of runs after which the cache is written.
 const CHUNK: usize = 256;
 
 fn main() -> ExitCode {
@@ -62,7 +63,7 @@ fn run(args: &Args) -> Result<(), String> {
             None => true,
         });
         if jobs.is_empty() {
-            // What came from the cache may have raised new questions.
+            // Results from the cache may require further runs.
             if needed(&plan, &results).is_empty() {
                 break;
             }
@@ -83,7 +84,7 @@ fn run(args: &Args) -> Result<(), String> {
     let goals = goals(&plan, &results, &cells);
     let report = summary(&plan, &results, &cells, &goals);
     println!("{report}");
-    progress.say();
+    progress.print_times();
     if let Some(directory) = &args.plots {
         plots::write(directory, &plan, &cells, args.threads)?;
     }

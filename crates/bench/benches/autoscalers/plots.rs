@@ -1,4 +1,4 @@
-//! A picture of each trace: Sluice and the cheapest tuned peer that meets the objective.
+//! Draws a plot of each trace: Sluice and the cheapest tuned peer that meets the objective.
 
 use std::fs;
 use std::path::Path;
@@ -8,10 +8,10 @@ use sluice_report::compare::{Comparison, Policy, svg_of};
 use sluice_report::run::{Change, Point, Target};
 use sluice_simulate::Run;
 
-/// The objective that is drawn, seconds.
+/// Objective of the plots, seconds.
 const LATENCY: u32 = 10;
 
-/// Points of each line: more would make a picture larger than 60 kB.
+/// Points of each line: more would make a plot larger than 60 kB.
 const POINTS: usize = 480;
 
 /// Writes `TRACE.svg` for each trace of the group with handover by partition.
@@ -22,13 +22,13 @@ pub(crate) fn write(directory: &Path, plan: &Plan, cells: &[Cell], threads: usiz
     let shown: Vec<&Cell> = shown.collect();
     for picture in side_by_side(&shown, threads, |cell| picture(plan, cell)) {
         let Some((name, comparison)) = picture else { continue };
-        let svg = svg_of(&comparison, "age of the oldest record that waits").map_err(|error| failed(&error))?;
+        let svg = svg_of(&comparison, "age of the oldest waiting record").map_err(|error| failed(&error))?;
         fs::write(directory.join(format!("{name}.svg")), svg).map_err(|error| failed(&error))?;
     }
     Ok(())
 }
 
-/// Where no tuned peer meets the objective, the first one as it ships stands for them.
+/// Compares with the first peer with default settings where no tuned peer meets the objective.
 fn picture(plan: &Plan, cell: &Cell) -> Option<(String, Comparison)> {
     let trace = &plan.traces[cell.trace];
     let seed = plan.seeds.first().copied()?;
@@ -51,7 +51,7 @@ fn picture(plan: &Plan, cell: &Cell) -> Option<(String, Comparison)> {
 fn policy(cell: &Cell, contestant: &Contestant, run: &Run) -> Policy {
     let scores = &run.scores;
     let seconds: Vec<(f64, &sluice_simulate::Point)> = (0_u32..).map(f64::from).zip(&run.points).collect();
-    // The highest of each span of time: no peak is lost.
+    // The highest point of each span of time, so that no peak is lost.
     let point = |some: &[(f64, &sluice_simulate::Point)]| Point {
         at: some[0].0,
         latency: some.iter().map(|(_, point)| f64::from(point.age)).reduce(f64::max),
@@ -75,12 +75,12 @@ fn policy(cell: &Cell, contestant: &Contestant, run: &Run) -> Policy {
             scores.rescales
         ),
         points: seconds.chunks(span(seconds.len())).map(point).collect(),
-        // Hundreds of them would only blacken the picture.
+        // Hundreds of them would only blacken the plot.
         changes: if run.changes.len() > 100 { Vec::new() } else { run.changes.iter().map(change).collect() },
     }
 }
 
-/// Seconds for each point.
+/// Returns the seconds for each point.
 fn span(seconds: usize) -> usize {
     seconds.div_ceil(POINTS).max(1)
 }

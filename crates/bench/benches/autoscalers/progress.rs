@@ -1,4 +1,4 @@
-//! How far it is, on stderr, and where the time went.
+//! Prints the progress on stderr, and how the time was spent.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,11 +10,11 @@ pub(crate) struct Progress {
     clock: Clock,
     begin: f64,
     rounds: usize,
-    /// Seconds of one thread, by what was done.
+    /// Seconds of one thread, by kind of job.
     spent: BTreeMap<&'static str, (usize, f64)>,
 }
 
-/// One round of jobs that are done side by side.
+/// One round of jobs that run in parallel.
 pub(crate) struct Round {
     clock: Clock,
     begin: f64,
@@ -53,8 +53,8 @@ impl Progress {
         }
     }
 
-    /// What took how long.
-    pub(crate) fn say(&self) {
+    /// Prints how long each kind of job took.
+    pub(crate) fn print_times(&self) {
         eprintln!("{:.0} s; of the threads' time:", self.seconds());
         for (kind, (count, seconds)) in &self.spent {
             eprintln!("  {kind}: {count} runs, {seconds:.0} s");
@@ -63,7 +63,7 @@ impl Progress {
 }
 
 impl Round {
-    /// Does a job and notes how long it took.
+    /// Runs a job and records how long it took.
     pub(crate) fn timed<A>(&self, job: &Job, work: impl FnOnce() -> A) -> A {
         let begin = self.clock.now().0;
         let answer = work();

@@ -1,4 +1,4 @@
-//! The traces as files: `real_*.csv` and `synth_*.csv`.
+//! Reads the traces: files `real_*.csv` and `synth_*.csv`.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use sluice_bench::{Kind, Trace};
 use sluice_simulate::Load;
 use sluice_simulate::trace::{self, Gaps};
 
-/// All traces of a directory, by name.
+/// Returns all traces of a directory, sorted by name.
 pub(crate) fn read(directory: &Path) -> Result<Vec<Trace>, String> {
     let failed = |error| format!("failed to read the traces in {}: {error}", directory.display());
     let mut paths = Vec::new();
@@ -23,7 +23,7 @@ pub(crate) fn read(directory: &Path) -> Result<Vec<Trace>, String> {
             Some("synth") => Kind::Synthetic,
             _ => continue,
         };
-        // Days apart or a night without anybody: the gaps of a recorded load are its own.
+        // The gaps of a recorded load, such as a night without users, belong to it.
         let points = trace::read(path, Gaps::Allowed).map_err(|error| error.to_string())?;
         traces.push(Trace::new(&stem, kind, Load::from_points(&points)));
     }

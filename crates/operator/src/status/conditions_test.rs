@@ -42,7 +42,7 @@ fn ready_message_counts_the_pods_that_exist_now() {
 
 #[test]
 fn reconciling_message_fits_a_job_without_workload() {
-    let settings = Settings::of(Seconds(10.0), 0.99, (1, 9));
+    let settings = Settings::for_objective(Seconds(10.0), 0.99, (1, 9));
     let good = Facts { settings: Some(&settings), ..Facts::default() };
     let message = |facts: &Facts<'_>| {
         let (status, reason, message) = condition_with(facts, RECONCILING);
@@ -107,7 +107,7 @@ fn lasting_refusal_stalls_the_job_unless_a_quota_refuses() {
 
 #[test]
 fn strangers_in_the_group_are_reported() {
-    let settings = Settings::of(Seconds(10.0), 0.99, (1, 9));
+    let settings = Settings::for_objective(Seconds(10.0), 0.99, (1, 9));
     let strangers = Some("1 member of consumer group g is not a pod of this job".to_owned());
     let facts = Facts { settings: Some(&settings), strangers: strangers.clone(), ..Facts::default() };
     let (status, reason, message) = condition_with(&facts, METRICS_AVAILABLE);

@@ -107,7 +107,7 @@ mod tests {
     /// Returns an hour of counts of a job of which 2 % of the records in one part were late, and the status with these
     /// counts.
     fn counted() -> (Memory, Settings, StreamJobStatus, Seconds) {
-        let settings = Settings::of(Seconds(10.0), 0.999, (1, 9));
+        let settings = Settings::for_objective(Seconds(10.0), 0.999, (1, 9));
         let mut memory = Memory::default();
         let now = Seconds(1_764_000_777.0);
         decide(&mut memory, &Observation { at: now, ..Observation::default() }, &settings);

@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn attainment_is_written_hourly_if_a_quarter_of_budget_moved() {
-        let settings = Settings::of(Seconds(10.0), 0.99, (1, 9));
+        let settings = Settings::for_objective(Seconds(10.0), 0.99, (1, 9));
         let of = |points| StreamJobStatus { attainment_basis_points: Some(points), ..StreamJobStatus::default() };
         let needs = |before, second, after| needs_write(&at(0, of(before)), &at(second, of(after)), Some(&settings));
         assert_eq!((needs(9970, 3599, 10_000), needs(9970, 3600, 10_000)), (false, true));

@@ -1,30 +1,30 @@
-//! What the decision core answers. The names are the contract of `sluice decide`, of events and of metrics.
+//! The output of the decision core. The names are API: `sluice decide`, events and metrics use them.
 
 use serde::{Deserialize, Serialize};
 
 use sluice_base::units::Seconds;
 
-/// What is to be done, why, and every number that this rests on.
+/// What to do, why, and every number that this rests on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Decision {
-    /// `Observation::at`.
+    /// Time of the decision: `Observation::at`.
     pub at: Seconds,
-    /// The number of workers that the workload should ask for now. `None`: unknown, write nothing.
+    /// Replica count that the workload should have now. `None`: unknown, write nothing.
     pub desired: Option<u32>,
-    /// What Sluice would want if `scaling.mode` and `spec.replicas` did not hold it back.
+    /// Replica count that Sluice would choose without `scaling.mode` and `spec.replicas`.
     pub recommended: Option<u32>,
     /// Direction of `desired` against `Observation::replicas.desired`.
     pub action: Action,
-    /// Why.
+    /// Why the number is what it is.
     pub reason: Reason,
-    /// What set the number.
+    /// The rule or limit that set the number.
     pub bound_by: BoundBy,
-    /// One sentence for a person, with the numbers.
+    /// One sentence for a person, with the numbers that decided.
     pub message: String,
-    /// Is the objective met now?
+    /// Whether the objective is met now.
     pub within_target: WithinTarget,
-    /// Why more workers were wanted than are given, or would not help.
+    /// Why more workers were wanted than are given, or why more would not help.
     pub limited: Option<Limited>,
     /// Every number that the decision rests on.
     pub explain: Explain,
@@ -37,20 +37,20 @@ pub enum Action {
     Up,
     /// Fewer workers.
     Down,
-    /// As many as now.
+    /// The present number of workers.
     Hold,
 }
 
 /// Why a decision is what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Reason {
-    /// The present number will do.
+    /// The present number of workers is right.
     Steady,
-    /// Records arrive, or will arrive, faster than the present workers can take with headroom.
+    /// Records arrive, or will arrive, faster than the present workers can process with headroom.
     Growth,
-    /// There is a backlog to be worked off in time.
+    /// A backlog must be worked off in time.
     CatchUp,
-    /// Fewer workers will do.
+    /// Fewer workers are enough.
     LowerDemand,
     /// No records arrive, and `minReplicas` is 0.
     Idle,
@@ -68,24 +68,24 @@ pub enum Reason {
     Suspended,
     /// An earlier change is still taking effect.
     InFlight,
-    /// Fewer workers would do, but not for long enough yet.
+    /// Fewer workers would be enough, but have not been for long enough yet.
     Stabilizing,
     /// Not enough is known yet to act.
     Learning,
     /// Signals are missing, stale or contradictory.
     NoSignal,
-    /// No signal for so long that the fallback holds.
+    /// No signal for `fallbackAfter`: the fallback replica count is used.
     Fallback,
-    /// The workers crash; more of them would crash too.
+    /// The workers are crash-looping; more of them would crash too.
     CrashLooping,
     /// Records wait and are not being processed, although the workers run.
     Stalled,
-    /// More workers did no more than fewer: something that they share is the limit.
+    /// More workers processed no more than fewer: something that they share is the bottleneck.
     ExternalBottleneck,
 }
 
 impl Reason {
-    /// The reason in one CamelCase word, as events, metrics and status show it.
+    /// Returns the reason in one CamelCase word, as events, metrics and status show it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Steady => "Steady",
@@ -111,7 +111,7 @@ impl Reason {
     }
 }
 
-/// What set the number of workers: the first of these that binds.
+/// What set the number of workers: the first of these that applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum BoundBy {
     /// `spec.suspend`.
@@ -134,14 +134,14 @@ pub enum BoundBy {
     StepLimit,
     /// `maxRescalesPerHour`.
     RescaleBudget,
-    /// Missing signals: what there is, stays.
+    /// Missing signals: the present number is kept.
     Signal,
     /// The latency objective: the ordinary case.
     Objective,
 }
 
 impl BoundBy {
-    /// In one CamelCase word, as status and metrics show it.
+    /// Returns the value in one CamelCase word, as status and metrics show it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Suspend => "Suspend",
@@ -160,35 +160,35 @@ impl BoundBy {
     }
 }
 
-/// Is the objective met now?
+/// Whether the objective is met now.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "state")]
 pub enum WithinTarget {
-    /// Yes.
+    /// The objective is met.
     Met,
-    /// No, and the backlog is not shrinking.
+    /// The objective is missed, and the backlog is not shrinking.
     Behind,
-    /// No, and the backlog will be gone in `eta`.
+    /// The objective is missed, and the backlog will be gone in `eta`.
     #[serde(rename_all = "camelCase")]
     CatchingUp {
-        /// Seconds until the objective is met again.
+        /// Time until the objective is met again, seconds.
         eta: Seconds,
     },
     /// The objective is below what processing itself takes.
     #[serde(rename_all = "camelCase")]
     ObjectiveBelowFloor {
-        /// The latency of a healthy job at low load.
+        /// The latency of a healthy job at low load, seconds.
         floor: Seconds,
     },
     /// Not known.
     Unknown,
 }
 
-/// More workers were wanted than given, or more would not help.
+/// Why more workers were wanted than given, or why more would not help.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Limited {
-    /// Why.
+    /// The limit that applied.
     pub by: Limit,
     /// Workers that were wanted.
     pub wanted: u32,
@@ -196,46 +196,46 @@ pub struct Limited {
     pub message: String,
 }
 
-/// Why there are not more workers. The operator maps each to a reason of the condition `ScalingLimited`.
+/// A limit on the number of workers. The operator maps each to a reason of the condition `ScalingLimited`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Limit {
     /// `maxReplicas` or a schedule's ceiling.
     AtMaxReplicas,
     /// The partitions cannot feed more.
     AtPartitionCount,
-    /// One partition is more than one worker can do.
+    /// One partition receives more than one worker can process.
     Skewed,
-    /// More workers do no more: something that they share is the limit.
+    /// More workers process no more: something that they share is the bottleneck.
     ExternalBottleneck,
-    /// A record that cannot be processed holds a partition up.
+    /// A record that cannot be processed blocks a partition.
     PartitionStuck,
     /// A pool or a quota.
     QuotaExceeded,
-    /// No node can take the pods.
+    /// No node has room for the pods.
     Unschedulable,
-    /// The workers crash.
+    /// The workers are crash-looping.
     CrashLooping,
     /// The pods cannot start: their image, configuration or init container fails.
     PodsFailing,
-    /// Workers that were asked for did not become ready.
+    /// The workers of an earlier scale-up did not become ready.
     PodsNotReady,
     /// `maxRescalesPerHour`.
     RescaleBudget,
     /// `maxStepUp` or `maxStepDown`.
     StepLimit,
-    /// `scaling.mode: OutOnly` keeps workers that could go.
+    /// `scaling.mode: OutOnly` keeps workers that are not needed.
     OutOnly,
-    /// `scaling.mode: InOnly` keeps workers from being added.
+    /// `scaling.mode: InOnly` prevents adding workers.
     InOnly,
 }
 
-/// How well something learned is known.
+/// How well a learned value is known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Confidence {
     /// Nothing is known.
     #[default]
     None,
-    /// A guess, or a prior from before a restart.
+    /// A guess, or a value from before a restart.
     Low,
     /// A few observations.
     Medium,
@@ -244,7 +244,7 @@ pub enum Confidence {
 }
 
 impl Confidence {
-    /// In one word.
+    /// Returns the confidence in one word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::None => "None",
@@ -255,25 +255,25 @@ impl Confidence {
     }
 }
 
-/// What has been learned about a job's workers; survives a restart in `status.model`.
+/// What was learned about a job's workers; it survives a restart in `status.model`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Model {
     /// Records per second that one worker can process when it never waits.
     pub capacity_per_worker: Option<f64>,
-    /// How well that is known.
+    /// Confidence in the capacity.
     pub confidence: Confidence,
-    /// Pod created to first record processed, upper (p90) estimate.
+    /// Time from pod creation to the first record processed, upper (p90) estimate, seconds.
     pub start_up_seconds: Option<f64>,
-    /// Pause of a partition while it moves to another worker, upper (p90) estimate.
+    /// Pause of a partition while it moves to another worker, upper (p90) estimate, seconds.
     pub handover_seconds: Option<f64>,
-    /// Latency of a healthy job at low load.
+    /// Latency of a healthy job at low load, seconds.
     pub latency_floor_seconds: Option<f64>,
-    /// Seconds between two commits of a partition, upper (p90) estimate.
+    /// Time between two commits of a partition, upper (p90) estimate, seconds.
     pub commit_interval_seconds: Option<f64>,
-    /// Offsets that one record takes; above 1 where transaction markers take offsets too.
+    /// Offsets per record; above 1 where transaction markers take offsets too.
     pub offsets_per_record: Option<f64>,
-    /// Template that the capacity was learned with.
+    /// Pod template that the capacity was learned with.
     pub template: Option<String>,
 }
 
@@ -281,13 +281,13 @@ pub struct Model {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Explain {
-    /// Records appended and not yet processed, of the partitions that are known.
+    /// Records appended and not yet processed, in the partitions that are known.
     pub lag: Option<f64>,
     /// Records past their deadline and not yet processed.
     pub overdue: Option<f64>,
-    /// Age of the oldest unprocessed record.
+    /// Age of the oldest unprocessed record, seconds.
     pub time_lag_seconds: Option<f64>,
-    /// The objective's percentile of latency over the last minute.
+    /// Latency at the objective's percentile over the last minute, seconds.
     pub latency_seconds: Option<f64>,
     /// Share of due records that were processed in time, over the objective's window.
     pub attainment: Option<f64>,
@@ -297,45 +297,45 @@ pub struct Explain {
     pub arrival_rate: Option<f64>,
     /// Change of the arrival rate, records per second per second.
     pub trend: Option<f64>,
-    /// Records processed per second, all workers.
+    /// Records processed per second by all workers.
     pub processing_rate: Option<f64>,
-    /// Arrival rate that is planned for.
+    /// Arrival rate that is planned for, records per second.
     pub demand: Option<f64>,
     /// Utilisation that is planned for, 0 to 1.
     pub target_utilisation: Option<f64>,
-    /// What is known of the workers.
+    /// What is known about the workers.
     pub model: Model,
-    /// Partitions of all sources.
+    /// Number of partitions of all sources.
     pub partitions: Option<u32>,
     /// Most workers that the partitions can feed.
     pub useful_workers: Option<u32>,
     /// Workers needed before any limit.
     pub need: Option<u32>,
-    /// Lowest number of workers allowed now.
+    /// Lowest replica count allowed now.
     pub floor: Option<u32>,
-    /// Highest number of workers allowed now.
+    /// Highest replica count allowed now.
     pub ceiling: Option<u32>,
-    /// Age of the oldest sample that the decision rests on.
+    /// Age of the oldest sample that the decision rests on, seconds.
     pub sample_age_seconds: Option<f64>,
-    /// Changes of the number of workers in the last hour.
+    /// Changes of the replica count in the last hour.
     pub rescales_last_hour: Option<u32>,
     /// Whether an earlier change is still taking effect.
     pub in_flight: bool,
-    /// Growth beyond the forecast within the reaction time that is planned for; at least 1.
+    /// Growth that is planned for beyond the forecast within the reaction time, as a factor of at least 1.
     pub growth_reserve: Option<f64>,
-    /// Quantile of forecast errors that this is; follows the error budget.
+    /// Quantile of the forecast errors that gives this growth; it follows the error budget.
     pub growth_quantile: Option<f64>,
-    /// How careful the controller is, -1 to 1: follows the error budget.
+    /// How careful the controller is, -1 to 1; it follows the error budget.
     pub caution: Option<f64>,
-    /// Seconds for which fewer workers must have been enough before any leaves.
+    /// Time for which fewer workers must have been enough before any is removed, seconds.
     pub down_window_seconds: Option<f64>,
-    /// Longest wait within the reaction time if nothing is changed, under the upper demand.
+    /// Longest wait within the reaction time if nothing is changed, under the upper demand, seconds.
     pub staying_seconds: Option<f64>,
-    /// Workers that a Down must leave by this look alone.
+    /// Fewest workers that a scale-down must leave, judged by this observation alone.
     pub not_fewer: Option<u32>,
-    /// What the signals say that cannot be so; no worker leaves meanwhile.
+    /// What the signals report that cannot be true; meanwhile no worker is removed.
     pub contradiction: Option<String>,
-    /// What the latency rests on: positions, or commits and how often they come.
+    /// What the latency rests on: positions, or commits and their interval.
     pub latency_evidence: Option<String>,
     /// What the capacity of a worker rests on.
     pub capacity_evidence: Option<String>,
@@ -346,7 +346,7 @@ pub struct Explain {
 }
 
 impl Default for Decision {
-    /// Nothing is known, and nothing is done.
+    /// Returns a decision for which nothing is known and which changes nothing.
     fn default() -> Self {
         Self {
             at: Seconds::ZERO,

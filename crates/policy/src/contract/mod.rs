@@ -1,4 +1,4 @@
-//! What goes in and what comes out.
+//! The inputs and the output of a decision.
 
 pub mod decision;
 pub mod observation;

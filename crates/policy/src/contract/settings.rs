@@ -1,10 +1,11 @@
-//! What the user asked for, validated: made by `operator::validate` from a `StreamJob`, or for a simulated one.
+//! What the user asked for, validated: `operator::validate` makes it from a `StreamJob`, and the simulator for its
+//! jobs.
 
 use jiff::tz::TimeZone;
 
 use sluice_base::units::Seconds;
 
-/// What Sluice may do with the number of workers.
+/// What Sluice may do with the replica count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mode {
     /// Add and remove workers.
@@ -18,57 +19,58 @@ pub enum Mode {
     Recommend,
 }
 
-/// A number of workers, or a percentage of the present number.
+/// Size of a step: a number of workers, or a percentage of the present number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// At most this many workers; at least 1.
     Workers(u32),
-    /// At most this share of the present workers, in percent; at least 1, and never less than one worker.
+    /// At most this percentage of the present workers; at least 1, and never less than one worker.
     Percent(u32),
 }
 
 /// What the user asked for. `operator::validate` guarantees the ranges.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// A record is to be processed within this time of being appended; at least 0.1 s.
+    /// Time after being appended within which a record must be processed, seconds; at least 0.1.
     pub latency: Seconds,
-    /// Share of records that must meet it, 0.5 to 0.9999.
+    /// Share of records that must meet the latency, 0.5 to 0.9999.
     pub percentile: f64,
-    /// Time over which attainment and error budget are counted; at least 60 s.
+    /// Time over which attainment and error budget are counted, seconds; at least 60.
     pub window: Seconds,
     /// Fewest workers.
     pub min_replicas: u32,
     /// Most workers; at least `min_replicas` and at least 1.
     pub max_replicas: u32,
-    /// The number of workers is pinned to this.
+    /// Replica count that the user fixed with `spec.replicas`.
     pub pinned: Option<u32>,
-    /// No workers.
+    /// Whether the job has no workers (`spec.suspend`).
     pub suspend: bool,
-    /// What may be changed.
+    /// What Sluice may change.
     pub mode: Mode,
-    /// Most workers added by one decision; `None`: see policy/README.md.
+    /// Most workers added by one decision; `None`: only the rules of policy/README.md limit a step.
     pub max_step_up: Option<Step>,
     /// Most workers removed by one decision.
     pub max_step_down: Step,
-    /// Most changes in one hour.
+    /// Most changes of the replica count per hour.
     pub max_rescales_per_hour: u32,
     /// Floors and ceilings by time.
     pub schedules: Vec<Schedule>,
-    /// No signal at all for so long: at least `fallback_replicas`, if given.
+    /// Time without any signal after which `fallback_replicas` is used, seconds.
     pub fallback_after: Seconds,
-    /// At least this many workers when there is no signal.
+    /// Fewest workers while there is no signal.
     pub fallback_replicas: Option<u32>,
-    /// Gathering time of micro-batches: part of the latency floor.
+    /// Time for which micro-batches are gathered, seconds: part of the latency floor.
     pub batch_interval: Option<Seconds>,
-    /// A worker is not allowed to do more than this many records per second.
+    /// Most records per second that one worker may process.
     pub max_records_per_second: Option<f64>,
-    /// Records that one worker processes at the same time, if the user says it.
+    /// Records that one worker processes at the same time, if the user states it.
     pub concurrency: Option<u32>,
 }
 
 impl Settings {
-    /// So many workers for an objective; all else as a `StreamJob` has it by default.
-    pub fn of(latency: Seconds, percentile: f64, (min_replicas, max_replicas): (u32, u32)) -> Self {
+    /// Returns settings for an objective and a range of replica counts, with the defaults of a `StreamJob` for all
+    /// else.
+    pub fn for_objective(latency: Seconds, percentile: f64, (min_replicas, max_replicas): (u32, u32)) -> Self {
         Self {
             latency,
             percentile,
@@ -91,19 +93,19 @@ impl Settings {
     }
 }
 
-/// A floor or ceiling that holds for `duration` from each occurrence of a cron pattern.
+/// A floor or ceiling that is active for `duration` from each occurrence of a cron pattern.
 #[derive(Debug, Clone)]
 pub struct Schedule {
-    /// Its name, for messages.
+    /// Name for messages.
     pub name: String,
-    /// When it begins.
+    /// When the schedule begins.
     pub cron: croner::Cron,
-    /// In which time zone.
+    /// Time zone of the pattern.
     pub time_zone: TimeZone,
-    /// For how long.
+    /// How long the schedule stays active, seconds.
     pub duration: Seconds,
-    /// Fewest workers while it holds.
+    /// Fewest workers while it is active.
     pub min_replicas: Option<u32>,
-    /// Most workers while it holds.
+    /// Most workers while it is active.
     pub max_replicas: Option<u32>,
 }

@@ -1,4 +1,4 @@
-//! A decision in numbers and in one sentence.
+//! Explains a decision in numbers and in one sentence.
 
 pub(crate) mod message;
 pub(crate) mod numbers;

@@ -1,4 +1,4 @@
-//! Every number that a decision rests on, and whether the objective is met. Only finite numbers leave this room.
+//! The numbers that a decision rests on, and whether the objective is met. Only finite numbers leave this module.
 
 use super::super::contract::decision::{Confidence, Explain, WithinTarget};
 use super::super::contract::settings::Settings;
@@ -11,7 +11,7 @@ use sluice_base::num::finite;
 use sluice_base::units::Seconds;
 use sluice_base::words;
 
-/// Collects the numbers.
+/// Collects the numbers of a decision; a number that is unknown or not finite is left out.
 pub(crate) fn explain(memory: &Memory, snapshot: &Snapshot, need: &Need, range: Range, settings: &Settings) -> Explain {
     let known = |value: Option<f64>| value.and_then(finite);
     let now = memory.clock.now;
@@ -56,27 +56,29 @@ fn latency_evidence(memory: &Memory, snapshot: &Snapshot) -> Option<String> {
         return None;
     }
     Some(match memory.commit_interval.upper() {
-        _ if snapshot.positioned => "positions that the workers report".to_owned(),
-        Some(interval) => format!("commits, which come within {}", words::seconds(interval)),
-        None => "commits; how often they come is not known yet".to_owned(),
+        _ if snapshot.positioned => "positions reported by the workers".to_owned(),
+        Some(interval) => format!("commits, which arrive within {}", words::seconds(interval)),
+        None => "commits; the commit interval is not known yet".to_owned(),
     })
 }
 
 fn capacity_evidence(memory: &Memory) -> Option<String> {
     let (records, seconds) = memory.capacity.evidence();
-    let of = |what: &str| format!("{what}: {} records in {} of work", words::count(records), words::seconds(seconds));
+    let rests_on =
+        |what: &str| format!("{what}: {} records in {} of work", words::count(records), words::seconds(seconds));
     match memory.capacity.confidence() {
-        Confidence::None => memory.capacity.at_least().map(|least| {
-            format!("a worker was seen to do {}; whether it can do more is not known", words::rate(least))
-        }),
-        Confidence::Low if records < 1.0 => Some("what was known before a restart or a roll-out".to_owned()),
-        Confidence::Low => Some(of("few records so far")),
-        Confidence::Medium => Some(of("busy clocks of workers that had time to spare")),
-        Confidence::High => Some(of("work that was seen")),
+        Confidence::None => memory
+            .capacity
+            .at_least()
+            .map(|least| format!("a worker was seen to process {}; its maximum is not known", words::rate(least))),
+        Confidence::Low if records < 1.0 => Some("the estimate from before a restart or a rollout".to_owned()),
+        Confidence::Low => Some(rests_on("few records so far")),
+        Confidence::Medium => Some(rests_on("busy time of workers that were not saturated")),
+        Confidence::High => Some(rests_on("observed work")),
     }
 }
 
-/// Is the objective met now?
+/// Returns whether the objective is met now.
 pub(crate) fn within_target(
     memory: &Memory,
     snapshot: &Snapshot,
@@ -92,13 +94,13 @@ pub(crate) fn within_target(
     let (Some(age), Some(lag)) = (snapshot.age, snapshot.lag) else { return WithinTarget::Unknown };
     let overdue = snapshot.overdue.unwrap_or(0.0) >= 1.0;
     if age.certain <= objective && !overdue {
-        // Where nobody works, what may wait and is not known to has not been processed lately either.
+        // Without workers nothing was processed lately, so records that may be waiting may be late.
         let may_be_late = ready == Some(0) && age.possible > objective && lag.possible >= 1.0;
         return if may_be_late { WithinTarget::Unknown } else { WithinTarget::Met };
     }
     let level = need.demand.level;
     let gained = memory.processing_rate().map(|rate| rate - level).filter(|g| *g > 0.01 * level.max(1.0));
-    // What may wait in time is what arrives within the objective.
+    // The arrivals of one objective's latency may wait and still be in time; only records beyond that are late.
     let excess = (lag.certain - level * objective).max(snapshot.overdue.unwrap_or(0.0));
     match gained.and_then(|gained| finite(excess / gained)) {
         Some(eta) => WithinTarget::CatchingUp { eta: Seconds(eta.max(0.0)) },

@@ -1,5 +1,5 @@
-//! Law 10. **Bounded memory.** At most 100 KiB a job with 100 partitions and 40 workers, and yet ages are known to a
-//! tenth.
+//! Law 10. **Bounded memory.** A job with 100 partitions and 40 workers takes at most 100 KiB, and ages are known to 10
+//! %.
 
 use proptest::prelude::*;
 
@@ -9,8 +9,9 @@ use crate::plant::settings;
 use crate::{Memory, Observation, Partition, Replicas, Worker, decide};
 use sluice_base::units::Seconds;
 
+/// Law 10.
 #[test]
-fn law_10_bounded_memory() {
+fn memory_is_bounded() {
     let mut memory = Memory::default();
     for look in 0..400_u32 {
         let at = 1.764e9 + 2.0 * f64::from(look);
@@ -43,7 +44,7 @@ fn law_10_bounded_memory() {
     assert!(size <= 100 * 1024, "{size}");
 }
 
-/// When the record at each offset was appended: pieces of so many seconds at so many records per second.
+/// When the record at each offset was appended: pieces of a number of seconds at a rate in records per second.
 struct Log(Vec<(f64, f64)>);
 
 impl Log {
@@ -64,9 +65,10 @@ impl Log {
 proptest! {
     #![proptest_config(cases())]
 
-    /// Half a gap is a tenth of the age, and interpolation is off by half a gap if the rate swings ninefold within it.
+    /// Law 10. Half a gap is a tenth of the age, and interpolation is off by half a gap if the rate changes ninefold in
+    /// it.
     #[test]
-    fn law_10_age_error(
+    fn age_of_a_record_is_known_to_ten_percent(
         usual in 20.0..20_000.0_f64,
         pieces in proptest::collection::vec((1.0..400.0_f64, 1.0..9.0_f64), 1..20),
         every in 0.5..5.0_f64,
@@ -94,7 +96,7 @@ proptest! {
             let at = ring.appended(offset);
             let Appended::At(found) = at else { panic!("{at:?} within the ring") };
             let (age, measured) = (now - appended, newest - found);
-            // Nothing is known between two samples, and an offset is a whole number.
+            // Between two samples nothing is known, and an offset is a whole number.
             let grain = every * (1.0 + jitter) / 2.0 + 2.0 / usual;
             prop_assert!((measured - age).abs() <= 0.1 * age + grain, "{age} s old, measured {measured} s");
         }

@@ -1,14 +1,15 @@
-//! Laws about sources that are not read and workers that cannot start.
+//! Law 15, and a regression: sources that were not read, and workers that cannot start.
 
 use proptest::prelude::*;
 
 use super::cases;
-use crate::plant::{Plant, Tells};
+use crate::plant::{Plant, Reported};
 use crate::{Action, Memory, Observation, Reason, Source};
 
-/// Lag 27,171 with no worker that could start, and "within the target": of a group without a commit nothing is known for sure.
+/// A lag of 27,171 with no worker that could start was reported as within the target: about a group without a commit,
+/// nothing is certain.
 #[test]
-fn a_job_whose_workers_cannot_start_is_not_within_its_target_for_want_of_knowledge() {
+fn job_without_started_workers_is_not_within_target() {
     let mut memory = Memory::default();
     let mut last = None;
     for second in (0..120).step_by(2) {
@@ -26,11 +27,12 @@ fn a_job_whose_workers_cannot_start_is_not_within_its_target_for_want_of_knowled
 proptest! {
     #![proptest_config(cases())]
 
-    /// A source of the spec that was not read is a missing signal: no voluntary Down, however long it lasts.
+    /// Law 15. A source of the spec that was not read is a missing signal: no voluntary scale-down, however long it
+    /// lasts.
     #[test]
-    fn law_15_a_source_that_was_not_read_takes_no_worker_away(load in 0.0..2000.0_f64, everything in any::<bool>(), restart in any::<bool>()) {
+    fn unread_source_removes_no_worker(load in 0.0..2000.0_f64, everything in any::<bool>(), restart in any::<bool>()) {
         let mut plant = Plant::new(4, 8);
-        plant.tells = if everything { Tells::Everything } else { Tells::CommitsOnly };
+        plant.reported = if everything { Reported::Everything } else { Reported::CommitsOnly };
         plant.sources = vec![
             Source { name: None, read: Some(true), starts_at_earliest: None },
             Source { name: Some("other".into()), read: Some(false), starts_at_earliest: None },

@@ -1,4 +1,4 @@
-//! Law 6. **One at a time.** Until a change has landed, only demand beyond what it was made for counts.
+//! Law 6. **One at a time.** Until a change has taken effect, only demand beyond its plan counts.
 
 use proptest::prelude::*;
 
@@ -10,8 +10,9 @@ use crate::{Action, decide};
 proptest! {
     #![proptest_config(cases())]
 
+    /// Law 6.
     #[test]
-    fn law_06_one_at_a_time(plant in moment(), demand in 0.0..20_000.0_f64, backlog in 0..500_000_i64) {
+    fn one_change_at_a_time(plant in moment(), demand in 0.0..20_000.0_f64, backlog in 0..500_000_i64) {
         let mut memory = plant.memory.clone();
         memory.changes.flight = Some(Flight::new(plant.now - 1.0, 1, plant.desired, demand));
         let mut observation = plant.observation();

@@ -1,4 +1,4 @@
-//! Arbitrary inputs: whatever the types allow.
+//! Arbitrary inputs: everything that the types allow.
 
 use proptest::prelude::*;
 

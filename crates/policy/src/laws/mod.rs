@@ -1,8 +1,8 @@
-//! What must hold for any input, each a property with its name. One file for each law, in the order of their numbers:
+//! Laws: properties of the decision core that must hold for any input. There is one file for each law, in this order:
 //! total, unknown, monotone, idle, steady, flight, useful, voluntary, restart, bounded, offsets.
 //!
-//! `SLUICE_PROPTEST_CASES` asks for so many cases, others each time. Without it they are the same few each time: what is found
-//! by chance must not stop a change of something else.
+//! `SLUICE_PROPTEST_CASES` sets the number of cases, which are then different in each run. Without it a few fixed cases
+//! are run, so that a random counterexample never blocks an unrelated change.
 
 mod bounded;
 mod field;

@@ -7,16 +7,16 @@ use proptest::prelude::*;
 use crate::Observation;
 use crate::model::bottleneck::Bottleneck;
 use crate::model::capacity::Capacity;
-use crate::plant::{Plant, Tells};
+use crate::plant::{Plant, Reported};
 use sluice_base::units::Seconds;
 
 pub(super) static MOMENTS: LazyLock<Vec<Plant>> = LazyLock::new(|| {
     let mut moments = Vec::new();
-    for (tells, seed) in [(Tells::Everything, 0), (Tells::CommitsOnly, 1)] {
+    for (reported, seed) in [(Reported::Everything, 0), (Reported::CommitsOnly, 1)] {
         let mut plant = Plant::new(12, 3);
-        plant.tells = tells;
+        plant.reported = reported;
         for slice in 0..60 {
-            // Calm, three times the load, less, a little, nothing.
+            // A calm load, three times the load, less, a little, none.
             let load = match slice {
                 0..10 => 2300.0,
                 10..20 => 6500.0,
@@ -26,7 +26,7 @@ pub(super) static MOMENTS: LazyLock<Vec<Plant>> = LazyLock::new(|| {
             };
             plant.run(f64::from(7 + (slice + seed) % 3), 2.0, |_| load);
             let mut moment = plant.clone();
-            // One step further, not yet looked at.
+            // One step further, not yet observed.
             moment.run(1.75, 10_000.0, |_| load);
             moment.now += 0.25;
             moments.push(moment);
@@ -38,7 +38,7 @@ pub(super) static MOMENTS: LazyLock<Vec<Plant>> = LazyLock::new(|| {
 pub(super) fn moment() -> impl Strategy<Value = Plant> {
     (0..120_usize, 0..3_u32).prop_map(|(index, more)| {
         let mut plant = MOMENTS[index % MOMENTS.len()].clone();
-        // Now and then too many workers, so that a Down is near.
+        // Sometimes there are too many workers, so that a scale-down is near.
         plant.memory.changes.desired = plant.memory.changes.desired.map(|d| d + more);
         plant.desired += more;
         if more > 0 {
@@ -48,7 +48,7 @@ pub(super) fn moment() -> impl Strategy<Value = Plant> {
     })
 }
 
-/// What may go missing or stale, one bit each.
+/// Makes signals missing or stale, one for each bit of `what`.
 pub(super) fn degrade(observation: &mut Observation, what: u32, now: f64) {
     let on = |bit: u32| what & (1 << bit) != 0;
     if on(0) {
@@ -103,7 +103,7 @@ pub(super) fn degrade(observation: &mut Observation, what: u32, now: f64) {
     }
 }
 
-/// So many records more wait in each partition from the `first` on.
+/// Adds this many waiting records to each partition from the `first` on.
 pub(super) fn fall_behind(observation: &mut Observation, first: usize, records: i64) {
     for partition in observation.partitions.iter_mut().skip(first) {
         let lower = |offset: Option<i64>| offset.map(|o| (o - records).max(0));
@@ -112,7 +112,7 @@ pub(super) fn fall_behind(observation: &mut Observation, first: usize, records: 
     }
 }
 
-/// The same of a job whose workers' capacity is not known: nothing, or no more than what one was seen to do.
+/// Generates a moment of a job whose capacity is not known, or known only as a lower bound.
 pub(super) fn ignorant() -> impl Strategy<Value = Plant> {
     (moment(), proptest::option::of(50.0..2000.0_f64)).prop_map(|(mut plant, rate)| {
         plant.memory.capacity = seen(rate);
@@ -120,16 +120,17 @@ pub(super) fn ignorant() -> impl Strategy<Value = Plant> {
     })
 }
 
-/// A capacity of which only a lower bound is known, or nothing.
+/// Returns a capacity of which only a lower bound is known, or nothing.
 pub(super) fn seen(rate: Option<f64>) -> Capacity {
     let mut capacity = Capacity::default();
     if let Some(rate) = rate {
-        capacity.did(rate, 0.0);
+        capacity.record_least(rate, 0.0);
     }
     capacity
 }
 
-/// The same when fewer workers would do and have done for long enough: only calm and the error budget keep them.
+/// Generates a moment at which fewer workers have been enough for long enough: only the records' age and the error
+/// budget keep the others.
 pub(super) fn ripe() -> impl Strategy<Value = Plant> {
     (moment(), 0..4_u32).prop_map(|(plant, more)| ripen(plant, more))
 }

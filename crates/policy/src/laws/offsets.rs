@@ -1,4 +1,4 @@
-//! Law 11. **Strange offsets.** Clock steps, resets, recreated topics: handled, and no reason to take anybody away.
+//! Law 11. **Strange offsets.** Clock steps, resets and recreated topics are handled and remove no worker.
 
 use proptest::prelude::*;
 
@@ -11,8 +11,9 @@ use sluice_base::units::Seconds;
 proptest! {
     #![proptest_config(cases())]
 
+    /// Law 11.
     #[test]
-    fn law_11_strange_offsets(plant in moment(), kind in 0..6_u32, which in 0..12_usize) {
+    fn strange_offsets_remove_no_worker(plant in moment(), kind in 0..6_u32, which in 0..12_usize) {
         let mut observation = plant.observation();
         for (index, partition) in observation.partitions.iter_mut().enumerate() {
             if index != which && kind != 0 { continue; }
@@ -29,16 +30,16 @@ proptest! {
         let mut memory = plant.memory.clone();
         for look in 0..3 {
             let decision = decide(&mut memory, &observation, &plant.settings);
-            // More workers than partitions are useless, whatever the offsets say.
+            // More workers than partitions are useless, whatever the offsets are.
             prop_assert!(decision.action != Action::Down || decision.reason == Reason::Useless, "{kind}: {}", decision.message);
             observation.at = Seconds(observation.at.0 + 2.0 * f64::from(look));
         }
     }
 }
 
-/// Nor beside one that is busy.
+/// Law 11. The same holds beside a busy partition.
 #[test]
-fn law_11_an_idle_transactional_partition_is_not_aged() {
+fn idle_transactional_partition_does_not_age() {
     let mut memory = Memory::default();
     let mut last = None;
     for look in 0..100_u32 {
@@ -69,10 +70,11 @@ fn law_11_an_idle_transactional_partition_is_not_aged() {
     assert_eq!(last.unwrap().explain.time_lag_seconds, Some(0.0));
 }
 
-/// Each record is a transaction of its own, and each goes to another partition: once it is committed, its marker is all that
-/// is left there. Three markers seemed to have waited for longer than commits are apart, and workers were added for them.
+/// Law 11. Each record is a transaction of its own and goes to another partition: once it is committed, only its marker
+/// is left there. Three markers seemed to have waited for longer than the commit interval, and workers were added for
+/// them.
 #[test]
-fn law_11_the_marker_of_a_transaction_is_no_record_that_waits() {
+fn transaction_markers_are_not_a_backlog() {
     const EVERY: i64 = 5;
     const COMMITS: i64 = 12;
     let mut memory = Memory::default();

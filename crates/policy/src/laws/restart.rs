@@ -1,4 +1,5 @@
-//! Law 9. **Restart.** The first decision, with memory or none, takes no worker away; with the number unknown it is Hold.
+//! Law 9. **Restart.** The first decision removes no worker, with or without a memory; if the replica count is not
+//! known it is Hold.
 
 use proptest::prelude::*;
 
@@ -11,8 +12,9 @@ use sluice_base::units::Seconds;
 proptest! {
     #![proptest_config(cases())]
 
+    /// Law 9.
     #[test]
-    fn law_09_restart(plant in moment(), capacity in any_float(), start_up in any_float(), known in any::<bool>(), late in any_float()) {
+    fn first_decision_removes_no_worker(plant in moment(), capacity in any_float(), start_up in any_float(), known in any::<bool>(), late in any_float()) {
         let model = Model {
             capacity_per_worker: Some(capacity), start_up_seconds: Some(start_up), handover_seconds: Some(start_up),
             latency_floor_seconds: Some(capacity), confidence: Confidence::High, commit_interval_seconds: Some(start_up), offsets_per_record: Some(capacity),

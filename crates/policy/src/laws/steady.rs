@@ -1,13 +1,14 @@
-//! Law 5. **Steady.** Constant mean load: hardly a change, and no reversal.
+//! Law 5. **Steady.** Under a constant mean load there is at most one change, and no reversal.
 
 use proptest::prelude::*;
 
-use crate::model::durations::CAREFUL_HANDOVER;
+use crate::model::durations::CONSERVATIVE_HANDOVER;
 use crate::plant::Plant;
 use sluice_base::units::Seconds;
 
-/// A job with about as many workers as its load needs, as (the plant, records per second). Its workers tell everything,
-/// and the load of a second deviates by 5 % at most (one standard deviation): with more the law does not hold yet.
+/// Generates a job with about as many workers as its load needs, and the load in records per second. Its workers report
+/// every signal, and the load of a second deviates by 5 % at most (one standard deviation): with more noise the law
+/// does not hold yet.
 fn any_job() -> impl Strategy<Value = (Plant, f64)> {
     let sizes = (2..12_u32).prop_flat_map(|workers| (workers..4 * workers, Just(workers)));
     let times = (1.0..60.0_f64, 0.2..15.0_f64, 2.0..60.0_f64);
@@ -24,15 +25,16 @@ fn any_job() -> impl Strategy<Value = (Plant, f64)> {
 }
 
 proptest! {
-    // A case is six hours and more.
+    // One case takes at least six simulated hours.
     #![proptest_config(sluice_base::testing::cases(64))]
 
+    /// Law 5.
     #[test]
-    fn law_05_steady((mut plant, load) in any_job()) {
+    fn constant_load_causes_at_most_one_change((mut plant, load) in any_job()) {
         let warm_up = f64::max(600.0, 3.0 * (plant.start_up + plant.handover));
-        // A handover that was never seen may be longer than the objective. The first one is paid from the error budget, which
-        // an hour fills.
-        let unpaid = plant.settings.latency.0 < 1.5 * CAREFUL_HANDOVER;
+        // A handover that was never seen may be longer than the objective. The first one is paid for by the error
+        // budget, which takes an hour to fill.
+        let unpaid = plant.settings.latency.0 < 1.5 * CONSERVATIVE_HANDOVER;
         let warm_up = if unpaid { f64::max(warm_up, 3600.0) } else { warm_up };
         plant.run(warm_up, 2.0, |_| load);
         plant.changes.clear();

@@ -1,4 +1,5 @@
-//! Law 1. **Total.** No panic and no number that is none, for any floats and any missing parts; floor and ceiling hold.
+//! Law 1. **Total.** For any floats and any missing parts there is no panic and no NaN or infinity in the decision, and
+//! floor and ceiling are respected.
 
 use proptest::prelude::*;
 
@@ -10,8 +11,9 @@ use crate::{Memory, Mode, decide};
 proptest! {
     #![proptest_config(cases())]
 
+    /// Law 1.
     #[test]
-    fn law_01_total(
+    fn decide_is_total(
         observations in proptest::collection::vec(any_observation(), 1..8),
         settings in any_settings(),
     ) {
@@ -41,8 +43,9 @@ proptest! {
         }
     }
 
+    /// Law 1.
     #[test]
-    fn law_01_same_inputs_same_decision(observations in proptest::collection::vec(any_observation(), 1..6)) {
+    fn same_inputs_give_the_same_decision(observations in proptest::collection::vec(any_observation(), 1..6)) {
         let (mut one, mut two) = (Memory::default(), Memory::default());
         for observation in &observations {
             let words = |memory: &mut Memory| format!("{:?}", decide(memory, observation, &settings()));

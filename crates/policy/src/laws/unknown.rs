@@ -1,4 +1,4 @@
-//! Law 2. **Unknown is not zero.** Whatever goes missing or stale takes no worker away.
+//! Law 2. **Unknown is not zero.** A signal that goes missing or stale removes no worker.
 
 use proptest::prelude::*;
 
@@ -9,10 +9,11 @@ use crate::{Observation, decide};
 proptest! {
     #![proptest_config(cases())]
 
+    /// Law 2.
     #[test]
-    fn law_02_unknown_is_not_zero(plant in moment(), what in any::<u32>(), one in any::<u32>(), behind in 0..3000_i64) {
+    fn missing_signals_remove_no_worker(plant in moment(), what in any::<u32>(), one in any::<u32>(), behind in 0..3000_i64) {
         let mut full = plant.observation();
-        // Some partitions are behind: who cannot see them must not think that all is well.
+        // Some partitions are behind; a core that cannot see them must not conclude that all is well.
         fall_behind(&mut full, 5, behind);
         let what = what & one;
         let mut less = full.clone();
@@ -22,8 +23,9 @@ proptest! {
         prop_assert!(without.desired.unwrap() >= desired.min(plant.desired), "{desired} became {:?}", without);
     }
 
+    /// Law 2.
     #[test]
-    fn law_02_need_stands_without_workers(plant in moment()) {
+    fn need_does_not_fall_without_worker_metrics(plant in moment()) {
         let full = plant.observation();
         let less = Observation { workers: vec![], ..full.clone() };
         let need = decide(&mut plant.memory.clone(), &full, &plant.settings).explain.need;

@@ -1,4 +1,4 @@
-//! Law 7. **Useful.** Never a count that serves no more than a smaller one.
+//! Law 7. **Useful.** A decision never chooses a replica count that handles no more than a smaller one.
 
 use proptest::prelude::*;
 
@@ -10,8 +10,9 @@ use crate::{Action, BoundBy};
 proptest! {
     #![proptest_config(cases())]
 
+    /// Law 7.
     #[test]
-    fn law_07_useful(plant in moment(), partitions in 1..30_usize, load in 100.0..40_000.0_f64) {
+    fn chosen_counts_are_useful(plant in moment(), partitions in 1..30_usize, load in 100.0..40_000.0_f64) {
         let mut other = Plant::new(partitions, plant.desired.clamp(1, 4));
         other.run(30.0, 2.0, |_| load);
         for (_, from, decision) in &other.changes {

@@ -1,9 +1,10 @@
-//! After the decision: what this look taught. It is used from the next look on.
+//! Updates the memory after a decision. What was learned is used from the next observation on.
 
 mod replicas;
 
-pub(crate) use replicas::meet_replicas;
+pub(crate) use replicas::track_replicas;
 
+use super::contract::decision::{Action, BoundBy, Confidence, Decision};
 use super::contract::observation::Observation;
 use super::contract::settings::Settings;
 use super::limit::scale_down::hold_seconds;
@@ -12,33 +13,46 @@ use super::model::capacity::Stint;
 use super::model::forecast::BIN;
 use super::model::memory::Memory;
 use super::model::queued_progress::Committed;
-use super::model::workers::Shift;
+use super::model::workers::WorkDone;
 use super::observe::snapshot::{NEARLY_ALL, Owner, Snapshot};
 use super::plan::{Need, latency_floor};
 use sluice_base::num;
 
-/// Weights of partitions follow their rates within about ten minutes.
+/// Time within which the weights of partitions follow their arrival rates, seconds.
 const WEIGHT_SECONDS: f64 = 600.0;
-/// Work that waits for a worker with a queue, seconds.
+/// Waiting work from which on a worker counts as having a queue, seconds.
 const QUEUED: f64 = 0.5;
 
-/// Takes in what a look taught.
+/// Remembers the demand that a change of the replica count was decided for.
+pub(crate) fn record_decision(memory: &mut Memory, decision: &Decision, need: &Need) {
+    if decision.action == Action::Hold {
+        return;
+    }
+    memory.changes.decided_demand = need.demand.upper;
+    // The step was limited because too little is known, so the rest may follow as soon as more is known.
+    let held_back = decision.bound_by == BoundBy::StepLimit && memory.capacity.confidence() < Confidence::High;
+    if let (true, Some(mu), Some(to)) = (held_back, need.mu, decision.desired) {
+        memory.changes.decided_demand = (mu / memory.stairs.share(to)).min(need.demand.upper);
+    }
+}
+
+/// Learns from one observation.
 pub(crate) fn learn(
     memory: &mut Memory,
     observation: &Observation,
     settings: &Settings,
     snapshot: &Snapshot,
     need: &Need,
-    mut shift: Shift,
+    mut work_done: WorkDone,
 ) {
     let now = memory.clock.now;
     let settled = memory.changes.flight.is_none() && snapshot.pause.is_none();
-    let shift_worked = shift.processed.is_none_or(|processed| processed > 0.0);
+    let work_was_done = work_done.processed.is_none_or(|processed| processed > 0.0);
     learn_pause(memory, snapshot);
-    learn_template(memory, &shift);
-    learn_progress(memory, snapshot, &shift);
-    learn_capacity(memory, snapshot, need, &mut shift, settled);
-    learn_offsets_per_record(memory, snapshot, need, &shift, settled);
+    learn_template(memory, &work_done);
+    learn_progress(memory, snapshot, &work_done);
+    learn_capacity(memory, snapshot, need, &mut work_done, settled);
+    learn_offsets_per_record(memory, snapshot, need, &work_done, settled);
     if settled && snapshot.gap.is_none() {
         let gaps: Vec<f64> = snapshot.commit_gaps.clone();
         memory.commit_interval.observe(&gaps);
@@ -46,7 +60,7 @@ pub(crate) fn learn(
     if let Some(rates) = snapshot.rates {
         memory.forecast.observe_noise(rates.moment, rates.level);
     }
-    // What was not read is only estimated: its errors are no errors of the forecast.
+    // Arrivals that were not read are only estimated, and their errors are not errors of the forecast.
     if let Some(latest) = memory.arrivals.latest().filter(|_| snapshot.fresh && snapshot.all_read)
         && memory.forecast.observe(latest, memory.reaction().max(BIN))
     {
@@ -59,17 +73,17 @@ pub(crate) fn learn(
         learn_hot(memory, snapshot, need);
     }
     learn_floor(memory, settings, snapshot, need, settled);
-    // Workers that do nothing are stalled, whatever they share.
-    let working = shift_worked && memory.progress.still_since.is_none();
+    // Workers that process nothing are stalled, which is not a bottleneck.
+    let working = work_was_done && memory.progress.still_since.is_none();
     learn_bottleneck(memory, snapshot, need, settled && working);
     if snapshot.unsettled {
         memory.changes.unsettled_at = now;
     }
-    note_fewer(memory, observation, need);
+    track_fewer(memory, observation, need);
 }
 
-/// Since when fewer workers would have been enough, and the most of them that would have been needed since.
-fn note_fewer(memory: &mut Memory, observation: &Observation, need: &Need) {
+/// Tracks since when fewer workers would have been enough, and the largest number that would have been needed since.
+fn track_fewer(memory: &mut Memory, observation: &Observation, need: &Need) {
     let now = memory.clock.now;
     let current = observation.replicas.desired;
     let Some(keep) = need.keep.filter(|keep| Some(*keep) < current) else {
@@ -78,7 +92,7 @@ fn note_fewer(memory: &mut Memory, observation: &Observation, need: &Need) {
     };
     let hold = hold_seconds(memory, need);
     memory.changes.fewer_since = Some(match memory.changes.fewer_since {
-        // After a while the highest may be forgotten: the window moves on.
+        // After twice the holding time the largest number may be forgotten: the window moves on.
         Some((since, highest)) if now - since < 2.0 * hold => (since, highest.max(keep)),
         Some(_) => (now - hold, keep),
         None => (now, keep),
@@ -87,7 +101,7 @@ fn note_fewer(memory: &mut Memory, observation: &Observation, need: &Need) {
 
 fn learn_pause(memory: &mut Memory, snapshot: &Snapshot) {
     let Some(pause) = snapshot.pause else { return };
-    // It began and ended somewhere between two samples.
+    // The pause began and ended somewhere between two samples.
     let pause = (pause - memory.clock.interval).max(0.0);
     if let Some(flight) = &mut memory.changes.flight {
         flight.pause = Some(flight.pause.unwrap_or(0.0).max(pause));
@@ -96,55 +110,55 @@ fn learn_pause(memory: &mut Memory, snapshot: &Snapshot) {
     }
 }
 
-fn learn_template(memory: &mut Memory, shift: &Shift) {
-    for seconds in &shift.start_ups {
+fn learn_template(memory: &mut Memory, work_done: &WorkDone) {
+    for seconds in &work_done.start_ups {
         memory.durations.start_up.observe(*seconds);
     }
-    if shift.template.is_some() && shift.template != memory.template {
-        // The first template seen is not a change, if nothing is known of another.
+    if work_done.template.is_some() && work_done.template != memory.template {
+        // The first template that is seen is not a change, unless another one is known from before.
         if memory.template.is_some() {
-            memory.capacity.begin_anew();
-            memory.commit_interval.begin_anew();
+            memory.capacity.start_over();
+            memory.commit_interval.start_over();
             memory.bottleneck.forget();
             memory.trial.forget();
         }
-        memory.template.clone_from(&shift.template);
+        memory.template.clone_from(&work_done.template);
     }
 }
 
-fn learn_progress(memory: &mut Memory, snapshot: &Snapshot, shift: &Shift) {
+fn learn_progress(memory: &mut Memory, snapshot: &Snapshot, work_done: &WorkDone) {
     let now = memory.clock.now;
     let left = (snapshot.fresh && !snapshot.still).then(|| snapshot.lag.map_or(f64::INFINITY, |lag| lag.possible));
     let offsets = memory.offsets_per_record.value();
-    memory.progress.compare(now, left, shift.processed.map(|p| p * offsets));
-    memory.progress.compare_counters(now, shift.processed, snapshot.progress);
-    let moved = snapshot.progress > 0.0 || shift.processed.is_some_and(|p| p > 0.0);
-    let still = snapshot.waits_for_sure && !moved && !shift.busy && shift.processed == Some(0.0);
+    memory.progress.compare(now, left, work_done.processed.map(|p| p * offsets));
+    memory.progress.compare_counters(now, work_done.processed, snapshot.progress);
+    let moved = snapshot.progress > 0.0 || work_done.processed.is_some_and(|p| p > 0.0);
+    let still = snapshot.waits_for_sure && !moved && !work_done.busy && work_done.processed == Some(0.0);
     if moved {
         memory.progress.finished(now);
     } else if !snapshot.waits || memory.changes.desired == Some(0) || memory.in_flight().is_some() {
         memory.progress.nothing_to_finish(now);
     }
-    if moved || shift.busy || !snapshot.waits {
+    if moved || work_done.busy || !snapshot.waits {
         memory.progress.still_since = None;
     } else if still && memory.progress.still_since.is_none() {
         memory.progress.still_since = Some(now);
     }
     if still && let Some(flight) = memory.changes.flight.as_mut() {
-        flight.still += memory.clock.since_look;
+        flight.still += memory.clock.since_last_observation;
     }
     if snapshot.progress > 0.0 {
         memory.progress.moved_at = now;
     }
     if snapshot.fresh {
-        // From the workers' counters or else from the log.
-        let trusted = shift.processed.filter(|_| !memory.progress.counters_stand_still(now));
+        // By the workers' counters, or else by the log.
+        let trusted = work_done.processed.filter(|_| !memory.progress.counters_stand_still(now));
         memory.progress.counted = trusted.is_some();
-        memory.progress.note(now, trusted.unwrap_or(snapshot.progress));
+        memory.progress.record(now, trusted.unwrap_or(snapshot.progress));
     }
 }
 
-fn learn_capacity(memory: &mut Memory, snapshot: &Snapshot, need: &Need, shift: &mut Shift, settled: bool) {
+fn learn_capacity(memory: &mut Memory, snapshot: &Snapshot, need: &Need, work_done: &mut WorkDone, settled: bool) {
     let now = memory.clock.now;
     let mu = need.mu.unwrap_or(f64::INFINITY);
     let all_queued = snapshot.nearly_all_queued();
@@ -154,19 +168,19 @@ fn learn_capacity(memory: &mut Memory, snapshot: &Snapshot, need: &Need, shift: 
                 |o: &Owner| o.queue.certain >= 2.0 && (o.queue.certain > QUEUED * mu || o.age.certain > 2.0 * QUEUED);
             return snapshot.owner(hash).is_some_and(queued);
         }
-        // Whose records wait is not known: only if they wait in nearly all partitions can every worker have a queue.
+        // Without known owners, every worker can only have a queue if records wait in nearly all partitions.
         all_queued
     };
-    memory.workers.mark_queued(shift, queued);
-    // Where a shared limit holds the workers up, what they do is not what they can do.
-    if memory.bottleneck.holds(now).is_some() || memory.progress.counters_stand_still(now) {
+    memory.workers.mark_queued(work_done, queued);
+    // Where a shared limit holds the workers up, their rate is not their capacity.
+    if memory.bottleneck.found(now).is_some() || memory.progress.counters_stand_still(now) {
         return;
     }
-    // A partition that stands still in a change looks like a queue that a worker cannot keep up with.
-    let mut stints = std::mem::take(&mut shift.stints);
+    // A partition that stops during a change looks like a queue that its worker cannot keep up with.
+    let mut stints = std::mem::take(&mut work_done.stints);
     stints.retain(|s| s.busy.is_some() || settled);
-    if shift.processed.is_none() && (settled || snapshot.owners_known) && snapshot.gap.is_none() {
-        stints.extend(by_commits(memory, snapshot, need));
+    if work_done.processed.is_none() && (settled || snapshot.owners_known) && snapshot.gap.is_none() {
+        stints.extend(stints_from_commits(memory, snapshot, need));
     } else {
         memory.queued_progress.interrupt();
     }
@@ -176,19 +190,19 @@ fn learn_capacity(memory: &mut Memory, snapshot: &Snapshot, need: &Need, shift: 
     if calm && now - memory.changes.landed_at > 30.0 + 2.0 * commits && memory.clock.watched() > 60.0 {
         let share = memory.stairs.share(need.working.max(1));
         let offsets = memory.offsets_per_record.value();
-        // What arrives and what is done: a step that has just come is not done yet.
+        // The lower of arrivals and processing: a step that has just arrived is not processed yet.
         let done = memory.processing_rate().map_or(0.0, |done| done.min(need.demand.level / offsets));
-        memory.capacity.did(0.95 * done * share, now);
+        memory.capacity.record_least(0.95 * done * share, now);
     }
 }
 
-/// No counters: what owners committed while records waited for them all the time.
-fn by_commits(memory: &mut Memory, snapshot: &Snapshot, need: &Need) -> Vec<Stint> {
+/// Without counters: measures the capacity by what owners committed while records waited for them all the time.
+fn stints_from_commits(memory: &mut Memory, snapshot: &Snapshot, need: &Need) -> Vec<Stint> {
     let now = memory.clock.now;
     let queued = |o: &Owner| !o.moving && o.queued_weight > 0.0 && o.queued_weight >= 0.5 * o.weight;
     let seen: Vec<Committed> = if snapshot.owners_known {
-        let of = |o: &Owner| Committed { owner: o.hash, progress: o.progress, queued: queued(o) };
-        snapshot.owners.iter().map(of).collect()
+        let commits_of = |o: &Owner| Committed { owner: o.hash, progress: o.progress, queued: queued(o) };
+        snapshot.owners.iter().map(commits_of).collect()
     } else {
         let mut all = Owner::default();
         for owner in &snapshot.owners {
@@ -206,22 +220,34 @@ fn by_commits(memory: &mut Memory, snapshot: &Snapshot, need: &Need) -> Vec<Stin
         .queued_progress
         .observe(now, &seen, interval)
         .into_iter()
-        .map(|(worker, progress, seconds)| {
-            let records = progress / offsets / workers;
+        .map(|stretch| {
+            let worker = stretch.owner;
+            let (records, seconds) = (stretch.offsets / offsets / workers, stretch.seconds);
             Stint { worker, records, seconds, busy: None, queued: true, lanes: None }
         })
         .collect()
 }
 
-fn learn_offsets_per_record(memory: &mut Memory, snapshot: &Snapshot, need: &Need, shift: &Shift, settled: bool) {
-    // Workers that have long had the time to process them leave them: they are no records.
-    if settled && snapshot.markers > 0 && need.working > 0 && !shift.busy && memory.clock.watched() > 90.0 {
+fn learn_offsets_per_record(
+    memory: &mut Memory,
+    snapshot: &Snapshot,
+    need: &Need,
+    work_done: &WorkDone,
+    settled: bool,
+) {
+    // Offsets that workers leave although they have long had the time to process them are not records.
+    if settled && snapshot.markers > 0 && need.working > 0 && !work_done.busy && memory.clock.watched() > 90.0 {
         memory.offsets_per_record.markers_seen();
     }
-    match shift.processed.filter(|_| settled && snapshot.gap.is_none() && snapshot.without_position == 0) {
+    match work_done.processed.filter(|_| settled && snapshot.gap.is_none() && snapshot.without_position == 0) {
         Some(processed) => {
             let behind = if snapshot.positioned { 0.0 } else { memory.commit_interval.upper().unwrap_or(5.0) };
-            memory.offsets_per_record.observe(memory.clock.since_look, snapshot.progress, processed, behind);
+            memory.offsets_per_record.observe(
+                memory.clock.since_last_observation,
+                snapshot.progress,
+                processed,
+                behind,
+            );
         }
         None => memory.offsets_per_record.interrupt(),
     }
@@ -233,7 +259,7 @@ fn learn_weights(memory: &mut Memory) {
     if watched < 20.0 {
         return;
     }
-    // Weights move slowly: the stairs follow them twice a minute, and at once in the beginning.
+    // Weights change slowly: the staircase is rebuilt twice a minute, and more often in the beginning.
     let now = memory.clock.now;
     if watched < 120.0 || now - memory.stairs.weighed_at >= 30.0 {
         memory.stairs.weighed_at = now;
@@ -242,14 +268,14 @@ fn learn_weights(memory: &mut Memory) {
     for track in memory.partitions.tracks_mut() {
         if let Some(rate) = track.rate(60.0) {
             let weight = f64::from(track.weight);
-            // The first minutes average, so that one lucky minute does not stay for ten.
+            // The first minutes are averaged, so that one exceptional minute does not last for ten.
             let gain = gain.max(BIN / watched.max(BIN)).min(1.0);
             track.weight = num::f32_of(if weight > 0.0 { weight + gain * (rate - weight) } else { rate });
         }
     }
 }
 
-/// How much hotter the hottest worker is than the stairs say.
+/// Learns how much hotter the hottest worker is than the staircase predicts.
 fn learn_hot(memory: &mut Memory, snapshot: &Snapshot, need: &Need) {
     let owners = num::u32_of(snapshot.owners.len());
     if !snapshot.owners_known || owners < 2 || owners != need.working {
@@ -269,9 +295,9 @@ fn learn_hot(memory: &mut Memory, snapshot: &Snapshot, need: &Need) {
     }
 }
 
-/// Latency of a healthy job at low load.
+/// Learns the latency of a healthy job at low load.
 fn learn_floor(memory: &mut Memory, settings: &Settings, snapshot: &Snapshot, need: &Need, settled: bool) {
-    // What is old because no worker is there, or too few, says nothing of how long processing takes.
+    // An age that comes from missing or too few workers does not show how long processing takes.
     let Some(rate) = memory.processing_rate().filter(|_| snapshot.fresh) else { return };
     let level = need.demand.level;
     if memory.changes.waking {
@@ -294,7 +320,7 @@ fn learn_bottleneck(memory: &mut Memory, snapshot: &Snapshot, need: &Need, settl
     }
     let window = memory.rate_window();
     let Some(rate) = memory.processing_rate().filter(|rate| *rate > 0.0) else { return };
-    // A queue that is worked off within seconds is no queue behind a bottleneck.
+    // A queue that is worked off within seconds is not the queue of a bottleneck.
     let behind = |age: f64| age > (0.25 * need.latency).max(2.0);
     let queued = if snapshot.owners_known {
         let total: f64 = snapshot.owners.iter().map(|o| o.weight).sum();

@@ -1,7 +1,7 @@
-//! What limits what, first wins: suspend > pinned > ceiling > floor > mode > scaling.
+//! Limits the number of workers. The first of these wins: suspend > pinned > ceiling > floor > mode > scaling.
 //!
-//! Scaling itself (`scale_up`, `scale_down`) knows the useful numbers, the step limits and the rescale budget. No worker
-//! leaves while anything is unknown, and an Up needs a reason.
+//! Scaling itself (`scale_up`, `scale_down`) applies the useful numbers of workers, the step limits and the rescale
+//! budget. No worker is removed while anything is unknown, and a scale-up needs a reason.
 
 pub(crate) mod scale_down;
 pub(crate) mod scale_up;
@@ -16,24 +16,24 @@ use super::plan::Need;
 use schedule::Bounds;
 use sluice_base::num;
 
-/// Most workers of the first wake-up while capacity is not known well.
-const FIRST: u32 = 4;
+/// Most workers that are started from zero while capacity is not known well.
+const MOST_FROM_ZERO: u32 = 4;
 
-/// A number of workers and why.
+/// A proposed number of workers, and why.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Limited {
+pub(crate) struct Proposal {
     pub(crate) desired: u32,
     pub(crate) reason: Reason,
     pub(crate) bound_by: BoundBy,
-    /// Why not more, and how many were wanted.
+    /// The limit that prevents more workers, and how many were wanted.
     pub(crate) limit: Option<(Limit, u32)>,
-    /// What keeps it from being otherwise, for the message.
+    /// Why the number is not a different one, for the message.
     pub(crate) because: Option<String>,
 }
 
-impl Limited {
-    pub(crate) fn hold(current: u32, reason: Reason, bound_by: BoundBy) -> Self {
-        Self { desired: current, reason, bound_by, limit: None, because: None }
+impl Proposal {
+    pub(crate) fn new(desired: u32, reason: Reason, bound_by: BoundBy) -> Self {
+        Self { desired, reason, bound_by, limit: None, because: None }
     }
 
     pub(crate) fn with_limit(self, limit: Option<(Limit, u32)>) -> Self {
@@ -45,7 +45,7 @@ impl Limited {
     }
 }
 
-/// Lowest and highest number of workers now, and what sets them.
+/// Lowest and highest number of workers allowed now, and what sets them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Range {
     pub(crate) floor: u32,
@@ -54,7 +54,7 @@ pub(crate) struct Range {
     pub(crate) ceiling_by: BoundBy,
 }
 
-/// The ceiling wins over the floor.
+/// Returns the allowed range; where floor and ceiling contradict each other, the ceiling wins.
 pub(crate) fn range(settings: &Settings, observation: &Observation, schedule: &Bounds) -> Range {
     let (mut ceiling, mut ceiling_by) = (settings.max_replicas, BoundBy::MaxReplicas);
     for (limit, by) in [(schedule.ceiling, BoundBy::Schedule), (observation.limits.granted, BoundBy::Granted)] {
@@ -69,7 +69,7 @@ pub(crate) fn range(settings: &Settings, observation: &Observation, schedule: &B
     Range { floor: floor.min(ceiling), ceiling, floor_by, ceiling_by }
 }
 
-/// Everything that a number is chosen from.
+/// Everything that the number of workers is chosen from.
 pub(crate) struct Case<'a> {
     pub(crate) memory: &'a Memory,
     pub(crate) observation: &'a Observation,
@@ -81,9 +81,9 @@ pub(crate) struct Case<'a> {
 }
 
 impl Case<'_> {
-    /// The number as if mode and `spec.replicas` did not hold it back.
-    pub(crate) fn free(&self) -> Limited {
-        let mut wish = self.wish();
+    /// Returns the number that Sluice recommends: without `spec.suspend`, `spec.replicas` and `scaling.mode`.
+    pub(crate) fn recommendation(&self) -> Proposal {
+        let mut wish = self.from_signals();
         let given = wish.desired.clamp(self.range.floor, self.range.ceiling);
         let wanted = wish.desired.max(if self.need.unmet { 0 } else { self.need.wanted.unwrap_or(0) });
         if given >= self.range.ceiling && wanted > given && (wanted > self.current || given < wish.desired) {
@@ -104,24 +104,24 @@ impl Case<'_> {
         wish
     }
 
-    /// The number with `spec.suspend`, `spec.replicas` and `scaling.mode`.
-    pub(crate) fn held(&self, free: &Limited) -> Limited {
+    /// Applies `spec.suspend`, `spec.replicas` and `scaling.mode` to the recommendation.
+    pub(crate) fn apply_overrides(&self, recommendation: &Proposal) -> Proposal {
         let (settings, current) = (self.settings, self.current);
         if settings.suspend {
-            return Limited::hold(0, Reason::Suspended, BoundBy::Suspend);
+            return Proposal::new(0, Reason::Suspended, BoundBy::Suspend);
         }
         if let Some(pinned) = settings.pinned {
-            return Limited::hold(pinned, Reason::Pinned, BoundBy::Pinned).with_limit(free.limit);
+            return Proposal::new(pinned, Reason::Pinned, BoundBy::Pinned).with_limit(recommendation.limit);
         }
-        let blocked = match free.desired.cmp(&current) {
+        let blocked = match recommendation.desired.cmp(&current) {
             std::cmp::Ordering::Greater => !allows_up(settings.mode),
             std::cmp::Ordering::Less => !allows_down(settings.mode),
             std::cmp::Ordering::Equal => false,
         };
         if !blocked {
-            return free.clone();
+            return recommendation.clone();
         }
-        // Floor and ceiling come before the mode, except that Recommend changes nothing at all.
+        // Floor and ceiling take precedence over the mode, except for Recommend, which changes nothing at all.
         let bound = current.clamp(self.range.floor, self.range.ceiling);
         if settings.mode != Mode::Recommend && bound != current {
             let (reason, bound_by) = if bound > current {
@@ -129,62 +129,63 @@ impl Case<'_> {
             } else {
                 (Reason::Ceiling, self.range.ceiling_by)
             };
-            return Limited::hold(bound, reason, bound_by).with_limit(free.limit);
+            return Proposal::new(bound, reason, bound_by).with_limit(recommendation.limit);
         }
         let limit = match settings.mode {
-            Mode::OutOnly => Some((Limit::OutOnly, free.desired)),
-            Mode::InOnly => Some((Limit::InOnly, free.desired)),
-            Mode::Auto | Mode::Recommend => free.limit,
+            Mode::OutOnly => Some((Limit::OutOnly, recommendation.desired)),
+            Mode::InOnly => Some((Limit::InOnly, recommendation.desired)),
+            Mode::Auto | Mode::Recommend => recommendation.limit,
         };
-        Limited { desired: current, bound_by: BoundBy::Mode, limit, ..free.clone() }
+        Proposal { desired: current, bound_by: BoundBy::Mode, limit, ..recommendation.clone() }
     }
 
     fn ceiling_limit(&self) -> Limit {
         if self.range.ceiling_by == BoundBy::Granted { Limit::QuotaExceeded } else { Limit::AtMaxReplicas }
     }
 
-    /// What the signals ask for, before floor and ceiling.
-    fn wish(&self) -> Limited {
+    /// Returns the number that the signals ask for, before floor and ceiling.
+    fn from_signals(&self) -> Proposal {
         if !self.snapshot.fresh {
-            return self.blind();
+            return self.without_signal();
         }
         if self.current == 0 {
-            return self.asleep();
+            return self.from_zero_workers();
         }
         if self.stalled() {
-            return Limited::hold(self.current, Reason::Stalled, BoundBy::Signal);
+            return Proposal::new(self.current, Reason::Stalled, BoundBy::Signal);
         }
-        self.up().unwrap_or_else(|| self.down())
+        self.scale_up().unwrap_or_else(|| self.scale_down())
     }
 
-    /// No signal at all: what there is stays; after a while at least the fallback.
-    fn blind(&self) -> Limited {
+    /// Without any signal: keeps the present workers, and after `fallbackAfter` at least the fallback replica count.
+    fn without_signal(&self) -> Proposal {
         let clock = &self.memory.clock;
         let fallback =
             self.settings.fallback_replicas.filter(|_| clock.now - clock.seen_at >= self.settings.fallback_after.0);
         match fallback {
-            Some(replicas) => Limited::hold(self.current.max(replicas), Reason::Fallback, BoundBy::Signal),
-            None => Limited::hold(self.current, Reason::NoSignal, BoundBy::Signal),
+            Some(replicas) => Proposal::new(self.current.max(replicas), Reason::Fallback, BoundBy::Signal),
+            None => Proposal::new(self.current, Reason::NoSignal, BoundBy::Signal),
         }
     }
 
-    /// No workers: records that wait wake the job at once.
-    fn asleep(&self) -> Limited {
+    /// Without workers: starts some as soon as records wait.
+    fn from_zero_workers(&self) -> Proposal {
         if !self.snapshot.waits || self.only_assumed() {
-            return Limited::hold(0, Reason::Idle, BoundBy::Objective);
+            return Proposal::new(0, Reason::Idle, BoundBy::Objective);
         }
-        let most = if self.memory.trusts_capacity() { u32::MAX } else { FIRST };
+        let most = if self.memory.trusts_capacity() { u32::MAX } else { MOST_FROM_ZERO };
         let need = self.need.need.unwrap_or(1).clamp(1, most);
-        Limited::hold(need, Reason::WakeUp, BoundBy::Objective)
+        Proposal::new(need, Reason::WakeUp, BoundBy::Objective)
     }
 
-    /// Records are only assumed to wait: the group has no commit, and nothing has arrived since the watch began.
+    /// Returns whether records are only assumed to wait: the group has no commit, and nothing arrived since the watch
+    /// began.
     fn only_assumed(&self) -> bool {
         let possible = self.snapshot.lag.is_some_and(|lag| lag.possible >= 1.0);
         !possible
     }
 
-    /// The workers run and do nothing although records wait and arrive, and none of them says that it works.
+    /// Returns whether the workers do nothing although records wait and arrive, and none of them reports to be busy.
     fn stalled(&self) -> bool {
         const STALL: f64 = 30.0;
         let memory = self.memory;
@@ -195,29 +196,29 @@ impl Case<'_> {
             && memory.progress.still_since.is_some_and(|since| memory.clock.now - since >= longest)
     }
 
-    /// More were wanted than the partitions can feed.
+    /// Returns the partition limit if more workers were wanted than the partitions can feed.
     pub(crate) fn partition_limit(&self) -> Option<(Limit, u32)> {
         let (need, useful) = (self.need, self.need.stairs.useful()?);
         if !need.unmet {
             return None;
         }
         let wanted = need.wanted.unwrap_or(useful).max(useful.saturating_add(1));
-        // All partitions alike would share the load at 1/P each.
+        // If all partitions were equal, each would receive 1/P of the load.
         let even = need.stairs.partitions().map_or(0.0, |p| 1.0 / f64::from(p));
         let hot = need.stairs.top() > 2.0 * even && need.stairs.top() * need.demand.level > need.mu.unwrap_or(f64::MAX);
         Some((if hot { Limit::Skewed } else { Limit::AtPartitionCount }, wanted))
     }
 }
 
-/// Workers that a step may be at most; a share is rounded up, as the HPA does.
-pub(crate) fn size(step: Step, current: u32) -> u32 {
+/// Returns the size of a step in workers; a percentage is rounded up, as the HPA does.
+pub(crate) fn step_size(step: Step, current: u32) -> u32 {
     match step {
         Step::Workers(workers) => workers.max(1),
         Step::Percent(percent) => num::ceil_u32(f64::from(current) * f64::from(percent) / 100.0).max(1),
     }
 }
 
-/// Direction of a change.
+/// Returns the direction of a change.
 pub(crate) fn direction(desired: u32, current: u32) -> Action {
     match desired.cmp(&current) {
         std::cmp::Ordering::Greater => Action::Up,

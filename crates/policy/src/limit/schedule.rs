@@ -1,7 +1,7 @@
 //! Floors and ceilings by time.
 //!
-//! A pattern that never occurs (30 February) costs a search through thousands of years, and an ordinary one some
-//! microseconds: each search is done once and its answer kept until time has passed it.
+//! The search for the next occurrence of a pattern takes some microseconds, and of one that never occurs (30 February)
+//! it scans thousands of years. So each search runs once, and its answer is kept until that time has passed.
 
 use jiff::{Timestamp, tz::TimeZone};
 
@@ -9,43 +9,43 @@ use super::super::contract::settings::Schedule;
 use sluice_base::num;
 use sluice_base::units::Seconds;
 
-/// The first occurrence after a moment, for one schedule. All in Unix seconds.
+/// First occurrence of a schedule after a moment. Times are Unix seconds.
 #[derive(Debug, Clone)]
-struct Found {
+struct NextOccurrence {
     name: String,
     pattern: String,
     zone: TimeZone,
     after: f64,
-    /// Infinite: none.
+    /// Infinite if there is none.
     next: f64,
 }
 
-/// Searches done so far.
+/// Cache of the searches done so far.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Calendar {
-    found: Vec<Found>,
+    found: Vec<NextOccurrence>,
 }
 
-/// What the schedules allow at a moment.
+/// Range of workers that the active schedules allow.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Bounds {
     pub(crate) floor: Option<u32>,
     pub(crate) ceiling: Option<u32>,
 }
 
-/// The highest floor of the schedules that are active at `now`; 0: none is.
+/// Returns the highest floor of the schedules that are active at `now`, or 0 if none is active.
 pub fn scheduled_floor(schedules: &[Schedule], now: Seconds) -> u32 {
     Calendar::default().bounds(schedules, now.0).floor.unwrap_or(0)
 }
 
 impl Calendar {
-    /// Floor and ceiling at `now`: the highest floor and the lowest ceiling of the schedules that are active.
+    /// Returns the highest floor and the lowest ceiling of the schedules that are active at `now`.
     pub(crate) fn bounds(&mut self, schedules: &[Schedule], now: f64) -> Bounds {
         self.found.retain(|f| schedules.iter().any(|s| s.name == f.name));
         let mut bounds = Bounds::default();
         for schedule in schedules {
-            // Active if it began within its duration: some occurrence lies in (now - duration, now].
-            let begun = self.next(schedule, now - schedule.duration.0) <= now;
+            // A schedule is active if an occurrence lies in (now - duration, now].
+            let begun = self.next_occurrence(schedule, now - schedule.duration.0) <= now;
             if !begun {
                 continue;
             }
@@ -58,16 +58,17 @@ impl Calendar {
         bounds
     }
 
-    /// First occurrence after `after`; infinite if there is none.
-    fn next(&mut self, schedule: &Schedule, after: f64) -> f64 {
+    /// Returns the first occurrence after `after`, or infinity if there is none.
+    fn next_occurrence(&mut self, schedule: &Schedule, after: f64) -> f64 {
         let pattern = schedule.cron.as_str();
-        let same = |f: &&Found| f.name == schedule.name && f.pattern == pattern && f.zone == schedule.time_zone;
+        let same =
+            |f: &&NextOccurrence| f.name == schedule.name && f.pattern == pattern && f.zone == schedule.time_zone;
         if let Some(found) = self.found.iter().find(same).filter(|f| f.after <= after && after < f.next) {
             return found.next;
         }
         let next = search(schedule, after).unwrap_or(f64::INFINITY);
         self.found.retain(|f| f.name != schedule.name);
-        self.found.push(Found {
+        self.found.push(NextOccurrence {
             name: schedule.name.clone(),
             pattern: pattern.to_owned(),
             zone: schedule.time_zone.clone(),
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schedule_holds_for_its_duration() {
+    fn schedule_is_active_for_its_duration() {
         let morning = [schedule("0 7 * * 1-5", "UTC", 3.0)];
         let mut calendar = Calendar::default();
         for (time, active) in [
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn overlapping_schedules_take_the_tightest() {
+    fn overlapping_schedules_give_the_tightest_range() {
         let mut night = schedule("0 0 * * *", "UTC", 24.0);
         night.min_replicas = Some(8);
         night.max_replicas = Some(20);
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_dates_are_searched_once() {
+    fn impossible_date_is_searched_once() {
         let never = [schedule("0 0 30 2 *", "UTC", 3.0)];
         let mut calendar = Calendar::default();
         let now = at("2026-11-25T07:00:00Z");

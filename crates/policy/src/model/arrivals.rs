@@ -1,18 +1,19 @@
-//! How many records arrive: the ends of all logs added up over time.
+//! Arrivals: the end offsets of all logs, summed up over time.
 //!
-//! Time is that of the samples, so that a cached answer adds nothing and is no rate of zero. A partition that was not
-//! sampled now goes on at the rate it had (unknown is not zero); what it did in truth is made up for by its next sample.
+//! Times are those of the samples, so that a cached sample adds nothing and does not look like a rate of zero. A
+//! partition that was not sampled is assumed to continue at its previous rate, because unknown is not zero; its next
+//! sample corrects the sum.
 
 use std::collections::VecDeque;
 
 use super::partition::PartitionTrack;
 
-/// Seconds that are kept: where records are few, a level is averaged over five minutes.
+/// Time for which points are kept, seconds: where records are few, the level is averaged over five minutes.
 const KEPT: f64 = 330.0;
-/// Points older than this are thinned to one every two seconds.
+/// Age from which on points are thinned to one every two seconds, seconds.
 const DENSE: f64 = 40.0;
 
-/// Records appended to all partitions since the watch began, by time.
+/// Records appended to all partitions since watching began, over time.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Arrivals {
     points: VecDeque<(f64, f64)>,
@@ -24,8 +25,8 @@ impl Arrivals {
         self.points.clear();
     }
 
-    /// Adds what all partitions have gained up to the newest sample.
-    pub(crate) fn note<'a>(&mut self, tracks: impl Iterator<Item = &'a mut PartitionTrack>, newest: f64) {
+    /// Records what all partitions have gained up to the newest sample.
+    pub(crate) fn record<'a>(&mut self, tracks: impl Iterator<Item = &'a mut PartitionTrack>, newest: f64) {
         let mut grown = 0.0;
         for track in tracks {
             grown += track.grown_until(newest);
@@ -42,7 +43,7 @@ impl Arrivals {
         self.thin(newest);
     }
 
-    /// Removes one point that left the dense part and is closer than two seconds to the one before it.
+    /// Removes one point that has left the dense part and is closer than two seconds to the previous one.
     fn thin(&mut self, newest: f64) {
         let index = self.points.partition_point(|p| newest - p.0 > DENSE);
         let time = |index: usize| self.points.get(index).map(|p| p.0);
@@ -54,17 +55,17 @@ impl Arrivals {
         }
     }
 
-    /// Newest time and total.
+    /// Returns the newest time and total.
     pub(crate) fn latest(&self) -> Option<(f64, f64)> {
         self.points.back().copied()
     }
 
-    /// Seconds that the points cover.
+    /// Returns the time that the points cover, seconds.
     pub(crate) fn span(&self) -> f64 {
         self.points.front().zip(self.points.back()).map_or(0.0, |(first, last)| last.0 - first.0)
     }
 
-    /// Total at a time, interpolated; the edges beyond the points.
+    /// Returns the total at a time, interpolated; before the first and after the last point, that point's total.
     fn at(&self, time: f64) -> Option<f64> {
         let after = self.points.partition_point(|p| p.0 <= time);
         let Some(before) = after.checked_sub(1).and_then(|i| self.points.get(i)) else {
@@ -76,7 +77,7 @@ impl Arrivals {
         })
     }
 
-    /// Records per second over the last `window` seconds that are known.
+    /// Returns the rate over the last `window` seconds that are known, records per second.
     pub(crate) fn rate(&self, window: f64) -> Option<f64> {
         let (last, total) = self.latest()?;
         let window = window.min(self.span());

@@ -1,119 +1,127 @@
-//! An external bottleneck: records wait for all workers, and more of them do no more together.
+//! Detects an external bottleneck: records wait for all workers, and more of them process no more together.
 //!
-//! What all workers did together is remembered for each number of workers. When records wait for nearly all of them and
-//! they do less than a third of the gain that the last more useful number promised, the smaller number was as good: the
-//! operator goes back to it and waits, at first five minutes, then twice as long each time, before it tries a quarter
-//! more.
+//! The total throughput is remembered for each number of workers. When records wait for nearly all workers and the
+//! throughput gained less than a third of what the larger number promised, the smaller number is as good: Sluice goes
+//! back to it and waits, at first five minutes and then twice as long each time, before it tries a quarter more.
 //!
-//! After workers were added, and while records still wait for nearly all, no more are added until what the last ones gave
-//! has been seen: each step without an answer would be a larger mistake.
+//! After a scale-up, and while records still wait for nearly all workers, no more workers are added until the effect of
+//! the last ones has been measured: each step taken blindly would be a larger mistake.
 //!
-//! - Excited by: throughput while nothing changes; a verdict needs a queue at nearly every worker.
-//! - Ignores: changes under way, and stretches in which records do not wait.
-//! - Way back: entries expire after twenty minutes; a verdict ends when the throughput rises by a quarter, when going back
-//!   lowers it, when its patience is over, and with another template.
+//! - Learns from: throughput while nothing changes; a finding requires a queue at nearly every worker.
+//! - Ignores: changes under way, and periods in which records do not wait.
+//! - Recovers: entries expire after twenty minutes. A finding ends when the throughput rises by a quarter, when going
+//!   back lowers it, when its patience is over, and with another template.
 
 use std::collections::BTreeMap;
 
-/// Share of the expected gain below which more workers were in vain.
+/// Share of the expected gain below which adding workers was in vain.
 const GAIN: f64 = 0.3;
-/// Throughput counts for this long, seconds.
+/// Time for which a measured throughput is remembered, seconds.
 const REMEMBERED: f64 = 1200.0;
-/// The throughput at which a verdict no longer holds, as a share of what it was.
+/// Factor by which the throughput must rise for a finding to end.
 const FREED: f64 = 1.25;
-/// Going back to fewer workers must not cost more than this share.
+/// Share of the throughput that must remain after going back to fewer workers.
 const WORSE: f64 = 0.85;
-/// Patience at first and at most, seconds.
+/// Shortest and longest patience, seconds.
 const PATIENCE: f64 = 300.0;
 const MOST_PATIENCE: f64 = 7200.0;
-/// Numbers of workers that are remembered.
+/// Most numbers of workers that are remembered.
 const MOST: usize = 32;
 
-/// What was found out.
+/// The bottleneck that was found.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Found {
-    /// Workers that do as much as more of them.
+    /// Fewest workers that process as much as more of them.
     pub(crate) workers: u32,
-    /// Records per second that all of them do together.
+    /// Rate that all of them process together, records per second.
     pub(crate) rate: f64,
     until: f64,
 }
 
-/// What one look says.
+/// What one observation shows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Throughput {
     pub(crate) now: f64,
-    /// Workers that work.
+    /// Workers that are processing.
     pub(crate) workers: u32,
-    /// Records per second that they process together, over the window.
+    /// Rate that they process together over the window, records per second.
     pub(crate) rate: f64,
-    /// Records wait for nearly all of them.
+    /// Whether records wait for nearly all of them.
     pub(crate) queued: bool,
-    /// Seconds that the rate is averaged over.
+    /// Time over which the rate is averaged, seconds.
     pub(crate) window: f64,
 }
 
-/// Watches whether more workers do more.
+/// Throughput of one number of workers.
+#[derive(Debug, Clone, Copy)]
+struct Measured {
+    /// Records per second together.
+    rate: f64,
+    at: f64,
+}
+
+/// Watches whether more workers process more.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Bottleneck {
-    /// Workers -> (records per second together, when, whether records waited for all of them).
-    did: BTreeMap<u32, (f64, f64, bool)>,
+    /// By number of workers.
+    measured: BTreeMap<u32, Measured>,
     steady_since: Option<(f64, u32)>,
     queued_since: Option<f64>,
     found: Option<Found>,
-    /// Until when what the last change gave is being watched.
+    /// Until when the effect of the last change is being measured.
     pending_until: Option<f64>,
-    /// The same from when the workers that were added have come.
+    /// The same, counted from when the added workers came.
     added_until: Option<f64>,
-    /// Throughput before going back, to compare with.
+    /// Workers and throughput before going back, for comparison.
     before: Option<(u32, f64)>,
     patience: f64,
 }
 
 impl Bottleneck {
-    /// The bottleneck, while it is believed in.
-    pub(crate) fn holds(&self, now: f64) -> Option<Found> {
+    /// Returns the bottleneck, while the finding is valid.
+    pub(crate) fn found(&self, now: f64) -> Option<Found> {
         self.found.filter(|found| now < found.until)
     }
 
-    /// Most workers that are tried after a verdict: a quarter more than were enough, for what all share suffers from more.
-    pub(crate) fn probe(&self) -> Option<u32> {
+    /// Returns how many workers are tried after a finding: a quarter more than were enough, because what they share
+    /// suffers from each further one.
+    pub(crate) fn most_to_try(&self) -> Option<u32> {
         self.found.map(|found| found.workers.saturating_add((found.workers / 4).max(1)))
     }
 
-    /// Whether it is too soon to say what the last change gave: records wait for nearly all workers.
+    /// Returns whether the effect of the last change is still being measured while records wait for nearly all workers.
     pub(crate) fn pending(&self, now: f64) -> bool {
         [self.pending_until, self.added_until].into_iter().flatten().any(|until| now < until)
     }
 
-    /// Another template: what held for the old one says nothing.
+    /// Forgets everything, for another template.
     pub(crate) fn forget(&mut self) {
         *self = Self::default();
     }
 
-    /// Something changes: nothing can be compared until it is over.
+    /// Interrupts the measurement: during a change nothing can be compared.
     pub(crate) fn interrupt(&mut self) {
         (self.steady_since, self.queued_since, self.pending_until) = (None, None, None);
     }
 
-    /// More workers have come: what they gave shows within the window.
-    pub(crate) fn added(&mut self, now: f64, window: f64) {
+    /// Starts to measure what added workers contribute, which shows within the window.
+    pub(crate) fn workers_added(&mut self, now: f64, window: f64) {
         self.added_until = Some(now + window);
     }
 
-    /// The number of workers changes.
+    /// Starts a change of the replica count.
     pub(crate) fn begin_change(&mut self) {
         self.interrupt();
         self.added_until = None;
     }
 
-    /// Takes in a look at a job in which nothing changes. `share(n)`: the hottest worker's share with n workers.
+    /// Learns from a job in which nothing changes. `share(n)`: share of the arrivals of the hottest of n workers.
     pub(crate) fn observe(&mut self, seen: Throughput, share: impl Fn(u32) -> f64) {
         let now = seen.now;
         if self.found.is_some_and(|found| seen.rate > FREED * found.rate) {
             *self = Self::default();
         }
-        self.did.retain(|_, did| now - did.1 < REMEMBERED);
+        self.measured.retain(|_, measured| now - measured.at < REMEMBERED);
         let since = match self.steady_since {
             Some((since, workers)) if workers == seen.workers => since,
             _ => {
@@ -122,13 +130,13 @@ impl Bottleneck {
             }
         };
         self.queued_since = if seen.queued { self.queued_since.or(Some(now)) } else { None };
-        let smaller = self.did.range(..seen.workers).next_back().map(|(workers, did)| (*workers, did.0));
+        let smaller = self.measured.range(..seen.workers).next_back().map(|(workers, did)| (*workers, did.rate));
         let gave = smaller.is_none_or(|(workers, rate)| {
             seen.rate - rate >= GAIN * rate * (share(workers) / share(seen.workers).max(1e-12) - 1.0)
         });
         let watched = if gave { seen.window } else { 2.5 * seen.window };
         self.pending_until = (seen.queued && smaller.is_some()).then_some(since + watched);
-        // A rate over the window says nothing until the whole window is of this number of workers.
+        // The rate over a window is valid once the whole window belongs to this number of workers.
         if now - since < seen.window {
             return;
         }
@@ -136,11 +144,11 @@ impl Bottleneck {
             self.added_until = None;
         }
         let queued = self.queued_since.is_some_and(|since| now - since >= seen.window);
-        if self.did.len() < MOST || self.did.contains_key(&seen.workers) {
-            let did = self.did.entry(seen.workers).or_insert((0.0, now, false));
-            // With a queue the rate is what they can do; without, they did at least that.
-            if queued || seen.rate >= did.0 {
-                *did = (seen.rate, now, queued);
+        if self.measured.len() < MOST || self.measured.contains_key(&seen.workers) {
+            let entry = self.measured.entry(seen.workers).or_insert(Measured { rate: 0.0, at: now });
+            // With a queue the rate is the capacity; without one it is a lower bound.
+            if queued || seen.rate >= entry.rate {
+                *entry = Measured { rate: seen.rate, at: now };
             }
         }
         if let (Some(found), Some((workers, rate))) = (self.found, self.before)
@@ -148,41 +156,42 @@ impl Bottleneck {
         {
             self.before = None;
             if queued && seen.rate < WORSE * rate {
-                // Fewer do less: what they share was not the limit.
-                self.did.remove(&workers);
+                // Fewer workers process less, so what they share is not the bottleneck.
+                self.measured.remove(&workers);
                 self.found = None;
                 self.patience = 0.0;
                 return;
             }
         }
-        // A stall looks like it for a while: the verdict waits for as long again.
+        // A short stall looks the same, so the finding waits for another window.
         let long = self.queued_since.is_some_and(|since| now - since >= 2.0 * seen.window);
         if long && self.found.is_none_or(|found| now >= found.until) {
-            self.judge(seen, share);
+            self.evaluate(seen, share);
         }
     }
 
-    fn judge(&mut self, seen: Throughput, share: impl Fn(u32) -> f64) {
+    fn evaluate(&mut self, seen: Throughput, share: impl Fn(u32) -> f64) {
         let promised = |workers: u32| share(workers) / share(seen.workers).max(1e-12);
-        // The nearest smaller number whose step to this one promised a tenth more at least.
-        let smaller = self.did.range(..seen.workers).rev().find(|(workers, _)| promised(**workers) > 1.1);
-        let Some((workers, (rate, ..))) = smaller.map(|(w, d)| (*w, *d)) else { return };
+        // The nearest smaller number from which the step to this one promised at least a tenth more.
+        let smaller = self.measured.range(..seen.workers).rev().find(|(workers, _)| promised(**workers) > 1.1);
+        let Some((workers, rate)) = smaller.map(|(workers, measured)| (*workers, measured.rate)) else { return };
         if seen.rate - rate >= GAIN * rate * (promised(workers) - 1.0) {
             if self.found.take().is_some() {
                 self.patience = 0.0;
             }
             return;
         }
-        // The fewest that did about as much as any.
-        let best = self.did.range(..=seen.workers).map(|(_, did)| did.0).fold(0.0, f64::max);
-        let fewest = self.did.range(..=workers).find(|(_, did)| did.0 >= 0.95 * best).map_or(workers, |(w, _)| *w);
+        // The fewest workers that processed about as much as any number did.
+        let best = self.measured.range(..=seen.workers).map(|(_, measured)| measured.rate).fold(0.0, f64::max);
+        let enough = self.measured.range(..=workers).find(|(_, measured)| measured.rate >= 0.95 * best);
+        let fewest = enough.map_or(workers, |(w, _)| *w);
         self.patience = (2.0 * self.patience).clamp(PATIENCE, MOST_PATIENCE);
         self.found = Some(Found { workers: fewest, rate: best, until: seen.now + self.patience });
         self.before = Some((seen.workers, seen.rate));
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.did.len() * 64
+        self.measured.len() * 64
     }
 }
 
@@ -202,37 +211,37 @@ mod tests {
     }
 
     #[test]
-    fn more_workers_that_do_no_more_are_seen_whatever_they_were_added_for() {
+    fn useless_workers_are_found_whatever_they_were_added_for() {
         let mut bottleneck = Bottleneck::default();
-        // Four did 900 without a queue (a growth Up follows), twelve do 400 with one.
+        // Four processed 900 without a queue and a scale-up followed; twelve process 400 with a queue.
         watch(&mut bottleneck, 0, 4, 900.0, false);
         bottleneck.interrupt();
         watch(&mut bottleneck, 60, 12, 400.0, true);
-        let found = bottleneck.holds(90.0).unwrap();
+        let found = bottleneck.found(90.0).unwrap();
         assert_eq!(found.workers, 4);
-        assert_eq!(bottleneck.probe(), Some(5));
-        assert!(bottleneck.holds(90.0 + PATIENCE).is_none(), "tried again after a while");
+        assert_eq!(bottleneck.most_to_try(), Some(5));
+        assert!(bottleneck.found(90.0 + PATIENCE).is_none(), "tried again when the patience is over");
     }
 
     #[test]
-    fn workers_that_got_slower_for_another_reason_are_not_sent_away_twice() {
+    fn slow_workers_are_not_removed_twice() {
         let mut bottleneck = Bottleneck::default();
         watch(&mut bottleneck, 0, 4, 4000.0, true);
-        // Each does half of what it did before: eight do as much as four did.
+        // Each worker processes half of what it did before: eight process as much as four did.
         watch(&mut bottleneck, 60, 8, 4000.0, true);
-        assert_eq!(bottleneck.holds(90.0).unwrap().workers, 4);
+        assert_eq!(bottleneck.found(90.0).unwrap().workers, 4);
         bottleneck.interrupt();
         watch(&mut bottleneck, 120, 4, 2000.0, true);
-        assert!(bottleneck.holds(150.0).is_none(), "four do half of it now: it was not shared");
+        assert!(bottleneck.found(150.0).is_none(), "four process half of it now, so nothing shared was the bottleneck");
         watch(&mut bottleneck, 180, 8, 4000.0, true);
-        assert!(bottleneck.holds(210.0).is_none());
+        assert!(bottleneck.found(210.0).is_none());
     }
 
     #[test]
-    fn more_that_do_more_are_no_bottleneck() {
+    fn workers_that_process_more_are_not_a_bottleneck() {
         let mut bottleneck = Bottleneck::default();
         watch(&mut bottleneck, 0, 4, 4000.0, true);
         watch(&mut bottleneck, 60, 5, 5000.0, true);
-        assert!(bottleneck.holds(90.0).is_none());
+        assert!(bottleneck.found(90.0).is_none());
     }
 }

@@ -1,88 +1,88 @@
-//! Records per second that one worker can process when it never waits.
+//! Capacity: the records per second that one worker can process when it never waits.
 //!
-//! A worker shows it by its records per second of work: by its busy clock, or by what it did while records waited all
-//! the time. A worker that neither has a busy clock nor a queue shows a lower bound only.
+//! It is measured as records per second of work, either with the worker's busy clock or while records wait for it all
+//! the time (docs/design/algorithms.md#capacity-of-a-worker). A worker with neither shows a lower bound only.
 //!
-//! - Excited by: work done. Records and seconds of work are added up for each worker over the last half minute of work,
-//!   or over thirty records where one takes longer; the middle one of the workers stands for all.
-//! - Ignores: workers that are warming up, roll-outs of another template, and workers held up by something they share.
-//! - Way back: work fades with the work that comes after it; another template begins anew.
+//! - Learns from: work. Records and seconds of work of each worker are summed over its last half minute of work, or
+//!   over thirty records where one takes longer; the median of the workers is the estimate.
+//! - Ignores: workers that are warming up, rollouts of another template, and workers limited by something they share.
+//! - Recovers: old work fades as new work comes; another template starts over.
 //!
-//! A busy clock is summed over a worker's lanes. How many lanes it has is known if the worker or the user says so; if
-//! not, as many as were seen busy at once, and then the capacity is no more than a lower bound until a queue was seen.
+//! A busy clock is summed over a worker's lanes. The number of lanes is known if the worker or the user states it.
+//! Otherwise it is the number that were seen busy at once, and the capacity is a lower bound until a queue was seen.
 
 use std::collections::BTreeMap;
 
 use super::super::contract::decision::Confidence;
 use sluice_base::num;
 
-/// Work that an estimate of one worker rests on, seconds, and records if one takes longer.
+/// Work that the estimate of one worker rests on, seconds; and records, if one takes longer.
 const WORK: f64 = 30.0;
 const RECORDS: f64 = 30.0;
-/// Work of workers without a busy clock comes in long stretches: an estimate rests on more of it, seconds.
+/// The same without a busy clock, where work comes in long stretches, seconds.
 const COARSE_WORK: f64 = 90.0;
-/// Work and records of all workers from which on the estimate counts as known; without busy clocks.
+/// Work of all workers from which on the estimate counts as known, seconds; records; and stretches without busy clocks.
 const KNOWN_WORK: f64 = 4.0;
 const KNOWN_RECORDS: f64 = 12.0;
 const KNOWN_COARSE: u32 = 3;
-/// A worker with less work than this says nothing by itself, seconds and records.
+/// Least work for an estimate of a single worker, seconds and records.
 const OWN_WORK: f64 = 0.5;
 const OWN_RECORDS: f64 = 3.0;
-/// A clock that stood still jumps once: more lanes must be seen this often.
+/// Observations in a row that must show more lanes: a clock that stood still jumps once.
 const MORE_LANES: u32 = 4;
-/// A queue proves the number of lanes, and that nothing but work limits the workers, for this long; seconds.
+/// Time for which a queue proves the number of lanes, and that only work limits the workers, seconds.
 const PROOF: f64 = 3600.0;
-/// What a worker was seen to do without a queue counts for this long, seconds.
+/// Time for which a rate that was reached without a queue counts as a lower bound, seconds.
 const LEAST_HOLDS: f64 = 7200.0;
 /// Most workers whose work is remembered.
 const MOST: usize = 1024;
 
-/// One worker between two reads of its counters.
+/// The work of one worker between two reads of its counters.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stint {
-    /// See [`owner_hash`](super::partition::owner_hash).
+    /// Hash of the worker's name, see [`owner_hash`](super::partition::owner_hash).
     pub(crate) worker: u64,
     /// Records processed.
     pub(crate) records: f64,
-    /// Seconds.
+    /// Length of the stint, seconds.
     pub(crate) seconds: f64,
-    /// Seconds of work, summed over its lanes, if the worker says it.
+    /// Seconds of work, summed over its lanes, if the worker reports them.
     pub(crate) busy: Option<f64>,
     /// Records waited for it the whole time.
     pub(crate) queued: bool,
-    /// Lanes, if the worker or the user says it.
+    /// Lanes, if the worker or the user states their number.
     pub(crate) lanes: Option<f64>,
 }
 
-/// Records and seconds of work of one worker, fading.
+/// Fading sums of the records and seconds of work of one worker.
 #[derive(Debug, Clone, Copy, Default)]
 struct Work {
     records: f64,
-    /// Seconds of work summed over lanes; of a worker without a busy clock, seconds with a queue.
+    /// Seconds of work summed over lanes; for a worker without a busy clock, seconds with a queue.
     seconds: f64,
     at: f64,
 }
 
-/// What is known of one worker's capacity.
+/// The estimate of one worker's capacity.
 #[derive(Debug, Clone)]
 pub(crate) struct Capacity {
-    /// Of an earlier run, or of the template before; records per second.
+    /// From an earlier run, or from the previous template; records per second.
     prior: Option<f64>,
     work: BTreeMap<u64, Work>,
     /// Lanes of a worker: reported, or seen busy at once.
     lanes: f64,
     lanes_known: bool,
-    /// Looks in a row in which more lanes were seen busy.
+    /// Observations in a row in which more lanes were seen busy.
     more_lanes: u32,
-    /// Stretches of work of workers without a busy clock.
+    /// Number of stretches of work of workers without a busy clock.
     coarse: u32,
     /// When records were last seen to wait for a worker that worked all the time.
     queued_at: f64,
     now: f64,
-    /// Most that a worker was seen to do with or without a queue, records per second.
+    /// Highest rate of a worker with or without a queue, records per second.
     least: f64,
     least_at: f64,
-    /// The estimate, records per second; recomputed when something is learned.
+    /// The estimate, records per second; recomputed after each update.
     mean: Option<f64>,
     records: f64,
     seconds: f64,
@@ -109,25 +109,25 @@ impl Default for Capacity {
 }
 
 impl Capacity {
-    /// A value from an earlier run: planned with until work was seen.
+    /// Restores a value from an earlier run, which is used until work was seen.
     pub(crate) fn recall(&mut self, mean: Option<f64>) {
         self.prior = mean.filter(|m| m.is_finite() && *m > 0.0);
     }
 
-    /// Another template: what was known is kept as a guess.
-    pub(crate) fn begin_anew(&mut self) {
+    /// Starts over for another template; the previous estimate is kept as a guess.
+    pub(crate) fn start_over(&mut self) {
         *self = Self { prior: self.per_worker(None), now: self.now, ..Self::default() };
     }
 
-    /// Records per second of one worker, if known; never above what the user allows one worker.
+    /// Returns the capacity of one worker, records per second, if known; never above what the user allows one worker.
     pub(crate) fn per_worker(&self, allowed: Option<f64>) -> Option<f64> {
         let known = self.mean.or(self.prior)?;
-        // It did more than it is said to be able to.
+        // A worker has processed more than the estimate.
         let known = if self.confidence() < Confidence::High { known.max(self.least) } else { known };
         Some(known.min(allowed.filter(|a| *a > 0.0).unwrap_or(f64::INFINITY)))
     }
 
-    /// What a worker was seen to do, whether or not it could do more.
+    /// Returns the highest rate of a worker that was seen, whether or not it is its capacity.
     pub(crate) fn at_least(&self) -> Option<f64> {
         let known = self.mean.map_or(self.least, |mean| mean.max(self.least));
         (known > 0.0).then_some(known)
@@ -146,36 +146,37 @@ impl Capacity {
         }
     }
 
-    /// Several lanes were seen busy at once, how many there are was not reported, and no queue has proven it yet.
+    /// Returns whether workers may have more lanes: several were seen busy at once, their number was not reported, and
+    /// no queue has proven it yet.
     pub(crate) fn may_have_more_lanes(&self) -> bool {
         self.lanes > 1.0 && !self.lanes_known && !self.queued_at.is_finite() && self.confidence() == Confidence::Medium
     }
 
-    /// Records and seconds of work that the estimate rests on.
+    /// Returns the records and seconds of work that the estimate rests on.
     pub(crate) fn evidence(&self) -> (f64, f64) {
         (self.records, self.seconds)
     }
 
-    /// Seconds of work that one record takes, if known.
+    /// Returns the seconds of work that one record takes, if known.
     pub(crate) fn seconds_per_record(&self) -> Option<f64> {
         (self.records >= 1.0).then(|| self.seconds / self.records)
     }
 
-    /// Speed of one worker as a share of the middle one's, if it has shown it.
+    /// Returns the speed of one worker relative to the median, if it has shown it.
     pub(crate) fn speed_of(&self, worker: u64) -> Option<f64> {
         let work = self.work.get(&worker).filter(|w| w.records >= RECORDS / 2.0 && w.seconds >= OWN_WORK)?;
         let mean = self.mean?;
         Some(self.lanes * work.records / work.seconds / mean)
     }
 
-    /// A worker did this much, records per second, and no queue grew. It holds for two hours.
-    pub(crate) fn did(&mut self, rate: f64, now: f64) {
+    /// Records a rate that a worker reached without a growing queue, records per second. It counts for `LEAST_HOLDS`.
+    pub(crate) fn record_least(&mut self, rate: f64, now: f64) {
         if rate.is_finite() && (rate >= self.least || now - self.least_at > LEAST_HOLDS) {
             (self.least, self.least_at) = (rate, now);
         }
     }
 
-    /// Learns from what the workers did between two looks.
+    /// Learns from the workers' stints between two observations.
     pub(crate) fn learn(&mut self, stints: &[Stint], now: f64) {
         self.now = now;
         let before = self.more_lanes;
@@ -197,7 +198,7 @@ impl Capacity {
             }
             let own = self.work.entry(stint.worker).or_default();
             let least = if stint.busy.is_some() { WORK } else { COARSE_WORK };
-            // The work of a record that is not done yet counts when it is.
+            // The work on a record counts when the record is finished.
             let span = if own.records > 0.0 { least.max(RECORDS * own.seconds / own.records) } else { f64::INFINITY };
             let fade = (-work / span).exp();
             (own.records, own.seconds) = (own.records * fade + stint.records, own.seconds * fade + work);
@@ -214,7 +215,7 @@ impl Capacity {
         if let Some(lanes) = stint.lanes.filter(|l| (1.0..=4096.0).contains(l)) {
             (self.lanes, self.lanes_known) = (lanes, true);
         } else if let Some(busy) = stint.busy.filter(|_| !self.lanes_known && stint.seconds >= 1.0) {
-            // 1.05 busy lanes are one lane and a little noise. A clock that stood still and jumps is not many lanes.
+            // 1.05 busy lanes are one lane and some noise. A clock that stood still and jumps does not show many lanes.
             let seen = (busy / stint.seconds - 0.1).ceil();
             if seen > self.lanes && seen <= 256.0 {
                 self.more_lanes = self.more_lanes.saturating_add(1);
@@ -236,7 +237,7 @@ impl Capacity {
             .collect();
         let middle = num::quantile(&mut own, 0.5);
         let pooled = (self.records >= 1.0 && self.seconds > 0.0).then(|| self.records / self.seconds);
-        // Few records each: all together say more than the middle one.
+        // With few records each, the sum over all workers is better than the median.
         let rate = if self.records < 3.0 * OWN_RECORDS { pooled } else { middle.or(pooled) };
         self.mean = rate.map(|rate| rate * self.lanes).filter(|mean| mean.is_finite() && *mean > 0.0);
     }
@@ -264,16 +265,16 @@ mod tests {
         Stint { worker: 1, records: 2.0 * rate, seconds: 2.0, busy: busy.map(|b| 2.0 * b), queued, lanes: None }
     }
 
-    fn after(looks: usize, stint: Stint) -> Capacity {
+    fn after(observations: usize, stint: Stint) -> Capacity {
         let mut capacity = Capacity::default();
-        for look in 0..looks {
-            capacity.learn(&[stint], num::of_usize(look));
+        for observation in 0..observations {
+            capacity.learn(&[stint], num::of_usize(observation));
         }
         capacity
     }
 
     #[test]
-    fn a_queue_shows_the_capacity_without_a_busy_clock() {
+    fn queue_shows_capacity_without_a_busy_clock() {
         let capacity = after(10, stint(1000.0, None, true));
         assert!((capacity.per_worker(None).unwrap() - 1000.0).abs() < 1e-6);
         assert_eq!(capacity.per_worker(Some(300.0)), Some(300.0));
@@ -282,15 +283,15 @@ mod tests {
     }
 
     #[test]
-    fn busy_time_shows_it_at_ten_percent_utilisation() {
+    fn busy_time_shows_capacity_at_low_utilisation() {
         let capacity = after(30, stint(100.0, Some(0.1), false));
         assert!((capacity.per_worker(None).unwrap() - 1000.0).abs() < 1.0);
         assert_eq!(capacity.confidence(), Confidence::Medium, "no queue has proven that it has one lane");
     }
 
-    /// Findings A2: more than four lanes were ignored for ever.
+    /// More than four lanes used to be ignored for ever.
     #[test]
-    fn capacity_does_not_depend_on_the_number_of_lanes_that_do_the_work() {
+    fn capacity_does_not_depend_on_the_number_of_lanes() {
         for lanes in [1.0, 2.0, 8.0, 16.0] {
             let known = Stint { lanes: Some(lanes), ..stint(500.0, Some(0.5 * lanes), false) };
             assert!((after(20, known).per_worker(None).unwrap() - 1000.0).abs() < 1.0, "{lanes} lanes, reported");
@@ -299,41 +300,41 @@ mod tests {
         }
     }
 
-    /// Field case 21: a record of a minute, seen every five seconds, was taken for twelve times the capacity.
+    /// A record of a minute, observed every five seconds, was taken for twelve times the capacity.
     #[test]
-    fn records_of_a_minute_are_counted_over_as_many_as_it_takes() {
+    fn records_of_a_minute_are_averaged_over_many() {
         let mut capacity = Capacity::default();
-        for look in 0..720_u32 {
-            let records = if look % 12 == 0 { 1.0 } else { 0.0 };
+        for observation in 0..720_u32 {
+            let records = if observation % 12 == 0 { 1.0 } else { 0.0 };
             let stint = Stint { worker: 1, records, seconds: 5.0, busy: Some(5.0), queued: false, lanes: None };
-            capacity.learn(&[stint], 5.0 * f64::from(look));
-            if look > 60 {
+            capacity.learn(&[stint], 5.0 * f64::from(observation));
+            if observation > 60 {
                 let mu = capacity.per_worker(None).unwrap();
-                assert!((mu * 60.0 - 1.0).abs() < 0.25, "{mu} at look {look}");
+                assert!((mu * 60.0 - 1.0).abs() < 0.25, "{mu} at observation {observation}");
             }
         }
     }
 
-    /// The work before the first record was done faded, and the first record seemed to have taken half a minute.
+    /// The work before the first record was finished faded, and the first record seemed to have taken half a minute.
     #[test]
-    fn the_first_record_takes_as_long_as_the_next_ones() {
+    fn first_record_takes_as_long_as_the_next_ones() {
         let mut capacity = Capacity::default();
-        for look in 1..=96_u32 {
-            let records = if look == 96 { 1.0 } else { 0.0 };
+        for observation in 1..=96_u32 {
+            let records = if observation == 96 { 1.0 } else { 0.0 };
             let stint = Stint { worker: 1, records, seconds: 5.0, busy: Some(5.0), queued: false, lanes: None };
-            capacity.learn(&[stint], 5.0 * f64::from(look));
+            capacity.learn(&[stint], 5.0 * f64::from(observation));
         }
         let mu = capacity.per_worker(None).unwrap();
         assert!((mu * 480.0 - 1.0).abs() < 0.01, "{mu}");
     }
 
     #[test]
-    fn a_slower_template_is_followed() {
+    fn slower_template_is_followed() {
         let mut capacity = after(50, stint(1000.0, None, true));
-        capacity.begin_anew();
+        capacity.start_over();
         assert_eq!(capacity.confidence(), Confidence::Low);
-        for look in 0..4_u32 {
-            capacity.learn(&[stint(500.0, None, true)], 100.0 + f64::from(look));
+        for observation in 0..4_u32 {
+            capacity.learn(&[stint(500.0, None, true)], 100.0 + f64::from(observation));
         }
         assert!(capacity.per_worker(None).unwrap() < 600.0);
     }

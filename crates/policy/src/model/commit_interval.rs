@@ -1,17 +1,17 @@
-//! Within which time the group commits, learned from its commits.
+//! Commit interval: the time within which the group commits, learned from its commits.
 //!
-//! - Excited by: a commit of a partition in which records had waited since the last one.
-//! - Ignores: partitions that have just moved, and everything while workers come and go: those pauses are the
-//!   controller's own doing.
-//! - Way back: only the last 64 commits count, and another pod template begins anew.
+//! - Learns from: commits of partitions in which records had waited since the previous commit.
+//! - Ignores: partitions that have just moved, and everything while workers come and go, because the controller itself
+//!   causes those pauses.
+//! - Recovers: only the last 64 commits count, and another pod template starts over.
 
 use std::collections::VecDeque;
 
 use sluice_base::num;
 
-/// Commits that the estimate rests on.
+/// Number of commits that the estimate rests on.
 const KEPT: usize = 64;
-/// Fewer say nothing yet.
+/// Fewest commits for an estimate.
 const ENOUGH: usize = 3;
 /// Longest interval that is learned, seconds.
 const LONGEST: f64 = 3600.0;
@@ -26,23 +26,24 @@ pub(crate) struct CommitInterval {
 }
 
 impl CommitInterval {
-    /// A value from an earlier run: used until commits were seen.
+    /// Restores a value from an earlier run, which is used until commits were seen.
     pub(crate) fn recall(&mut self, seconds: Option<f64>) {
         self.prior = seconds.filter(|s| (0.0..=LONGEST).contains(s));
     }
 
-    /// Another template may commit otherwise.
-    pub(crate) fn begin_anew(&mut self) {
+    /// Starts over for another template, which may commit at another interval.
+    pub(crate) fn start_over(&mut self) {
         self.gaps.clear();
         self.upper = None;
     }
 
-    /// Takes the gaps that ended in one look, seconds.
+    /// Learns the gaps that ended in one observation, seconds.
     pub(crate) fn observe(&mut self, gaps: &[f64]) {
         if gaps.is_empty() {
             return;
         }
-        // A thousand partitions that commit together are few commits: the largest and the middle one stand for all.
+        // A thousand partitions that commit together are few commits: a high and the middle quantile represent them
+        // all.
         let mut sorted: Vec<f64> = gaps.iter().copied().filter(|g| (0.0..=LONGEST).contains(g)).collect();
         for quantile in [0.5, 0.95] {
             if let Some(gap) = num::quantile(&mut sorted, quantile) {
@@ -56,7 +57,7 @@ impl CommitInterval {
         self.upper = if all.len() >= ENOUGH { num::quantile(&mut all, 0.9) } else { None };
     }
 
-    /// Seconds within which a commit comes, if known.
+    /// Returns the time within which a commit comes, seconds, if known.
     pub(crate) fn upper(&self) -> Option<f64> {
         self.upper.or(self.prior)
     }
@@ -79,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_not_known_before_three_commits_and_follows_the_latest() {
+    fn unknown_before_three_commits_then_follows_the_latest() {
         let mut interval = CommitInterval::default();
         interval.observe(&[5.0]);
         assert_eq!(interval.upper(), None);
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prior_holds_until_commits_are_seen() {
+    fn prior_is_used_until_commits_are_seen() {
         let mut interval = CommitInterval::default();
         interval.recall(Some(60.0));
         assert_eq!(interval.upper(), Some(60.0));

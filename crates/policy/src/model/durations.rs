@@ -1,33 +1,33 @@
-//! How long things take here: start-up of a worker, handover of a partition. Learned from what happens.
+//! Durations learned from what happens: the start-up of a worker, the handover of a partition.
 
 use std::collections::VecDeque;
 
 use sluice_base::num;
 
-/// Observations that an estimate rests on.
+/// Number of observations that an estimate rests on.
 const KEPT: usize = 10;
-/// Start-up that is assumed until one was seen, seconds. A warm image takes 2 to 5, a JVM 10 to 30: a longer guess makes
-/// the first Up far too large, a shorter one is mended by the first start-up seen.
+/// Start-up that is assumed until one was seen, seconds. A warm image takes 2 to 5, a JVM 10 to 30: a longer guess
+/// makes the first scale-up far too large, a shorter one is corrected by the first start-up that is seen.
 pub(crate) const START_UP: f64 = 15.0;
 /// Handover that is assumed until one was seen, seconds: 0.5 to 5 where partitions are handed over one by one.
 pub(crate) const HANDOVER: f64 = 4.0;
-/// The same where a worker would be taken away: what is not known is no reason for it (algorithms.md C6).
-pub(crate) const CAREFUL_HANDOVER: f64 = 10.0;
+/// The same for a scale-down, seconds: an unknown duration does not justify one.
+pub(crate) const CONSERVATIVE_HANDOVER: f64 = 10.0;
 
-/// Upper (p90) estimate of a length of time from its last ten observations.
+/// Upper (p90) estimate of a duration from its last ten observations.
 #[derive(Debug, Clone)]
-pub(crate) struct Learned {
+pub(crate) struct LearnedDuration {
     prior: f64,
     recent: VecDeque<f32>,
     observed: bool,
 }
 
-impl Learned {
+impl LearnedDuration {
     pub(crate) fn with_prior(prior: f64) -> Self {
         Self { prior, recent: VecDeque::new(), observed: false }
     }
 
-    /// A value from an earlier run. It weighs as one observation.
+    /// Restores a value from an earlier run, which counts as one observation.
     pub(crate) fn recall(&mut self, seconds: Option<f64>) {
         if let Some(seconds) = seconds.filter(|s| (0.0..=3600.0).contains(s)) {
             self.prior = seconds;
@@ -35,7 +35,7 @@ impl Learned {
         }
     }
 
-    /// Takes an observation; one that is negative, longer than an hour or no number is none.
+    /// Learns an observation. One that is negative, longer than an hour or not a number is ignored.
     pub(crate) fn observe(&mut self, seconds: f64) {
         if (0.0..=3600.0).contains(&seconds) {
             if self.recent.len() >= KEPT {
@@ -46,16 +46,16 @@ impl Learned {
         }
     }
 
-    /// The 90 % quantile, with the prior mixed in at 1/(k+1)^2 after k observations: half of a minute's ignorance should
-    /// not outlive the first rescales.
+    /// Returns the 90 % quantile, with the prior mixed in at 1/(k+1)^2 after k observations: a guess should not outlive
+    /// the first changes.
     pub(crate) fn p90(&self) -> f64 {
         let mut values: Vec<f64> = self.recent.iter().copied().map(f64::from).collect();
         let share = (1.0 + num::of_usize(values.len())).powi(-2);
         num::quantile(&mut values, 0.9).map_or(self.prior, |p90| share * self.prior + (1.0 - share) * p90)
     }
 
-    /// Where waiting does no harm: at least `assumed` until one was seen.
-    pub(crate) fn careful(&self, assumed: f64) -> f64 {
+    /// Returns an estimate for decisions that can wait: at least `assumed` until a duration was seen.
+    pub(crate) fn conservative(&self, assumed: f64) -> f64 {
         if self.observed { self.p90() } else { self.p90().max(assumed) }
     }
 
@@ -67,7 +67,7 @@ impl Learned {
         self.prior *= factor;
     }
 
-    /// The estimate, if it rests on anything but an assumption.
+    /// Returns the estimate, unless it is a mere assumption.
     pub(crate) fn known(&self) -> Option<f64> {
         self.observed.then(|| self.p90())
     }
@@ -78,8 +78,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_prior_fades_quickly() {
-        let mut start_up = Learned::with_prior(30.0);
+    fn prior_fades_quickly() {
+        let mut start_up = LearnedDuration::with_prior(30.0);
         assert_eq!((start_up.p90(), start_up.known()), (30.0, None));
         start_up.observe(2.0);
         assert!((start_up.p90() - 9.0).abs() < 1e-9);

@@ -1,8 +1,8 @@
-//! How far behind a reader was at one moment, as a bracket: what is certain, and what is possible.
+//! Evidence: how far behind a reader was at one moment, as a bracket of what is certain and what is possible.
 
 use sluice_base::num;
 
-/// What is certain of a quantity, and what is possible; `certain <= possible`.
+/// The certain and the possible value of a quantity; `certain <= possible`.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Bracket {
     pub(crate) certain: f64,
@@ -14,7 +14,7 @@ impl Bracket {
         Self { certain, possible: possible.max(certain) }
     }
 
-    /// The larger of the two at both edges.
+    /// Returns the larger value at both edges.
     pub(crate) fn max(self, other: Self) -> Self {
         Self { certain: self.certain.max(other.certain), possible: self.possible.max(other.possible) }
     }
@@ -27,17 +27,17 @@ impl Bracket {
 /// How far behind the reader was at one moment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Evidence {
-    /// When.
+    /// Time of the evidence.
     pub(crate) at: f64,
     age: [f32; 2],
     queue: [f32; 2],
 }
 
 impl Evidence {
-    /// None yet.
+    /// No evidence yet.
     pub(crate) const NONE: Self = Self { at: f64::NEG_INFINITY, age: [0.0, f32::MAX], queue: [0.0, f32::MAX] };
 
-    /// `age`: of the oldest unprocessed record, seconds. `queue`: records unprocessed.
+    /// `age`: age of the oldest unprocessed record, seconds. `queue`: unprocessed records.
     pub(crate) fn new(at: f64, age: Bracket, queue: Bracket) -> Self {
         let small = |bracket: Bracket| [num::f32_of(bracket.certain), num::f32_of(bracket.possible)];
         Self { at, age: small(age), queue: small(queue) }

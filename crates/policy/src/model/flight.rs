@@ -1,35 +1,35 @@
-//! A change of the number of workers that is still taking effect.
+//! A flight: a change of the replica count that is still taking effect.
 //!
-//! The roll-out of another template is one too: workers come and go, and partitions with them. A change is in flight until
-//! its workers work (the group says that they own partitions, or their counters move; ready is not enough), or three
-//! times the start-up that was learned has passed, and for one handover more. Until then the backlog says nothing:
-//! partitions being moved stand still, and that looks like load.
+//! The rollout of another template is one too, because workers and partitions move. A change is in flight until its
+//! workers are processing (the group reports that they own partitions, or their counters increase; ready is not enough)
+//! or three times the learned start-up has passed, and for one handover more. Until then the backlog means nothing:
+//! partitions in handover make no progress, which looks like load.
 
 use super::super::contract::observation::Replicas;
 
-/// A change under way.
+/// A change that is taking effect.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Flight {
     pub(crate) since: f64,
     pub(crate) from: u32,
     pub(crate) to: u32,
-    /// Demand that it was decided for, records per second.
+    /// Demand that the change was decided for, records per second.
     pub(crate) demand: f64,
-    /// When its workers were there.
+    /// When its workers were all present.
     pub(crate) settled: Option<f64>,
     /// Longest pause of a moved partition so far, seconds.
     pub(crate) pause: Option<f64>,
-    /// Seconds in which no worker did anything although records waited.
+    /// Time in which no worker processed anything although records waited, seconds.
     pub(crate) still: f64,
-    /// Another template is being rolled out to all workers.
+    /// Whether another template is being rolled out to all workers.
     pub(crate) rolling: bool,
 }
 
-/// What is known of the workers that a change waits for.
+/// What is known about the workers that a change waits for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Arrival {
     pub(crate) replicas: Replicas,
-    /// Workers that work; `None`: not known, and ready must do.
+    /// Workers that are processing; `None`: not known, and readiness is used instead.
     pub(crate) working: Option<u32>,
     /// Most workers that the partitions can feed.
     pub(crate) useful: Option<u32>,
@@ -40,13 +40,13 @@ impl Flight {
         Self { since, from, to, demand, settled: None, pause: None, still: 0.0, rolling: false }
     }
 
-    /// Workers of two templates are there: it is not over.
-    pub(crate) fn rolls(&mut self, now: f64) {
+    /// Keeps the change in flight while workers of two templates are present.
+    pub(crate) fn continue_rollout(&mut self, now: f64) {
         (self.since, self.settled, self.rolling) = (now, None, true);
     }
 
-    /// Whether it has landed.
-    pub(crate) fn landed(&mut self, now: f64, arrival: &Arrival, start_up: f64, handover: f64) -> bool {
+    /// Returns whether the change has taken effect.
+    pub(crate) fn has_landed(&mut self, now: f64, arrival: &Arrival, start_up: f64, handover: f64) -> bool {
         let there = if self.to >= self.from {
             let wanted = arrival.useful.map_or(self.to, |useful| self.to.min(useful));
             let ready = arrival.replicas.ready.map(|ready| ready >= self.to);
@@ -79,18 +79,18 @@ mod tests {
     }
 
     #[test]
-    fn lands_a_handover_after_its_workers_work() {
+    fn lands_one_handover_after_its_workers_process() {
         let mut up = Flight::new(0.0, 2, 4, 100.0);
-        assert!(!up.landed(5.0, &ready(3, None), 20.0, 4.0));
-        assert!(!up.landed(8.0, &ready(4, Some(2)), 20.0, 4.0), "ready is not working");
-        assert!(!up.landed(20.0, &ready(4, Some(4)), 20.0, 4.0));
-        assert!(up.landed(24.0, &ready(4, Some(4)), 20.0, 4.0));
+        assert!(!up.has_landed(5.0, &ready(3, None), 20.0, 4.0));
+        assert!(!up.has_landed(8.0, &ready(4, Some(2)), 20.0, 4.0), "ready is not working");
+        assert!(!up.has_landed(20.0, &ready(4, Some(4)), 20.0, 4.0));
+        assert!(up.has_landed(24.0, &ready(4, Some(4)), 20.0, 4.0));
     }
 
     #[test]
-    fn waits_no_longer_than_three_start_ups() {
+    fn waits_at_most_three_start_ups() {
         let mut up = Flight::new(0.0, 2, 4, 100.0);
-        assert!(!up.landed(63.0, &ready(3, None), 20.0, 4.0));
-        assert!(up.landed(64.0, &ready(3, None), 20.0, 4.0));
+        assert!(!up.has_landed(63.0, &ready(3, None), 20.0, 4.0));
+        assert!(up.has_landed(64.0, &ready(3, None), 20.0, 4.0));
     }
 }

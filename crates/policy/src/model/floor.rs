@@ -1,22 +1,23 @@
-//! Latency that processing takes anyway, seconds: part of every record's latency, whatever the number of workers.
+//! Latency floor: the latency that processing takes in any case, whatever the replica count, seconds.
 //!
-//! A record in work is as old as its processing takes; that is known from the workers' busy clocks. Beyond that, what
-//! the oldest records' ages do not fall below while workers have time to spare: a low quantile of ten minutes.
+//! A record that is being processed is as old as its processing takes, which the workers' busy clocks show. Beyond
+//! that, the floor is what the oldest records' ages do not fall below while workers have spare time: a low quantile
+//! over ten minutes.
 //!
-//! - Excited by: looks at a settled job that keeps up, with every signal there.
-//! - Ignores: stuck partitions, changes under way, catching up, ages that are explained by the commit interval.
-//! - Way back: it is the lowest fifth of the last hundred such looks.
+//! - Learns from: observations of a settled job that keeps up, with every signal present.
+//! - Ignores: stuck partitions, changes under way, backlogs, and ages that the commit interval explains.
+//! - Recovers: it is the lowest fifth of the last hundred such observations.
 
 use std::collections::VecDeque;
 
 use sluice_base::num;
 
-/// Looks that are kept.
+/// Number of observations that are kept.
 const KEPT: usize = 100;
-/// Looks until it is known.
+/// Fewest observations for an estimate.
 const ENOUGH: usize = 10;
 
-/// See the module.
+/// The learned latency floor, see the module docs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LatencyFloor {
     ages: VecDeque<f32>,
@@ -28,7 +29,7 @@ impl LatencyFloor {
         self.prior = seconds.filter(|s| s.is_finite() && *s >= 0.0);
     }
 
-    /// The oldest record of a job in which all is well is this old, seconds.
+    /// Learns the age of the oldest record of a healthy job, seconds.
     pub(crate) fn observe(&mut self, age: f64) {
         if !age.is_finite() {
             return;
@@ -39,7 +40,7 @@ impl LatencyFloor {
         self.ages.push_back(num::f32_of(age.max(0.0)));
     }
 
-    /// Seconds, if known.
+    /// Returns the floor, seconds, if known.
     pub(crate) fn known(&self) -> Option<f64> {
         if self.ages.len() < ENOUGH {
             return self.prior;

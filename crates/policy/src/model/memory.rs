@@ -1,4 +1,4 @@
-//! What the decision core remembers between two looks at a job.
+//! What the decision core remembers between two observations of a job.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::bottleneck::Bottleneck;
 use super::capacity::Capacity;
 use super::caution::Caution;
 use super::commit_interval::CommitInterval;
-use super::durations::{CAREFUL_HANDOVER, HANDOVER, Learned, START_UP};
+use super::durations::{CONSERVATIVE_HANDOVER, HANDOVER, LearnedDuration, START_UP};
 use super::flight::Flight;
 use super::floor::LatencyFloor;
 use super::forecast::Forecast;
@@ -26,7 +26,7 @@ use super::workers::Workers;
 use sluice_base::num;
 use sluice_base::units::Seconds;
 
-/// What was learned about one job. Nothing else survives between two calls of [`decide`](super::super::decide).
+/// Everything learned about one job. Nothing else survives between two calls of [`decide`](super::super::decide).
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
     pub(crate) clock: Clock,
@@ -57,18 +57,18 @@ pub struct Memory {
     pub(crate) trial: Trial,
 }
 
-/// Time, as the looks tell it.
+/// Time, as the observations give it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
     pub(crate) now: f64,
-    pub(crate) looks: u32,
-    /// When the present, unbroken watch began.
+    pub(crate) observations: u32,
+    /// When watching began, without a break since.
     pub(crate) watching_since: f64,
-    /// Time between the last two looks, seconds.
-    pub(crate) since_look: f64,
+    /// Time between the last two observations, seconds.
+    pub(crate) since_last_observation: f64,
     /// Usual time between two samples of the log, seconds.
     pub(crate) interval: f64,
-    /// Last moment at which any partition was freshly known.
+    /// Last time at which any partition was freshly known.
     pub(crate) seen_at: f64,
 }
 
@@ -76,9 +76,9 @@ impl Default for Clock {
     fn default() -> Self {
         Self {
             now: f64::NEG_INFINITY,
-            looks: 0,
+            observations: 0,
             watching_since: f64::NEG_INFINITY,
-            since_look: 0.0,
+            since_last_observation: 0.0,
             interval: 2.0,
             seen_at: f64::NEG_INFINITY,
         }
@@ -86,26 +86,26 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// For how long the job has been watched without a break, seconds.
+    /// Returns for how long the job has been watched without a break, seconds.
     pub(crate) fn watched(&self) -> f64 {
         self.now - self.watching_since
     }
 }
 
-/// What n workers can do, and what it was built from.
+/// The staircase of what n workers can process, and what it was built from.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stairs {
     pub(crate) steps: Arc<Staircase>,
     pub(crate) built_from: (u64, u64),
-    /// Changes when the partitions' weights do.
+    /// Changes with the partitions' weights.
     pub(crate) weights_version: u64,
     pub(crate) weighed_at: f64,
-    /// How much hotter the hottest worker is than the stairs say; 0: not known.
+    /// How much hotter the hottest worker is than the staircase predicts; 0: not known.
     pub(crate) hot: f64,
 }
 
 impl Stairs {
-    /// Share of the arrivals of the hottest of `workers`, corrected by what was measured.
+    /// Returns the share of the arrivals of the hottest of `workers`, corrected by measurements.
     pub(crate) fn share(&self, workers: u32) -> f64 {
         if workers <= 1 {
             return self.steps.share(workers);
@@ -118,77 +118,86 @@ impl Stairs {
 /// How long changes take.
 #[derive(Debug, Clone)]
 pub(crate) struct Durations {
-    pub(crate) start_up: Learned,
-    /// For how long the oldest worker that does not work yet has been starting, seconds.
+    pub(crate) start_up: LearnedDuration,
+    /// For how long the oldest worker that is not processing yet has been starting, seconds.
     pub(crate) starting: f64,
-    pub(crate) handover: Learned,
-    /// How likely all partitions stand still in a handover, moved or not; 0 to 1. `None`: no handover was seen.
+    pub(crate) handover: LearnedDuration,
+    /// Likelihood that all partitions stop in a handover, moved or not; 0 to 1. `None`: no handover was seen.
     pub(crate) all_stop: Option<f64>,
 }
 
 impl Default for Durations {
     fn default() -> Self {
         Self {
-            start_up: Learned::with_prior(START_UP),
+            start_up: LearnedDuration::with_prior(START_UP),
             starting: 0.0,
-            handover: Learned::with_prior(HANDOVER),
+            handover: LearnedDuration::with_prior(HANDOVER),
             all_stop: None,
         }
     }
 }
 
 impl Durations {
-    /// Start-up to plan with, seconds: as learned, or as long as some worker has been starting by now.
+    /// Returns the start-up to plan with, seconds: as learned, or as long as some worker has been starting by now.
     pub(crate) fn start_up(&self) -> f64 {
         self.start_up.p90().max(self.starting)
     }
 
-    /// Pause of a partition that moves, seconds.
+    /// Returns the pause of a partition that moves, seconds.
     pub(crate) fn handover(&self) -> f64 {
         self.handover.p90()
     }
 
-    /// The same where it would be a worker's leaving that causes it: what is not known is no reason for it.
+    /// Returns the same for a scale-down: an unknown duration does not justify one.
     pub(crate) fn handover_of_leaving(&self) -> f64 {
-        self.handover.careful(CAREFUL_HANDOVER)
+        self.handover.conservative(CONSERVATIVE_HANDOVER)
     }
 
-    /// Whether a change stops every partition.
+    /// Returns whether a change stops every partition.
     pub(crate) fn all_stop(&self) -> bool {
         self.all_stop > Some(0.5)
     }
 }
 
-/// How much of each optional signal was there lately: when there is less, something is missing and no worker leaves.
+/// How much of each optional signal was there lately. When there is less, a signal is missing, and no worker is
+/// removed.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Offered {
-    /// (count, when it was last so high) of each kind.
-    pub(crate) kinds: [(u32, f64); 8],
+    pub(crate) signals: [OfferedSignal; 8],
 }
 
-/// Changes of the number of workers.
+/// How much of one optional signal was there lately.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct OfferedSignal {
+    pub(crate) count: u32,
+    /// When the count was last that high.
+    pub(crate) at: f64,
+}
+
+/// Changes of the replica count.
 #[derive(Debug, Clone)]
 pub(crate) struct Changes {
     pub(crate) desired: Option<u32>,
     pub(crate) flight: Option<Flight>,
-    /// Demand of the last decision to change the number.
+    /// Demand at the last decision to change the number, records per second.
     pub(crate) decided_demand: f64,
     /// When workers or partitions were last seen to come or go.
     pub(crate) unsettled_at: f64,
-    /// When the last change landed.
+    /// When the last change took effect.
     pub(crate) landed_at: f64,
-    /// There were no workers, or none is known of, and what has waited has not been caught up with yet.
+    /// True while catching up from zero workers or from an unknown past.
     pub(crate) waking: bool,
-    /// Since when there are workers of more than one template.
+    /// Since when workers of more than one template are present.
     pub(crate) rolling_since: Option<f64>,
-    /// Pauses of partitions that end before this belong to the last change.
+    /// Time until which pauses of partitions that end belong to the last change.
     pub(crate) pauses_until: f64,
-    /// Since when fewer workers would do, and the most that would have been needed since then.
+    /// Since when fewer workers would be enough, and the largest number that would have been needed since then.
     pub(crate) fewer_since: Option<(f64, u32)>,
     pub(crate) rescales: VecDeque<f64>,
-    /// Since when fewer workers are ready than are asked for.
+    /// Since when fewer workers are ready than requested.
     pub(crate) unready_since: Option<f64>,
-    /// What the spec said when the last decision was made; another spec ends what was concluded for the old one.
+    /// Latency and percentile of the spec at the last decision; another objective ends conclusions drawn for the old
+    /// one.
     pub(crate) objective: (f64, f64),
 }
 
@@ -212,22 +221,23 @@ impl Default for Changes {
 }
 
 impl Changes {
-    /// Notes a change of the number of workers.
-    pub(crate) fn note_rescale(&mut self, now: f64) {
+    /// Records a change of the replica count.
+    pub(crate) fn record_rescale(&mut self, now: f64) {
         self.rescales.push_back(now);
         if self.rescales.len() > 512 {
             self.rescales.pop_front();
         }
     }
 
-    /// Changes of the number of workers in the last hour.
+    /// Returns the number of changes in the last hour.
     pub(crate) fn rescales_last_hour(&self, now: f64) -> u32 {
         num::u32_of(self.rescales.iter().filter(|t| now - **t < 3600.0).count())
     }
 }
 
 impl Memory {
-    /// A memory that knows what an earlier run learned. It is a prior: used to plan with, replaced by what is observed.
+    /// Returns a memory with what an earlier run learned, as a prior: it is used to plan with and replaced by
+    /// observations.
     pub fn with_prior(model: Model) -> Self {
         let mut memory = Self { template: model.template, ..Self::default() };
         memory.capacity.recall(model.capacity_per_worker);
@@ -239,13 +249,13 @@ impl Memory {
         memory
     }
 
-    /// Takes up what an earlier run has counted. It holds for the objective that it was counted for.
+    /// Restores what an earlier run counted. It is valid for the objective that it was counted for.
     pub fn recall_history(&mut self, history: &History) {
         self.changes.objective = (history.latency.0, history.percentile);
         self.attainment.recall(history);
     }
 
-    /// What was counted over the objective's window; `None`: no record fell due, or nothing was decided yet.
+    /// Returns the counts over the objective's window; `None`: no record fell due, or nothing was decided yet.
     pub fn history(&self, settings: &Settings) -> Option<History> {
         let (since, part, records) = self.attainment.parts(settings.window.0);
         let (latency, percentile) = self.changes.objective;
@@ -259,7 +269,7 @@ impl Memory {
         })
     }
 
-    /// What is known about the workers now.
+    /// Returns what is known about the workers now.
     pub fn model(&self) -> Model {
         Model {
             capacity_per_worker: self.capacity.per_worker(None),
@@ -273,7 +283,7 @@ impl Memory {
         }
     }
 
-    /// Bytes that this memory takes, itself and its heap; nodes of the maps are estimated.
+    /// Returns the bytes that this memory takes, itself and its heap; nodes of maps are estimated.
     pub fn size_bytes(&self) -> usize {
         size_of::<Self>()
             + self.partitions.heap_bytes()
@@ -306,12 +316,12 @@ impl Memory {
         }
     }
 
-    /// Moves time on. Answers the time to use: one that is no number, or that went back, starts the watch anew, for no
-    /// rate over such a gap means anything.
-    pub(crate) fn meet(&mut self, at: f64) -> f64 {
+    /// Moves time on and returns the time to use. A time that is not a number or went back restarts the watch, because
+    /// no rate over such a gap means anything.
+    pub(crate) fn advance_to(&mut self, at: f64) -> f64 {
         let clock = &mut self.clock;
-        clock.looks = clock.looks.saturating_add(1);
-        // Beyond a quadrillion seconds a float no longer tells milliseconds apart.
+        clock.observations = clock.observations.saturating_add(1);
+        // Beyond a quadrillion seconds a float no longer resolves milliseconds.
         let at = if at.is_finite() && at.abs() < 1e15 { at } else { clock.now.max(0.0) };
         let first = !clock.now.is_finite();
         let back = !first && at < clock.now;
@@ -321,8 +331,8 @@ impl Memory {
             self.forget_times();
         }
         let clock = &mut self.clock;
-        clock.since_look = if first || back { 0.0 } else { gap };
-        // Half a minute without a look, or fifteen looks' worth, and what happened in between is not known.
+        clock.since_last_observation = if first || back { 0.0 } else { gap };
+        // After half a minute or fifteen intervals without an observation, what happened in between is not known.
         if broken {
             clock.watching_since = at;
             self.arrivals.clear();
@@ -337,10 +347,10 @@ impl Memory {
         at
     }
 
-    /// What was concluded for another objective does not hold for this one.
-    pub(crate) fn meet_settings(&mut self, settings: &Settings) {
+    /// Applies the settings: conclusions drawn for another objective are dropped.
+    pub(crate) fn apply_settings(&mut self, settings: &Settings) {
         let objective = (settings.latency.0, settings.percentile);
-        // What was kept over a restart has lost the last digits.
+        // A value that was restored after a restart has lost its last digits.
         let close = |a: f64, b: f64| (a - b).abs() <= 1e-6 * b.abs();
         let before = self.changes.objective;
         let same = close(before.0, objective.0) && close(before.1, objective.1);
@@ -352,44 +362,45 @@ impl Memory {
         self.changes.objective = objective;
     }
 
-    /// The clock went back: every remembered moment belongs to another time. What was learned stays.
+    /// Forgets every remembered moment after the clock went back; what was learned stays.
     fn forget_times(&mut self) {
-        let (looks, desired) = (self.clock.looks, self.changes.desired);
+        let (observations, desired) = (self.clock.observations, self.changes.desired);
         let model = self.model();
         let (all_stop, hot) = (self.durations.all_stop, self.stairs.hot);
         *self = Self::with_prior(model);
-        (self.clock.looks, self.changes.desired) = (looks, desired);
+        (self.clock.observations, self.changes.desired) = (observations, desired);
         (self.durations.all_stop, self.stairs.hot) = (all_stop, hot);
     }
 
-    /// Seconds from a change being needed to it having worked: noticing, start-up, handover.
+    /// Returns the time from a change being needed to its taking effect, seconds: noticing, start-up, handover.
     pub(crate) fn reaction(&self) -> f64 {
         2.0 * self.clock.interval + 1.3 * self.durations.start_up() + self.durations.handover()
     }
 
-    /// Seconds over which a rate of processing is measured: ten, or two commits where only commits tell it.
+    /// Returns the time over which a rate of processing is measured, seconds: ten, or two commit intervals where only
+    /// commits show progress.
     pub(crate) fn rate_window(&self) -> f64 {
         let commits = if self.progress.counted { 0.0 } else { self.commit_interval.upper().unwrap_or(5.0) };
         (2.0 * commits).clamp(10.0, 60.0)
     }
 
-    /// Records processed per second by all workers.
+    /// Returns the rate at which all workers process, records per second.
     pub(crate) fn processing_rate(&self) -> Option<f64> {
         self.progress.rate(self.rate_window())
     }
 
-    /// Offsets per second that one worker can process, if known: the log counts offsets.
+    /// Returns the offsets per second that one worker can process, if known: the log counts offsets.
     pub(crate) fn offsets_per_worker(&self, settings: &Settings) -> Option<f64> {
         let records = self.capacity.per_worker(settings.max_records_per_second)?;
         Some(records * self.offsets_per_record.value()).filter(|mu| *mu > 1e-9)
     }
 
-    /// Whether capacity is known well enough to rely on a prediction alone.
+    /// Returns whether capacity is known well enough to rely on a prediction alone.
     pub(crate) fn trusts_capacity(&self) -> bool {
         self.capacity.confidence() >= Confidence::High
     }
 
-    /// The change under way.
+    /// Returns the change that is taking effect.
     pub(crate) fn in_flight(&self) -> Option<&Flight> {
         self.changes.flight.as_ref()
     }

@@ -1,5 +1,5 @@
-//! What is remembered and learned of a job: one file for each idea, each with what excites it, what it ignores and its way
-//! back.
+//! What is measured and learned about a job, one file for each idea. The module docs say what each estimate learns
+//! from, what it ignores, and how it recovers from an error.
 
 pub(crate) mod arrivals;
 pub(crate) mod attainment;

@@ -1,20 +1,20 @@
-//! When did a partition's log reach which offset? At most 48 points, the older the sparser.
+//! Offset history: when a partition's log reached which offset. It has at most 48 points, sparser the older they are.
 //!
 //! Two neighbours are never further apart than a fifth of the newer one's age, or one sampling interval. Interpolated
-//! between them, the age of an offset is known to 10 % (law 10) unless the rate swings more than about threefold within
-//! one gap; 48 points then reach back some 40 minutes when sampled every 2 s, where a gap of a tenth reached back five.
-//! What is older than the ring is "at least so old".
+//! between them, the age of an offset is known to 10 % (law 10, `laws/offsets.rs`) unless the rate swings more than
+//! about threefold within one gap. 48 points then reach back some 40 minutes when sampled every 2 s; a gap of a tenth
+//! reached back five minutes. Of records that are older, only a lower bound of the age is known.
 
 use sluice_base::num;
 
-/// Most points of one ring.
+/// Most points of one history.
 pub(crate) const POINTS: usize = 48;
 /// Largest gap between neighbours, as a share of the age of the newer one.
 const GAP: f64 = 0.2;
-/// A ring is rebased when a difference would need more than this.
+/// Difference beyond which a history gets a new base.
 const REBASE: u32 = u32::MAX / 2;
 
-/// Milliseconds and records since the ring's base: 8 bytes, where absolute values would need 16.
+/// Milliseconds and records since the history's base: 8 bytes, where absolute values would need 16.
 #[derive(Debug, Clone, Copy)]
 struct Point {
     ms: u32,
@@ -32,25 +32,25 @@ pub(crate) struct OffsetHistory {
 /// When a record was appended.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Appended {
-    /// At about this time.
+    /// At about this time, Unix seconds.
     At(f64),
-    /// Before this time: older than the ring reaches.
+    /// Before this time: earlier than the history reaches.
     Before(f64),
     /// Not yet, as far as is known.
     NotYet,
 }
 
 impl OffsetHistory {
-    /// Takes a sample. One that is not newer than the last is dropped; an end offset that goes back starts anew, for
-    /// the topic was recreated. Answers whether the sample was taken.
+    /// Adds a sample and returns whether it was added. A sample that is not newer than the last is dropped. An end
+    /// offset that goes back clears the history, because the topic was recreated.
     pub(crate) fn push(&mut self, time: f64, end: i64) -> bool {
         match self.latest() {
             Some((last, _)) if time <= last => return false,
             Some((_, last_end)) if end < last_end => self.points.clear(),
             _ => {}
         }
-        // A partition of a million records a second has more of them in the ring's reach than a difference holds: what is oldest
-        // goes, and no more than that.
+        // A partition with a million records per second has more of them in the history's reach than a difference
+        // holds: only the oldest points are dropped.
         while !self.points.is_empty() && !self.fits(time, end) {
             let base = (self.base_time, self.base_end);
             self.rebase();
@@ -59,13 +59,13 @@ impl OffsetHistory {
             }
         }
         if self.points.is_empty() {
-            // Exactly as many as will ever be needed: growth by doubling would take 64.
+            // Exactly as many as will ever be needed: growth by doubling would allocate 64.
             self.points.reserve_exact(POINTS);
             self.base_time = time;
             self.base_end = end;
         }
         let point = self.encode(time, end);
-        // A log that stands still needs its first and its last moment only.
+        // Of a log that does not grow, only the first and the last moment are needed.
         let flat = |a: Option<&Point>| a.is_some_and(|p| p.records == point.records);
         if flat(self.points.last()) && flat(self.points.len().checked_sub(2).and_then(|i| self.points.get(i))) {
             self.points.pop();
@@ -77,17 +77,17 @@ impl OffsetHistory {
         true
     }
 
-    /// The newest point.
+    /// Returns the newest point.
     pub(crate) fn latest(&self) -> Option<(f64, i64)> {
         self.points.last().map(|p| self.decode(*p))
     }
 
-    /// Time of the oldest point.
+    /// Returns the time of the oldest point.
     pub(crate) fn since(&self) -> Option<f64> {
         self.points.first().map(|p| self.decode(*p).0)
     }
 
-    /// End offset at a time, interpolated; `None` before the first point, the newest after the last.
+    /// Returns the end offset at a time, interpolated; `None` before the first point, the newest after the last.
     pub(crate) fn end_at(&self, time: f64) -> Option<f64> {
         let after = self.points.partition_point(|p| self.decode(*p).0 <= time);
         let (t0, e0) = self.decode(*self.points.get(after.checked_sub(1)?)?);
@@ -97,19 +97,19 @@ impl OffsetHistory {
         Some(num::of_i64(e0) + num::diff(e1, e0) * ((time - t0) / (t1 - t0)).clamp(0.0, 1.0))
     }
 
-    /// End offset that was certainly reached by a time: the older edge.
+    /// Returns the end offset that was certainly reached by a time: that of the older neighbour.
     pub(crate) fn end_by(&self, time: f64) -> Option<i64> {
         let after = self.points.partition_point(|p| self.decode(*p).0 <= time);
         Some(self.decode(*self.points.get(after.checked_sub(1)?)?).1)
     }
 
-    /// When the end offset was first seen at `end` or beyond.
+    /// Returns when the end offset was first seen at `end` or beyond.
     pub(crate) fn reached(&self, end: i64) -> Option<f64> {
         let index = self.points.partition_point(|p| self.decode(*p).1 < end);
         self.points.get(index).map(|p| self.decode(*p).0)
     }
 
-    /// When the record at `offset` was appended, interpolated between its neighbours.
+    /// Returns when the record at `offset` was appended, interpolated between its neighbours.
     pub(crate) fn appended(&self, offset: i64) -> Appended {
         // The record at `offset` exists once the end is beyond it.
         let after = self.points.partition_point(|p| self.decode(*p).1 <= offset);
@@ -122,7 +122,7 @@ impl OffsetHistory {
         }
     }
 
-    /// Bytes on the heap.
+    /// Returns the bytes on the heap.
     pub(crate) fn heap_bytes(&self) -> usize {
         self.points.capacity() * size_of::<Point>()
     }
@@ -156,8 +156,8 @@ impl OffsetHistory {
         self.base_end = end;
     }
 
-    /// Makes room: removes inner points whose neighbours are close enough without them, newest first, or the oldest if
-    /// all are needed.
+    /// Makes room: removes inner points whose neighbours are close enough without them, newest first, or the oldest
+    /// point if all are needed.
     fn thin(&mut self, now: u32) {
         let full = self.points.len();
         let mut after = self.points.last().map_or(now, |p| p.ms);
@@ -206,9 +206,9 @@ mod tests {
         assert_eq!(ring.appended(i64::MAX), Appended::NotYet);
     }
 
-    /// It was emptied every half hour, and with it all that was known of ages.
+    /// The history used to be emptied every half hour, and with it all ages that were known.
     #[test]
-    fn the_busiest_log_loses_its_oldest_points_only() {
+    fn busiest_log_loses_its_oldest_points_only() {
         let mut ring = OffsetHistory::default();
         for tick in 0..3600 {
             ring.push(f64::from(tick), i64::from(tick) * 2_000_000);
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_still_log_keeps_its_history() {
+    fn still_log_keeps_its_history() {
         let mut ring = OffsetHistory::default();
         ring.push(0.0, 5);
         for t in 1..1000 {
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn strange_samples_are_survived() {
+    fn invalid_samples_are_survived() {
         let mut ring = OffsetHistory::default();
         assert!(ring.push(10.0, 100));
         assert!(!ring.push(10.0, 101), "not newer");

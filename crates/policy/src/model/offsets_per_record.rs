@@ -1,31 +1,31 @@
-//! Offsets that one record takes: one, or more where transaction markers take offsets too.
+//! Offsets per record: one, or more where transaction markers take offsets too.
 //!
-//! Positions and commits are counted in offsets, workers count records. Compared over minutes, the two say how many
-//! offsets a record takes.
+//! Positions and commits count offsets, workers count records. Compared over minutes, the two show how many offsets a
+//! record takes.
 //!
-//! - Excited by: records processed while every worker's counters are read.
-//! - Ignores: restarts of workers and changes of their number (records are processed again), and differences below 15 %.
-//! - Way back: each stretch of two minutes replaces half of what was known.
+//! - Learns from: records processed while the counters of every worker are read.
+//! - Ignores: restarts and changes of the replica count (records are processed again), and differences below 15 %.
+//! - Recovers: each stretch of two minutes replaces half of what was known.
 
-/// A stretch over which offsets and records are compared, seconds, commit intervals and records. A commit at its edge is in
-/// it or not: an error of one interval.
+/// Stretch over which offsets and records are compared: seconds, commit intervals, seconds of the first stretch,
+/// records. A commit at its edge is either counted or not, which is an error of one interval.
 const STRETCH: f64 = 120.0;
 const COMMITS: f64 = 8.0;
 const FIRST_STRETCH: f64 = 30.0;
 const RECORDS: f64 = 100.0;
-/// A difference below this is noise.
+/// Factor below which a difference is noise.
 const NOISE: f64 = 1.15;
-/// Transactions are so long that their markers do not count.
+/// Value for transactions that are so long that their markers do not count.
 const MARKED: f64 = 1.001;
-/// Most offsets of a record: one-record transactions take two.
+/// Most offsets of a record: a transaction of one record takes two.
 const MOST: f64 = 4.0;
 
-/// See the module.
+/// The learned ratio, see the module docs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OffsetsPerRecord {
     value: f64,
     known: bool,
-    /// Seconds in which records were processed; NaN: interrupted.
+    /// Time in which records were processed, seconds; NaN: interrupted.
     active: f64,
     offsets: f64,
     records: f64,
@@ -44,20 +44,21 @@ impl OffsetsPerRecord {
         }
     }
 
-    /// Something happened that makes records count twice.
+    /// Interrupts the comparison because records may be counted twice.
     pub(crate) fn interrupt(&mut self) {
         self.active = f64::NAN;
     }
 
-    /// Takes the offsets by which positions advanced and the records that were processed since the last look.
-    /// `since_look`: seconds. `commit_interval`: seconds by which what advanced may be behind what was processed.
-    pub(crate) fn observe(&mut self, since_look: f64, advanced: f64, processed: f64, commit_interval: f64) {
+    /// Learns from the offsets by which positions advanced and the records that were processed since the last
+    /// observation. `elapsed`: seconds since then. `commit_interval`: seconds by which positions may be behind the
+    /// counters.
+    pub(crate) fn observe(&mut self, elapsed: f64, advanced: f64, processed: f64, commit_interval: f64) {
         if self.active.is_nan() {
             (self.active, self.offsets, self.records) = (0.0, 0.0, 0.0);
             return;
         }
-        // The two are not read at one moment: what lies between is little against the time of work, not of rest.
-        self.active += if processed > 0.0 { since_look } else { 0.0 };
+        // The two are read at different moments, which matters little compared with the time of work, but not of rest.
+        self.active += if processed > 0.0 { elapsed } else { 0.0 };
         self.offsets += advanced;
         self.records += processed;
         let stretch = if self.known { STRETCH } else { FIRST_STRETCH }.max(COMMITS * commit_interval);
@@ -74,22 +75,22 @@ impl OffsetsPerRecord {
         (self.active, self.offsets, self.records) = (0.0, 0.0, 0.0);
     }
 
-    /// Offsets that one record takes; 1 until it is known.
+    /// Returns the offsets that one record takes; 1 until it is known.
     pub(crate) fn value(&self) -> f64 {
         self.value
     }
 
-    /// The value, if it was learned.
+    /// Returns the value, if it was learned.
     pub(crate) fn known(&self) -> Option<f64> {
         self.known.then_some(self.value)
     }
 
-    /// Transaction markers were seen.
+    /// Returns whether transaction markers were seen.
     pub(crate) fn transactional(&self) -> bool {
         self.value > 1.0
     }
 
-    /// A log that stands still keeps one or two offsets that no worker processes: markers.
+    /// Notices markers: a log that does not grow keeps one or two offsets that no worker processes.
     pub(crate) fn markers_seen(&mut self) {
         self.known = true;
         self.value = self.value.max(MARKED);
@@ -106,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_record_transactions_take_two_offsets_and_ordinary_records_one() {
+    fn short_transactions_take_two_offsets_per_record() {
         for (offsets, expected) in [(200.0, 2.0), (100.0, 1.0), (105.0, 1.0)] {
             let mut ratio = OffsetsPerRecord::default();
             for _ in 0..100 {
@@ -116,9 +117,9 @@ mod tests {
         }
     }
 
-    /// A burst after half an hour of rest: the positions of its first seconds were read, the counters were not yet.
+    /// After a rest, the positions of the first seconds of a burst were read before the counters.
     #[test]
-    fn the_first_seconds_after_a_rest_say_nothing() {
+    fn first_seconds_after_a_rest_teach_nothing() {
         let mut ratio = OffsetsPerRecord::default();
         for _ in 0..900 {
             ratio.observe(2.0, 0.0, 0.0, 0.0);

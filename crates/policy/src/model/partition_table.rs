@@ -1,4 +1,4 @@
-//! The partitions of a job, each found at once when the samples come in the order of the last look.
+//! The partitions of a job. A lookup takes constant time when the samples come in the order of the last observation.
 
 use super::partition::{Key, PartitionTrack};
 
@@ -6,7 +6,7 @@ use super::partition::{Key, PartitionTrack};
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PartitionTable {
     slots: Vec<Slot>,
-    /// `order[i]`: slot of the i-th sample of the last look.
+    /// `order[i]`: slot of the i-th sample of the last observation.
     order: Vec<u32>,
     /// Changes whenever a partition comes or goes.
     pub(crate) version: u64,
@@ -20,7 +20,7 @@ struct Slot {
 }
 
 impl PartitionTable {
-    /// The partition named by the `nth` sample of a look; a new one begins with `make`.
+    /// Returns the partition of the `nth` sample of an observation; a new one is created with `make`.
     pub(crate) fn entry(
         &mut self,
         nth: usize,
@@ -30,11 +30,11 @@ impl PartitionTable {
         let guess = self.order.get(nth).and_then(|index| usize::try_from(*index).ok());
         let found = guess.filter(|index| self.slots.get(*index).is_some_and(|slot| *slot.id == *id));
         let index = found.unwrap_or_else(|| self.find(id, make));
-        let place = u32::try_from(index).unwrap_or(u32::MAX);
+        let slot = u32::try_from(index).unwrap_or(u32::MAX);
         if let Some(known) = self.order.get_mut(nth) {
-            *known = place;
+            *known = slot;
         } else if self.order.len() == nth && nth < self.slots.len() {
-            self.order.push(place);
+            self.order.push(slot);
         }
         self.slots.get_mut(index).map(|slot| &mut slot.track)
     }
@@ -65,7 +65,7 @@ impl PartitionTable {
         self.slots.len()
     }
 
-    /// In the order in which `range` deals them out.
+    /// Iterates in the order in which the `range` assignor assigns partitions.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Key, &PartitionTrack)> {
         self.slots.iter().map(|slot| (&slot.key, &slot.track))
     }

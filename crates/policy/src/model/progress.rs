@@ -1,36 +1,37 @@
-//! How much all workers process together, and whether that agrees with what the source says.
+//! Progress: how much all workers process together, and whether that agrees with what the source reports.
 
 use std::collections::VecDeque;
 
-/// Workers that have done nothing for this long agree with a source that has nothing, seconds.
+/// Time after which idle workers agree with a source that reports no backlog, seconds.
 const AT_REST: f64 = 30.0;
-/// Counters that stand still for this long while records are processed are broken, and doubted for this long after; seconds.
+/// Time after which counters that do not increase although records are processed are wrong, and for which they are then
+/// doubted; seconds.
 const COUNTERS_STAND: f64 = 10.0;
 const COUNTERS_DOUBTED: f64 = 30.0;
-/// Share of the usual gap between finished records that is left after each shorter one.
+/// Factor by which each shorter gap reduces the usual gap between finished records.
 const GAP_FADES: f64 = 0.8;
-/// Points that are kept.
+/// Number of points that are kept.
 const POINTS: usize = 64;
 
-/// Records processed since the watch began, by time.
+/// Records processed since watching began, over time.
 #[derive(Debug, Clone)]
 pub(crate) struct Progress {
     points: VecDeque<(f64, f64)>,
-    /// Records that the workers may still have to process, by what the source said when its log last grew; below zero,
-    /// they process what it does not tell of.
+    /// Records that the workers may still have to process, by what the source reported when its log last grew; below
+    /// zero, they process records that it does not report.
     left: f64,
     /// When records were last seen to be processed, by the workers' counters and by the log.
     pub(crate) worked_at: f64,
     pub(crate) moved_at: f64,
-    /// Since when no worker does anything although records wait.
+    /// Since when no worker processes anything although records wait.
     pub(crate) still_since: Option<f64>,
-    /// For how long records waited and none was finished before one was: an upper estimate that fades, seconds.
+    /// Longest time without a finished record while records waited: an upper estimate that fades, seconds.
     usual_gap: f64,
-    /// The workers' counters tell it, and not only commits.
+    /// Whether progress is measured by the workers' counters, and not only by commits.
     pub(crate) counted: bool,
     finished_at: f64,
-    /// Since when the workers' counters stand still while the log says that records are processed, and when they last did
-    /// so for long.
+    /// Since when the workers' counters do not increase although the log shows progress, and when that last lasted for
+    /// long.
     counters_still_since: Option<f64>,
     counters_stood_at: f64,
 }
@@ -58,8 +59,8 @@ impl Progress {
         self.still_since = None;
     }
 
-    /// Adds records processed by now.
-    pub(crate) fn note(&mut self, now: f64, records: f64) {
+    /// Records how many records were processed by now.
+    pub(crate) fn record(&mut self, now: f64, records: f64) {
         let total = self.points.back().map_or(0.0, |p| p.1) + records;
         if self.points.back().is_none_or(|p| now - p.0 >= 1.0) {
             if self.points.len() >= POINTS {
@@ -71,15 +72,15 @@ impl Progress {
         }
     }
 
-    /// Records processed per second over the last `window` seconds.
+    /// Returns the rate over the last `window` seconds, records per second.
     pub(crate) fn rate(&self, window: f64) -> Option<f64> {
         let (last, total) = *self.points.back()?;
         let (since, before) = *self.points.iter().find(|p| last - p.0 <= window)?;
         (last - since >= 2.0).then(|| (total - before).max(0.0) / (last - since))
     }
 
-    /// Keeps account of what the workers may have to process. A source that answers the same offsets for ever, or zeros,
-    /// has nothing left to be processed soon, and yet they go on. `left`: what the source says, if its log is not at rest.
+    /// Compares the workers with the source. A source that keeps reporting the same offsets, or zeros, soon has nothing
+    /// left to process although the workers continue. `left`: the source's backlog, if its log is growing.
     pub(crate) fn compare(&mut self, now: f64, left: Option<f64>, processed: Option<f64>) {
         if let Some(left) = left {
             self.left = left;
@@ -93,7 +94,7 @@ impl Progress {
         }
     }
 
-    /// Records were finished. Long ones are finished rarely, and that is no stall.
+    /// Records that records were finished. Long records finish rarely, which is not a stall.
     pub(crate) fn finished(&mut self, now: f64) {
         let gap = now - self.finished_at;
         if gap.is_finite() {
@@ -102,17 +103,17 @@ impl Progress {
         self.finished_at = now;
     }
 
-    /// No record waits, or no worker is there to finish one: this time is no gap.
+    /// Records that none waits, or that no worker is there to process one: this time is not a gap.
     pub(crate) fn nothing_to_finish(&mut self, now: f64) {
         self.finished_at = now;
     }
 
-    /// Seconds without a finished record that are usual.
+    /// Returns the usual time without a finished record, seconds.
     pub(crate) fn usual_gap(&self) -> f64 {
         self.usual_gap
     }
 
-    /// Compares the workers' counters with the log: `processed` by their count, `progress` by the log.
+    /// Compares the workers' counters with the log: `processed` is their count, `progress` that of the log.
     pub(crate) fn compare_counters(&mut self, now: f64, processed: Option<f64>, progress: f64) {
         match processed {
             Some(processed) if processed <= 0.0 && progress > 0.0 => {
@@ -126,20 +127,21 @@ impl Progress {
         }
     }
 
-    /// Whether counters of zero are no proof of rest: the log says that records are processed. Those that move again bring
-    /// what they did not count.
+    /// Returns whether counters that do not increase are wrong, because the log shows progress. When they increase
+    /// again, they include what they missed.
     pub(crate) fn counters_stand_still(&self, now: f64) -> bool {
         now - self.counters_stood_at < COUNTERS_DOUBTED
     }
 
-    /// Whether the workers process what the source does not tell of. Their counters are read at other times than the log,
-    /// and what was handed over is processed twice: this much is no contradiction.
+    /// Returns whether the workers process more than the source reports. A small excess is allowed: their counters are
+    /// read at other times than the log, and records that were handed over are processed twice.
     pub(crate) fn exceeds_source(&self, now: f64, interval: f64) -> bool {
         let slack = 100.0 + 1.5 * interval * self.rate(10.0).unwrap_or(0.0);
         self.left < -slack && now - self.worked_at < AT_REST
     }
 
-    /// Whether they may be about to: no worker leaves on the word of a log that has just come to rest.
+    /// Returns whether the log became quiet so recently that it may not be drained yet; no worker is removed because of
+    /// it.
     pub(crate) fn not_at_rest(&self, now: f64, interval: f64) -> bool {
         self.left < 0.0 && now - self.worked_at < (3.0 * interval).max(10.0)
     }
@@ -154,18 +156,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_records_are_finished_rarely_and_that_fades() {
+    fn usual_gap_follows_long_records_and_fades() {
         let mut progress = Progress::default();
         for now in [0.0, 360.0, 700.0] {
             progress.finished(now);
         }
         assert!(progress.usual_gap() >= 340.0);
-        // A night without records is no gap between two of them.
+        // A night without records is not a gap between two of them.
         progress.nothing_to_finish(30_000.0);
         progress.finished(30_002.0);
         assert!(progress.usual_gap() < 400.0, "{}", progress.usual_gap());
-        for look in 0..30 {
-            progress.finished(30_004.0 + 2.0 * f64::from(look));
+        for observation in 0..30 {
+            progress.finished(30_004.0 + 2.0 * f64::from(observation));
         }
         assert!(progress.usual_gap() <= 3.0, "{}", progress.usual_gap());
     }

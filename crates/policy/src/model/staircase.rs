@@ -1,23 +1,24 @@
-//! What n workers can do together: a worker owns whole partitions, so capacity grows in steps.
+//! Staircase: what n workers can process together. A worker owns whole partitions, so capacity grows in steps.
 //!
-//! `capacity(n) = mu / share(n)`, where `share(n)` is the largest share of the arrivals that one of n workers gets. With
-//! P equal partitions that is ceil(P/n)/P: 13 to 23 workers do no more than 12 when P is 24. Assignors deal partitions
-//! out by count, so only the numbers at which a worker gets one partition less are stairs; with uneven partitions the
-//! hottest worker of a stair is worked out by dealing them out.
+//! `capacity(n) = mu / share(n)`, where `share(n)` is the largest share of the arrivals that one of n workers receives.
+//! With P equal partitions that is ceil(P/n)/P: 13 to 23 workers process no more than 12 when P is 24. Assignors
+//! distribute partitions by count, so only the numbers at which a worker gets one partition less are stairs; with
+//! uneven partitions the hottest worker of a stair is found by assigning them. See
+//! docs/design/algorithms.md#the-staircase.
 
 use sluice_base::num;
 
-/// How partitions are dealt to workers.
+/// How partitions are assigned to workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Assignor {
-    /// Each topic by itself, in consecutive runs: the first workers get one more of every topic.
+    /// Each topic by itself, in consecutive runs: the first workers get one more partition of every topic.
     Range,
     /// All partitions of a group in turn.
     Even,
 }
 
 impl Assignor {
-    /// As the broker names it; what is not known is taken to deal evenly.
+    /// Parses the broker's name of the assignor; an unknown assignor is taken to be even.
     pub(crate) fn parse(name: Option<&str>) -> Self {
         match name {
             Some(name) if name.to_ascii_lowercase().contains("range") => Self::Range,
@@ -26,7 +27,7 @@ impl Assignor {
     }
 }
 
-/// Consecutive partitions that are dealt out together, with their weights: a topic (range) or a source (even).
+/// Partitions that are assigned together, with their weights: a topic (range) or a source (even).
 #[derive(Debug, Clone)]
 pub(crate) struct Deal {
     pub(crate) assignor: Assignor,
@@ -34,7 +35,7 @@ pub(crate) struct Deal {
     pub(crate) weights: Vec<f64>,
 }
 
-/// A number of workers that can do more than any smaller one.
+/// A number of workers that can process more than any smaller one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Stair {
     workers: u32,
@@ -42,9 +43,9 @@ struct Stair {
     share: f64,
 }
 
-/// Most stairs that are worked out: 10,000 partitions have 200.
+/// Most stairs that are computed: 10,000 partitions have 200.
 const MOST: usize = 512;
-/// A stair must lower the hottest worker's share by this much.
+/// Factor by which a stair must lower the hottest worker's share.
 const LOWER: f64 = 0.999;
 
 /// The stairs, in ascending order of workers and descending order of shares.
@@ -53,14 +54,15 @@ pub(crate) struct Staircase {
     stairs: Vec<Stair>,
     useful: u32,
     partitions: u32,
-    /// Share of the hottest partition.
+    /// Share of the arrivals of the hottest partition.
     top: f64,
 }
 
 impl Staircase {
     pub(crate) fn build(deals: &[Deal]) -> Self {
         let partitions: usize = deals.iter().map(|d| d.weights.len()).sum();
-        // Separate groups each deal to all workers: the largest decides. Topics under `range` are dealt separately too.
+        // Separate groups are each assigned to all workers, so the largest decides. The same holds for topics under
+        // `range`.
         let mut by_source: Vec<(u16, usize)> = Vec::new();
         for deal in deals {
             match by_source.iter_mut().find(|s| s.0 == deal.source) {
@@ -99,22 +101,22 @@ impl Staircase {
         size_of::<Self>() + self.stairs.capacity() * size_of::<Stair>()
     }
 
-    /// Most workers that the partitions can feed; `None` if no partition is known.
+    /// Returns the largest number of workers that the partitions can feed; `None` if no partition is known.
     pub(crate) fn useful(&self) -> Option<u32> {
         (self.useful > 0).then_some(self.useful)
     }
 
-    /// Partitions of all sources.
+    /// Returns the number of partitions of all sources.
     pub(crate) fn partitions(&self) -> Option<u32> {
         (self.partitions > 0).then_some(self.partitions)
     }
 
-    /// Share of the arrivals of the hottest partition, 0 to 1; 0 if not known.
+    /// Returns the share of the arrivals of the hottest partition, 0 to 1; 0 if not known.
     pub(crate) fn top(&self) -> f64 {
         self.top
     }
 
-    /// Largest share on one of `workers`; 1/n while no partition is known. Infinite for no workers.
+    /// Returns the largest share on one of `workers`; 1/n while no partition is known, and infinity for no workers.
     pub(crate) fn share(&self, workers: u32) -> f64 {
         if workers == 0 {
             return f64::INFINITY;
@@ -126,13 +128,13 @@ impl Staircase {
         }
     }
 
-    /// Fewest workers that do as much as `workers` do.
+    /// Returns the fewest workers that process as much as `workers` do.
     pub(crate) fn snap(&self, workers: u32) -> u32 {
         let after = self.stairs.partition_point(|stair| stair.workers <= workers);
         after.checked_sub(1).and_then(|index| self.stairs.get(index)).map_or(workers, |stair| stair.workers)
     }
 
-    /// The next number above `workers` that can do more; `None` if there is none.
+    /// Returns the next number above `workers` that can process more; `None` if there is none.
     pub(crate) fn above(&self, workers: u32) -> Option<u32> {
         if self.stairs.is_empty() {
             return workers.checked_add(1);
@@ -141,13 +143,14 @@ impl Staircase {
         self.stairs.get(after).map(|stair| stair.workers)
     }
 
-    /// The next useful number below `workers`, at least 1.
+    /// Returns the next useful number below `workers`, at least 1.
     pub(crate) fn below(&self, workers: u32) -> Option<u32> {
         let fewer = workers.checked_sub(1).filter(|fewer| *fewer > 0)?;
         Some(self.snap(fewer))
     }
 
-    /// Fewest workers whose hottest gets at most `share` of the arrivals, and whether there are any; else the most useful.
+    /// Returns the fewest workers of which the hottest gets at most `share` of the arrivals, and true; if there are
+    /// none, the largest useful number, and false.
     pub(crate) fn fewest(&self, share: f64) -> (u32, bool) {
         if self.stairs.is_empty() {
             return (num::ceil_u32(1.0 / share.max(1e-9) - 1e-9).max(1), share > 0.0);
@@ -160,7 +163,7 @@ impl Staircase {
     }
 }
 
-/// Numbers of workers at which a worker gets one partition less of some deal.
+/// Returns the numbers of workers at which a worker gets one partition less of some deal.
 fn candidates(deals: &[Deal], by_source: &[(u16, usize)]) -> Vec<usize> {
     let mut counts: Vec<usize> = by_source.iter().map(|s| s.1).collect();
     counts.extend(deals.iter().filter(|d| d.assignor == Assignor::Range).map(|d| d.weights.len()));
@@ -168,12 +171,12 @@ fn candidates(deals: &[Deal], by_source: &[(u16, usize)]) -> Vec<usize> {
     counts.dedup();
     let mut workers = Vec::new();
     for count in counts {
-        // ceil(count / each) for each number of partitions on a worker: few different values.
+        // ceil(count / each) for each number of partitions on a worker has few different values.
         let mut each = count;
         while each >= 1 && workers.len() < 4 * MOST {
             let fewest = count.div_ceil(each);
             workers.push(fewest);
-            // The most partitions with which more workers are needed.
+            // The most partitions per worker with which more workers are needed.
             each = (count - 1) / fewest;
         }
     }
@@ -251,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hot_partition_ends_the_staircase() {
+    fn hot_partition_ends_the_staircase() {
         let mut weights = vec![1.0; 10];
         weights[3] = 10.0;
         let stairs = Staircase::build(&[Deal { assignor: Assignor::Even, source: 0, weights }]);
@@ -260,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn without_partitions_workers_are_equal() {
+    fn workers_are_equal_without_partitions() {
         let stairs = Staircase::default();
         assert_eq!(stairs.fewest(1000.0 / 3500.0), (4, true));
         assert_eq!((stairs.useful(), stairs.snap(7), stairs.above(7)), (None, 7, Some(8)));

@@ -1,28 +1,28 @@
-//! Trials of fewer workers where it is not known what one can do: one stair at a time, and what it showed.
+//! Trials: fewer workers are tried, one stair at a time, where the capacity of one is not known.
 //!
-//! A trial that fails makes records late until it is undone, so it is paid from the error budget, and a number that proved
-//! too few is not tried again for a day unless there is less to do.
+//! A trial that fails makes records late until it is undone, so the error budget pays for it. A number that proved too
+//! small is not tried again for a day unless there is less to process.
 
 use std::collections::VecDeque;
 
-/// A number that proved too few is remembered for a day, seconds.
+/// Time for which a number that proved too small is remembered: a day, seconds.
 const REMEMBERED: f64 = 86_400.0;
-/// At this share of the demand the same number is tried again.
+/// Share of the demand at which the same number is tried again.
 const LESS: f64 = 0.95;
-/// A Down that is taken back later than this was no mistake, seconds.
+/// Time after which a scale-down that is undone was not a mistake, seconds.
 const REVERSAL: f64 = 1800.0;
 const MOST: usize = 16;
 
-/// A number of workers that proved too few.
+/// A number of workers that proved too small.
 #[derive(Debug, Clone, Copy)]
 struct TooFew {
     at: f64,
     workers: u32,
-    /// Records per second that arrived then.
+    /// Arrival rate at that time, records per second.
     demand: f64,
 }
 
-/// See the module.
+/// The trials that failed, see the module docs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Trial {
     last_down: Option<TooFew>,
@@ -30,8 +30,8 @@ pub(crate) struct Trial {
 }
 
 impl Trial {
-    /// Notes a change of the number of workers at a demand in records per second.
-    pub(crate) fn note_change(&mut self, now: f64, before: u32, after: u32, demand: f64) {
+    /// Records a change of the replica count. `demand`: arrival rate, records per second.
+    pub(crate) fn record_change(&mut self, now: f64, before: u32, after: u32, demand: f64) {
         if after < before {
             self.last_down = Some(TooFew { at: now, workers: after, demand });
             return;
@@ -45,17 +45,17 @@ impl Trial {
         }
     }
 
-    /// What is known of capacity has changed so much that earlier failures say nothing.
+    /// Forgets the failures, because the capacity has changed.
     pub(crate) fn forget(&mut self) {
         *self = Self::default();
     }
 
-    /// The same within the last half an hour, for a number that ought to be enough by what is known of capacity.
+    /// Returns the same as `failed` for the last half hour, for a number that should be enough by the known capacity.
     pub(crate) fn failed_lately(&self, now: f64, workers: u32, demand: f64) -> bool {
         self.too_few.iter().any(|f| now - f.at < REVERSAL && workers <= f.workers && demand > LESS * f.demand)
     }
 
-    /// Whether this number has proved too few for this demand.
+    /// Returns whether this number has proved too small for this demand.
     pub(crate) fn failed(&self, now: f64, workers: u32, demand: f64) -> bool {
         self.too_few.iter().any(|f| now - f.at < REMEMBERED && workers <= f.workers && demand > LESS * f.demand)
     }
@@ -66,12 +66,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_that_proved_too_few_is_not_tried_again_at_the_same_demand() {
+    fn failed_number_is_not_tried_again_at_the_same_demand() {
         let mut trial = Trial::default();
-        trial.note_change(0.0, 6, 5, 5000.0);
-        trial.note_change(60.0, 5, 6, 5100.0);
+        trial.record_change(0.0, 6, 5, 5000.0);
+        trial.record_change(60.0, 5, 6, 5100.0);
         assert!(trial.failed(70.0, 5, 5000.0) && trial.failed(70.0, 4, 5000.0));
-        assert!(!trial.failed(70.0, 5, 4700.0), "less to do");
+        assert!(!trial.failed(70.0, 5, 4700.0), "less demand");
         assert!(!trial.failed(70.0 + REMEMBERED, 5, 5000.0), "forgotten after a day");
     }
 }

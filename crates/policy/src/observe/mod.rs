@@ -1,4 +1,4 @@
-//! Samples in, what they say out. Nothing is decided here.
+//! Turns samples into a [`snapshot`] of the job. Nothing is decided here.
 
 pub(crate) mod doubts;
 mod partition_reader;

@@ -1,4 +1,4 @@
-//! The stairs, built anew when partitions, their weights or their assignor have changed.
+//! Rebuilds the staircase when partitions, their weights or their assignor change.
 
 use std::sync::Arc;
 
@@ -6,8 +6,8 @@ use super::super::contract::observation::{Group, Observation};
 use super::super::model::memory::Memory;
 use super::super::model::staircase::{Assignor, Deal, Staircase};
 
-/// Builds the stairs again if what they are made of has changed.
-pub(crate) fn build(memory: &mut Memory, observation: &Observation) {
+/// Rebuilds the staircase if its inputs have changed.
+pub(crate) fn rebuild(memory: &mut Memory, observation: &Observation) {
     let range = |g: &Group| Assignor::parse(g.assignor.as_deref()) == Assignor::Range;
     let bits = observation.groups.iter().take(32).fold(1_u64, |bits, g| (bits << 1) | u64::from(range(g)));
     let from = (memory.partitions.version ^ (bits << 32), memory.stairs.weights_version);
@@ -17,15 +17,15 @@ pub(crate) fn build(memory: &mut Memory, observation: &Observation) {
     }
 }
 
-/// Partitions in the order of their topics, with their weights; equal weights until all are known.
+/// Returns the partitions in the order of their topics, with their weights; the weights are equal until all are known.
 fn deals(memory: &Memory, observation: &Observation) -> Vec<Deal> {
     let assignor = |source: u16| {
         let name = memory.sources.get(usize::from(source)).map_or("", |n| n);
-        let of_source = |g: &&Group| g.source.as_deref().unwrap_or_default() == name;
-        let group = observation.groups.iter().find(of_source).or_else(|| observation.groups.first());
+        let same_source = |g: &&Group| g.source.as_deref().unwrap_or_default() == name;
+        let group = observation.groups.iter().find(same_source).or_else(|| observation.groups.first());
         Assignor::parse(group.and_then(|g| g.assignor.as_deref()))
     };
-    // A partition in which nothing arrives has a weight of zero; before the first minute all have.
+    // A partition without arrivals has a weight of zero, and during the first minute all weights are zero.
     let known = memory.partitions.iter().any(|(_, t)| t.weight > 0.0);
     let mut deals: Vec<(&str, Deal)> = Vec::new();
     for (key, track) in memory.partitions.iter() {

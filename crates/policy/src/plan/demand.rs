@@ -1,33 +1,33 @@
-//! What is planned for: arrivals now, their growth, and the most that may come within the reaction time.
+//! The demand that is planned for: arrivals now, their growth, and the most that may come within the reaction time.
 
 use super::super::contract::settings::Settings;
 use super::super::model::forecast::TREND;
 use super::super::model::memory::Memory;
 use super::super::observe::snapshot::{Rates, Snapshot};
 
-/// Arrivals that are planned for. Rates in records per second.
+/// Arrivals that are planned for, records per second.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Demand {
-    /// Now.
+    /// Arrival rate now.
     pub(crate) level: f64,
     /// Growth, records per second per second; never below 0.
     pub(crate) slope: f64,
     /// Growth beyond the forecast at the end of the reaction time, as a share.
     pub(crate) excess: f64,
-    /// Seconds until another decision could have worked.
+    /// Time until another decision could have taken effect, seconds.
     pub(crate) reaction: f64,
-    /// The most that is planned for at the end of the reaction time.
+    /// Highest rate that is planned for at the end of the reaction time.
     pub(crate) upper: f64,
 }
 
 impl Demand {
-    pub(crate) fn new(memory: &Memory, rates: Rates) -> Self {
+    pub(crate) fn from_rates(memory: &Memory, rates: Rates) -> Self {
         let reaction = memory.reaction();
         let (line, slope) = memory.forecast.latest(memory.clock.now).unwrap_or((rates.level, 0.0));
         let level =
             if (line - rates.level).abs() <= 0.1 * rates.level { 0.5 * (line + rates.level) } else { rates.level };
-        // Beyond four deviations it is a step, and a step is taken whole: answering it in slices would move partitions
-        // again and again.
+        // A rise beyond four standard deviations is a step, and the whole step is planned for at once: answering it in
+        // parts would move partitions again and again.
         let step = rates.moment > rates.level * (1.0 + 4.0 * memory.forecast.noise().max(0.02));
         let level = if step { level.max(rates.moment) } else { level };
         let excess = memory.forecast.excess(memory.caution.quantile());
@@ -36,25 +36,25 @@ impl Demand {
         demand
     }
 
-    /// What is expected `seconds` from now.
+    /// Returns the rate that is expected `seconds` from now.
     pub(crate) fn expected(&self, seconds: f64) -> f64 {
         self.level + TREND * self.slope * seconds
     }
 
-    /// The most that is planned for `seconds` from now.
+    /// Returns the highest rate that is planned for `seconds` from now.
     pub(crate) fn at(&self, seconds: f64) -> f64 {
         let share = (seconds / self.reaction.max(1e-9)).clamp(0.0, 1.0);
         self.expected(seconds) * (1.0 + self.excess * share)
     }
 }
 
-/// A backlog is worked off by this multiple of the usual rate at most.
+/// Most of the usual rate that working off a backlog may add, as a multiple.
 const MOST_RECOVERY: f64 = 1.0;
-/// The share of the objective that may wait; what is beyond it is worked off.
+/// Share of the objective whose arrivals may wait; records beyond that are worked off.
 const WAITING: f64 = 0.3;
 
-/// Records per second beyond the arrivals, to work off what waits within twice the objective. A backlog of hours does not
-/// buy a cluster: the workers may do twice the usual rate at most.
+/// Returns the rate beyond the arrivals that works off the backlog within twice the objective, records per second. A
+/// backlog of hours does not justify any number of workers: they may do twice the usual rate at most.
 pub(crate) fn recovery(
     memory: &Memory,
     snapshot: &Snapshot,
@@ -65,7 +65,7 @@ pub(crate) fn recovery(
     if memory.in_flight().is_some() {
         return 0.0;
     }
-    // While no worker runs, what is not committed is not processed.
+    // Without workers, everything that is not committed is unprocessed.
     let asleep = memory.changes.desired == Some(0);
     let waiting = if asleep { snapshot.lag.map_or(0.0, |lag| lag.possible) } else { snapshot.settled_lag.certain };
     let excess = (waiting - WAITING * latency * demand.level).max(0.0);

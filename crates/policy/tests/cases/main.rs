@@ -1,4 +1,4 @@
-//! Recorded observations that an earlier decision core got wrong, replayed. `README.md` says what each is.
+//! Replays recorded observations that an earlier decision core got wrong. `README.md` describes each.
 
 #![allow(clippy::unwrap_used)] // a test
 
@@ -10,10 +10,10 @@ use flate2::read::GzDecoder;
 use sluice_base::units::Seconds;
 use sluice_policy::{Action, Confidence, Decision, Limit, Memory, Observation, Reason, Settings, decide};
 
-/// What the core answers to each line, beside the number of workers that the line says are wanted.
+/// Returns the decision for each line, with the replica count that the line requests.
 fn replay(name: &str, latency: f64, most: u32) -> Vec<(u32, Decision)> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(format!("{name}.jsonl.gz"));
-    let settings = Settings::of(Seconds(latency), 0.99, (1, most));
+    let settings = Settings::for_objective(Seconds(latency), 0.99, (1, most));
     let mut memory = Memory::default();
     let lines = BufReader::new(GzDecoder::new(File::open(path).unwrap())).lines();
     let answers = lines.map(|line| {
@@ -24,7 +24,7 @@ fn replay(name: &str, latency: f64, most: u32) -> Vec<(u32, Decision)> {
 }
 
 #[test]
-fn a_commit_that_is_as_old_as_the_sample_is_no_backlog() {
+fn commit_as_old_as_the_sample_is_not_a_backlog() {
     let answers = replay("commits-at-sampling-interval-low-rate", 10.0, 40);
     for (wanted, decision) in &answers {
         assert!(*wanted > 2 || decision.desired <= Some(2), "{}", decision.message);
@@ -36,7 +36,7 @@ fn a_commit_that_is_as_old_as_the_sample_is_no_backlog() {
 }
 
 #[test]
-fn fifty_records_a_second_never_get_more_workers() {
+fn fifty_records_per_second_add_no_workers() {
     for (name, latency) in [("commits-at-sampling-interval", 10.0), ("target-near-commit-interval", 5.0)] {
         for (_, decision) in replay(name, latency, 40) {
             assert!(decision.action != Action::Up, "{name}: {}", decision.message);
@@ -45,7 +45,7 @@ fn fifty_records_a_second_never_get_more_workers() {
 }
 
 #[test]
-fn no_contentment_while_records_grow_old() {
+fn late_records_are_never_reported_as_within_target() {
     let answers = replay("holds-while-late-60s", 60.0, 40);
     let first = answers.iter().position(|(_, decision)| decision.action == Action::Up);
     assert!(
@@ -59,7 +59,7 @@ fn no_contentment_while_records_grow_old() {
 }
 
 #[test]
-fn a_group_without_a_commit_gets_no_workers_for_what_is_only_assumed() {
+fn assumed_backlog_without_commits_adds_no_workers() {
     for (_, decision) in replay("latest-never-committed", 10.0, 20) {
         assert!(decision.action != Action::Up, "{}", decision.message);
         assert!(decision.explain.unverifiable.unwrap().contains("never committed"));
@@ -67,7 +67,7 @@ fn a_group_without_a_commit_gets_no_workers_for_what_is_only_assumed() {
 }
 
 #[test]
-fn an_external_bottleneck_is_seen_at_the_ceiling_and_the_workers_leave_again() {
+fn external_bottleneck_is_found_at_the_ceiling() {
     let answers = replay("downstream-gets-worse", 10.0, 20);
     let found = answers.iter().find(|(_, decision)| decision.reason == Reason::ExternalBottleneck);
     let (wanted, decision) = found.expect("seen");
@@ -77,7 +77,7 @@ fn an_external_bottleneck_is_seen_at_the_ceiling_and_the_workers_leave_again() {
 }
 
 #[test]
-fn workers_that_are_busy_with_records_of_a_minute_stay() {
+fn workers_busy_with_records_of_a_minute_stay() {
     for (wanted, decision) in replay("records-of-a-minute", 300.0, 20) {
         assert!(wanted < 7 || decision.desired >= Some(7), "{}", decision.message);
         assert!(decision.reason != Reason::Stalled, "{}", decision.message);

@@ -1,11 +1,12 @@
-//! Sluice beside the peers in the same worlds, each of them tuned to each world, and beside the best fixed number.
+//! Compares Sluice with the peers in the same worlds, each tuned to each world, and with the best fixed number.
 
 use super::run::{Outcome, run_kindly};
 use super::world::World;
 use crate::peers::{Hpa, Keda, Limits};
 use crate::rule::{Fixed, Rule};
 
-/// Raise it with each change of the plant, of the draws or of the peers: what is kept of the peers is then run anew.
+/// Version of the peers' figures: raise it with each change of the plant, of the draws or of the peers, so that they
+/// run again.
 pub const PLANT_VERSION: u32 = 1;
 
 /// CPU targets of the HPA.
@@ -13,12 +14,12 @@ const CPU: [f64; 5] = [0.3, 0.45, 0.6, 0.7, 0.85];
 /// Lag thresholds of KEDA, seconds of one worker's work.
 const LAG: [f64; 5] = [0.5, 1.0, 2.0, 5.0, 10.0];
 
-/// What a rule did in a world, in the figures that are kept.
+/// The result of a rule in a world, in the figures that are kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Figures {
     /// Share of the records that were late after the warm-up, 0 to 1.
     pub late: f64,
-    /// Workers paid for, times seconds, after the warm-up.
+    /// Billed pods times seconds after the warm-up.
     pub worker_seconds: f64,
     /// 99th percentile of the latency, seconds.
     pub p99: f64,
@@ -37,28 +38,29 @@ impl From<&Outcome> for Figures {
     }
 }
 
-/// A peer with its setting, and what it did: `hpa-70`, `keda-1s`, `fixed-5`.
+/// A peer with its setting, and its result: `hpa-70`, `keda-1s`, `fixed-5`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Peer {
-    /// Its name.
+    /// Name of the peer.
     pub name: String,
-    /// What it did.
+    /// Result of the peer.
     pub figures: Figures,
 }
 
 impl Peer {
-    /// Whether it meets the world's objective.
+    /// Returns whether it meets the world's objective.
     pub fn meets(&self, world: &World) -> bool {
         self.figures.late <= 1.0 - world.percentile + 1e-9
     }
 
-    /// `hpa`, `keda` or `fixed`.
+    /// Returns `hpa`, `keda` or `fixed`.
     pub fn family(&self) -> &str {
         self.name.split_once('-').map_or(&*self.name, |(family, _)| family)
     }
 }
 
-/// Every peer at every setting, and the fewest workers that meet the objective all the time (the most, if none do).
+/// Runs every peer at every setting, and finds the fewest workers that always meet the objective (the most, if none
+/// do).
 pub fn peers(world: &World) -> Vec<Peer> {
     let limits =
         Limits { min: world.min_workers.max(1), max: world.max_workers.max(1), partitions: world.partitions as u32 };
@@ -99,35 +101,35 @@ fn best_fixed(world: &World) -> Peer {
     best
 }
 
-/// One world, what Sluice did in it, and what the peers did.
+/// One world with the results of Sluice and the peers.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// The world.
+    /// World of the row.
     pub world: World,
-    /// What Sluice did.
+    /// Result of Sluice.
     pub sluice: Outcome,
-    /// What the peers did.
+    /// Results of the peers.
     pub peers: Vec<Peer>,
 }
 
 impl Row {
-    /// The cheapest peer that meets the objective.
+    /// Returns the cheapest peer that meets the objective.
     pub fn best(&self) -> Option<&Peer> {
         self.best_of(None)
     }
 
-    /// The same among one family.
+    /// Returns the same among one family.
     pub fn best_of(&self, family: Option<&str>) -> Option<&Peer> {
         let able = |peer: &&Peer| peer.meets(&self.world) && family.is_none_or(|family| peer.family() == family);
         self.peers.iter().filter(able).min_by(|a, b| a.figures.worker_seconds.total_cmp(&b.figures.worker_seconds))
     }
 
-    /// Sluice's cost over that of the cheapest peer that meets the objective.
+    /// Returns Sluice's cost divided by that of the cheapest peer that meets the objective.
     pub fn cost_ratio(&self) -> Option<f64> {
         Some(self.sluice.worker_seconds / self.best()?.figures.worker_seconds.max(1.0))
     }
 
-    /// How bad it is that Sluice did this: lateness beyond the allowance where a peer meets the objective, and cost
+    /// Returns how bad Sluice's result is: lateness beyond the allowance where a peer meets the objective, and cost
     /// beyond that peer's.
     pub fn badness(&self) -> f64 {
         let Some(ratio) = self.cost_ratio() else { return 0.0 };

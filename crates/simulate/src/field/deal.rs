@@ -1,9 +1,9 @@
-//! Who gets which partition: the assignors.
+//! The assignors: which member gets which partition.
 
 use super::world::Assignor;
-use crate::assign::{NOBODY, sticky};
+use crate::assign::{NO_OWNER, sticky};
 
-/// Deals the partitions for which `stays` is false to the members, who are in the order of their member ids.
+/// Assigns the partitions for which `stays` is false to the members, which are in the order of their member ids.
 pub(crate) fn deal(assignor: Assignor, owners: &mut [u32], members: &[u32], stays: impl Fn(usize) -> bool) {
     match assignor {
         Assignor::Sticky | Assignor::CooperativeSticky | Assignor::Uniform => sticky(owners, members, stays),
@@ -12,7 +12,7 @@ pub(crate) fn deal(assignor: Assignor, owners: &mut [u32], members: &[u32], stay
             let free: Vec<usize> = (0..owners.len()).filter(|p| !stays(*p)).collect();
             for (nth, partition) in free.iter().enumerate() {
                 owners[*partition] = match (count, assignor) {
-                    (0, _) => NOBODY,
+                    (0, _) => NO_OWNER,
                     (_, Assignor::Range) => members[stretch(nth, free.len(), count)],
                     _ => members[nth % count],
                 };
@@ -21,7 +21,7 @@ pub(crate) fn deal(assignor: Assignor, owners: &mut [u32], members: &[u32], stay
     }
 }
 
-/// The stretch that the `nth` of `total` is in: the first `total % count` of them are longer by one.
+/// Returns the run that the `nth` of `total` falls into: the first `total % count` runs are longer by one.
 fn stretch(nth: usize, total: usize, count: usize) -> usize {
     let (short, longer) = (total / count, total % count);
     let boundary = longer * (short + 1);
@@ -33,13 +33,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_assignor_deals_every_partition_once_and_evenly() {
+    fn every_assignor_assigns_all_partitions_evenly() {
         for assignor in
             [Assignor::Range, Assignor::RoundRobin, Assignor::Sticky, Assignor::CooperativeSticky, Assignor::Uniform]
         {
             for (partitions, count) in [(1, 1), (1, 3), (3, 2), (12, 5), (24, 24), (120, 7), (1000, 37)] {
                 let members: Vec<u32> = (100..100 + count).collect();
-                let mut owners = vec![NOBODY; partitions];
+                let mut owners = vec![NO_OWNER; partitions];
                 deal(assignor, &mut owners, &members, |_| false);
                 let counts: Vec<usize> =
                     members.iter().map(|m| owners.iter().filter(|owner| *owner == m).count()).collect();
@@ -47,14 +47,14 @@ mod tests {
                 assert_eq!(counts.iter().sum::<usize>(), partitions, "{assignor:?}");
                 assert!(most - least <= 1, "{assignor:?}: {counts:?}");
                 deal(assignor, &mut owners, &[], |_| false);
-                assert!(owners.iter().all(|owner| *owner == NOBODY));
+                assert!(owners.iter().all(|owner| *owner == NO_OWNER));
             }
         }
     }
 
     #[test]
-    fn range_deals_stretches_and_roundrobin_does_not() {
-        let mut owners = vec![NOBODY; 7];
+    fn range_assigns_runs_and_roundrobin_does_not() {
+        let mut owners = vec![NO_OWNER; 7];
         deal(Assignor::Range, &mut owners, &[5, 6, 7], |_| false);
         assert_eq!(owners, [5, 5, 5, 6, 6, 7, 7]);
         deal(Assignor::RoundRobin, &mut owners, &[5, 6, 7], |_| false);

@@ -1,4 +1,4 @@
-//! A world drawn at random, within ranges that the field justifies and with weight on what is common.
+//! Draws a world at random, within ranges found in practice and weighted by how common they are.
 
 use super::logs::weights;
 use super::shapes::{self, between, choose, log_between};
@@ -8,13 +8,13 @@ use super::world::{
 use crate::load::Load;
 use crate::random::Random;
 
-/// Nobody is given more work than so many workers can do at the peak.
+/// Most workers that the peak of a load needs.
 const MOST_NEEDED: f64 = 80.0;
-/// No load is larger, records per second.
+/// Largest load, records per second.
 const MOST_RECORDS: f64 = 1e6;
 
 impl World {
-    /// The world of this seed.
+    /// Returns the world of this seed.
     pub fn draw(seed: u64) -> Self {
         let mut random = Random::new(seed, 30);
         let random = &mut random;
@@ -31,8 +31,8 @@ impl World {
     }
 }
 
-/// Cost of a record: 20 us to 10 min, most below 100 ms; half of the jobs have uneven ones. Lanes: most workers have one
-/// thread, some up to 16.
+/// Cost of a record: 20 us to 10 min, most below 100 ms; half of the jobs have uneven ones. Lanes: most workers have
+/// one thread, some up to 16.
 fn records(world: &mut World, random: &mut Random) {
     let (low, high) = choose(
         random,
@@ -54,8 +54,8 @@ fn objective(world: &mut World, random: &mut Random) {
     world.percentile = choose(random, &[(0.99, 60.0), (0.95, 12.0), (0.9, 6.0), (0.999, 12.0), (0.5, 3.0), (any, 7.0)]);
 }
 
-/// Start-up 1 s to 5 min with a long tail, around 15 s. Ready before it works: half of the jobs not at all, others up to
-/// 30 s (no readiness probe). Handover 0.2 to 60 s, mostly 0.5 to 5 s.
+/// Start-up 1 s to 5 min with a long tail, around 15 s. Ready before it works: half of the jobs not at all, others up
+/// to 30 s (no readiness probe). Handover 0.2 to 60 s, mostly 0.5 to 5 s.
 fn starts(world: &mut World, random: &mut Random) {
     world.start_up = (15.0_f64.ln() + random.normal()).exp().clamp(1.0, 300.0);
     world.start_up_spread = between(random, 0.1, 0.6);
@@ -85,7 +85,7 @@ fn load(world: &mut World, random: &mut Random) {
     world.weight_sigma = choose(random, &[(0.0, 30.0), (0.3, 40.0), (any, 30.0)]);
     let hot = between(random, 1.5, 6.0) / world.partitions as f64;
     world.hot_share = (random.uniform() < 0.08 && world.partitions > 3).then_some(hot.min(0.6));
-    // Who has a partition that is too hot for any worker mends that; one in twenty has not yet.
+    // A user who has a partition that is too hot for any worker fixes that; one in twenty has not done so yet.
     let hottest = weights(world).into_iter().fold(0.0, f64::max);
     let fits = if random.uniform() < 0.05 { f64::INFINITY } else { 0.7 / (peak * lanes * hottest) };
     let need = need.min(fits);
@@ -145,8 +145,8 @@ fn workers(world: &mut World, random: &mut Random) {
     world.tide = sometimes(0.1, 0.1, 0.3).map(|amplitude| Tide { amplitude, period: 3600.0 + 7200.0 * amplitude });
 }
 
-/// Pauses of 1 to 8 s every few minutes in a fifth of the jobs; a deploy, deaths, a shared bottleneck, a restart of the
-/// operator now and then.
+/// Pauses of 1 to 8 s every few minutes in a fifth of the jobs; sometimes a rollout, deaths, a shared bottleneck, or a
+/// restart of the operator.
 fn faults(world: &mut World, random: &mut Random) {
     let seconds = world.seconds();
     let pauses = Pauses {
@@ -174,7 +174,7 @@ fn faults(world: &mut World, random: &mut Random) {
     world.restart_at = (random.uniform() < 0.15).then_some(at);
 }
 
-/// Most jobs say little. The log's start and the due ends cost further requests, which a broker may refuse.
+/// Most jobs report little. The log's start and the due ends cost further requests, which a broker may refuse.
 fn signals(world: &mut World, random: &mut Random) {
     let workers = choose(
         random,

@@ -1,21 +1,21 @@
-//! The pods: made, started, joined, killed, replaced, removed, billed.
+//! The pods: created, started, joined, killed, replaced, removed, billed.
 
 use super::logs::lognormal;
 use super::world::World;
 use crate::random::Random;
 
-/// One record in work.
+/// A record that is being processed.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Lane {
-    /// Its partition.
+    /// Partition of the record.
     pub(crate) partition: Option<u32>,
     /// Work that is left, seconds at speed 1.
     pub(crate) left: f64,
-    /// Up to when this lane was simulated.
+    /// Time up to which this lane was simulated.
     pub(crate) at: f64,
 }
 
-/// What a worker told of itself at one moment.
+/// The counters that a worker reported at one moment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Told {
     pub(crate) at: f64,
@@ -27,9 +27,9 @@ pub(crate) struct Told {
 /// One pod.
 #[derive(Debug, Clone)]
 pub(crate) struct Pod {
-    /// Its number; never used twice.
+    /// Unique number of the pod.
     pub(crate) uid: u32,
-    /// Its place in the order of the group's members.
+    /// Position in the order of the group's members.
     pub(crate) member: u64,
     pub(crate) created: f64,
     /// When its process started.
@@ -37,9 +37,9 @@ pub(crate) struct Pod {
     pub(crate) ready_at: f64,
     pub(crate) joins_at: f64,
     pub(crate) joined: bool,
-    /// Which version of the job.
+    /// Version of the job that it runs.
     pub(crate) version: u32,
-    /// Speed as a factor: its own, and what varies with time.
+    /// Speed factors: a constant one, and one that varies over time.
     pub(crate) speed: f64,
     pub(crate) wander: f64,
     pub(crate) stops_until: f64,
@@ -47,16 +47,16 @@ pub(crate) struct Pod {
     /// Its partitions, and where a free lane looks next.
     pub(crate) mine: Vec<u32>,
     pub(crate) pointer: usize,
-    /// Records in its partitions, those in work included (record by record).
+    /// Records in its partitions, including those being processed (record by record).
     pub(crate) waiting: f64,
     pub(crate) processed: f64,
     pub(crate) in_time: f64,
-    /// Seconds in work, summed over lanes.
+    /// Seconds of work, summed over lanes.
     pub(crate) busy: f64,
     pub(crate) commits_at: f64,
     pub(crate) scraped_at: f64,
     pub(crate) told: Option<Told>,
-    /// Until when it is billed, once it is removed.
+    /// Until when it is billed after its removal.
     pub(crate) gone_at: f64,
 }
 
@@ -71,7 +71,7 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// `count` pods that have been at work for long.
+    /// Returns `count` pods that have been working for a long time.
     pub(crate) fn new(world: &World, count: u32) -> Self {
         let random = Random::new(world.seed, 23);
         let mut fleet = Self { live: Vec::new(), leaving: Vec::new(), random, next: 0, version: 0 };
@@ -86,7 +86,7 @@ impl Fleet {
 
     fn make(&mut self, world: &World, now: f64) {
         let mut start_up = world.start_up * (world.start_up_spread * self.random.normal()).exp();
-        // Now and then an image is pulled, or a volume is slow.
+        // Sometimes an image is pulled, or a volume is slow.
         if self.random.uniform() < 0.03 && world.start_up_spread > 0.0 {
             start_up *= 3.0;
         }
@@ -120,16 +120,16 @@ impl Fleet {
         self.next += 1;
     }
 
-    /// Makes or removes pods until there are as many as wanted, as a `ReplicaSet` does: those that are not ready go
-    /// first, then those of an old version, then the newest. During a roll-out a quarter more are made, and an old one
-    /// goes for each new one that is ready. Answers the `uid`s of those removed that had joined.
+    /// Creates or removes pods until their number is the wanted one, like a `ReplicaSet`: pods that are not ready are
+    /// removed first, then those of an old version, then the newest. During a rollout a quarter more are created, and
+    /// an old one is removed for each new one that is ready. Returns the `uid`s of removed pods that had joined.
     pub(crate) fn follow(&mut self, world: &World, wanted: u32, now: f64) -> Vec<u32> {
         let old = self.live.iter().filter(|pod| pod.version < self.version).count();
         let surge = if old > 0 { wanted.div_ceil(4) } else { 0 };
         let mut removed = Vec::new();
         while self.live.len() < (wanted + surge) as usize {
             if old > 0 && self.live.len() >= wanted as usize {
-                // Only as many as old ones are left to be replaced.
+                // Only as many as there are old ones left to replace.
                 let new = self.live.len() - self.live.iter().filter(|pod| pod.version < self.version).count();
                 if new >= wanted as usize {
                     break;
@@ -166,7 +166,8 @@ impl Fleet {
         self.leaving.push(pod);
     }
 
-    /// A worker that has joined dies and starts again in its pod, without the time that finding a node and an image took.
+    /// Kills a worker that has joined; it starts again in its pod, without the time for finding a node and pulling an
+    /// image.
     pub(crate) fn kill(&mut self, world: &World, now: f64) -> Option<u32> {
         let joined = self.joined();
         let chosen = self.random.below(joined);
@@ -184,7 +185,7 @@ impl Fleet {
         Some(pod.uid)
     }
 
-    /// Moves each worker's speed on by a step (AR(1)).
+    /// Advances each worker's speed by one step (AR(1)).
     pub(crate) fn wander(&mut self, keep: f64, scatter: f64) {
         for pod in &mut self.live {
             pod.wander = pod.wander * keep + scatter * self.random.bell();
@@ -199,7 +200,7 @@ impl Fleet {
         self.live.iter().filter(|pod| pod.ready_at <= now).count()
     }
 
-    /// Pods that are paid for.
+    /// Returns the number of billed pods.
     pub(crate) fn billed(&self) -> usize {
         self.live.len() + self.leaving.len()
     }

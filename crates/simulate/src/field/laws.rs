@@ -7,23 +7,23 @@ use sluice_policy::Observation;
 use super::{Commits, Operator, Owners, Phase, Signals, World, run};
 use crate::{Load, Rule};
 
-/// Constant load for an hour and a half that keeps `busy` workers busy.
+/// Returns a world with a constant load for an hour and a half that keeps `busy` workers busy.
 fn constant(busy: f64, world: World) -> World {
     let capacity = f64::from(world.lanes) / world.record_cost;
     World { load: Load::constant(busy * capacity, 5400), max_workers: 24, partitions: 24, ..world }
 }
 
-/// Workers at the end.
+/// Returns the workers at the end.
 fn settles_at(world: &World) -> u32 {
-    run(world, &mut Operator::of(world)).minutes.last().map_or(0, |minute| minute.desired)
+    run(world, &mut Operator::for_world(world)).minutes.last().map_or(0, |minute| minute.desired)
 }
 
 proptest! {
     #![proptest_config(cases(16))]
 
-    /// The same work on more lanes is the same work: capacity does not depend on the number of lanes.
+    /// Law 12. The same work on more lanes is the same work: capacity does not depend on the number of lanes.
     #[test]
-    fn law_12_capacity_does_not_depend_on_lanes(seed in 0..1000_u64, busy in 1.5..5.5_f64, reported in any::<bool>()) {
+    fn capacity_does_not_depend_on_lanes(seed in 0..1000_u64, busy in 1.5..5.5_f64, reported in any::<bool>()) {
         let world = |lanes: u32| {
             let signals = Signals { concurrency: reported, ..Signals::COUNTERS_AND_BUSY };
             let base = World { seed, lanes, record_cost: 0.001 * f64::from(lanes), signals, start_workers: 6, ..World::default() };
@@ -38,9 +38,10 @@ proptest! {
         }
     }
 
-    /// No worker is added for lateness that the commit interval explains, and twice the interval never doubles them.
+    /// Law 13. Lateness that the commit interval explains adds no worker, and twice the interval never doubles the
+    /// workers.
     #[test]
-    fn law_13_twice_the_commit_interval_never_doubles_the_workers(seed in 0..1000_u64, busy in 1.2..4.0_f64, every in 1.0..30.0_f64) {
+    fn twice_the_commit_interval_never_doubles_workers(seed in 0..1000_u64, busy in 1.2..4.0_f64, every in 1.0..30.0_f64) {
         let world = |seconds: f64| {
             let commits = Commits::Every { seconds, phase: Phase::Worker };
             constant(busy, World { seed, commits, signals: Signals::COMMITS_ONLY, start_workers: 6, ..World::default() })
@@ -49,28 +50,28 @@ proptest! {
         prop_assert!(twice < 2 * once.max(3), "commits every {every:.1} s: {once} workers; half as often: {twice}");
     }
 
-    /// Each learned value, set to a tenth or to ten times the truth, is recovered from within 30 minutes of ordinary load.
+    /// Law 14. Each learned value, set to a tenth or ten times the truth, recovers within 30 minutes of ordinary load.
     #[test]
-    fn law_14_a_poisoned_estimate_is_recovered_from(seed in 0..1000_u64, busy in 1.5..5.0_f64, which in 0..5_usize, up in any::<bool>()) {
+    fn poisoned_estimate_recovers(seed in 0..1000_u64, busy in 1.5..5.0_f64, which in 0..5_usize, up in any::<bool>()) {
         let world = constant(busy, World { seed, start_workers: 6, ..World::default() });
         let healthy = settles_at(&world);
-        let mut poisoned = Poisoned { operator: Operator::of(&world), at: 3000.0, which, factor: if up { 10.0 } else { 0.1 } };
+        let mut poisoned = Poisoned { operator: Operator::for_world(&world), at: 3000.0, which, factor: if up { 10.0 } else { 0.1 } };
         let after = run(&world, &mut poisoned).minutes.last().map_or(0, |minute| minute.desired);
         prop_assert!(after.abs_diff(healthy) <= 1 + healthy / 3, "{after} workers, {healthy} without poison");
     }
 }
 
-/// Nothing was known of the group's commits when it went to sleep, and its idle worker proved that nothing waited then:
-/// that proof held for ever, and millions of records did not wake it.
+/// The group's commits were unknown when it went to zero, and its idle worker proved that nothing waited then: that
+/// proof held for ever, and millions of records did not wake the job.
 #[test]
-fn a_job_that_slept_before_its_first_commit_wakes() {
+fn job_that_slept_before_its_first_commit_wakes() {
     for owners in [Owners::Known, Owners::Unknown] {
         let mut world =
             World { min_workers: 0, start_workers: 1, partitions: 120, max_workers: 24, ..World::default() };
         world.signals.owners = owners;
         let busy = (4.0 * world.capacity()) as f32;
         world.load = Load::new((0..1500).map(|second| if second < 150 { 0.0 } else { busy }).collect());
-        let outcome = run(&world, &mut Operator::of(&world));
+        let outcome = run(&world, &mut Operator::for_world(&world));
         let end = outcome.minutes.last().unwrap();
         assert!(outcome.changes.iter().any(|change| change.to == 0), "{owners:?}: it never slept");
         assert!(end.desired >= 4 && end.age < world.latency, "{owners:?}: {end:?}");
@@ -80,14 +81,14 @@ fn a_job_that_slept_before_its_first_commit_wakes() {
 proptest! {
     #![proptest_config(cases(16))]
 
-    /// No contentment while late: records are too old, more workers are allowed and there is work for them, so more are
-    /// asked for within minutes, whatever was learned before.
+    /// Law 16. While records are too old, more workers are allowed and they would have work, more are requested within
+    /// minutes, whatever was learned before.
     #[test]
-    fn law_16_no_contentment_while_late(seed in 0..1000_u64, busy in 2.5..9.0_f64, lanes in 1..5_u32, says in 0..4_usize, wrong in any::<bool>()) {
+    fn late_records_add_workers(seed in 0..1000_u64, busy in 2.5..9.0_f64, lanes in 1..5_u32, says in 0..4_usize, wrong in any::<bool>()) {
         let signals = [Signals::COMMITS_ONLY, Signals::COUNTERS, Signals::COUNTERS_AND_BUSY, Signals::EVERYTHING];
         let signals = signals.get(says).copied().unwrap_or(Signals::COMMITS_ONLY);
         let world = constant(busy, World { seed, lanes, record_cost: 0.002, signals, start_workers: 1, ..World::default() });
-        let mut operator = Poisoned { operator: Operator::of(&world), at: if wrong { 60.0 } else { f64::INFINITY }, which: 0, factor: 4.0 };
+        let mut operator = Poisoned { operator: Operator::for_world(&world), at: if wrong { 60.0 } else { f64::INFINITY }, which: 0, factor: 4.0 };
         let minutes = run(&world, &mut operator).minutes;
         for window in minutes.windows(4) {
             let late = window.iter().all(|m| m.age > world.latency + 10.0 && f64::from(m.desired) < 0.95 * m.need);
@@ -114,11 +115,11 @@ impl Rule for Poisoned {
         self.operator.every()
     }
 
-    fn look(&mut self, observation: &Observation) -> Option<u32> {
+    fn decide(&mut self, observation: &Observation) -> Option<u32> {
         if observation.at.0 - 1.764e9 >= self.at {
             self.at = f64::INFINITY;
             self.operator.sluice.memory.poison(self.which, self.factor);
         }
-        self.operator.look(observation)
+        self.operator.decide(observation)
     }
 }

@@ -1,23 +1,23 @@
-//! The partitions: what arrived in each, what is done, what is committed, and which records wait.
+//! The partitions: what arrived in each, what was processed, what was committed, and which records wait.
 //!
-//! Two ways to hold what waits: as a fluid, in lots that arrived in the same step, or record by record. Either way
-//! a partition is processed in order, and `end`, `position`, `done` and `committed` count records from its begin.
+//! Waiting records are kept as a fluid, in lots that arrived in the same step, or one by one. Either way a partition is
+//! processed in order, and `end`, `position`, `done` and `committed` count records since its beginning.
 
 use std::collections::VecDeque;
 
 use super::truth::Truth;
 use super::world::{History, World};
-use crate::assign::NOBODY;
+use crate::assign::NO_OWNER;
 use crate::random::Random;
 
-/// What is left of rounding is no record.
+/// Amount below which there is no record: rounding errors.
 const NONE: f64 = 1e-6;
-/// Committed: nothing.
+/// Value of `committed` without a commit.
 pub(crate) const NEVER: f64 = -1.0;
-/// The log's end is remembered at so many moments within the objective's latency.
+/// Number of moments within the objective's latency at which the log's end is kept.
 const MOMENTS: f64 = 40.0;
 
-/// Something that waits: when it arrived, and how many records (a fluid) or how much work in seconds (one record).
+/// A waiting lot: when it arrived, and its records (a fluid) or its work in seconds (one record).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lot {
     pub(crate) arrived: f64,
@@ -32,21 +32,21 @@ pub(crate) struct Logs {
     sums: Vec<f64>,
     pub(crate) end: Vec<f64>,
     pub(crate) position: Vec<f64>,
-    /// The furthest that any worker has been.
+    /// Furthest position that any worker reached.
     pub(crate) done: Vec<f64>,
     pub(crate) committed: Vec<f64>,
-    /// `uid` of the owner, or nobody.
+    /// `uid` of the owner, or `NO_OWNER`.
     pub(crate) owner: Vec<u32>,
-    /// Stands still until then.
+    /// Time until which it is stopped.
     pub(crate) paused: Vec<f64>,
-    /// No partition stands still after this.
+    /// Time after which no partition is stopped.
     pub(crate) all_run_from: f64,
-    /// A lane works on it (record by record).
+    /// Whether a lane works on it (record by record).
     pub(crate) held: Vec<bool>,
     pub(crate) waiting: Vec<VecDeque<Lot>>,
-    /// The position that its worker told last, and when.
+    /// The position that its worker last reported, and when.
     pub(crate) told: Vec<(f64, f64)>,
-    /// Ends at past moments, newest last.
+    /// Ends at past moments, the newest last.
     past: VecDeque<(f64, Vec<f64>)>,
     remembers: Option<f64>,
     pub(crate) is_new: bool,
@@ -72,7 +72,7 @@ impl Logs {
             position: vec![0.0; count],
             done: vec![0.0; count],
             committed: vec![committed; count],
-            owner: vec![NOBODY; count],
+            owner: vec![NO_OWNER; count],
             paused: vec![f64::NEG_INFINITY; count],
             all_run_from: f64::NEG_INFINITY,
             held: vec![false; count],
@@ -91,8 +91,8 @@ impl Logs {
         self.weight.len()
     }
 
-    /// Records arrive in the step that begins at `now`, so many in the mean, as independent ones do.
-    /// Answers whether any did.
+    /// Lets records arrive in the step that begins at `now`: `mean` on average, with the scatter of independent
+    /// records. Returns whether any arrived.
     pub(crate) fn arrive(&mut self, world: &World, now: f64, step: f64, mean: f64) -> bool {
         if mean <= 0.0 {
             return false;
@@ -107,7 +107,7 @@ impl Logs {
                     let arrived = now + step * self.arrivals.uniform();
                     let amount = world.record_cost * lognormal(&mut self.costs, world.cost_sigma);
                     let lot = Lot { arrived, amount };
-                    // Within a step they come in no order; the log has one.
+                    // Within a step they arrive in no order, but the log has one.
                     let index = self.waiting[p].iter().rposition(|l| l.arrived <= arrived).map_or(0, |index| index + 1);
                     let first = usize::from(self.held[p] && !self.waiting[p].is_empty());
                     self.waiting[p].insert(index.max(first), lot);
@@ -135,13 +135,13 @@ impl Logs {
         }
     }
 
-    /// Records of a fluid that its worker could process.
+    /// Returns the records of a fluid that its worker could process.
     pub(crate) fn backlog(&self, p: usize) -> f64 {
         let backlog = self.end[p] - self.position[p];
         if backlog > NONE { backlog } else { 0.0 }
     }
 
-    /// The worker of a fluid processes so many records in the step that begins at `now`; each takes `cost` itself.
+    /// Lets the worker of a fluid process this many records in the step that begins at `now`; each takes `cost` itself.
     pub(crate) fn advance(&mut self, p: usize, records: f64, now: f64, cost: f64, truth: &mut Truth) {
         self.position[p] = (self.position[p] + records).min(self.end[p]);
         let mut first_done = self.position[p] - self.done[p];
@@ -151,7 +151,7 @@ impl Logs {
         self.done[p] = self.position[p];
         while let Some(lot) = self.waiting[p].front_mut() {
             let part = lot.amount.min(first_done);
-            truth.note(lot.arrived, now - lot.arrived + cost, part);
+            truth.record(lot.arrived, now - lot.arrived + cost, part);
             first_done -= part;
             lot.amount -= part;
             if lot.amount > NONE {
@@ -161,19 +161,19 @@ impl Logs {
         }
     }
 
-    /// One record is done.
+    /// Completes one record.
     pub(crate) fn complete(&mut self, p: usize, at: f64, truth: &mut Truth) -> Option<f64> {
         self.position[p] += 1.0;
         if self.position[p] <= self.done[p] {
-            return None; // for the second time
+            return None; // processed for the second time
         }
         self.done[p] = self.position[p];
         let lot = self.waiting[p].pop_front()?;
-        truth.note(lot.arrived, at - lot.arrived, 1.0);
+        truth.record(lot.arrived, at - lot.arrived, 1.0);
         Some(at - lot.arrived)
     }
 
-    /// A partition stands still until then.
+    /// Stops a partition until a time.
     pub(crate) fn pause(&mut self, p: usize, until: f64) {
         self.paused[p] = self.paused[p].max(until);
         self.all_run_from = self.all_run_from.max(until);
@@ -184,18 +184,18 @@ impl Logs {
     }
 
     pub(crate) fn commit_at(&mut self, p: usize, position: f64) {
-        // A group that began at the log's end commits what it has processed only.
+        // A group that began at the end of the log commits only what it has processed.
         if self.committed[p] > NEVER || position > 0.0 || !self.is_new {
             self.committed[p] = position.floor();
         }
     }
 
-    /// The next owner begins where the group has committed.
+    /// Rolls back to the commit, where the next owner begins.
     pub(crate) fn roll_back(&mut self, p: usize) {
         self.position[p] = self.committed[p].max(0.0);
     }
 
-    /// Remembers the ends, if they will be asked for.
+    /// Keeps the ends, if they will be needed.
     pub(crate) fn remember(&mut self, now: f64) {
         let Some(latency) = self.remembers else { return };
         if self.past.back().is_some_and(|(at, _)| now - at < latency / MOMENTS) {
@@ -208,21 +208,21 @@ impl Logs {
         self.past.push_back((now, ends));
     }
 
-    /// The ends as of one objective ago; before the begin there were none of this load.
+    /// Returns the ends one objective ago; before the beginning there were none of this load.
     pub(crate) fn due(&self, now: f64) -> Option<&[f64]> {
         let edge = now - self.remembers? + 1e-9;
         let index = self.past.partition_point(|(at, _)| *at <= edge);
         self.past.get(index.checked_sub(1)?).map(|(_, ends)| ends.as_slice())
     }
 
-    /// Records that are not done, and when the oldest of them arrived.
+    /// Returns the unprocessed records, and when the oldest of them arrived.
     pub(crate) fn left(&self) -> (f64, Option<f64>) {
         let records = self.end.iter().zip(&self.done).map(|(end, done)| end - done).sum();
         let oldest = self.waiting.iter().filter_map(|lots| lots.front()).map(|lot| lot.arrived).reduce(f64::min);
         (records, oldest)
     }
 
-    /// The run is over.
+    /// Judges the unprocessed records at the end of the run.
     pub(crate) fn abandon(&self, now: f64, truth: &mut Truth) {
         for lot in self.waiting.iter().flatten() {
             truth.abandon(lot.arrived, now - lot.arrived, if self.discrete { 1.0 } else { lot.amount });
@@ -230,7 +230,7 @@ impl Logs {
     }
 }
 
-/// Each partition's share of the records; they add up to 1.
+/// Returns each partition's share of the records; the shares add up to 1.
 pub(crate) fn weights(world: &World) -> Vec<f64> {
     let mut random = Random::new(world.seed, 20);
     let mut weights: Vec<f64> = (0..world.partitions).map(|_| (world.weight_sigma * random.normal()).exp()).collect();
@@ -243,7 +243,7 @@ pub(crate) fn weights(world: &World) -> Vec<f64> {
     weights.into_iter().map(|weight| weight / total).collect()
 }
 
-/// A factor of mean 1.
+/// Draws a factor of mean 1.
 pub(crate) fn lognormal(random: &mut Random, sigma: f64) -> f64 {
     if sigma > 0.0 { (sigma * random.normal() - sigma * sigma / 2.0).exp() } else { 1.0 }
 }

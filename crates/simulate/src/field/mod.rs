@@ -1,10 +1,10 @@
-//! The field: jobs as they are found, most of them unkind. A world is a load and every condition that it meets, drawn at
-//! random or written by hand; a rule runs in it and is judged by the true time of every record.
+//! The field: jobs as they are found in practice, most of them difficult. A world is a load with every condition of a
+//! run, drawn at random or written by hand; a rule runs in it and is judged by the true time of every record.
 //!
-//! It is beside the plainer plant of `simulate`, whose conditions are those of its tables: commits every 5 s, one lane,
-//! sticky assignment, ready when working. Here each of these varies, as do the signals that the operator gets.
+//! The plainer plant of `simulate` has the conditions of the benchmark's tables: commits every 5 s, one lane, sticky
+//! assignment, ready when working. Here each of these varies, as do the operator's signals.
 //!
-//! Pure and deterministic by `World::seed`. Time passes in steps of 0.1 to 1 s. Cheap records are a fluid, long or few
+//! Pure and deterministic by `World::seed`. Time passes in steps of 0.1 to 1 s. Cheap records are a fluid; long or few
 //! ones are simulated one by one.
 
 mod beside;

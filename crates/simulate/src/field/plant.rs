@@ -1,4 +1,4 @@
-//! The plant: pods work on partitions, step by step, and the field does to them what it does.
+//! The plant: pods process partitions, step by step, under the conditions of the world.
 
 use super::deal::deal;
 use super::fleet::{Fleet, Told};
@@ -6,38 +6,38 @@ use super::logs::{Logs, lognormal};
 use super::truth::Truth;
 use super::work::{Turn, flow, serve, wanted};
 use super::world::{Commits, Handover, Phase, World};
-use crate::assign::NOBODY;
+use crate::assign::NO_OWNER;
 use crate::random::Random;
 
-/// Workers' speeds wander with this memory, seconds.
+/// Correlation time of the workers' speeds, seconds.
 const SPEED_MEMORY: f64 = 50.0;
-/// A cold worker is warm after so long, seconds.
+/// Time after which a cold worker is warm, seconds.
 const WARM: f64 = 60.0;
-/// Batches are as large as they get when so many seconds of work wait.
+/// Waiting work at which batches have their largest size, seconds.
 const FULL_BATCH: f64 = 5.0;
 
-/// A job that runs.
+/// A running job.
 pub(crate) struct Plant<'a> {
     pub(crate) world: &'a World,
     pub(crate) logs: Logs,
     pub(crate) fleet: Fleet,
     pub(crate) truth: Truth,
-    /// Workers that the rule wants.
+    /// Replica count that the rule wants.
     pub(crate) desired: u32,
-    /// The group deals its partitions until then.
+    /// Time until which the group is rebalancing.
     pub(crate) dealing_until: f64,
     pub(crate) step: f64,
-    /// Records that arrived in this step, in the mean.
+    /// Records that arrived in this step, on average.
     pub(crate) arriving: f64,
-    /// When the group notices workers that died.
+    /// When the group notices each worker that died.
     notices: Vec<f64>,
     next_death: f64,
     next_pause: f64,
     commits_at: Vec<f64>,
-    /// Positions that a checkpoint has taken, and when it is committed.
+    /// Positions taken by a checkpoint, and when they are committed.
     checkpoint: Option<(f64, Vec<f64>)>,
     next_checkpoint: f64,
-    /// Where the pod of each `uid` is in the fleet.
+    /// Index in the fleet of the pod of each `uid`.
     place: Vec<usize>,
     random: Random,
     keep: f64,
@@ -81,7 +81,7 @@ impl<'a> Plant<'a> {
         plant
     }
 
-    /// One step, from `now`.
+    /// Simulates one step, from `now`.
     pub(crate) fn step(&mut self, now: f64) {
         let world = self.world;
         self.events(now);
@@ -98,7 +98,7 @@ impl<'a> Plant<'a> {
         self.logs.remember(now + self.step);
     }
 
-    /// Everything that changes who works on what.
+    /// Applies all events that change which worker owns which partition.
     fn events(&mut self, now: f64) {
         let world = self.world;
         self.fleet.leaving.retain(|pod| pod.gone_at > now);
@@ -137,11 +137,11 @@ impl<'a> Plant<'a> {
         }
     }
 
-    /// A worker died: its partitions stand still until the group notices, and what it had not committed is done again.
+    /// Handles the death of a worker: its partitions stop until the group notices, and uncommitted work is repeated.
     fn orphan(&mut self, uid: u32, until: f64) {
         for p in 0..self.logs.count() {
             if self.logs.owner[p] == uid {
-                self.logs.owner[p] = NOBODY;
+                self.logs.owner[p] = NO_OWNER;
                 self.logs.held[p] = false;
                 self.logs.roll_back(p);
                 self.logs.pause(p, until);
@@ -151,17 +151,17 @@ impl<'a> Plant<'a> {
         self.group();
     }
 
-    /// The group deals its partitions to the members that it has.
+    /// Assigns the group's partitions to its members.
     fn assign(&mut self, now: f64, removed: &[u32], first: bool) {
         let world = self.world;
         let mut members: Vec<(u64, u32)> =
             self.fleet.live.iter().filter(|pod| pod.joined).map(|pod| (pod.member, pod.uid)).collect();
         members.sort_unstable();
         let members: Vec<u32> = members.into_iter().map(|member| member.1).collect();
-        // Those of a worker whose death is not noticed yet stay with it.
+        // The partitions of a worker whose death was not noticed yet stay with it.
         let unnoticed = self.notices.iter().any(|at| *at > now);
         let stays: Vec<bool> = (0..self.logs.count())
-            .map(|p| unnoticed && self.logs.owner[p] == NOBODY && self.logs.paused[p] > now)
+            .map(|p| unnoticed && self.logs.owner[p] == NO_OWNER && self.logs.paused[p] > now)
             .collect();
         let before = std::mem::take(&mut self.logs.owner);
         let mut owners = before.clone();
@@ -176,7 +176,7 @@ impl<'a> Plant<'a> {
             if first || stays[p] || !(moves || eager) {
                 continue;
             }
-            if before[p] != NOBODY {
+            if before[p] != NO_OWNER {
                 if world.commits_on_revoke {
                     self.logs.commit(p);
                 } else if moves || removed.contains(&before[p]) {
@@ -192,7 +192,7 @@ impl<'a> Plant<'a> {
         self.group();
     }
 
-    /// Gives every pod the list of its partitions; a lane lets go what is no longer its worker's.
+    /// Gives every pod the list of its partitions; a lane stops working on a partition that its worker lost.
     fn group(&mut self) {
         self.place.clear();
         for (index, pod) in self.fleet.live.iter_mut().enumerate() {
@@ -244,7 +244,7 @@ impl<'a> Plant<'a> {
         }
     }
 
-    /// How fast a worker is in this step.
+    /// Returns how fast a worker is in this step.
     fn turn(&mut self, index: usize, now: f64) -> Turn {
         let world = self.world;
         let pod = &self.fleet.live[index];
@@ -266,7 +266,7 @@ impl<'a> Plant<'a> {
             speed *= 1.0 + world.batch_gain * (waiting / world.capacity() / FULL_BATCH).min(1.0);
         }
         if world.cost_sigma > 0.0 && !self.discrete {
-            // Records of uneven cost: their mean over a step varies the less the more there are.
+            // Records of uneven cost: the more there are in a step, the less their mean varies.
             let records = (speed * self.step * world.capacity()).max(1.0);
             let spread = ((world.cost_sigma * world.cost_sigma).exp() - 1.0).sqrt() / records.sqrt();
             speed *= (1.0 + spread * self.random.bell()).clamp(0.3, 3.0);
@@ -274,7 +274,7 @@ impl<'a> Plant<'a> {
         Turn { now, step: self.step, speed, allowed: 1.0, stops: pod.stops_until > now }
     }
 
-    /// The share of what the workers would do that what is behind them allows.
+    /// Returns the share of the workers' capacity that the shared bottleneck allows.
     fn allowed(&self, turns: &[Turn], now: f64) -> f64 {
         let Some(bottleneck) = self.world.bottleneck.filter(|b| now >= b.from && now < b.until) else { return 1.0 };
         let others = self.fleet.joined().saturating_sub(1) as f64;
@@ -294,7 +294,7 @@ impl<'a> Plant<'a> {
                     if !pod.joined || now < pod.commits_at {
                         continue;
                     }
-                    // The first one comes at some time within an interval; an auto-commit's clock runs from the join.
+                    // The first commit comes within an interval; the clock of an auto-commit runs from the join.
                     let first = pod.commits_at == f64::NEG_INFINITY;
                     let share = if first { self.random.uniform() } else { 1.0 };
                     pod.commits_at = if first { now } else { pod.commits_at.max(now - self.step) } + share * seconds;
@@ -319,8 +319,8 @@ impl<'a> Plant<'a> {
             Commits::Checkpoint { seconds, takes } => {
                 if let Some((_, positions)) = self.checkpoint.take_if(|(at, _)| now >= *at) {
                     for (p, position) in positions.into_iter().enumerate() {
-                        // A partition that fell back since then must not be committed beyond what is done.
-                        if self.logs.owner[p] != NOBODY {
+                        // A partition that fell back since then must not be committed beyond what is processed.
+                        if self.logs.owner[p] != NO_OWNER {
                             self.logs.commit_at(p, position);
                         }
                     }
@@ -334,12 +334,12 @@ impl<'a> Plant<'a> {
     }
 
     fn commit_owned(&mut self, p: usize) {
-        if self.logs.owner[p] != NOBODY {
+        if self.logs.owner[p] != NO_OWNER {
             self.logs.commit(p);
         }
     }
 
-    /// A worker's counters and positions are read at the end of this step.
+    /// Reads a worker's counters and positions at the end of this step.
     pub(crate) fn scrape(&mut self, index: usize, now: f64) {
         let pod = &mut self.fleet.live[index];
         if now < pod.started {

@@ -1,14 +1,14 @@
-//! What a set of worlds says, in lines for a person.
+//! Summarises the results of a set of worlds in lines for a person.
 
 use std::fmt::Write as _;
 
 use super::beside::Row;
 use super::world::{Commits, History, Owners, World};
 
-/// At the most workers without need for longer than this is told, seconds.
+/// Time at the most workers without need from which on it is reported, seconds.
 const LONG: f64 = 600.0;
 
-/// All figures of the rows; Sluice is compared where a peer or a fixed number meets the objective.
+/// Returns all figures of the rows; Sluice is compared where a peer or a fixed number meets the objective.
 pub fn report(rows: &[Row]) -> String {
     let mut text = String::new();
     let able: Vec<&Row> = rows.iter().filter(|row| row.best().is_some()).collect();
@@ -60,17 +60,22 @@ pub fn report(rows: &[Row]) -> String {
         quantile(&changes, 0.9)
     );
     let dear: Vec<&&Row> = able.iter().filter(|row| row.cost_ratio().is_some_and(|ratio| ratio > 2.0)).collect();
-    let _ = writeln!(text, "above twice the cheapest peer: {} {}", dear.len(), seeds(dear.iter().map(|row| **row)));
+    let _ = writeln!(
+        text,
+        "more than twice the cost of the cheapest peer: {} {}",
+        dear.len(),
+        seeds(dear.iter().map(|row| **row))
+    );
     let stuck: Vec<&Row> = rows.iter().filter(|row| row.sluice.at_most_needlessly > LONG).collect();
     let _ = writeln!(
         text,
-        "at the most workers without need for over 10 min: {} {}",
+        "at the most workers without need for more than 10 min: {} {}",
         stuck.len(),
         seeds(stuck.iter().copied())
     );
     let missed: Vec<&Row> = able.iter().copied().filter(|row| !row.sluice.meets(&row.world)).collect();
     let _ = writeln!(text, "missed where a peer meets it: {} {}", missed.len(), seeds(missed.iter().copied()));
-    let _ = writeln!(text, "by what workers say (met of able, median cost ratio):");
+    let _ = writeln!(text, "by what workers report (met of able, median cost ratio):");
     for (name, of) in [("commits", 0), ("counters", 1), ("busy", 2), ("everything", 3)] {
         let some: Vec<&Row> = able.iter().copied().filter(|row| level(&row.world) == of).collect();
         let met = some.iter().filter(|row| row.sluice.meets(&row.world)).count();
@@ -86,7 +91,7 @@ pub fn report(rows: &[Row]) -> String {
     text
 }
 
-/// One world in two lines: what went wrong, and its main conditions.
+/// Describes one world in two lines: what went wrong, and its main conditions.
 pub fn line(row: &Row) -> String {
     let Row { world, sluice, .. } = row;
     let best = row.best().map_or_else(
@@ -101,7 +106,7 @@ pub fn line(row: &Row) -> String {
         },
     );
     format!(
-        "seed {}: {} {:.2} % late (allowed {:.2}), p99 {:.1} s, cost {:.2} of least = {:.2} of best ({best}), peak {} of {}, {:.0} min needlessly at most, {:.1} changes/h\n    {}",
+        "seed {}: {} {:.2} % late (allowed {:.2}), p99 {:.1} s, cost {:.2} of least = {:.2} of best ({best}), peak {} of {}, {:.0} min at most without need, {:.1} changes/h\n    {}",
         world.seed,
         if sluice.meets(world) { "met," } else { "MISSED," },
         100.0 * sluice.late,
@@ -117,7 +122,7 @@ pub fn line(row: &Row) -> String {
     )
 }
 
-/// The main conditions of a world in a line.
+/// Describes the main conditions of a world in one line.
 pub fn conditions(world: &World) -> String {
     let mut text = format!(
         "{}; {:.1} h; {} within {} s; {} partitions; record {}{} x{} lanes",
@@ -138,7 +143,7 @@ pub fn conditions(world: &World) -> String {
     };
     let _ = write!(
         text,
-        "; commits {commits}{}; {} {:?} {}; start {} (ready {} before); workers say {}",
+        "; commits {commits}{}; {} {:?} {}; start {} (ready {} before); workers report {}",
         if world.commits_on_revoke { "" } else { " not on revoke" },
         world.assignor.as_str(),
         world.handover,
@@ -197,7 +202,7 @@ pub fn conditions(world: &World) -> String {
     text
 }
 
-/// How much the workers say.
+/// Returns how much the workers report.
 fn level(world: &World) -> usize {
     match world.signals {
         signals if signals.positions => 3,

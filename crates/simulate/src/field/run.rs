@@ -1,4 +1,4 @@
-//! One run of a world under a rule.
+//! Runs a world under a rule.
 
 use super::plant::Plant;
 use super::view::{Eyes, View};
@@ -8,39 +8,39 @@ use crate::run::Change;
 use sluice_base::units::Seconds;
 use sluice_policy::{Observation, Settings};
 
-/// Changes in both directions within so many seconds are a reversal.
+/// Time within which changes in both directions are a reversal, seconds.
 const REVERSAL: f64 = 600.0;
-/// At the most workers without need: the load of the last minutes and the backlog need less than this share of them.
+/// Share of the most workers below which the load of the last minutes and the backlog do not need them.
 const NEEDLESS: f64 = 0.5;
 
-/// What a run gave. Shares are 0 to 1, times seconds; what has no other word is after the warm-up.
+/// The result of a run. Shares are 0 to 1, times are seconds; figures are for the time after the warm-up unless noted.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Outcome {
     /// Share of the records that were late.
     pub late: f64,
-    /// The same, with the warm-up.
+    /// The same, including the warm-up.
     pub late_in_all: f64,
-    /// Quantiles of the latency.
+    /// Median latency.
     pub p50: f64,
     /// 95th percentile.
     pub p95: f64,
     /// 99th percentile.
     pub p99: f64,
-    /// Pods that were paid for, times seconds.
+    /// Billed pods times seconds.
     pub worker_seconds: f64,
-    /// What the load costs at the very least, worker-seconds ([`World::least_from`]).
+    /// Least cost of the load, worker-seconds ([`World::least_from`]).
     pub least: f64,
     /// Changes per hour.
     pub changes_per_hour: f64,
-    /// Changes against the direction of the one before, within 10 minutes of it.
+    /// Changes in the opposite direction of the previous one, within 10 minutes of it.
     pub reversals: usize,
     /// Time at the most workers.
     pub at_most: f64,
-    /// Of that, time in which half of them would have done.
+    /// Part of that time in which half of them would have been enough.
     pub at_most_needlessly: f64,
     /// Most workers that were wanted, in the whole run.
     pub peak: u32,
-    /// Records that arrived, that were done, and that were left, in the whole run.
+    /// Records that arrived, were processed, and were left, in the whole run.
     pub records: (f64, f64, f64),
     /// Every change, in the whole run.
     pub changes: Vec<Change>,
@@ -51,48 +51,48 @@ pub struct Outcome {
 /// The state at the end of a minute.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Minute {
-    /// Seconds since the begin.
+    /// Seconds since the beginning.
     pub at: f64,
     /// Records that arrived per second.
     pub rate: f64,
     /// Workers that this rate keeps busy.
     pub need: f64,
-    /// Workers that are wanted, and that have joined.
+    /// Workers that are wanted.
     pub desired: u32,
     /// Workers in the group.
     pub joined: u32,
-    /// Records that are not done.
+    /// Unprocessed records.
     pub backlog: f64,
     /// Age of the oldest of them, seconds.
     pub age: f64,
 }
 
 impl Outcome {
-    /// Whether the world's objective is met.
+    /// Returns whether the world's objective is met.
     pub fn meets(&self, world: &World) -> bool {
         self.late <= 1.0 - world.percentile + 1e-9
     }
 }
 
-/// Sluice in the field: it looks as often as the operator does for this objective.
+/// Sluice in the field: it decides as often as the operator does for this objective.
 #[derive(Debug, Clone)]
 pub struct Operator {
     /// The core.
     pub sluice: Sluice,
     every: f64,
-    /// What it decided, as (seconds, workers, sentence), once for each change of its mind; if it is to be kept.
+    /// Its decisions as (seconds, workers, sentence), one for each change; if they are to be kept.
     pub told: Option<Vec<(f64, u32, String)>>,
 }
 
 impl Operator {
-    /// For a world.
-    pub fn of(world: &World) -> Self {
+    /// Returns the operator of a world.
+    pub fn for_world(world: &World) -> Self {
         let workers = (world.min_workers, world.max_workers);
-        let settings = Settings::of(Seconds(world.latency), world.percentile, workers);
+        let settings = Settings::for_objective(Seconds(world.latency), world.percentile, workers);
         Self { sluice: Sluice::new(settings), every: world.interval(), told: None }
     }
 
-    /// Keeps what it decides.
+    /// Keeps its decisions.
     #[must_use]
     pub fn telling(mut self) -> Self {
         self.told = Some(Vec::new());
@@ -109,9 +109,9 @@ impl Rule for Operator {
         self.every
     }
 
-    fn look(&mut self, observation: &Observation) -> Option<u32> {
+    fn decide(&mut self, observation: &Observation) -> Option<u32> {
         let before = self.sluice.last.as_ref().map(|d| (d.reason, d.bound_by, d.desired));
-        let desired = self.sluice.look(observation);
+        let desired = self.sluice.decide(observation);
         if let (Some(told), Some(last)) = (&mut self.told, &self.sluice.last)
             && before != Some((last.reason, last.bound_by, last.desired))
         {
@@ -139,7 +139,7 @@ pub fn run(world: &World, rule: &mut dyn Rule) -> Outcome {
     run_with(world, rule, eyes)
 }
 
-/// Runs a world under a rule that sees CPU and commits without delay or loss, as other autoscalers do at best.
+/// Runs a world under a rule that sees CPU and commits without delay or loss, like other autoscalers at best.
 pub fn run_kindly(world: &World, rule: &mut dyn Rule) -> Outcome {
     let signals = Signals { due_end: false, owners: Owners::Unknown, ..Signals::COMMITS_ONLY };
     let eyes = Eyes { signals, interval: rule.every(), jitter: 0.0, missed: 0.0, own_moments: false, cpu: true };
@@ -177,7 +177,7 @@ fn run_with(world: &World, rule: &mut dyn Rule, eyes: Eyes) -> Outcome {
         }
         if now + 1e-9 >= next {
             next = view.next(now).max(now + 0.5 * step);
-            let desired = rule.look(view.look(&mut plant, now));
+            let desired = rule.decide(view.update(&mut plant, now));
             let bounded = desired.map(|to| to.clamp(world.min_workers, world.max_workers));
             if let Some(to) = bounded.filter(|to| *to != plant.desired) {
                 outcome.changes.push(Change { at: now, from: plant.desired, to });

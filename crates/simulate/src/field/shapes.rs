@@ -1,4 +1,4 @@
-//! How a load goes on in time: recorded, regular, or by chance. Each shape is a rate for each second, with mean 1.
+//! Shapes of a load over time: recorded, regular, or random. Each is a rate for each second, with mean 1.
 
 use std::f64::consts::TAU;
 
@@ -6,7 +6,7 @@ use crate::load::Load;
 use crate::random::Random;
 use crate::trace::{Gaps, parse};
 
-/// Recorded loads, and the number of their hours of which an hour of a run may show the dynamics, fewest and most.
+/// Recorded loads, and the fewest and most of their hours whose dynamics an hour of a run may show.
 const TRACES: [(&str, &str, f64, f64); 6] = [
     ("ads", include_str!("../../../../examples/traces/diurnal-ads-18h.csv"), 2.0, 12.0),
     ("elb", include_str!("../../../../examples/traces/real_bursty_aws_elb_14d.csv"), 6.0, 24.0),
@@ -48,7 +48,7 @@ enum Kind {
     Calm,
 }
 
-/// A shape of so many seconds, and its name. No stretch is of the same rate to the last record: on a common scale of
+/// Draws a shape of a number of seconds, and its name. No part has a constant rate to the last record: on a scale of
 /// minutes it varies by up to a tenth.
 pub(crate) fn draw(random: &mut Random, seconds: usize) -> (String, Vec<f64>) {
     let kind = choose(random, &KINDS);
@@ -170,7 +170,7 @@ fn minutes(seconds: f64) -> String {
     if seconds < 100.0 { format!("{seconds:.0}s") } else { format!("{:.0}m", seconds / 60.0) }
 }
 
-/// One of several, each as common as its weight says.
+/// Draws one of several values according to their weights.
 pub(crate) fn choose<T: Copy>(random: &mut Random, among: &[(T, f64)]) -> T {
     let total: f64 = among.iter().map(|(_, weight)| weight).sum();
     let mut left = random.uniform() * total;
@@ -183,12 +183,12 @@ pub(crate) fn choose<T: Copy>(random: &mut Random, among: &[(T, f64)]) -> T {
     among[among.len() - 1].0
 }
 
-/// Uniform.
+/// Draws a uniform number.
 pub(crate) fn between(random: &mut Random, low: f64, high: f64) -> f64 {
     low + (high - low) * random.uniform()
 }
 
-/// Uniform in the logarithm.
+/// Draws a number that is uniform in the logarithm.
 pub(crate) fn log_between(random: &mut Random, low: f64, high: f64) -> f64 {
     between(random, low.ln(), high.ln()).exp()
 }

@@ -1,13 +1,13 @@
-//! The plant keeps its books, and does what is known in simple worlds.
+//! The plant accounts for every record, and gives known results in simple worlds.
 
 use super::plant::Plant;
 use super::*;
-use crate::assign::NOBODY;
+use crate::assign::NO_OWNER;
 use crate::load::Load;
 use crate::random::Random;
 use crate::rule::Fixed;
 
-/// Everything that can go wrong, in one.
+/// Returns a world with every fault.
 fn rough(seed: u64) -> World {
     World {
         seed,
@@ -41,7 +41,7 @@ fn slow(seed: u64) -> World {
 }
 
 #[test]
-fn what_arrived_is_done_or_waits_whatever_happens() {
+fn every_record_is_processed_or_waits() {
     for world in [rough(1), rough(2), slow(1), slow(2)] {
         let mut plant = Plant::new(&world, 3);
         let mut random = Random::new(world.seed, 99);
@@ -60,7 +60,7 @@ fn what_arrived_is_done_or_waits_whatever_happens() {
                 assert!(logs.committed[p] <= logs.done[p] && logs.position[p] <= logs.done[p] + 1e-9);
                 assert!(logs.done[p] <= logs.end[p] + 1e-9);
                 let owners = plant.fleet.live.iter().filter(|pod| pod.mine.contains(&(p as u32)));
-                assert_eq!(owners.count(), usize::from(logs.owner[p] != NOBODY), "{p} at {now}");
+                assert_eq!(owners.count(), usize::from(logs.owner[p] != NO_OWNER), "{p} at {now}");
             }
             let held = plant.fleet.live.iter().flat_map(|pod| &pod.lanes).filter(|lane| lane.partition.is_some());
             assert_eq!(held.count(), logs.held.iter().filter(|held| **held).count(), "at {now}");
@@ -70,16 +70,16 @@ fn what_arrived_is_done_or_waits_whatever_happens() {
 }
 
 #[test]
-fn the_same_world_gives_the_same_outcome() {
+fn same_world_gives_same_outcome() {
     let world = World { jitter: 0.2, missed: 0.05, ..rough(5) };
-    let once = || run(&world, &mut Operator::of(&world));
+    let once = || run(&world, &mut Operator::for_world(&world));
     assert_eq!(once(), once());
-    assert_ne!(run(&World { seed: 6, ..world.clone() }, &mut Operator::of(&world)), once());
+    assert_ne!(run(&World { seed: 6, ..world.clone() }, &mut Operator::for_world(&world)), once());
     assert_eq!(World::draw(77), World::draw(77));
 }
 
 #[test]
-fn enough_fixed_workers_cost_what_they_are_and_are_never_late() {
+fn enough_fixed_workers_are_never_late() {
     let world = World { start_workers: 3, ..World::default() };
     let outcome = run(&world, &mut Fixed(3));
     assert_eq!((outcome.late, outcome.late_in_all), (0.0, 0.0));
@@ -92,10 +92,10 @@ fn enough_fixed_workers_cost_what_they_are_and_are_never_late() {
     assert!((left - 0.2 * arrived).abs() < 0.01 * arrived && (arrived - done - left).abs() < 1.0);
 }
 
-/// One lane, records of 1 s, half busy: who comes upon nobody is done after a second, and that is half of them. Less
-/// than t of waiting has 0.5 e^(0.5 t) of them (M/D/1, t < 1).
+/// One lane, records of 1 s, half busy: a record that meets an idle worker is done after a second, and that is half of
+/// them. Less than t of waiting has 0.5 e^(0.5 t) of them (M/D/1, t < 1).
 #[test]
-fn the_queue_of_long_records_is_that_of_the_textbook() {
+fn queue_of_long_records_matches_theory() {
     let world = World {
         load: Load::constant(0.5, 60_000),
         latency: 1.4,
@@ -110,7 +110,7 @@ fn the_queue_of_long_records_is_that_of_the_textbook() {
 }
 
 #[test]
-fn lanes_share_the_work_of_several_partitions_and_not_of_one() {
+fn lanes_share_several_partitions_but_not_one() {
     let world = |partitions, lanes, cost| World {
         load: Load::constant(3.0, 3600),
         partitions,
@@ -127,7 +127,7 @@ fn lanes_share_the_work_of_several_partitions_and_not_of_one() {
 }
 
 #[test]
-fn a_pause_of_the_group_is_seen_in_the_latency() {
+fn pause_of_the_group_shows_in_the_latency() {
     // All partitions stop for 20 s at each change; two changes.
     struct Once(u32);
     impl crate::rule::Rule for Once {
@@ -137,7 +137,7 @@ fn a_pause_of_the_group_is_seen_in_the_latency() {
         fn every(&self) -> f64 {
             1800.0
         }
-        fn look(&mut self, _: &sluice_policy::Observation) -> Option<u32> {
+        fn decide(&mut self, _: &sluice_policy::Observation) -> Option<u32> {
             self.0 += 1;
             Some(self.0)
         }

@@ -1,9 +1,9 @@
-//! The truth about every record: when it arrived, when it was done, and what that says of the run.
+//! The truth about every record: when it arrived, when it was processed, and the resulting scores.
 
-/// Latencies beyond this many steps are counted together.
+/// Latency in steps beyond which records are counted together.
 const LONGEST: usize = 100_000;
 
-/// Judges records as they are done.
+/// Judges records when they are processed.
 #[derive(Debug)]
 pub(crate) struct Truth {
     latency: f64,
@@ -11,7 +11,7 @@ pub(crate) struct Truth {
     step: f64,
     /// Records that arrived after the warm-up, by latency in steps.
     by_latency: Vec<f64>,
-    /// Records that were judged, and those of them that were late: after the warm-up, and in all.
+    /// Records that were judged, and those that were late: after the warm-up, and in total.
     after: (f64, f64),
     whole: (f64, f64),
 }
@@ -21,8 +21,8 @@ impl Truth {
         Self { latency, warm_up, step, by_latency: Vec::new(), after: (0.0, 0.0), whole: (0.0, 0.0) }
     }
 
-    /// So many records that arrived then took so long.
-    pub(crate) fn note(&mut self, arrived: f64, took: f64, records: f64) {
+    /// Records the latency of records that arrived at a time.
+    pub(crate) fn record(&mut self, arrived: f64, took: f64, records: f64) {
         let late = if took > self.latency { records } else { 0.0 };
         self.whole.0 += records;
         self.whole.1 += late;
@@ -37,20 +37,20 @@ impl Truth {
         }
     }
 
-    /// The run is over and these were not done: late if they are too old already, else not judged.
+    /// Judges unprocessed records at the end of the run: late if they are too old already, else not judged.
     pub(crate) fn abandon(&mut self, arrived: f64, age: f64, records: f64) {
         if age > self.latency {
-            self.note(arrived, age, records);
+            self.record(arrived, age, records);
         }
     }
 
-    /// Share of the records that were late: after the warm-up, and in all.
+    /// Returns the share of late records: after the warm-up, and in total.
     pub(crate) fn late(&self) -> (f64, f64) {
         let share = |(judged, late): (f64, f64)| if judged > 0.0 { late / judged } else { 0.0 };
         (share(self.after), share(self.whole))
     }
 
-    /// A quantile of the latency after the warm-up, seconds.
+    /// Returns a quantile of the latency after the warm-up, seconds.
     pub(crate) fn quantile(&self, q: f64) -> f64 {
         let mut left = self.after.0 * q;
         for (index, records) in self.by_latency.iter().enumerate() {

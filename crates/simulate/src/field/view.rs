@@ -1,33 +1,33 @@
-//! What a rule is shown of the plant: one `Observation`, brought up to date at each look.
+//! The rule's view of the plant: one `Observation`, updated for each decision.
 
 use super::fleet::Pod;
 use super::plant::Plant;
 use super::world::{Handover, History, Owners, Signals};
-use crate::assign::NOBODY;
+use crate::assign::NO_OWNER;
 use crate::random::Random;
 use sluice_base::units::Seconds;
 use sluice_policy::{Group, Limits, Observation, Partition, Replicas, Source, Worker};
 
-/// Unix time of the begin of the load.
+/// Unix time at which the load begins.
 pub(crate) const BEGIN: f64 = 1_764_000_000.0;
-/// A worker's word about a position counts for so long, as in the operator.
+/// Time for which a reported position is valid, as in the operator.
 const POSITION_HOLDS: f64 = 10.0;
 
-/// How a rule looks.
+/// How a rule observes the plant.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Eyes {
     pub(crate) signals: Signals,
-    /// Seconds between two looks; the share by which that varies; the share of samples that get lost.
+    /// Seconds between two observations; the share by which that varies; the share of samples that get lost.
     pub(crate) interval: f64,
     pub(crate) jitter: f64,
     pub(crate) missed: f64,
-    /// Workers are read at moments of their own, not when the log is.
+    /// Whether workers are read at moments of their own, not together with the log.
     pub(crate) own_moments: bool,
-    /// CPU is told, per lane.
+    /// Whether CPU is reported, per lane.
     pub(crate) cpu: bool,
 }
 
-/// The observation, and what it takes to bring it up to date without making it anew.
+/// The observation, and what is needed to update it in place.
 pub(crate) struct View {
     eyes: Eyes,
     observation: Observation,
@@ -54,15 +54,15 @@ impl View {
             ..Observation::default()
         };
         let random = Random::new(plant.world.seed, 25);
-        Self { eyes, observation, owners: vec![NOBODY; count], pods: Vec::new(), random }
+        Self { eyes, observation, owners: vec![NO_OWNER; count], pods: Vec::new(), random }
     }
 
-    /// When the next look is.
+    /// Returns the time of the next observation.
     pub(crate) fn next(&mut self, now: f64) -> f64 {
         now + self.eyes.interval * (1.0 + self.eyes.jitter * (2.0 * self.random.uniform() - 1.0))
     }
 
-    /// Reads the workers whose moment has come.
+    /// Reads the workers whose time has come.
     pub(crate) fn scrape(&mut self, plant: &mut Plant, now: f64) {
         if !self.eyes.own_moments {
             return;
@@ -79,8 +79,8 @@ impl View {
         }
     }
 
-    /// Brings the observation up to date.
-    pub(crate) fn look(&mut self, plant: &mut Plant, now: f64) -> &Observation {
+    /// Updates the observation.
+    pub(crate) fn update(&mut self, plant: &mut Plant, now: f64) -> &Observation {
         if !self.eyes.own_moments {
             (0..plant.fleet.live.len()).for_each(|index| plant.scrape(index, now));
         }
@@ -121,8 +121,8 @@ impl View {
             let owner = logs.owner[p];
             match signals.owners {
                 Owners::OneName if entry.owner.is_none() => entry.owner = Some("consumer-orders-1".to_owned()),
-                // The group goes on naming a dead owner until it notices.
-                Owners::Known if self.owners[p] != owner && owner != NOBODY => {
+                // The group names a dead owner until it notices the death.
+                Owners::Known if self.owners[p] != owner && owner != NO_OWNER => {
                     self.owners[p] = owner;
                     entry.owner = Some(name(owner));
                 }
@@ -186,19 +186,19 @@ impl View {
     }
 }
 
-/// The offset after so many whole records, and after the marker of a transaction that they end.
+/// Returns the offset after a number of whole records, and after the marker of a transaction that ends with them.
 fn after_marker(records: f64, per_transaction: Option<f64>) -> i64 {
     let records = whole(records);
     records + per_transaction.map_or(0, |size| (records as f64 / size) as i64)
 }
 
-/// The offset after the last of so many whole records, which is before the marker.
+/// Returns the offset after the last of a number of whole records, which is before the marker.
 fn before_marker(records: f64, per_transaction: Option<f64>) -> i64 {
     let records = whole(records);
     records + per_transaction.map_or(0, |size| ((records - 1).max(0) as f64 / size) as i64)
 }
 
-/// What sums of floats lack is not a record.
+/// Rounds down to whole records; rounding errors of sums are not records.
 fn whole(records: f64) -> i64 {
     (records + 1e-6).floor() as i64
 }

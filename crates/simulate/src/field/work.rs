@@ -1,4 +1,4 @@
-//! What one worker does in one step: of a fluid, or record by record.
+//! The work of one worker in one step: of a fluid, or record by record.
 
 use super::fleet::Pod;
 use super::logs::Logs;
@@ -8,24 +8,24 @@ use super::world::World;
 /// A step of one worker.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Turn {
-    /// When it begins, and how long it is, seconds.
+    /// Beginning and length of the step, seconds.
     pub(crate) now: f64,
     pub(crate) step: f64,
-    /// The worker's speed as a factor; the share of it that what is behind it allows.
+    /// Speed factor of the worker; share of it that the shared bottleneck allows.
     pub(crate) speed: f64,
     pub(crate) allowed: f64,
-    /// It stands still: a pause.
+    /// Whether it is paused.
     pub(crate) stops: bool,
 }
 
-/// Records of a fluid that the worker would do if nothing behind it held it up.
+/// Returns the records of a fluid that the worker would process without a bottleneck.
 pub(crate) fn wanted(world: &World, logs: &Logs, pod: &Pod, turn: Turn) -> f64 {
     let most = turn.speed * turn.step / world.record_cost;
     let need = |p: &u32| if logs.paused[*p as usize] > turn.now { 0.0 } else { logs.backlog(*p as usize).min(most) };
     pod.mine.iter().map(need).sum::<f64>().min(most * f64::from(world.lanes))
 }
 
-/// A fluid: equal shares for all partitions, no more for one than one lane can do.
+/// Processes a fluid: equal shares for all partitions, and for one at most what one lane can do.
 pub(crate) fn flow(
     world: &World,
     logs: &mut Logs,
@@ -67,13 +67,13 @@ pub(crate) fn flow(
     }
 }
 
-/// The share that each may have at most so that all together get `budget`.
+/// Returns the share that each may have at most so that together they get `budget`.
 fn level(needs: &[f64], total: f64, budget: f64) -> f64 {
     if total <= budget * (1.0 + 1e-12) {
         return f64::INFINITY;
     }
     let (mut level, mut settled, mut open) = (0.0, 0.0, needs.len());
-    // Whoever needs less than an equal share of what is left gets it all; the rest is shared anew.
+    // A partition that needs less than an equal share of the rest gets all it needs; the remainder is shared again.
     loop {
         let next = (budget - settled) / open.max(1) as f64;
         if next <= level * (1.0 + 1e-9) {
@@ -86,7 +86,7 @@ fn level(needs: &[f64], total: f64, budget: f64) -> f64 {
     }
 }
 
-/// Record by record: a free lane takes the next record of a partition that no lane works on.
+/// Processes record by record: a free lane takes the next record of a partition that no lane works on.
 pub(crate) fn serve(world: &World, logs: &mut Logs, pod: &mut Pod, turn: Turn, truth: &mut Truth) {
     let until = turn.now + turn.step;
     let speed = (turn.speed * turn.allowed).max(1e-6);
@@ -118,7 +118,7 @@ pub(crate) fn serve(world: &World, logs: &mut Logs, pod: &mut Pod, turn: Turn, t
                     super::fleet::Lane { partition: None, left: 0.0, at: ends }
                 }
             }
-            None => match take(world, logs, pod, lane.at, turn.now) {
+            None => match next_record(world, logs, pod, lane.at, turn.now) {
                 Some((p, begins, work)) if begins < until => {
                     logs.held[p as usize] = true;
                     super::fleet::Lane { partition: Some(p), left: work, at: begins }
@@ -130,8 +130,8 @@ pub(crate) fn serve(world: &World, logs: &mut Logs, pod: &mut Pod, turn: Turn, t
     }
 }
 
-/// The record that a lane that is free at `at` takes: its partition, when it begins, and its work.
-fn take(world: &World, logs: &Logs, pod: &mut Pod, at: f64, now: f64) -> Option<(u32, f64, f64)> {
+/// Returns the record that a lane takes which is free at `at`: its partition, when it begins, and its work.
+fn next_record(world: &World, logs: &Logs, pod: &mut Pod, at: f64, now: f64) -> Option<(u32, f64, f64)> {
     let held = pod.lanes.iter().filter(|lane| lane.partition.is_some()).count();
     if pod.waiting <= held as f64 {
         return None;
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_one_does_not_need_goes_to_the_others() {
+    fn unused_shares_go_to_the_others() {
         for (needs, budget, gets) in [
             ([1.0, 10.0, 10.0], 9.0, [1.0, 4.0, 4.0]),
             ([1.0, 2.0, 3.0], 9.0, [1.0, 2.0, 3.0]),

@@ -1,99 +1,99 @@
-//! Every condition of a run, as plain data: write one by hand as `World { latency: 5.0, ..World::default() }`, or draw one.
+//! Every condition of a run, as plain data: written by hand as `World { latency: 5.0, ..World::default() }`, or drawn.
 
 use crate::load::Load;
 
-/// Every condition of a run. Times are seconds; those that name a moment count from the begin of the load.
+/// Every condition of a run. Times are seconds; moments count from the beginning of the load.
 #[derive(Debug, Clone, PartialEq)]
 pub struct World {
-    /// Seed of all chance.
+    /// Seed of all random numbers.
     pub seed: u64,
-    /// What kind of load this is, in words.
+    /// Description of the load.
     pub name: String,
     /// Records that arrive in each second.
     pub load: Load,
-    /// A record is to be processed within this time of its arrival, seconds.
+    /// Time after its arrival within which a record must be processed, seconds.
     pub latency: f64,
-    /// Share of the records that must be, 0.5 to 0.9999.
+    /// Share of the records that must meet the latency, 0.5 to 0.9999.
     pub percentile: f64,
     /// Fewest workers.
     pub min_workers: u32,
     /// Most workers.
     pub max_workers: u32,
-    /// Workers at the begin, ready for a while.
+    /// Workers at the beginning, ready for some time.
     pub start_workers: u32,
     /// Partitions of the one source.
     pub partitions: usize,
     /// Skew: sigma of the lognormal weights of the partitions; 0 is even.
     pub weight_sigma: f64,
-    /// One partition has this share of all records.
+    /// Share of all records that goes to one partition.
     pub hot_share: Option<f64>,
     /// Records in a transaction; each transaction takes one offset more in its partition. `None`: no transactions.
     pub records_per_transaction: Option<f64>,
-    /// What the group did before the begin.
+    /// State of the group before the beginning.
     pub history: History,
     /// When positions are committed.
     pub commits: Commits,
-    /// A worker that gives a partition away commits it first. Otherwise the next owner begins at the last commit.
+    /// Whether a worker commits a partition before it gives it away. If not, the next owner begins at the last commit.
     pub commits_on_revoke: bool,
-    /// Who gets which partition.
+    /// Which member gets which partition.
     pub assignor: Assignor,
-    /// Which partitions stand still when they are dealt anew.
+    /// Which partitions stop when they are reassigned.
     pub handover: Handover,
-    /// For how long they do, median, seconds.
+    /// How long they stop, median, seconds.
     pub handover_seconds: f64,
-    /// Work in one record on one lane, mean, seconds.
+    /// Work of one record on one lane, mean, seconds.
     pub record_cost: f64,
     /// Sigma of the lognormal cost of a record; 0: all the same.
     pub cost_sigma: f64,
-    /// Records that a worker has in work at the same time, each of another partition.
+    /// Records that a worker processes at the same time, each of another partition.
     pub lanes: u32,
     /// From the creation of a pod until it joins the group, median, seconds.
     pub start_up: f64,
     /// Sigma of the lognormal start-up.
     pub start_up_spread: f64,
-    /// A pod is ready for so long before it joins the group, seconds; limited by the start-up.
+    /// Time for which a pod is ready before it joins the group, seconds; limited by the start-up.
     pub ready_before_joining: f64,
-    /// A removed pod is billed for so long, seconds; its partitions go at once.
+    /// Time for which a removed pod is billed, seconds; its partitions move at once.
     pub removal: f64,
-    /// Workers differ: sigma of their lognormal speed.
+    /// Differences between workers: sigma of their lognormal speed.
     pub speed_spread: f64,
-    /// Every worker's speed wanders: standard deviation of the factor (AR(1), 50 s).
+    /// Variation of every worker's speed: standard deviation of the factor (AR(1), 50 s).
     pub speed_noise: f64,
-    /// One worker, the oldest, has this speed as a factor.
+    /// Speed factor of one worker, the oldest.
     pub slow_one: Option<f64>,
-    /// Speed as a factor when a worker has just joined; it rises to 1 within a minute.
+    /// Speed factor of a worker that has just joined; it rises to 1 within a minute.
     pub cold: f64,
-    /// Workers stop now and then (garbage collection, a flush).
+    /// Pauses of the workers (garbage collection, a flush).
     pub pauses: Option<Pauses>,
-    /// A new version is rolled out, and its workers have this speed as a factor.
+    /// Rollout of a new version, and the speed factor of its workers.
     pub deploy: Option<Deploy>,
-    /// Speed that follows the hour.
+    /// Speed that varies with the time of day.
     pub tide: Option<Tide>,
-    /// Where records wait, a worker is faster by up to this share: larger batches.
+    /// Share by which a worker is faster where records wait, because of larger batches.
     pub batch_gain: f64,
-    /// Something behind the workers that they share.
+    /// A downstream system that the workers share.
     pub bottleneck: Option<Bottleneck>,
-    /// Workers die and start again.
+    /// Deaths of workers, which start again.
     pub deaths: Option<Deaths>,
     /// What the operator can see.
     pub signals: Signals,
-    /// Share by which the time between two looks varies.
+    /// Share by which the time between two observations varies.
     pub jitter: f64,
     /// Share of samples that get lost.
     pub missed: f64,
-    /// The operator is restarted.
+    /// Restart of the operator.
     pub restart_at: Option<f64>,
 }
 
-/// What the group did before the begin.
+/// State of the group before the beginning.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum History {
-    /// It has committed every partition, at its end.
+    /// Every partition is committed at its end.
     Established,
-    /// It is new, as is the topic: nothing is committed until the first commit.
+    /// The group and the topic are new: nothing is committed until the first commit.
     New,
-    /// It is new and begins at the end of the log, which holds so many old records in each partition. A partition of
-    /// which nothing was processed stays without a commit.
+    /// The group is new and begins at the end of the log, which holds this many old records in each partition. A
+    /// partition of which nothing was processed stays without a commit.
     Latest {
         /// Old records in each partition.
         retained: u32,
@@ -103,16 +103,16 @@ pub enum History {
 /// When positions are committed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Commits {
-    /// Every so many seconds.
+    /// At a fixed interval.
     Every {
         /// Seconds between two commits of a partition.
         seconds: f64,
-        /// When within that time.
+        /// Phase of the commits within that time.
         phase: Phase,
     },
     /// After each batch: at the end of each step of the plant.
     Batch,
-    /// By an engine's checkpoints: what is committed is the position of `takes` seconds ago.
+    /// By an engine's checkpoints: the committed position is the one from `takes` seconds ago.
     Checkpoint {
         /// Seconds between two checkpoints.
         seconds: f64,
@@ -130,27 +130,27 @@ pub enum Phase {
     Worker,
     /// Each on its own.
     Partition,
-    /// All.
+    /// All of them.
     All,
 }
 
-/// Who gets which partition.
+/// Which member gets which partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Assignor {
-    /// Stretches of neighbours, in the order of the members.
+    /// Runs of neighbours, in the order of the members.
     Range,
     /// One after the other, in the order of the members.
     RoundRobin,
-    /// Even counts; who has a partition keeps it if it can.
+    /// Even counts; a member keeps its partitions if possible.
     Sticky,
     /// The same, by the cooperative protocol.
     CooperativeSticky,
-    /// The same, dealt by the broker (KIP-848).
+    /// The same, assigned by the broker (KIP-848).
     Uniform,
 }
 
 impl Assignor {
-    /// As the broker says it.
+    /// Returns the name that the broker reports.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Range => "range",
@@ -162,7 +162,7 @@ impl Assignor {
     }
 }
 
-/// Which partitions stand still when they are dealt anew, and what the broker says meanwhile.
+/// Which partitions stop when they are reassigned, and the state that the broker reports meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Handover {
     /// All of them; `PreparingRebalance`.
@@ -173,27 +173,27 @@ pub enum Handover {
     Kip848,
 }
 
-/// Workers stop now and then.
+/// Occasional pauses of the workers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pauses {
     /// Mean time between two, seconds.
     pub every: f64,
-    /// How long each is, seconds.
+    /// Length of each pause, seconds.
     pub seconds: f64,
-    /// All workers at the same time, or each on its own.
+    /// Whether all workers pause at the same time, or each on its own.
     pub together: bool,
 }
 
 /// A new version of the job.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Deploy {
-    /// When its roll-out begins, seconds.
+    /// When the rollout begins, seconds.
     pub at: f64,
-    /// Its workers' speed as a factor.
+    /// Speed factor of its workers.
     pub speed: f64,
 }
 
-/// Speed that follows the hour: `1 + amplitude * sin`.
+/// Speed that varies with the time of day: `1 + amplitude * sin`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tide {
     /// Share by which the speed varies.
@@ -202,39 +202,39 @@ pub struct Tide {
     pub period: f64,
 }
 
-/// Something behind the workers that they share.
+/// A downstream system that the workers share.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bottleneck {
-    /// Records per second that it can take from one worker.
+    /// Rate that it accepts from one worker, records per second.
     pub rate: f64,
     /// Share of `rate` that each further worker costs.
     pub loss_per_worker: f64,
-    /// From then on, seconds.
+    /// When it begins, seconds.
     pub from: f64,
-    /// Until then, seconds.
+    /// When it ends, seconds.
     pub until: f64,
 }
 
-/// Workers die and start again in the same pod.
+/// Deaths of workers, which start again in the same pod.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Deaths {
     /// Mean time between two, seconds.
     pub every: f64,
-    /// The group notices after so long, seconds.
+    /// Time until the group notices, seconds.
     pub notice: f64,
 }
 
-/// What the operator can see. The log's end, the commits and the pods it always sees.
+/// What the operator can see. It always sees the log's end, the commits and the pods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools)] // each is there or not, whatever the others are
 pub struct Signals {
-    /// Workers say their positions.
+    /// Workers report their positions.
     pub positions: bool,
-    /// Workers say how many records they processed.
+    /// Workers report how many records they processed.
     pub processed: bool,
-    /// Workers say for how long they were busy.
+    /// Workers report how long they were busy.
     pub busy: bool,
-    /// Workers say how many records they process at the same time.
+    /// Workers report how many records they process at the same time.
     pub concurrency: bool,
     /// The log's start is known.
     pub start: bool,
@@ -242,12 +242,12 @@ pub struct Signals {
     pub due_end: bool,
     /// Where a group without a commit begins is known.
     pub offset_reset: bool,
-    /// Who has which partition.
+    /// What is known about the owners of partitions.
     pub owners: Owners,
 }
 
 impl Signals {
-    /// No word from the workers.
+    /// Workers report nothing.
     pub const COMMITS_ONLY: Self = Self {
         positions: false,
         processed: false,
@@ -258,28 +258,28 @@ impl Signals {
         offset_reset: false,
         owners: Owners::Known,
     };
-    /// Workers count records, and nothing else.
+    /// Workers report records, and nothing else.
     pub const COUNTERS: Self = Self { processed: true, ..Self::COMMITS_ONLY };
-    /// Workers count records and busy seconds.
+    /// Workers report records and busy seconds.
     pub const COUNTERS_AND_BUSY: Self = Self { busy: true, concurrency: true, ..Self::COUNTERS };
-    /// The whole contract.
+    /// Workers report everything.
     pub const EVERYTHING: Self = Self { positions: true, offset_reset: true, ..Self::COUNTERS_AND_BUSY };
 }
 
-/// Who has which partition, as far as it can be told.
+/// What is known about the owners of partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owners {
     /// Known.
     Known,
     /// Not known.
     Unknown,
-    /// All members have one name, as with the client's default.
+    /// All members have the same name, as with the client's default.
     OneName,
 }
 
 impl Default for World {
-    /// A kind one: constant load for three workers of 1,000 records per second, 12 partitions, commits every 5 s, the
-    /// whole contract, an hour and a half.
+    /// An easy world: constant load for three workers of 1,000 records per second, 12 partitions, commits every 5 s,
+    /// workers that report everything, an hour and a half.
     fn default() -> Self {
         Self {
             seed: 1,
@@ -326,45 +326,46 @@ impl Default for World {
 }
 
 impl World {
-    /// Length of the run, seconds.
+    /// Returns the length of the run, seconds.
     pub fn seconds(&self) -> f64 {
         self.load.seconds() as f64
     }
 
-    /// Records per second that a worker does when it never waits, at speed 1.
+    /// Returns the capacity of a worker at speed 1, records per second.
     pub fn capacity(&self) -> f64 {
         f64::from(self.lanes) / self.record_cost
     }
 
-    /// Worker-seconds that the load costs at the very least from a time on: workers of speed 1 that never wait, in any
+    /// Returns the least worker-seconds that the load costs from a time on: workers of speed 1 that never wait, in any
     /// fraction, and never fewer than the fewest.
     pub fn least_from(&self, from: f64) -> f64 {
         let (capacity, fewest) = (self.capacity(), f64::from(self.min_workers));
         self.load.rates().iter().skip(from as usize).map(|rate| (f64::from(*rate) / capacity).max(fewest)).sum()
     }
 
-    /// What happens before this is not judged: ten minutes, or three times what a change takes. Seconds.
+    /// Returns the time before which nothing is judged, seconds: ten minutes, or three times the time of a change.
     pub fn warm_up(&self) -> f64 {
         (3.0 * (self.start_up + self.handover_seconds)).max(600.0).min(self.seconds() / 2.0).ceil()
     }
 
-    /// More workers than this have nothing to do.
+    /// Returns the number beyond which workers have nothing to do.
     pub fn useful_workers(&self) -> u32 {
         self.max_workers.min(self.partitions as u32).max(self.min_workers)
     }
 
-    /// Seconds between two looks of the operator.
+    /// Returns the operator's time between two observations, seconds.
     pub fn interval(&self) -> f64 {
         (self.latency / 5.0).clamp(0.5, 5.0)
     }
 
-    /// Whether records are simulated one by one: where each is long, or where there are few enough of them.
+    /// Returns whether records are simulated one by one: where each is long, or where there are few of them.
     pub(crate) fn is_discrete(&self) -> bool {
         let few = if self.partitions > 120 { 50_000.0 } else { 300_000.0 };
         self.record_cost >= 0.5 || self.load.records() < few
     }
 
-    /// Steps of the plant in a second: a tenth of the objective, a fifth of a short commit interval, a second at most.
+    /// Returns the plant's steps per second: a tenth of the objective, a fifth of a short commit interval, at most a
+    /// second.
     pub(crate) fn steps_per_second(&self) -> usize {
         let commits = match self.commits {
             Commits::Every { seconds, .. } | Commits::Checkpoint { seconds, .. } => seconds,
@@ -372,7 +373,7 @@ impl World {
         };
         let wanted = (self.latency / 10.0).min(commits / 2.0).min(self.handover_seconds.max(0.5)).clamp(0.1, 1.0);
         let steps = [1, 2, 5, 10].into_iter().find(|steps| 1.0 / f64::from(*steps) <= wanted + 1e-9).unwrap_or(10);
-        // A large topic is stepped through more coarsely.
+        // A large topic is simulated more coarsely.
         let most = (3e7 / (self.seconds().max(1.0) * self.partitions as f64)).max(1.0) as usize;
         [10, 5, 2, 1].into_iter().find(|s| *s <= most && *s <= steps as usize).unwrap_or(1)
     }

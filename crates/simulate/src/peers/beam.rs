@@ -1,4 +1,4 @@
-//! The rule that Palo Alto Networks run their Beam jobs with.
+//! The rule with which Palo Alto Networks run their Beam jobs.
 
 use super::signals::{Counters, at_work, settled, waiting};
 use super::{Limits, percent};
@@ -6,17 +6,17 @@ use crate::rule::Rule;
 use sluice_base::num;
 use sluice_policy::Observation;
 
-/// How often, seconds; not published.
+/// Time between two decisions, seconds; not published.
 const INTERVAL: f64 = 60.0;
-/// Time in which a backlog should be worked off, seconds.
+/// Time in which a backlog is to be worked off, seconds.
 const REDUCE: f64 = 60.0;
-/// Down only if the backlog is worked off within this, seconds.
+/// Longest time to work off the backlog that allows scaling down, seconds.
 const SHORT: f64 = 10.0;
-/// The CPU utilisation for going down is so far below the one for going up.
+/// Difference between the CPU utilisations for scaling up and down.
 const CPU_BAND: f64 = 0.2;
-/// Backlog time above which it goes up, seconds.
+/// Backlog time above which the rule scales up, seconds.
 pub(super) const BACKLOG: f64 = 120.0;
-/// CPU utilisation above which it goes up.
+/// CPU utilisation above which the rule scales up.
 pub(super) const CPU: f64 = 0.9;
 
 /// Backlog time, backlog growth and CPU of Beam jobs on Flink.
@@ -26,26 +26,26 @@ pub(super) const CPU: f64 = 0.9;
 /// (backlog / throughput) / 60 s`. Down if CPU is below 70 %, the backlog does not grow and is worked off within 10 s,
 /// to where CPU would be at those 70 %.
 ///
-/// Missing data: not said; this holds.
+/// Missing data is not described; this rule holds.
 ///
-/// Not published, and chosen here: a look a minute, rates over that minute, rounding up, nothing while workers come or
-/// go, how far down. Left out: backlogs of inner stages.
+/// Not published, and chosen here: one decision a minute, rates over that minute, rounding up, no decision while
+/// workers come or go, how far to scale down. Left out: backlogs of inner stages.
 #[derive(Debug)]
 pub struct Beam {
     backlog: f64,
     cpu: f64,
     limits: Limits,
     counters: Counters,
-    /// When the backlog was last known, and what it was, records.
+    /// When the backlog was last known, and its size in records.
     before: Option<(f64, f64)>,
 }
 
-/// What the rule looks at.
+/// The signals of the rule.
 #[derive(Debug, Clone, Copy)]
 struct Signals {
     /// Records waiting.
     backlog: f64,
-    /// By how many a second it grows.
+    /// Growth of the backlog, records per second.
     growth: f64,
     /// Records processed per second.
     throughput: f64,
@@ -54,7 +54,7 @@ struct Signals {
 }
 
 impl Beam {
-    /// `backlog`: time to work it off above which it goes up, seconds. `cpu`: utilisation above which it goes up.
+    /// `backlog`: time to work it off above which to scale up, seconds. `cpu`: utilisation above which to scale up.
     pub fn new(backlog: f64, cpu: f64, limits: Limits) -> Self {
         Self { backlog, cpu, limits, counters: Counters::new(INTERVAL), before: None }
     }
@@ -84,7 +84,7 @@ impl Beam {
             let required = n * (growth.max(0.0) + throughput) / throughput;
             let extra = n * backlog_time / REDUCE;
             let wanted = required + extra;
-            // Nothing was processed: there is no ratio to go by.
+            // Nothing was processed, so there is no ratio to apply.
             return if wanted.is_finite() { num::ceil_u32(wanted).max(current) } else { current };
         }
         if cpu < low && growth <= 0.0 && backlog_time < SHORT {
@@ -107,8 +107,8 @@ impl Rule for Beam {
         INTERVAL
     }
 
-    fn look(&mut self, observation: &Observation) -> Option<u32> {
-        self.counters.note(observation);
+    fn decide(&mut self, observation: &Observation) -> Option<u32> {
+        self.counters.record(observation);
         let signals = self.signals(observation);
         let current = observation.replicas.desired.filter(|n| *n > 0)?;
         if !settled(observation) {
@@ -126,7 +126,7 @@ mod tests {
     const LIMITS: Limits = Limits { min: 1, max: 40, partitions: 120 };
 
     #[test]
-    fn the_published_formulas() {
+    fn published_formulas_hold() {
         let rule = Beam::new(BACKLOG, CPU, LIMITS);
         for (what, backlog, growth, throughput, cpu, wanted) in [
             ("keeping up: half as much again", 0.0, 5_000.0, 10_000.0, 0.95, 15),
@@ -150,14 +150,14 @@ mod tests {
     fn measures_over_a_minute_and_holds_without_data() {
         let (mut rule, mut scene) = (Beam::new(BACKLOG, CPU, LIMITS), Scene::new(10, 120));
         (scene.busy, scene.rate) = (1.0, 1000.0);
-        assert_eq!(rule.look(&scene.pass(60.0)), None, "nothing to compare with yet");
+        assert_eq!(rule.decide(&scene.pass(60.0)), None, "nothing to compare with yet");
         scene.lag += 300_000; // 5,000 a second more than the 10,000 that are processed
-        assert_eq!(rule.look(&scene.pass(60.0)), Some(20), "15 for the growth, 5 for 30 s of backlog");
+        assert_eq!(rule.decide(&scene.pass(60.0)), Some(20), "15 for the growth, 5 for 30 s of backlog");
         let mut silent = scene.pass(60.0);
         silent.workers[4].at = None;
-        assert_eq!(rule.look(&silent), None);
+        assert_eq!(rule.decide(&silent), None);
         let mut blind = scene.pass(60.0);
         blind.partitions[0].committed = None;
-        assert_eq!(rule.look(&blind), None);
+        assert_eq!(rule.decide(&blind), None);
     }
 }

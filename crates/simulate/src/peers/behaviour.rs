@@ -1,4 +1,4 @@
-//! What the HPA controller does with a proposal, whichever metric it came from.
+//! How the HPA controller limits a proposal, whichever metric it came from.
 //!
 //! Source: kubernetes/kubernetes `pkg/controller/podautoscaler/horizontal.go` (`recordInitialRecommendation`,
 //! `stabilizeRecommendation`, `convertDesiredReplicasWithRules`, `reconcileAutoscaler`; revision 0006726) and the
@@ -17,31 +17,31 @@ const DOWN_WINDOW: f64 = 300.0;
 /// `--horizontal-pod-autoscaler-tolerance`.
 const TOLERANCE: f64 = 0.1;
 
-/// Recommendations of the last while, before any limit.
+/// Recommendations of the stabilization window, before any limit.
 #[derive(Debug, Default)]
 pub(super) struct Behaviour {
     recommendations: VecDeque<(f64, u32)>,
 }
 
-/// Whether a ratio of usage to target is near enough to 1 to leave the number alone.
+/// Returns whether a ratio of usage to target is near enough to 1 to change nothing.
 pub(super) fn within_tolerance(ratio: f64) -> bool {
     (1.0 - TOLERANCE..=1.0 + TOLERANCE).contains(&ratio)
 }
 
 impl Behaviour {
-    /// The number in force at the first look counts as a recommendation.
+    /// Counts the number at the first sync as a recommendation.
     pub(super) fn begin(&mut self, now: f64, current: u32) {
         if self.recommendations.is_empty() {
             self.recommendations.push_back((now, current));
         }
     }
 
-    /// What becomes of a proposal.
+    /// Returns the number that a proposal leads to.
     pub(super) fn settle(&mut self, now: f64, current: u32, proposal: u32, limits: Limits) -> u32 {
         while self.recommendations.front().is_some_and(|r| now - r.0 > DOWN_WINDOW) {
             self.recommendations.pop_front();
         }
-        // One that is not higher than a later one can never be the highest again.
+        // A recommendation that is not higher than a later one can never be the highest again.
         while self.recommendations.back().is_some_and(|r| r.1 <= proposal) {
             self.recommendations.pop_back();
         }
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn down_waits_for_the_highest_and_up_has_a_limit() {
+    fn down_waits_for_the_highest_and_up_is_limited() {
         let limits = Limits { min: 1, max: 100, partitions: 0 };
         let mut behaviour = Behaviour::default();
         behaviour.begin(0.0, 10);
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn the_band_includes_its_edges() {
+    fn band_includes_its_edges() {
         for (ratio, within) in [(0.9, true), (1.1, true), (0.899, false), (1.101, false), (f64::NAN, false)] {
             assert_eq!(within_tolerance(ratio), within, "{ratio}");
         }

@@ -1,4 +1,4 @@
-//! DS2: how many instances the rate of the source needs.
+//! DS2: as many instances as the rate of the source needs.
 
 use super::signals::{Counters, appended, at_work, settled};
 use super::{Limits, percent, with_percent};
@@ -8,11 +8,11 @@ use sluice_policy::Observation;
 
 /// `policy_interval`, seconds: one epoch.
 const INTERVAL: f64 = 60.0;
-/// `warm_up_time`: epochs that are not looked at after a change.
+/// `warm_up_time`: epochs that are skipped after a change.
 const WARM_UP: u32 = 1;
-/// Utilisation aimed at where nothing else is said.
+/// Default target utilisation.
 pub(super) const TARGET: f64 = 0.7;
-/// The band of the variant with one: utilisations between these are left alone.
+/// The band of the variant: utilisations within it change nothing.
 const BAND: (f64, f64) = (0.5, 0.85);
 
 /// DS2 for a single operator behind its source.
@@ -20,37 +20,38 @@ const BAND: (f64, f64) = (0.5, 0.85);
 /// Source: strymon-system/ds2 `controller/src/policy/scaling.rs` (`evaluate_scaling_policy_at_epoch`) and
 /// `controller/src/bin/manager.rs` (`consider_change`, the loop of `flink`) at e3decca. `n' = ceil(source rate / (true
 /// rate / n) * (1 + scaling_factor))`, where the true rate is the sum over instances of records per second of useful
-/// time; acted on if it is more, or less by more than one. `scaling_factor` is 1 / target - 1. The backlog does not enter:
-/// the source's rate is that of its log.
+/// time; acted on if it is more, or less by more than one. `scaling_factor` is 1 / target - 1. The backlog does not
+/// enter: the source's rate is that of its log.
 ///
-/// Missing data: an epoch without the counters of every instance, or with a rate that is no number, is not evaluated.
+/// Missing data: an epoch without the counters of every instance, or with a rate that is not a number, is not
+/// evaluated.
 ///
 /// Left out: several operators, `target_rate_ratio_threshold` (off by default), `activation_time` (1 by default). The
-/// interval of 60 s and the warm-up of one epoch are what the benchmarks use; the shipped example has 10 s and two.
-/// `ds2-band` is not in the source: it leaves utilisations of 50 to 85 % alone, as operators built on DS2 do.
+/// interval of 60 s and the warm-up of one epoch are those of the benchmarks; the shipped example has 10 s and two. The
+/// variant `ds2-band` is not in the source: it ignores utilisations of 50 to 85 %, as operators built on DS2 do.
 #[derive(Debug)]
 pub struct Ds2 {
     target: f64,
     band: Option<(f64, f64)>,
     limits: Limits,
     counters: Counters,
-    /// When the log was last read whole, and its length, records.
+    /// When the whole log was last read, and its length in records.
     log: Option<(f64, f64)>,
     epochs: u32,
 }
 
 impl Ds2 {
-    /// `target`: utilisation aimed at, above 0 to 1.
+    /// `target`: target utilisation, above 0 to 1.
     pub fn new(target: f64, limits: Limits) -> Self {
         Self { target, band: None, limits, counters: Counters::new(INTERVAL), log: None, epochs: 0 }
     }
 
-    /// The variant that leaves a band of utilisations alone.
+    /// Returns the variant that ignores a band of utilisations.
     pub fn with_band(target: f64, limits: Limits) -> Self {
         Self { band: Some(BAND), ..Self::new(target, limits) }
     }
 
-    /// Records per second that were appended since the last epoch.
+    /// Returns the rate at which records were appended since the last epoch, records per second.
     fn source_rate(&mut self, observation: &Observation) -> Option<f64> {
         let now = observation.at.0;
         let (then, before) = self.log.replace((now, appended(observation)?))?;
@@ -58,7 +59,7 @@ impl Ds2 {
         (now > then && grown >= 0.0).then(|| grown / (now - then))
     }
 
-    /// Mean records per second of useful time of an instance; an instance that did nothing says nothing.
+    /// Returns the mean rate of an instance per second of useful time; instances that processed nothing do not count.
     fn true_rate(&self, observation: &Observation) -> Option<f64> {
         let mut rates = Vec::new();
         for worker in at_work(observation) {
@@ -95,8 +96,8 @@ impl Rule for Ds2 {
         INTERVAL
     }
 
-    fn look(&mut self, observation: &Observation) -> Option<u32> {
-        self.counters.note(observation);
+    fn decide(&mut self, observation: &Observation) -> Option<u32> {
+        self.counters.record(observation);
         let source = self.source_rate(observation);
         let current = observation.replicas.desired.filter(|n| *n > 0)?;
         if !settled(observation) {
@@ -123,10 +124,10 @@ mod tests {
 
     const LIMITS: Limits = Limits { min: 1, max: 40, partitions: 120 };
 
-    /// The first three are `evaluate_scaling_policy_one_source` of `tests/scaling_policy_test.rs`, operator by operator:
-    /// the rate it is offered, its true rate, the instances that follow.
+    /// The first three cases are `evaluate_scaling_policy_one_source` of `tests/scaling_policy_test.rs`, operator by
+    /// operator: the offered rate, the true rate, and the resulting instances.
     #[test]
-    fn the_model_gives_what_the_originals_tests_say() {
+    fn model_matches_the_originals_tests() {
         let exact = Limits { max: 1000, partitions: 0, ..LIMITS };
         for (target, current, source, each, wanted) in [
             (1.0, 1, 100.0, 50.0, 2),
@@ -149,33 +150,33 @@ mod tests {
     #[test]
     fn warms_up_for_an_epoch_and_measures_the_log() {
         let (mut rule, mut scene) = (Ds2::new(0.7, LIMITS), Scene::new(4, 120));
-        // Saturated and falling behind: the log says 8,000 a second, the workers do 4,000.
+        // Saturated and falling behind: 8,000 records per second arrive, the workers process 4,000.
         (scene.busy, scene.rate, scene.arriving) = (1.0, 1000.0, 8000.0);
-        let answers: Vec<_> = (0..2).map(|_| rule.look(&scene.pass(60.0))).collect();
+        let answers: Vec<_> = (0..2).map(|_| rule.decide(&scene.pass(60.0))).collect();
         assert_eq!(answers, [None, Some(12)]); // 8 / 0.7
         let mut starting = scene.pass(60.0);
         starting.replicas.desired = Some(12);
-        assert_eq!(rule.look(&starting), None, "they are not all there");
+        assert_eq!(rule.decide(&starting), None, "they are not all there");
         scene.resize(12);
         (scene.busy, scene.rate) = (0.5, 1000.0); // each does 2,000 a second, as it turns out
-        assert_eq!(rule.look(&scene.pass(60.0)), None, "the epoch of warming up");
-        assert_eq!(rule.look(&scene.pass(60.0)), Some(6));
+        assert_eq!(rule.decide(&scene.pass(60.0)), None, "the epoch of warming up");
+        assert_eq!(rule.decide(&scene.pass(60.0)), Some(6));
         scene.resize(6);
         (scene.busy, scene.rate) = (0.1, 200.0);
-        assert_eq!(rule.look(&scene.pass(60.0)), None, "warming up again, though all have a whole epoch");
+        assert_eq!(rule.decide(&scene.pass(60.0)), None, "warming up again, though all have a whole epoch");
         let mut leaving = scene.pass(60.0);
         leaving.replicas.existing = Some(7);
-        assert_eq!(rule.look(&leaving), None, "one is still there");
+        assert_eq!(rule.decide(&leaving), None, "one is still there");
     }
 
     #[test]
-    fn an_incomplete_epoch_is_not_evaluated() {
+    fn incomplete_epoch_is_not_evaluated() {
         let (mut rule, mut scene) = (Ds2::new(0.7, LIMITS), Scene::new(4, 120));
         (scene.busy, scene.rate, scene.arriving) = (1.0, 1000.0, 8000.0);
         for _ in 0..6 {
             let mut observation = scene.pass(60.0);
             observation.workers[2].busy_seconds = None;
-            assert_eq!(rule.look(&observation), None);
+            assert_eq!(rule.decide(&observation), None);
         }
     }
 }

@@ -10,9 +10,9 @@ use crate::rule::Rule;
 use sluice_base::num;
 use sluice_policy::Observation;
 
-/// How often metrics are collected: `kubernetes.operator.reconcile.interval`, seconds.
+/// Interval at which metrics are collected: `kubernetes.operator.reconcile.interval`, seconds.
 const TICK: f64 = 60.0;
-/// How often a rescale's end is looked for: `kubernetes.operator.observer.progress-check.interval`, seconds.
+/// Interval at which the end of a rescale is checked: `kubernetes.operator.observer.progress-check.interval`, seconds.
 const PROGRESS: f64 = 10.0;
 /// `observed-true-processing-rate.lag-threshold`, seconds.
 const OBSERVE_LAG: f64 = 30.0;
@@ -23,10 +23,11 @@ const OBSERVATIONS: usize = 2;
 ///
 /// Source: see `flink_model`, and `ScalingMetricCollector.java`, `metrics/ScalingMetrics.java`, `ScalingExecutor.java`,
 /// `DelayedScaleDown.java` at the same revision. Each minute: the true processing rate is records per second over the
-/// busy fraction of the busiest worker, both over `metrics.window`; what is needed is `lag / catch-up + rate * restart /
-/// catch-up + rate / utilization`. Nothing happens inside the band; down waits for `scale-down.interval` and takes the
-/// highest of it. Each rescale, and each worker that starts anew, throws the window away: then `stabilization.interval`
-/// and a whole window pass before the next decision. While `lag / rate` is above five minutes only up.
+/// busy fraction of the busiest worker, both over `metrics.window`; what is needed is `lag / catch-up + rate * restart
+/// / catch-up + rate / utilization`. Nothing happens inside the band; down waits for `scale-down.interval` and takes
+/// the highest of it. Each rescale, and each worker that starts anew, throws the window away: then
+/// `stabilization.interval` and a whole window pass before the next decision. While `lag / rate` is above five minutes
+/// only up.
 ///
 /// Missing data: without records or busy time of every worker the original raises an error, and this holds; without lag
 /// it takes the lag for 0, and so does this.
@@ -47,7 +48,7 @@ pub struct Flink {
     delayed: Option<Delay>,
 }
 
-/// What one collection stores.
+/// The result of one collection.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     at: f64,
@@ -58,16 +59,16 @@ struct Sample {
     observed: Option<f64>,
 }
 
-/// A scale-down that waits.
+/// A scale-down that is being delayed.
 #[derive(Debug)]
 struct Delay {
     since: f64,
-    /// Recommendations: when, how many, whether outside the band; each lower than the one before.
+    /// Recommendations: when, how many, whether outside the band; each lower than the previous one.
     recommended: VecDeque<(f64, u32, bool)>,
 }
 
 impl Flink {
-    /// `name`: without the target, which is added if it is not the usual one.
+    /// `name`: name without the target, which is added if it is not the usual one.
     pub fn new(name: &str, options: Options, usual: f64, limits: Limits) -> Self {
         let target = percent(options.target);
         Self {
@@ -83,7 +84,7 @@ impl Flink {
         }
     }
 
-    /// Whether the job runs as asked for; notices when it began to.
+    /// Returns whether the job runs as requested, and notices when it began to.
     fn running(&mut self, observation: &Observation) -> bool {
         let mut crew: Vec<_> = at_work(observation).map(|w| (w.id.clone(), incarnation(w))).collect();
         crew.sort_unstable();
@@ -115,7 +116,7 @@ impl Flink {
         Some(Sample { at: observation.at.0, records, lag, load, observed })
     }
 
-    /// Mean of what was observed; infinite only if nothing finite was.
+    /// Returns the mean of the observed rates; infinite only if none is finite.
     fn observed(&self) -> Option<f64> {
         let all: Vec<f64> = self.history.iter().filter_map(|s| s.observed).collect();
         let finite: Vec<f64> = all.iter().copied().filter(|o| o.is_finite()).collect();
@@ -125,7 +126,7 @@ impl Flink {
         (finite.len() >= OBSERVATIONS).then(|| finite.iter().sum::<f64>() / num::of_usize(finite.len()))
     }
 
-    /// Whether the window is full; forgets what is older than it.
+    /// Returns whether the window is full, and forgets older samples.
     fn full(&mut self, now: f64) -> bool {
         let stable = self.running_since + self.options.stabilization;
         let Some(first) = self.history.iter().find(|s| s.at >= stable) else { return false };
@@ -150,20 +151,20 @@ impl Flink {
         })
     }
 
-    fn decide(&mut self, now: f64, current: u32) -> Option<u32> {
-        let verdict = self.window()?.evaluate(&self.options, current, self.limits)?;
-        if verdict.parallelism >= current {
+    fn choose_parallelism(&mut self, now: f64, current: u32) -> Option<u32> {
+        let evaluation = self.window()?.evaluate(&self.options, current, self.limits)?;
+        if evaluation.parallelism >= current {
             self.delayed = None;
-            return (verdict.outside && verdict.parallelism > current).then_some(verdict.parallelism);
+            return (evaluation.outside && evaluation.parallelism > current).then_some(evaluation.parallelism);
         }
-        let (parallelism, outside) = self.delay(now, verdict.parallelism, verdict.outside)?;
+        let (parallelism, outside) = self.delay(now, evaluation.parallelism, evaluation.outside)?;
         if outside {
             self.delayed = None;
         }
         outside.then_some(parallelism)
     }
 
-    /// The highest recommendation of the interval, once it has passed.
+    /// Returns the highest recommendation of the interval, once it has passed.
     fn delay(&mut self, now: f64, parallelism: u32, outside: bool) -> Option<(u32, bool)> {
         let from = now - self.options.scale_down;
         let delay = self.delayed.get_or_insert_with(|| Delay { since: now, recommended: VecDeque::new() });
@@ -190,9 +191,9 @@ impl Rule for Flink {
         PROGRESS
     }
 
-    fn look(&mut self, observation: &Observation) -> Option<u32> {
+    fn decide(&mut self, observation: &Observation) -> Option<u32> {
         let now = observation.at.0;
-        self.counters.note(observation);
+        self.counters.record(observation);
         let running = self.running(observation);
         let current = observation.replicas.desired.filter(|n| *n > 0)?;
         if !running || now - self.ticked_at < TICK - PROGRESS / 2.0 {
@@ -204,7 +205,7 @@ impl Rule for Flink {
         if !self.full(now) {
             return None;
         }
-        self.decide(now, current)
+        self.choose_parallelism(now, current)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The formulas of the Flink autoscaler for one vertex that is a source.
 //!
-//! Source: apache/flink-kubernetes-operator, `flink-autoscaler/src/main/java/org/apache/flink/autoscaler/` at 6e9caeb (July
-//! 2026): `utils/AutoScalerUtils.java` (`getTargetProcessingCapacity`), `ScalingMetricEvaluator.java`
+//! Source: apache/flink-kubernetes-operator, `flink-autoscaler/src/main/java/org/apache/flink/autoscaler/` at 6e9caeb
+//! (July 2026): `utils/AutoScalerUtils.java` (`getTargetProcessingCapacity`), `ScalingMetricEvaluator.java`
 //! (`computeTrueProcessingRate`, `computeProcessingRateThresholds`, `isProcessingBacklog`), `JobVertexScaler.java`
 //! (`computeScaleTargetParallelism`, `scale`), `alignment/ParallelismAligner.java` (`firstAlignedInRegion`, mode
 //! `BALANCED`) and `config/AutoScalerOptions.java`.
@@ -31,7 +31,7 @@ pub struct Options {
     pub max: f64,
     /// `utilization.min`.
     pub min: f64,
-    /// `catch-up.duration`; 0 leaves the backlog to itself.
+    /// `catch-up.duration`; 0 ignores the backlog.
     pub catch_up: f64,
     /// `restart.time`.
     pub restart: f64,
@@ -40,7 +40,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// What ships.
+    /// The shipped defaults.
     pub const SHIPPED: Self = Self {
         window: 900.0,
         stabilization: 300.0,
@@ -64,10 +64,10 @@ impl Options {
         ..Self::SHIPPED
     };
 
-    /// What ships, with a window and a stabilisation of a minute.
+    /// The shipped defaults, with a window and a stabilisation of one minute.
     pub const MINUTE: Self = Self { window: 60.0, stabilization: 60.0, ..Self::SHIPPED };
 
-    /// The same with another target; the band moves with it and keeps its width.
+    /// Returns the same options with another target; the band moves with it and keeps its width.
     #[must_use]
     pub fn with_target(self, target: f64) -> Self {
         let (above, below) = (self.max - self.target, self.target - self.min);
@@ -78,29 +78,30 @@ impl Options {
 /// What one evaluation sees of the window.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Window {
-    /// Records per second taken in.
+    /// Records taken in per second.
     pub(super) input: f64,
     /// Records waiting now.
     pub(super) lag: f64,
-    /// Records per second by which they grew.
+    /// Growth of these, records per second.
     pub(super) lag_rate: f64,
     /// Mean of the busiest subtask's busy fraction.
     pub(super) load: f64,
-    /// Rate observed while catching up, records per second, if it was.
+    /// Rate observed while catching up, records per second, if there was one.
     pub(super) observed: Option<f64>,
 }
 
-/// What one evaluation comes to.
+/// Result of one evaluation.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Verdict {
+pub(super) struct Evaluation {
     /// New parallelism.
     pub(super) parallelism: u32,
-    /// Whether the present one is outside the band.
+    /// Whether the present parallelism is outside the band.
     pub(super) outside: bool,
 }
 
 impl Window {
-    /// `infinite until data flows`, by the busy time; or what was observed, if the busy time promises too much.
+    /// Returns the true rate by busy time (infinite until data flows), or the observed rate if busy time promises too
+    /// much.
     fn true_rate(&self) -> f64 {
         let by_busy = if self.input > 0.0 { self.input / self.load } else { f64::INFINITY };
         match self.observed {
@@ -109,7 +110,7 @@ impl Window {
         }
     }
 
-    /// Records per second that must be possible for `utilization`.
+    /// Returns the rate that must be possible at `utilization`, records per second.
     fn capacity(&self, options: &Options, utilization: f64, with_restart: bool) -> f64 {
         let utilization = utilization.clamp(0.0, 1.0);
         if utilization <= 0.0 {
@@ -121,15 +122,15 @@ impl Window {
         (within(self.lag) + restart + target / utilization).round()
     }
 
-    /// True rates below the first or above the second are outside the band.
+    /// Returns the band: true rates below the first or above the second value are outside.
     fn thresholds(&self, options: &Options) -> (f64, f64) {
         let backlog = self.lag / self.input > BACKLOG;
         let (max, min) = if backlog { (1.0, 0.0) } else { (options.max, options.min) };
         (self.capacity(options, max, false), self.capacity(options, min, true))
     }
 
-    /// `None` if a number is missing.
-    pub(super) fn evaluate(&self, options: &Options, current: u32, limits: Limits) -> Option<Verdict> {
+    /// Returns `None` if a number is missing.
+    pub(super) fn evaluate(&self, options: &Options, current: u32, limits: Limits) -> Option<Evaluation> {
         let rate = self.true_rate();
         let wanted = self.capacity(options, options.target, true);
         let (up, down) = self.thresholds(options);
@@ -138,11 +139,11 @@ impl Window {
         }
         let factor = (wanted / rate).clamp(1.0 - MAX_DOWN, 1.0 + MAX_UP);
         let parallelism = scale(factor, current, limits);
-        Some(Verdict { parallelism, outside: rate < up || rate > down })
+        Some(Evaluation { parallelism, outside: rate < up || rate > down })
     }
 }
 
-/// `factor` times as many, within the limits, aligned to the partitions.
+/// Scales by `factor`, within the limits, aligned to the partitions.
 fn scale(factor: f64, current: u32, limits: Limits) -> u32 {
     let (lowest, highest) = (current.min(limits.min), current.max(limits.ceiling()));
     let target = num::ceil_u32(factor * f64::from(current)).max(lowest).min(highest);
@@ -164,10 +165,10 @@ mod tests {
         Window { input, lag, lag_rate: 0.0, load: 1.0, observed: None }
     }
 
-    /// `testUtilizationBoundaryComputation` of `ScalingMetricEvaluatorTest.java`; there the lag is given as the rate of
-    /// catching up, 350 a second.
+    /// `testUtilizationBoundaryComputation` of `ScalingMetricEvaluatorTest.java`, where the lag is given as the rate of
+    /// catching up, 350 per second.
     #[test]
-    fn thresholds_are_those_of_the_originals_tests() {
+    fn thresholds_match_the_originals_tests() {
         let options =
             |catch_up, restart| Options { target: 0.8, max: 0.9, min: 0.7, catch_up, restart, ..Options::SHIPPED };
         for (catch_up, restart, lag, wanted) in [
@@ -185,7 +186,7 @@ mod tests {
 
     /// `testParallelismScaling` of `JobVertexScalerTest.java`: parallelism, target rate, true rate.
     #[test]
-    fn sizes_are_those_of_the_originals_tests() {
+    fn sizes_match_the_originals_tests() {
         let options = |target| Options { catch_up: 0.0, ..Options::SHIPPED }.with_target(target);
         for (target, current, input, rate, wanted) in [
             (1.0, 10, 50.0, 100.0, 5),
@@ -196,19 +197,19 @@ mod tests {
             (1.0, 10, 10.0, 100.0, 4), // no less than 0.4 times
         ] {
             let seen = Window { load: input / rate, ..window(input, 0.0) };
-            let verdict = seen.evaluate(&options(target), current, LIMITS).unwrap();
-            assert_eq!(verdict.parallelism, wanted, "{input} of {rate} at {current}");
+            let evaluation = seen.evaluate(&options(target), current, LIMITS).unwrap();
+            assert_eq!(evaluation.parallelism, wanted, "{input} of {rate} at {current}");
         }
         let restart = Options::SHIPPED.with_target(0.8);
-        let verdict = Window { load: 0.5, ..window(50.0, 0.0) }.evaluate(&restart, 10, LIMITS).unwrap();
-        assert_eq!(verdict, Verdict { parallelism: 8, outside: false }, "ceil(10 * round(8.3 + 62.5) / 100)");
-        let verdict = Window { load: 2.0, ..window(100.0, 0.0) }.evaluate(&restart, 2, LIMITS).unwrap();
-        assert!(verdict.outside, "above the band");
+        let evaluation = Window { load: 0.5, ..window(50.0, 0.0) }.evaluate(&restart, 10, LIMITS).unwrap();
+        assert_eq!(evaluation, Evaluation { parallelism: 8, outside: false }, "ceil(10 * round(8.3 + 62.5) / 100)");
+        let evaluation = Window { load: 2.0, ..window(100.0, 0.0) }.evaluate(&restart, 2, LIMITS).unwrap();
+        assert!(evaluation.outside, "above the band");
     }
 
     /// `AlignmentModeTest.java`, and the same rule with 24 partitions.
     #[test]
-    fn aligns_to_the_partitions_without_turning_round() {
+    fn aligns_to_partitions_without_reversing() {
         for (current, factor, partitions, wanted) in [
             (16, 1.5, 128, 26), // 128/26 = 4 < 128/24 = 5
             (8, 1.6, 24, 24),   // 13 leaves somebody with two
@@ -223,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn the_observed_rate_wins_where_busy_time_promises_too_much() {
+    fn observed_rate_wins_if_busy_time_promises_too_much() {
         let seen = |load, observed| Window { load, observed, ..window(100.0, 0.0) }.true_rate();
         for (load, observed, rate) in [
             (0.5, None, 200.0),
@@ -238,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_moves_the_band() {
+    fn target_moves_the_band() {
         let moved = Options::SHIPPED.with_target(0.5);
         assert!((moved.max - 0.8).abs() < 1e-12 && (moved.min - 0.2).abs() < 1e-12);
         assert_eq!(Options::SHIPPED.with_target(0.9).max, 1.0);

@@ -1,4 +1,4 @@
-//! The Flink autoscaler over time: windows, delays and what throws them away.
+//! The Flink autoscaler over time: windows, delays, and what discards them.
 
 use super::super::scene::Scene;
 use super::*;
@@ -9,18 +9,19 @@ fn rule(options: Options) -> Flink {
     Flink::new("flink", options, 0.7, LIMITS)
 }
 
-/// Looks every 10 s for `seconds`; the seconds after the start at which it wanted another number, and which.
+/// Runs the rule every 10 s for `seconds`. Returns when it wanted another number, in seconds since the start, and
+/// which.
 fn watch(rule: &mut Flink, scene: &mut Scene, seconds: u32) -> Vec<(f64, u32)> {
     let start = scene.at;
     let looks = (0..seconds / 10).filter_map(|_| {
         let observation = scene.pass(10.0);
-        rule.look(&observation).map(|wanted| (observation.at.0 - start, wanted))
+        rule.decide(&observation).map(|wanted| (observation.at.0 - start, wanted))
     });
     looks.collect()
 }
 
 #[test]
-fn up_waits_for_stabilisation_and_a_whole_window() {
+fn up_waits_for_stabilisation_and_a_full_window() {
     for (options, first) in [(Options::SHIPPED, 1200.0), (Options::DOCUMENTED, 360.0), (Options::MINUTE, 120.0)] {
         let (mut rule, mut scene) = (rule(options), Scene::new(10, 120));
         (scene.busy, scene.rate) = (1.0, 1000.0);
@@ -44,7 +45,7 @@ fn nothing_happens_inside_the_band() {
 }
 
 #[test]
-fn down_waits_for_the_interval_and_takes_the_highest_of_it() {
+fn down_waits_for_the_interval_and_takes_its_highest() {
     let (mut rule, mut scene) = (rule(Options::MINUTE), Scene::new(20, 120));
     (scene.busy, scene.rate) = (0.2, 200.0);
     let early = watch(&mut rule, &mut scene, 1800);
@@ -58,7 +59,7 @@ fn down_waits_for_the_interval_and_takes_the_highest_of_it() {
 }
 
 #[test]
-fn a_rescale_and_a_worker_that_starts_anew_throw_the_window_away() {
+fn rescale_and_restarted_worker_discard_the_window() {
     for what in ["nothing", "rescale", "restart"] {
         let (mut rule, mut scene) = (rule(Options::DOCUMENTED), Scene::new(10, 120));
         (scene.busy, scene.rate) = (0.9, 900.0); // outside the example's band
@@ -71,7 +72,7 @@ fn a_rescale_and_a_worker_that_starts_anew_throw_the_window_away() {
             "restart" => {
                 let mut observation = scene.pass(10.0);
                 observation.workers[3].started_at = Some(observation.at);
-                assert_eq!(rule.look(&observation), None);
+                assert_eq!(rule.decide(&observation), None);
                 watch(&mut rule, &mut scene, 300)
             }
             _ => watch(&mut rule, &mut scene, 300),
@@ -81,7 +82,7 @@ fn a_rescale_and_a_worker_that_starts_anew_throw_the_window_away() {
 }
 
 #[test]
-fn without_counters_it_holds_and_without_lag_there_is_none() {
+fn holds_without_counters_and_ignores_missing_lag() {
     let (mut held, mut blind) = (rule(Options::MINUTE), rule(Options::MINUTE));
     let mut scene = Scene::new(10, 120);
     (scene.busy, scene.rate) = (1.0, 1000.0);
@@ -90,14 +91,14 @@ fn without_counters_it_holds_and_without_lag_there_is_none() {
         let mut observation = scene.pass(10.0);
         let mut silent = observation.clone();
         silent.workers[2].busy_seconds = None;
-        assert_eq!(held.look(&silent), None, "not every worker says how busy it is");
+        assert_eq!(held.decide(&silent), None, "not every worker says how busy it is");
         observation.partitions.clear();
-        assert_eq!(blind.look(&observation), None, "a missing lag is taken for 0: inside the band");
+        assert_eq!(blind.decide(&observation), None, "a missing lag is taken for 0: inside the band");
     }
 }
 
 #[test]
-fn with_a_lag_of_half_a_minute_it_believes_the_rate_and_not_the_busy_time() {
+fn lag_of_half_a_minute_prefers_the_observed_rate() {
     let (mut rule, mut scene) = (rule(Options::MINUTE), Scene::new(20, 120));
     (scene.busy, scene.rate) = (0.2, 400.0);
     scene.lag = 8000 * 29;

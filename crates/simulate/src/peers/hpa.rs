@@ -9,9 +9,9 @@ use crate::rule::Rule;
 use sluice_base::num;
 use sluice_policy::{Observation, Worker};
 
-/// How long CPU is averaged: two resolutions of 15 s of the metrics server, seconds.
+/// Time over which CPU is averaged, seconds: two resolutions of 15 s of the metrics server.
 const WINDOW: f64 = 30.0;
-/// Milli-cores that a pod asks for.
+/// CPU request of a pod, milli-cores.
 const FULL: f64 = 1000.0;
 /// `--horizontal-pod-autoscaler-cpu-initialization-period`, seconds.
 const INITIALIZATION: f64 = 300.0;
@@ -24,7 +24,7 @@ const INITIALIZATION: f64 = 300.0;
 /// without metrics count as idle; on the way down, pods without metrics count as fully used; a step that this would
 /// turn round is not taken. A sample of a pod younger than five minutes counts once it has been ready for a window.
 ///
-/// Missing data: no metric of any ready pod, and the original reports an error and holds; so does this.
+/// Missing data: if no ready pod has a metric, the original reports an error and holds; so does this.
 ///
 /// Left out: several metrics, container metrics, requests that differ between pods, phases of a pod other than ready or
 /// not, the delay of initial readiness (30 s).
@@ -42,14 +42,14 @@ pub struct Hpa {
 /// The pods as `groupPods` sorts them.
 #[derive(Debug, Default)]
 struct Pods {
-    /// Milli-cores of the pods that count.
+    /// CPU use of the pods that count, milli-cores.
     usage: Vec<f64>,
     unready: u32,
     missing: u32,
 }
 
 impl Hpa {
-    /// `target`: wanted utilisation of the requested CPU, 0 to 1.
+    /// `target`: target utilisation of the requested CPU, 0 to 1.
     pub fn new(target: f64, limits: Limits) -> Self {
         Self {
             target,
@@ -61,8 +61,8 @@ impl Hpa {
         }
     }
 
-    fn note(&mut self, observation: &Observation) {
-        self.counters.note(observation);
+    fn record_samples(&mut self, observation: &Observation) {
+        self.counters.record(observation);
         let seen = if self.looked { observation.at.0 } else { f64::NEG_INFINITY };
         self.looked = true;
         let is_ready = |id: &str| staying(observation).any(|w| w.id == id && w.ready == Some(true));
@@ -100,7 +100,7 @@ impl Hpa {
         Some((FULL * grown.cpu.or(grown.busy)? / grown.seconds).round())
     }
 
-    /// What the metric asks for; `None` is an error of the original.
+    /// Returns what the metric asks for; `None` is an error of the original.
     fn proposal(&self, current: u32, mut pods: Pods) -> Option<u32> {
         if pods.usage.is_empty() {
             return None;
@@ -144,8 +144,8 @@ impl Rule for Hpa {
         SYNC
     }
 
-    fn look(&mut self, observation: &Observation) -> Option<u32> {
-        self.note(observation);
+    fn decide(&mut self, observation: &Observation) -> Option<u32> {
+        self.record_samples(observation);
         let current = observation.replicas.desired.filter(|n| *n > 0)?;
         let now = observation.at.0;
         self.behaviour.begin(now, current);
@@ -164,15 +164,15 @@ mod tests {
 
     const LIMITS: Limits = Limits { min: 1, max: 40, partitions: 120 };
 
-    /// What `workers` pods at `busy` are answered with after a minute.
+    /// Returns the decision for `workers` pods at `busy` after a minute.
     fn answer(target: f64, workers: usize, busy: f64) -> Option<u32> {
         let (mut rule, mut scene) = (Hpa::new(target, LIMITS), Scene::new(workers, 120));
         scene.busy = busy;
-        (0..5).map(|_| rule.look(&scene.pass(15.0))).last().flatten()
+        (0..5).map(|_| rule.decide(&scene.pass(15.0))).last().flatten()
     }
 
     #[test]
-    fn sizes_by_the_ratio_of_use_to_target() {
+    fn size_follows_the_ratio_of_use_to_target() {
         for (target, workers, busy, wanted) in [
             (0.7, 4, 0.9, 6),  // 4 * 90/70 = 5.1
             (0.7, 4, 0.77, 4), // 1.1 is within
@@ -191,14 +191,14 @@ mod tests {
     fn down_takes_the_highest_of_five_minutes() {
         let (mut rule, mut scene) = (Hpa::new(0.7, LIMITS), Scene::new(10, 120));
         scene.busy = 0.35; // asks for 5
-        let answers: Vec<_> = (0..22).map(|_| rule.look(&scene.pass(15.0))).collect();
+        let answers: Vec<_> = (0..22).map(|_| rule.decide(&scene.pass(15.0))).collect();
         assert_eq!(answers[0], None, "nothing to compare with yet: holds");
         assert_eq!(answers[20], Some(10), "five minutes after the start");
         assert_eq!(answers[21], Some(5));
     }
 
     #[test]
-    fn unready_and_silent_pods_are_counted_against_the_step() {
+    fn unready_and_silent_pods_count_against_the_step() {
         let rule = Hpa::new(0.7, LIMITS);
         let pods = |usage: &[f64], unready, missing| Pods { usage: usage.to_vec(), unready, missing };
         for (what, current, pods, wanted) in [
@@ -215,17 +215,17 @@ mod tests {
     }
 
     #[test]
-    fn a_young_pod_counts_once_it_was_ready_for_a_window() {
+    fn young_pod_counts_after_one_ready_window() {
         let (mut rule, mut scene) = (Hpa::new(0.7, LIMITS), Scene::new(4, 120));
         scene.busy = 1.0;
         for _ in 0..4 {
-            rule.look(&scene.pass(15.0));
+            rule.decide(&scene.pass(15.0));
         }
         scene.resize(8);
         // Four at 100 % and four that count as idle: 50 %, which would turn the step round.
-        assert_eq!(rule.look(&scene.pass(15.0)), Some(8));
-        assert_eq!(rule.look(&scene.pass(15.0)), Some(8));
+        assert_eq!(rule.decide(&scene.pass(15.0)), Some(8));
+        assert_eq!(rule.decide(&scene.pass(15.0)), Some(8));
         // All eight count: 8 * 100/70.
-        assert_eq!(rule.look(&scene.pass(15.0)), Some(12));
+        assert_eq!(rule.decide(&scene.pass(15.0)), Some(12));
     }
 }

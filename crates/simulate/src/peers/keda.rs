@@ -1,4 +1,4 @@
-//! KEDA on the lag of a Kafka consumer group.
+//! KEDA with the lag of a Kafka consumer group.
 
 use super::Limits;
 use super::behaviour::{Behaviour, SYNC, within_tolerance};
@@ -33,12 +33,12 @@ pub struct Keda {
 }
 
 impl Keda {
-    /// `seconds` of the work of one worker that does `capacity` records per second, as a whole number of records.
+    /// Returns a scaler with a threshold of `seconds` of the work of one worker, as a whole number of records.
     pub fn new(seconds: f64, capacity: f64, limits: Limits) -> Self {
         Self::with_threshold(format!("keda-{seconds}s"), seconds * capacity, limits)
     }
 
-    /// With the threshold that KEDA ships with.
+    /// Returns a scaler with KEDA's default threshold.
     pub fn shipped(limits: Limits) -> Self {
         Self::with_threshold("keda-default".to_owned(), DEFAULT_THRESHOLD, limits)
     }
@@ -75,7 +75,7 @@ impl Rule for Keda {
         SYNC
     }
 
-    fn look(&mut self, observation: &Observation) -> Option<u32> {
+    fn decide(&mut self, observation: &Observation) -> Option<u32> {
         let current = observation.replicas.desired.filter(|n| *n > 0)?;
         let now = observation.at.0;
         self.behaviour.begin(now, current);
@@ -98,7 +98,7 @@ mod tests {
     const LIMITS: Limits = Limits { min: 1, max: 100, partitions: 24 };
 
     #[test]
-    fn sizes_by_total_lag_over_the_threshold() {
+    fn size_is_total_lag_over_the_threshold() {
         for (workers, lag, wanted) in [
             (4, 5_000, 5), // ceil(5000/1000)
             (4, 4_001, 4), // within 10 % of 4 * 1000
@@ -110,19 +110,19 @@ mod tests {
         ] {
             let mut scene = Scene::new(workers, 24);
             scene.lag = lag;
-            assert_eq!(Keda::new(1.0, 1000.0, LIMITS).look(&scene.pass(15.0)), Some(wanted), "{lag} at {workers}");
+            assert_eq!(Keda::new(1.0, 1000.0, LIMITS).decide(&scene.pass(15.0)), Some(wanted), "{lag} at {workers}");
         }
     }
 
     #[test]
-    fn what_is_missing_is_what_the_scaler_makes_of_it() {
+    fn missing_data_is_treated_as_the_scaler_does() {
         let mut scene = Scene::new(4, 24);
         scene.lag = 24 * 500;
         let whole = scene.pass(15.0);
         let mut holds = whole.clone();
         holds.partitions[3].committed = None;
-        assert_eq!(Keda::new(1.0, 1000.0, LIMITS).look(&holds), None, "an error, and the HPA holds");
-        assert_eq!(Keda::new(1.0, 1000.0, LIMITS).look(&Observation::default()), None);
+        assert_eq!(Keda::new(1.0, 1000.0, LIMITS).decide(&holds), None, "an error, and the HPA holds");
+        assert_eq!(Keda::new(1.0, 1000.0, LIMITS).decide(&Observation::default()), None);
 
         let rule = Keda::new(1.0, 1000.0, LIMITS);
         let (mut fresh, mut partial) = (whole.clone(), whole.clone());
@@ -138,9 +138,9 @@ mod tests {
     }
 
     #[test]
-    fn without_lag_it_goes_to_the_floor_after_the_window() {
+    fn goes_to_the_floor_without_lag_after_the_window() {
         let (mut rule, mut scene) = (Keda::new(1.0, 1000.0, LIMITS), Scene::new(8, 24));
-        let answers: Vec<_> = (0..22).map(|_| rule.look(&scene.pass(15.0))).collect();
+        let answers: Vec<_> = (0..22).map(|_| rule.decide(&scene.pass(15.0))).collect();
         assert_eq!((answers[0], answers[20], answers[21]), (Some(8), Some(8), Some(1)));
     }
 }

@@ -20,7 +20,7 @@ const PANIC_THRESHOLD: f64 = 2.0;
 const MAX_UP: f64 = 1000.0;
 /// `max-scale-down-rate`.
 const MAX_DOWN: f64 = 2.0;
-/// Means are rounded to so many parts (`aggregation/bucketing.go`, `precision`).
+/// Precision to which means are rounded (`aggregation/bucketing.go`, `precision`).
 const PRECISION: f64 = 1e6;
 /// `container-concurrency-target-percentage` of a container that takes one request at a time.
 pub(super) const TARGET: f64 = 0.7;
@@ -30,16 +30,16 @@ pub(super) const TARGET: f64 = 0.7;
 /// Source: knative/serving `pkg/autoscaler/scaling/autoscaler.go` (`Scale`), `pkg/autoscaler/metrics/collector.go`,
 /// `config/core/configmaps/autoscaler.yaml` at 98e5ef9 (August 2026). Every 2 s `ceil(concurrency / target)` over the
 /// last 60 s and over the last 6 s; the latter reaching twice the ready pods starts a panic, in which the larger of the
-/// two holds and nothing goes down until a stable window after the last such look. It begins in a panic if there is more
-/// than one pod. At most a thousand times up, a half down.
+/// two holds and nothing goes down until a stable window after the last such look. It begins in a panic if there is
+/// more than one pod. At most a thousand times up, a half down.
 ///
 /// Concurrency counts requests in flight. A stream worker has none: here it is the busy threads of all workers, and the
 /// backlog enters as the threads that it would keep busy for a panic window (`waiting / capacity / 6 s`). Without that
-/// term a saturated job could never read more than 1 / target, and there would be no panic; counting each waiting record
-/// as a request in flight would ask for thousands of pods.
+/// term a saturated job could never read more than 1 / target, and there would be no panic; counting each waiting
+/// record as a request in flight would ask for thousands of pods.
 ///
-/// Missing data: pods that say nothing are taken for the mean of the others, as the original samples pods; a look at
-/// which nobody says anything is not recorded, and an empty window is no decision.
+/// Missing data: silent pods are taken for the mean of the others, because the original samples pods. If no pod
+/// reports, nothing is recorded, and an empty window leads to no decision.
 ///
 /// Left out: activator, burst capacity, scale to zero, `scale-down-delay` (0 by default), weighted averages.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ pub struct Knative {
 }
 
 impl Knative {
-    /// `target`: busy threads wanted per worker. `capacity`: records per second of a busy thread.
+    /// `target`: target of busy threads per worker. `capacity`: records per second of a busy thread.
     pub fn new(target: f64, capacity: f64, limits: Limits) -> Self {
         Self {
             target,
@@ -69,9 +69,9 @@ impl Knative {
         }
     }
 
-    fn note(&mut self, observation: &Observation) {
+    fn record_samples(&mut self, observation: &Observation) {
         let now = observation.at.0;
-        self.counters.note(observation);
+        self.counters.record(observation);
         if let Some(value) = self.concurrency(observation).and_then(num::finite) {
             self.samples.push_back((now, value));
         }
@@ -128,12 +128,12 @@ impl Rule for Knative {
         TICK
     }
 
-    fn look(&mut self, observation: &Observation) -> Option<u32> {
+    fn decide(&mut self, observation: &Observation) -> Option<u32> {
         let (now, ready) = (observation.at.0, ready(observation));
         if !std::mem::replace(&mut self.looked, true) && ready > 1 {
             (self.panic_since, self.panic_pods) = (Some(now), ready);
         }
-        self.note(observation);
+        self.record_samples(observation);
         observation.replicas.desired?;
         if self.samples.is_empty() {
             return None;
@@ -154,7 +154,7 @@ mod tests {
     /// From `TestAutoscalerScale`, `TestAutoscalerStableMode*` and `TestAutoscalerRateLimit*` of `autoscaler_test.go`;
     /// the originals run with a scale-up rate of 10, which none of these meets.
     #[test]
-    fn the_formula_gives_what_the_originals_tests_say() {
+    fn formula_matches_the_originals_tests() {
         for (what, target, ready, stable, panic, wanted) in [
             ("no data at zero", 10.0, 1, 0.0, 0.0, 0),
             ("increase", 10.0, 1, 50.0, 10.0, 5),
@@ -172,7 +172,7 @@ mod tests {
 
     /// `TestAutoscalerPanicThenUnPanicScaleDown` and `TestAutoscalerPanicStableLargerThanPanic`.
     #[test]
-    fn a_panic_holds_for_a_stable_window() {
+    fn panic_lasts_for_a_stable_window() {
         let mut rule = Knative::new(10.0, 1000.0, LIMITS);
         for (now, ready, stable, panic, wanted) in [
             (0.0, 10, 100.0, 1000.0, 100),
@@ -188,34 +188,34 @@ mod tests {
     }
 
     #[test]
-    fn busy_threads_and_the_backlog_are_the_concurrency() {
+    fn concurrency_is_busy_threads_and_backlog() {
         let mut scene = Scene::new(10, 120);
         scene.busy = 0.7;
         let mut rule = Knative::new(0.7, 1000.0, LIMITS);
-        let steady: Vec<_> = (0..60).map(|_| rule.look(&scene.pass(2.0))).collect();
+        let steady: Vec<_> = (0..60).map(|_| rule.decide(&scene.pass(2.0))).collect();
         assert_eq!(steady[0], None, "nothing to compare with yet");
         assert!(steady[1..].iter().all(|n| *n == Some(10)), "{steady:?}");
         scene.busy = 1.0;
         for _ in 0..30 {
-            rule.look(&scene.pass(2.0));
+            rule.decide(&scene.pass(2.0));
         }
-        assert_eq!(rule.look(&scene.pass(2.0)), Some(15), "saturated: 10 / 0.7");
+        assert_eq!(rule.decide(&scene.pass(2.0)), Some(15), "saturated: 10 / 0.7");
         scene.lag = 60_000; // 10 threads for 6 s
         for _ in 0..3 {
-            rule.look(&scene.pass(2.0));
+            rule.decide(&scene.pass(2.0));
         }
-        assert_eq!(rule.look(&scene.pass(2.0)), Some(29), "20 / 0.7: a panic");
+        assert_eq!(rule.decide(&scene.pass(2.0)), Some(29), "20 / 0.7: a panic");
         scene.lag = 0;
         scene.busy = 0.1;
-        assert_eq!(rule.look(&scene.pass(30.0)), Some(29), "nothing goes down in a panic");
+        assert_eq!(rule.decide(&scene.pass(30.0)), Some(29), "nothing goes down in a panic");
 
         let mut rule = Knative::new(0.7, 1000.0, LIMITS);
-        let begun: Vec<_> = (0..32).map(|_| rule.look(&scene.pass(2.0))).collect();
+        let begun: Vec<_> = (0..32).map(|_| rule.decide(&scene.pass(2.0))).collect();
         assert_eq!((begun[1], begun[30], begun[31]), (Some(10), Some(10), Some(5)), "it begins in a panic");
 
         let mut silent = scene.pass(2.0);
         silent.workers.iter_mut().for_each(|w| w.at = None);
         let mut rule = Knative::new(0.7, 1000.0, LIMITS);
-        assert_eq!((rule.look(&silent), rule.look(&silent)), (None, None));
+        assert_eq!((rule.decide(&silent), rule.decide(&silent)), (None, None));
     }
 }

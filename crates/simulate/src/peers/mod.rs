@@ -1,8 +1,8 @@
-//! The peers: the rules that other autoscalers decide by, for comparison on the same plant.
+//! The peers: the rules of other autoscalers, for comparison on the same plant.
 //!
-//! Each is written from its source, which its doc comment names with the revision read and with what was left out, and
-//! sees what Sluice sees: an [`Observation`](sluice_policy::Observation). Each keeps its own windows. No peer is made
-//! worse than it is: where the source leaves room the choice is the one that serves it.
+//! Each is written from its source; its doc comment names the source with its revision, and what was left out. It sees
+//! what Sluice sees, an [`Observation`](sluice_policy::Observation), and keeps its own windows. No peer is made worse than
+//! it is: where the source leaves room, the choice is the one that benefits the peer.
 //!
 //! Architecture invariant: a peer never panics and never reads a missing number as 0, unless its original does.
 
@@ -44,7 +44,7 @@ pub use static_mean::{StaticMean, static_mean};
 
 use sluice_base::num;
 
-/// What bounds every peer.
+/// The limits of every peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Fewest workers.
@@ -56,40 +56,40 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Most workers that are of use: what somebody who knows the topic gives as the maximum.
+    /// Returns the largest useful number of workers: what a user who knows the topic sets as the maximum.
     pub fn ceiling(self) -> u32 {
         let useful = if self.partitions == 0 { u32::MAX } else { self.partitions };
         self.max.min(useful).max(self.min)
     }
 
-    /// The nearest number within the limits.
+    /// Returns the nearest number within the limits.
     pub fn clamp(self, workers: u32) -> u32 {
         workers.clamp(self.min, self.ceiling())
     }
 }
 
-/// What the peers are told beforehand, as somebody who sets them up would know it.
+/// What the peers know beforehand, like the person who sets them up.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Parameters {
-    /// What bounds them.
+    /// Limits of the replica count.
     pub limits: Limits,
-    /// Records per second that one worker can do.
+    /// Capacity of one worker, records per second.
     pub capacity: f64,
-    /// Mean rate of the whole load, records per second; only hindsight knows it.
+    /// Mean rate of the whole load, records per second; known only in hindsight.
     pub mean_rate: f64,
 }
 
-/// A fraction in whole percents.
+/// Returns a fraction in whole percents.
 fn percent(fraction: f64) -> u32 {
     num::floor_u32((100.0 * fraction).round())
 }
 
-/// `family`, or `family-55` if the fraction is not the usual one.
+/// Returns `family`, or `family-55` if the fraction is not the usual one.
 fn with_percent(family: &str, fraction: f64, usual: f64) -> String {
     if percent(fraction) == percent(usual) { family.to_owned() } else { format!("{family}-{}", percent(fraction)) }
 }
 
-/// `family`, or `family-5s` if the seconds are not the usual ones.
+/// Returns `family`, or `family-5s` if the seconds are not the usual ones.
 fn with_seconds(family: &str, seconds: f64, usual: f64) -> String {
     if seconds.to_bits() == usual.to_bits() { family.to_owned() } else { format!("{family}-{seconds}s") }
 }
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_hold_whatever_is_asked() {
+    fn limits_are_always_respected() {
         let limits = Limits { min: 2, max: 40, partitions: 24 };
         for (asked, within) in [(0, 2), (2, 2), (24, 24), (30, 24), (u32::MAX, 24)] {
             assert_eq!(limits.clamp(asked), within);

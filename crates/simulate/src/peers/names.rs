@@ -4,8 +4,8 @@ use super::flink_model::Options;
 use super::{Beam, Ds2, Flink, Hpa, Keda, Knative, Numaflow, Parameters, beam, ds2, knative, numaflow, static_mean};
 use crate::rule::Rule;
 
-/// Families of peers, and how each is written: `P` a percentage from 1 to 100, `S` seconds; what is in brackets may be
-/// left out.
+/// Families of peers, and their notation: `P` is a percentage from 1 to 100, `S` seconds; parts in brackets are
+/// optional.
 pub const FAMILIES: [(&str, &str); 8] = [
     ("hpa", "hpa[-P]"),
     ("keda", "keda-Ss, keda-default"),
@@ -17,7 +17,7 @@ pub const FAMILIES: [(&str, &str); 8] = [
     ("static-mean", "static-mean"),
 ];
 
-/// What stands beside Sluice if nothing else is asked for: each peer as it ships, and its usual other settings.
+/// The peers shown by default: each as it ships, and with its usual other settings.
 const USUAL: [&str; 12] = [
     "hpa-70",
     "hpa-50",
@@ -33,11 +33,11 @@ const USUAL: [&str; 12] = [
     "static-mean",
 ];
 
-/// A name that is no peer's.
+/// A name that no peer has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no peer is called {name:?}; there are {}", forms())]
 pub struct UnknownPeer {
-    /// What was asked for.
+    /// The unknown name.
     pub name: String,
 }
 
@@ -45,13 +45,13 @@ fn forms() -> String {
     FAMILIES.map(|family| family.1).join(", ")
 }
 
-/// Each peer with its usual settings.
+/// Returns each peer with its usual settings.
 pub fn all(parameters: &Parameters) -> Vec<Box<dyn Rule>> {
     build(&USUAL.map(str::to_owned), parameters)
 }
 
-/// A family of [`FAMILIES`] over its main parameter; its usual setting is among them. Empty for `static-mean`, which has
-/// none.
+/// Returns a family of [`FAMILIES`] over its main parameter, including the usual setting. Empty for `static-mean`,
+/// which has no parameter.
 pub fn sweep(family: &str, parameters: &Parameters) -> Result<Vec<Box<dyn Rule>>, UnknownPeer> {
     let percents = |prefix: &str, from: u32| (from..=9).map(|tenth| format!("{prefix}-{tenth}0")).collect::<Vec<_>>();
     let seconds = |prefix: &str, all: &[f64]| all.iter().map(|s| format!("{prefix}-{s}s")).collect::<Vec<_>>();
@@ -76,7 +76,7 @@ fn build(names: &[String], parameters: &Parameters) -> Vec<Box<dyn Rule>> {
     names.iter().filter_map(|name| named(name, parameters).ok()).collect()
 }
 
-/// The peer of that name.
+/// Returns the peer with that name.
 pub fn named(name: &str, parameters: &Parameters) -> Result<Box<dyn Rule>, UnknownPeer> {
     parse(name, parameters).ok_or_else(|| UnknownPeer { name: name.to_owned() })
 }
@@ -121,7 +121,7 @@ fn flink(rest: Option<&str>, parameters: &Parameters) -> Option<Flink> {
     Some(Flink::new(name, options.with_target(target), usual, parameters.limits))
 }
 
-/// Whether `rest` is the variant, and what follows it after a dash.
+/// Returns whether `rest` is the variant, and what follows it after a dash.
 fn variant<'a>(rest: &'a str, variant: &str) -> (bool, Option<&'a str>) {
     match rest.strip_prefix(variant) {
         Some("") => (true, None),
@@ -130,14 +130,14 @@ fn variant<'a>(rest: &'a str, variant: &str) -> (bool, Option<&'a str>) {
     }
 }
 
-/// `55` is 0.55; 1 to 100.
+/// Parses a percentage from 1 to 100 as a fraction: `55` is 0.55.
 fn fraction_or(text: Option<&str>, usual: f64) -> Option<f64> {
     let Some(text) = text else { return Some(usual) };
     let percent: u32 = text.parse().ok()?;
     (1..=100).contains(&percent).then(|| f64::from(percent) / 100.0)
 }
 
-/// `0.25s` is 0.25; above 0, up to a day.
+/// Parses seconds above 0 and up to a day: `0.25s` is 0.25.
 fn seconds(text: &str) -> Option<f64> {
     let seconds: f64 = text.strip_suffix('s')?.parse().ok()?;
     (seconds > 0.0 && seconds <= 86_400.0).then_some(seconds)
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_understood_and_given_back() {
+    fn name_is_parsed_and_given_back() {
         for name in USUAL.into_iter().chain([
             "hpa-55",
             "keda-3s",
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_refused_with_those_that_are() {
+    fn unknown_name_is_refused_with_the_known_ones() {
         for name in [
             "",
             "hpa-",
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_listed_is_built() {
+    fn every_listed_peer_can_be_built() {
         assert_eq!(names(&all(&parameters())), USUAL);
         for (family, size, usual) in [
             ("hpa", 7, "hpa-70"),
@@ -229,7 +229,7 @@ mod tests {
         assert!(FAMILIES.iter().all(|family| sweep(family.0, &parameters()).is_ok()));
     }
 
-    /// None of them goes wrong whatever it is shown, nor leaves the limits.
+    /// No peer panics or leaves its limits, whatever it is shown.
     #[test]
     fn no_peer_panics_or_leaves_its_limits() {
         let mut rules = all(&parameters());
@@ -255,7 +255,7 @@ mod tests {
                     11 => observation.partitions[0].committed = Some(-1),
                     _ => {}
                 }
-                if let Some(wanted) = rule.look(&observation) {
+                if let Some(wanted) = rule.decide(&observation) {
                     assert!((1..=40).contains(&wanted), "{}: {wanted}", rule.name());
                     scene.resize(usize::try_from(wanted).unwrap());
                 }

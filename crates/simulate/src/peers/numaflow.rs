@@ -10,7 +10,7 @@ use sluice_policy::Observation;
 
 /// The rater's scrape interval, seconds.
 const SCRAPE: f64 = 5.0;
-/// How often a vertex is looked at, seconds.
+/// Time between two decisions for a vertex, seconds.
 const TASK: f64 = 30.0;
 /// `lookbackSeconds`.
 const LOOKBACK: f64 = 120.0;
@@ -18,18 +18,19 @@ const LOOKBACK: f64 = 120.0;
 const COOLDOWN: f64 = 90.0;
 /// `replicasPerScaleUp` and `replicasPerScaleDown`.
 const STEP: u32 = 2;
-/// `targetProcessingSeconds` where the user sets none.
+/// Default `targetProcessingSeconds`.
 pub(super) const TARGET: f64 = 20.0;
 
 /// Numaflow's autoscaler of a `MonoVertex`: source, work and sink in one kind of pod.
 ///
 /// Source: numaproj/numaflow `pkg/reconciler/monovertex/scaling/scaling.go` (`scaleOneMonoVertex`, `desiredReplicas`),
 /// `pkg/mvtxdaemon/server/service/rater/helper.go` and `pkg/apis/numaflow/v1alpha1/const.go` at 63ba4e8 (August 2026).
-/// `n' = round(pending / rate / targetProcessingSeconds * ready)`, at least 1 and no more than pending; `pending` (behind
-/// the commits) and `rate` (processed) are means over 120 s of samples 5 s apart; at most 2 up or down at a time, 90 s
-/// apart; nothing while the number of pods is not the one asked for.
+/// `n' = round(pending / rate / targetProcessingSeconds * ready)`, at least 1 and no more than pending; `pending`
+/// (behind the commits) and `rate` (processed) are means over 120 s of samples 5 s apart; at most 2 up or down at a
+/// time, 90 s apart; nothing while the number of pods is not the one asked for.
 ///
-/// Missing data: no rate or no pending, or a rate of 0 with something pending, and the original holds; so does this.
+/// Missing data: without a rate or pending, or with a rate of 0 and something pending, the original holds; so does
+/// this.
 ///
 /// Left out: scale to zero, cron bounds, rate limits, the lookback that grows for slow jobs, roll-outs. A pod that
 /// misses one scrape makes the original's rate jump by all that the pod ever did; here its growth is missing.
@@ -46,13 +47,13 @@ pub struct Numaflow {
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     at: f64,
-    /// Records per second; `None`: nobody said.
+    /// Records per second; `None`: no worker reported it.
     rate: Option<f64>,
     pending: Option<f64>,
 }
 
 impl Numaflow {
-    /// `target`: seconds in which what is pending should be processed.
+    /// `target`: time in which pending records should be processed, seconds.
     pub fn new(target: f64, limits: Limits) -> Self {
         Self {
             target,
@@ -64,9 +65,9 @@ impl Numaflow {
         }
     }
 
-    fn note(&mut self, observation: &Observation) {
+    fn record_sample(&mut self, observation: &Observation) {
         let now = observation.at.0;
-        self.counters.note(observation);
+        self.counters.record(observation);
         let rates: Vec<f64> = at_work(observation)
             .filter_map(|w| self.counters.over(w, SCRAPE))
             .filter_map(|g| Some(g.processed? / g.seconds))
@@ -117,9 +118,9 @@ impl Rule for Numaflow {
         SCRAPE
     }
 
-    fn look(&mut self, observation: &Observation) -> Option<u32> {
+    fn decide(&mut self, observation: &Observation) -> Option<u32> {
         let now = observation.at.0;
-        self.note(observation);
+        self.record_sample(observation);
         if now - self.judged_at < TASK - SCRAPE / 2.0 {
             return None;
         }
@@ -142,7 +143,7 @@ mod tests {
     /// `TestDesiredReplicas` of `monovertex/scaling/scaling_test.go`, and the source cases of
     /// `vertex/scaling/scaling_test.go` for one partition.
     #[test]
-    fn the_formula_gives_what_the_originals_tests_say() {
+    fn formula_matches_the_originals_tests() {
         for (what, pending, rate, target, ready, current, wanted) in [
             ("both zero", 0.0, 0.0, 20.0, 1, 1, 0),
             ("rate zero", 100.0, 0.0, 20.0, 1, 3, 3),
@@ -168,7 +169,7 @@ mod tests {
         let mut changes = Vec::new();
         for _ in 0..60 {
             let observation = scene.pass(5.0);
-            if let Some(wanted) = rule.look(&observation).filter(|n| *n != workers) {
+            if let Some(wanted) = rule.decide(&observation).filter(|n| *n != workers) {
                 changes.push((observation.at.0, wanted));
                 workers = wanted;
                 scene.resize(usize::try_from(wanted).unwrap());
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn holds_without_data_and_while_pods_come() {
+    fn holds_without_data_and_while_pods_start() {
         let mut scene = Scene::new(4, 24);
         (scene.rate, scene.lag) = (1000.0, 400_000);
         for what in ["counters", "commits", "pods"] {
@@ -192,7 +193,7 @@ mod tests {
                     "commits" => observation.partitions[7].committed = None,
                     _ => observation.replicas.existing = Some(3),
                 }
-                assert_eq!(rule.look(&observation), None, "{what}");
+                assert_eq!(rule.decide(&observation), None, "{what}");
             }
         }
     }

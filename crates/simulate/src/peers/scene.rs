@@ -1,9 +1,9 @@
-//! Observations for the tests of the peers: workers that all do the same, partitions that all lag the same.
+//! Observations for the tests of the peers: all workers do the same, and all partitions have the same lag.
 
 use sluice_base::units::Seconds;
 use sluice_policy::{Observation, Partition, Replicas, Worker};
 
-/// A job as the tests want it to look.
+/// A job as the tests need it.
 pub(super) struct Scene {
     pub(super) at: f64,
     /// Busy fraction of each worker.
@@ -39,7 +39,7 @@ impl Scene {
         scene
     }
 
-    /// Makes it `n` workers at once, the new ones ready.
+    /// Changes the number of workers to `n` at once; new ones are ready.
     pub(super) fn resize(&mut self, n: usize) {
         self.workers.truncate(n);
         for i in self.workers.len()..n {
@@ -56,7 +56,7 @@ impl Scene {
         }
     }
 
-    /// Lets time pass and looks.
+    /// Lets time pass and returns an observation.
     pub(super) fn pass(&mut self, seconds: f64) -> Observation {
         self.at += seconds;
         self.appended += self.arriving * seconds;

@@ -1,20 +1,20 @@
-//! What a rule can make of an observation: sums over the partitions, and growth of the workers' counters.
+//! Signals that a rule can derive from an observation: sums over the partitions, and growth of the workers' counters.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use sluice_base::num::{self, diff};
 use sluice_policy::{Observation, Partition, Worker};
 
-/// A stretch may be this share shorter than asked for: looks are not exactly as far apart as they should be.
+/// Share by which a window may be shorter than requested, because observations are not exactly evenly spaced.
 const SLACK: f64 = 0.1;
 
-/// Records behind the commits, all partitions; without a commit a partition is behind by all that is in its log. `None`
-/// if one of them is not known, or there are none.
+/// Returns the records behind the commits of all partitions; a partition without a commit is behind by its whole log.
+/// `None` if the lag of one of them is not known, or there are no partitions.
 pub(super) fn uncommitted(observation: &Observation) -> Option<f64> {
     sum(observation, |p| behind(p, p.committed?))
 }
 
-/// Records that no worker has taken yet, all partitions: behind the position where the worker says it, else behind the
+/// Returns the records that no worker has taken yet: behind the position where the worker reports it, else behind the
 /// commit.
 pub(super) fn waiting(observation: &Observation) -> Option<f64> {
     sum(observation, |p| behind(p, p.position.or(p.committed)?))
@@ -25,7 +25,7 @@ fn behind(partition: &Partition, offset: i64) -> Option<f64> {
     Some(diff(partition.end?, from).max(0.0))
 }
 
-/// Sum of the log-end offsets, records.
+/// Returns the sum of the log-end offsets, records.
 pub(super) fn appended(observation: &Observation) -> Option<f64> {
     sum(observation, |p| p.end.map(num::of_i64))
 }
@@ -37,43 +37,43 @@ fn sum(observation: &Observation, of: impl Fn(&Partition) -> Option<f64>) -> Opt
     observation.partitions.iter().map(of).sum()
 }
 
-/// Workers that are not on their way out.
+/// Returns the workers that are not terminating.
 pub(super) fn staying(observation: &Observation) -> impl Iterator<Item = &Worker> {
     observation.workers.iter().filter(|w| w.terminating != Some(true))
 }
 
-/// Workers that are ready and stay.
+/// Returns the workers that are ready and not terminating.
 pub(super) fn at_work(observation: &Observation) -> impl Iterator<Item = &Worker> {
     staying(observation).filter(|w| w.ready == Some(true))
 }
 
-/// How many are ready; by the pods if the workload does not say.
+/// Returns how many workers are ready; counted from the pods if the workload does not report it.
 pub(super) fn ready(observation: &Observation) -> u32 {
     observation.replicas.ready.unwrap_or_else(|| num::u32_of(at_work(observation).count()))
 }
 
-/// Whether as many are there and ready as are asked for.
+/// Returns whether as many workers are present and ready as are requested.
 pub(super) fn settled(observation: &Observation) -> bool {
     let replicas = observation.replicas;
     let there = replicas.existing.is_none_or(|e| replicas.desired == Some(e));
     replicas.desired == Some(ready(observation)) && there
 }
 
-/// When this incarnation started, as bits; 0 if that is not told.
+/// Returns when this run of the process started, as bits; 0 if that is not known.
 pub(super) fn incarnation(worker: &Worker) -> u64 {
     worker.started_at.map_or(0, |s| s.0.to_bits())
 }
 
-/// How much a worker's counters grew.
+/// Growth of a worker's counters.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Growth {
-    /// Over how long, seconds; above 0.
+    /// Period of the growth, seconds; above 0.
     pub(super) seconds: f64,
     /// Records processed.
     pub(super) processed: Option<f64>,
     /// Seconds busy, summed over its threads.
     pub(super) busy: Option<f64>,
-    /// Seconds of CPU.
+    /// CPU seconds.
     pub(super) cpu: Option<f64>,
 }
 
@@ -108,7 +108,7 @@ struct Track {
     readings: VecDeque<Reading>,
 }
 
-/// The workers' counters over the last while. What belongs to another incarnation, or fell, is forgotten.
+/// The workers' recent counters. Readings of another run of the process, or from before a decrease, are forgotten.
 #[derive(Debug)]
 pub(super) struct Counters {
     keep: f64,
@@ -116,13 +116,13 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    /// Remembers `keep` seconds.
+    /// Returns counters that are kept for `keep` seconds.
     pub(super) fn new(keep: f64) -> Self {
         Self { keep, tracks: BTreeMap::new() }
     }
 
-    /// Takes in what the workers say now.
-    pub(super) fn note(&mut self, observation: &Observation) {
+    /// Records what the workers report now.
+    pub(super) fn record(&mut self, observation: &Observation) {
         for track in self.tracks.values_mut() {
             (track.there, track.told) = (false, false);
         }
@@ -131,14 +131,14 @@ impl Counters {
                 self.tracks.insert(worker.id.clone(), Track::default());
             }
             if let Some(track) = self.tracks.get_mut(&worker.id) {
-                track.note(worker, self.keep);
+                track.record(worker, self.keep);
             }
         }
         self.tracks.retain(|_, track| track.there);
     }
 
-    /// Growth over the last `window` seconds, or since there are readings; `None` if the worker said nothing at this
-    /// look or there are not two readings.
+    /// Returns the growth over the last `window` seconds, or since the first reading; `None` if the worker reported
+    /// nothing in this observation or there are not two readings.
     pub(super) fn over(&self, worker: &Worker, window: f64) -> Option<Growth> {
         let track = self.tracks.get(&worker.id).filter(|t| t.told)?;
         let last = track.readings.back()?;
@@ -155,7 +155,7 @@ impl Counters {
 }
 
 impl Track {
-    fn note(&mut self, worker: &Worker, keep: f64) {
+    fn record(&mut self, worker: &Worker, keep: f64) {
         self.there = true;
         let incarnation = incarnation(worker);
         if self.incarnation != incarnation {
@@ -166,7 +166,7 @@ impl Track {
         self.told = true;
         if let Some(last) = self.readings.back() {
             if reading.at <= last.at {
-                return; // a cached answer
+                return; // a cached sample
             }
             if reading.fell(last) {
                 self.readings.clear();
@@ -186,17 +186,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn growth_is_over_the_window_and_never_across_a_restart() {
+    fn growth_never_spans_a_restart() {
         let mut scene = Scene::new(1, 1);
         let mut counters = Counters::new(30.0);
         (scene.busy, scene.rate) = (0.5, 100.0);
         let mut observation = scene.pass(0.0);
         for _ in 0..10 {
-            counters.note(&observation);
+            counters.record(&observation);
             observation = scene.pass(15.0);
             scene.busy = 0.8;
         }
-        counters.note(&observation);
+        counters.record(&observation);
         let grown = counters.over(&observation.workers[0], 30.0).unwrap();
         assert!((grown.seconds - 30.0).abs() < 1e-9);
         assert!((grown.busy.unwrap() - 24.0).abs() < 1e-9 && (grown.processed.unwrap() - 3000.0).abs() < 1e-6);
@@ -204,30 +204,30 @@ mod tests {
 
         let mut cached = observation.clone();
         cached.at.0 += 15.0;
-        counters.note(&cached);
+        counters.record(&cached);
         assert_eq!(counters.over(&cached.workers[0], 30.0), Some(grown), "a cached answer is no growth of 0");
         cached.workers[0].at = Some(sluice_base::units::Seconds(scene.at - 15.0));
-        counters.note(&cached);
+        counters.record(&cached);
         assert_eq!(counters.over(&cached.workers[0], 30.0), Some(grown), "nor is one that comes late");
 
         let mut silent = observation.clone();
         silent.workers[0].at = None;
-        counters.note(&silent);
+        counters.record(&silent);
         assert_eq!(counters.over(&silent.workers[0], 30.0), None, "silence is not idleness");
 
         let mut fallen = scene.pass(15.0);
         fallen.workers[0].processed = Some(1.0);
-        counters.note(&fallen);
+        counters.record(&fallen);
         assert_eq!(counters.over(&fallen.workers[0], 30.0), None, "a counter that fell began anew");
 
         let mut restarted = scene.pass(15.0);
         restarted.workers[0].started_at = Some(sluice_base::units::Seconds(7.0));
-        counters.note(&restarted);
+        counters.record(&restarted);
         assert_eq!(counters.over(&restarted.workers[0], 30.0), None);
     }
 
     #[test]
-    fn lag_is_not_guessed() {
+    fn missing_lag_is_not_guessed() {
         let mut scene = Scene::new(2, 4);
         scene.lag = 400;
         let mut observation = scene.pass(1.0);

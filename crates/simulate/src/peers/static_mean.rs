@@ -1,21 +1,21 @@
-//! As many workers as the mean load needs, always.
+//! A constant number of workers: as many as the mean load needs.
 
 use super::Limits;
 use crate::rule::Rule;
 use sluice_base::num;
 use sluice_policy::Observation;
 
-/// How often it would put the number right if somebody else changed it, seconds.
+/// Period in which the rule would restore its number if it was changed, seconds.
 const INTERVAL: f64 = 60.0;
 
-/// A number that never changes. No product: the cheapest thing that gets the work done in the end.
+/// A number that never changes. Not a product, but the cheapest way to process everything in the end.
 #[derive(Debug)]
 pub struct StaticMean {
     workers: u32,
 }
 
-/// `ceil(mean / capacity)` workers. `mean`: mean rate of the whole load, records per second, which only hindsight knows;
-/// `capacity`: of one worker, records per second. Nothing is observed.
+/// Returns a rule with `ceil(mean / capacity)` workers. `mean`: mean rate of the whole load, records per second, known
+/// only in hindsight; `capacity`: capacity of one worker, records per second. It observes nothing.
 pub fn static_mean(mean: f64, capacity: f64, limits: Limits) -> StaticMean {
     StaticMean { workers: limits.clamp(num::ceil_u32(mean / capacity)) }
 }
@@ -29,7 +29,7 @@ impl Rule for StaticMean {
         INTERVAL
     }
 
-    fn look(&mut self, _: &Observation) -> Option<u32> {
+    fn decide(&mut self, _: &Observation) -> Option<u32> {
         Some(self.workers)
     }
 }
@@ -42,7 +42,7 @@ mod tests {
     fn rounds_up_and_stays_within_the_limits() {
         let limits = Limits { min: 2, max: 40, partitions: 24 };
         for (mean, workers) in [(5_000.0, 5), (5_001.0, 6), (0.0, 2), (1e9, 24), (f64::NAN, 2)] {
-            assert_eq!(static_mean(mean, 1000.0, limits).look(&Observation::default()), Some(workers), "{mean}");
+            assert_eq!(static_mean(mean, 1000.0, limits).decide(&Observation::default()), Some(workers), "{mean}");
         }
     }
 }

@@ -3,15 +3,15 @@
 use super::{Kind, Load, MOST_POINTS, SHAPES, Shape, ShapeError};
 use sluice_base::text::truncate;
 
-/// Nobody sends more, and nobody waits longer.
+/// Largest rate and longest time that are accepted.
 const MOST_RATE: f64 = 1e12;
 const MOST_SECONDS: f64 = 3600.0 * 24.0 * 366.0;
-/// Shorter times could not be told from a jump.
+/// Shortest time, seconds: a shorter one could not be told from a jump.
 const LEAST_SECONDS: f64 = 0.01;
-/// A line of shapes is written by hand.
+/// Most shapes: a line is written by hand.
 const MOST_SHAPES: usize = 1000;
 
-/// A word of the text and where it begins, in characters.
+/// A word of the text, and where it begins, in characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Word {
     text: String,
@@ -23,7 +23,7 @@ pub(super) fn parse(text: &str) -> Result<Load, ShapeError> {
     let mut parser = Parser { text, words: words(text), next: 0 };
     let mut parts = vec![parser.sum()?];
     let mut count = 0;
-    while let Some(word) = parser.take() {
+    while let Some(word) = parser.next_word() {
         if word.text != "|" && word.text != "then" {
             return Err(parser.wrong(word.column, &format!("expected |, then, + or the end, found `{}`", brief(&word))));
         }
@@ -42,7 +42,7 @@ pub(super) fn parse(text: &str) -> Result<Load, ShapeError> {
     Ok(load)
 }
 
-/// Signs, and what stands between them and spaces.
+/// Splits the text into signs and the words between them and spaces.
 fn words(text: &str) -> Vec<Word> {
     let mut words: Vec<Word> = Vec::new();
     let mut open = false;
@@ -65,22 +65,22 @@ struct Parser<'a> {
 }
 
 impl Parser<'_> {
-    fn take(&mut self) -> Option<Word> {
+    fn next_word(&mut self) -> Option<Word> {
         let word = self.words.get(self.next).cloned();
         self.next += usize::from(word.is_some());
         word
     }
 
     fn wrong(&self, column: usize, message: &str) -> ShapeError {
-        // One line, and one column for each character, or the caret would point elsewhere.
+        // One line, and one column for each character, so that the caret points at the right place.
         let text = self.text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
         ShapeError { text, column, message: message.to_owned() }
     }
 
-    /// The next word, or an error at the end of the text.
+    /// Returns the next word, or an error at the end of the text.
     fn expect(&mut self, what: &str) -> Result<Word, ShapeError> {
         let end = self.text.trim_end().chars().count();
-        self.take().ok_or_else(|| self.wrong(end, &format!("expected {what}, found the end")))
+        self.next_word().ok_or_else(|| self.wrong(end, &format!("expected {what}, found the end")))
     }
 
     fn sign(&mut self, sign: &str, what: &str) -> Result<(), ShapeError> {
@@ -143,7 +143,7 @@ fn time(text: &str) -> Result<f64, &'static str> {
     if (LEAST_SECONDS..=MOST_SECONDS).contains(&seconds) { Ok(seconds) } else { Err("a time between 10ms and a year") }
 }
 
-/// A rate in records per second, such as `200`, `5k`, `1.5M` or `5k/s`; the error says what was expected.
+/// Parses a rate in records per second, such as `200`, `5k`, `1.5M` or `5k/s`; the error names what was expected.
 pub fn rate(text: &str) -> Result<f64, &'static str> {
     let text = text.strip_suffix("/s").unwrap_or(text);
     let (number, unit) = match text.chars().next_back() {
@@ -157,7 +157,7 @@ pub fn rate(text: &str) -> Result<f64, &'static str> {
     if (0.0..=MOST_RATE).contains(&rate) { Ok(rate) } else { Err("records per second from 0 to 1000G") }
 }
 
-/// What each value means, and what must hold between them.
+/// Builds a shape from its values, and checks what must hold between them.
 fn build(name: &str, values: &[(f64, usize)]) -> Result<Shape, (usize, String)> {
     let value = |index: usize| values.get(index).map_or(0.0, |(value, _)| *value);
     let column = |index: usize| values.get(index).map_or(0, |(_, column)| *column);
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mistake_is_pointed_at() {
+    fn error_points_at_the_mistake() {
         for (text, column, message) in [
             ("", 0, "expected a shape, found the end"),
             ("   ", 0, "expected a shape, found the end"),
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn the_caret_stands_under_the_mistake_and_the_shapes_are_listed() {
+    fn error_has_a_caret_and_lists_the_shapes() {
         let error = "constant(5k,1h) |\tñandú(1,2)".parse::<Load>().unwrap_err().to_string();
         let lines: Vec<&str> = error.lines().collect();
         assert_eq!(lines[1], "  constant(5k,1h) | ñandú(1,2)");
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn spaces_and_units_are_free() {
+    fn spaces_and_units_are_flexible() {
         let plain: Load = "sine(5k,2k,10m,1h)|constant(1M,30s)".parse().unwrap();
         for text in
             [" sine( 5000 , 2K/s ,600s, 60m )  then constant(1000k,0.5m) ", "sine(5k/s,2e3,10m,1h0m)|constant(1M,30s)"]
@@ -250,7 +250,7 @@ mod tests {
         }
     }
 
-    /// Words of the language in any order: far more of these parse than of arbitrary text.
+    /// Generates words of the language in any order: far more of these parse than of arbitrary text.
     fn pieces() -> impl Strategy<Value = String> {
         let words = [
             "constant", "step", "ramp", "sine", "spike", "onoff", "(", ")", ",", "+", "|", " then ", "5k", "0", "1M",
@@ -283,7 +283,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(text in prop_oneof![".{0,80}", pieces(), whole_shapes()]) {
+        fn parser_never_panics(text in prop_oneof![".{0,80}", pieces(), whole_shapes()]) {
             match text.parse::<Load>() {
                 Ok(load) => {
                     let points = load.points();

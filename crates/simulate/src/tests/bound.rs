@@ -4,7 +4,7 @@ use super::super::{Fixed, oracle};
 use super::*;
 
 #[test]
-fn a_constant_load_costs_its_whole_number_of_workers() {
+fn constant_load_costs_its_whole_number_of_workers() {
     // A target of 1 s leaves no room for waiting until a worker more pays.
     let scenario = Scenario { latency: 1.0, ..plain() };
     let bound = oracle(&Load::constant(8500.0, 3600), &scenario, 0.0, false);
@@ -16,7 +16,7 @@ fn a_constant_load_costs_its_whole_number_of_workers() {
 }
 
 #[test]
-fn no_fixed_number_that_meets_the_allowance_is_cheaper() {
+fn no_sufficient_fixed_number_is_cheaper() {
     for (seed, latency) in [(1, 2.0), (2, 10.0), (3, 40.0)] {
         let scenario = Scenario { seed, latency, max_workers: 10, noise: Noise::Uniform(0.1), ..plain() };
         let wave: Vec<f32> = (0..900_u16).map(|t| 5000.0 + 3000.0 * (f32::from(t) / 100.0).sin()).collect();
@@ -37,7 +37,7 @@ fn no_fixed_number_that_meets_the_allowance_is_cheaper() {
 }
 
 #[test]
-fn an_allowance_makes_it_cheaper_and_skew_dearer() {
+fn allowance_lowers_and_skew_raises_the_bound() {
     // A spike of a minute in each half hour.
     let spiky: Vec<f32> = (0..3600).map(|t| if t % 1800 < 60 { 12_000.0 } else { 3000.0 }).collect();
     let load = Load::new(spiky);
@@ -51,7 +51,7 @@ fn an_allowance_makes_it_cheaper_and_skew_dearer() {
 }
 
 #[test]
-fn what_all_workers_cannot_do_is_infinite() {
+fn bound_is_infinite_if_all_workers_are_too_few() {
     let scenario = Scenario { max_workers: 4, ..plain() };
     assert!(oracle(&Load::constant(5000.0, 600), &scenario, 0.01, false).is_infinite());
     assert!(oracle(&Load::constant(3900.0, 600), &scenario, 0.01, false).is_finite());

@@ -1,4 +1,4 @@
-//! Each fault does what it says, and nothing else does.
+//! Each fault has its effect, and no other.
 
 use super::super::{During, Faults, Once};
 use super::*;
@@ -7,7 +7,7 @@ fn with(scenario: &Scenario, faults: Faults) -> Scenario {
     Scenario { faults, ..scenario.clone() }
 }
 
-/// Four workers, half busy, for so many seconds.
+/// Runs four workers, half busy, for a number of seconds.
 fn calm(faults: Faults, seconds: usize) -> (Run, Script) {
     scripted(&with(&Scenario { capacity: 2000.0, ..plain() }, faults), seconds, Script::new(4, &[]))
 }
@@ -21,7 +21,7 @@ fn position(observation: &Observation, partition: usize) -> i64 {
 }
 
 #[test]
-fn a_dead_workers_partitions_stand_still_until_the_group_notices() {
+fn partitions_of_a_dead_worker_stop_until_noticed() {
     let faults = Faults { kill_every: Some(100.0), ..Faults::default() };
     let scenario =
         Scenario { crash_handover: 15.0, commit_every: 40.0, start_up: 40.0, ..fast(Handover::Handoff(5.0)) };
@@ -45,7 +45,7 @@ fn a_dead_workers_partitions_stand_still_until_the_group_notices() {
 }
 
 #[test]
-fn a_node_takes_its_share_of_the_workers_with_it() {
+fn lost_node_takes_its_share_of_the_workers() {
     let faults = Faults { node_loss: Some(Once { at: 50.0, value: 0.25 }), ..Faults::default() };
     let (_, script) = scripted(&with(&plain(), faults), 100, Script::new(8, &[]));
     let ready: Vec<_> = [50, 51, 69, 71].iter().map(|second| script.at(*second).replicas.ready).collect();
@@ -67,14 +67,14 @@ fn stale_samples_keep_their_time() {
 }
 
 #[test]
-fn dropped_samples_are_as_many_as_said() {
+fn dropped_samples_have_the_stated_share() {
     let (_, script) = calm(Faults { dropped: 0.2, ..Faults::default() }, 1000);
     let kept = script.seen.iter().filter(|o| o.partitions[3].at < Some(o.at)).count();
     assert!((150..250).contains(&kept), "{kept}");
 }
 
 #[test]
-fn a_source_that_does_not_answer_or_only_in_part() {
+fn silent_source_shows_no_or_fewer_partitions() {
     let faults = Faults {
         outage: Some(During::new(20.0, 30.0, ())),
         partial: Some(During::new(40.0, 50.0, 0.5)),
@@ -92,7 +92,7 @@ fn a_source_that_does_not_answer_or_only_in_part() {
 }
 
 #[test]
-fn counters_that_are_missing_and_counters_that_stand_still() {
+fn counters_can_be_missing_or_stand_still() {
     let faults = Faults {
         workers_missing: Some(During::new(20.0, 30.0, ())),
         workers_frozen: Some(During::new(40.0, 50.0, ())),
@@ -109,7 +109,7 @@ fn counters_that_are_missing_and_counters_that_stand_still() {
 }
 
 #[test]
-fn a_bottleneck_limits_all_workers_and_keeps_them_busy() {
+fn bottleneck_limits_all_workers_and_keeps_them_busy() {
     let faults = Faults { bottleneck: Some(During::new(20.0, 60.0, 1000.0)), ..Faults::default() };
     let (run, script) = calm(faults, 80);
     assert!(run.points[20..60].iter().all(|p| (p.done - 1000.0).abs() < 0.1), "{:?}", run.points[30]);
@@ -119,7 +119,7 @@ fn a_bottleneck_limits_all_workers_and_keeps_them_busy() {
 }
 
 #[test]
-fn a_stuck_partition_stands_still_alone() {
+fn stuck_partition_stops_alone() {
     let faults = Faults { stuck: Some(During::new(20.0, 60.0, 5)), ..Faults::default() };
     let (run, script) = calm(faults, 100);
     assert_eq!(position(script.at(20), 5), position(script.at(60), 5));
@@ -128,7 +128,7 @@ fn a_stuck_partition_stands_still_alone() {
 }
 
 #[test]
-fn pods_that_crash_find_no_node_or_no_quota() {
+fn pods_crash_or_find_no_node_or_no_quota() {
     let crash = Faults { crash_loop: Some(During::new(20.0, 100.0, 2)), ..Faults::default() };
     let (_, script) = calm(crash, 140);
     let told = |second: usize| (script.at(second).limits.crash_looping, script.at(second).replicas.ready);
@@ -148,7 +148,7 @@ fn pods_that_crash_find_no_node_or_no_quota() {
 }
 
 #[test]
-fn slow_workers_are_slow() {
+fn slow_workers_have_their_speed() {
     let faults = Faults { slow: Some(During::new(20.0, 60.0, (1, 0.3))), ..Faults::default() };
     let (run, script) = calm(faults, 100);
     assert_close(f64::from(run.points[30].done), 3000.0 + 600.0, "done");
@@ -156,7 +156,7 @@ fn slow_workers_are_slow() {
 }
 
 #[test]
-fn a_deploy_replaces_the_pods_one_by_one() {
+fn rollout_replaces_the_pods_one_by_one() {
     let faults = Faults { deploy: Some(Once { at: 20.0, value: 0.5 }), ..Faults::default() };
     let (_, script) = calm(faults, 300);
     let versions = |second: usize| {
@@ -177,7 +177,7 @@ fn a_deploy_replaces_the_pods_one_by_one() {
 }
 
 #[test]
-fn the_rule_is_restarted_once() {
+fn rule_is_restarted_once() {
     let (_, script) = calm(Faults { restart_at: Some(30.0), ..Faults::default() }, 60);
     assert_eq!(script.restarts, 1);
 }

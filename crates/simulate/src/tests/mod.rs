@@ -1,4 +1,4 @@
-//! The simulator against what can be worked out by hand.
+//! Tests the simulator against results calculated by hand.
 #![allow(clippy::float_cmp)]
 
 mod bound;
@@ -10,7 +10,7 @@ mod scenes;
 use super::{Handover, Load, Noise, Rule, Run, Scenario, run};
 use sluice_policy::Observation;
 
-/// A plant without chance: even partitions, equal workers, no noise, start-up of exactly 20 s.
+/// Returns a plant without chance: even partitions, equal workers, no noise, start-up of exactly 20 s.
 fn plain() -> Scenario {
     Scenario {
         weight_sigma: 0.0,
@@ -22,7 +22,7 @@ fn plain() -> Scenario {
     }
 }
 
-/// Sets given numbers at given times, and keeps every observation.
+/// A rule that sets given replica counts at given times, and keeps every observation.
 #[derive(Default)]
 struct Script {
     first: u32,
@@ -36,7 +36,7 @@ impl Script {
         Self { first, changes: changes.to_vec(), ..Self::default() }
     }
 
-    /// What was seen at this time, seconds since the begin of the load.
+    /// Returns the observation at this time, seconds since the load began.
     fn at(&self, second: usize) -> &Observation {
         &self.seen[second - 1]
     }
@@ -51,7 +51,7 @@ impl Rule for Script {
         1.0
     }
 
-    fn look(&mut self, observation: &Observation) -> Option<u32> {
+    fn decide(&mut self, observation: &Observation) -> Option<u32> {
         let time = observation.at.0 - super::view::BEGIN;
         self.seen.push(observation.clone());
         self.changes.iter().rev().find(|(at, _)| *at <= time).map(|(_, workers)| *workers)
@@ -80,7 +80,7 @@ fn scripted(scenario: &Scenario, seconds: usize, mut script: Script) -> (Run, Sc
     (run, script)
 }
 
-/// Workers so fast that every backlog is gone within a second.
+/// Returns a plant whose workers are so fast that every backlog is gone within a second.
 fn fast(handover: Handover) -> Scenario {
     Scenario { capacity: 100_000.0, handover, ..plain() }
 }

@@ -4,13 +4,13 @@ use super::super::{Faults, Fixed, Sluice, run_judged};
 use super::*;
 
 #[test]
-fn the_same_seed_gives_the_same_run() {
+fn same_seed_gives_the_same_run() {
     let load = Load::from_points(&[(0.0, 2000.0), (300.0, 9000.0), (900.0, 3000.0)]);
     let go = |seed| {
         let mut scenario = Scenario { seed, ..Scenario::default() };
         scenario.faults.kill_every = Some(250.0);
         scenario.faults.dropped = 0.01;
-        let mut rule = Sluice::of(&scenario);
+        let mut rule = Sluice::for_scenario(&scenario);
         run(&load, &scenario, &mut rule)
     };
     let (first, again, other) = (go(7), go(7), go(8));
@@ -21,7 +21,7 @@ fn the_same_seed_gives_the_same_run() {
 }
 
 #[test]
-fn a_load_is_interpolated_scaled_and_cut() {
+fn load_is_interpolated_scaled_and_cut() {
     let load = Load::from_points(&[(60.0, 0.0), (70.0, 100.0), (80.0, 100.0)]);
     assert_eq!(load.seconds(), 30);
     assert_eq!(load.rates()[..4], [0.0, 10.0, 20.0, 30.0]);
@@ -41,23 +41,24 @@ fn enough_workers_are_never_late() {
 }
 
 #[test]
-fn half_of_the_workers_are_late_by_what_arithmetic_says() {
+fn late_share_of_too_few_workers_matches_arithmetic() {
     let run = run(&Load::constant(4000.0, 1000), &plain(), &mut Fixed(2));
-    // Arrivals of second s are due at the end of second s + 10, when 2000 (s + 11) are done: those of the first ten seconds
-    // and half of the eleventh's are in time.
+    // Arrivals of second s are due at the end of second s + 10, when 2000 (s + 11) are done: those of the first ten
+    // seconds and half of the eleventh's are in time.
     assert_close(late_records(&run), 4000.0 * 1000.0 - 42_000.0, "late");
     // The last record arrives in second 999 and is done in second 1999.
     assert_eq!(run.scores.max, 1000.0);
     assert_eq!(run.scores.drain, 1000);
     assert_close(run.scores.p50, 500.0, "median");
-    // A record of second s is done in second 2 s or 2 s + 1, in equal parts: 121 of 2000 halves of seconds within a minute.
+    // A record of second s is done in second 2 s or 2 s + 1, in equal parts: 121 of 2000 halves of seconds within a
+    // minute.
     assert_close(run.scores.over_a_minute, 1.0 - 121.0 / 2000.0, "over a minute");
     assert_close(run.scores.worker_seconds, 4000.0, "worker-seconds");
     assert_eq!(run.scores.good_hours, 0.0);
 }
 
 #[test]
-fn what_is_never_done_is_late() {
+fn never_processed_records_are_late() {
     // One worker cannot drain this in two hours.
     let scenario = Scenario { capacity: 100.0, ..plain() };
     let run = run(&Load::constant(4000.0, 1000), &scenario, &mut Fixed(1));
@@ -86,7 +87,7 @@ fn records_are_neither_lost_nor_made() {
 }
 
 #[test]
-fn a_partition_that_moves_stands_still_and_the_others_do_not() {
+fn only_moved_partitions_stop() {
     // 24 of 120 partitions move to the fifth worker, and from it. Each move makes the arrivals of 15 - 10 s late.
     let (run, script) = scripted(&fast(Handover::Handoff(15.0)), 400, Script::new(4, &[(100.0, 5), (200.0, 4)]));
     assert_close(late_records(&run), 2.0 * 5.0 * 4000.0 * 24.0 / 120.0, "late");
@@ -105,7 +106,7 @@ fn a_partition_that_moves_stands_still_and_the_others_do_not() {
 }
 
 #[test]
-fn in_restart_mode_everything_stands_still() {
+fn restart_mode_stops_every_partition() {
     let (run, script) = scripted(&fast(Handover::Restart(15.0)), 300, Script::new(4, &[(100.0, 5)]));
     assert_close(late_records(&run), 5.0 * 4000.0, "late");
     let state = |second: usize| script.at(second).groups[0].state.clone().unwrap_or_default();
@@ -113,8 +114,9 @@ fn in_restart_mode_everything_stands_still() {
 }
 
 #[test]
-fn a_hot_worker_lets_the_others_idle() {
-    // One partition has a fifth of the records, one worker can do a quarter of them: it keeps up. With a third it cannot.
+fn hot_worker_leaves_the_others_idle() {
+    // One partition has a fifth of the records, one worker can do a quarter of them: it keeps up. With a third it
+    // cannot.
     let scenario = |share| Scenario { hot_share: Some(share), partitions: 4, capacity: 1200.0, ..plain() };
     let run = |share| run(&Load::constant(4000.0, 1000), &scenario(share), &mut Fixed(4));
     assert_eq!(run(0.29).scores.late, 0.0);
@@ -124,7 +126,7 @@ fn a_hot_worker_lets_the_others_idle() {
 }
 
 #[test]
-fn contention_takes_its_share() {
+fn contention_reduces_capacity() {
     let scenario = Scenario { contention: 0.25, ..plain() };
     let run = run(&Load::constant(4000.0, 500), &scenario, &mut Fixed(5));
     let done: f64 = run.points.iter().take(500).map(|p| f64::from(p.done)).sum();
@@ -132,7 +134,7 @@ fn contention_takes_its_share() {
 }
 
 #[test]
-fn the_view_tells_offsets_commits_deadlines_and_counters() {
+fn view_shows_offsets_commits_deadlines_and_counters() {
     let (_, script) = scripted(&plain(), 60, Script::new(2, &[]));
     let (before, now) = (script.at(49), script.at(50));
     let partition = &now.partitions[7];
@@ -154,7 +156,7 @@ fn the_view_tells_offsets_commits_deadlines_and_counters() {
 }
 
 #[test]
-fn other_objectives_judge_a_run_as_if_it_had_been_theirs() {
+fn other_objectives_judge_a_run_as_their_own() {
     let faults = Faults { kill_every: Some(300.0), ..Faults::default() };
     // Workers that keep up but for the kills, and ones that never catch up.
     for workers in [7, 5] {

@@ -1,11 +1,10 @@
-//! What Sluice must see through: a row for each thing that can go wrong, what it must say of it, and what it must not
-//! do.
+//! Faults that Sluice must handle: a row for each, with what its decisions must report and what they must not do.
 //!
-//! The trouble lasts from minute 10 to minute 20 unless the row says otherwise. Each row is a test of its name; one
-//! that fails tells every change that was made. `SLUICE_SCENE_SEEDS=5` plays each with five seeds.
+//! A fault lasts from minute 10 to minute 20 unless the row states otherwise. Each row is a test of its name; a test
+//! that fails prints every change that was made. `SLUICE_SCENE_SEEDS=5` runs each with five seeds.
 
 use super::super::{During, Handover, Once};
-use super::scene::Says::{Limit, Reason};
+use super::scene::Expected::{Limit, Reason};
 use super::scene::{FROM, during, under};
 use sluice_policy::Limit::{CrashLooping, ExternalBottleneck, PartitionStuck, QuotaExceeded, Skewed, Unschedulable};
 use sluice_policy::Reason::{NoSignal, Stalled};
@@ -31,40 +30,40 @@ scenes! {
 
     // Partitions.
     skew: under(RISING).job(|job| job.weight_sigma = 0.6);
-    one_hot_partition: under(LEVEL).job(|job| job.hot_share = Some(0.25)).says(Limit(Skewed), 0.0).still_said().ups(1)
+    one_hot_partition: under(LEVEL).job(|job| job.hot_share = Some(0.25)).reports(Limit(Skewed), 0.0).still_reported().ups(1)
         .workers(32).late(0.4);
-    a_stuck_partition: under(LEVEL).fault(|f| f.stuck = during(5)).says(Limit(PartitionStuck), 80.0).workers(10)
+    a_stuck_partition: under(LEVEL).fault(|f| f.stuck = during(5)).reports(Limit(PartitionStuck), 80.0).workers(10)
         .late(0.02);
 
     // What more workers do not mend.
     an_external_bottleneck: under(LEVEL).until(900.0)
-        .fault(|f| f.bottleneck = Some(During::new(FROM, 900.0, 4500.0))).says(Limit(ExternalBottleneck), 90.0).ups(1)
+        .fault(|f| f.bottleneck = Some(During::new(FROM, 900.0, 4500.0))).reports(Limit(ExternalBottleneck), 90.0).ups(1)
         .left(8).late(1.0);
-    workers_that_do_nothing: under(LEVEL).fault(|f| f.bottleneck = during(0.0)).says(Reason(Stalled), 60.0).ups(1)
+    workers_that_do_nothing: under(LEVEL).fault(|f| f.bottleneck = during(0.0)).reports(Reason(Stalled), 60.0).ups(1)
         .downs(0).late(1.0);
-    a_crash_loop: under(RISING).fault(|f| f.crash_loop = during(3)).says(Limit(CrashLooping), 60.0).ups(0).downs(0)
+    a_crash_loop: under(RISING).fault(|f| f.crash_loop = during(3)).reports(Limit(CrashLooping), 60.0).ups(0).downs(0)
         .late(1.0);
-    pods_without_a_node: under(RISING).fault(|f| f.unschedulable = during(6)).says(Limit(Unschedulable), 300.0).ups(2)
+    pods_without_a_node: under(RISING).fault(|f| f.unschedulable = during(6)).reports(Limit(Unschedulable), 300.0).ups(2)
         .downs(0).late(1.0);
-    a_quota: under(RISING).fault(|f| f.quota = during(6)).says(Limit(QuotaExceeded), 360.0).downs(0).left(6).late(1.0);
+    a_quota: under(RISING).fault(|f| f.quota = during(6)).reports(Limit(QuotaExceeded), 360.0).downs(0).left(6).late(1.0);
 
     // Signals.
-    the_source_is_silent: under(LEVEL).fault(|f| f.outage = during(())).says(Reason(NoSignal), 30.0).ups(0)
+    the_source_is_silent: under(LEVEL).fault(|f| f.outage = during(())).reports(Reason(NoSignal), 30.0).ups(0)
         .none_after().downs(0);
     the_source_is_silent_while_the_load_falls: under(FALLING).fault(|f| f.outage = during(()))
-        .says(Reason(NoSignal), 30.0).ups(0).none_after().downs(3);
-    half_of_the_partitions_are_missing: under(LEVEL).fault(|f| f.partial = during(0.5)).says(Reason(NoSignal), 30.0)
+        .reports(Reason(NoSignal), 30.0).ups(0).none_after().downs(3);
+    half_of_the_partitions_are_missing: under(LEVEL).fault(|f| f.partial = during(0.5)).reports(Reason(NoSignal), 30.0)
         .ups(0).none_after().downs(0);
     half_of_the_partitions_are_missing_while_the_load_rises: under(RISING).fault(|f| f.partial = during(0.5)).downs(0)
         .workers(16);
-    counters_are_missing: under(LEVEL).fault(|f| f.workers_missing = during(())).says(Reason(NoSignal), 30.0).ups(0)
+    counters_are_missing: under(LEVEL).fault(|f| f.workers_missing = during(())).reports(Reason(NoSignal), 30.0).ups(0)
         .none_after().downs(0);
     counters_are_missing_while_the_load_rises: under(RISING).fault(|f| f.workers_missing = during(())).downs(0)
         .workers(16);
     counters_stand_still: under(LEVEL).fault(|f| f.workers_frozen = during(())).ups(0).none_after().downs(0);
     counters_stand_still_while_the_load_falls: under(FALLING).fault(|f| f.workers_frozen = during(())).ups(0)
         .none_after();
-    samples_are_a_minute_old: under(LEVEL).fault(|f| f.staleness = 60.0).says(Reason(NoSignal), 60.0).still_said()
+    samples_are_a_minute_old: under(LEVEL).fault(|f| f.staleness = 60.0).reports(Reason(NoSignal), 60.0).still_reported()
         .ups(0).downs(0);
     a_fifth_of_the_samples_is_lost: under(LEVEL).fault(|f| f.dropped = 0.2).ups(0).downs(1);
     commits_make_a_saw_tooth: under(LEVEL).job(|job| (job.position, job.commit_every) = (false, 5.0)).ups(0).downs(1);
