@@ -205,7 +205,7 @@ pub(super) fn check(kind: &Kind, live: Option<&Value>, new: &Value, before: Opti
         errors.extend(check_metadata(kind, live, new));
     }
     errors.extend(match (kind.is_custom(), live) {
-        (_, live) if another => definitions::validate_another(kind, new, live),
+        (_, live) if another => definitions::validate_other_kind(kind, new, live),
         (true, live) => definitions::validate(kind, new, live),
         (false, _) if kind.is("apiextensions.k8s.io", "CustomResourceDefinition") => definitions::check(new),
         (false, None) => builtin::on_create(kind, new),

@@ -133,7 +133,7 @@ fn workload(object: &Value, errors: &mut Vec<FieldError>) {
             unselected(object, errors);
         }
         Some(selector) => {
-            let parsed = Selector::of_labels(selector);
+            let parsed = Selector::from_label_selector(selector);
             if parsed.is_empty() {
                 let why = "empty selector is invalid for deployment";
                 errors.push(FieldError::invalid("spec.selector", selector.clone(), why));

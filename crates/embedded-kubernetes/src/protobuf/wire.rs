@@ -1,13 +1,13 @@
-//! The wire format: numbered fields that are numbers or bytes.
+//! The wire format of protobuf: numbered fields that contain numbers or bytes.
 
-/// What a field holds.
+/// The content of a field.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Content<'a> {
     Number(u64),
     Bytes(&'a [u8]),
 }
 
-/// Reads the fields of a message one after the other.
+/// Iterates over the fields of a message.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     rest: &'a [u8],

@@ -1,13 +1,14 @@
-//! The kinds that are asked for, and what is written to them: few fields, few values, so that they meet each other.
+//! The kinds of the random requests and the values that are written: few fields with few values, so that requests
+//! affect each other.
 //!
-//! On a real cluster controllers act on some of the objects. Deployments are paused, so that they get no pods; a pod is on
-//! a node that nobody looks after, or waits for a scheduler that is not there.
+//! On a real cluster controllers act on some of the objects. Deployments are therefore paused, so that they get no
+//! pods, and a pod is on a node without a kubelet or waits for a scheduler that does not exist.
 
 use serde_json::{Value, json};
 
 use crate::patch;
 
-/// The kinds that are asked for.
+/// The kinds that are requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     ConfigMap,
@@ -28,18 +29,18 @@ impl Kind {
     }
 }
 
-/// A whole object with a merge patch on top.
-pub(super) fn onto(base: &Value, changes: &Value) -> Value {
+/// Applies a merge patch to an object.
+pub(super) fn with_changes(base: &Value, changes: &Value) -> Value {
     patch::merge(base, changes)
 }
 
-/// One merge patch that does what two do: what is to be removed stays in it.
-pub(super) fn both(mut one: Value, other: Value) -> Value {
+/// Combines two merge patches into one. Nulls, which remove a field, stay in the result.
+pub(super) fn combine(mut one: Value, other: Value) -> Value {
     match (&mut one, other) {
         (Value::Object(into), Value::Object(from)) => {
             for (key, value) in from {
                 let before = into.remove(&key).unwrap_or_default();
-                into.insert(key, both(before, value));
+                into.insert(key, combine(before, value));
             }
         }
         (into, from) => *into = from,
@@ -47,8 +48,8 @@ pub(super) fn both(mut one: Value, other: Value) -> Value {
     one
 }
 
-/// The least that an object of the kind has.
-pub(super) fn least(kind: Kind, name: &str) -> Value {
+/// Returns the smallest valid object of a kind.
+pub(super) fn minimal(kind: Kind, name: &str) -> Value {
     let body = match kind {
         Kind::ConfigMap => json!({}),
         Kind::Widget => json!({"spec": {}}),
@@ -57,10 +58,10 @@ pub(super) fn least(kind: Kind, name: &str) -> Value {
         Kind::Deployment => json!({"spec": {"paused": true, "selector": {"matchLabels": {"app": "a"}},
             "template": {"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "c", "image": "x:1"}]}}}}),
     };
-    both(json!({"apiVersion": kind.api_version(), "kind": format!("{kind:?}"), "metadata": {"name": name}}), body)
+    combine(json!({"apiVersion": kind.api_version(), "kind": format!("{kind:?}"), "metadata": {"name": name}}), body)
 }
 
-/// Changes of metadata, as a merge patch.
+/// Returns changes of the metadata, as merge patches.
 pub(super) fn metadata() -> Vec<Value> {
     vec![
         json!({}),
@@ -82,7 +83,7 @@ pub(super) fn metadata() -> Vec<Value> {
     ]
 }
 
-/// Changes of the rest, as a merge patch.
+/// Returns changes of the rest of an object, as merge patches.
 pub(super) fn content(kind: Kind) -> Vec<Value> {
     match kind {
         Kind::ConfigMap => vec![
@@ -124,7 +125,7 @@ pub(super) fn content(kind: Kind) -> Vec<Value> {
             json!({"spec": {"containers": [{"name": "c", "image": "x:2"}]}}),
             json!({"spec": {"containers": [{"name": "c", "image": "x:1"}, {"name": "d", "image": "x"}]}}),
             json!({"spec": {"containers": []}}),
-            json!({"spec": {"nodeName": null, "schedulerName": "nobody"}}),
+            json!({"spec": {"nodeName": null, "schedulerName": "none-such"}}),
             json!({"spec": {"terminationGracePeriodSeconds": 5}}),
             json!({"spec": {"activeDeadlineSeconds": 100}}),
             json!({"spec": {"restartPolicy": "Never"}}),
@@ -157,8 +158,8 @@ pub(super) fn content(kind: Kind) -> Vec<Value> {
     }
 }
 
-/// What makes no object of its kind, or not one that can be created there.
-pub(super) fn odd() -> Vec<Value> {
+/// Returns changes that make an object invalid, or invalid at its path.
+pub(super) fn invalid() -> Vec<Value> {
     vec![
         json!({"metadata": {"resourceVersion": "1"}}),
         json!({"metadata": {"name": "Not_A_Name"}}),
@@ -169,7 +170,7 @@ pub(super) fn odd() -> Vec<Value> {
     ]
 }
 
-/// What only a strategic merge patch can say.
+/// Returns changes that only a strategic merge patch can express.
 pub(super) fn strategic(kind: Kind) -> Vec<Value> {
     let lists = |prefix: fn(Value) -> Value| {
         vec![
@@ -191,7 +192,7 @@ pub(super) fn strategic(kind: Kind) -> Vec<Value> {
     }
 }
 
-/// Steps of a JSON patch.
+/// Returns operations of a JSON patch.
 pub(super) fn steps(kind: Kind) -> Vec<Value> {
     let mut steps = vec![
         json!({"op": "add", "path": "/metadata/labels", "value": {"x": "1"}}),
@@ -233,7 +234,7 @@ pub(super) fn steps(kind: Kind) -> Vec<Value> {
     steps
 }
 
-/// What is written to the status.
+/// Returns changes of the status.
 pub(super) fn status(kind: Kind) -> Vec<Value> {
     match kind {
         Kind::Widget => vec![
