@@ -10,7 +10,7 @@ use super::status::Status;
 
 /// The identity of a writer, and the time of its write.
 #[derive(Debug, Clone, Copy)]
-pub struct Writer<'a> {
+pub struct FieldWriter<'a> {
     /// The field manager.
     pub manager: &'a str,
     /// The subresource that is written. Empty: the object itself.
@@ -19,7 +19,7 @@ pub struct Writer<'a> {
     pub now: &'a str,
 }
 
-fn with_write<T>(kind: &Kind, writer: Writer<'_>, then: impl FnOnce(&Write<'_>) -> T) -> T {
+fn with_write<T>(kind: &Kind, writer: FieldWriter<'_>, then: impl FnOnce(&Write<'_>) -> T) -> T {
     let schema = kind.custom.as_ref().and_then(|custom| custom.schema.as_deref());
     let api_version = kind.api_version();
     then(&Write {
@@ -35,7 +35,7 @@ fn with_write<T>(kind: &Kind, writer: Writer<'_>, then: impl FnOnce(&Write<'_>) 
 }
 
 /// Records that a manager has changed an object other than by an apply. `live` is the object before the change.
-pub fn record_update(kind: &Kind, live: Option<&Value>, new: &mut Value, writer: Writer<'_>) {
+pub fn record_update(kind: &Kind, live: Option<&Value>, new: &mut Value, writer: FieldWriter<'_>) {
     with_write(kind, writer, |write| apply::update(write, live, new));
 }
 
@@ -44,7 +44,7 @@ pub fn apply_object(
     kind: &Kind,
     live: Option<&Value>,
     applied: &Value,
-    writer: Writer<'_>,
+    writer: FieldWriter<'_>,
     force: bool,
 ) -> Result<Value, Status> {
     with_write(kind, writer, |write| apply::apply(write, live, applied, force))

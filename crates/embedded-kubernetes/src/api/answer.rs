@@ -85,14 +85,14 @@ impl Accept {
 #[derive(Debug)]
 pub(super) struct Answer {
     code: u16,
-    content: Content,
+    content: AnswerContent,
     content_type: Option<String>,
     warnings: Vec<String>,
     retry_after: Option<u32>,
 }
 
 #[derive(Debug)]
-enum Content {
+enum AnswerContent {
     Value(Value),
     Json(Bytes),
     Text(String),
@@ -100,35 +100,35 @@ enum Content {
 }
 
 impl Answer {
-    fn new(code: u16, content: Content) -> Self {
+    fn new(code: u16, content: AnswerContent) -> Self {
         Self { code, content, content_type: None, warnings: Vec::new(), retry_after: None }
     }
 
     /// Creates an answer with an object and code 200.
     pub(super) fn value(value: Value) -> Self {
-        Self::new(200, Content::Value(value))
+        Self::new(200, AnswerContent::Value(value))
     }
 
     /// Creates an answer with an object that is JSON already, and code 200.
     pub(super) fn json(json: Bytes) -> Self {
-        Self::new(200, Content::Json(json))
+        Self::new(200, AnswerContent::Json(json))
     }
 
     /// Creates an answer with plain text.
     pub(super) fn text(text: impl Into<String>) -> Self {
-        let mut answer = Self::new(200, Content::Text(text.into()));
+        let mut answer = Self::new(200, AnswerContent::Text(text.into()));
         answer.content_type = Some("text/plain; charset=utf-8".to_owned());
         answer
     }
 
     /// Creates a streaming answer with one line of JSON per event.
     pub(super) fn stream(body: Body) -> Self {
-        Self::new(200, Content::Stream(body))
+        Self::new(200, AnswerContent::Stream(body))
     }
 
     /// Creates the answer for a failure.
     pub(super) fn failure(status: &Status) -> Self {
-        let mut answer = Self::new(status.code, Content::Value(status.to_value()));
+        let mut answer = Self::new(status.code, AnswerContent::Value(status.to_value()));
         answer.retry_after = status.details.as_ref().map(|details| details.retry_after_seconds).filter(|&s| s > 0);
         answer
     }
@@ -157,7 +157,7 @@ impl Answer {
     }
 
     pub(super) fn into_response(self, accept: &Accept) -> Response<Body> {
-        let yaml = accept.yaml && matches!(self.content, Content::Value(_) | Content::Json(_));
+        let yaml = accept.yaml && matches!(self.content, AnswerContent::Value(_) | AnswerContent::Json(_));
         let content_type = match (&self.content_type, yaml) {
             (Some(content_type), _) => content_type.as_str(),
             (None, true) => "application/yaml",
@@ -165,15 +165,15 @@ impl Answer {
         };
         let content_type = HeaderValue::from_str(content_type);
         let body = match self.content {
-            Content::Value(value) if yaml => Body::from(serde_yaml::to_string(&value).unwrap_or_default()),
-            Content::Json(json) if yaml => {
+            AnswerContent::Value(value) if yaml => Body::from(serde_yaml::to_string(&value).unwrap_or_default()),
+            AnswerContent::Json(json) if yaml => {
                 let value: Value = serde_json::from_slice(&json).unwrap_or_default();
                 Body::from(serde_yaml::to_string(&value).unwrap_or_default())
             }
-            Content::Value(value) => Body::from(value.to_string()),
-            Content::Json(json) => Body::from(json),
-            Content::Text(text) => Body::from(text),
-            Content::Stream(body) => body,
+            AnswerContent::Value(value) => Body::from(value.to_string()),
+            AnswerContent::Json(json) => Body::from(json),
+            AnswerContent::Text(text) => Body::from(text),
+            AnswerContent::Stream(body) => body,
         };
         let mut response = Response::new(body);
         *response.status_mut() = StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -7,7 +7,7 @@ use super::write::{Outcome, Written, check_name, check_namespace, set_namespace}
 use super::{Server, admission, definitions, prepare, view};
 use crate::builtin;
 use crate::meta;
-use crate::ownership::{self, Writer};
+use crate::ownership::{self, FieldWriter};
 use crate::status::Status;
 
 /// Checks that an applied object names itself as the path does, and has no `managedFields`.
@@ -66,7 +66,7 @@ pub(super) fn create(server: &Server, call: &Call, options: &WriteOptions, appli
     let kind = &call.kind;
     meta::remove(&mut object, "resourceVersion");
     let now = server.clock().now();
-    let writer = Writer { manager: &options.manager, subresource: "", now: &now };
+    let writer = FieldWriter { manager: &options.manager, subresource: "", now: &now };
     // Before defaults are added: fields that are applied empty are owned, too.
     let mut object = ownership::apply_object(kind, None, &object, writer, false)?;
     let mut warnings = prepare::shape(kind, &mut object, options.validation)?;

@@ -10,7 +10,7 @@ use super::view;
 use super::write::{self, WriteKind};
 use crate::kinds::ScalePaths;
 use crate::meta;
-use crate::ownership::{self, Writer};
+use crate::ownership::{self, FieldWriter};
 use crate::status::{FieldError, Status};
 
 /// GET, PUT and PATCH of the scale of an object.
@@ -38,7 +38,7 @@ pub(super) fn scale(server: &Server, call: &Call) -> Result<Answer, Status> {
         let now = server.clock().now();
         let force = options.force.unwrap_or_default();
         write::update_as(server, call, &options, "scale", WriteKind::Apply, |live| {
-            let writer = Writer { manager: &options.manager, subresource: "scale", now: &now };
+            let writer = FieldWriter { manager: &options.manager, subresource: "scale", now: &now };
             let mut new = ownership::apply_object(&call.kind, Some(live), applied, writer, force)?;
             keep_preconditions(call, applied, &mut new);
             Ok(new)

@@ -14,7 +14,7 @@ use super::tables::Tables;
 use super::{Server, access, admission, applying, definitions, prepare, view};
 use crate::kinds::Resource;
 use crate::meta;
-use crate::ownership::{self, Writer};
+use crate::ownership::{self, FieldWriter};
 use crate::status::{FieldError, Status};
 use crate::store::Object;
 
@@ -100,7 +100,7 @@ pub(super) fn create(
             meta::set(&mut object, "name", name);
         }
         prepare::new(server, kind, &mut object);
-        let writer = Writer { manager: &options.manager, subresource: "", now: &server.clock().now() };
+        let writer = FieldWriter { manager: &options.manager, subresource: "", now: &server.clock().now() };
         ownership::record_update(kind, None, &mut object, writer);
         prepare::admit(kind, &mut object)?;
         if kind.is("", "Namespace") {
@@ -231,7 +231,7 @@ pub(super) fn patch(server: &Server, call: &Call) -> Result<Answer, Status> {
             let now = server.clock().now();
             let force = options.force.unwrap_or_default();
             let sub = &call.path.subresource;
-            let writer = Writer { manager: &options.manager, subresource: sub, now: &now };
+            let writer = FieldWriter { manager: &options.manager, subresource: sub, now: &now };
             update_as(server, call, &options, sub, WriteKind::Apply, |live| {
                 ownership::apply_object(kind, Some(live), applied, writer, force)
             })
@@ -328,7 +328,7 @@ pub(super) fn update_as(
         // Ownership is recorded next, for what the client sent, before the server changes the object further.
         let now = server.clock().now();
         if write != WriteKind::Apply {
-            let writer = Writer { manager: &options.manager, subresource, now: &now };
+            let writer = FieldWriter { manager: &options.manager, subresource, now: &now };
             ownership::record_update(kind, Some(&live), &mut new, writer);
         }
         if subresource.is_empty() {

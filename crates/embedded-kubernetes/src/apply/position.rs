@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::set;
 use crate::lists::{self, List};
 use crate::schema::Schema;
-use crate::schema::node::{ListType, Node};
+use crate::schema::node::{ListType, SchemaNode};
 
 /// The schema of an object.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +26,7 @@ pub(super) enum Position<'a> {
     /// root. The flag marks an item of the list of that name.
     Builtin(&'a str, Vec<String>, bool),
     /// A position in a custom resource. The flag marks the root and embedded objects.
-    Custom(&'a Node, bool),
+    Custom(&'a SchemaNode, bool),
     /// A position without a schema: maps are merged by field, lists are atomic.
     Unknown,
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::position::Position;
 use super::set::{self, Set};
-use crate::schema::node::Node;
+use crate::schema::node::SchemaNode;
 
 /// Returns the fields that `value` has.
 pub(super) fn fields(value: &Value, position: &Position<'_>) -> Set {
@@ -96,7 +96,7 @@ pub(super) fn check(value: &Value, position: &Position<'_>, path: &mut Vec<Strin
 }
 
 /// Returns the type in the schema if `value` has another type.
-fn mistyped(node: &Node, value: &Value) -> Option<&'static str> {
+fn mistyped(node: &SchemaNode, value: &Value) -> Option<&'static str> {
     let (expected, fits) = match node.kind.as_str() {
         "string" => ("string", value.is_string()),
         "integer" | "number" => ("numeric (int or float)", value.is_number()),
@@ -110,20 +110,20 @@ fn mistyped(node: &Node, value: &Value) -> Option<&'static str> {
 
 /// The differences between two versions of a value.
 #[derive(Debug, Default)]
-pub(super) struct Changes {
+pub(super) struct FieldChanges {
     pub(super) added: Set,
     pub(super) modified: Set,
     pub(super) removed: Set,
 }
 
 /// Compares `new` with `old`.
-pub(super) fn compare(old: &Value, new: &Value, position: &Position<'_>) -> Changes {
-    let mut changes = Changes::default();
+pub(super) fn compare(old: &Value, new: &Value, position: &Position<'_>) -> FieldChanges {
+    let mut changes = FieldChanges::default();
     changes.compare(Some(old), Some(new), position, &mut Vec::new());
     changes
 }
 
-impl Changes {
+impl FieldChanges {
     /// Returns the changes without these fields and all fields below them.
     pub(super) fn without(&self, fields: &Set) -> Self {
         Self {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Answer, Bed, conformance, generation, version};
+use super::{Bed, Reply, conformance, generation, version};
 
 conformance! {
     /// Catalogue: F2.
@@ -19,7 +19,7 @@ conformance! {
 }
 
 /// Returns the fields that an answer reports as invalid, each once.
-fn invalid_fields(answer: &Answer) -> Vec<&str> {
+fn invalid_fields(answer: &Reply) -> Vec<&str> {
     assert_eq!((answer.0, &answer.1["reason"]), (422, &json!("Invalid")), "{}", answer.1);
     let causes = answer.1["details"]["causes"].as_array().unwrap();
     let mut fields: Vec<&str> = causes.iter().map(|cause| cause["field"].as_str().unwrap()).collect();

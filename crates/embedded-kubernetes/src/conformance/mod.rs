@@ -46,7 +46,7 @@ pub(super) struct Bed {
 }
 
 /// An answer: the code and the body.
-pub(super) type Answer = (u16, Value);
+pub(super) type Reply = (u16, Value);
 
 const WIDGETS: &str = "/apis/example.test/v1/namespaces";
 
@@ -147,16 +147,16 @@ impl Bed {
     }
 
     /// Sends a request with a JSON body.
-    pub(super) async fn call(&self, method: &str, path: &str, body: Value) -> Answer {
+    pub(super) async fn call(&self, method: &str, path: &str, body: Value) -> Reply {
         self.call_as(method, path, "application/json", &body).await
     }
 
     /// Sends a merge patch.
-    pub(super) async fn merge(&self, path: &str, changes: Value) -> Answer {
+    pub(super) async fn merge(&self, path: &str, changes: Value) -> Reply {
         self.call_as("PATCH", path, "application/merge-patch+json", &changes).await
     }
 
-    pub(super) async fn call_as(&self, method: &str, path: &str, content_type: &str, body: &Value) -> Answer {
+    pub(super) async fn call_as(&self, method: &str, path: &str, content_type: &str, body: &Value) -> Reply {
         let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
         let request = http::Request::builder()
             .method(method)

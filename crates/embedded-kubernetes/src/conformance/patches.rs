@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Answer, Bed, conformance, version, widget};
+use super::{Bed, Reply, conformance, version, widget};
 
 conformance! {
     /// Catalogue: F15.
@@ -24,11 +24,11 @@ conformance! {
     dry_runs_change_nothing;
 }
 
-async fn json_patch(bed: &Bed, path: &str, operations: Value) -> Answer {
+async fn json_patch(bed: &Bed, path: &str, operations: Value) -> Reply {
     bed.call_as("PATCH", path, "application/json-patch+json", &operations).await
 }
 
-async fn apply(bed: &Bed, path: &str, manager: &str, object: Value) -> Answer {
+async fn apply(bed: &Bed, path: &str, manager: &str, object: Value) -> Reply {
     bed.call_as("PATCH", &format!("{path}?fieldManager={manager}"), "application/apply-patch+yaml", &object).await
 }
 

@@ -185,12 +185,12 @@ struct Watches {
     open: BTreeMap<Resource, Watch>,
 }
 
-type Changes = Vec<(Resource, Arc<Event>)>;
+type ResourceEvents = Vec<(Resource, Arc<Event>)>;
 
 impl Watches {
     /// Returns all changes that have not been read yet, resource by resource.
-    fn read(&mut self, controller: &mut impl Controller, actor: &Actor) -> Changes {
-        let mut changes = Changes::new();
+    fn read(&mut self, controller: &mut impl Controller, actor: &Actor) -> ResourceEvents {
+        let mut changes = ResourceEvents::new();
         let wanted = controller.watched(actor);
         self.open.retain(|resource, _| wanted.contains(resource));
         for resource in wanted {
@@ -215,7 +215,7 @@ impl Watches {
     }
 
     /// Begins to watch a resource. Its existing objects are added as new ones.
-    fn begin(&mut self, actor: &Actor, resource: &Resource, changes: &mut Changes) {
+    fn begin(&mut self, actor: &Actor, resource: &Resource, changes: &mut ResourceEvents) {
         let Ok(page) = actor.store().list(resource, None, None, None) else { return };
         let Ok(watch) = actor.store().watch(resource, Some(page.revision)) else { return };
         for (key, object) in page.objects {

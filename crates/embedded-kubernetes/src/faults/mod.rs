@@ -27,7 +27,7 @@ use super::service::InMemory;
 /// The fault plan of a client, and the requests that it has made so far. Clones share their state.
 #[derive(Debug, Clone)]
 pub struct Faults {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<FaultState>>,
     clock: Clock,
 }
 
@@ -35,7 +35,7 @@ pub struct Faults {
 const MAX_REQUESTS: usize = 20_000;
 
 #[derive(Debug, Default)]
-struct State {
+struct FaultState {
     /// The faults, and how many requests each of them has matched.
     plan: Vec<(Fault, u32)>,
     life: u32,
@@ -77,7 +77,7 @@ impl Faults {
     /// Creates the faults of a plan, before any request.
     pub fn new(plan: &Plan, clock: Clock) -> Self {
         let plan = plan.0.iter().map(|fault| (fault.clone(), 0)).collect();
-        Self { state: Arc::new(Mutex::new(State { plan, ..State::default() })), clock }
+        Self { state: Arc::new(Mutex::new(FaultState { plan, ..FaultState::default() })), clock }
     }
 
     /// Creates a connection for a client that starts now. The returned token is cancelled when the client crashes; the
@@ -114,7 +114,7 @@ impl Faults {
         self.state().plan.clear();
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, FaultState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

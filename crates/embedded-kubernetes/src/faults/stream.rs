@@ -13,7 +13,7 @@ use crate::status::Status;
 use crate::store::Store;
 
 /// The next step of a stream.
-enum Next {
+enum Step {
     Line(Bytes),
     Break,
     End,
@@ -25,9 +25,9 @@ pub(super) fn with_fault(body: Body, harm: Harm, store: Store) -> Body {
     let state = FaultyStream { lines, phase: Phase::Harm(harm), sent: 0, repeat: None, store };
     Body::from_stream(stream::unfold(state, |mut state| async move {
         match state.next().await {
-            Next::Line(line) => Some((Ok(line), state)),
-            Next::Break => Some((Err(Broken), FaultyStream { phase: Phase::End, ..state })),
-            Next::End => None,
+            Step::Line(line) => Some((Ok(line), state)),
+            Step::Break => Some((Err(Broken), FaultyStream { phase: Phase::End, ..state })),
+            Step::End => None,
         }
     }))
 }
@@ -56,17 +56,17 @@ struct FaultyStream {
 }
 
 impl FaultyStream {
-    async fn next(&mut self) -> Next {
+    async fn next(&mut self) -> Step {
         let harm = match self.phase {
-            Phase::Pass => return self.lines.next().await.map_or(Next::End, Next::Line),
-            Phase::Break => return Next::Break,
-            Phase::End => return Next::End,
+            Phase::Pass => return self.lines.next().await.map_or(Step::End, Step::Line),
+            Phase::Break => return Step::Break,
+            Phase::End => return Step::End,
             Phase::Harm(harm) => harm,
         };
         match harm {
             Harm::Expire => {
                 self.phase = Phase::End;
-                return Next::Line(expired());
+                return Step::Line(expired());
             }
             Harm::Stall(seconds) => {
                 sleep(Duration::from_secs(seconds.into())).await;
@@ -74,17 +74,17 @@ impl FaultyStream {
             }
             Harm::Twice => {
                 if let Some(line) = self.repeat.take() {
-                    return Next::Line(line);
+                    return Step::Line(line);
                 }
             }
             _ => {}
         }
-        let Some(line) = self.lines.next().await else { return Next::End };
+        let Some(line) = self.lines.next().await else { return Step::End };
         self.sent += 1;
         match harm {
             Harm::Cut(whole) if self.sent > whole => {
                 self.phase = Phase::Break;
-                return Next::Line(line.slice(..line.len() / 2));
+                return Step::Line(line.slice(..line.len() / 2));
             }
             Harm::Twice => self.repeat = Some(line.clone()),
             Harm::Hold(newest, seconds) if revision(&line) > newest => {
@@ -99,11 +99,11 @@ impl FaultyStream {
                 self.phase = Phase::End;
                 // The second revision may depend on the client itself, so the wait for it is limited.
                 let _ = timeout(GAP_TIMEOUT, self.lines.skip_to(revision(&line), to)).await;
-                return Next::Line(expired());
+                return Step::Line(expired());
             }
             _ => {}
         }
-        Next::Line(line)
+        Step::Line(line)
     }
 }
 

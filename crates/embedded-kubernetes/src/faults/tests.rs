@@ -18,12 +18,12 @@ use crate::service::InMemory;
 use sluice_base::units::Seconds;
 
 /// A server, and a client for which faults are planned.
-struct World {
+struct FaultTest {
     server: Server,
     faults: Faults,
 }
 
-impl World {
+impl FaultTest {
     fn new(plan: &str) -> Self {
         let clock = Clock::new(sluice_base::clock::Clock::starting_at(Seconds(1_800_000_000.0)));
         let mut options = Options::new(clock.clone());
@@ -65,83 +65,83 @@ async fn never_answers<T>(request: impl Future<Output = T>) {
 
 #[tokio::test(start_paused = true)]
 async fn crash_keeps_the_write_and_gives_no_answer() {
-    let world = World::new("create#2=crash");
-    let (api, crashed) = world.connect();
+    let test = FaultTest::new("create#2=crash");
+    let (api, crashed) = test.connect();
     create(&api, "a").await.unwrap();
     assert!(!crashed.is_cancelled());
     never_answers(create(&api, "b")).await;
-    assert!(crashed.is_cancelled() && world.exists("b").await);
+    assert!(crashed.is_cancelled() && test.exists("b").await);
     // A crashed client gets no answers, and the next life has its own connection.
     never_answers(create(&api, "c")).await;
-    let (api, crashed) = world.connect();
+    let (api, crashed) = test.connect();
     create(&api, "d").await.unwrap();
-    assert!(!crashed.is_cancelled() && !world.exists("c").await && world.exists("d").await);
-    let lives: Vec<u32> = world.faults.requests().iter().map(|request| request.life).collect();
+    assert!(!crashed.is_cancelled() && !test.exists("c").await && test.exists("d").await);
+    let lives: Vec<u32> = test.faults.requests().iter().map(|request| request.life).collect();
     assert_eq!(lives, [1, 1, 2]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn writes_are_lost_before_or_after_or_delayed() {
-    let world = World::new("create#1=crash-before create#2=lost create#3=reset create#4=late(5) create#5=silent");
-    let (api, _) = world.connect();
+    let test = FaultTest::new("create#1=crash-before create#2=lost create#3=reset create#4=late(5) create#5=silent");
+    let (api, _) = test.connect();
     never_answers(create(&api, "before")).await;
-    let (api, _) = world.connect();
-    assert!(create(&api, "lost").await.is_err() && world.exists("lost").await);
+    let (api, _) = test.connect();
+    assert!(create(&api, "lost").await.is_err() && test.exists("lost").await);
     assert!(create(&api, "reset").await.is_err());
     assert!(create(&api, "late").await.is_err());
     advance(4).await;
-    assert!(!world.exists("late").await, "the request is delayed by five seconds");
+    assert!(!test.exists("late").await, "the request is delayed by five seconds");
     advance(2).await;
-    assert!(world.exists("late").await);
+    assert!(test.exists("late").await);
     never_answers(create(&api, "silent")).await;
     for name in ["before", "reset", "silent"] {
-        assert!(!world.exists(name).await, "{name}");
+        assert!(!test.exists(name).await, "{name}");
     }
-    let codes: Vec<Option<u16>> = world.faults.requests().iter().map(|request| request.code).collect();
+    let codes: Vec<Option<u16>> = test.faults.requests().iter().map(|request| request.code).collect();
     assert_eq!(codes, [None, Some(201), None, Some(201), None]);
-    assert!(world.faults.all_done());
+    assert!(test.faults.all_done());
 }
 
 #[tokio::test(start_paused = true)]
 async fn delayed_request_survives_a_crash() {
-    let world = World::new("create#1=crash-late(5)");
-    let (api, crashed) = world.connect();
+    let test = FaultTest::new("create#1=crash-late(5)");
+    let (api, crashed) = test.connect();
     let request = tokio::spawn(async move { create(&api, "a").await });
     crashed.cancelled().await;
     request.abort();
     advance(4).await;
-    assert!(!world.exists("a").await, "the request is delayed by five seconds");
+    assert!(!test.exists("a").await, "the request is delayed by five seconds");
     advance(2).await;
-    assert!(world.exists("a").await);
+    assert!(test.exists("a").await);
 }
 
 #[tokio::test(start_paused = true)]
 async fn refusal_has_a_server_reason_and_no_effect() {
-    let world = World::new("1/patch:configmaps#1=refuse(409) patch#2=delay(7)");
-    let (api, _) = world.connect();
+    let test = FaultTest::new("1/patch:configmaps#1=refuse(409) patch#2=delay(7)");
+    let (api, _) = test.connect();
     let patch = || async {
         let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
         api.patch("a", &PatchParams::apply("test"), &Patch::Apply(body)).await
     };
     let Err(kube::Error::Api(status)) = patch().await else { panic!("it was not refused") };
     assert_eq!((status.code, status.reason.as_str()), (409, "Conflict"));
-    assert!(!world.exists("a").await);
-    let before = world.server.clock().monotonic();
+    assert!(!test.exists("a").await);
+    let before = test.server.clock().monotonic();
     patch().await.unwrap();
     assert_eq!(before.elapsed(), Duration::from_secs(7));
-    assert_eq!(world.faults.requests()[0].harm, Some(Harm::Refuse(409)));
+    assert_eq!(test.faults.requests()[0].harm, Some(Harm::Refuse(409)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn list_of_any_version_shows_the_planned_revision() {
-    let world = World::new("");
-    let (api, _) = world.connect();
+    let test = FaultTest::new("");
+    let (api, _) = test.connect();
     create(&api, "a").await.unwrap();
     let then = api.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
     create(&api, "b").await.unwrap();
-    let world =
-        World { faults: Faults::new(&format!("list#1-2=at({then})").parse().unwrap(), world.faults.clock), ..world };
-    let (api, _) = world.connect();
+    let test =
+        FaultTest { faults: Faults::new(&format!("list#1-2=at({then})").parse().unwrap(), test.faults.clock), ..test };
+    let (api, _) = test.connect();
     let names = |list: Vec<ConfigMap>| list.iter().map(ResourceExt::name_any).collect::<Vec<_>>();
     let any = ListParams::default().at("0");
     assert_eq!(names(api.list(&any).await.unwrap().items), ["a"]);
@@ -150,10 +150,10 @@ async fn list_of_any_version_shows_the_planned_revision() {
 
 /// Watches objects while five are created, one each second. Returns the events with their second.
 async fn observed_events(plan: &str) -> Vec<(u64, String)> {
-    let world = World::new(plan);
-    let (api, _) = world.connect();
-    let unaffected = world.unaffected_client();
-    let begin = world.server.clock().monotonic();
+    let test = FaultTest::new(plan);
+    let (api, _) = test.connect();
+    let unaffected = test.unaffected_client();
+    let begin = test.server.clock().monotonic();
     tokio::spawn(async move {
         for name in ["a", "b", "c", "d", "e"] {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -173,7 +173,7 @@ async fn observed_events(plan: &str) -> Vec<(u64, String)> {
         };
         events.push((begin.elapsed().as_secs(), what));
     }
-    assert!(world.faults.all_done());
+    assert!(test.faults.all_done());
     events
 }
 

@@ -7,7 +7,7 @@ mod write;
 use std::path::{Path, PathBuf};
 
 pub use self::lines::{Line, LogOptions, last, parse, read};
-pub use self::write::Writer;
+pub use self::write::LogWriter;
 
 /// The folder of all logs.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -18,13 +18,13 @@ const FILE_BYTES: u64 = 10 * 1024 * 1024;
 
 /// A container's log, to which both of its output streams are written.
 #[derive(Debug)]
-pub struct Writer {
+pub struct LogWriter {
     path: PathBuf,
     clock: Clock,
     file: Mutex<(File, u64)>,
 }
 
-impl Writer {
+impl LogWriter {
     /// Opens a log for appending, and creates it if needed.
     pub fn open(path: &Path, clock: Clock) -> io::Result<Self> {
         if let Some(folder) = path.parent() {
@@ -91,7 +91,7 @@ mod tests {
         let path = folder.join("0.log");
         std::fs::write(&path, "").unwrap();
         let readable = Mutex::new((File::open(&path).unwrap(), 0));
-        let writer = Writer { path, clock: Clock::system(), file: readable };
+        let writer = LogWriter { path, clock: Clock::system(), file: readable };
         // More than one read takes from the stream.
         let output = "a line\n".repeat(10_000);
         let mut output = output.as_bytes();
@@ -104,7 +104,7 @@ mod tests {
     fn growing_log_keeps_its_younger_half() {
         let folder = std::env::temp_dir().join(format!("sluice-logs-long-{}", std::process::id()));
         let path = folder.join("0.log");
-        let writer = Writer::open(&path, Clock::system()).unwrap();
+        let writer = LogWriter::open(&path, Clock::system()).unwrap();
         let line = "x".repeat(16_000) + "\n";
         let lines = usize::try_from(FILE_BYTES).unwrap() / 16_000 + 20;
         writer.copy("stdout", line.repeat(lines).as_bytes()).unwrap();
@@ -120,7 +120,7 @@ mod tests {
     fn any_output_is_read_back_unchanged() {
         let folder = std::env::temp_dir().join(format!("sluice-logs-{}", std::process::id()));
         let path = folder.join("0.log");
-        let writer = Writer::open(&path, Clock::system()).unwrap();
+        let writer = LogWriter::open(&path, Clock::system()).unwrap();
         let long = "x".repeat(usize::try_from(LINE_BYTES).unwrap() + 5);
         writer.copy("stdout", format!("one\n\n{long}\nlast without an end").as_bytes()).unwrap();
         writer.copy("stderr", b"\xff\n".as_slice()).unwrap();

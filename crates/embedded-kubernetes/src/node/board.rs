@@ -5,7 +5,7 @@ use tokio::sync::watch;
 
 /// How a run of a container ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct End {
+pub(super) struct RunEnd {
     pub(super) code: i32,
     pub(super) reason: String,
     pub(super) message: String,
@@ -15,7 +15,7 @@ pub(super) struct End {
     pub(super) id: String,
 }
 
-impl End {
+impl RunEnd {
     /// Returns the end of a run whose end was not observed, as the kubelet writes it.
     pub(super) fn unobserved(now: &str) -> Self {
         Self {
@@ -31,10 +31,10 @@ impl End {
 
 /// What a container is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum RunState {
     Waiting { reason: String, message: String },
     Running { started: String },
-    Terminated(End),
+    Terminated(RunEnd),
 }
 
 /// The state of one container.
@@ -42,15 +42,15 @@ pub(super) enum State {
 pub(super) struct ContainerRecord {
     pub(super) name: String,
     pub(super) image: String,
-    pub(super) state: State,
+    pub(super) state: RunState,
     /// The end of the run before this one.
-    pub(super) last: Option<End>,
+    pub(super) last: Option<RunEnd>,
     pub(super) restarts: i32,
     pub(super) ready: bool,
     pub(super) started: bool,
     pub(super) id: String,
     /// The end of a run that was under way when the pod was taken over from an earlier node.
-    pub(super) found: Option<End>,
+    pub(super) found: Option<RunEnd>,
 }
 
 /// All containers of a pod.
@@ -92,7 +92,7 @@ impl ContainerRecord {
             let time = |time: &Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>| {
                 time.as_ref().map(|time| time.0.to_string()).unwrap_or_default()
             };
-            Some(End {
+            Some(RunEnd {
                 code: ended.exit_code,
                 reason: ended.reason.clone().unwrap_or_default(),
                 message: ended.message.clone().unwrap_or_default(),
@@ -107,14 +107,14 @@ impl ContainerRecord {
         let waiting_after_an_end = state.is_some_and(|state| state.waiting.is_some()) && last.is_some();
         let found = match end_of(state) {
             Some(end) => Some(end),
-            None if ran => Some(End::unobserved(now)),
+            None if ran => Some(RunEnd::unobserved(now)),
             None if waiting_after_an_end => last.clone(),
             None => None,
         };
         Self {
             name: container.name.clone(),
             image: container.image.clone().unwrap_or_default(),
-            state: State::Waiting { reason: reason.to_owned(), message: String::new() },
+            state: RunState::Waiting { reason: reason.to_owned(), message: String::new() },
             last: found.clone().or(last),
             restarts: status.map(|status| status.restart_count).unwrap_or_default(),
             ready: false,

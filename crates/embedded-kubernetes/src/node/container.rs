@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
-use super::board::{End, Slot, State};
+use super::board::{RunEnd, RunState, Slot};
 use super::environment;
 use super::expand::expand;
 use super::probe::{self, ProbeEvent, Target};
@@ -68,7 +68,7 @@ impl ContainerTask {
             }
             let Some(target) = self.prepared().await else {
                 let last = self.slot.get(|record| record.last.clone()).flatten();
-                return self.finish(last.unwrap_or_else(|| End::unobserved(&self.context.clock.now())));
+                return self.finish(last.unwrap_or_else(|| RunEnd::unobserved(&self.context.clock.now())));
             };
             ended = Some(self.run(target).await);
         }
@@ -78,17 +78,17 @@ impl ContainerTask {
         self.stop.borrow().is_some()
     }
 
-    fn finish(&self, end: End) {
+    fn finish(&self, end: RunEnd) {
         self.slot.update(|record| {
             // A pod counts an init container that has succeeded as ready.
             record.ready = self.slot.init && end.code == 0;
             record.started = false;
-            record.state = State::Terminated(end);
+            record.state = RunState::Terminated(end);
         });
     }
 
     /// Waits before the container is started again. Returns true if it must not be started any more.
-    async fn wait_after(&mut self, end: &End, wait: Duration) -> bool {
+    async fn wait_after(&mut self, end: &RunEnd, wait: Duration) -> bool {
         self.finish(end.clone());
         if wait.is_zero() {
             return self.stopping();
@@ -99,7 +99,7 @@ impl ContainerTask {
             record.ready = false;
             record.last = Some(end.clone());
             let message = format!("back-off {} restarting failed container={name} pod={pod}({uid})", go_duration(wait));
-            record.state = State::Waiting { reason: "CrashLoopBackOff".to_owned(), message };
+            record.state = RunState::Waiting { reason: "CrashLoopBackOff".to_owned(), message };
         });
         let note = format!("Back-off restarting failed container {name} in pod {pod}({uid})");
         self.publish(EventType::Warning, "BackOff", note);
@@ -138,7 +138,7 @@ impl ContainerTask {
                         reported.clone_from(&message);
                     }
                     self.slot.update(|record| {
-                        record.state = State::Waiting { reason: reason.to_owned(), message };
+                        record.state = RunState::Waiting { reason: reason.to_owned(), message };
                     });
                 }
             }
@@ -189,7 +189,7 @@ impl ContainerTask {
     }
 
     /// Runs the container once, from start to end.
-    async fn run(&mut self, target: Target) -> End {
+    async fn run(&mut self, target: Target) -> RunEnd {
         let run = self.slot.get(|record| record.restarts).unwrap_or_default();
         let uid = self.pod.borrow().metadata.uid.clone().unwrap_or_default();
         let name = self.container.name.clone();
@@ -207,12 +207,12 @@ impl ContainerTask {
                 );
                 let finished = self.context.clock.now();
                 let reason = "StartError".to_owned();
-                return End { code: NOT_STARTED, reason, message, started: String::new(), finished, id };
+                return RunEnd { code: NOT_STARTED, reason, message, started: String::new(), finished, id };
             }
         };
         let started = self.context.clock.now();
         self.slot.update(|record| {
-            record.state = State::Running { started: started.clone() };
+            record.state = RunState::Running { started: started.clone() };
             record.id.clone_from(&id);
             record.ready = false;
             record.started = false;
@@ -221,7 +221,7 @@ impl ContainerTask {
         let code = self.attend(&mut process, &target).await;
         let reason = if code == 0 { "Completed" } else { "Error" };
         let finished = self.context.clock.now();
-        End { code, reason: reason.to_owned(), message: String::new(), started, finished, id }
+        RunEnd { code, reason: reason.to_owned(), message: String::new(), started, finished, id }
     }
 
     /// Watches over a run until it has ended, and returns its exit code.

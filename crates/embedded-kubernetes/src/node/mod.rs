@@ -213,7 +213,7 @@ impl Node {
     /// Runs until it is stopped. Then all processes have ended; the pods' objects stay in the cluster.
     pub async fn run(self, stop: CancellationToken) {
         let context = self.0;
-        let registering = register::keep(&context);
+        let registering = register::maintain(&context);
         let mut pods =
             Pods { context: Arc::clone(&context), stop: stop.clone(), known: BTreeMap::new(), tasks: JoinSet::new() };
         tokio::select! {

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::board::{Board, Slot, State};
+use super::board::{Board, RunState, Slot};
 use super::container::ContainerTask;
 use super::facts::HOST;
 use super::status::{Policy, StatusInput, status};
@@ -272,7 +272,7 @@ impl PodWork {
             let policy = if policy == Policy::Never { Policy::Never } else { Policy::OnFailure };
             let slot = Slot { board: self.board.clone(), init: true, index };
             self.container_task(container, policy, slot.clone(), &volumes).run_until_done().await;
-            let succeeded = slot.get(|record| matches!(&record.state, State::Terminated(end) if end.code == 0));
+            let succeeded = slot.get(|record| matches!(&record.state, RunState::Terminated(end) if end.code == 0));
             if succeeded != Some(true) || self.stop.borrow().is_some() {
                 return self.give_up();
             }
@@ -306,7 +306,7 @@ impl PodWork {
     }
 
     /// Sets up the volumes, and waits for the objects that they need. Returns whether the pod may still run.
-    async fn set_up(&mut self, volumes: &Volumes, changes: &mut SelectAll<Changes>) -> bool {
+    async fn set_up(&mut self, volumes: &Volumes, changes: &mut SelectAll<ObjectChanges>) -> bool {
         let mut reported = String::new();
         loop {
             if self.stop.borrow().is_some() {
@@ -336,9 +336,9 @@ impl PodWork {
         let now = self.context.clock.now();
         self.board.send_modify(|board| {
             for record in board.init.iter_mut().chain(&mut board.containers) {
-                if let State::Waiting { .. } = record.state {
-                    let end = record.last.clone().unwrap_or_else(|| super::board::End::unobserved(&now));
-                    record.state = State::Terminated(end);
+                if let RunState::Waiting { .. } = record.state {
+                    let end = record.last.clone().unwrap_or_else(|| super::board::RunEnd::unobserved(&now));
+                    record.state = RunState::Terminated(end);
                 }
             }
         });
@@ -346,13 +346,13 @@ impl PodWork {
 }
 
 /// A stream of changes of an object that a volume contains.
-type Changes = std::pin::Pin<Box<dyn Stream<Item = ()> + Send>>;
+type ObjectChanges = std::pin::Pin<Box<dyn Stream<Item = ()> + Send>>;
 
-fn watch_objects(client: &Client, pod: &Pod) -> SelectAll<Changes> {
+fn watch_objects(client: &Client, pod: &Pod) -> SelectAll<ObjectChanges> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
     let mut all = SelectAll::new();
     for object in referenced_objects(pod) {
-        let changes: Changes = match object {
+        let changes: ObjectChanges = match object {
             VolumeObject::ConfigMap(name) => {
                 let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
                 watch_object(api, &name).default_backoff().map(drop::<watcher::Result<_>>).boxed()
@@ -373,7 +373,7 @@ async fn refresh(
     volumes: Arc<Volumes>,
     mut pod: watch::Receiver<Arc<Pod>>,
     address: Ipv4Addr,
-    mut changes: SelectAll<Changes>,
+    mut changes: SelectAll<ObjectChanges>,
 ) {
     loop {
         tokio::select! {

@@ -30,13 +30,13 @@ pub(super) struct Target {
 
 /// The kinds of probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ProbeKind {
     Startup,
     Readiness,
     Liveness,
 }
 
-impl Kind {
+impl ProbeKind {
     /// Returns the name that events use.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -55,9 +55,9 @@ pub(super) enum ProbeEvent {
     /// The container has become ready or unready.
     Ready(bool),
     /// One probe has failed. The container's state is unchanged.
-    Unhealthy(Kind, String),
+    Unhealthy(ProbeKind, String),
     /// The failure threshold is reached: the container must end, within this many seconds if the probe sets a period.
-    ThresholdReached(Kind, Option<i64>),
+    ThresholdReached(ProbeKind, Option<i64>),
 }
 
 /// Counts successes and failures against the thresholds of a probe.
@@ -96,19 +96,19 @@ impl ResultCounter {
 pub(super) async fn run(context: &Context, target: &Target, events: &mpsc::Sender<ProbeEvent>) {
     let container = &target.container;
     if let Some(probe) = &container.startup_probe
-        && !repeat(context, target, Kind::Startup, probe, events).await
+        && !repeat(context, target, ProbeKind::Startup, probe, events).await
     {
         return;
     }
     let _ = events.send(ProbeEvent::Started).await;
     let liveness = async {
         if let Some(probe) = &container.liveness_probe {
-            repeat(context, target, Kind::Liveness, probe, events).await;
+            repeat(context, target, ProbeKind::Liveness, probe, events).await;
         }
     };
     let readiness = async {
         match &container.readiness_probe {
-            Some(probe) => drop(repeat(context, target, Kind::Readiness, probe, events).await),
+            Some(probe) => drop(repeat(context, target, ProbeKind::Readiness, probe, events).await),
             None => drop(events.send(ProbeEvent::Ready(true)).await),
         }
     };
@@ -119,7 +119,7 @@ pub(super) async fn run(context: &Context, target: &Target, events: &mpsc::Sende
 async fn repeat(
     context: &Context,
     target: &Target,
-    kind: Kind,
+    kind: ProbeKind,
     probe: &Probe,
     events: &mpsc::Sender<ProbeEvent>,
 ) -> bool {
@@ -135,12 +135,12 @@ async fn repeat(
             return false;
         }
         match (kind, changed) {
-            (Kind::Startup, Some(true)) => return true,
-            (Kind::Startup | Kind::Liveness, Some(false)) => {
+            (ProbeKind::Startup, Some(true)) => return true,
+            (ProbeKind::Startup | ProbeKind::Liveness, Some(false)) => {
                 let _ = events.send(ProbeEvent::ThresholdReached(kind, probe.termination_grace_period_seconds)).await;
                 return false;
             }
-            (Kind::Readiness, Some(ready)) => drop(events.send(ProbeEvent::Ready(ready)).await),
+            (ProbeKind::Readiness, Some(ready)) => drop(events.send(ProbeEvent::Ready(ready)).await),
             _ => {}
         }
         tokio::time::sleep(period).await;
@@ -152,7 +152,7 @@ fn seconds(given: Option<i32>, otherwise: u64) -> Duration {
 }
 
 /// Runs one probe once. The error is the text that the kubelet would report.
-async fn check(context: &Context, target: &Target, kind: Kind, probe: &Probe) -> Result<(), String> {
+async fn check(context: &Context, target: &Target, kind: ProbeKind, probe: &Probe) -> Result<(), String> {
     let timeout = seconds(probe.timeout_seconds, 1).max(Duration::from_secs(1));
     let probing = async {
         if let Some(get) = &probe.http_get {
@@ -223,7 +223,7 @@ fn last_cause(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-async fn exec(context: &Context, target: &Target, kind: Kind, command: &[String]) -> Result<(), String> {
+async fn exec(context: &Context, target: &Target, kind: ProbeKind, command: &[String]) -> Result<(), String> {
     let log = target.folder.join(format!("{}-probe.log", kind.name().to_ascii_lowercase()));
     let _ = std::fs::remove_file(&log);
     let command = command.iter().map(|word| target.mounts.in_text(word)).collect();

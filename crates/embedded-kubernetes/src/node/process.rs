@@ -54,9 +54,9 @@ impl Process {
             // Outside the terminal's process group, so that Ctrl-C reaches only the node, which stops the containers
             // in order.
             .process_group(0);
-        let mut child = command.spawn().map_err(|error| format!("failed to start its supervisor: {error}"))?;
+        let mut child = command.spawn().map_err(|error| format!("failed to start the supervisor: {error}"))?;
         let (Some(orders), Some(reports)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err("failed to start its supervisor: it has no pipes".to_owned());
+            return Err("failed to start the supervisor: it has no pipes".to_owned());
         };
         let mut reports = BufReader::new(reports).lines();
         let first = reports.next_line().await.ok().flatten().unwrap_or_default();
@@ -66,7 +66,7 @@ impl Process {
                 Ok(Self { _supervisor: child, orders, reports, group })
             }
             Some((protocol::FAILED, why)) => Err(why.to_owned()),
-            _ => Err("its supervisor ended before it could start it".to_owned()),
+            _ => Err("the supervisor ended before it started the container".to_owned()),
         }
     }
 

@@ -36,7 +36,7 @@ fn parse_memory(meminfo: &str) -> Option<Quantity> {
 }
 
 /// Registers the node and renews its lease until the future is dropped.
-pub(super) async fn keep(context: &Context) {
+pub(super) async fn maintain(context: &Context) {
     let nodes: Api<Node> = Api::all(context.client.clone());
     let leases: Api<Lease> = Api::namespaced(context.client.clone(), NAMESPACE);
     let mut uid = None;

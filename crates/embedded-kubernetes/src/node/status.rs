@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use serde_json::{Value, json};
 
-use super::board::{Board, ContainerRecord, End, State};
+use super::board::{Board, ContainerRecord, RunEnd, RunState};
 use super::facts::HOST;
 
 /// The restart policy: when a container that has ended is started again.
@@ -26,7 +26,7 @@ impl Policy {
     }
 
     /// Returns whether a container is started again after this end.
-    pub(super) fn starts_again(self, end: &End) -> bool {
+    pub(super) fn starts_again(self, end: &RunEnd) -> bool {
         match self {
             Self::Always => true,
             Self::OnFailure => end.code != 0,
@@ -118,13 +118,13 @@ fn condition(kind: &str, (status, reason, message): (&str, &str, String), before
 }
 
 fn has_succeeded(record: &ContainerRecord) -> bool {
-    matches!(&record.state, State::Terminated(end) if end.code == 0)
+    matches!(&record.state, RunState::Terminated(end) if end.code == 0)
 }
 
 /// Returns the phase of the pod.
 fn phase(input: StatusInput<'_>, board: &Board) -> &'static str {
     let policy = if input.ending { Policy::Never } else { Policy::for_pod(input.pod) };
-    let lost = |record: &ContainerRecord| matches!(&record.state, State::Terminated(end) if !policy.starts_again(end) && end.code != 0);
+    let lost = |record: &ContainerRecord| matches!(&record.state, RunState::Terminated(end) if !policy.starts_again(end) && end.code != 0);
     if board.init.iter().any(lost) {
         return "Failed";
     }
@@ -132,10 +132,10 @@ fn phase(input: StatusInput<'_>, board: &Board) -> &'static str {
     let (mut pending, mut running, mut ended) = (0, 0, 0);
     for record in &board.containers {
         match &record.state {
-            State::Running { .. } => running += 1,
-            State::Terminated(_) => ended += 1,
-            State::Waiting { .. } if ever_ran(record) => ended += 1,
-            State::Waiting { .. } => pending += 1,
+            RunState::Running { .. } => running += 1,
+            RunState::Terminated(_) => ended += 1,
+            RunState::Waiting { .. } if ever_ran(record) => ended += 1,
+            RunState::Waiting { .. } => pending += 1,
         }
     }
     let uninitialized = board.init.iter().any(|record| !has_succeeded(record)) && running + ended == 0;
@@ -146,10 +146,10 @@ fn phase(input: StatusInput<'_>, board: &Board) -> &'static str {
         return "Running";
     }
     let final_end = |record: &ContainerRecord| match &record.state {
-        State::Terminated(end) => Some(end.clone()),
+        RunState::Terminated(end) => Some(end.clone()),
         _ => record.last.clone(),
     };
-    let ends: Vec<End> = board.containers.iter().filter_map(final_end).collect();
+    let ends: Vec<RunEnd> = board.containers.iter().filter_map(final_end).collect();
     if ended > 0 && ends.iter().any(|end| policy.starts_again(end)) {
         "Running"
     } else if ends.iter().all(|end| end.code == 0) {
@@ -173,16 +173,16 @@ fn container(record: &ContainerRecord) -> Value {
     status
 }
 
-fn state(state: &State) -> Value {
+fn state(state: &RunState) -> Value {
     match state {
-        State::Waiting { reason, message } if message.is_empty() => json!({"waiting": {"reason": reason}}),
-        State::Waiting { reason, message } => json!({"waiting": {"reason": reason, "message": message}}),
-        State::Running { started } => json!({"running": {"startedAt": started}}),
-        State::Terminated(end) => json!({"terminated": ended(end)}),
+        RunState::Waiting { reason, message } if message.is_empty() => json!({"waiting": {"reason": reason}}),
+        RunState::Waiting { reason, message } => json!({"waiting": {"reason": reason, "message": message}}),
+        RunState::Running { started } => json!({"running": {"startedAt": started}}),
+        RunState::Terminated(end) => json!({"terminated": ended(end)}),
     }
 }
 
-fn ended(end: &End) -> Value {
+fn ended(end: &RunEnd) -> Value {
     let mut value = json!({"exitCode": end.code, "reason": end.reason, "finishedAt": end.finished});
     for (key, text) in [("message", &end.message), ("startedAt", &end.started), ("containerID", &end.id)] {
         if !text.is_empty() {

@@ -12,31 +12,37 @@ fn pod(restart_policy: &str) -> Pod {
     .unwrap()
 }
 
-fn end(code: i32) -> End {
-    End { code, started: NOW.to_owned(), finished: NOW.to_owned(), reason: "Error".to_owned(), ..End::unobserved(NOW) }
+fn end(code: i32) -> RunEnd {
+    RunEnd {
+        code,
+        started: NOW.to_owned(),
+        finished: NOW.to_owned(),
+        reason: "Error".to_owned(),
+        ..RunEnd::unobserved(NOW)
+    }
 }
 
-fn running() -> State {
-    State::Running { started: NOW.to_owned() }
+fn running() -> RunState {
+    RunState::Running { started: NOW.to_owned() }
 }
 
-fn waiting(reason: &str) -> State {
-    State::Waiting { reason: reason.to_owned(), message: String::new() }
+fn waiting(reason: &str) -> RunState {
+    RunState::Waiting { reason: reason.to_owned(), message: String::new() }
 }
 
 /// Creates a board with two containers in these states. The second element is the exit code of the last run.
-fn board(pod: &Pod, states: [(State, Option<i32>); 2]) -> Board {
+fn board(pod: &Pod, states: [(RunState, Option<i32>); 2]) -> Board {
     let mut board = Board::new(pod, NOW);
     board.set_up = true;
     for (record, (state, last)) in board.containers.iter_mut().zip(states) {
-        record.ready = matches!(state, State::Running { .. });
+        record.ready = matches!(state, RunState::Running { .. });
         record.state = state;
         record.last = last.map(end);
     }
     board
 }
 
-fn phase_for(policy: &str, ending: bool, states: [(State, Option<i32>); 2]) -> &'static str {
+fn phase_for(policy: &str, ending: bool, states: [(RunState, Option<i32>); 2]) -> &'static str {
     let pod = pod(policy);
     let input = StatusInput { pod: &pod, address: Ipv4Addr::new(127, 64, 0, 1), ending, now: NOW };
     phase(input, &board(&pod, states))
@@ -44,7 +50,7 @@ fn phase_for(policy: &str, ending: bool, states: [(State, Option<i32>); 2]) -> &
 
 #[test]
 fn phase_follows_from_containers_and_policy() {
-    let ended = |code| (State::Terminated(end(code)), None);
+    let ended = |code| (RunState::Terminated(end(code)), None);
     let table = [
         ("Always", [(waiting("ContainerCreating"), None), (waiting("ContainerCreating"), None)], "Pending"),
         ("Always", [(running(), None), (waiting("ContainerCreating"), None)], "Running"),

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
 
-use crate::logs::Writer;
+use crate::logs::LogWriter;
 use sluice_base::clock::Clock;
 
 /// The first argument of a supervisor, which is also the name of the hidden command.
@@ -45,7 +45,7 @@ pub mod protocol {
 
 /// What the hidden command does.
 #[derive(Debug, clap::Subcommand)]
-pub enum Deed {
+pub enum SupervisorCommand {
     /// Run a program under orders from stdin, with reports to stdout.
     Run {
         /// The file that the program's output is written to.
@@ -67,10 +67,10 @@ pub enum Deed {
 }
 
 /// Runs the supervisor or the exec step, and returns its exit code.
-pub fn supervise(deed: &Deed) -> ExitCode {
-    match deed {
-        Deed::Run { log, command } => run(log, command),
-        Deed::Exec { parent, command } => exec(*parent, command),
+pub fn supervise(command: &SupervisorCommand) -> ExitCode {
+    match command {
+        SupervisorCommand::Run { log, command } => run(log, command),
+        SupervisorCommand::Exec { parent, command } => exec(*parent, command),
     }
 }
 
@@ -127,7 +127,7 @@ fn run(log: &Path, command: &[String]) -> ExitCode {
                     (Some(code), _) => report(protocol::EXITED, code),
                     (None, signal) => report(protocol::SIGNALED, signal.unwrap_or_default()),
                 },
-                Err(error) => report(protocol::FAILED, format!("failed to wait for it: {error}")),
+                Err(error) => report(protocol::FAILED, format!("failed to wait for the container: {error}")),
             }
             ExitCode::SUCCESS
         }
@@ -138,10 +138,10 @@ fn run(log: &Path, command: &[String]) -> ExitCode {
     }
 }
 
-fn start(log: &Path, command: &[String]) -> io::Result<(Child, Writer)> {
+fn start(log: &Path, command: &[String]) -> io::Result<(Child, LogWriter)> {
     #[cfg(target_os = "linux")]
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-    let writer = Writer::open(log, Clock::system())?;
+    let writer = LogWriter::open(log, Clock::system())?;
     let child = Command::new(own_program()?)
         .args([COMMAND, "exec", "--parent", &std::process::id().to_string(), "--"])
         .args(command)
@@ -154,7 +154,7 @@ fn start(log: &Path, command: &[String]) -> io::Result<(Child, Writer)> {
 }
 
 /// Watches over a container until it, and every process that it started, is gone.
-fn attend(mut child: Child, log: &Arc<Writer>) -> io::Result<ExitStatus> {
+fn attend(mut child: Child, log: &Arc<LogWriter>) -> io::Result<ExitStatus> {
     let pid = Pid::from_child(&child);
     let group = Arc::new(Group(Mutex::new(Some(pid))));
     report(protocol::STARTED, pid.as_raw_pid());

@@ -12,13 +12,13 @@ const DATA: &str = "..data";
 
 /// The content and the mode of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Content {
+pub(super) struct FileContent {
     pub(super) bytes: Vec<u8>,
     pub(super) mode: u32,
 }
 
 /// The files of a volume, by their path in the volume.
-pub(super) type Payload = BTreeMap<PathBuf, Content>;
+pub(super) type Payload = BTreeMap<PathBuf, FileContent>;
 
 /// Makes `volume` hold exactly these files. `stamp` names the new folder, and must differ for each call.
 pub(super) fn write(volume: &Path, payload: &Payload, stamp: &str) -> io::Result<()> {
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     fn payload(files: &[(&str, &str)]) -> Payload {
-        let content = |text: &str| Content { bytes: text.as_bytes().to_vec(), mode: 0o640 };
+        let content = |text: &str| FileContent { bytes: text.as_bytes().to_vec(), mode: 0o640 };
         files.iter().map(|(path, text)| (PathBuf::from(path), content(text))).collect()
     }
 
@@ -84,7 +84,7 @@ mod tests {
         let volume = std::env::temp_dir().join(format!("sluice-swap-{}", std::process::id()));
         let _ = fs::remove_dir_all(&volume);
         write(&volume, &payload(&[("a", "1"), ("b", "1"), ("deep/c", "1")]), "one").unwrap();
-        // The target of the link changes, so that a process that has the old folder open still sees the old files.
+        // Each write must switch the link to another folder.
         let held = fs::read_link(volume.join(DATA)).unwrap();
         assert_eq!(fs::read_to_string(volume.join("deep/c")).unwrap(), "1");
         assert_eq!(fs::metadata(volume.join("a")).unwrap().permissions().mode() & 0o777, 0o640);

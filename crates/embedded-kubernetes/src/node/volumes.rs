@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::expand::{Mounts, expand};
-use super::swap::{self, Content, Payload};
+use super::swap::{self, FileContent, Payload};
 use super::{Context, facts};
 
 /// The mode of files for which the pod sets none.
@@ -218,14 +218,14 @@ fn insert_items(
 ) -> Result<(), String> {
     let Some(items) = items.filter(|items| !items.is_empty()) else {
         for (key, bytes) in all {
-            payload.insert(key.into(), Content { bytes: bytes.clone(), mode: mode(None, default_mode) });
+            payload.insert(key.into(), FileContent { bytes: bytes.clone(), mode: mode(None, default_mode) });
         }
         return Ok(());
     };
     for item in items {
         match all.get(&item.key) {
             Some(bytes) => {
-                let content = Content { bytes: bytes.clone(), mode: mode(item.mode, default_mode) };
+                let content = FileContent { bytes: bytes.clone(), mode: mode(item.mode, default_mode) };
                 payload.insert(item.path.clone().into(), content);
             }
             None if optional => {}
@@ -251,7 +251,7 @@ fn downward(
             _ => None,
         };
         let value = value.ok_or_else(|| format!("the field of {} is not known to this node", item.path))?;
-        let content = Content { bytes: value.into_bytes(), mode: mode(item.mode, default_mode) };
+        let content = FileContent { bytes: value.into_bytes(), mode: mode(item.mode, default_mode) };
         payload.insert(item.path.clone().into(), content);
     }
     Ok(())

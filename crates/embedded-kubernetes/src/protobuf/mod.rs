@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use wire::{Content, Reader};
+use wire::{FieldContent, FieldReader};
 
 /// The first bytes of an encoded object.
 const MAGIC: &[u8] = b"k8s\0";
@@ -65,18 +65,18 @@ fn parse_messages(text: &'static str) -> BTreeMap<&'static str, Message> {
 pub fn decode(bytes: &[u8]) -> Result<Value, String> {
     let rest = bytes.strip_prefix(MAGIC).ok_or("provided data does not appear to be a protobuf message")?;
     let (mut api_version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
-    for field in Reader::new(rest) {
+    for field in FieldReader::new(rest) {
         match field? {
-            (1, Content::Bytes(meta)) => {
-                for field in Reader::new(meta) {
+            (1, FieldContent::Bytes(meta)) => {
+                for field in FieldReader::new(meta) {
                     match field? {
-                        (1, Content::Bytes(text)) => api_version = utf8(text)?,
-                        (2, Content::Bytes(text)) => kind = utf8(text)?,
+                        (1, FieldContent::Bytes(text)) => api_version = utf8(text)?,
+                        (2, FieldContent::Bytes(text)) => kind = utf8(text)?,
                         _ => {}
                     }
                 }
             }
-            (2, Content::Bytes(bytes)) => raw = bytes,
+            (2, FieldContent::Bytes(bytes)) => raw = bytes,
             _ => {}
         }
     }
@@ -109,12 +109,12 @@ fn decode_message(name: &str, bytes: &[u8], into: &mut Map<String, Value>, depth
         return Err("the message is nested too deeply".to_owned());
     }
     let Some(fields) = MESSAGES.get(name) else { return Ok(()) };
-    for field in Reader::new(bytes) {
+    for field in FieldReader::new(bytes) {
         let (number, content) = field?;
         let Some(field) = fields.get(&number) else { continue };
         match (field.shape, content) {
-            (Shape::Inline, Content::Bytes(bytes)) => decode_message(field.kind, bytes, into, depth + 1)?,
-            (Shape::Map, Content::Bytes(bytes)) => {
+            (Shape::Inline, FieldContent::Bytes(bytes)) => decode_message(field.kind, bytes, into, depth + 1)?,
+            (Shape::Map, FieldContent::Bytes(bytes)) => {
                 let (key, value) = decode_entry(field.kind, bytes, depth)?;
                 let map = into.entry(field.name).or_insert_with(|| Value::Object(Map::new()));
                 if let Value::Object(map) = map {
@@ -144,9 +144,9 @@ fn decode_message(name: &str, bytes: &[u8], into: &mut Map<String, Value>, depth
 
 fn decode_entry(kind: &str, bytes: &[u8], depth: usize) -> Result<(String, Value), String> {
     let (mut key, mut found) = (String::new(), Value::from(""));
-    for field in Reader::new(bytes) {
+    for field in FieldReader::new(bytes) {
         match field? {
-            (1, Content::Bytes(text)) => key = utf8(text)?,
+            (1, FieldContent::Bytes(text)) => key = utf8(text)?,
             (2, content) => found = decode_value(kind, content, depth)?,
             _ => {}
         }
@@ -154,21 +154,21 @@ fn decode_entry(kind: &str, bytes: &[u8], depth: usize) -> Result<(String, Value
     Ok((key, found))
 }
 
-fn decode_value(kind: &str, content: Content<'_>, depth: usize) -> Result<Value, String> {
+fn decode_value(kind: &str, content: FieldContent<'_>, depth: usize) -> Result<Value, String> {
     Ok(match (kind, content) {
-        ("string", Content::Bytes(bytes)) => utf8(bytes)?.into(),
-        ("bytes", Content::Bytes(bytes)) => base64(bytes).into(),
-        ("raw", Content::Bytes(bytes)) => {
+        ("string", FieldContent::Bytes(bytes)) => utf8(bytes)?.into(),
+        ("bytes", FieldContent::Bytes(bytes)) => base64(bytes).into(),
+        ("raw", FieldContent::Bytes(bytes)) => {
             let inner = bytes_field(bytes, 1)?;
             if inner.is_empty() { Value::Null } else { serde_json::from_slice(inner).map_err(|e| e.to_string())? }
         }
-        ("quantity", Content::Bytes(bytes)) => utf8(bytes_field(bytes, 1)?)?.into(),
-        ("time" | "microtime", Content::Bytes(bytes)) => decode_time(kind, bytes)?,
-        ("intorstring", Content::Bytes(bytes)) => int_or_string(bytes)?,
-        ("bool", Content::Number(number)) => (number != 0).into(),
+        ("quantity", FieldContent::Bytes(bytes)) => utf8(bytes_field(bytes, 1)?)?.into(),
+        ("time" | "microtime", FieldContent::Bytes(bytes)) => decode_time(kind, bytes)?,
+        ("intorstring", FieldContent::Bytes(bytes)) => int_or_string(bytes)?,
+        ("bool", FieldContent::Number(number)) => (number != 0).into(),
         // Negative numbers are sent in their 64-bit two's complement.
-        (_, Content::Number(number)) => number.cast_signed().into(),
-        (name, Content::Bytes(bytes)) => {
+        (_, FieldContent::Number(number)) => number.cast_signed().into(),
+        (name, FieldContent::Bytes(bytes)) => {
             let mut map = Map::new();
             decode_message(name, bytes, &mut map, depth + 1)?;
             Value::Object(map)
@@ -177,8 +177,8 @@ fn decode_value(kind: &str, content: Content<'_>, depth: usize) -> Result<Value,
 }
 
 fn bytes_field(bytes: &[u8], wanted: u64) -> Result<&[u8], String> {
-    for field in Reader::new(bytes) {
-        if let (number, Content::Bytes(bytes)) = field?
+    for field in FieldReader::new(bytes) {
+        if let (number, FieldContent::Bytes(bytes)) = field?
             && number == wanted
         {
             return Ok(bytes);
@@ -189,10 +189,10 @@ fn bytes_field(bytes: &[u8], wanted: u64) -> Result<&[u8], String> {
 
 fn decode_time(kind: &str, bytes: &[u8]) -> Result<Value, String> {
     let (mut seconds, mut nanoseconds, mut some) = (0_i64, 0_i32, false);
-    for field in Reader::new(bytes) {
+    for field in FieldReader::new(bytes) {
         match field? {
-            (1, Content::Number(number)) => (seconds, some) = (number.cast_signed(), true),
-            (2, Content::Number(number)) => nanoseconds = i32::try_from(number).unwrap_or_default(),
+            (1, FieldContent::Number(number)) => (seconds, some) = (number.cast_signed(), true),
+            (2, FieldContent::Number(number)) => nanoseconds = i32::try_from(number).unwrap_or_default(),
             _ => {}
         }
     }
@@ -206,11 +206,11 @@ fn decode_time(kind: &str, bytes: &[u8]) -> Result<Value, String> {
 
 fn int_or_string(bytes: &[u8]) -> Result<Value, String> {
     let (mut is_text, mut number, mut text) = (false, 0, String::new());
-    for field in Reader::new(bytes) {
+    for field in FieldReader::new(bytes) {
         match field? {
-            (1, Content::Number(kind)) => is_text = kind == 1,
-            (2, Content::Number(given)) => number = given.cast_signed(),
-            (3, Content::Bytes(given)) => text = utf8(given)?,
+            (1, FieldContent::Number(kind)) => is_text = kind == 1,
+            (2, FieldContent::Number(given)) => number = given.cast_signed(),
+            (3, FieldContent::Bytes(given)) => text = utf8(given)?,
             _ => {}
         }
     }

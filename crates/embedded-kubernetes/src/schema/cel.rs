@@ -14,7 +14,7 @@ use cel::common::value::Val;
 use cel::{Context, Env, ExecutionError, Value as CelValue, extensions};
 
 use super::cel_input::{CelInput, duration, escape};
-use super::node::Node;
+use super::node::SchemaNode;
 
 /// The longest expression, bytes.
 const MAX_BYTES: usize = 1024;
@@ -98,13 +98,13 @@ pub(super) struct Expression {
 /// The schema of `self`.
 #[derive(Clone, Copy)]
 pub(super) struct Subject<'a> {
-    pub(super) node: &'a Node,
+    pub(super) node: &'a SchemaNode,
     /// Whether this is a whole resource, whose name and kind are available.
     pub(super) resource: bool,
 }
 
 /// The variables, and the schema of each where it is known.
-type Scope<'a> = Vec<(String, Option<&'a Node>)>;
+type Scope<'a> = Vec<(String, Option<&'a SchemaNode>)>;
 
 impl Expression {
     /// Parses an expression. The error names what is not supported.
@@ -253,7 +253,7 @@ impl<'a> Checker<'a> {
     }
 
     /// Returns the schema of the value of `tree`, if `tree` is a path.
-    fn schema_of(&self, tree: &IdedExpr, scope: &Scope<'a>) -> Option<&'a Node> {
+    fn schema_of(&self, tree: &IdedExpr, scope: &Scope<'a>) -> Option<&'a SchemaNode> {
         match &tree.expr {
             Expr::Ident(name) => scope.iter().rev().find(|(known, _)| known == name).and_then(|(_, node)| *node),
             Expr::Select(select) => self.field(self.schema_of(&select.operand, scope)?, &select.field).flatten(),
@@ -267,7 +267,7 @@ impl<'a> Checker<'a> {
 
     /// Returns the schema of a field. `None`: there is no such field. `Some(None)`: its schema is unknown.
     #[allow(clippy::option_option)] // the three cases differ
-    fn field(&self, node: &'a Node, name: &str) -> Option<Option<&'a Node>> {
+    fn field(&self, node: &'a SchemaNode, name: &str) -> Option<Option<&'a SchemaNode>> {
         let resource = node.embedded || self.subject.resource && std::ptr::eq(node, self.subject.node);
         if node.kind != "object" || resource && matches!(name, "apiVersion" | "kind" | "metadata") {
             return Some(None);
@@ -291,7 +291,7 @@ mod tests {
     /// The parser recurses. Without the limits these expressions abort the process.
     #[test]
     fn no_expression_aborts_the_process() {
-        let node = Node { kind: "object".to_owned(), ..Node::default() };
+        let node = SchemaNode { kind: "object".to_owned(), ..SchemaNode::default() };
         let sources = [
             "(".repeat(600) + &")".repeat(400),
             "(".repeat(500) + "1" + &")".repeat(500),

@@ -7,7 +7,7 @@ use cel::{ExecutionError, Value as CelValue};
 use serde_json::{Map, Value};
 
 use super::cel::Subject;
-use super::node::Node;
+use super::node::SchemaNode;
 
 /// Returns the name of a property in rules.
 pub(super) fn escape(property: &str) -> String {
@@ -71,7 +71,7 @@ impl CelInput<'_> {
     }
 }
 
-fn convert(value: &Value, node: &Node) -> CelValue {
+fn convert(value: &Value, node: &SchemaNode) -> CelValue {
     match value {
         Value::Null => CelValue::Null,
         Value::Bool(flag) => CelValue::Bool(*flag),
@@ -81,7 +81,7 @@ fn convert(value: &Value, node: &Node) -> CelValue {
         },
         Value::String(text) => CelValue::String(Arc::new(text.clone())),
         Value::Array(items) => {
-            let unknown = Node::default();
+            let unknown = SchemaNode::default();
             let item_node = node.items.as_deref().unwrap_or(&unknown);
             CelValue::List(Arc::new(items.iter().map(|item| convert(item, item_node)).collect()))
         }
@@ -91,7 +91,7 @@ fn convert(value: &Value, node: &Node) -> CelValue {
 
 /// Converts an object. If the schema declares properties, only those that are not null are visible; otherwise all
 /// fields are.
-fn convert_map(map: &Map<String, Value>, node: &Node) -> CelValue {
+fn convert_map(map: &Map<String, Value>, node: &SchemaNode) -> CelValue {
     let fields: HashMap<String, CelValue> = if let Some(node) = node.additional() {
         map.iter().map(|(key, value)| (key.clone(), convert(value, node))).collect()
     } else {

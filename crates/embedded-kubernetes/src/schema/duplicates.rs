@@ -2,17 +2,17 @@
 
 use serde_json::{Map, Value};
 
-use super::node::{ListType, Node};
+use super::node::{ListType, SchemaNode};
 use crate::status::{FieldError, FieldErrorKind};
 
 /// Returns an error for each item that occurs for the second time in a list of `value` that is a set or a map.
-pub(super) fn find(node: &Node, value: &Value) -> Vec<FieldError> {
+pub(super) fn find(node: &SchemaNode, value: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     walk(node, value, "", &mut errors);
     errors
 }
 
-fn walk(node: &Node, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn walk(node: &SchemaNode, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
     match value {
         Value::Object(map) => {
             for (name, value) in map {

@@ -15,7 +15,7 @@ mod validate;
 
 use serde_json::Value;
 
-use self::node::{Node, Reader, Role};
+use self::node::{Role, SchemaNode, SchemaReader};
 use self::validate::Check;
 use super::status::FieldError;
 
@@ -25,7 +25,7 @@ const ROOT: &str = "spec.validation.openAPIV3Schema";
 /// The schema of one version of a custom resource.
 #[derive(Debug)]
 pub struct Schema {
-    root: Node,
+    root: SchemaNode,
     scale: Option<Scale>,
 }
 
@@ -45,7 +45,7 @@ impl Schema {
     pub fn from_crd_version(version: &Value) -> Result<Self, Vec<FieldError>> {
         let missing = || vec![FieldError::required("spec.versions[0].schema.openAPIV3Schema", "schemas are required")];
         let json = version.pointer("/schema/openAPIV3Schema").ok_or_else(missing)?;
-        let mut reader = Reader::new();
+        let mut reader = SchemaReader::new();
         let root = reader.node(json, ROOT, Role::Root);
         let mut errors = reader.errors;
         validate::defaults(&root, ROOT, &mut errors);
@@ -99,7 +99,7 @@ impl Schema {
 
 impl Schema {
     /// Returns the node of the whole object, which server-side apply needs to know how lists are keyed.
-    pub(crate) fn root(&self) -> &Node {
+    pub(crate) fn root(&self) -> &SchemaNode {
         &self.root
     }
 }

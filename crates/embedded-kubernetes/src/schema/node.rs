@@ -14,7 +14,7 @@ use crate::status::{FieldError, FieldErrorKind};
 /// A node of a schema.
 #[derive(Debug, Default)]
 #[allow(clippy::struct_excessive_bools)] // the schema format has this many flags
-pub(crate) struct Node {
+pub(crate) struct SchemaNode {
     /// The type. Empty: any.
     pub(crate) kind: String,
     pub(crate) format: String,
@@ -45,7 +45,7 @@ pub(crate) enum Additional {
     /// Any other fields.
     Any,
     /// Other fields with this schema.
-    Of(Box<Node>),
+    Of(Box<SchemaNode>),
 }
 
 /// `x-kubernetes-list-type`.
@@ -76,7 +76,7 @@ pub(crate) struct Limits {
     pub(crate) max_properties: Option<u64>,
 }
 
-impl Node {
+impl SchemaNode {
     /// Returns the node for fields that are not named.
     pub(crate) fn additional(&self) -> Option<&Self> {
         match &self.additional {
@@ -100,7 +100,7 @@ impl Node {
 const MAX_DEPTH: usize = 100;
 
 /// Parses a schema, and collects its errors.
-pub(crate) struct Reader {
+pub(crate) struct SchemaReader {
     pub(crate) errors: Vec<FieldError>,
     depth: usize,
 }
@@ -140,20 +140,20 @@ const SHAPING: [&str; 8] = [
     "x-kubernetes-map-type",
 ];
 
-impl Reader {
+impl SchemaReader {
     pub(crate) fn new() -> Self {
         Self { errors: Vec::new(), depth: 0 }
     }
 
     /// Parses the node `json` at `path`.
-    pub(crate) fn node(&mut self, json: &Value, path: &str, role: Role) -> Node {
+    pub(crate) fn node(&mut self, json: &Value, path: &str, role: Role) -> SchemaNode {
         let Some(map) = json.as_object() else {
             self.errors.push(FieldError::invalid(path, json.clone(), "must be an object"));
-            return Node::default();
+            return SchemaNode::default();
         };
         if self.depth == MAX_DEPTH {
             self.errors.push(FieldError::forbidden(path, format!("a schema may be at most {MAX_DEPTH} deep")));
-            return Node::default();
+            return SchemaNode::default();
         }
         self.depth += 1;
         let node = self.read(map, path, role);
@@ -161,7 +161,7 @@ impl Reader {
         node
     }
 
-    fn read(&mut self, map: &Map<String, Value>, path: &str, role: Role) -> Node {
+    fn read(&mut self, map: &Map<String, Value>, path: &str, role: Role) -> SchemaNode {
         for word in REFUSED.iter().filter(|word| map.contains_key(**word)) {
             self.forbid(path, word, &format!("{word} is not supported"));
         }
@@ -180,7 +180,7 @@ impl Reader {
         }
         let text = |key: &str| map.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let flag = |key: &str| map.get(key) == Some(&Value::Bool(true));
-        let mut node = Node {
+        let mut node = SchemaNode {
             kind: text("type"),
             format: text("format"),
             nullable: flag("nullable"),
@@ -190,7 +190,7 @@ impl Reader {
             int_or_string: flag("x-kubernetes-int-or-string"),
             atomic_map: map.get("x-kubernetes-map-type").is_some_and(|kind| kind == "atomic"),
             limits: self.limits(map, path),
-            ..Node::default()
+            ..SchemaNode::default()
         };
         let narrowing = role == Role::Narrowing;
         let of = |role| if narrowing { Role::Narrowing } else { role };
@@ -234,7 +234,7 @@ impl Reader {
         self.errors.push(FieldError::forbidden(format!("{path}.{word}"), why));
     }
 
-    fn check_shape(&mut self, node: &Node, map: &Map<String, Value>, path: &str, role: Role) {
+    fn check_shape(&mut self, node: &SchemaNode, map: &Map<String, Value>, path: &str, role: Role) {
         let free = node.preserve || node.int_or_string;
         if node.kind.is_empty() && !free {
             let what = match role {
@@ -261,7 +261,7 @@ impl Reader {
         }
     }
 
-    fn list_type(&mut self, map: &Map<String, Value>, node: &Node, path: &str) -> ListType {
+    fn list_type(&mut self, map: &Map<String, Value>, node: &SchemaNode, path: &str) -> ListType {
         let keys = || -> Vec<String> {
             let listed = map.get("x-kubernetes-list-map-keys").and_then(Value::as_array).into_iter().flatten();
             listed.filter_map(Value::as_str).map(str::to_owned).collect()

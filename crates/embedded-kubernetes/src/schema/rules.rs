@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::cel::{Expression, Subject};
 use super::cel_input::CelInput;
-use super::node::{ListType, Node};
+use super::node::{ListType, SchemaNode};
 use crate::status::{FieldError, FieldErrorKind};
 
 /// A parsed rule.
@@ -23,7 +23,7 @@ pub(super) struct Rule {
 
 impl Rule {
     /// Parses the rule `json` of `node`, which is at `path` in the schema.
-    pub(super) fn read(json: &Value, node: &Node, path: &str, resource: bool) -> Result<Self, FieldError> {
+    pub(super) fn read(json: &Value, node: &SchemaNode, path: &str, resource: bool) -> Result<Self, FieldError> {
         let text = |key: &str| json.get(key).and_then(Value::as_str).unwrap_or_default();
         let at = |key: &str| format!("{path}.{key}");
         // The form in which the real server shows the rule in its errors.
@@ -86,7 +86,7 @@ impl Rule {
         if self.message.is_empty() { &self.source } else { &self.message }
     }
 
-    fn check(&self, node: &Node, target: &RuleTarget<'_>) -> Option<FieldError> {
+    fn check(&self, node: &SchemaNode, target: &RuleTarget<'_>) -> Option<FieldError> {
         if self.expression.uses_old && target.old.is_none() && !self.optional_old {
             return None;
         }
@@ -134,7 +134,7 @@ fn shown_path(path: &str) -> String {
 }
 
 /// Returns whether `path`, such as `.a.b` or `.a['b']`, names a field of `node`.
-fn is_field_path(node: &Node, path: &str) -> bool {
+fn is_field_path(node: &SchemaNode, path: &str) -> bool {
     let mut node = node;
     let mut rest = path;
     while !rest.is_empty() {
@@ -155,7 +155,7 @@ fn is_field_path(node: &Node, path: &str) -> bool {
 }
 
 /// Returns whether the node or a node below it has rules.
-pub(super) fn has_rules(node: &Node) -> bool {
+pub(super) fn has_rules(node: &SchemaNode) -> bool {
     let below = node.properties.values().chain(node.additional()).chain(node.items.as_deref()).chain(&node.all_of);
     !node.rules.is_empty() || below.into_iter().any(has_rules)
 }
@@ -181,13 +181,13 @@ struct RuleTarget<'a> {
 }
 
 /// Returns the errors of all rules of `root` and below that `new` violates.
-pub(super) fn check(root: &Node, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+pub(super) fn check(root: &SchemaNode, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut errors = Vec::new();
     walk(root, &RuleTarget { new, old, path: String::new(), resource: true }, &mut errors);
     errors
 }
 
-fn walk(node: &Node, target: &RuleTarget<'_>, errors: &mut Vec<FieldError>) {
+fn walk(node: &SchemaNode, target: &RuleTarget<'_>, errors: &mut Vec<FieldError>) {
     if target.new.is_null() {
         return;
     }
@@ -225,7 +225,7 @@ fn walk(node: &Node, target: &RuleTarget<'_>, errors: &mut Vec<FieldError>) {
 
 /// Returns the item of the list `old` that has the same keys as `item`. Items of a list without keys have no identity
 /// across versions.
-pub(super) fn item_before<'a>(node: &Node, item: &Value, old: &'a Value) -> Option<&'a Value> {
+pub(super) fn item_before<'a>(node: &SchemaNode, item: &Value, old: &'a Value) -> Option<&'a Value> {
     let ListType::Map(keys) = &node.list else { return None };
     old.as_array()?.iter().find(|old| keys.iter().all(|key| old.get(key) == item.get(key)))
 }

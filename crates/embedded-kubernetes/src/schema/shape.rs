@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::node::{Additional, Node};
+use super::node::{Additional, SchemaNode};
 
 /// The fields at the root of each object and embedded resource, which are kept whatever the schema declares.
 const META: [&str; 3] = ["apiVersion", "kind", "metadata"];
@@ -10,7 +10,7 @@ const META: [&str; 3] = ["apiVersion", "kind", "metadata"];
 /// Removes the fields that `node` does not declare from `value`, and adds their paths to `unknown`.
 ///
 /// `keep`: fields directly in `value` are kept even if they are unknown.
-pub(super) fn prune(value: &mut Value, node: Option<&Node>, keep: bool, path: &str, unknown: &mut Vec<String>) {
+pub(super) fn prune(value: &mut Value, node: Option<&SchemaNode>, keep: bool, path: &str, unknown: &mut Vec<String>) {
     let keep = keep || node.is_some_and(|node| node.preserve);
     match value {
         Value::Object(map) => prune_map(map, node, keep, path, unknown),
@@ -27,7 +27,13 @@ pub(super) fn prune(value: &mut Value, node: Option<&Node>, keep: bool, path: &s
     }
 }
 
-fn prune_map(map: &mut Map<String, Value>, node: Option<&Node>, keep: bool, path: &str, unknown: &mut Vec<String>) {
+fn prune_map(
+    map: &mut Map<String, Value>,
+    node: Option<&SchemaNode>,
+    keep: bool,
+    path: &str,
+    unknown: &mut Vec<String>,
+) {
     let resource = path.is_empty() || node.is_some_and(|node| node.embedded);
     map.retain(|key, value| {
         if resource && META.contains(&key.as_str()) {
@@ -48,7 +54,7 @@ fn prune_map(map: &mut Map<String, Value>, node: Option<&Node>, keep: bool, path
 }
 
 /// Removes each null that `node` neither allows nor has a default for. Nulls in lists stay, and are refused later.
-pub(super) fn drop_nulls(value: &mut Value, node: &Node) {
+pub(super) fn drop_nulls(value: &mut Value, node: &SchemaNode) {
     match value {
         Value::Object(map) => map.retain(|key, value| {
             let Some(node) = node.field(key) else { return true };
@@ -70,8 +76,8 @@ pub(super) fn drop_nulls(value: &mut Value, node: &Node) {
 }
 
 /// Fills in the defaults, including those in objects that come from defaults.
-pub(super) fn fill_in(value: &mut Value, node: &Node) {
-    let missing = |value: &Value, node: &Node| value.is_null() && !node.nullable;
+pub(super) fn fill_in(value: &mut Value, node: &SchemaNode) {
+    let missing = |value: &Value, node: &SchemaNode| value.is_null() && !node.nullable;
     match value {
         Value::Object(map) => {
             for (name, node) in &node.properties {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::formats;
-use super::node::Node;
+use super::node::SchemaNode;
 use crate::status::{FieldError, FieldErrorKind};
 
 /// Returns the path of the field `name` below `path`.
@@ -20,7 +20,7 @@ pub(super) struct Check {
 }
 
 /// Checks the defaults in `node` and below against their own schema.
-pub(super) fn defaults(node: &Node, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn defaults(node: &SchemaNode, path: &str, errors: &mut Vec<FieldError>) {
     if let Some(default) = &node.default {
         let mut default = default.clone();
         super::shape::fill_in(&mut default, node);
@@ -64,7 +64,7 @@ fn go_type_of(value: &Value) -> &'static str {
 
 impl Check {
     /// Returns all errors of `new` at the root of an object.
-    pub(super) fn all(mut self, node: &Node, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    pub(super) fn all(mut self, node: &SchemaNode, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
         self.value(node, new, old, "");
         self.errors
     }
@@ -78,7 +78,7 @@ impl Check {
     }
 
     /// Checks a value. `old` is the previous version of the same value, if it can be identified.
-    fn value(&mut self, node: &Node, value: &Value, old: Option<&Value>, path: &str) {
+    fn value(&mut self, node: &SchemaNode, value: &Value, old: Option<&Value>, path: &str) {
         if old == Some(value) {
             return;
         }
@@ -107,7 +107,7 @@ impl Check {
         }
     }
 
-    fn type_and_format(&mut self, node: &Node, value: &Value, path: &str) {
+    fn type_and_format(&mut self, node: &SchemaNode, value: &Value, path: &str) {
         let wanted = node.type_name();
         let found = type_of(value);
         let wrong = |check: &mut Self, wanted: &str, found: &str| {
@@ -138,7 +138,7 @@ impl Check {
         }
     }
 
-    fn string(&mut self, node: &Node, text: &str, path: &str) {
+    fn string(&mut self, node: &SchemaNode, text: &str, path: &str) {
         let limits = &node.limits;
         let length = text.chars().count() as u64;
         // Only the first failure is reported.
@@ -154,7 +154,7 @@ impl Check {
         }
     }
 
-    fn number(&mut self, node: &Node, value: &Value, path: &str) {
+    fn number(&mut self, node: &SchemaNode, value: &Value, path: &str) {
         let limits = &node.limits;
         let before = self.errors.len();
         let number = value.as_f64().unwrap_or_default();
@@ -186,7 +186,7 @@ impl Check {
         self.passed += usize::from(self.errors.len() == before);
     }
 
-    fn array(&mut self, node: &Node, items: &[Value], old: Option<&Value>, path: &str) {
+    fn array(&mut self, node: &SchemaNode, items: &[Value], old: Option<&Value>, path: &str) {
         if let Some(item_node) = &node.items {
             for (index, item) in items.iter().enumerate() {
                 let before = old.and_then(|old| super::rules::item_before(node, item, old));
@@ -206,7 +206,7 @@ impl Check {
         }
     }
 
-    fn object(&mut self, node: &Node, value: &Value, old: Option<&Value>, path: &str) {
+    fn object(&mut self, node: &SchemaNode, value: &Value, old: Option<&Value>, path: &str) {
         let Value::Object(map) = value else { return };
         let count = map.len() as u64;
         if let Some(least) = node.limits.min_properties.filter(|least| count < *least) {
@@ -230,7 +230,7 @@ impl Check {
         }
     }
 
-    fn check_alternative(node: &Node, value: &Value, path: &str) -> Self {
+    fn check_alternative(node: &SchemaNode, value: &Value, path: &str) -> Self {
         let mut check = Self::default();
         check.value(node, value, None, path);
         check
@@ -250,8 +250,8 @@ impl Check {
         best.map(|best| best.errors).unwrap_or_default()
     }
 
-    fn alternatives(&mut self, node: &Node, value: &Value, path: &str) {
-        let attempts = |nodes: &[Node]| -> Vec<Self> {
+    fn alternatives(&mut self, node: &SchemaNode, value: &Value, path: &str) {
+        let attempts = |nodes: &[SchemaNode]| -> Vec<Self> {
             nodes.iter().map(|node| Self::check_alternative(node, value, path)).collect()
         };
         let valid = |attempts: &[Self]| attempts.iter().filter(|attempt| attempt.errors.is_empty()).count();

@@ -96,7 +96,7 @@ pub enum JournalError {
 
 /// A change in the log, or an object in the snapshot.
 #[derive(Debug, Deserialize)]
-struct Record {
+struct JournalRecord {
     #[serde(rename = "r")]
     revision: u64,
     #[serde(rename = "g")]
@@ -161,7 +161,7 @@ impl Journal {
         let path = self.folder.join(SNAPSHOT);
         let bytes = std::fs::read(&path).map_err(|source| JournalError::Read { path: path.clone(), source })?;
         let wrong = |offset, what| JournalError::Snapshot { path: path.clone(), offset, what };
-        let mut lines = Lines { bytes: &bytes, offset: 0 };
+        let mut lines = RecordLines { bytes: &bytes, offset: 0 };
         let head = lines.next().ok_or_else(|| wrong(0, "is missing"))?;
         let head: Head = parse(head.1).ok_or_else(|| wrong(0, "is damaged"))?;
         if head.format != FORMAT {
@@ -170,7 +170,7 @@ impl Journal {
         for _ in 0..head.objects {
             let offset = lines.offset;
             let line = lines.next().ok_or_else(|| wrong(offset, "is missing"))?;
-            let record: Record = parse(line.1).ok_or_else(|| wrong(offset, "is damaged"))?;
+            let record: JournalRecord = parse(line.1).ok_or_else(|| wrong(offset, "is damaged"))?;
             apply(objects, record);
         }
         self.snapshot_bytes = bytes.len() as u64;
@@ -182,9 +182,9 @@ impl Journal {
         let mut bytes = Vec::new();
         self.log.read_to_end(&mut bytes).map_err(|source| JournalError::Read { path: path.clone(), source })?;
         let wrong = |offset, what| JournalError::Log { path: path.clone(), offset, what };
-        let mut lines = Lines { bytes: &bytes, offset: 0 };
+        let mut lines = RecordLines { bytes: &bytes, offset: 0 };
         for (offset, line) in lines.by_ref() {
-            let record: Record = parse(line).ok_or_else(|| wrong(offset, "is damaged"))?;
+            let record: JournalRecord = parse(line).ok_or_else(|| wrong(offset, "is damaged"))?;
             // The writer was killed after writing the snapshot and before truncating the log: the snapshot has these
             // changes.
             if record.revision <= *revision {
@@ -264,7 +264,7 @@ impl Journal {
     }
 }
 
-fn apply(objects: &mut Objects, record: Record) {
+fn apply(objects: &mut Objects, record: JournalRecord) {
     let table = objects.entry(Resource { group: record.group, plural: record.plural }).or_default();
     match record.value {
         Some(value) => table.insert(record.key, Arc::new(Object::new(record.revision, value))),
@@ -301,12 +301,12 @@ fn parse<T: for<'a> Deserialize<'a>>(line: &[u8]) -> Option<T> {
 }
 
 /// Iterates over the complete lines and their positions.
-struct Lines<'a> {
+struct RecordLines<'a> {
     bytes: &'a [u8],
     offset: usize,
 }
 
-impl<'a> Iterator for Lines<'a> {
+impl<'a> Iterator for RecordLines<'a> {
     type Item = (usize, &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {

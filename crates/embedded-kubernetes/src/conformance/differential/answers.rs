@@ -2,11 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::kinds::Kind;
+use super::kinds::TestKind;
 
 /// Returns an answer without what each server determines by itself (times, versions, uids, field owners), and without
 /// what other clients write on a real cluster (the status of a Deployment, and objects that the test did not create).
-pub(super) fn comparable(kind: Kind, answer: &Value) -> Value {
+pub(super) fn comparable(kind: TestKind, answer: &Value) -> Value {
     let Some(object) = answer.as_object() else { return answer.clone() };
     match object.get("items") {
         Some(Value::Array(items)) => {
@@ -47,9 +47,9 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-fn object(kind: Kind, object: &Value) -> Value {
+fn object(kind: TestKind, object: &Value) -> Value {
     let mut object = object.clone();
-    if kind == Kind::Deployment && object["kind"] != "Scale" {
+    if kind == TestKind::Deployment && object["kind"] != "Scale" {
         object = without(object, &["status"]);
         if let Some(annotations) = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
             annotations.remove("deployment.kubernetes.io/revision");

@@ -10,14 +10,14 @@ use crate::patch;
 
 /// The kinds that are requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
+pub(super) enum TestKind {
     ConfigMap,
     Deployment,
     Pod,
     Widget,
 }
 
-impl Kind {
+impl TestKind {
     pub(super) const ALL: [Self; 4] = [Self::ConfigMap, Self::Deployment, Self::Pod, Self::Widget];
 
     pub(super) fn api_version(self) -> &'static str {
@@ -49,13 +49,13 @@ pub(super) fn combine(mut one: Value, other: Value) -> Value {
 }
 
 /// Returns the smallest valid object of a kind.
-pub(super) fn minimal(kind: Kind, name: &str) -> Value {
+pub(super) fn minimal(kind: TestKind, name: &str) -> Value {
     let body = match kind {
-        Kind::ConfigMap => json!({}),
-        Kind::Widget => json!({"spec": {}}),
-        Kind::Pod => json!({"spec": {"nodeName": "nowhere", "automountServiceAccountToken": false,
+        TestKind::ConfigMap => json!({}),
+        TestKind::Widget => json!({"spec": {}}),
+        TestKind::Pod => json!({"spec": {"nodeName": "nowhere", "automountServiceAccountToken": false,
             "containers": [{"name": "c", "image": "x:1"}]}}),
-        Kind::Deployment => json!({"spec": {"paused": true, "selector": {"matchLabels": {"app": "a"}},
+        TestKind::Deployment => json!({"spec": {"paused": true, "selector": {"matchLabels": {"app": "a"}},
             "template": {"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "c", "image": "x:1"}]}}}}),
     };
     combine(json!({"apiVersion": kind.api_version(), "kind": format!("{kind:?}"), "metadata": {"name": name}}), body)
@@ -84,9 +84,9 @@ pub(super) fn metadata() -> Vec<Value> {
 }
 
 /// Returns changes of the rest of an object, as merge patches.
-pub(super) fn content(kind: Kind) -> Vec<Value> {
+pub(super) fn content(kind: TestKind) -> Vec<Value> {
     match kind {
-        Kind::ConfigMap => vec![
+        TestKind::ConfigMap => vec![
             json!({}),
             json!({"data": {"k": "1"}}),
             json!({"data": {"k": "2", "l": ""}}),
@@ -100,7 +100,7 @@ pub(super) fn content(kind: Kind) -> Vec<Value> {
             json!({"immutable": false}),
             json!({"unknown": 1}),
         ],
-        Kind::Widget => vec![
+        TestKind::Widget => vec![
             json!({}),
             json!({"spec": {"color": "red"}}),
             json!({"spec": {"color": "blue", "size": 1}}),
@@ -120,7 +120,7 @@ pub(super) fn content(kind: Kind) -> Vec<Value> {
             json!({"spec": null}),
             json!({"status": {"note": "n"}}),
         ],
-        Kind::Pod => vec![
+        TestKind::Pod => vec![
             json!({}),
             json!({"spec": {"containers": [{"name": "c", "image": "x:2"}]}}),
             json!({"spec": {"containers": [{"name": "c", "image": "x:1"}, {"name": "d", "image": "x"}]}}),
@@ -133,7 +133,7 @@ pub(super) fn content(kind: Kind) -> Vec<Value> {
             json!({"spec": {"priorityClassName": "none-such"}}),
             json!({"status": {"phase": "Running"}}),
         ],
-        Kind::Deployment => vec![
+        TestKind::Deployment => vec![
             json!({}),
             json!({"spec": {"replicas": 0}}),
             json!({"spec": {"replicas": 3}}),
@@ -171,7 +171,7 @@ pub(super) fn invalid() -> Vec<Value> {
 }
 
 /// Returns changes that only a strategic merge patch can express.
-pub(super) fn strategic(kind: Kind) -> Vec<Value> {
+pub(super) fn strategic(kind: TestKind) -> Vec<Value> {
     let lists = |prefix: fn(Value) -> Value| {
         vec![
             prefix(json!({"containers": [{"name": "c", "image": "x:3"}]})),
@@ -183,8 +183,8 @@ pub(super) fn strategic(kind: Kind) -> Vec<Value> {
         ]
     };
     match kind {
-        Kind::Pod => lists(|spec| json!({"spec": spec})),
-        Kind::Deployment => lists(|spec| json!({"spec": {"template": {"spec": spec}}})),
+        TestKind::Pod => lists(|spec| json!({"spec": spec})),
+        TestKind::Deployment => lists(|spec| json!({"spec": {"template": {"spec": spec}}})),
         _ => vec![
             json!({"metadata": {"labels": {"$patch": "replace", "x": "3"}}}),
             json!({"data": {"$patch": "delete"}}),
@@ -193,7 +193,7 @@ pub(super) fn strategic(kind: Kind) -> Vec<Value> {
 }
 
 /// Returns operations of a JSON patch.
-pub(super) fn steps(kind: Kind) -> Vec<Value> {
+pub(super) fn steps(kind: TestKind) -> Vec<Value> {
     let mut steps = vec![
         json!({"op": "add", "path": "/metadata/labels", "value": {"x": "1"}}),
         json!({"op": "add", "path": "/metadata/labels/x", "value": "2"}),
@@ -206,25 +206,25 @@ pub(super) fn steps(kind: Kind) -> Vec<Value> {
         json!({"op": "none", "path": "/metadata/name"}),
     ];
     steps.extend(match kind {
-        Kind::ConfigMap => vec![
+        TestKind::ConfigMap => vec![
             json!({"op": "add", "path": "/data", "value": {"k": "3"}}),
             json!({"op": "replace", "path": "/data/k", "value": "4"}),
             json!({"op": "move", "from": "/data/k", "path": "/data/m"}),
             json!({"op": "remove", "path": "/data"}),
         ],
-        Kind::Widget => vec![
+        TestKind::Widget => vec![
             json!({"op": "replace", "path": "/spec/replicas", "value": 2}),
             json!({"op": "add", "path": "/spec/parts/-", "value": {"name": "r"}}),
             json!({"op": "remove", "path": "/spec/parts/0"}),
             json!({"op": "remove", "path": "/spec"}),
             json!({"op": "add", "path": "/spec/color", "value": 1}),
         ],
-        Kind::Pod => vec![
+        TestKind::Pod => vec![
             json!({"op": "replace", "path": "/spec/containers/0/image", "value": "x:4"}),
             json!({"op": "remove", "path": "/spec/containers/0"}),
             json!({"op": "replace", "path": "/spec/nodeName", "value": "elsewhere"}),
         ],
-        Kind::Deployment => vec![
+        TestKind::Deployment => vec![
             json!({"op": "replace", "path": "/spec/replicas", "value": 2}),
             json!({"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "x:4"}),
             json!({"op": "remove", "path": "/spec/template/spec/containers/0/image"}),
@@ -235,9 +235,9 @@ pub(super) fn steps(kind: Kind) -> Vec<Value> {
 }
 
 /// Returns changes of the status.
-pub(super) fn status(kind: Kind) -> Vec<Value> {
+pub(super) fn status(kind: TestKind) -> Vec<Value> {
     match kind {
-        Kind::Widget => vec![
+        TestKind::Widget => vec![
             json!({"status": {"note": "n"}}),
             json!({"status": {"replicas": 2, "selector": "app=a"}}),
             json!({"status": {"replicas": "two"}}),
@@ -245,7 +245,7 @@ pub(super) fn status(kind: Kind) -> Vec<Value> {
             json!({"status": {"note": "n"}, "spec": {"color": "green"}}),
             json!({"status": {"note": "m"}, "metadata": {"labels": {"x": "4"}}}),
         ],
-        Kind::Pod => vec![
+        TestKind::Pod => vec![
             json!({"status": {"phase": "Running"}}),
             json!({"status": {"phase": "Succeeded", "reason": "Why"}}),
             json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}}),
@@ -253,7 +253,7 @@ pub(super) fn status(kind: Kind) -> Vec<Value> {
             json!({"status": {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}]}}),
             json!({"status": {"phase": "Running"}, "metadata": {"labels": {"x": "4"}}}),
         ],
-        Kind::Deployment => vec![json!({"metadata": {"labels": {"x": "4"}}}), json!({"spec": {"replicas": 4}})],
-        Kind::ConfigMap => vec![json!({"data": {"k": "5"}})],
+        TestKind::Deployment => vec![json!({"metadata": {"labels": {"x": "4"}}}), json!({"spec": {"replicas": 4}})],
+        TestKind::ConfigMap => vec![json!({"data": {"k": "5"}})],
     }
 }

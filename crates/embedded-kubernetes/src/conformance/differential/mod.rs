@@ -18,7 +18,7 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
 use self::answers::comparable;
-use self::kinds::Kind;
+use self::kinds::TestKind;
 use self::requests::Request;
 use super::{Bed, ours, real};
 
@@ -30,7 +30,7 @@ const SEQUENCES_ALONE: u32 = 10;
 /// One of the two servers, and what it last returned for each object.
 struct Side {
     bed: Bed,
-    known: BTreeMap<(Kind, String), KnownObject>,
+    known: BTreeMap<(TestKind, String), KnownObject>,
 }
 
 #[derive(Default, Clone)]
@@ -57,7 +57,7 @@ impl Side {
         let changed = self.remember(&key, &known, code, &answer);
         let mut result = json!({"code": code, "answer": comparable(request.kind, &answer)});
         // On a real cluster controllers write to a Deployment, so its version says nothing about the request.
-        if request.kind != Kind::Deployment && request.method != "GET" {
+        if request.kind != TestKind::Deployment && request.method != "GET" {
             result["changed"] = changed.into();
         }
         if request.needs_garbage_collector() && code < 300 {
@@ -75,17 +75,17 @@ impl Side {
         }
     }
 
-    fn collection(&self, kind: Kind) -> String {
+    fn collection(&self, kind: TestKind) -> String {
         match kind {
-            Kind::ConfigMap => self.bed.core("configmaps"),
-            Kind::Pod => self.bed.core("pods"),
-            Kind::Deployment => self.bed.apps("deployments"),
-            Kind::Widget => self.bed.widgets(),
+            TestKind::ConfigMap => self.bed.core("configmaps"),
+            TestKind::Pod => self.bed.core("pods"),
+            TestKind::Deployment => self.bed.apps("deployments"),
+            TestKind::Widget => self.bed.widgets(),
         }
     }
 
     /// Remembers the uid and version in an answer. Returns whether the object has changed.
-    fn remember(&mut self, key: &(Kind, String), known: &KnownObject, code: u16, answer: &Value) -> bool {
+    fn remember(&mut self, key: &(TestKind, String), known: &KnownObject, code: u16, answer: &Value) -> bool {
         let metadata = &answer["metadata"];
         let (Some(uid), Some(version)) = (metadata["uid"].as_str(), metadata["resourceVersion"].as_str()) else {
             return false;
@@ -107,7 +107,7 @@ impl Side {
             if code == 404 {
                 return;
             }
-            if request.kind == Kind::Pod {
+            if request.kind == TestKind::Pod {
                 self.bed.call("DELETE", &path, json!({"gracePeriodSeconds": 0})).await;
             }
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -118,7 +118,7 @@ impl Side {
     /// Removes all finalizers and deletes all objects, so that the namespace can be removed. A real cluster would
     /// otherwise retry for ever.
     async fn clear(&self) {
-        for kind in Kind::ALL {
+        for kind in TestKind::ALL {
             let collection = self.collection(kind);
             let list = self.bed.get(&collection).await;
             for object in list["items"].as_array().into_iter().flatten() {
@@ -126,7 +126,7 @@ impl Side {
                 if object["metadata"]["finalizers"].is_array() {
                     self.bed.merge(&path, json!({"metadata": {"finalizers": null}})).await;
                 }
-                if kind == Kind::Pod {
+                if kind == TestKind::Pod {
                     self.bed.call("DELETE", &path, json!({"gracePeriodSeconds": 0})).await;
                 }
             }
@@ -180,7 +180,7 @@ impl ServerPair {
             sides.push(Side::new(bed));
         }
         let [one, other] = sides.as_mut_slice() else { unreachable!() };
-        let last = Kind::ALL.map(Request::list);
+        let last = TestKind::ALL.map(Request::list);
         let mut outcome = Ok(0);
         for (index, request) in sequence.iter().chain(&last).enumerate() {
             let (ours, theirs) = tokio::join!(one.send(request), other.send(request));

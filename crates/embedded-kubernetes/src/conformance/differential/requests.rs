@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
 
-use super::kinds::{self, Kind, combine, minimal, with_changes};
+use super::kinds::{self, TestKind, combine, minimal, with_changes};
 
 const JSON: &str = "application/json";
 const MERGE: &str = "application/merge-patch+json";
@@ -17,7 +17,7 @@ const APPLY: &str = "application/apply-patch+yaml";
 #[derive(Clone)]
 pub(super) struct Request {
     pub(super) method: &'static str,
-    pub(super) kind: Kind,
+    pub(super) kind: TestKind,
     /// The name of the object. Empty: the collection.
     pub(super) name: String,
     /// The rest of the URL: a subresource, a query.
@@ -38,7 +38,7 @@ impl fmt::Debug for Request {
 }
 
 impl Request {
-    fn new(method: &'static str, kind: Kind, name: &str, rest: impl Into<String>) -> Self {
+    fn new(method: &'static str, kind: TestKind, name: &str, rest: impl Into<String>) -> Self {
         let (name, rest) = (name.to_owned(), rest.into());
         Self { method, kind, name, rest, content_type: JSON, body: Value::Null }
     }
@@ -49,7 +49,7 @@ impl Request {
     }
 
     /// Creates a request that lists all objects of a kind.
-    pub(super) fn list(kind: Kind) -> Self {
+    pub(super) fn list(kind: TestKind) -> Self {
         Self::new("GET", kind, "", "")
     }
 
@@ -74,7 +74,7 @@ pub(super) fn sequences() -> impl Strategy<Value = Vec<Request>> {
 }
 
 fn request() -> impl Strategy<Value = Request> {
-    (select(&Kind::ALL), select(&["a", "b"])).prop_flat_map(|(kind, name)| {
+    (select(&TestKind::ALL), select(&["a", "b"])).prop_flat_map(|(kind, name)| {
         prop_oneof![
             5 => create(kind, name),
             2 => put(kind, name),
@@ -105,7 +105,7 @@ fn join(parts: impl IntoIterator<Item = Option<String>>) -> String {
 }
 
 /// Generates changes of the metadata, of the rest, or of both.
-fn changes(kind: Kind) -> impl Strategy<Value = Value> {
+fn changes(kind: TestKind) -> impl Strategy<Value = Value> {
     let two = (select(kinds::metadata()), select(kinds::content(kind)))
         .prop_map(|(metadata, content)| combine(json!({"metadata": metadata}), content));
     prop_oneof![
@@ -116,11 +116,11 @@ fn changes(kind: Kind) -> impl Strategy<Value = Value> {
 }
 
 /// Generates whole objects.
-fn whole(kind: Kind, name: &'static str) -> impl Strategy<Value = Value> {
+fn whole(kind: TestKind, name: &'static str) -> impl Strategy<Value = Value> {
     changes(kind).prop_map(move |changes| with_changes(&minimal(kind, name), &changes))
 }
 
-fn create(kind: Kind, name: &'static str) -> impl Strategy<Value = Request> {
+fn create(kind: TestKind, name: &'static str) -> impl Strategy<Value = Request> {
     let invalid = prop::option::weighted(0.1, select(kinds::invalid()));
     (whole(kind, name), invalid, query()).prop_map(move |(object, invalid, query)| {
         let object = invalid.map_or_else(|| object.clone(), |change| with_changes(&object, &change));
@@ -130,23 +130,23 @@ fn create(kind: Kind, name: &'static str) -> impl Strategy<Value = Request> {
 
 /// Generates the version or uid that a write requires. On a real cluster the version of a Deployment changes by
 /// itself, so none is required.
-fn preconditions(kind: Kind) -> impl Strategy<Value = Value> {
+fn preconditions(kind: TestKind) -> impl Strategy<Value = Value> {
     let uid = json!({"uid": "$uid"});
     let other = json!({"uid": "00000000-0000-4000-8000-000000000000"});
-    if kind == Kind::Deployment {
+    if kind == TestKind::Deployment {
         return select(vec![json!({}), json!({}), uid, other]);
     }
     let (version, stale) = (json!({"resourceVersion": "$version"}), json!({"resourceVersion": "$stale"}));
     select(vec![json!({}), version.clone(), version, stale, uid, other])
 }
 
-fn put(kind: Kind, name: &'static str) -> impl Strategy<Value = Request> {
+fn put(kind: TestKind, name: &'static str) -> impl Strategy<Value = Request> {
     (whole(kind, name), preconditions(kind), query()).prop_map(move |(object, required, query)| {
         Request::new("PUT", kind, name, query).with(JSON, combine(object, json!({"metadata": required})))
     })
 }
 
-fn merge(kind: Kind, name: &'static str) -> impl Strategy<Value = Request> {
+fn merge(kind: TestKind, name: &'static str) -> impl Strategy<Value = Request> {
     (changes(kind), prop::option::weighted(0.2, preconditions(kind)), query()).prop_map(
         move |(changes, required, query)| {
             let changes = required
@@ -156,18 +156,18 @@ fn merge(kind: Kind, name: &'static str) -> impl Strategy<Value = Request> {
     )
 }
 
-fn strategic(kind: Kind, name: &'static str) -> impl Strategy<Value = Request> {
+fn strategic(kind: TestKind, name: &'static str) -> impl Strategy<Value = Request> {
     let finalizers = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["example.test/hold"]}});
     let patch = prop_oneof![2 => select(kinds::strategic(kind)), 1 => Just(finalizers), 2 => changes(kind)];
     (patch, query()).prop_map(move |(patch, query)| Request::new("PATCH", kind, name, query).with(STRATEGIC, patch))
 }
 
-fn json_patch(kind: Kind, name: &'static str) -> impl Strategy<Value = Request> {
+fn json_patch(kind: TestKind, name: &'static str) -> impl Strategy<Value = Request> {
     (prop::collection::vec(select(kinds::steps(kind)), 1..3), query())
         .prop_map(move |(steps, query)| Request::new("PATCH", kind, name, query).with(JSON_PATCH, steps.into()))
 }
 
-fn apply(kind: Kind, name: &'static str) -> impl Strategy<Value = Request> {
+fn apply(kind: TestKind, name: &'static str) -> impl Strategy<Value = Request> {
     let force = prop::option::weighted(0.3, select(&["force=true", "force=false"]).prop_map(str::to_owned));
     let manager =
         prop::option::weighted(0.95, select(&["m1", "m2", "m3"]).prop_map(|name| format!("fieldManager={name}")));
@@ -176,7 +176,7 @@ fn apply(kind: Kind, name: &'static str) -> impl Strategy<Value = Request> {
         move |(mut object, query)| {
             // A known difference: the real server stores empty fields of an applied custom resource, but never shows
             // them.
-            if let (Kind::Widget, Some(metadata)) = (kind, object["metadata"].as_object_mut()) {
+            if let (TestKind::Widget, Some(metadata)) = (kind, object["metadata"].as_object_mut()) {
                 metadata.retain(|_, value| *value != json!({}) && *value != json!([]));
             }
             Request::new("PATCH", kind, name, query).with(APPLY, object)
@@ -184,7 +184,7 @@ fn apply(kind: Kind, name: &'static str) -> impl Strategy<Value = Request> {
     )
 }
 
-fn status(kind: Kind, name: &'static str) -> impl Strategy<Value = Request> {
+fn status(kind: TestKind, name: &'static str) -> impl Strategy<Value = Request> {
     let how = select(&["GET", "PUT", MERGE, STRATEGIC, APPLY]);
     (select(kinds::status(kind)), how, preconditions(kind)).prop_map(move |(status, how, required)| {
         let whole = with_changes(&combine(minimal(kind, name), json!({"metadata": required})), &status);
@@ -192,7 +192,7 @@ fn status(kind: Kind, name: &'static str) -> impl Strategy<Value = Request> {
             "GET" => Request::new("GET", kind, name, "/status"),
             "PUT" => Request::new("PUT", kind, name, "/status").with(JSON, whole),
             // Applying the status of a Deployment would conflict with its controller.
-            APPLY if kind != Kind::Deployment => {
+            APPLY if kind != TestKind::Deployment => {
                 let (version, name_of) = (kind.api_version(), format!("{kind:?}"));
                 let applied =
                     combine(json!({"apiVersion": version, "kind": name_of, "metadata": {"name": name}}), status);
@@ -204,7 +204,7 @@ fn status(kind: Kind, name: &'static str) -> impl Strategy<Value = Request> {
     })
 }
 
-fn scale(kind: Kind, name: &'static str) -> impl Strategy<Value = Request> {
+fn scale(kind: TestKind, name: &'static str) -> impl Strategy<Value = Request> {
     let replicas = select(vec![json!(0), json!(2), json!(5), json!(-1), json!("two"), Value::Null]);
     let how = select(&["GET", "PUT", MERGE, STRATEGIC, JSON_PATCH, APPLY]);
     (replicas, how, preconditions(kind)).prop_map(move |(replicas, how, required)| {
@@ -222,7 +222,7 @@ fn scale(kind: Kind, name: &'static str) -> impl Strategy<Value = Request> {
     })
 }
 
-fn delete(kind: Kind, name: &'static str) -> impl Strategy<Value = Request> {
+fn delete(kind: TestKind, name: &'static str) -> impl Strategy<Value = Request> {
     let options = select(vec![
         Value::Null,
         json!({}),
@@ -254,7 +254,7 @@ fn delete(kind: Kind, name: &'static str) -> impl Strategy<Value = Request> {
     prop_oneof![5 => one, 1 => some]
 }
 
-fn read(kind: Kind, name: &'static str) -> impl Strategy<Value = Request> {
+fn read(kind: TestKind, name: &'static str) -> impl Strategy<Value = Request> {
     let one = Just(Request::new("GET", kind, name, ""));
     let selectors = [
         "labelSelector=x",

@@ -44,10 +44,10 @@ impl Controller for Deployments {
         let Some(found) = actor.get(&apps("deployments"), key) else { return Ok(Next::Change) };
         let sets = actor.list(&apps("replicasets"), Some(meta::namespace(&found.value)));
         let sets = pods::claim(actor, &found.value, sets, |_| true)?;
-        let mut work = Pass::new(actor, &found.value, &sets);
-        let done = work.act();
+        let mut pass = Pass::new(actor, &found.value, &sets);
+        let done = pass.run();
         // The status is written even if a step has failed.
-        let next = work.finish()?;
+        let next = pass.finish()?;
         done.map(|()| next)
     }
 }
@@ -106,7 +106,7 @@ impl<'a> Pass<'a> {
         self.deployment.pointer("/spec/paused") == Some(&Value::Bool(true))
     }
 
-    fn act(&mut self) -> Result<(), Status> {
+    fn run(&mut self) -> Result<(), Status> {
         if meta::deleting(self.deployment) {
             return Ok(());
         }

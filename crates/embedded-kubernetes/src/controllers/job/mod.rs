@@ -72,7 +72,7 @@ impl Controller for Jobs {
         }
         let mine = pods::claim(actor, job, pods::all(actor, meta::namespace(job)), |_| true)?;
         let pods = mine.iter().map(|pod| pod.value.clone()).collect();
-        Pass { actor, job, status, pods, next: Next::Change }.act()
+        Pass { actor, job, status, pods, next: Next::Change }.run()
     }
 }
 
@@ -118,14 +118,14 @@ fn clean_up(actor: &Actor, job: &Value, finished: i64) -> Result<Next, Status> {
 }
 
 /// The reason why a job ends.
-struct End {
+struct JobEnd {
     success: bool,
     reason: &'static str,
     message: &'static str,
 }
 
-const REACHED: End =
-    End { success: true, reason: "CompletionsReached", message: "Reached expected number of succeeded pods" };
+const REACHED: JobEnd =
+    JobEnd { success: true, reason: "CompletionsReached", message: "Reached expected number of succeeded pods" };
 
 /// One reconciliation of a job.
 struct Pass<'a> {
@@ -137,13 +137,13 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    fn act(mut self) -> Result<Next, Status> {
+    fn run(mut self) -> Result<Next, Status> {
         let suspended = self.job.pointer("/spec/suspend") == Some(&Value::Bool(true));
         if !self.status.contains_key("startTime") && !suspended {
             self.status.insert("startTime".to_owned(), self.actor.clock().now().into());
         }
         self.record_ended();
-        let end = if suspended { None } else { self.end() };
+        let end = if suspended { None } else { self.end_reason() };
         let managed = match &end {
             Some(_) => self.stop_all(true),
             None if meta::deleting(self.job) => Ok(()),
@@ -175,16 +175,16 @@ impl Pass<'_> {
     }
 
     /// Returns why the job must end without enough successes, or why it has begun to end.
-    fn end(&mut self) -> Option<End> {
+    fn end_reason(&mut self) -> Option<JobEnd> {
         let limit = meta::number(self.job, "/spec/backoffLimit").unwrap_or(6);
         let begun = |kind: &str| condition::holds(&self.status, kind);
         let late = condition::find(&self.status, "FailureTarget").map(|condition| meta::text(condition, "/reason"));
-        let too_many = End {
+        let too_many = JobEnd {
             success: false,
             reason: "BackoffLimitExceeded",
             message: "Job has reached the specified backoff limit",
         };
-        let too_long = End {
+        let too_long = JobEnd {
             success: false,
             reason: "DeadlineExceeded",
             message: "Job was active longer than specified deadline",
@@ -227,7 +227,7 @@ impl Pass<'_> {
     }
 
     /// Returns the successful end of a job, if enough pods have succeeded.
-    fn success(&self) -> Option<End> {
+    fn success(&self) -> Option<JobEnd> {
         let succeeded = self.total("succeeded");
         let enough = match meta::number(self.job, "/spec/completions") {
             Some(completions) => succeeded >= completions,
@@ -365,7 +365,7 @@ impl Pass<'_> {
         self.status.insert("terminating".to_owned(), terminating.into());
     }
 
-    fn finish(&mut self, end: &End) {
+    fn finish(&mut self, end: &JobEnd) {
         let kind = if end.success { "Complete" } else { "Failed" };
         self.set_condition(kind, "True", end.reason, end.message);
         if end.success {

@@ -60,10 +60,10 @@ impl Controller for StatefulSets {
         let mine = pods::claim(actor, set, pods::all(actor, meta::namespace(set)), |pod| ordinal(set, pod).is_some())?;
         let pods = mine.iter().filter(|pod| ordinal(set, &pod.value).is_some()).map(|pod| pod.value.clone()).collect();
         let revisions = Revisions::load(actor, set)?;
-        let mut work = Pass { actor, set, revisions, pods, current_replicas: None };
-        let done = if meta::deleting(set) { Ok(()) } else { work.act() };
-        let next = work.write_status()?;
-        work.revisions.delete_unused(actor, set, &work.pods)?;
+        let mut pass = Pass { actor, set, revisions, pods, current_replicas: None };
+        let done = if meta::deleting(set) { Ok(()) } else { pass.run() };
+        let next = pass.write_status()?;
+        pass.revisions.delete_unused(actor, set, &pass.pods)?;
         done.map(|()| next)
     }
 }
@@ -109,7 +109,7 @@ impl Pass<'_> {
 
     /// Creates missing pods, then deletes surplus pods, then pods of an old revision. Unless the set is parallel, the
     /// pass handles one pod at a time, in order.
-    fn act(&mut self) -> Result<(), Status> {
+    fn run(&mut self) -> Result<(), Status> {
         let in_order = meta::text(self.set, "/spec/podManagementPolicy") != "Parallel";
         let range = self.first()..self.first() + self.desired();
         for number in range.clone() {
