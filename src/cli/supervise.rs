@@ -2,15 +2,15 @@
 
 use std::process::ExitCode;
 
-use embedded_kubernetes::node::supervise::{Deed, supervise};
+use embedded_kubernetes::node::supervise::{SupervisorCommand, supervise};
 
 /// Arguments of `sluice __supervise`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
-    deed: Deed,
+    command: SupervisorCommand,
 }
 
 pub(super) fn run(args: &Args) -> ExitCode {
-    supervise(&args.deed)
+    supervise(&args.command)
 }

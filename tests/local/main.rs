@@ -408,7 +408,7 @@ async fn what_cannot_be_is_said_exactly() {
     let cluster = Cluster::start(&folder, &[]).await;
     let (code, said) = refused(&["--data-dir", folder.0.join("data").to_str().unwrap()]).await;
     assert_eq!((code, said.lines().count()), (1, 1), "{said}");
-    assert!(said.contains("another process uses it; stop that one, or give another folder"), "{said}");
+    assert!(said.contains("another process uses it; stop that process, or choose another folder"), "{said}");
     assert_eq!(cluster.end().await, 0);
 
     assert_eq!(refused(&["--port", "nine"]).await.0, 2);

@@ -1,35 +1,35 @@
-//! The only clock of this room, handed to whoever needs the time. Under tokio's paused time it is the paused one.
+//! The only clock of this crate, which is passed to the parts that need the time. It follows tokio's paused time.
 
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-/// Shows the time in the words of the API.
+/// A clock that formats times as the API does.
 #[derive(Debug, Clone)]
 pub struct Clock(sluice_base::clock::Clock);
 
 impl Clock {
-    /// A clock that shows the time of another.
+    /// Creates a clock that shows the time of `clock`.
     pub fn new(clock: sluice_base::clock::Clock) -> Self {
         Self(clock)
     }
 
-    /// Unix time in whole seconds.
+    /// Returns the Unix time, whole seconds.
     #[allow(clippy::cast_possible_truncation, reason = "seconds of this era fit")]
     pub fn unix(&self) -> i64 {
         self.0.now().0.floor() as i64
     }
 
-    /// Now, as `metav1.Time` is written.
+    /// Returns the current time as `metav1.Time` is written.
     pub fn now(&self) -> String {
         self.after(0)
     }
 
-    /// So many seconds from now, as `metav1.Time` is written.
+    /// Returns the time `seconds` from now as `metav1.Time` is written.
     pub fn after(&self, seconds: i64) -> String {
         Timestamp::from_second(self.unix().saturating_add(seconds)).unwrap_or_default().to_string()
     }
 
-    /// A point on the monotonic clock.
+    /// Returns the current point on the monotonic clock.
     pub fn monotonic(&self) -> Instant {
         self.0.monotonic()
     }

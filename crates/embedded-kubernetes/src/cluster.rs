@@ -1,4 +1,4 @@
-//! The parts together, as a process has them: a server on loopback, the controllers, and a node of its own.
+//! A complete cluster in this process: a server on loopback, the controllers, and a node.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,39 +23,39 @@ use super::tls::{self, Identity, TlsError};
 
 /// The name of the node.
 const NODE: &str = "local";
-/// How often what is kept is flushed to the disk: more than this is never lost, not even with the power.
+/// Interval between flushes of the journal to the disk: a power failure loses at most the changes of 1 s.
 const FLUSH: Duration = Duration::from_secs(1);
 
-/// What a cluster is started with.
+/// The settings of a cluster.
 #[derive(Debug)]
 pub struct Setup {
-    /// Where to serve; an address of loopback.
+    /// The listener to serve on; a loopback address.
     pub listener: TcpListener,
-    /// A folder for logs and volumes. For this user's eyes only.
+    /// The folder for logs and volumes. Only this user can read it.
     pub folder: PathBuf,
-    /// Keep the objects in the folder, too, and begin with those that are there.
+    /// Whether to keep the objects in the folder, and to start with those that are already there.
     pub keep: bool,
-    /// Which command stands for which image.
+    /// The command that each image stands for.
     pub images: Images,
     /// Common name of the TLS certificate.
     pub certificate_name: String,
 }
 
-/// Why it could not be started.
+/// Why a cluster could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// No certificate, or no token.
+    /// The certificate or the token could not be generated.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The objects kept in the folder cannot be read.
+    /// The journal in the folder could not be read.
     #[error(transparent)]
     Kept(#[from] JournalError),
-    /// The address is not known, this program is not found, or the node has no folder.
+    /// The listener's address or this program's path is unknown, or the node's folders could not be created.
     #[error("failed to start the embedded cluster: {0}")]
     Io(#[from] io::Error),
 }
 
-/// A cluster that runs. One that is dropped leaves its tasks to the runtime, and its pods to their supervisors.
+/// A running cluster. Dropping it leaves its tasks to the runtime, and its pods to their supervisors.
 pub struct Cluster {
     address: SocketAddr,
     authority: String,
@@ -70,7 +70,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts all parts. Requests are answered from here on.
+    /// Starts all parts. The server answers requests as soon as this returns.
     pub fn start(setup: Setup) -> Result<Self, StartError> {
         let Setup { listener, folder, keep, images, certificate_name } = setup;
         let token = tls::token()?;
@@ -111,64 +111,64 @@ impl Cluster {
         })
     }
 
-    /// Where it serves, with TLS.
+    /// Returns the address at which the cluster serves TLS.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The certificate that makes its own trusted, in PEM.
+    /// Returns the certificate authority that signed the server's certificate, in PEM.
     pub fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// What lets a client in.
+    /// Returns the bearer token of the administrator.
     pub fn token(&self) -> &str {
         &self.token
     }
 
-    /// A client that may do everything, in memory.
+    /// Returns an in-memory client with the rights of the administrator.
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// Waits until something has failed, and says what.
+    /// Waits until a part has failed, and returns the reason.
     pub async fn failed(&mut self) -> String {
         let address = self.address;
         tokio::select! {
             why = self.store.failed() => why,
             ended = &mut self.serving => match ended {
-                Ok(Ok(())) => "the server has ended by itself".to_owned(),
+                Ok(Ok(())) => "the server has stopped unexpectedly".to_owned(),
                 Ok(Err(error)) => format!("failed to serve at {address}: {error}"),
                 Err(error) => format!("failed to serve at {address}: {error}"),
             }
         }
     }
 
-    /// Ends all parts. Pods are asked to end, and killed if they do not: at most [`super::node::SHUTDOWN`]. Whoever does not
-    /// wait so long leaves the pods to their supervisors, which kill them when this process is gone.
+    /// Stops all parts. Pods are asked to end, and killed after at most [`super::node::SHUTDOWN`]. If the caller does
+    /// not wait that long, the supervisors kill the pods when this process ends.
     pub async fn stop(&mut self) {
         self.stop.cancel();
         if let Some(controllers) = self.controllers.take() {
             controllers.ended().await;
         }
-        // It only fails if it has panicked, and then its supervisors have killed its pods.
+        // The task fails only if it panicked, and then the supervisors have killed the pods.
         let _ = (&mut self.node).await;
         self.flushing.abort();
     }
 
-    /// Hands what is kept to the disk.
+    /// Flushes the journal to the disk.
     pub fn flush(&self) -> io::Result<()> {
         self.store.flush()
     }
 }
 
-/// Hands what is kept to the disk, again and again.
+/// Flushes the journal to the disk at a fixed interval.
 async fn flush(store: Store) {
     loop {
         tokio::time::sleep(FLUSH).await;
         let store = store.clone();
         if let Ok(Err(error)) = tokio::task::spawn_blocking(move || store.flush()).await {
-            tracing::warn!(error = %error, "failed to flush the data folder to the disk; it is tried again");
+            tracing::warn!(error = %error, "failed to flush the data folder; retrying");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The server over HTTP on loopback: plain, or with TLS.
+//! Serves the API over HTTP on loopback, in plain text or with TLS.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -14,20 +14,21 @@ use super::api::Server;
 use super::tls::Identity;
 use sluice_base::tls_listener::TlsListener;
 
-/// Serves until it is stopped. Addresses that other machines can reach are refused: this is no server for them.
+/// Serves until `stop` is cancelled. Addresses that other machines can reach are refused: this server is not meant for
+/// them.
 pub async fn serve(server: Server, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
-    loopback(listener.local_addr()?)?;
+    require_loopback(listener.local_addr()?)?;
     run(server, listener, stop).await
 }
 
-/// The same with TLS.
+/// Serves with TLS, under the same conditions as [`serve`].
 pub async fn serve_tls(
     server: Server,
     listener: TcpListener,
     identity: Identity,
     stop: CancellationToken,
 ) -> io::Result<()> {
-    loopback(listener.local_addr()?)?;
+    require_loopback(listener.local_addr()?)?;
     run(server, TlsListener::new(listener, identity.config), stop).await
 }
 
@@ -42,22 +43,23 @@ where
     });
     let ended = stop.clone();
     let serving = axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await });
-    // Watches last as long as their clients like: they are cut off, not waited for.
+    // Watches last as long as their clients want: they are cut off, not waited for.
     tokio::select! {
         outcome = serving => outcome,
         () = ended.cancelled() => Ok(()),
     }
 }
 
-fn loopback(address: SocketAddr) -> io::Result<()> {
-    let inside = match address.ip() {
+fn require_loopback(address: SocketAddr) -> io::Result<()> {
+    let is_loopback = match address.ip() {
         IpAddr::V4(ip) => ip.is_loopback(),
         IpAddr::V6(ip) => ip.is_loopback(),
     };
-    if inside {
+    if is_loopback {
         return Ok(());
     }
-    let message =
-        format!("failed to serve at {address}: it is not a loopback address, and others must not reach this server");
+    let message = format!(
+        "failed to serve at {address}: other machines could reach this server; use a loopback address such as 127.0.0.1"
+    );
     Err(io::Error::new(io::ErrorKind::InvalidInput, message))
 }

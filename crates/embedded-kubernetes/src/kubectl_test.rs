@@ -1,4 +1,4 @@
-//! The server as kubectl finds it, over TCP. Left out where there is no kubectl.
+//! Tests the server with kubectl over TCP. They are skipped if kubectl is not installed, except in CI.
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -46,28 +46,28 @@ impl Kubectl {
         child.wait_with_output().unwrap()
     }
 
-    /// What a command says that must succeed; and what it says.
-    fn says(&self, arguments: &[&str], input: &str) -> String {
+    /// Runs a command that must succeed, and returns its output.
+    fn succeed(&self, arguments: &[&str], input: &str) -> String {
         let output = self.output(arguments, input);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
         text
     }
 
-    /// What a command says that must fail.
-    fn refused(&self, arguments: &[&str], input: &str) -> String {
+    /// Runs a command that must fail, and returns its error output.
+    fn fail(&self, arguments: &[&str], input: &str) -> String {
         let output = self.output(arguments, input);
         assert!(!output.status.success(), "{arguments:?}");
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 }
 
-/// Runs a test with a server and a kubectl that talks to it.
+/// Runs a test with a server and a kubectl that is configured for it.
 async fn with_kubectl(name: &str, test: impl FnOnce(&Kubectl) + Send + 'static) {
     with_server(name, |_, _| {}, test).await;
 }
 
-/// The same, with controllers and a node.
+/// Runs a test with a server, its controllers and a node.
 async fn with_cluster(name: &str, test: impl FnOnce(&Kubectl) + Send + 'static) {
     let bring_up = |server: &Server, stop: &CancellationToken| {
         Controllers::start(server, Pace::default(), stop);
@@ -84,7 +84,7 @@ async fn with_server(
 ) {
     if Command::new("kubectl").arg("version").arg("--client").output().is_err() {
         assert!(std::env::var_os("CI").is_none(), "these tests need kubectl on the PATH");
-        eprintln!("there is no kubectl: nothing is tested");
+        eprintln!("skipped: kubectl is not installed");
         return;
     }
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -111,29 +111,29 @@ async fn with_server(
 async fn apply_edit_scale_and_delete() {
     with_kubectl("apply", |kubectl| {
         let apply = &["apply", "-f", "-"];
-        assert_eq!(kubectl.says(apply, DEPLOYMENT), "deployment.apps/web created\n");
-        assert_eq!(kubectl.says(apply, DEPLOYMENT), "deployment.apps/web unchanged\n");
+        assert_eq!(kubectl.succeed(apply, DEPLOYMENT), "deployment.apps/web created\n");
+        assert_eq!(kubectl.succeed(apply, DEPLOYMENT), "deployment.apps/web unchanged\n");
         let changed = DEPLOYMENT.replace("value: \"2\"", "value: \"3\"");
-        assert_eq!(kubectl.says(apply, &changed), "deployment.apps/web configured\n");
+        assert_eq!(kubectl.succeed(apply, &changed), "deployment.apps/web configured\n");
         let env = "jsonpath={.spec.template.spec.containers[0].env[*].value} {.metadata.generation}";
-        assert_eq!(kubectl.says(&["get", "deploy", "web", "-o", env], ""), "1 3 2");
+        assert_eq!(kubectl.succeed(&["get", "deploy", "web", "-o", env], ""), "1 3 2");
         let patch = r#"{"spec":{"template":{"spec":{"containers":[{"name":"c","image":"web:2"}]}}}}"#;
-        kubectl.says(&["patch", "deploy", "web", "-p", patch], "");
-        kubectl.says(&["scale", "deploy", "web", "--replicas=5"], "");
-        let table = kubectl.says(&["get", "deploy"], "");
+        kubectl.succeed(&["patch", "deploy", "web", "-p", patch], "");
+        kubectl.succeed(&["scale", "deploy", "web", "--replicas=5"], "");
+        let table = kubectl.succeed(&["get", "deploy"], "");
         assert!(table.contains("READY") && table.contains("0/5"), "{table}");
         let owner = "jsonpath={.metadata.managedFields[*].manager}";
-        assert!(kubectl.says(&["get", "deploy", "web", "-o", owner], "").contains("kubectl-client-side-apply"));
+        assert!(kubectl.succeed(&["get", "deploy", "web", "-o", owner], "").contains("kubectl-client-side-apply"));
         let unknown = DEPLOYMENT.replace("replicas: 2", "replica: 2");
-        let refused = kubectl.refused(apply, &unknown);
+        let refused = kubectl.fail(apply, &unknown);
         assert!(refused.contains("strict decoding error: unknown field \"spec.replica\""), "{refused}");
         assert!(
             kubectl
-                .refused(apply, r#"{"apiVersion":"v1","kind":"Nothing","metadata":{"name":"x"}}"#)
+                .fail(apply, r#"{"apiVersion":"v1","kind":"Nothing","metadata":{"name":"x"}}"#)
                 .contains("no matches for kind")
         );
-        assert_eq!(kubectl.says(&["delete", "deploy", "web"], "").lines().count(), 1);
-        assert!(kubectl.refused(&["get", "deploy", "web"], "").contains("(NotFound)"));
+        assert_eq!(kubectl.succeed(&["delete", "deploy", "web"], "").lines().count(), 1);
+        assert!(kubectl.fail(&["get", "deploy", "web"], "").contains("(NotFound)"));
     })
     .await;
 }
@@ -142,17 +142,17 @@ async fn apply_edit_scale_and_delete() {
 async fn server_side_apply_shows_conflicts() {
     with_kubectl("server-side", |kubectl| {
         let apply = |manager: &'static str| ["apply", "--server-side", "--field-manager", manager, "-f", "-"];
-        kubectl.says(&apply("one"), DEPLOYMENT);
+        kubectl.succeed(&apply("one"), DEPLOYMENT);
         let more = DEPLOYMENT.replace("replicas: 2", "replicas: 3");
-        let refused = kubectl.refused(&apply("two"), &more);
+        let refused = kubectl.fail(&apply("two"), &more);
         assert!(refused.contains("conflict with \"one\": .spec.replicas"), "{refused}");
-        kubectl.says(&["apply", "--server-side", "--force-conflicts", "--field-manager", "two", "-f", "-"], &more);
+        kubectl.succeed(&["apply", "--server-side", "--force-conflicts", "--field-manager", "two", "-f", "-"], &more);
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn definitions_watches_waits_and_explanations() {
+async fn definitions_watch_wait_and_explain() {
     with_kubectl("watch", |kubectl| {
         let definition = "---\n{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, metadata: {name: gears.example.test}, \
             spec: {group: example.test, scope: Namespaced, names: {plural: gears, singular: gear, kind: Gear}, \
@@ -161,88 +161,88 @@ async fn definitions_watches_waits_and_explanations() {
             schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, properties: \
             {teeth: {type: integer, description: How many.}}}, status: {type: object, \
             x-kubernetes-preserve-unknown-fields: true}}}}}]}}";
-        kubectl.says(&["apply", "-f", "-"], definition);
-        kubectl.says(&["wait", "--for=condition=established", "crd/gears.example.test", "--timeout=10s"], "");
+        kubectl.succeed(&["apply", "-f", "-"], definition);
+        kubectl.succeed(&["wait", "--for=condition=established", "crd/gears.example.test", "--timeout=10s"], "");
         let gear = "---\n{apiVersion: example.test/v1, kind: Gear, metadata: {name: a}, spec: {teeth: 12}}";
-        kubectl.says(&["apply", "-f", "-"], gear);
+        kubectl.succeed(&["apply", "-f", "-"], gear);
         let mut watch = kubectl.command(&["get", "gears", "-w"]).stdout(Stdio::piped()).spawn().unwrap();
         std::thread::sleep(Duration::from_secs(1));
-        kubectl.says(&["patch", "gear", "a", "--type=merge", "-p", r#"{"spec":{"teeth":24}}"#], "");
+        kubectl.succeed(&["patch", "gear", "a", "--type=merge", "-p", r#"{"spec":{"teeth":24}}"#], "");
         let status = r#"{"status":{"conditions":[{"type":"Ready","status":"True"}]}}"#;
-        kubectl.says(&["patch", "gear", "a", "--subresource=status", "--type=merge", "-p", status], "");
-        kubectl.says(&["wait", "--for=condition=ready", "gear/a", "--timeout=10s"], "");
-        kubectl.says(&["delete", "gear", "a"], "");
+        kubectl.succeed(&["patch", "gear", "a", "--subresource=status", "--type=merge", "-p", status], "");
+        kubectl.succeed(&["wait", "--for=condition=ready", "gear/a", "--timeout=10s"], "");
+        kubectl.succeed(&["delete", "gear", "a"], "");
         watch.kill().unwrap();
         let seen = String::from_utf8(watch.wait_with_output().unwrap().stdout).unwrap();
         assert!(seen.contains("TEETH") && seen.contains("12") && seen.contains("24"), "{seen}");
-        assert!(kubectl.says(&["explain", "gear.spec.teeth"], "").contains("How many."));
-        assert!(kubectl.says(&["explain", "deployment.spec.replicas"], "").contains("Number of desired pods"));
-        assert!(kubectl.says(&["api-resources"], "").contains("gears"));
-        kubectl.says(&["delete", "crd", "gears.example.test"], "");
+        assert!(kubectl.succeed(&["explain", "gear.spec.teeth"], "").contains("How many."));
+        assert!(kubectl.succeed(&["explain", "deployment.spec.replicas"], "").contains("Number of desired pods"));
+        assert!(kubectl.succeed(&["api-resources"], "").contains("gears"));
+        kubectl.succeed(&["delete", "crd", "gears.example.test"], "");
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn objects_that_kubectl_makes_itself() {
+async fn kubectl_create_and_run_make_valid_objects() {
     with_kubectl("create", |kubectl| {
-        kubectl.says(&["create", "namespace", "one"], "");
-        kubectl.says(&["create", "configmap", "map", "--from-literal=a=b"], "");
-        assert_eq!(kubectl.says(&["get", "configmap", "map", "-o", "jsonpath={.data.a}"], ""), "b");
-        kubectl.says(&["create", "secret", "generic", "hidden", "--from-literal=a=b"], "");
-        assert_eq!(kubectl.says(&["get", "secret", "hidden", "-o", "jsonpath={.data.a}"], ""), "Yg==");
-        kubectl.says(&["create", "deployment", "web", "--image=web:1", "--replicas=3", "--port=80"], "");
+        kubectl.succeed(&["create", "namespace", "one"], "");
+        kubectl.succeed(&["create", "configmap", "map", "--from-literal=a=b"], "");
+        assert_eq!(kubectl.succeed(&["get", "configmap", "map", "-o", "jsonpath={.data.a}"], ""), "b");
+        kubectl.succeed(&["create", "secret", "generic", "hidden", "--from-literal=a=b"], "");
+        assert_eq!(kubectl.succeed(&["get", "secret", "hidden", "-o", "jsonpath={.data.a}"], ""), "Yg==");
+        kubectl.succeed(&["create", "deployment", "web", "--image=web:1", "--replicas=3", "--port=80"], "");
         let fields = "jsonpath={.spec.replicas} {.spec.template.spec.containers[0].ports[0].containerPort}";
-        assert_eq!(kubectl.says(&["get", "deploy", "web", "-o", fields], ""), "3 80");
-        kubectl.says(&["create", "job", "once", "--image=job:1", "--", "run"], "");
-        kubectl.says(&["create", "role", "reader", "--verb=get,list", "--resource=pods"], "");
-        kubectl.says(&["create", "rolebinding", "readers", "--role=reader", "--serviceaccount=default:me"], "");
-        kubectl.says(&["create", "poddisruptionbudget", "few", "--selector=app=web", "--max-unavailable=50%"], "");
-        kubectl.says(&["create", "quota", "small", "--hard=cpu=1,pods=2"], "");
-        assert_eq!(kubectl.says(&["get", "quota", "small", "-o", "jsonpath={.spec.hard.cpu}"], ""), "1");
-        kubectl.says(&["run", "alone", "--image=pod:1", "--restart=Never"], "");
-        assert_eq!(kubectl.says(&["auth", "can-i", "create", "pods"], ""), "yes\n");
-        kubectl.says(&["delete", "pod", "alone"], "");
-        kubectl.says(&["delete", "configmaps,secrets", "--all"], "");
+        assert_eq!(kubectl.succeed(&["get", "deploy", "web", "-o", fields], ""), "3 80");
+        kubectl.succeed(&["create", "job", "once", "--image=job:1", "--", "run"], "");
+        kubectl.succeed(&["create", "role", "reader", "--verb=get,list", "--resource=pods"], "");
+        kubectl.succeed(&["create", "rolebinding", "readers", "--role=reader", "--serviceaccount=default:me"], "");
+        kubectl.succeed(&["create", "poddisruptionbudget", "few", "--selector=app=web", "--max-unavailable=50%"], "");
+        kubectl.succeed(&["create", "quota", "small", "--hard=cpu=1,pods=2"], "");
+        assert_eq!(kubectl.succeed(&["get", "quota", "small", "-o", "jsonpath={.spec.hard.cpu}"], ""), "1");
+        kubectl.succeed(&["run", "alone", "--image=pod:1", "--restart=Never"], "");
+        assert_eq!(kubectl.succeed(&["auth", "can-i", "create", "pods"], ""), "yes\n");
+        kubectl.succeed(&["delete", "pod", "alone"], "");
+        kubectl.succeed(&["delete", "configmaps,secrets", "--all"], "");
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rollouts_and_what_becomes_of_what_is_deleted() {
+async fn rollouts_drain_and_cascading_deletion() {
     with_cluster("rollout", |kubectl| {
-        kubectl.says(&["apply", "-f", "-"], DEPLOYMENT);
+        kubectl.succeed(&["apply", "-f", "-"], DEPLOYMENT);
         let status = &["rollout", "status", "deployment/web", "--timeout=30s"];
-        assert!(kubectl.says(status, "").ends_with("deployment \"web\" successfully rolled out\n"));
-        kubectl.says(&["wait", "--for=condition=available", "deployment/web", "--timeout=30s"], "");
-        kubectl.says(&["set", "image", "deployment/web", "c=web:2"], "");
-        assert!(kubectl.says(status, "").ends_with("deployment \"web\" successfully rolled out\n"));
-        let history = kubectl.says(&["rollout", "history", "deployment/web"], "");
+        assert!(kubectl.succeed(status, "").ends_with("deployment \"web\" successfully rolled out\n"));
+        kubectl.succeed(&["wait", "--for=condition=available", "deployment/web", "--timeout=30s"], "");
+        kubectl.succeed(&["set", "image", "deployment/web", "c=web:2"], "");
+        assert!(kubectl.succeed(status, "").ends_with("deployment \"web\" successfully rolled out\n"));
+        let history = kubectl.succeed(&["rollout", "history", "deployment/web"], "");
         assert!(history.contains("\n1 ") && history.contains("\n2 "), "{history}");
-        kubectl.says(&["rollout", "undo", "deployment/web"], "");
-        kubectl.says(status, "");
+        kubectl.succeed(&["rollout", "undo", "deployment/web"], "");
+        kubectl.succeed(status, "");
         let images = "jsonpath={.items[*].spec.containers[0].image}";
         let running = ["get", "pods", "--field-selector=status.phase=Running", "-o", images];
-        assert!(kubectl.says(&running, "").contains("web:1"));
-        kubectl.says(&["rollout", "restart", "deployment/web"], "");
-        kubectl.says(status, "");
-        kubectl.says(&["scale", "deployment/web", "--replicas=3"], "");
-        kubectl.says(status, "");
-        let table = kubectl.says(&["get", "deployment", "web"], "");
+        assert!(kubectl.succeed(&running, "").contains("web:1"));
+        kubectl.succeed(&["rollout", "restart", "deployment/web"], "");
+        kubectl.succeed(status, "");
+        kubectl.succeed(&["scale", "deployment/web", "--replicas=3"], "");
+        kubectl.succeed(status, "");
+        let table = kubectl.succeed(&["get", "deployment", "web"], "");
         assert!(table.contains("3/3"), "{table}");
-        let described = kubectl.says(&["describe", "deployment", "web"], "");
+        let described = kubectl.succeed(&["describe", "deployment", "web"], "");
         assert!(described.contains("Scaled up replica set") && described.contains("NewReplicaSet:"), "{described}");
-        kubectl.says(&["drain", "n", "--force", "--timeout=30s"], "");
+        kubectl.succeed(&["drain", "n", "--force", "--timeout=30s"], "");
         let unscheduled = ["get", "pods", "-o", "jsonpath={.items[*].status.conditions[0].reason}"];
-        assert!(kubectl.says(&unscheduled, "").contains("Unschedulable"));
-        kubectl.says(&["uncordon", "n"], "");
-        kubectl.says(status, "");
-        kubectl.says(&["delete", "deployment", "web", "--cascade=foreground", "--timeout=30s"], "");
-        assert_eq!(kubectl.says(&["get", "pods,replicasets", "-o", "name"], ""), "");
-        kubectl.says(&["create", "namespace", "one"], "");
-        kubectl.says(&["create", "deployment", "web", "--image=web:1", "-n", "one"], "");
-        kubectl.says(&["delete", "namespace", "one", "--timeout=30s"], "");
-        assert!(kubectl.refused(&["get", "namespace", "one"], "").contains("(NotFound)"));
+        assert!(kubectl.succeed(&unscheduled, "").contains("Unschedulable"));
+        kubectl.succeed(&["uncordon", "n"], "");
+        kubectl.succeed(status, "");
+        kubectl.succeed(&["delete", "deployment", "web", "--cascade=foreground", "--timeout=30s"], "");
+        assert_eq!(kubectl.succeed(&["get", "pods,replicasets", "-o", "name"], ""), "");
+        kubectl.succeed(&["create", "namespace", "one"], "");
+        kubectl.succeed(&["create", "deployment", "web", "--image=web:1", "-n", "one"], "");
+        kubectl.succeed(&["delete", "namespace", "one", "--timeout=30s"], "");
+        assert!(kubectl.fail(&["get", "namespace", "one"], "").contains("(NotFound)"));
     })
     .await;
 }
@@ -251,26 +251,26 @@ async fn rollouts_and_what_becomes_of_what_is_deleted() {
 async fn stateful_sets_and_jobs() {
     with_cluster("sets", |kubectl| {
         let set = DEPLOYMENT.replace("kind: Deployment", "kind: StatefulSet");
-        kubectl.says(&["apply", "-f", "-"], &set);
+        kubectl.succeed(&["apply", "-f", "-"], &set);
         let status = &["rollout", "status", "statefulset/web", "--timeout=30s"];
-        assert!(kubectl.says(status, "").contains("roll out complete: 2 new pods have been updated"));
-        kubectl.says(&["set", "image", "statefulset/web", "c=web:2"], "");
-        assert!(kubectl.says(status, "").contains("roll out complete: 2 new pods have been updated"));
-        let history = kubectl.says(&["rollout", "history", "statefulset/web"], "");
+        assert!(kubectl.succeed(status, "").contains("roll out complete: 2 new pods have been updated"));
+        kubectl.succeed(&["set", "image", "statefulset/web", "c=web:2"], "");
+        assert!(kubectl.succeed(status, "").contains("roll out complete: 2 new pods have been updated"));
+        let history = kubectl.succeed(&["rollout", "history", "statefulset/web"], "");
         assert!(history.contains("\n1 ") && history.contains("\n2 "), "{history}");
-        assert!(kubectl.says(&["get", "controllerrevisions"], "").contains("statefulset.apps/web"));
-        kubectl.says(&["rollout", "undo", "statefulset/web"], "");
-        kubectl.says(status, "");
+        assert!(kubectl.succeed(&["get", "controllerrevisions"], "").contains("statefulset.apps/web"));
+        kubectl.succeed(&["rollout", "undo", "statefulset/web"], "");
+        kubectl.succeed(status, "");
         let image = ["get", "pod", "web-1", "-o", "jsonpath={.spec.containers[0].image}"];
-        assert_eq!(kubectl.says(&image, ""), "web:1");
+        assert_eq!(kubectl.succeed(&image, ""), "web:1");
         let job = "{apiVersion: batch/v1, kind: Job, metadata: {name: once}, spec: {completions: 2, template: \
                    {metadata: {labels: {brief: \"yes\"}}, spec: {restartPolicy: Never, containers: [{name: c, image: x}]}}}}";
-        kubectl.says(&["apply", "-f", "-"], &format!("---\n{job}"));
-        kubectl.says(&["wait", "--for=condition=complete", "job/once", "--timeout=30s"], "");
-        let table = kubectl.says(&["get", "jobs"], "");
+        kubectl.succeed(&["apply", "-f", "-"], &format!("---\n{job}"));
+        kubectl.succeed(&["wait", "--for=condition=complete", "job/once", "--timeout=30s"], "");
+        let table = kubectl.succeed(&["get", "jobs"], "");
         assert!(table.contains("Complete") && table.contains("2/2"), "{table}");
-        kubectl.says(&["delete", "job", "once", "--timeout=30s"], "");
-        assert_eq!(kubectl.says(&["get", "pods", "-l", "job-name=once", "-o", "name"], ""), "");
+        kubectl.succeed(&["delete", "job", "once", "--timeout=30s"], "");
+        assert_eq!(kubectl.succeed(&["get", "pods", "-l", "job-name=once", "-o", "name"], ""), "");
     })
     .await;
 }

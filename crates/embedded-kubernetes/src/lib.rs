@@ -1,9 +1,9 @@
 //! A small Kubernetes in one process: an API server over HTTP and in memory, for development, demos and tests.
 //!
-//! It is no part of the operator: it would run any, and none can tell it from a real one. What differs from a real API
-//! server is listed in `README.md` of this folder.
+//! It is not part of the operator: it would run any operator, and none can tell it from a real cluster. `README.md` in
+//! this folder lists the differences from a real API server.
 
-#![allow(clippy::result_large_err)] // one failed request is one `Status`: nothing is gained by boxing it
+#![allow(clippy::result_large_err)] // each failed request makes one `Status`, so boxing it gains nothing
 
 pub mod api;
 pub mod apply;

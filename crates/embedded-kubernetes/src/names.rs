@@ -1,4 +1,4 @@
-//! Which names, label keys and label values are allowed, in the words of the real server.
+//! Checks names, label keys and label values. The texts are those of the real server.
 
 const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or \
     '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
@@ -35,23 +35,23 @@ fn check(ok: bool, why: &str) -> Option<String> {
     (!ok).then(|| why.to_owned())
 }
 
-/// What is wrong with a name of most objects: a DNS subdomain.
+/// Checks the name of most kinds of object, a DNS subdomain. Returns the error.
 pub fn subdomain(name: &str) -> Option<String> {
     too_long(name, 253).or_else(|| check(name.split('.').all(is_label), SUBDOMAIN))
 }
 
-/// What is wrong with a name of a namespace: a DNS label.
+/// Checks the name of a namespace, a DNS label. Returns the error.
 pub fn label(name: &str) -> Option<String> {
     too_long(name, 63).or_else(|| check(is_label(name), LABEL))
 }
 
-/// What is wrong with a name of a service.
+/// Checks the name of a service. Returns the error.
 pub fn label_1035(name: &str) -> Option<String> {
     let letter = name.as_bytes().first().is_some_and(u8::is_ascii_lowercase);
     too_long(name, 63).or_else(|| check(letter && is_label(name), LABEL_1035))
 }
 
-/// What is wrong with a name that becomes a part of a path, which is all that is asked of a role.
+/// Checks a name that only has to be a valid part of a path, such as the name of a role. Returns the error.
 pub fn path_segment(name: &str) -> Option<String> {
     match name {
         "." => Some("may not be '.'".to_owned()),
@@ -69,7 +69,7 @@ fn is_name_part(text: &str) -> bool {
         && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
-/// What is wrong with the key of a label or an annotation, or with a finalizer.
+/// Checks the key of a label or an annotation, or a finalizer. Returns the error.
 pub fn qualified_name(key: &str) -> Option<String> {
     let (prefix, name) = match key.split_once('/') {
         Some((prefix, name)) => (Some(prefix), name),
@@ -93,7 +93,7 @@ pub fn qualified_name(key: &str) -> Option<String> {
     check(is_name_part(name), QUALIFIED)
 }
 
-/// What is wrong with the value of a label.
+/// Checks the value of a label. Returns the error.
 pub fn label_value(value: &str) -> Option<String> {
     too_long(value, 63).or_else(|| check(value.is_empty() || is_name_part(value), VALUE))
 }

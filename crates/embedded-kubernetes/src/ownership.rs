@@ -1,5 +1,5 @@
-//! Who owns which field, for the server: what [`apply`](super::apply) needs to know of a kind, and whether anything has
-//! changed.
+//! Field ownership for the server: passes to [`apply`](super::apply) what it needs to know about a kind, and compares
+//! versions of an object.
 
 use serde_json::Value;
 
@@ -8,18 +8,18 @@ use super::kinds::Kind;
 use super::meta;
 use super::status::Status;
 
-/// Who writes, and when.
+/// The identity of a writer, and the time of its write.
 #[derive(Debug, Clone, Copy)]
-pub struct Writer<'a> {
+pub struct FieldWriter<'a> {
     /// The field manager.
     pub manager: &'a str,
-    /// Empty: the object itself.
+    /// The subresource that is written. Empty: the object itself.
     pub subresource: &'a str,
-    /// As `metav1.Time` is written.
+    /// The time of the write, as `metav1.Time` is written.
     pub now: &'a str,
 }
 
-fn write<T>(kind: &Kind, writer: Writer<'_>, then: impl FnOnce(&Write<'_>) -> T) -> T {
+fn with_write<T>(kind: &Kind, writer: FieldWriter<'_>, then: impl FnOnce(&Write<'_>) -> T) -> T {
     let schema = kind.custom().and_then(|custom| custom.schema.as_deref());
     let api_version = kind.api_version();
     then(&Write {
@@ -34,24 +34,24 @@ fn write<T>(kind: &Kind, writer: Writer<'_>, then: impl FnOnce(&Write<'_>) -> T)
     })
 }
 
-/// Notes that a manager has changed an object by anything but an apply. `live`: the object before.
-pub fn updated(kind: &Kind, live: Option<&Value>, new: &mut Value, writer: Writer<'_>) {
-    write(kind, writer, |write| apply::update(write, live, new));
+/// Records that a manager has changed an object other than by an apply. `live` is the object before the change.
+pub fn record_update(kind: &Kind, live: Option<&Value>, new: &mut Value, writer: FieldWriter<'_>) {
+    with_write(kind, writer, |write| apply::update(write, live, new));
 }
 
-/// Applies an object, or a Scale, onto the object that is there, if any.
-pub fn applied(
+/// Applies an object or a Scale to the live object, if there is one.
+pub fn apply_object(
     kind: &Kind,
     live: Option<&Value>,
     applied: &Value,
-    writer: Writer<'_>,
+    writer: FieldWriter<'_>,
     force: bool,
 ) -> Result<Value, Status> {
-    write(kind, writer, |write| apply::apply(write, live, applied, force))
+    with_write(kind, writer, |write| apply::apply(write, live, applied, force))
 }
 
-/// Whether two states of an object differ in nothing but the times at which managers have written.
-pub fn same(live: &Value, new: &Value) -> bool {
+/// Returns whether two versions of an object are equal apart from the times in `managedFields`.
+pub fn unchanged(live: &Value, new: &Value) -> bool {
     if live == new {
         return true;
     }

@@ -1,8 +1,8 @@
-//! Amounts of cpu, memory and the like: `500m`, `1.5`, `128Mi`.
+//! Amounts of cpu, memory and other resources: `500m`, `1.5`, `128Mi`.
 
 use std::fmt;
 
-/// The parts that a unit is counted in: billionths, the smallest that can be written.
+/// The billionths in one unit. A billionth is the smallest amount that can be written.
 const UNIT: i128 = 1_000_000_000;
 
 const BINARY: &[(&str, i128)] =
@@ -20,21 +20,21 @@ const DECIMAL: &[(&str, i128)] = &[
     ("n", 1),
 ];
 
-/// An amount.
+/// An amount of a resource.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Quantity {
     nanos: i128,
-    /// Whether it is written in powers of 1,024.
+    /// Whether it is written with a binary suffix such as `Mi`.
     binary: bool,
 }
 
 impl Quantity {
-    /// So many whole ones.
+    /// Creates an amount of whole units.
     pub fn whole(number: i64) -> Self {
         Self { nanos: i128::from(number) * UNIT, binary: false }
     }
 
-    /// Reads an amount. What cannot be read is `None`.
+    /// Parses an amount. `None` if the text is not valid.
     pub fn parse(text: &str) -> Option<Self> {
         let end = text.find(|letter: char| !(letter.is_ascii_digit() || "+-.".contains(letter))).unwrap_or(text.len());
         let (number, suffix) = text.split_at_checked(end)?;
@@ -54,49 +54,49 @@ impl Quantity {
         let fraction = fraction.get(..fraction.len().min(18))?;
         let scale = 10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
         let numerator = digits(whole)?.checked_mul(scale)?.checked_add(digits(fraction)?)?;
-        // Rounded up, as what is asked for must not become less.
+        // Rounded up, so that a request never becomes smaller.
         let scaled = numerator.checked_mul(factor)?;
         let nanos = scaled.div_euclid(scale) + i128::from(scaled.rem_euclid(scale) > 0);
         Some(Self { nanos: if negative { -nanos } else { nanos }, binary: binary.is_some() })
     }
 
-    /// The sum, written as the first of the two is, unless that is nothing.
+    /// Returns the sum. It is written in the format of `self`, unless `self` is zero.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         let binary = if self.nanos == 0 { other.binary } else { self.binary };
         Self { nanos: self.nanos.saturating_add(other.nanos), binary }
     }
 
-    /// The difference, written as the first of the two is.
+    /// Returns the difference, written in the format of `self`.
     #[must_use]
     pub fn minus(self, other: Self) -> Self {
         Self { nanos: self.nanos.saturating_sub(other.nanos), ..self }
     }
 
-    /// The larger of the two.
+    /// Returns the larger of the two amounts.
     #[must_use]
-    pub fn or_more(self, other: Self) -> Self {
+    pub fn larger_of(self, other: Self) -> Self {
         if other > self { other } else { self }
     }
 
-    /// Whether it is nothing.
+    /// Returns whether the amount is zero.
     pub fn is_zero(self) -> bool {
         self.nanos == 0
     }
 
-    /// In whole units of a divisor, rounded up; of 1 if that is nothing.
+    /// Returns the amount in whole units of `divisor`, rounded up. A divisor of zero counts as 1.
     pub fn in_units_of(self, divisor: Self) -> i128 {
         let divisor = if divisor.nanos == 0 { UNIT } else { divisor.nanos };
         self.nanos.div_euclid(divisor) + i128::from(self.nanos.rem_euclid(divisor) > 0)
     }
 
-    /// How many millionths of `whole` it is.
+    /// Returns the amount as a fraction of `whole`, millionths.
     pub fn millionths_of(self, whole: Self) -> i128 {
         self.nanos.saturating_mul(1_000_000).checked_div(whole.nanos).unwrap_or(1_000_000)
     }
 }
 
-/// `e3`: a power of ten.
+/// Parses a decimal exponent such as `e3`.
 fn exponent(suffix: &str) -> Option<i128> {
     let power: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
     let power = u32::try_from(power.checked_add(9)?).ok()?;
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn amounts_are_written_in_the_largest_unit_that_fits() {
+    fn amounts_are_written_in_the_largest_fitting_unit() {
         for (given, written) in [
             ("500m", "500m"),
             ("1.5", "1500m"),
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn an_amount_in_units_is_rounded_up() {
+    fn amount_in_units_is_rounded_up() {
         for (amount, divisor, units) in [
             ("250m", "1", 1),
             ("250m", "1m", 250),
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_are_written_as_their_first_part() {
+    fn sums_keep_the_format_of_their_first_part() {
         assert_eq!(Quantity::default().plus(parse("1Gi")).plus(parse("512Mi")).to_string(), "1536Mi");
         assert_eq!(parse("1").plus(parse("250m")).to_string(), "1250m");
         assert!(parse("1Gi") > parse("1G"));

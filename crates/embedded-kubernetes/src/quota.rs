@@ -1,4 +1,4 @@
-//! What a `ResourceQuota` counts, and how much of it an object takes.
+//! Calculates what an object uses of a `ResourceQuota`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,20 +8,20 @@ use super::kinds::{Kind, Resource};
 use super::meta;
 use super::quantity::Quantity;
 
-/// Amounts by the names that a quota gives them.
+/// Amounts by the names that a quota uses.
 pub type Amounts = BTreeMap<String, Quantity>;
 
-/// Kinds that are counted by their plural alone.
+/// Kinds that a quota counts by their plural alone.
 const BY_PLURAL: &[&str] =
     &["configmaps", "persistentvolumeclaims", "replicationcontrollers", "resourcequotas", "secrets", "services"];
 
-/// The amounts at a JSON pointer.
+/// Returns the amounts at a JSON pointer.
 pub fn amounts(object: &Value, pointer: &str) -> Amounts {
     let map = object.pointer(pointer).and_then(Value::as_object).into_iter().flatten();
     map.filter_map(|(name, amount)| Some((name.clone(), quantity(amount)?))).collect()
 }
 
-/// An amount, written as text or as a number.
+/// Parses an amount that is written as text or as a number.
 pub fn quantity(value: &Value) -> Option<Quantity> {
     match value {
         Value::String(text) => Quantity::parse(text),
@@ -29,7 +29,7 @@ pub fn quantity(value: &Value) -> Option<Quantity> {
     }
 }
 
-/// The resource that has to be counted for a name in a quota.
+/// Returns the resource whose objects a name in a quota counts.
 pub fn counted_by(name: &str) -> Resource {
     if let Some(counted) = name.strip_prefix("count/") {
         let (plural, group) = counted.split_once('.').unwrap_or((counted, ""));
@@ -39,8 +39,8 @@ pub fn counted_by(name: &str) -> Resource {
     if BY_PLURAL.contains(&plural) { Resource::new("", plural) } else { Resource::new("", "pods") }
 }
 
-/// How much an object takes of what a quota counts. What it takes nothing of is left out.
-pub fn taken(kind: &Kind, object: &Value, quota: &Value) -> Amounts {
+/// Returns what an object uses of the names that a quota limits. Names of which it uses nothing are left out.
+pub fn usage(kind: &Kind, object: &Value, quota: &Value) -> Amounts {
     let resource = kind.resource();
     let is_pod = kind.is("", "Pod");
     if !in_scope(is_pod, object, quota) {
@@ -56,7 +56,7 @@ pub fn taken(kind: &Kind, object: &Value, quota: &Value) -> Amounts {
         match (is_pod, name) {
             (true, _) if over => Quantity::default(),
             (true, "pods") => Quantity::whole(1),
-            (true, name) => of_pod(object, name),
+            (true, name) => pod_usage(object, name),
             (false, "services.loadbalancers") => one_if(meta::text(object, "/spec/type") == "LoadBalancer"),
             (false, "services.nodeports") => node_ports(object),
             (false, _) => Quantity::default(),
@@ -77,8 +77,8 @@ fn node_ports(service: &Value) -> Quantity {
     Quantity::whole(i64::try_from(ports).unwrap_or(i64::MAX))
 }
 
-/// What a name of a quota is in the resources of a container: `requests.cpu`, and `cpu` for short.
-fn in_container(name: &str) -> (&'static str, &str) {
+/// Returns where the resources of a container have a quota's name: `requests.cpu`, also written `cpu`.
+fn container_field(name: &str) -> (&'static str, &str) {
     match name.split_once('.') {
         Some(("limits", what)) => ("limits", what),
         Some(("requests", what)) => ("requests", what),
@@ -86,15 +86,16 @@ fn in_container(name: &str) -> (&'static str, &str) {
     }
 }
 
-fn of_pod(pod: &Value, name: &str) -> Quantity {
-    let (list, what) = in_container(name);
-    of_containers(pod, list, what)
+fn pod_usage(pod: &Value, name: &str) -> Quantity {
+    let (list, what) = container_field(name);
+    pod_resource(pod, list, what)
 }
 
-/// How much a pod requests of something, or is limited to: what its containers need together or, if that is more,
-/// what one needs that runs before them.
-pub fn of_containers(pod: &Value, list: &str, what: &str) -> Quantity {
-    let containers = |of: &str| pod.pointer(&format!("/spec/{of}")).and_then(Value::as_array).into_iter().flatten();
+/// Returns the requests or limits of a pod for one resource: the sum over its containers, or the amount of a single
+/// init container if that is larger.
+pub fn pod_resource(pod: &Value, list: &str, what: &str) -> Quantity {
+    let containers =
+        |field: &str| pod.pointer(&format!("/spec/{field}")).and_then(Value::as_array).into_iter().flatten();
     let amount = |container: &Value| {
         let amount = container.pointer("/resources").and_then(|resources| resources.get(list)?.get(what));
         amount.and_then(quantity).unwrap_or_default()
@@ -102,27 +103,28 @@ pub fn of_containers(pod: &Value, list: &str, what: &str) -> Quantity {
     let mut together = containers("containers").map(amount).fold(Quantity::default(), Quantity::plus);
     let mut before = Quantity::default();
     for container in containers("initContainers") {
-        // One that goes on running counts beside the others.
+        // An init container that keeps running counts beside the others.
         if meta::text(container, "/restartPolicy") == "Always" {
             together = together.plus(amount(container));
         } else {
-            before = before.or_more(amount(container));
+            before = before.larger_of(amount(container));
         }
     }
-    together.or_more(before)
+    together.larger_of(before)
 }
 
-/// The containers that do not say what a quota counts of cpu and memory, in the words of the real server.
-pub fn unsaid(pod: &Value, quota: &Value) -> Option<String> {
+/// Returns the error for containers that do not set cpu or memory although the quota limits it, as the real server
+/// words it.
+pub fn missing_resources(pod: &Value, quota: &Value) -> Option<String> {
     const MUST: &[&str] = &["cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"];
     let hard = quota.pointer("/status/hard").and_then(Value::as_object).into_iter().flatten();
     let mut missing: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (name, _) in hard.filter(|(name, _)| MUST.contains(&name.as_str())) {
-        let (list, what) = in_container(name);
-        for of in ["/spec/containers", "/spec/initContainers"] {
-            for container in pod.pointer(of).and_then(Value::as_array).into_iter().flatten() {
-                let said = container.pointer("/resources").and_then(|resources| resources.get(list)?.get(what));
-                if said.is_none() {
+        let (list, what) = container_field(name);
+        for list_path in ["/spec/containers", "/spec/initContainers"] {
+            for container in pod.pointer(list_path).and_then(Value::as_array).into_iter().flatten() {
+                let amount = container.pointer("/resources").and_then(|resources| resources.get(list)?.get(what));
+                if amount.is_none() {
                     missing.entry(name).or_default().insert(meta::text(container, "/name"));
                 }
             }
@@ -137,7 +139,7 @@ pub fn unsaid(pod: &Value, quota: &Value) -> Option<String> {
     Some(format!("must specify {}", listed.collect::<Vec<_>>().join("; ")))
 }
 
-/// Whether a quota is about the object.
+/// Returns whether a quota applies to the object.
 pub fn in_scope(is_pod: bool, object: &Value, quota: &Value) -> bool {
     let scopes = meta::texts(quota, "/spec/scopes");
     let plain = scopes.iter().map(|scope| (scope.as_str(), "Exists", Vec::new()));
@@ -167,7 +169,7 @@ pub fn in_scope(is_pod: bool, object: &Value, quota: &Value) -> bool {
     })
 }
 
-/// Amounts in one line: `cpu=1,pods=2`.
+/// Formats amounts on one line: `cpu=1,pods=2`.
 pub fn listed<'a>(amounts: impl Iterator<Item = (&'a String, &'a Quantity)>) -> String {
     amounts.map(|(name, amount)| format!("{name}={amount}")).collect::<Vec<_>>().join(",")
 }
@@ -179,7 +181,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_pod_takes_what_its_containers_need_together_or_one_before_them() {
+    fn pod_usage_is_container_sum_or_largest_init_container() {
         let registry = Registry::new(std::iter::empty());
         let kind = registry.at("", "v1", "pods").unwrap();
         let cpu = |amount: &str| json!({"resources": {"requests": {"cpu": amount}, "limits": {"memory": "1Gi"}}});
@@ -187,15 +189,15 @@ mod tests {
         let hard = json!({"pods": "1", "cpu": "9", "requests.cpu": "9", "limits.memory": "9Gi", "count/pods": 1, "secrets": 1});
         let quota = json!({"spec": {"hard": hard}});
         assert_eq!(
-            listed(taken(kind, &pod, &quota).iter()),
+            listed(usage(kind, &pod, &quota).iter()),
             "count/pods=1,cpu=2,limits.memory=2Gi,pods=1,requests.cpu=2"
         );
         let over = json!({"spec": pod["spec"], "status": {"phase": "Failed"}});
-        assert_eq!(listed(taken(kind, &over, &quota).iter()), "count/pods=1");
+        assert_eq!(listed(usage(kind, &over, &quota).iter()), "count/pods=1");
     }
 
     #[test]
-    fn scopes_narrow_a_quota() {
+    fn scopes_restrict_a_quota() {
         let quota = json!({"spec": {"scopes": ["BestEffort"]}});
         assert!(in_scope(true, &json!({"status": {"qosClass": "BestEffort"}}), &quota));
         assert!(!in_scope(true, &json!({"status": {"qosClass": "Burstable"}}), &quota));

@@ -1,4 +1,4 @@
-//! Random names and uids: from a seed, so that a run can be repeated.
+//! Random names and uids, generated from a seed so that a run can be repeated.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use fnv::FnvHasher;
 use serde_json::Value;
 
-/// The letters of generated names: no vowels and nothing that looks like another, as the real server has it.
+/// The characters of generated names: no vowels and none that look alike, as in the real server.
 const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
-/// A number that depends on a value, whatever the order of its keys: FNV-1a, 64 bits.
+/// Returns a hash of a value that does not depend on the order of its keys: FNV-1a, 64 bits.
 pub fn hash(value: &Value) -> u64 {
     let mut hasher = FnvHasher::default();
     absorb(&mut hasher, value);
@@ -38,7 +38,7 @@ fn absorb(hasher: &mut FnvHasher, value: &Value) {
     }
 }
 
-/// A number in the letters of generated names.
+/// Writes a number in the characters of generated names.
 pub fn letters(mut number: u64, count: usize) -> String {
     let radix = LETTERS.len() as u64;
     let letter =
@@ -52,22 +52,22 @@ pub fn letters(mut number: u64, count: usize) -> String {
         .collect()
 }
 
-/// A source of random numbers: splitmix64.
+/// A random number generator: splitmix64.
 #[derive(Debug)]
 pub struct Random(AtomicU64);
 
 impl Random {
-    /// The same numbers for the same seed.
+    /// Creates a generator that returns the same numbers for the same seed.
     pub fn seeded(seed: u64) -> Self {
         Self(AtomicU64::new(seed))
     }
 
-    /// Other numbers each time.
+    /// Creates a generator with a random seed.
     pub fn from_system() -> Self {
         Self::seeded(RandomState::new().hash_one(0))
     }
 
-    /// The next number.
+    /// Returns the next number.
     pub fn next(&self) -> u64 {
         const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
         let mut z = self.0.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
@@ -76,7 +76,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A uid: 122 random bits, written as a version 4 UUID.
+    /// Returns a uid: 122 random bits, written as a version 4 UUID.
     pub fn uid(&self) -> String {
         let (a, b) = (self.next(), self.next());
         format!(
@@ -89,7 +89,7 @@ impl Random {
         )
     }
 
-    /// The five letters at the end of a generated name.
+    /// Returns the five characters at the end of a generated name.
     pub fn suffix(&self) -> String {
         letters(self.next(), 5)
     }

@@ -1,8 +1,8 @@
-//! What a request asks for: its path and its query.
+//! Parses the path and the query of a request.
 
 use std::collections::BTreeMap;
 
-/// What a path names.
+/// What the path of a request names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Path {
     /// `/api`
@@ -22,22 +22,22 @@ pub enum Path {
 /// An object or a collection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResourcePath {
-    /// Empty: the core group.
+    /// The API group. Empty: the core group.
     pub group: String,
-    /// For example `v1`.
+    /// The version, for example `v1`.
     pub version: String,
-    /// Empty: all namespaces, or none.
+    /// The namespace. Empty: all namespaces, or a resource without namespaces.
     pub namespace: String,
-    /// The plural.
+    /// The plural of the resource.
     pub plural: String,
-    /// Empty: a collection.
+    /// The name. Empty: a collection.
     pub name: String,
-    /// Empty: the object itself.
+    /// The subresource. Empty: the object itself.
     pub subresource: String,
 }
 
-/// Reads a path. What follows a subresource is not understood, and nothing is served there.
-pub fn path(path: &str) -> Path {
+/// Parses a path. Parts after a subresource are not supported, and nothing is served there.
+pub fn parse_path(path: &str) -> Path {
     let parts: Option<Vec<String>> = path.split('/').filter(|part| !part.is_empty()).map(decode).collect();
     let other = || Path::Other(path.to_owned());
     let Some(parts) = parts else { return other() };
@@ -49,16 +49,16 @@ pub fn path(path: &str) -> Path {
         ["api", version] => Path::Version(String::new(), owned(version)),
         ["apis", group] => Path::Group(owned(group)),
         ["apis", group, version] => Path::Version(owned(group), owned(version)),
-        ["api", version, rest @ ..] => resource("", version, rest).map_or_else(other, Path::Resource),
-        ["apis", group, version, rest @ ..] => resource(group, version, rest).map_or_else(other, Path::Resource),
+        ["api", version, rest @ ..] => parse_resource("", version, rest).map_or_else(other, Path::Resource),
+        ["apis", group, version, rest @ ..] => parse_resource(group, version, rest).map_or_else(other, Path::Resource),
         _ => other(),
     }
 }
 
-fn resource(group: &str, version: &str, rest: &[&str]) -> Option<ResourcePath> {
-    // Clients of old ask for /watch/…; nobody does any more.
+fn parse_resource(group: &str, version: &str, rest: &[&str]) -> Option<ResourcePath> {
+    // The deprecated prefix /watch/… is not supported, because current clients do not use it.
     let (namespace, plural, name, subresource) = match rest {
-        // A namespace itself, its status, its finalize.
+        // A namespace itself, or its subresources `status` and `finalize`.
         ["namespaces", name] => ("", "namespaces", *name, ""),
         ["namespaces", name, sub @ ("status" | "finalize")] => ("", "namespaces", *name, *sub),
         ["namespaces", namespace, plural] => (*namespace, *plural, "", ""),
@@ -80,12 +80,12 @@ fn resource(group: &str, version: &str, rest: &[&str]) -> Option<ResourcePath> {
     })
 }
 
-/// The parameters after the question mark. Of one given twice, the first counts.
+/// The parameters of a query. If a parameter is given twice, the first value counts.
 #[derive(Debug, Clone, Default)]
 pub struct Query(BTreeMap<String, Vec<String>>);
 
 impl Query {
-    /// Reads a query.
+    /// Parses a query.
     pub fn parse(query: &str) -> Self {
         let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -98,23 +98,23 @@ impl Query {
         Self(all)
     }
 
-    /// A parameter. Empty if it is not given.
+    /// Returns a parameter. Empty if it is not given.
     pub fn get(&self, key: &str) -> &str {
         self.0.get(key).and_then(|values| values.first()).map_or("", String::as_str)
     }
 
-    /// All values of a parameter.
+    /// Returns all values of a parameter.
     pub fn all(&self, key: &str) -> &[String] {
         self.0.get(key).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether a parameter says yes. As in the real server, everything but `false` and `0` does.
+    /// Returns whether a parameter is set to true. As in the real server, every value but `false` and `0` is true.
     pub fn flag(&self, key: &str) -> bool {
         self.0.contains_key(key) && !matches!(self.get(key).to_ascii_lowercase().as_str(), "false" | "0")
     }
 }
 
-/// Undoes the percent encoding. `None` for what is not UTF-8, or not encoded well.
+/// Decodes percent encoding. `None` if the encoding is malformed or the result is not UTF-8.
 fn decode(text: &str) -> Option<String> {
     if !text.contains('%') {
         return Some(text.to_owned());
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     fn at(text: &str) -> (String, String, String, String) {
-        match path(text) {
+        match parse_path(text) {
             Path::Resource(path) => (path.namespace, path.plural, path.name, path.subresource),
             other => panic!("{other:?}"),
         }
@@ -155,9 +155,9 @@ mod tests {
         assert_eq!(at("/api/v1/namespaces/a/pods"), four("a", "pods", "", ""));
         assert_eq!(at("/apis/apps/v1/namespaces/a/deployments/x/scale"), four("a", "deployments", "x", "scale"));
         assert_eq!(at("/apis/g/v1/things/x%2Ey/status"), four("", "things", "x.y", "status"));
-        assert_eq!(path("/apis/apps/v1"), Path::Version("apps".to_owned(), "v1".to_owned()));
-        assert_eq!(path("/version"), Path::Other("/version".to_owned()));
-        assert_eq!(path("/api/v1/pods/%ff"), Path::Other("/api/v1/pods/%ff".to_owned()));
+        assert_eq!(parse_path("/apis/apps/v1"), Path::Version("apps".to_owned(), "v1".to_owned()));
+        assert_eq!(parse_path("/version"), Path::Other("/version".to_owned()));
+        assert_eq!(parse_path("/api/v1/pods/%ff"), Path::Other("/api/v1/pods/%ff".to_owned()));
     }
 
     #[test]

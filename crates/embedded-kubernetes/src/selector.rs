@@ -1,4 +1,4 @@
-//! Label and field selectors: which objects a list or a watch is about.
+//! Label and field selectors, which restrict a list or a watch.
 
 use serde_json::Value;
 
@@ -7,27 +7,27 @@ use super::meta;
 use super::names;
 use super::status::Status;
 
-/// What an object must be to be selected. The empty one selects all.
+/// The conditions that a selected object meets. An empty selector selects all objects.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selector {
     labels: Vec<Requirement>,
     fields: Vec<(String, bool, String)>,
 }
 
-/// What one label must be.
+/// The condition on one label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Requirement {
-    /// One of these.
+    /// The value is one of these.
     In(String, Vec<String>),
-    /// Missing, or none of these.
+    /// The label is missing, or its value is none of these.
     NotIn(String, Vec<String>),
-    /// There, whatever its value.
+    /// The label exists, with any value.
     Exists(String),
-    /// Missing.
+    /// The label is missing.
     Missing(String),
-    /// A whole number above this.
+    /// The value is a whole number above this.
     Above(String, i64),
-    /// A whole number below this.
+    /// The value is a whole number below this.
     Below(String, i64),
 }
 
@@ -47,18 +47,18 @@ impl Requirement {
 }
 
 impl Selector {
-    /// Reads the two selectors of a request. Errors are 400.
+    /// Parses the two selectors of a request. Errors are 400.
     pub fn parse(kind: &Kind, labels: &str, fields: &str) -> Result<Self, Status> {
         let labels = parse_labels(labels).map_err(Status::bad_request)?;
         let fields = parse_fields(fields)?;
         for (field, ..) in &fields {
-            supported(kind, field)?;
+            check_supported(kind, field)?;
         }
         Ok(Self { labels, fields })
     }
 
-    /// Reads `spec.selector` of an object: `matchLabels` and `matchExpressions`.
-    pub fn of_labels(selector: &Value) -> Self {
+    /// Reads the `spec.selector` of an object: `matchLabels` and `matchExpressions`.
+    pub fn from_label_selector(selector: &Value) -> Self {
         let equal = selector.get("matchLabels").and_then(Value::as_object).into_iter().flatten();
         let equal = equal.filter_map(|(key, value)| Some(Requirement::In(key.clone(), vec![value.as_str()?.into()])));
         let expressions = selector.get("matchExpressions").and_then(Value::as_array).into_iter().flatten();
@@ -70,7 +70,7 @@ impl Selector {
                 "NotIn" => Some(Requirement::NotIn(key, values)),
                 "Exists" => Some(Requirement::Exists(key)),
                 "DoesNotExist" => Some(Requirement::Missing(key)),
-                // Only the node affinity of pods has these.
+                // Only the node affinity of pods has these operators.
                 "Gt" => Some(Requirement::Above(key, values.first()?.parse().ok()?)),
                 "Lt" => Some(Requirement::Below(key, values.first()?.parse().ok()?)),
                 _ => None,
@@ -79,17 +79,17 @@ impl Selector {
         Self { labels: equal.chain(expressions).collect(), fields: Vec::new() }
     }
 
-    /// Selects only the object of this name.
+    /// Restricts the selector to the object of this name.
     pub fn add_name(&mut self, name: &str) {
         self.fields.push(("metadata.name".to_owned(), true, name.to_owned()));
     }
 
-    /// Whether it selects all objects.
+    /// Returns whether it selects all objects.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty() && self.fields.is_empty()
     }
 
-    /// Whether it selects this object.
+    /// Returns whether it selects this object.
     pub fn selects(&self, object: &Value) -> bool {
         let labels = object.pointer("/metadata/labels");
         self.labels.iter().all(|requirement| requirement.holds(labels))
@@ -109,7 +109,7 @@ fn field_value(object: &Value, field: &str) -> String {
     }
 }
 
-fn supported(kind: &Kind, field: &str) -> Result<(), Status> {
+fn check_supported(kind: &Kind, field: &str) -> Result<(), Status> {
     if field == "metadata.name" || (field == "metadata.namespace" && kind.namespaced) {
         return Ok(());
     }
@@ -152,12 +152,12 @@ fn parse_fields(text: &str) -> Result<Vec<(String, bool, String)>, Status> {
     parsed.collect()
 }
 
-/// Reads a label selector as it stands in a query: `a=b,c in (d,e),!f`.
+/// Parses a label selector as written in a query: `a=b,c in (d,e),!f`.
 pub fn parse_labels(text: &str) -> Result<Vec<Requirement>, String> {
     terms(text).into_iter().map(requirement).collect()
 }
 
-/// The parts between the commas that are not in parentheses.
+/// Splits the selector at the commas that are not in parentheses.
 fn terms(text: &str) -> Vec<&str> {
     let (mut terms, mut depth, mut start) = (Vec::new(), 0_usize, 0);
     for (at, letter) in text.char_indices() {
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_refused_in_the_words_of_the_real_server() {
+    fn malformed_selectors_get_the_real_servers_errors() {
         assert_eq!(parse_labels("a in").unwrap_err(), "unable to parse requirement: found '' expected: '('");
         assert!(parse_labels("a b c").is_err());
         assert!(parse_labels("a=b=c").is_err());
@@ -266,8 +266,8 @@ mod tests {
     }
 
     #[test]
-    fn an_object_selects_by_labels_and_expressions() {
-        let selector = Selector::of_labels(&json!({
+    fn selector_of_an_object_has_labels_and_expressions() {
+        let selector = Selector::from_label_selector(&json!({
             "matchLabels": {"app": "web"},
             "matchExpressions": [{"key": "tier", "operator": "NotIn", "values": ["b"]}],
         }));

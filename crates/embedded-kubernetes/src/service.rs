@@ -1,4 +1,4 @@
-//! The server in memory: a `tower::Service` that a client takes for a connection.
+//! An in-memory connection to the server: a `tower::Service` that a client uses like a network connection.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -12,7 +12,7 @@ use tower::Service;
 use super::api::Server;
 use super::store::Store;
 
-/// Answers requests without a network. `kube::Client::new(InMemory::new(server), "default")` is a client of it.
+/// Answers requests without a network. `kube::Client::new(InMemory::new(server), "default")` is a client that uses it.
 #[derive(Debug, Clone)]
 pub struct InMemory {
     server: Server,
@@ -20,17 +20,17 @@ pub struct InMemory {
 }
 
 impl InMemory {
-    /// A connection to the server.
+    /// Creates a connection to the server.
     pub fn new(server: Server) -> Self {
         Self { server, authorization: None }
     }
 
-    /// What is behind it.
+    /// Returns the store of the server.
     pub(super) fn store(&self) -> &Store {
         self.server.store()
     }
 
-    /// A connection of somebody who comes with a bearer token.
+    /// Adds a bearer token to each request.
     #[must_use]
     pub fn with_token(mut self, token: &str) -> Self {
         self.authorization = HeaderValue::from_str(&format!("Bearer {token}")).ok();

@@ -1,5 +1,5 @@
-//! A stand-in for the kubelets of all nodes: pods that are bound start, and nothing runs. For tests, and for looking at what
-//! thousands of pods do to a server.
+//! A stand-in for the kubelets of all nodes: bound pods become running, but no process is started. It is for tests,
+//! and for measuring what thousands of pods cost the server.
 
 use std::time::Duration;
 
@@ -11,17 +11,17 @@ use super::kinds::Resource;
 use super::meta;
 use super::status::Status;
 
-/// Starts what is bound, and ends what is deleted, `delay` later. Pods with the label `broken` never
-/// become ready, those with `brief` end well, those with `doomed` badly.
+/// Marks bound pods as running, and removes deleted ones, `delay` after the change. Pods with the label `broken` never
+/// become ready; those with `brief` succeed, and those with `doomed` fail.
 pub fn run(server: &Server, delay: Duration, cancel: &CancellationToken) {
     let (actor, cancel) = (Actor::new(server.clone(), "kubelet"), cancel.clone());
     let resource = Resource::new("", "pods");
     tokio::spawn(async move {
-        // What is there already comes first, and then again whenever the history has moved on too far.
-        'anew: loop {
+        // Existing pods are served first, and again whenever the history no longer reaches back far enough.
+        'relist: loop {
             let begin = actor.store().revision();
             for pod in actor.list(&resource, None) {
-                serve(&actor, &super::store::key(meta::namespace(&pod.value), meta::name(&pod.value)));
+                update_pod(&actor, &super::store::key(meta::namespace(&pod.value), meta::name(&pod.value)));
             }
             let Ok(mut watch) = actor.store().watch(&resource, Some(begin)) else { continue };
             loop {
@@ -30,17 +30,17 @@ pub fn run(server: &Server, delay: Duration, cancel: &CancellationToken) {
                     () = cancel.cancelled() => return,
                     events = watch.next() => events,
                 };
-                let Ok(events) = events else { continue 'anew };
+                let Ok(events) = events else { continue 'relist };
                 tokio::time::sleep(delay).await;
                 for event in events {
-                    serve(&actor, &event.key);
+                    update_pod(&actor, &event.key);
                 }
             }
         }
     });
 }
 
-/// A node with room for so many pods.
+/// Adds a node with room for `pods` pods.
 pub fn add_node(actor: &Actor, name: &str, pods: &str) -> Result<(), Status> {
     let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
     let node = actor.create(node)?;
@@ -48,10 +48,9 @@ pub fn add_node(actor: &Actor, name: &str, pods: &str) -> Result<(), Status> {
     actor.set_status(&node.value, status)
 }
 
-/// What a kubelet does with a pod.
-///
-/// Somebody else may be faster: then there is another event.
-fn serve(actor: &Actor, key: &str) {
+/// Does for a pod what a kubelet would. A write that fails on a conflict is not repeated: the other writer's change
+/// causes another event.
+fn update_pod(actor: &Actor, key: &str) {
     let Some(pod) = actor.get(&Resource::new("", "pods"), key) else { return };
     let pod = &pod.value;
     if meta::text(pod, "/spec/nodeName").is_empty() {
@@ -80,7 +79,7 @@ fn serve(actor: &Actor, key: &str) {
     let _ = actor.set_status(pod, status);
 }
 
-/// An address that nobody has. Two pods may get the same, and nobody minds.
+/// Returns a fake address. Two pods may share one; nothing here depends on it.
 fn address(uid: &str) -> std::net::Ipv4Addr {
     let [_, a, b, c] = u32::from_str_radix(uid.get(..8).unwrap_or_default(), 16).unwrap_or_default().to_be_bytes();
     std::net::Ipv4Addr::new(10, a, b, c)

@@ -1,5 +1,5 @@
-//! What a request that fails is answered with: `metav1.Status`, worded as the real API server words it, for clients
-//! show these words and some decide by them.
+//! The answer to a failed request: `metav1.Status`. The texts are those of the real API server word for word, because
+//! clients show them and some clients parse them.
 
 use std::fmt::{self, Write};
 
@@ -10,17 +10,18 @@ use serde_json::{Map, Value, json};
 pub struct Status {
     /// The HTTP status code.
     pub code: u16,
-    /// The reason in one word, by which clients decide. Empty: unknown.
+    /// The reason in one word, which clients act on. Empty: unknown.
     pub reason: &'static str,
-    /// The reason in words.
+    /// The text for people.
     pub message: String,
-    /// What it is about.
+    /// The object that the request was about, and what is wrong with it.
     pub details: Option<Details>,
-    /// A token to continue a list with, newer than the one that has expired. Only for [`Status::expired_continue`].
+    /// A token with which a list can continue at a newer version than the expired one. Only for
+    /// [`Status::expired_continue`].
     pub continue_token: Option<String>,
 }
 
-/// What a [`Status`] is about.
+/// The object that a [`Status`] is about, and what is wrong with it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Details {
     /// The object's name.
@@ -33,61 +34,61 @@ pub struct Details {
     pub uid: String,
     /// One entry for each thing that is wrong.
     pub causes: Vec<Cause>,
-    /// How long to wait before asking again. 0: not said.
+    /// How long to wait before the next attempt, seconds. 0: not set.
     pub retry_after_seconds: u32,
 }
 
-/// One of the things that are wrong.
+/// One cause of a failure.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cause {
-    /// For example `FieldValueInvalid`.
+    /// The class of the cause, for example `FieldValueInvalid`.
     pub reason: String,
-    /// In words.
+    /// The text for people.
     pub message: String,
     /// The path of the field, `spec.containers[0].name`.
     pub field: String,
 }
 
-/// What is wrong with one field: `field.Error` of the real server.
+/// An error in one field: `field.Error` of the real server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FieldError {
     /// The class of the error.
     pub kind: FieldErrorKind,
     /// The path of the field, `spec.containers[0].name`.
     pub field: String,
-    /// The value that is refused. `None` where it is not shown.
+    /// The refused value. `None` if it is not shown.
     pub value: Option<Value>,
-    /// In words.
+    /// The text for people.
     pub detail: String,
 }
 
 /// The classes of [`FieldError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FieldErrorKind {
-    /// Refers to what does not exist.
+    /// The value refers to something that does not exist.
     NotFound,
-    /// A value that must be given.
+    /// The value is required and missing.
     Required,
-    /// A value that another entry has already.
+    /// Another entry already has the value.
     Duplicate,
-    /// A value of the right type that is refused.
+    /// The value has the right type and is not allowed.
     Invalid,
-    /// Not one of the values of an enumeration.
+    /// The value is not one of the values of an enumeration.
     NotSupported,
-    /// Not to be given here, or not to be changed.
+    /// The field must not be set here, or must not be changed.
     Forbidden,
-    /// Too many characters.
+    /// The value has too many characters.
     TooLong,
-    /// Too many items.
+    /// The list has too many items.
     TooMany,
-    /// A value of the wrong type.
+    /// The value has the wrong type.
     TypeInvalid,
-    /// Could not be checked.
+    /// The value could not be checked.
     Internal,
 }
 
 impl FieldErrorKind {
-    /// The word in `causes[].reason`.
+    /// Returns the value of `causes[].reason`.
     pub const fn reason(self) -> &'static str {
         match self {
             Self::NotFound => "FieldValueNotFound",
@@ -103,7 +104,7 @@ impl FieldErrorKind {
         }
     }
 
-    const fn words(self) -> &'static str {
+    const fn title(self) -> &'static str {
         match self {
             Self::NotFound => "Not found",
             Self::Required => "Required value",
@@ -119,7 +120,7 @@ impl FieldErrorKind {
 }
 
 impl FieldError {
-    /// An error of any class.
+    /// Creates an error of any class.
     pub fn new(
         kind: FieldErrorKind,
         field: impl Into<String>,
@@ -129,32 +130,32 @@ impl FieldError {
         Self { kind, field: field.into(), value, detail: detail.into() }
     }
 
-    /// A value that must be given.
+    /// Creates the error for a missing required value.
     pub fn required(field: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::new(FieldErrorKind::Required, field, None, detail)
     }
 
-    /// A value that is refused.
+    /// Creates the error for a value that is not allowed.
     pub fn invalid(field: impl Into<String>, value: impl Into<Value>, detail: impl Into<String>) -> Self {
         Self::new(FieldErrorKind::Invalid, field, Some(value.into()), detail)
     }
 
-    /// Not to be given, or not to be changed.
+    /// Creates the error for a field that must not be set or changed.
     pub fn forbidden(field: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::new(FieldErrorKind::Forbidden, field, None, detail)
     }
 
-    /// Not one of `supported`, which are shown in the order given.
+    /// Creates the error for a value that is not one of `supported`, which are shown in the given order.
     pub fn not_supported(field: impl Into<String>, value: impl Into<Value>, supported: &[&str]) -> Self {
         let supported: Vec<String> = supported.iter().map(|value| format!("{value:?}")).collect();
         let detail = format!("supported values: {}", supported.join(", "));
         Self::new(FieldErrorKind::NotSupported, field, Some(value.into()), detail)
     }
 
-    /// The error without its field, as it stands in `causes[].message`.
+    /// Returns the text of the error without its field, as `causes[].message` contains it.
     pub fn body(&self) -> String {
         use FieldErrorKind::{Forbidden, Internal, Required, TooLong};
-        let mut text = self.kind.words().to_owned();
+        let mut text = self.kind.title().to_owned();
         if let Some(value) = &self.value
             && !matches!(self.kind, Required | Forbidden | TooLong | Internal)
         {
@@ -180,39 +181,39 @@ impl fmt::Display for FieldError {
     }
 }
 
-/// `resource.group`, or `resource` in the core group.
+/// Returns `resource.group`, or `resource` in the core group.
 pub fn qualified(resource: &str, group: &str) -> String {
     if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") }
 }
 
-fn about(group: &str, kind: &str, name: &str) -> Details {
+fn details_for(group: &str, kind: &str, name: &str) -> Details {
     Details { name: name.to_owned(), group: group.to_owned(), kind: kind.to_owned(), ..Details::default() }
 }
 
 impl Status {
-    /// A failure with a code, a reason and words.
+    /// Creates a failure with a code, a reason and a message.
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
         Self { code, reason, message: message.into(), details: None, continue_token: None }
     }
 
-    /// The same, about something.
+    /// Adds the details.
     #[must_use]
     pub fn with(mut self, details: Details) -> Self {
         self.details = Some(details);
         self
     }
 
-    /// 400.
+    /// Creates a 400 Bad Request.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new(400, "BadRequest", message)
     }
 
-    /// 401.
+    /// Creates a 401 Unauthorized.
     pub fn unauthorized() -> Self {
         Self::new(401, "Unauthorized", "Unauthorized")
     }
 
-    /// 403 for one object; `why` is shown after the colon.
+    /// Creates a 403 for one object. `why` is shown after the colon.
     pub fn forbidden(group: &str, resource: &str, name: &str, why: impl fmt::Display) -> Self {
         let what = qualified(resource, group);
         let message = if name.is_empty() {
@@ -220,51 +221,51 @@ impl Status {
         } else {
             format!("{what} {name:?} is forbidden: {why}")
         };
-        Self::new(403, "Forbidden", message).with(about(group, resource, name))
+        Self::new(403, "Forbidden", message).with(details_for(group, resource, name))
     }
 
-    /// 404 for an object.
+    /// Creates a 404 for an object.
     pub fn not_found(group: &str, resource: &str, name: &str) -> Self {
         Self::new(404, "NotFound", format!("{} {name:?} not found", qualified(resource, group)))
-            .with(about(group, resource, name))
+            .with(details_for(group, resource, name))
     }
 
-    /// 404 for a path that nothing serves.
+    /// Creates a 404 for a path that is not served.
     pub fn no_such_path() -> Self {
         Self::new(404, "NotFound", "the server could not find the requested resource").with(Details::default())
     }
 
-    /// 405.
+    /// Creates a 405.
     pub fn method_not_allowed() -> Self {
         Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
             .with(Details::default())
     }
 
-    /// 406: none of the media types that the client accepts.
+    /// Creates a 406: the client accepts none of the media types that are served.
     pub fn not_acceptable(served: &str) -> Self {
         Self::new(406, "NotAcceptable", format!("only the following media types are accepted: {served}"))
     }
 
-    /// 409: the name is taken.
+    /// Creates a 409 because the name is already in use.
     pub fn already_exists(group: &str, resource: &str, name: &str) -> Self {
         Self::new(409, "AlreadyExists", format!("{} {name:?} already exists", qualified(resource, group)))
-            .with(about(group, resource, name))
+            .with(details_for(group, resource, name))
     }
 
-    /// 409: a precondition does not hold; `why` is shown after the colon.
+    /// Creates a 409 because a precondition does not hold. `why` is shown after the colon.
     pub fn conflict(group: &str, resource: &str, name: &str, why: impl fmt::Display) -> Self {
         let what = qualified(resource, group);
         Self::new(409, "Conflict", format!("Operation cannot be fulfilled on {what} {name:?}: {why}"))
-            .with(about(group, resource, name))
+            .with(details_for(group, resource, name))
     }
 
-    /// 409: the client has not seen the latest version.
+    /// Creates a 409 because the client did not start from the latest version.
     pub fn modified(group: &str, resource: &str, name: &str) -> Self {
         let why = "the object has been modified; please apply your changes to the latest version and try again";
         Self::conflict(group, resource, name, why)
     }
 
-    /// 409: a server-side apply would take fields from other managers. Each cause has the reason
+    /// Creates a 409 because a server-side apply would take fields from other managers. Each cause has the reason
     /// `FieldManagerConflict`.
     pub fn apply_conflict(causes: Vec<Cause>) -> Self {
         let listed: Vec<String> = causes.iter().map(|cause| format!("{}: {}", cause.message, cause.field)).collect();
@@ -275,12 +276,12 @@ impl Status {
         Self::new(409, "Conflict", message).with(Details { causes, ..Details::default() })
     }
 
-    /// 410: the history does not reach back so far.
+    /// Creates a 410 because the history does not reach back far enough.
     pub fn expired(message: impl Into<String>) -> Self {
         Self::new(410, "Expired", message)
     }
 
-    /// 410 for a continue token whose snapshot is gone, with a token that goes on in a newer one.
+    /// Creates a 410 for a continue token whose snapshot is gone, with a token that continues in a newer snapshot.
     pub fn expired_continue(token: String) -> Self {
         let message = "The provided continue parameter is too old to display a consistent list result. You can start \
                        a new list without the continue parameter, or use the continue token in this response to \
@@ -290,17 +291,17 @@ impl Status {
         Self { continue_token: Some(token), ..Self::expired(message) }
     }
 
-    /// 413.
+    /// Creates a 413.
     pub fn too_large(message: impl Into<String>) -> Self {
         Self::new(413, "RequestEntityTooLarge", message)
     }
 
-    /// 415.
+    /// Creates a 415.
     pub fn unsupported_media_type(message: impl Into<String>) -> Self {
         Self::new(415, "UnsupportedMediaType", message)
     }
 
-    /// 422: the object is wrong in these fields. `kind` is the kind, not the resource.
+    /// Creates a 422 for an object with these errors. `kind` is the kind, not the resource.
     pub fn invalid(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> Self {
         let listed: Vec<String> = errors.iter().map(ToString::to_string).collect();
         let listed = match listed.as_slice() {
@@ -313,27 +314,27 @@ impl Status {
             field: error.field.clone(),
         });
         Self::new(422, "Invalid", format!("{} {name:?} is invalid: {listed}", qualified(kind, group)))
-            .with(Details { causes: causes.collect(), ..about(group, kind, name) })
+            .with(Details { causes: causes.collect(), ..details_for(group, kind, name) })
     }
 
-    /// 422 without fields: a patch that cannot be applied.
+    /// Creates a 422 without fields, for a patch that cannot be applied.
     pub fn unprocessable(message: impl Into<String>) -> Self {
         Self::new(422, "Invalid", message).with(Details::default())
     }
 
-    /// 429.
+    /// Creates a 429.
     pub fn too_many_requests(message: impl Into<String>, retry_after_seconds: u32) -> Self {
         Self::new(429, "TooManyRequests", message).with(Details { retry_after_seconds, ..Details::default() })
     }
 
-    /// 500.
+    /// Creates a 500.
     pub fn internal(message: impl fmt::Display) -> Self {
         let cause = Cause { message: message.to_string(), ..Cause::default() };
         Self::new(500, "InternalError", format!("Internal error occurred: {message}"))
             .with(Details { causes: vec![cause], ..Details::default() })
     }
 
-    /// 504: asked for a version that this server has not reached.
+    /// Creates a 504 because the request asks for a version that this server has not reached.
     pub fn too_large_resource_version(asked: u64, current: u64) -> Self {
         let cause = Cause {
             reason: "ResourceVersionTooLarge".to_owned(),
@@ -348,7 +349,7 @@ impl Status {
         })
     }
 
-    /// The object that is sent.
+    /// Returns the object as it is sent.
     pub fn to_value(&self) -> Value {
         let mut metadata = Map::new();
         if let Some(token) = &self.continue_token {
@@ -369,7 +370,7 @@ impl Status {
 }
 
 impl Details {
-    /// The object that is sent, without what is empty.
+    /// Returns the object as it is sent, without empty fields.
     pub fn to_value(&self) -> Value {
         let mut value = Map::new();
         for (key, text) in [("name", &self.name), ("group", &self.group), ("kind", &self.kind), ("uid", &self.uid)] {
@@ -412,7 +413,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn several_field_errors_are_worded_as_a_list() {
+    fn several_field_errors_are_listed() {
         let errors = [
             FieldError::invalid("spec.replicas", -1, "must be greater than or equal to 0"),
             FieldError::required("spec.selector", ""),
@@ -434,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn an_apply_conflict_names_manager_and_field() {
+    fn apply_conflict_names_manager_and_field() {
         let cause = Cause {
             reason: "FieldManagerConflict".to_owned(),
             message: "conflict with \"m1\"".to_owned(),

@@ -1,4 +1,4 @@
-//! Who may do what: bearer tokens, roles and bindings.
+//! Authentication and authorization: bearer tokens, roles and bindings.
 
 use axum::http::{HeaderMap, header};
 use serde_json::{Value, json};
@@ -13,22 +13,22 @@ use crate::status::{Details, Status};
 
 const MASTERS: &str = "system:masters";
 
-/// Somebody who sends requests.
+/// The identity of a client.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct User {
-    /// For example `system:serviceaccount:NAMESPACE:NAME`.
+    /// The name, for example `system:serviceaccount:NAMESPACE:NAME`.
     pub name: String,
     /// The groups that the user is in.
     pub groups: Vec<String>,
 }
 
 impl User {
-    /// Somebody who may do everything.
+    /// Returns a user who may do everything.
     pub fn admin() -> Self {
         Self { name: "admin".to_owned(), groups: vec![MASTERS.to_owned(), "system:authenticated".to_owned()] }
     }
 
-    /// A service account.
+    /// Returns the user of a service account.
     pub fn service_account(namespace: &str, name: &str) -> Self {
         Self {
             name: format!("system:serviceaccount:{namespace}:{name}"),
@@ -45,18 +45,18 @@ impl User {
     }
 }
 
-/// Something that somebody wants to do.
+/// An operation that a role must allow.
 #[derive(Debug, Default)]
-struct Deed<'a> {
+struct Operation<'a> {
     verb: &'a str,
     group: &'a str,
-    /// With the subresource, `pods/status`.
+    /// The resource with its subresource, such as `pods/status`.
     resource: String,
     namespace: &'a str,
     name: &'a str,
 }
 
-/// Who sends the request. A token that nobody has is 401; no token is anonymous.
+/// Returns the user who sends the request. An unknown token is a 401; a request without a token is anonymous.
 pub(super) fn authenticate(server: &Server, headers: &HeaderMap) -> Result<User, Status> {
     let tokens = server.0.tokens.read().unwrap_or_else(std::sync::PoisonError::into_inner);
     if tokens.is_empty() {
@@ -65,17 +65,17 @@ pub(super) fn authenticate(server: &Server, headers: &HeaderMap) -> Result<User,
     let Some(given) = headers.get(header::AUTHORIZATION) else { return Ok(User::anonymous()) };
     let given = given.to_str().ok().and_then(|value| value.strip_prefix("Bearer ")).map(str::trim);
     let given = given.ok_or_else(Status::unauthorized)?;
-    let known = tokens.iter().find(|(token, _)| same(token, given));
+    let known = tokens.iter().find(|(token, _)| equal_in_constant_time(token, given));
     known.map(|(_, user)| user.clone()).ok_or_else(Status::unauthorized)
 }
 
-/// Compares in a time that does not tell where the difference is.
-fn same(a: &str, b: &str) -> bool {
+/// Compares two texts in a time that does not depend on where they differ.
+fn equal_in_constant_time(a: &str, b: &str) -> bool {
     a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |differing, (a, b)| differing | (a ^ b)) == 0
 }
 
-/// The paths that are no resources: health for everybody, the rest for who has come with a token.
-pub(super) fn may_see_path(user: &User, path: &Path, text: &str) -> Result<(), Status> {
+/// Authorizes the paths that are not resources: health and version for all clients, the rest for authenticated ones.
+pub(super) fn authorize_path(user: &User, path: &Path, text: &str) -> Result<(), Status> {
     let open = ["/healthz", "/livez", "/readyz", "/version"].iter().any(|open| text.starts_with(open));
     if matches!(path, Path::Resource(_)) || open || user.groups.iter().any(|group| group != "system:unauthenticated") {
         return Ok(());
@@ -84,38 +84,38 @@ pub(super) fn may_see_path(user: &User, path: &Path, text: &str) -> Result<(), S
     Err(Status::new(403, "Forbidden", message).with(Details::default()))
 }
 
-/// Refuses what no role allows.
+/// Refuses a request that no role allows.
 pub(super) fn authorize(server: &Server, call: &Call) -> Result<(), Status> {
     let path = &call.path;
-    let verb = verb(call);
+    let verb = role_verb(call);
     let resource = match path.subresource.as_str() {
         "" => path.plural.clone(),
         sub => format!("{}/{sub}", path.plural),
     };
-    // A namespace is checked as something in itself.
+    // Operations on a namespace are authorized within that namespace.
     let namespace = if call.kind.is("", "Namespace") { &path.name } else { &path.namespace };
-    let deed = Deed { verb, group: &path.group, resource, namespace, name: &path.name };
-    if may(server, &call.user, &deed) || asks_about_itself(call) {
+    let operation = Operation { verb, group: &path.group, resource, namespace, name: &path.name };
+    if is_allowed(server, &call.user, &operation) || reviews_own_access(call) {
         return Ok(());
     }
-    let place = if path.namespace.is_empty() {
+    let scope = if path.namespace.is_empty() {
         "at the cluster scope".to_owned()
     } else {
         format!("in the namespace {:?}", path.namespace)
     };
     let why = format!(
-        "User {:?} cannot {verb} resource {:?} in API group {:?} {place}",
-        call.user.name, deed.resource, path.group
+        "User {:?} cannot {verb} resource {:?} in API group {:?} {scope}",
+        call.user.name, operation.resource, path.group
     );
     Err(Status::forbidden(&path.group, &path.plural, &path.name, why))
 }
 
-fn asks_about_itself(call: &Call) -> bool {
+fn reviews_own_access(call: &Call) -> bool {
     call.kind.kind == "SelfSubjectAccessReview" && call.user.groups.iter().any(|group| group == "system:authenticated")
 }
 
-/// What a request does, in the words of roles.
-fn verb(call: &Call) -> &'static str {
+/// Returns the verb that roles use for the request.
+fn role_verb(call: &Call) -> &'static str {
     let one = !call.path.name.is_empty();
     match call.method.as_str() {
         "GET" | "HEAD" if call.query.flag("watch") => "watch",
@@ -129,7 +129,7 @@ fn verb(call: &Call) -> &'static str {
     }
 }
 
-fn may(server: &Server, user: &User, deed: &Deed<'_>) -> bool {
+fn is_allowed(server: &Server, user: &User, operation: &Operation<'_>) -> bool {
     if user.groups.iter().any(|group| group == MASTERS) {
         return true;
     }
@@ -139,15 +139,15 @@ fn may(server: &Server, user: &User, deed: &Deed<'_>) -> bool {
     };
     let allowed = |binding: &Value| {
         let subjects = binding.get("subjects").and_then(Value::as_array);
-        subjects.into_iter().flatten().any(|subject| is(user, subject, meta::namespace(binding)))
-            && rules(server, binding).iter().any(|rule| allows(rule, deed))
+        subjects.into_iter().flatten().any(|subject| matches_subject(user, subject, meta::namespace(binding)))
+            && role_rules(server, binding).iter().any(|rule| allows(rule, operation))
     };
     all("clusterrolebindings", None).iter().any(|(_, binding)| allowed(&binding.value))
-        || (!deed.namespace.is_empty()
-            && all("rolebindings", Some(deed.namespace)).iter().any(|(_, binding)| allowed(&binding.value)))
+        || (!operation.namespace.is_empty()
+            && all("rolebindings", Some(operation.namespace)).iter().any(|(_, binding)| allowed(&binding.value)))
 }
 
-fn is(user: &User, subject: &Value, binding_namespace: &str) -> bool {
+fn matches_subject(user: &User, subject: &Value, binding_namespace: &str) -> bool {
     let name = meta::text(subject, "/name");
     match meta::text(subject, "/kind") {
         "User" => user.name == name,
@@ -161,7 +161,7 @@ fn is(user: &User, subject: &Value, binding_namespace: &str) -> bool {
     }
 }
 
-fn rules(server: &Server, binding: &Value) -> Vec<Value> {
+fn role_rules(server: &Server, binding: &Value) -> Vec<Value> {
     let (plural, namespace) = match meta::text(binding, "/roleRef/kind") {
         "Role" => ("roles", meta::namespace(binding)),
         _ => ("clusterroles", ""),
@@ -172,17 +172,17 @@ fn rules(server: &Server, binding: &Value) -> Vec<Value> {
     role.and_then(|role| role.value.get("rules")?.as_array().cloned()).unwrap_or_default()
 }
 
-fn allows(rule: &Value, deed: &Deed<'_>) -> bool {
+fn allows(rule: &Value, operation: &Operation<'_>) -> bool {
     let has = |list: &str, wanted: &str| meta::texts(rule, list).iter().any(|entry| entry == "*" || entry == wanted);
-    let sub = deed.resource.split_once('/').map(|(_, sub)| format!("*/{sub}"));
+    let sub = operation.resource.split_once('/').map(|(_, sub)| format!("*/{sub}"));
     let names = meta::texts(rule, "/resourceNames");
-    has("/verbs", deed.verb)
-        && has("/apiGroups", deed.group)
-        && (has("/resources", &deed.resource) || sub.is_some_and(|sub| has("/resources", &sub)))
-        && (names.is_empty() || (!deed.name.is_empty() && names.iter().any(|name| name == deed.name)))
+    has("/verbs", operation.verb)
+        && has("/apiGroups", operation.group)
+        && (has("/resources", &operation.resource) || sub.is_some_and(|sub| has("/resources", &sub)))
+        && (names.is_empty() || (!operation.name.is_empty() && names.iter().any(|name| name == operation.name)))
 }
 
-/// POST of a `SelfSubjectAccessReview`: whether the one who asks may do something.
+/// POST of a `SelfSubjectAccessReview`: whether the user who sends it may perform an operation.
 pub(super) fn review(server: &Server, call: &Call, mut review: Value) -> Result<Answer, Status> {
     super::prepare::shape(&call.kind, &mut review, super::call::Validation::Ignore)?;
     let allowed = match review.pointer("/spec/resourceAttributes") {
@@ -192,7 +192,8 @@ pub(super) fn review(server: &Server, call: &Call, mut review: Value) -> Result<
             let resource = text("/resource");
             let resource = if sub.is_empty() { resource.to_owned() } else { format!("{resource}/{sub}") };
             let (verb, group) = (text("/verb"), text("/group"));
-            may(server, &call.user, &Deed { verb, group, resource, namespace: text("/namespace"), name: text("/name") })
+            let (namespace, name) = (text("/namespace"), text("/name"));
+            is_allowed(server, &call.user, &Operation { verb, group, resource, namespace, name })
         }
         None => call.user.groups.iter().any(|group| group == MASTERS),
     };

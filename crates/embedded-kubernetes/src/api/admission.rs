@@ -1,6 +1,6 @@
-//! What is let in: objects within the quotas of their namespace, and pods within its level of security.
+//! Admission: objects must fit the quotas of their namespace, and pods its level of security.
 //!
-//! It comes last, when an object is otherwise as it should be, as in the real server.
+//! As in the real server, admission comes last, when the object is otherwise valid.
 
 use std::sync::MutexGuard;
 
@@ -13,29 +13,32 @@ use crate::meta;
 use crate::quota::{self, Amounts};
 use crate::status::Status;
 
-/// An object that may be created. Until it is kept, or dropped, nothing else is admitted that a quota counts.
+/// An object that may be created. Until it is stored or dropped, no other object that a quota counts is admitted.
 pub(super) struct Admitted<'a> {
     counting: Option<MutexGuard<'a, ()>>,
-    /// Quotas with what the object adds to them: key, the revision that was seen, the new state.
+    /// The quotas that the object uses: the key, the revision that was read, and the new quota.
     charges: Vec<(String, u64, Value)>,
-    /// What the client is told.
+    /// The warnings for the client.
     pub(super) warnings: Vec<String>,
 }
 
 impl Admitted<'_> {
-    /// Takes what the object needs from the quotas.
+    /// Adds what the object uses to the quotas.
     pub(super) fn charge(&self, server: &Server) -> Result<(), Status> {
-        debug_assert!(self.counting.is_some() || self.charges.is_empty(), "two could take the same");
-        for (key, seen, quota) in &self.charges {
-            let written = server.store().put(&quotas(), key, Some(*seen), quota.clone());
+        debug_assert!(
+            self.counting.is_some() || self.charges.is_empty(),
+            "two objects could use the same part of a quota"
+        );
+        for (key, revision, quota) in &self.charges {
+            let written = server.store().put(&quotas(), key, Some(*revision), quota.clone());
             written.map_err(|_| Status::modified("", "resourcequotas", meta::name(quota)))?;
         }
         Ok(())
     }
 }
 
-/// What an object is called where it is not let in.
-fn called(object: &Value) -> &str {
+/// Returns the name for an error about an object that is refused.
+fn display_name(object: &Value) -> &str {
     match meta::name(object) {
         "" => "Unknown",
         name => name,
@@ -46,12 +49,12 @@ fn quotas() -> Resource {
     Resource::new("", "resourcequotas")
 }
 
-/// Fills in what admission fills in of a new object: every pod runs as some service account, and has a priority.
+/// Fills in the fields of a new object that admission sets: a pod gets a service account and a priority.
 pub(super) fn complete(kind: &Kind, object: &mut Value) -> Result<(), Status> {
     if !kind.is("", "Pod") {
         return Ok(());
     }
-    let name = called(object).to_owned();
+    let name = display_name(object).to_owned();
     let spec = meta::entry(meta::as_map(object), "spec");
     let account = spec.get("serviceAccountName").cloned().unwrap_or_else(|| json!("default"));
     spec.insert("serviceAccountName".to_owned(), account.clone());
@@ -74,11 +77,11 @@ pub(super) fn complete(kind: &Kind, object: &mut Value) -> Result<(), Status> {
     }
     spec.insert("priority".to_owned(), priority.into());
     spec.entry("preemptionPolicy").or_insert_with(|| "PreemptLowerPriority".into());
-    tolerate(spec);
+    add_tolerations(spec);
     Ok(())
 }
 
-/// The same of an object that takes the place of another.
+/// Fills in the fields that admission sets on an update.
 pub(super) fn complete_update(kind: &Kind, live: &Value, object: &mut Value) {
     if !kind.is("", "Pod") {
         return;
@@ -89,11 +92,11 @@ pub(super) fn complete_update(kind: &Kind, live: &Value, object: &mut Value) {
             spec.insert(field.to_owned(), value.clone());
         }
     }
-    tolerate(spec);
+    add_tolerations(spec);
 }
 
-/// A node that is not well keeps its pods for five minutes.
-fn tolerate(spec: &mut Map<String, Value>) {
+/// Adds the default tolerations: a pod stays for five minutes on a node that is not ready or unreachable.
+fn add_tolerations(spec: &mut Map<String, Value>) {
     let all = spec.entry("tolerations").or_insert_with(|| json!([]));
     let Value::Array(all) = all else { return };
     let given = all.clone();
@@ -114,14 +117,14 @@ pub(super) fn create<'a>(server: &'a Server, call: &Call, object: &Value) -> Res
     if !call.kind.namespaced {
         return Ok(admitted);
     }
-    let (kind, name) = (&call.kind, called(object));
+    let (kind, name) = (&call.kind, display_name(object));
     let forbid = |why: String| Status::forbidden(&kind.group, &kind.plural, name, why);
     let namespace = server.store().get(&Resource::new("", "namespaces"), &call.path.namespace);
     if let Some(namespace) = &namespace {
-        admitted.warnings = pod_security::judge(&call.kind, object, &namespace.value).map_err(forbid)?;
+        admitted.warnings = pod_security::check(&call.kind, object, &namespace.value).map_err(forbid)?;
     }
     if call.kind.is("", "Pod") {
-        account(server, call, object).map_err(forbid)?;
+        check_service_account(server, call, object).map_err(forbid)?;
     }
     let present = || {
         let page = server.store().list(&quotas(), Some(&call.path.namespace), None, None);
@@ -130,27 +133,27 @@ pub(super) fn create<'a>(server: &'a Server, call: &Call, object: &Value) -> Res
     if present().is_empty() {
         return Ok(admitted);
     }
-    admitted.counting = Some(server.counting());
+    admitted.counting = Some(server.lock_quotas());
     for (key, found) in present() {
         let quota = &found.value;
         let is_pod = call.kind.is("", "Pod");
         if !quota::in_scope(is_pod, object, quota) {
             continue;
         }
-        if is_pod && let Some(unsaid) = quota::unsaid(object, quota) {
-            return Err(forbid(format!("failed quota: {}: {unsaid}", meta::name(quota))));
+        if is_pod && let Some(missing) = quota::missing_resources(object, quota) {
+            return Err(forbid(format!("failed quota: {}: {missing}", meta::name(quota))));
         }
-        let taken = quota::taken(&call.kind, object, quota);
-        if !taken.is_empty() {
-            let new = within(quota, &taken).map_err(forbid)?;
+        let usage = quota::usage(&call.kind, object, quota);
+        if !usage.is_empty() {
+            let new = charged_quota(quota, &usage).map_err(forbid)?;
             admitted.charges.push((key, found.revision, new));
         }
     }
     Ok(admitted)
 }
 
-/// A pod runs as an account that is there. `default` is made by a controller and not waited for.
-fn account(server: &Server, call: &Call, pod: &Value) -> Result<(), String> {
+/// Refuses a pod whose service account does not exist. `default` is exempt because a controller creates it later.
+fn check_service_account(server: &Server, call: &Call, pod: &Value) -> Result<(), String> {
     let (namespace, name) = (&call.path.namespace, meta::text(pod, "/spec/serviceAccountName"));
     let key = crate::store::key(namespace, name);
     if name == "default" || server.store().get(&Resource::new("", "serviceaccounts"), &key).is_some() {
@@ -159,17 +162,17 @@ fn account(server: &Server, call: &Call, pod: &Value) -> Result<(), String> {
     Err(format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found"))
 }
 
-/// The quota with what is taken, if there is room for it.
-fn within(quota: &Value, taken: &Amounts) -> Result<Value, String> {
+/// Returns the quota with the usage added, if it has room for it.
+fn charged_quota(quota: &Value, usage: &Amounts) -> Result<Value, String> {
     let (hard, used) = (quota::amounts(quota, "/status/hard"), quota::amounts(quota, "/status/used"));
     let unknown: Vec<&str> =
-        taken.keys().filter(|name| hard.contains_key(*name) && !used.contains_key(*name)).map(String::as_str).collect();
+        usage.keys().filter(|name| hard.contains_key(*name) && !used.contains_key(*name)).map(String::as_str).collect();
     if !unknown.is_empty() {
         let name = meta::name(quota);
         return Err(format!("status unknown for quota: {name}, resources: {}", unknown.join(",")));
     }
-    // A limit that the controller has not taken over from the specification yet is none.
-    let limited = taken.iter().filter(|(name, _)| hard.contains_key(*name));
+    // A limit that the controller has not copied from the specification to the status yet is not enforced.
+    let limited = usage.iter().filter(|(name, _)| hard.contains_key(*name));
     let sums: Amounts = limited
         .map(|(name, amount)| (name.clone(), used.get(name).copied().unwrap_or_default().plus(*amount)))
         .collect();
@@ -183,7 +186,7 @@ fn within(quota: &Value, taken: &Amounts) -> Result<Value, String> {
         return Err(format!(
             "exceeded quota: {}, requested: {}, used: {}, limited: {}",
             meta::name(quota),
-            only(taken),
+            only(usage),
             only(&used),
             only(&hard)
         ));

@@ -1,4 +1,4 @@
-//! How answers are written: JSON or YAML, whole objects, metadata alone or tables, as the client accepts.
+//! Writes answers in the form that the client accepts: JSON or YAML; whole objects, metadata only, or tables.
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
@@ -6,32 +6,32 @@ use serde_json::Value;
 
 use crate::status::Status;
 
-/// In which form an object is wished.
+/// The form in which an object is sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Form {
-    /// As it is.
+    /// The whole object.
     #[default]
     Whole,
-    /// Its metadata.
+    /// Its metadata only.
     Metadata,
-    /// As rows.
+    /// A table with one row per object.
     Table,
 }
 
-/// What the client accepts.
+/// The forms and formats that a client accepts.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Accept {
-    /// The forms, the preferred one first. Empty: none that is served.
+    /// The forms, the preferred one first. Empty: the client accepts none that is served.
     pub(super) forms: Vec<Form>,
     /// Whether YAML is preferred to JSON.
     pub(super) yaml: bool,
-    /// Whether a whole discovery document is wished, and of which version.
+    /// The version of the aggregated discovery document, if the client asks for one.
     pub(super) aggregated: Option<&'static str>,
 }
 
 impl Accept {
-    /// Reads the headers.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    /// Reads the `Accept` headers.
+    pub(super) fn from_headers(headers: &HeaderMap) -> Self {
         let all = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
         let mut accept = Self::default();
         let mut first = true;
@@ -71,7 +71,7 @@ impl Accept {
         accept
     }
 
-    /// The form in which objects are sent.
+    /// Returns the form in which objects are sent.
     pub(super) fn form(&self) -> Result<Form, Status> {
         let refused = || {
             let message = "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml";
@@ -81,18 +81,18 @@ impl Accept {
     }
 }
 
-/// An answer.
+/// The answer to a request, before it is written in the accepted format.
 #[derive(Debug)]
 pub(super) struct Answer {
     code: u16,
-    content: Content,
+    content: AnswerContent,
     content_type: Option<String>,
     warnings: Vec<String>,
     retry_after: Option<u32>,
 }
 
 #[derive(Debug)]
-enum Content {
+enum AnswerContent {
     Value(Value),
     Json(Bytes),
     Text(String),
@@ -100,64 +100,64 @@ enum Content {
 }
 
 impl Answer {
-    fn new(code: u16, content: Content) -> Self {
+    fn new(code: u16, content: AnswerContent) -> Self {
         Self { code, content, content_type: None, warnings: Vec::new(), retry_after: None }
     }
 
-    /// An object, code 200.
+    /// Creates an answer with an object and code 200.
     pub(super) fn value(value: Value) -> Self {
-        Self::new(200, Content::Value(value))
+        Self::new(200, AnswerContent::Value(value))
     }
 
-    /// An object that is JSON already, code 200.
+    /// Creates an answer with an object that is JSON already, and code 200.
     pub(super) fn json(json: Bytes) -> Self {
-        Self::new(200, Content::Json(json))
+        Self::new(200, AnswerContent::Json(json))
     }
 
-    /// Plain text.
+    /// Creates an answer with plain text.
     pub(super) fn text(text: impl Into<String>) -> Self {
-        let mut answer = Self::new(200, Content::Text(text.into()));
+        let mut answer = Self::new(200, AnswerContent::Text(text.into()));
         answer.content_type = Some("text/plain; charset=utf-8".to_owned());
         answer
     }
 
-    /// A stream of JSON, a line for each event.
+    /// Creates a streaming answer with one line of JSON per event.
     pub(super) fn stream(body: Body) -> Self {
-        Self::new(200, Content::Stream(body))
+        Self::new(200, AnswerContent::Stream(body))
     }
 
-    /// A failure.
+    /// Creates the answer for a failure.
     pub(super) fn failure(status: &Status) -> Self {
-        let mut answer = Self::new(status.code, Content::Value(status.to_value()));
+        let mut answer = Self::new(status.code, AnswerContent::Value(status.to_value()));
         answer.retry_after = status.details.as_ref().map(|details| details.retry_after_seconds).filter(|&s| s > 0);
         answer
     }
 
-    /// What the real server says where it serves nothing at all.
+    /// Creates the answer of the real server for a path under which nothing is served.
     pub(super) fn no_such_path() -> Self {
         Self { code: 404, ..Self::text("404 page not found\n") }
     }
 
-    /// The same with another code.
+    /// Replaces the code.
     pub(super) fn with_code(mut self, code: u16) -> Self {
         self.code = code;
         self
     }
 
-    /// The same with another content type.
+    /// Replaces the content type.
     pub(super) fn with_type(mut self, content_type: impl Into<String>) -> Self {
         self.content_type = Some(content_type.into());
         self
     }
 
-    /// The same with warnings, which kubectl shows.
+    /// Adds warnings, which kubectl shows.
     pub(super) fn with_warnings(mut self, warnings: Vec<String>) -> Self {
         self.warnings = warnings;
         self
     }
 
     pub(super) fn into_response(self, accept: &Accept) -> Response<Body> {
-        let yaml = accept.yaml && matches!(self.content, Content::Value(_) | Content::Json(_));
+        let yaml = accept.yaml && matches!(self.content, AnswerContent::Value(_) | AnswerContent::Json(_));
         let content_type = match (&self.content_type, yaml) {
             (Some(content_type), _) => content_type.as_str(),
             (None, true) => "application/yaml",
@@ -165,15 +165,15 @@ impl Answer {
         };
         let content_type = HeaderValue::from_str(content_type);
         let body = match self.content {
-            Content::Value(value) if yaml => Body::from(serde_yaml::to_string(&value).unwrap_or_default()),
-            Content::Json(json) if yaml => {
+            AnswerContent::Value(value) if yaml => Body::from(serde_yaml::to_string(&value).unwrap_or_default()),
+            AnswerContent::Json(json) if yaml => {
                 let value: Value = serde_json::from_slice(&json).unwrap_or_default();
                 Body::from(serde_yaml::to_string(&value).unwrap_or_default())
             }
-            Content::Value(value) => Body::from(value.to_string()),
-            Content::Json(json) => Body::from(json),
-            Content::Text(text) => Body::from(text),
-            Content::Stream(body) => body,
+            AnswerContent::Value(value) => Body::from(value.to_string()),
+            AnswerContent::Json(json) => Body::from(json),
+            AnswerContent::Text(text) => Body::from(text),
+            AnswerContent::Stream(body) => body,
         };
         let mut response = Response::new(body);
         *response.status_mut() = StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -1,15 +1,15 @@
-//! Server-side apply: what may be applied, and what is not there yet.
+//! Server-side apply: checks the applied object, and creates an object that does not exist yet.
 
 use serde_json::Value;
 
 use super::call::{Call, WriteOptions};
-use super::write::{Outcome, Written, check_name, check_namespace, in_namespace};
+use super::write::{Outcome, Written, check_name, check_namespace, set_namespace};
 use super::{Server, admission, definitions, prepare, view};
 use crate::meta;
-use crate::ownership::{self, Writer};
+use crate::ownership::{self, FieldWriter};
 use crate::status::Status;
 
-/// An applied object names itself as the path does, and owns no bookkeeping.
+/// Checks that an applied object names itself as the path does, and has no `managedFields`.
 pub(super) fn check(call: &Call, applied: &Value) -> Result<(), Status> {
     let (version, kind) = (call.kind.api_version(), &call.kind.kind);
     let given = (meta::text(applied, "/apiVersion"), meta::text(applied, "/kind"));
@@ -32,8 +32,8 @@ pub(super) fn check(call: &Call, applied: &Value) -> Result<(), Status> {
     check_fields(call, applied)
 }
 
-/// What is applied to a built-in kind has its fields and their types, whatever is asked of validation. Custom resources have
-/// a schema, and are checked against it.
+/// Checks that an object that is applied to a built-in kind has only declared fields of the right types, whatever the
+/// request's field validation. Custom resources are checked against their schema instead.
 fn check_fields(call: &Call, applied: &Value) -> Result<(), Status> {
     let Some(builtin) = call.kind.builtin() else { return Ok(()) };
     let mut shaped = applied.clone();
@@ -48,7 +48,7 @@ fn check_fields(call: &Call, applied: &Value) -> Result<(), Status> {
     Err(Status::new(500, "", format!("failed to create typed patch object {what}: {why}")))
 }
 
-/// Server-side apply of what is not there yet.
+/// Creates an object that is applied and does not exist yet.
 pub(super) fn create(server: &Server, call: &Call, options: &WriteOptions, applied: &Value) -> Result<Written, Status> {
     if !meta::uid(applied).is_empty() {
         let why = "uid mismatch: the provided object specified uid ".to_owned()
@@ -57,32 +57,32 @@ pub(super) fn create(server: &Server, call: &Call, options: &WriteOptions, appli
         return Err(Status::conflict(&call.kind.group, &call.kind.plural, &call.path.name, why));
     }
     let mut object = applied.clone();
-    in_namespace(call, &mut object)?;
+    set_namespace(call, &mut object)?;
     check_namespace(server, call)?;
     meta::set(&mut object, "name", call.path.name.as_str());
     let kind = &call.kind;
     meta::remove(&mut object, "resourceVersion");
     let now = server.clock().now();
-    let writer = Writer { manager: &options.manager, subresource: "", now: &now };
-    // Before it is brought into shape: what is empty is owned as well.
-    let mut object = ownership::applied(kind, None, &object, writer, false)?;
+    let writer = FieldWriter { manager: &options.manager, subresource: "", now: &now };
+    // Before defaults are added: fields that are applied empty are owned, too.
+    let mut object = ownership::apply_object(kind, None, &object, writer, false)?;
     let mut warnings = prepare::shape(kind, &mut object, options.validation)?;
     prepare::new(server, kind, &mut object);
     prepare::admit(kind, &mut object)?;
     prepare::check(kind, None, &object, None)?;
     let mut admitted = admission::create(server, call, &object)?;
     warnings.append(&mut admitted.warnings);
-    view::to_kept(kind, &mut object);
+    view::to_stored(kind, &mut object);
     if options.dry_run {
-        return Ok(Written { code: 201, object: Outcome::Dry(object), warnings });
+        return Ok(Written { code: 201, object: Outcome::DryRun(object), warnings });
     }
     if server.store().get(&call.resource(), &call.key()).is_none() {
         admitted.charge(server)?;
     }
     match server.store().put(&call.resource(), &call.key(), None, object) {
         Ok(object) => {
-            definitions::changed(server, &call.resource());
-            Ok(Written { code: 201, object: Outcome::Kept(object), warnings })
+            definitions::after_change(server, &call.resource());
+            Ok(Written { code: 201, object: Outcome::Stored(object), warnings })
         }
         Err(_) => Err(Status::already_exists(&kind.group, &kind.plural, &call.path.name)),
     }

@@ -1,4 +1,4 @@
-//! A request as understood: which kind and object, by whom, with what body and which options.
+//! Parses a request for a resource: its kind, object, user, body and options.
 
 use std::sync::Arc;
 
@@ -16,14 +16,14 @@ use crate::request::{Query, ResourcePath};
 use crate::status::{FieldError, FieldErrorKind, Status};
 use crate::store;
 
-/// The most that a request may send.
+/// The longest body of a request, bytes.
 const LIMIT: usize = 3 * 1024 * 1024;
 
-/// What a kubelet streams and a process does not need; and what to do instead.
+/// Subresources that a kubelet streams, and what to do instead on a node that runs processes.
 const INTERACTIVE: [(&str, &str); 3] = [
-    ("exec", "run the command beside them"),
-    ("attach", "see what they say with `kubectl logs -f`"),
-    ("portforward", "go straight to the pod's address: `kubectl get pods -o wide`"),
+    ("exec", "run the command on this machine"),
+    ("attach", "read the output with `kubectl logs -f`"),
+    ("portforward", "connect to the pod's address: `kubectl get pods -o wide`"),
 ];
 
 /// A request for an object or a collection.
@@ -35,14 +35,14 @@ pub(super) struct Call {
     pub(super) query: Query,
     pub(super) user: User,
     pub(super) body: Bytes,
-    /// Without its parameters, in lower case. Empty: not said.
+    /// The content type without its parameters, in lower case. Empty: not given.
     pub(super) content_type: String,
-    /// Who writes, if the query does not say.
+    /// The field manager if the query does not name one.
     pub(super) agent: String,
     pub(super) accept: Accept,
 }
 
-/// What is done with fields that nobody knows.
+/// What to do about unknown fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Validation {
     Ignore,
@@ -60,7 +60,7 @@ pub(super) struct WriteOptions {
 }
 
 impl Call {
-    /// Reads a request. `None`: its path names nothing that is served.
+    /// Reads a request. `None`: the path names a kind that is not served.
     pub(super) async fn read(
         server: &Server,
         parts: &Parts,
@@ -78,7 +78,7 @@ impl Call {
         if kind.is("", "Pod")
             && let Some((_, instead)) = INTERACTIVE.iter().find(|(name, _)| name == sub)
         {
-            let message = format!("{sub} is not served here: pods are processes of this machine; {instead}");
+            let message = format!("{sub} is not supported: pods are processes of this machine; {instead}");
             return Err(Status::new(501, "NotImplemented", message));
         }
         let scoped = kind.namespaced || path.namespace.is_empty();
@@ -87,7 +87,7 @@ impl Call {
         }
         let collection = path.name.is_empty() && !matches!(parts.method, Method::GET | Method::HEAD);
         if kind.namespaced && path.namespace.is_empty() && (collection || !path.name.is_empty()) {
-            // An object of all namespaces is no object.
+            // A single object needs a namespace in its path.
             return Err(if path.name.is_empty() { Status::method_not_allowed() } else { Status::no_such_path() });
         }
         let body = axum::body::to_bytes(body, LIMIT).await.map_err(|error| {
@@ -111,7 +111,7 @@ impl Call {
         }))
     }
 
-    /// A call that the server makes of its own.
+    /// Creates a call that the server makes on its own behalf.
     pub(super) fn internal(kind: &Arc<Kind>, namespace: &str, name: &str) -> Self {
         let owned = |text: &str| text.to_owned();
         Self {
@@ -134,27 +134,27 @@ impl Call {
         }
     }
 
-    /// Where the objects are kept.
+    /// Returns the resource whose objects the call is about.
     pub(super) fn resource(&self) -> Resource {
         self.kind.resource()
     }
 
-    /// Where the object is kept.
+    /// Returns the key of the object in the store.
     pub(super) fn key(&self) -> String {
         store::key(&self.path.namespace, &self.path.name)
     }
 
-    /// 404 for the object.
+    /// Creates the 404 for the object.
     pub(super) fn not_found(&self) -> Status {
         Status::not_found(&self.kind.group, &self.kind.plural, &self.path.name)
     }
 
-    /// 409 for the object: it is not what it was.
+    /// Creates the 409 for an object that has been modified.
     pub(super) fn modified(&self) -> Status {
         Status::modified(&self.kind.group, &self.kind.plural, &self.path.name)
     }
 
-    /// Reads the options of a write; `options` is the kind that the real server names in errors.
+    /// Reads the options of a write. `options` is the kind that the real server names in errors.
     pub(super) fn write_options(&self, options: &str) -> Result<WriteOptions, Status> {
         let refuse = |error: FieldError| Status::invalid("meta.k8s.io", options, "", &[error]);
         let dry_run = self.query.all("dryRun");
@@ -181,12 +181,12 @@ impl Call {
         Ok(WriteOptions { dry_run: !dry_run.is_empty(), manager, validation, force })
     }
 
-    /// The object in the body, which must be of the kind or, if it does not say, becomes it.
+    /// Returns the object in the body. It must be of the call's kind; if it names none, the kind is filled in.
     pub(super) fn object(&self) -> Result<Value, Status> {
         self.object_of(&self.kind.api_version(), &self.kind.kind)
     }
 
-    /// The object in the body, which must be of this version and kind.
+    /// Returns the object in the body, which must be of this version and kind.
     pub(super) fn object_of(&self, api_version: &str, kind: &str) -> Result<Value, Status> {
         let mut object = decode(&self.content_type, &self.body, kind)?;
         let Some(map) = object.as_object_mut() else {
@@ -202,7 +202,7 @@ impl Call {
         let (version_given, kind_given) = (given("apiVersion", map), given("kind", map));
         let version_differs = !version_given.is_empty() && version_given != api_version;
         let kind_differs = !kind_given.is_empty() && kind_given != kind;
-        // Of a custom resource that is a field at fault like others.
+        // For a custom resource, a wrong kind is a validation error like that of other fields.
         if kind_differs && !version_differs && self.kind.is_custom() && kind == self.kind.kind {
             map.insert("apiVersion".to_owned(), api_version.into());
             return Ok(object);
@@ -235,7 +235,7 @@ fn media_type(headers: &HeaderMap) -> String {
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// The program at the start of the user agent: the field manager of those who do not name one.
+/// Returns the program at the start of the user agent: the field manager of clients that do not name one.
 fn agent(headers: &HeaderMap) -> String {
     let value = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let name: String = value.split('/').next().unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
@@ -244,19 +244,19 @@ fn agent(headers: &HeaderMap) -> String {
     if name.is_empty() { "unknown".to_owned() } else { name.to_owned() }
 }
 
-/// Reads JSON or YAML.
+/// Parses a body in JSON, YAML or protobuf.
 pub(super) fn decode(content_type: &str, body: &[u8], kind: &str) -> Result<Value, Status> {
-    let unread = |error: String| {
+    let malformed = |error: String| {
         let message =
             format!("the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; {error}");
         Status::bad_request(message)
     };
     match content_type {
         "" | "application/json" => {
-            serde_json::from_slice(body).map_err(|error| unread(format!("json parse error: {error}")))
+            serde_json::from_slice(body).map_err(|error| malformed(format!("json parse error: {error}")))
         }
-        "application/yaml" => yaml(body).map_err(|error| unread(format!("yaml parse error: {error}"))),
-        "application/vnd.kubernetes.protobuf" => protobuf::decode(body).map_err(unread),
+        "application/yaml" => yaml(body).map_err(|error| malformed(format!("yaml parse error: {error}"))),
+        "application/vnd.kubernetes.protobuf" => protobuf::decode(body).map_err(malformed),
         _ => Err(Status::unsupported_media_type(
             "the body of the request was in an unknown format - accepted media types include: application/json, \
              application/yaml, application/vnd.kubernetes.protobuf",
@@ -264,7 +264,7 @@ pub(super) fn decode(content_type: &str, body: &[u8], kind: &str) -> Result<Valu
     }
 }
 
-/// Reads YAML within the limits that the parser has against bombs.
+/// Parses YAML. The parser limits the expansion of aliases, so that a small body cannot use much memory.
 pub(super) fn yaml(body: &[u8]) -> Result<Value, String> {
     let text = std::str::from_utf8(body).map_err(|error| error.to_string())?;
     serde_saphyr::from_str(text).map_err(|error| error.to_string())

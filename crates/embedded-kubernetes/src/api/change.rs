@@ -1,4 +1,4 @@
-//! The four ways to say what an object shall be like without sending all of it.
+//! The four kinds of patch: JSON patch, merge patch, strategic merge patch and server-side apply.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use crate::lists::MergeRules;
 use crate::patch;
 use crate::status::{FieldError, Status};
 
-/// A patch, read but not yet applied.
+/// A patch that has been parsed and not yet applied.
 #[derive(Debug)]
 pub(super) enum Patch {
     Json(Value),
@@ -17,7 +17,7 @@ pub(super) enum Patch {
 }
 
 impl Patch {
-    /// Refuses what is no patch of this kind: that comes before anything else is looked at.
+    /// Refuses a media type that is not a patch for this kind. This is checked before anything else.
     pub(super) fn check_type(call: &Call) -> Result<(), Status> {
         let known = match call.content_type.as_str() {
             "application/json-patch+json" | "application/merge-patch+json" | "application/apply-patch+yaml" => true,
@@ -27,7 +27,7 @@ impl Patch {
         if known { Ok(()) } else { Err(unsupported()) }
     }
 
-    /// Reads the body of a PATCH.
+    /// Parses the body of a PATCH.
     pub(super) fn read(call: &Call, options: &WriteOptions) -> Result<Self, Status> {
         let kind = call.content_type.as_str();
         let apply = kind == "application/apply-patch+yaml";
@@ -55,7 +55,7 @@ impl Patch {
         }
     }
 
-    /// Applies a patch that is no server-side apply to an object of this kind.
+    /// Applies a patch other than a server-side apply to an object of this kind.
     pub(super) fn onto(&self, rules: &MergeRules, object: &Value) -> Result<Value, Status> {
         match self {
             Self::Json(patch) => patch::json_patch(object, patch),
@@ -69,8 +69,8 @@ fn unsupported() -> Status {
     Status::unsupported_media_type("415: Unsupported Media Type").with(crate::status::Details::default())
 }
 
-/// What a patch has led to is no object of its kind.
-pub(super) fn unfit(patched: &Value, why: Status) -> Status {
+/// Converts the error for a patch whose result is not an object of its kind.
+pub(super) fn invalid_result(patched: &Value, why: Status) -> Status {
     if why.code != 400 {
         return why;
     }

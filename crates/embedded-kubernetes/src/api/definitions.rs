@@ -1,4 +1,5 @@
-//! `CustomResourceDefinitions`: what a new one leads to, and what their schemas do to custom resources.
+//! `CustomResourceDefinitions`: establishes new ones, removes deleted ones, and applies their schemas to custom
+//! resources.
 
 use serde_json::{Value, json};
 
@@ -10,14 +11,14 @@ use crate::meta;
 use crate::schema::Schema;
 use crate::status::FieldError;
 
-/// Holds a definition until its last object has gone.
+/// The finalizer that keeps a definition until its last object has been removed.
 const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 
 fn definitions() -> Resource {
     Resource::new("apiextensions.k8s.io", "customresourcedefinitions")
 }
 
-/// Drops the fields that the schema does not know.
+/// Drops the fields that the schema does not declare.
 pub(super) fn prune(kind: &Kind, object: &mut Value) {
     if let Some(schema) = schema(kind) {
         schema.prune(object);
@@ -35,11 +36,11 @@ pub(super) fn default(kind: &Kind, object: &mut Value) {
     }
 }
 
-/// What the schema refuses.
+/// Returns the errors of an object under the schema.
 pub(super) fn validate(kind: &Kind, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut errors = schema(kind).map(|schema| schema.validate(new, old)).unwrap_or_default();
     if let Some(paths) = &kind.scale {
-        errors.extend([&paths.spec, &paths.status].into_iter().filter_map(|path| replicas(path, new)));
+        errors.extend([&paths.spec, &paths.status].into_iter().filter_map(|path| check_replicas(path, new)));
         errors.extend(paths.selector.as_ref().and_then(|path| {
             let selector = new.pointer(&super::scale::pointer(path)).filter(|selector| !selector.is_string())?;
             Some(FieldError::invalid(path.as_str(), selector.clone(), "must be a string"))
@@ -48,8 +49,8 @@ pub(super) fn validate(kind: &Kind, new: &Value, old: Option<&Value>) -> Vec<Fie
     errors
 }
 
-/// What the schema refuses of an object that says it is of another kind: its fields are not looked at one by one.
-pub(super) fn validate_another(kind: &Kind, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+/// Returns the errors of an object that names another kind: only the invariants of the schema are checked.
+pub(super) fn validate_other_kind(kind: &Kind, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let why = format!("must be {}", kind.kind);
     let mut errors = vec![FieldError::invalid("kind", meta::text(new, "/kind"), why)];
     if let Some(schema) = schema(kind) {
@@ -58,11 +59,11 @@ pub(super) fn validate_another(kind: &Kind, new: &Value, old: Option<&Value>) ->
     errors
 }
 
-/// What a number that can be scaled must be, whatever the schema says.
-fn replicas(path: &str, object: &Value) -> Option<FieldError> {
+/// Checks a replica count, independently of the schema.
+fn check_replicas(path: &str, object: &Value) -> Option<FieldError> {
     let value = object.pointer(&super::scale::pointer(path))?;
     let why = match value.as_i64() {
-        None => format!("{path} accessor error: {value} is no int64"),
+        None => format!("{path} accessor error: {value} is not an int64"),
         Some(number) if number < 0 => "should be a non-negative integer".to_owned(),
         Some(number) if number > i64::from(i32::MAX) => format!("should be less than or equal to {}", i32::MAX),
         Some(_) => return None,
@@ -70,7 +71,7 @@ fn replicas(path: &str, object: &Value) -> Option<FieldError> {
     Some(FieldError::invalid(path, value.as_i64().unwrap_or_default(), why))
 }
 
-/// What is wrong with a definition: its name, and schemas that this server would not obey in full.
+/// Returns the errors of a definition: in its name, and in schemas that this server does not support in full.
 pub(super) fn check(definition: &Value) -> Vec<FieldError> {
     let text = |pointer: &str| meta::text(definition, pointer);
     let mut errors = Vec::new();
@@ -86,16 +87,16 @@ pub(super) fn check(definition: &Value) -> Vec<FieldError> {
     errors
 }
 
-/// A definition is held while there are objects of it.
-pub(super) fn hold(call: &Call, finalizers: &mut Vec<String>) {
+/// Adds the finalizer that keeps a definition while objects of it exist.
+pub(super) fn add_cleanup_finalizer(call: &Call, finalizers: &mut Vec<String>) {
     if call.resource() == definitions() && !finalizers.iter().any(|name| name == CLEANUP) {
         finalizers.push(CLEANUP.to_owned());
     }
 }
 
-/// To be called after each change of a resource: new definitions are established, and deleted ones go with their
-/// objects.
-pub(super) fn changed(server: &Server, resource: &Resource) {
+/// Handles a change of a resource, after each one: new definitions are established, and deleted ones are removed after
+/// their objects.
+pub(super) fn after_change(server: &Server, resource: &Resource) {
     let is_definition = *resource == definitions();
     if !is_definition && !resource.group.contains('.') {
         return;
@@ -107,7 +108,7 @@ pub(super) fn changed(server: &Server, resource: &Resource) {
         }
         server.reload();
     }
-    sweep(server, resource, is_definition);
+    remove_deleted(server, resource, is_definition);
 }
 
 fn establish(server: &Server, key: &str, object: &crate::store::Object) {
@@ -117,9 +118,9 @@ fn establish(server: &Server, key: &str, object: &crate::store::Object) {
     let storage = storage.filter(|version| version.get("storage") == Some(&Value::Bool(true)));
     let storage: Vec<String> = storage.map(|version| meta::text(version, "/name").to_owned()).collect();
     let mut stored = meta::texts(definition, "/status/storedVersions");
-    let news = storage.iter().any(|version| !stored.contains(version));
+    let unstored = storage.iter().any(|version| !stored.contains(version));
     let established = meta::condition(definition, "Established").is_some();
-    if established && !news && definition.pointer("/status/acceptedNames") == Some(&names) {
+    if established && !unstored && definition.pointer("/status/acceptedNames") == Some(&names) {
         return;
     }
     stored.extend(storage.into_iter().filter(|version| !stored.contains(version)).collect::<Vec<_>>());
@@ -136,27 +137,28 @@ fn establish(server: &Server, key: &str, object: &crate::store::Object) {
     let _ = server.store().put(&definitions(), key, Some(object.revision), new);
 }
 
-/// Deletes the objects of definitions that are being deleted, and the definitions that have none left.
-fn sweep(server: &Server, resource: &Resource, all: bool) {
+/// Deletes the objects of definitions that are being deleted, and removes definitions without objects.
+fn remove_deleted(server: &Server, resource: &Resource, all: bool) {
     let page = server.store().list(&definitions(), None, None, None);
     for (key, definition) in page.map(|page| page.objects).unwrap_or_default() {
         let spec = |pointer: &str| meta::text(&definition.value, pointer);
-        let of = Resource::new(spec("/spec/group"), spec("/spec/names/plural"));
-        if !meta::deleting(&definition.value) || !(all || of == *resource) {
+        let instances = Resource::new(spec("/spec/group"), spec("/spec/names/plural"));
+        if !meta::deleting(&definition.value) || !(all || instances == *resource) {
             continue;
         }
         let registry = server.registry();
-        let kind = registry.all().find(|kind| kind.is_custom() && kind.resource() == of).cloned();
+        let kind = registry.all().find(|kind| kind.is_custom() && kind.resource() == instances).cloned();
         if let Some(kind) = kind.filter(|_| all) {
-            let objects = server.store().list(&of, None, None, None).map(|page| page.objects).unwrap_or_default();
+            let objects =
+                server.store().list(&instances, None, None, None).map(|page| page.objects).unwrap_or_default();
             for (_, object) in objects.iter().filter(|(_, object)| !meta::deleting(&object.value)) {
                 let call = Call::internal(&kind, meta::namespace(&object.value), meta::name(&object.value));
-                let _ = delete::one(server, &call, &delete::DeleteOptions::default());
+                let _ = delete::delete_one(server, &call, &delete::DeleteOptions::default());
             }
         }
         let finalizers: Vec<String> =
             meta::finalizers(&definition.value).into_iter().filter(|name| name != CLEANUP).collect();
-        if server.store().count(&of) > 0 {
+        if server.store().count(&instances) > 0 {
             continue;
         }
         let mut new = definition.value.clone();

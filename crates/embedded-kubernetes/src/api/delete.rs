@@ -1,4 +1,4 @@
-//! Deleting: preconditions, finalizers, the grace that pods are given, whole collections.
+//! Deletion: preconditions, finalizers, the grace period of pods, and whole collections.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use crate::store::Object;
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
-/// How long a pod is given if neither it nor the request says, in seconds.
+/// The grace period of a pod if neither the pod nor the request sets one, seconds.
 const GRACE: i64 = 30;
 
-/// `metav1.DeleteOptions`
+/// `metav1.DeleteOptions`.
 #[derive(Debug, Clone, Default)]
 pub(super) struct DeleteOptions {
     uid: Option<String>,
@@ -27,27 +27,27 @@ pub(super) struct DeleteOptions {
     pub(super) dry_run: bool,
 }
 
-/// What has become of a deletion.
+/// The outcome of a deletion.
 #[derive(Debug)]
 pub(super) enum Deleted {
-    /// It is gone.
+    /// The object is gone.
     Gone(Arc<Object>),
-    /// It is marked, or was already.
+    /// The object is marked as being deleted, by this request or an earlier one.
     Marked(Arc<Object>),
 }
 
 impl DeleteOptions {
-    /// Reads them from the body or, if there is none, from the query.
+    /// Reads the options from the body or, if it is empty, from the query.
     pub(super) fn read(call: &Call) -> Result<Self, Status> {
         if call.body.is_empty() {
-            return Self::of(&call.query, &json!({}));
+            return Self::parse(&call.query, &json!({}));
         }
         let body = call::decode(&call.content_type, &call.body, "DeleteOptions")?;
-        Self::of(&Query::default(), &body)
+        Self::parse(&Query::default(), &body)
     }
 
-    /// Reads them from a query and from an object.
-    pub(super) fn of(query: &Query, body: &Value) -> Result<Self, Status> {
+    /// Reads the options from a query and an object.
+    pub(super) fn parse(query: &Query, body: &Value) -> Result<Self, Status> {
         let refuse = |error: FieldError| Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", &[error]));
         let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         let asked = |key: &str| Some(query.get(key).to_owned()).filter(|value| !value.is_empty());
@@ -85,10 +85,10 @@ impl DeleteOptions {
 pub(super) fn delete(server: &Server, call: &Call) -> Result<Answer, Status> {
     let options = DeleteOptions::read(call)?;
     let kind = &call.kind;
-    Ok(match one(server, call, &options)? {
+    Ok(match delete_one(server, call, &options)? {
         Deleted::Marked(object) => Answer::json(view::json(kind, &object, call.accept.form()?)),
         Deleted::Gone(object) => {
-            // These answer with the object itself.
+            // Deleting one of these returns the object itself.
             if kind.builtin().is_some_and(|builtin| builtin.delete_returns_object) {
                 return Ok(Answer::json(view::json(kind, &object, call.accept.form()?)));
             }
@@ -110,14 +110,14 @@ pub(super) fn delete(server: &Server, call: &Call) -> Result<Answer, Status> {
 /// DELETE of a collection.
 pub(super) fn delete_collection(server: &Server, call: &Call) -> Result<Answer, Status> {
     let options = DeleteOptions::read(call)?;
-    let selected = list::selected(server, call)?;
+    let selected = list::select_objects(server, call)?;
     let mut items = Vec::new();
     for object in selected {
         let mut each = Call::internal(&call.kind, meta::namespace(&object.value), meta::name(&object.value));
         each.user = call.user.clone();
-        // The answer shows them as they were found.
-        items.push(view::from_kept(&call.kind, &object.value));
-        match one(server, &each, &options) {
+        // The answer shows the objects as they were before the deletion.
+        items.push(view::from_stored(&call.kind, &object.value));
+        match delete_one(server, &each, &options) {
             Ok(_) => {}
             Err(status) if status.code == 404 => {}
             Err(status) => return Err(status),
@@ -129,13 +129,13 @@ pub(super) fn delete_collection(server: &Server, call: &Call) -> Result<Answer, 
     })))
 }
 
-/// Deletes one object, or marks it if something must happen first.
-pub(super) fn one(server: &Server, call: &Call, options: &DeleteOptions) -> Result<Deleted, Status> {
-    one_after(server, call, options, |_| {})
+/// Deletes an object, or marks it if finalizers or a grace period keep it.
+pub(super) fn delete_one(server: &Server, call: &Call, options: &DeleteOptions) -> Result<Deleted, Status> {
+    delete_one_after(server, call, options, |_| {})
 }
 
-/// The same, with a change that is made to the object first.
-pub(super) fn one_after(
+/// Deletes an object as [`delete_one`] does, after making a change to it.
+pub(super) fn delete_one_after(
     server: &Server,
     call: &Call,
     options: &DeleteOptions,
@@ -148,20 +148,20 @@ pub(super) fn one_after(
         check(call, options, &kept.value)?;
         let mut new = kept.value.clone();
         change(&mut new);
-        match mark(server, call, options, &mut new) {
+        match mark_for_deletion(server, call, options, &mut new) {
             Mark::Pending => return Ok(Deleted::Marked(kept)),
             Mark::Wait if new == kept.value => return Ok(Deleted::Marked(kept)),
             Mark::Wait if options.dry_run => return Ok(Deleted::Marked(Arc::new(Object::new(kept.revision, new)))),
             Mark::Wait => {
                 if let Ok(object) = store.put(&resource, &key, Some(kept.revision), new) {
-                    definitions::changed(server, &resource);
+                    definitions::after_change(server, &resource);
                     return Ok(Deleted::Marked(object));
                 }
             }
             Mark::Now if options.dry_run => return Ok(Deleted::Gone(Arc::new(Object::new(kept.revision, new)))),
             Mark::Now => {
                 if let Ok(object) = store.remove(&resource, &key, kept.revision, new) {
-                    definitions::changed(server, &resource);
+                    definitions::after_change(server, &resource);
                     return Ok(Deleted::Gone(object));
                 }
             }
@@ -186,18 +186,18 @@ fn check(call: &Call, options: &DeleteOptions, live: &Value) -> Result<(), Statu
 }
 
 enum Mark {
-    /// It is being deleted already, and this request changes nothing.
+    /// The object is already being deleted, and this request changes nothing.
     Pending,
-    /// It stays, marked, until something has happened.
+    /// The object is marked, and stays until its finalizers or its grace period are done.
     Wait,
-    /// It goes.
+    /// The object is removed now.
     Now,
 }
 
-/// Does to an object what a deletion does before the object goes.
-fn mark(server: &Server, call: &Call, options: &DeleteOptions, object: &mut Value) -> Mark {
+/// Marks an object as being deleted, and returns whether it can be removed.
+fn mark_for_deletion(server: &Server, call: &Call, options: &DeleteOptions, object: &mut Value) -> Mark {
     let graceful = if call.kind.is("", "Pod") {
-        match grace(server, options, object) {
+        match set_grace_period(server, options, object) {
             Grace::Pending => return Mark::Pending,
             Grace::None => None,
             Grace::Seconds(seconds) => Some(seconds),
@@ -205,7 +205,7 @@ fn mark(server: &Server, call: &Call, options: &DeleteOptions, object: &mut Valu
     } else {
         None
     };
-    let held = collect(call, options, object);
+    let held = set_finalizers(call, options, object);
     let Some(seconds) = graceful else {
         let namespace = call.kind.is("", "Namespace");
         let stays = held || (namespace && object.pointer("/spec/finalizers").is_some());
@@ -213,7 +213,7 @@ fn mark(server: &Server, call: &Call, options: &DeleteOptions, object: &mut Valu
             return Mark::Now;
         }
         if !meta::deleting(object) {
-            bump(object);
+            increment_generation(object);
             meta::set(object, "deletionTimestamp", server.clock().now());
         }
         if namespace {
@@ -226,7 +226,7 @@ fn mark(server: &Server, call: &Call, options: &DeleteOptions, object: &mut Valu
     if held || seconds > 0 { Mark::Wait } else { Mark::Now }
 }
 
-fn bump(object: &mut Value) {
+fn increment_generation(object: &mut Value) {
     let generation = meta::generation(object);
     if generation > 0 {
         meta::set(object, "generation", generation + 1);
@@ -235,14 +235,14 @@ fn bump(object: &mut Value) {
 
 enum Grace {
     Pending,
-    /// The rest of the deletion is not graceful any more.
+    /// The grace period is over.
     None,
     Seconds(i64),
 }
 
-/// The grace of a pod: what the request says or the pod itself; none for one that runs nowhere. It can only become
-/// shorter.
-fn grace(server: &Server, options: &DeleteOptions, pod: &mut Value) -> Grace {
+/// Sets the grace period of a pod: that of the request or the pod's own, and none for a pod without a node. A later
+/// request can only shorten it.
+fn set_grace_period(server: &Server, options: &DeleteOptions, pod: &mut Value) -> Grace {
     let asked = options.grace.map(|seconds| if seconds < 0 { 1 } else { seconds });
     if meta::deleting(pod) {
         let given = pod.pointer("/metadata/deletionGracePeriodSeconds").and_then(Value::as_i64).unwrap_or_default();
@@ -259,19 +259,19 @@ fn grace(server: &Server, options: &DeleteOptions, pod: &mut Value) -> Grace {
         return Grace::Seconds(asked);
     }
     let own = pod.pointer("/spec/terminationGracePeriodSeconds").and_then(Value::as_i64);
-    let nowhere = meta::text(pod, "/spec/nodeName").is_empty();
+    let unassigned = meta::text(pod, "/spec/nodeName").is_empty();
     let over = matches!(meta::text(pod, "/status/phase"), "Failed" | "Succeeded");
-    let seconds = if nowhere || over { 0 } else { asked.or(own).unwrap_or(GRACE) };
+    let seconds = if unassigned || over { 0 } else { asked.or(own).unwrap_or(GRACE) };
     let seconds = if seconds < 0 { 1 } else { seconds };
-    bump(pod);
+    increment_generation(pod);
     meta::set(pod, "deletionTimestamp", server.clock().after(seconds));
     meta::set(pod, "deletionGracePeriodSeconds", seconds);
     Grace::Seconds(seconds)
 }
 
-/// Sets the finalizers by which the garbage collector is told what to do with dependents. Whether any finalizer holds
+/// Sets the finalizers that tell the garbage collector what to do with dependents. Returns whether any finalizer keeps
 /// the object.
-fn collect(call: &Call, options: &DeleteOptions, object: &mut Value) -> bool {
+fn set_finalizers(call: &Call, options: &DeleteOptions, object: &mut Value) -> bool {
     let old = meta::finalizers(object);
     let mut finalizers: Vec<String> =
         old.iter().filter(|finalizer| *finalizer != ORPHAN && *finalizer != FOREGROUND).cloned().collect();
@@ -283,7 +283,7 @@ fn collect(call: &Call, options: &DeleteOptions, object: &mut Value) -> bool {
         Some(_) => {}
         None => finalizers.extend(old.iter().find(|name| *name == ORPHAN || *name == FOREGROUND).cloned()),
     }
-    definitions::hold(call, &mut finalizers);
+    definitions::add_cleanup_finalizer(call, &mut finalizers);
     let held = !finalizers.is_empty();
     if finalizers.iter().collect::<std::collections::BTreeSet<_>>() != old.iter().collect() {
         meta::set_finalizers(object, finalizers);
@@ -291,7 +291,7 @@ fn collect(call: &Call, options: &DeleteOptions, object: &mut Value) -> bool {
     held
 }
 
-/// The options of a deletion that somebody else's request leads to.
-pub(super) fn options(call: &Call, body: &Map<String, Value>) -> Result<DeleteOptions, Status> {
-    DeleteOptions::of(&call.query, &Value::Object(body.clone()))
+/// Reads the delete options that are part of another request, such as an eviction.
+pub(super) fn nested_options(call: &Call, body: &Map<String, Value>) -> Result<DeleteOptions, Status> {
+    DeleteOptions::parse(&call.query, &Value::Object(body.clone()))
 }

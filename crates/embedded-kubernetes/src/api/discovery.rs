@@ -1,4 +1,4 @@
-//! What a server says about itself: its groups, versions and kinds, its version, its health.
+//! Discovery: the server's groups, versions and kinds, its own version, and its health.
 
 use axum::http::request::Parts;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use crate::kinds::{Kind, Registry, Subresource};
 use crate::request::{Path, Query};
 use crate::status::Status;
 
-/// Answers what is about no object.
+/// Answers a request that is not about an object.
 pub(super) fn answer(server: &Server, path: &Path, parts: &Parts, accept: &Accept) -> Result<Answer, Status> {
     if !matches!(parts.method.as_str(), "GET" | "HEAD") {
         return Err(Status::method_not_allowed());
@@ -57,7 +57,8 @@ fn other(server: &Server, path: &str, parts: &Parts) -> Answer {
             "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z", "goVersion": "",
             "compiler": "rustc", "platform": format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
         })),
-        // The older documents: an empty one, in the only encoding that is asked for. Clients then go by version 3.
+        // Version 2 of OpenAPI is an empty document, in the only encoding that clients ask for. They then use version
+        // 3.
         "/openapi/v2" => Answer::text("").with_type("application/com.github.proto-openapi.spec.v2.v1.0+protobuf"),
         path if path.starts_with("/openapi/v3") => openapi::answer(&server.registry(), path),
         "" => Answer::value(
@@ -110,7 +111,7 @@ fn resources(registry: &Registry, group: &str, version: &str) -> Answer {
     }))
 }
 
-/// All groups, or the core group, in one document.
+/// Returns one document with all named groups, or with the core group.
 fn aggregated(registry: &Registry, version: &str, core: bool) -> Answer {
     let groups = registry.groups().into_iter().filter(|(name, _)| name.is_empty() == core);
     let items: Vec<Value> = groups

@@ -1,6 +1,7 @@
-//! Requests from within the process: those of the controllers and of the scheduler.
+//! Requests from within the process, by the controllers and the scheduler.
 //!
-//! They read the objects where they are kept, and so always the present state; they write as anybody else does, past
+//! Reads go directly to the store and therefore return the current state. Writes go through admission, defaults,
+//! validation and field ownership, like those of any other client.
 //! admission, defaults, rules and the ownership of fields.
 
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use crate::meta;
 use crate::status::Status;
 use crate::store::{Object, Store};
 
-/// Somebody within the process who asks things of the server, under a name of its own: its field manager.
+/// A client within the process. Its name is its field manager.
 #[derive(Debug, Clone)]
 pub struct Actor {
     server: Server,
@@ -25,45 +26,45 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// An actor of this name.
+    /// Creates an actor with this name.
     pub fn new(server: Server, name: &'static str) -> Self {
         Self { server, name }
     }
 
-    /// Its name.
+    /// Returns the actor's name.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// The clock that everything goes by.
+    /// Returns the clock of the server.
     pub fn clock(&self) -> &Clock {
         self.server.clock()
     }
 
-    /// The objects.
+    /// Returns the store of the server.
     pub fn store(&self) -> &Store {
         self.server.store()
     }
 
-    /// One object.
+    /// Returns an object.
     pub fn get(&self, resource: &Resource, key: &str) -> Option<Arc<Object>> {
         self.server.store().get(resource, key)
     }
 
-    /// The objects of a namespace or, if none is given, of all, by key.
+    /// Returns the objects of a namespace, or of all namespaces if none is given, ordered by key.
     pub fn list(&self, resource: &Resource, namespace: Option<&str>) -> Vec<Arc<Object>> {
         let page = self.server.store().list(resource, namespace, None, None);
-        // The present never expires.
+        // Listing the current state cannot fail: only past revisions expire.
         page.map(|page| page.objects.into_iter().map(|(_, object)| object).collect()).unwrap_or_default()
     }
 
-    /// The kind that an object, or a reference to one, names.
+    /// Returns the kind that an object, or a reference to one, names.
     pub fn kind(&self, object: &Value) -> Option<Arc<Kind>> {
         let registry = self.server.registry();
         registry.for_object(meta::text(object, "/apiVersion"), meta::text(object, "/kind")).cloned()
     }
 
-    /// A kind for each place where objects are kept, in the order of groups and plurals.
+    /// Returns one kind for each stored resource, ordered by group and plural.
     pub fn stored(&self) -> Vec<Arc<Kind>> {
         let registry = self.server.registry();
         let kept = registry.all().filter(|kind| {
@@ -73,9 +74,9 @@ impl Actor {
         kept.cloned().collect()
     }
 
-    /// Holds off every admission of objects that a quota counts, while one is counted anew.
-    pub(crate) fn counting(&self) -> std::sync::MutexGuard<'_, ()> {
-        self.server.counting()
+    /// Blocks the admission of objects that a quota counts, while a quota is recalculated.
+    pub(crate) fn lock_quotas(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.server.lock_quotas()
     }
 
     fn call(&self, object: &Value, subresource: &str) -> Result<Call, Status> {
@@ -90,17 +91,17 @@ impl Actor {
     pub fn create(&self, object: Value) -> Result<Arc<Object>, Status> {
         let call = self.call(&object, "")?;
         let options = call.write_options("CreateOptions")?;
-        write::create(&self.server, &call, &options, object)?.kept()
+        write::create(&self.server, &call, &options, object)?.stored_object()
     }
 
-    /// Puts an object, or its status, in the place of the one that was seen.
+    /// Replaces an object, or its status. It must still be at the version that was read.
     pub fn replace(&self, object: &Value, subresource: &str) -> Result<Arc<Object>, Status> {
         let call = self.call(object, subresource)?;
         let options = call.write_options("UpdateOptions")?;
-        write::update(&self.server, &call, &options, subresource, |_| Ok(object.clone()))?.kept()
+        write::update(&self.server, &call, &options, subresource, |_| Ok(object.clone()))?.stored_object()
     }
 
-    /// Replaces the status of an object that was seen, if it is to be another.
+    /// Replaces the status of an object that was read, if the new status differs.
     pub fn set_status(&self, seen: &Value, status: Value) -> Result<(), Status> {
         if seen.get("status") == Some(&status) {
             return Ok(());
@@ -110,7 +111,7 @@ impl Actor {
         self.replace(&object, "status").map(|_| ())
     }
 
-    /// Takes the finalizer off a namespace by which the server holds it.
+    /// Removes the finalizer with which the server keeps a namespace.
     pub fn finalize(&self, namespace: &Value) -> Result<(), Status> {
         let mut object = namespace.clone();
         let spec = meta::entry(meta::as_map(&mut object), "spec");
@@ -121,21 +122,22 @@ impl Actor {
         write::finalize_as(&self.server, &call, &object).map(|_| ())
     }
 
-    /// Deletes the object that was seen, and none that has taken its place. One that is gone already is no error.
-    /// `propagation`: `Background`, `Foreground` or `Orphan`; `grace`: in seconds, the pod's own if not given.
+    /// Deletes the object that was read, and no other that has taken its name since. An object that is already gone is
+    /// not an error. `propagation` is `Background`, `Foreground` or `Orphan`; `grace` is in seconds, and defaults to
+    /// the pod's own grace period.
     pub fn delete(&self, seen: &Value, propagation: &str, grace: Option<i64>) -> Result<(), Status> {
         let call = self.call(seen, "")?;
         let mut body = json!({"propagationPolicy": propagation, "preconditions": {"uid": meta::uid(seen)}});
         if let Some(seconds) = grace {
             meta::as_map(&mut body).insert("gracePeriodSeconds".to_owned(), seconds.into());
         }
-        match delete::one(&self.server, &call, &DeleteOptions::of(&call.query, &body)?) {
+        match delete::delete_one(&self.server, &call, &DeleteOptions::parse(&call.query, &body)?) {
             Err(status) if status.code == 404 => Ok(()),
             done => done.map(|_| ()),
         }
     }
 
-    /// Says on which node a pod runs.
+    /// Assigns a pod to a node.
     pub fn bind(&self, pod: &Value, node: &str) -> Result<(), Status> {
         let call = self.call(pod, "binding")?;
         pods::bind_to(&self.server, &call, node)

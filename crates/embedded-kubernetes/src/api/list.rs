@@ -1,4 +1,4 @@
-//! Lists: selected, in pages that show one moment, at a version that may be given.
+//! Lists objects: with selectors, in pages of one snapshot, and at a given version.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,17 +15,17 @@ use crate::selector::Selector;
 use crate::status::{FieldError, Status};
 use crate::store::{Object, Page};
 
-/// How long a version that is still to come is waited for.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a list waits for a version that the server has not reached yet.
+const VERSION_WAIT: Duration = Duration::from_secs(3);
 
-/// Where the next page begins: the snapshot's revision and the last key that was sent.
-struct Token {
+/// The start of the next page: the revision of the snapshot, and the last key that was sent.
+struct ContinueToken {
     revision: u64,
     after: String,
 }
 
-impl Token {
-    /// The token as it is sent: opaque, and good in a URL. Hexadecimal, for there is no need for anything better.
+impl ContinueToken {
+    /// Encodes the token as opaque text that is valid in a URL: hexadecimal, which is simple and sufficient.
     fn encode(&self) -> String {
         let plain = format!("{}:{}", self.revision, self.after);
         plain.bytes().fold(String::with_capacity(plain.len() * 2), |mut text, byte| {
@@ -46,7 +46,7 @@ impl Token {
     }
 }
 
-/// The version in the query. `None`: not given. Anything but a number is an error.
+/// Returns the version in the query. `None`: not given. Anything but a number is an error.
 fn version(call: &Call) -> Result<Option<u64>, Status> {
     let given = call.query.get("resourceVersion");
     if given.is_empty() {
@@ -61,12 +61,12 @@ fn version(call: &Call) -> Result<Option<u64>, Status> {
     })
 }
 
-/// Checks the version in the query of a read of one object, which is otherwise of no effect: reads are current.
+/// Checks the version in the query of a read of one object. It has no other effect, because reads are always current.
 pub(super) fn check_version(_server: &Server, call: &Call) -> Result<(), Status> {
     version(call).map(|_| ())
 }
 
-/// The selector in the query.
+/// Returns the selector in the query.
 pub(super) fn selector(call: &Call) -> Result<Selector, Status> {
     let mut selector = Selector::parse(&call.kind, call.query.get("labelSelector"), call.query.get("fieldSelector"))?;
     if !call.path.name.is_empty() {
@@ -127,14 +127,14 @@ pub(super) async fn list(server: &Server, call: &Call) -> Result<Answer, Status>
     let limit = limit(call)?;
     let token = match call.query.get("continue") {
         "" => None,
-        text => Some(Token::decode(text)?),
+        text => Some(ContinueToken::decode(text)?),
     };
     let version = version(call)?;
     if token.is_some() && version.is_some_and(|version| version != 0) {
         return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
     }
     if let Some(version) = version {
-        reached(server, version).await?;
+        wait_for_version(server, version).await?;
     }
     let exact = version.filter(|_| call.query.get("resourceVersionMatch") == "Exact");
     let page = page(server, call, token.as_ref(), exact)?;
@@ -146,7 +146,7 @@ pub(super) async fn list(server: &Server, call: &Call) -> Result<Answer, Status>
         objects.truncate(limit);
         let after = objects.last().map(|(key, _)| key.clone()).unwrap_or_default();
         let map = meta::as_map(&mut metadata);
-        map.insert("continue".to_owned(), Token { revision: page.revision, after }.encode().into());
+        map.insert("continue".to_owned(), ContinueToken { revision: page.revision, after }.encode().into());
         if selector.is_empty() {
             map.insert("remainingItemCount".to_owned(), rest.into());
         }
@@ -154,9 +154,9 @@ pub(super) async fn list(server: &Server, call: &Call) -> Result<Answer, Status>
     if form == Form::Table {
         let objects: Vec<&Value> = objects.iter().map(|(_, object)| &object.value).collect();
         let tables = Tables::new(call, server.clock())?;
-        return Ok(Answer::value(tables.of(&call.kind, &objects, &metadata, true)));
+        return Ok(Answer::value(tables.table_of(&call.kind, &objects, &metadata, true)));
     }
-    Ok(Answer::json(write(call, form, &metadata, &objects)))
+    Ok(Answer::json(list_json(call, form, &metadata, &objects)))
 }
 
 fn limit(call: &Call) -> Result<usize, Status> {
@@ -170,39 +170,39 @@ fn limit(call: &Call) -> Result<usize, Status> {
     Ok(usize::try_from(number).unwrap_or(0))
 }
 
-/// The objects of the collection as of the token's revision, of an exact one, or of now.
-fn page(server: &Server, call: &Call, token: Option<&Token>, exact: Option<u64>) -> Result<Page, Status> {
+/// Returns the objects of the collection at the token's revision, at an exact one, or at the current one.
+fn page(server: &Server, call: &Call, token: Option<&ContinueToken>, exact: Option<u64>) -> Result<Page, Status> {
     let namespace = Some(call.path.namespace.as_str()).filter(|namespace| !namespace.is_empty());
     let at = token.map(|token| token.revision).filter(|revision| *revision > 0).or(exact);
     let after = token.map(|token| token.after.as_str());
     server.store().list(&call.resource(), namespace, at, after).map_err(|_| match token {
-        // Revision 0 stands for the present: the rest of the list, but not of the same moment.
-        Some(token) => Status::expired_continue(Token { revision: 0, after: token.after.clone() }.encode()),
+        // Revision 0 stands for the current state: the list continues, but no longer in one snapshot.
+        Some(token) => Status::expired_continue(ContinueToken { revision: 0, after: token.after.clone() }.encode()),
         None => Status::expired("The resourceVersion for the provided list is too old."),
     })
 }
 
-/// Waits a little for a version that the server has not reached.
-pub(super) async fn reached(server: &Server, version: u64) -> Result<(), Status> {
+/// Waits for a version that the server has not reached yet, at most 3 s.
+pub(super) async fn wait_for_version(server: &Server, version: u64) -> Result<(), Status> {
     let current = server.store().revision();
     if version <= current {
         return Ok(());
     }
-    tokio::time::sleep(PATIENCE).await;
+    tokio::time::sleep(VERSION_WAIT).await;
     let current = server.store().revision();
     if version <= current { Ok(()) } else { Err(Status::too_large_resource_version(version, current)) }
 }
 
-/// The objects that a request selects, for those who do something with each.
-pub(super) fn selected(server: &Server, call: &Call) -> Result<Vec<Arc<Object>>, Status> {
+/// Returns the objects that a request selects.
+pub(super) fn select_objects(server: &Server, call: &Call) -> Result<Vec<Arc<Object>>, Status> {
     let selector = selector(call)?;
     let page = page(server, call, None, None)?;
     let objects = page.objects.into_iter().map(|(_, object)| object);
     Ok(objects.filter(|object| selector.selects(&object.value)).collect())
 }
 
-/// A list as JSON, made of the JSON that each object has already.
-fn write(call: &Call, form: Form, metadata: &Value, objects: &[(String, Arc<Object>)]) -> Bytes {
+/// Writes a list as JSON from the JSON text that each object already has.
+fn list_json(call: &Call, form: Form, metadata: &Value, objects: &[(String, Arc<Object>)]) -> Bytes {
     let (kind, version) = match form {
         Form::Metadata => ("PartialObjectMetadataList", "meta.k8s.io/v1".to_owned()),
         _ => (call.kind.list_kind.as_str(), call.kind.api_version()),

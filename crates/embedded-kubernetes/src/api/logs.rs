@@ -1,4 +1,4 @@
-//! GET of a pod's log: from the folder in which the node of this process writes it.
+//! GET of a pod's log, from the folder in which the node of this process writes it.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -14,29 +14,29 @@ use serde_json::Value;
 use super::Server;
 use super::answer::Answer;
 use super::call::Call;
-use crate::logs::{self, Logs, Wanted};
+use crate::logs::{self, LogOptions, Logs};
 use crate::meta;
 use crate::status::{FieldError, Status};
 
-/// How often a log that is followed is looked at: nobody says when a file has grown.
-const LOOK: Duration = Duration::from_millis(100);
+/// Interval between reads of a log that is followed, because nothing reports that a file has grown.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 pub(super) fn log(server: &Server, call: &Call) -> Result<Answer, Status> {
     let pod = server.store().get(&call.resource(), &call.key()).ok_or_else(|| call.not_found())?;
     let pod = &pod.value;
     let container = container(call, pod)?;
     if meta::text(pod, "/spec/nodeName").is_empty() {
-        // A pod that runs nowhere has said nothing.
+        // A pod without a node has written nothing.
         return Ok(Answer::text(""));
     }
-    let wanted = wanted(server, call)?;
+    let options = log_options(server, call)?;
     let run = run(call, pod, &container)?;
     let folder = server.0.logs.as_ref().map(|logs| logs.pod(&call.path.namespace, &call.path.name, meta::uid(pod)));
     let Some(folder) = folder.filter(|folder| folder.is_dir()) else {
         let node = meta::text(pod, "/spec/nodeName");
         let why = format!(
-            "the logs of pod \"{}\" are not to be had here: node \"{node}\" is no node of this process; look into the \
-             folder of logs that it names when it starts",
+            "the logs of pod \"{}\" are not available here: node \"{node}\" is not part of this process; look in the log \
+                 folder that the node prints when it starts",
             call.path.name
         );
         return Err(Status::internal(why));
@@ -44,7 +44,7 @@ pub(super) fn log(server: &Server, call: &Call) -> Result<Answer, Status> {
     let file = Logs::file(&folder, &container, run);
     let failed = |error: io::Error| Status::internal(format!("failed to read {}: {error}", file.display()));
     if call.query.flag("follow") {
-        let follower = Follower::new(server.clone(), call, container, run, wanted, file.clone());
+        let follower = Follower::new(server.clone(), call, container, run, options, file.clone());
         let stream = stream::unfold(follower, |mut follower| async move {
             let chunk = follower.next().await?;
             Some((Ok::<_, std::convert::Infallible>(chunk), follower))
@@ -52,9 +52,9 @@ pub(super) fn log(server: &Server, call: &Call) -> Result<Answer, Status> {
         return Ok(Answer::stream(Body::from_stream(stream)).with_type("text/plain; charset=utf-8"));
     }
     let lines = logs::read(&file).map_err(failed)?;
-    let lines = wanted.tail.map_or(lines.as_slice(), |count| logs::last(&lines, count));
-    let mut text = wanted.show(lines);
-    text.truncate(wanted.bytes.unwrap_or(text.len()));
+    let lines = options.tail.map_or(lines.as_slice(), |count| logs::last(&lines, count));
+    let mut text = options.render(lines);
+    text.truncate(options.bytes.unwrap_or(text.len()));
     Ok(Answer::stream(Body::from(text)).with_type("text/plain; charset=utf-8"))
 }
 
@@ -63,7 +63,7 @@ fn names<'a>(pod: &'a Value, list: &str) -> Vec<&'a str> {
     list.into_iter().flatten().map(|container| meta::text(container, "/name")).collect()
 }
 
-/// The container that is meant: the one that is named, or the only one.
+/// Returns the container whose log is requested: the named one, or the only one.
 fn container(call: &Call, pod: &Value) -> Result<String, Status> {
     let (own, init) = (names(pod, "/spec/containers"), names(pod, "/spec/initContainers"));
     let name = &call.path.name;
@@ -94,7 +94,7 @@ fn restarts(status: &Value) -> i32 {
     i32::try_from(count).unwrap_or_default()
 }
 
-/// Which run of the container is meant.
+/// Returns the run of the container whose log is requested.
 fn run(call: &Call, pod: &Value, container: &str) -> Result<i32, Status> {
     let name = &call.path.name;
     let waiting = |reason: &str| {
@@ -110,7 +110,7 @@ fn run(call: &Call, pod: &Value, container: &str) -> Result<i32, Status> {
             let why = format!("previous terminated container \"{container}\" in pod \"{name}\" not found");
             return Err(Status::bad_request(why));
         }
-        // While it waits to be started again, the last run is the one before.
+        // While the container waits for its next start, the last run counts as the previous one.
         return Ok(if is_waiting { count } else { count - 1 });
     }
     if is_waiting && !ended_before {
@@ -119,7 +119,7 @@ fn run(call: &Call, pod: &Value, container: &str) -> Result<i32, Status> {
     Ok(count)
 }
 
-fn wanted(server: &Server, call: &Call) -> Result<Wanted, Status> {
+fn log_options(server: &Server, call: &Call) -> Result<LogOptions, Status> {
     let invalid = |field: &str, value: &str, why: &str| {
         let error = FieldError::invalid(field, value, why);
         Status::invalid("", "PodLogOptions", &call.path.name, &[error])
@@ -138,7 +138,7 @@ fn wanted(server: &Server, call: &Call) -> Result<Wanted, Status> {
         "" => ago.and_then(|unix| Timestamp::from_second(unix).ok()),
         text => Some(text.parse().map_err(|_| invalid("sinceTime", text, "must be a time in RFC 3339"))?),
     };
-    Ok(Wanted {
+    Ok(LogOptions {
         tail: size(number("tailLines", 0)?),
         since,
         timestamps: call.query.flag("timestamps"),
@@ -146,41 +146,41 @@ fn wanted(server: &Server, call: &Call) -> Result<Wanted, Status> {
     })
 }
 
-/// A log that is read while it is written.
+/// A log that is read while it is being written.
 struct Follower {
     server: Server,
     resource: crate::kinds::Resource,
     key: String,
     container: String,
     run: i32,
-    wanted: Wanted,
+    options: LogOptions,
     path: PathBuf,
-    /// The file that is being read, which may have become the older half meanwhile.
+    /// The file that is being read. It may have become the older half since it was opened.
     file: Option<File>,
-    /// A line that is not finished.
+    /// An unfinished line.
     rest: Vec<u8>,
     begun: bool,
     left: usize,
 }
 
 impl Follower {
-    fn new(server: Server, call: &Call, container: String, run: i32, wanted: Wanted, path: PathBuf) -> Self {
-        let left = wanted.bytes.unwrap_or(usize::MAX);
+    fn new(server: Server, call: &Call, container: String, run: i32, options: LogOptions, path: PathBuf) -> Self {
+        let left = options.bytes.unwrap_or(usize::MAX);
         let (resource, key) = (call.resource(), call.key());
-        Self { server, resource, key, container, run, wanted, path, file: None, rest: Vec::new(), begun: false, left }
+        Self { server, resource, key, container, run, options, path, file: None, rest: Vec::new(), begun: false, left }
     }
 
-    /// The next that is said. `None`: the run is over and everything has been sent.
+    /// Returns the next output. `None`: the run is over and all its output has been sent.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            // Asked before reading: what is said before the end is in the file when the end is known.
+            // Checked before reading, so that output from before the end of the run is not missed.
             let over = self.is_over();
             let lines = self.read();
-            let lines = match self.wanted.tail.filter(|_| !self.begun) {
+            let lines = match self.options.tail.filter(|_| !self.begun) {
                 Some(count) => logs::last(&lines, count),
                 None => lines.as_slice(),
             };
-            let mut text = self.wanted.show(lines);
+            let mut text = self.options.render(lines);
             self.begun = true;
             text.truncate(self.left);
             self.left -= text.len();
@@ -190,7 +190,7 @@ impl Follower {
             if over || self.left == 0 {
                 return None;
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -200,12 +200,12 @@ impl Follower {
         restarts(status) > self.run || status.pointer("/state/running").is_none()
     }
 
-    /// What has been added. A file that cannot be read is one that says nothing more.
+    /// Returns the lines that have been added. A file that cannot be read counts as one without new lines.
     fn read(&mut self) -> Vec<logs::Line> {
         let mut bytes = std::mem::take(&mut self.rest);
         if self.file.is_none() {
             if !self.begun {
-                // The older half is finished: it is read once, and whole.
+                // The older half does not change any more, so it is read once.
                 let _ = File::open(Logs::older(&self.path)).and_then(|mut older| older.read_to_end(&mut bytes));
             }
             self.file = File::open(&self.path).ok();
@@ -223,7 +223,7 @@ impl Follower {
     }
 }
 
-/// Whether another file has taken this one's place.
+/// Returns whether another file has replaced this one at its path.
 fn replaced(file: &File, path: &Path) -> bool {
     let number = |data: io::Result<std::fs::Metadata>| data.map(|data| data.ino()).ok();
     matches!((number(file.metadata()), number(std::fs::metadata(path))), (Some(old), Some(new)) if old != new)

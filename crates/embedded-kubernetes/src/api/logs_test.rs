@@ -7,14 +7,14 @@ use super::*;
 use crate::clock::Clock;
 use crate::kinds::Resource;
 
-/// A server with a pod of one container in these states, and the logs of its runs.
-struct Bed {
+/// A server with a pod of one container in a given state, and the logs of its runs.
+struct Fixture {
     server: Server,
     folder: PathBuf,
     file: PathBuf,
 }
 
-impl Bed {
+impl Fixture {
     fn new(name: &str, runs: i32, state: &Value, last: &Value) -> Self {
         let folder = std::env::temp_dir().join(format!("embedded-logs-{}-{name}", std::process::id()));
         let logs = Logs::new(folder.clone());
@@ -45,7 +45,7 @@ impl Bed {
         status["message"].as_str().map_or(text, str::to_owned)
     }
 
-    fn say(&self, lines: &str) {
+    fn append(&self, lines: &str) {
         use std::io::Write as _;
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&self.file);
         file.unwrap().write_all(lines.as_bytes()).unwrap();
@@ -59,7 +59,7 @@ impl Bed {
     }
 }
 
-impl Drop for Bed {
+impl Drop for Fixture {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.folder);
     }
@@ -80,66 +80,66 @@ fn ended() -> Value {
 const LINES: &str = "2026-01-01T00:00:00Z stdout F one\n2026-01-01T00:00:01Z stderr F two\n";
 
 #[tokio::test]
-async fn as_much_is_shown_as_is_asked_for() {
-    let bed = Bed::new("parts", 0, &running(), &json!({}));
-    bed.say(LINES);
-    assert_eq!(bed.text("").await, "one\ntwo\n");
-    assert_eq!(bed.text("tailLines=1").await, "two\n");
-    assert_eq!(bed.text("limitBytes=5").await, "one\nt");
-    assert_eq!(bed.text("timestamps=true&tailLines=1").await, "2026-01-01T00:00:01Z two\n");
-    assert_eq!(bed.text("sinceTime=2026-01-01T00:00:01Z").await, "two\n");
-    assert_eq!(bed.text("sinceSeconds=60").await, "");
-    assert_eq!(bed.ask("tailLines=-1").await.0, 422);
-    assert_eq!(bed.text("container=x").await, "container x is not valid for pod p");
-    let none = bed.text("previous=true").await;
+async fn query_selects_parts_of_the_log() {
+    let fixture = Fixture::new("parts", 0, &running(), &json!({}));
+    fixture.append(LINES);
+    assert_eq!(fixture.text("").await, "one\ntwo\n");
+    assert_eq!(fixture.text("tailLines=1").await, "two\n");
+    assert_eq!(fixture.text("limitBytes=5").await, "one\nt");
+    assert_eq!(fixture.text("timestamps=true&tailLines=1").await, "2026-01-01T00:00:01Z two\n");
+    assert_eq!(fixture.text("sinceTime=2026-01-01T00:00:01Z").await, "two\n");
+    assert_eq!(fixture.text("sinceSeconds=60").await, "");
+    assert_eq!(fixture.ask("tailLines=-1").await.0, 422);
+    assert_eq!(fixture.text("container=x").await, "container x is not valid for pod p");
+    let none = fixture.text("previous=true").await;
     assert_eq!(none, "previous terminated container \"c\" in pod \"p\" not found");
 }
 
 #[tokio::test]
-async fn the_run_before_is_the_one_that_has_ended() {
+async fn previous_log_is_that_of_the_last_ended_run() {
     let waiting = json!({"waiting": {"reason": "CrashLoopBackOff"}});
-    let bed = Bed::new("waiting", 1, &waiting, &ended());
-    bed.say(LINES);
-    // Both are the log of the last run: there is none after it yet.
-    assert_eq!(bed.text("").await, "one\ntwo\n");
-    assert_eq!(bed.text("previous=true").await, "one\ntwo\n");
-    bed.state(running());
-    assert_eq!(bed.text("previous=true").await, "");
-    let fresh = Bed::new("fresh", 0, &json!({"waiting": {"reason": "ContainerCreating"}}), &json!({}));
+    let fixture = Fixture::new("waiting", 1, &waiting, &ended());
+    fixture.append(LINES);
+    // No run has started since, so both requests return the log of the last run.
+    assert_eq!(fixture.text("").await, "one\ntwo\n");
+    assert_eq!(fixture.text("previous=true").await, "one\ntwo\n");
+    fixture.state(running());
+    assert_eq!(fixture.text("previous=true").await, "");
+    let fresh = Fixture::new("fresh", 0, &json!({"waiting": {"reason": "ContainerCreating"}}), &json!({}));
     let why = fresh.text("").await;
     assert_eq!(why, "container \"c\" in pod \"p\" is waiting to start: ContainerCreating");
 }
 
 #[tokio::test]
-async fn the_logs_of_another_node_are_said_to_be_there() {
-    let bed = Bed::new("far", 0, &running(), &json!({}));
-    std::fs::remove_dir_all(&bed.folder).unwrap();
-    let why = bed.text("").await;
-    assert!(why.contains("node \"local\" is no node of this process"), "{why}");
-    assert_eq!(bed.ask("").await.0, 500);
+async fn logs_of_another_node_are_reported_unavailable() {
+    let fixture = Fixture::new("far", 0, &running(), &json!({}));
+    std::fs::remove_dir_all(&fixture.folder).unwrap();
+    let why = fixture.text("").await;
+    assert!(why.contains("node \"local\" is not part of this process"), "{why}");
+    assert_eq!(fixture.ask("").await.0, 500);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_log_is_followed_over_its_halves_until_the_run_is_over() {
+async fn followed_log_continues_across_its_halves() {
     use futures::StreamExt as _;
-    let bed = Bed::new("follow", 0, &running(), &json!({}));
-    bed.say(LINES);
-    let (_, body) = bed.ask("follow=true&tailLines=1").await;
+    let fixture = Fixture::new("follow", 0, &running(), &json!({}));
+    fixture.append(LINES);
+    let (_, body) = fixture.ask("follow=true&tailLines=1").await;
     let mut chunks = body.into_data_stream();
     assert_eq!(chunks.next().await.unwrap().unwrap(), "two\n");
-    // A line that is not finished is not shown.
-    bed.say("2026-01-01T00:00:02Z stdout F th");
+    // An unfinished line is not sent.
+    fixture.append("2026-01-01T00:00:02Z stdout F th");
     let mut next = std::pin::pin!(chunks.next());
     assert!(futures::poll!(&mut next).is_pending());
-    bed.say("ree\n");
+    fixture.append("ree\n");
     assert_eq!(next.await.unwrap().unwrap(), "three\n");
-    bed.say("2026-01-01T00:00:03Z stdout F four\n");
-    std::fs::rename(&bed.file, Logs::older(&bed.file)).unwrap();
-    bed.say("2026-01-01T00:00:04Z stdout F five\n");
+    fixture.append("2026-01-01T00:00:03Z stdout F four\n");
+    std::fs::rename(&fixture.file, Logs::older(&fixture.file)).unwrap();
+    fixture.append("2026-01-01T00:00:04Z stdout F five\n");
     assert_eq!(chunks.next().await.unwrap().unwrap(), "four\n");
     assert_eq!(chunks.next().await.unwrap().unwrap(), "five\n");
-    bed.say("2026-01-01T00:00:05Z stdout F six\n");
-    bed.state(ended());
+    fixture.append("2026-01-01T00:00:05Z stdout F six\n");
+    fixture.state(ended());
     assert_eq!(chunks.next().await.unwrap().unwrap(), "six\n");
     assert!(chunks.next().await.is_none());
 }

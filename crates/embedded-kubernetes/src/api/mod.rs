@@ -1,7 +1,7 @@
-//! The API server: from a request to an answer, without a network.
+//! The API server: turns a request into an answer, without a network.
 //!
-//! One file for each thing that can be asked. What they share: [`call`] is the request as understood, [`answer`] is
-//! how answers are written, [`prepare`] is what the server does to objects before it keeps them.
+//! There is one file for each kind of request. Shared parts: [`call`] is the parsed request, [`answer`] writes
+//! answers, and [`prepare`] is what the server does to objects before it stores them.
 
 mod access;
 mod admission;
@@ -45,32 +45,32 @@ use super::store::{self, Store};
 use answer::Answer;
 use call::Call;
 
-/// The version that the server says it is of: the one whose behaviour it follows.
+/// The version that the server reports, and whose behaviour it follows.
 pub const VERSION: (&str, &str) = ("1", "34");
 
-/// How a server is made.
+/// The settings of a server.
 #[derive(Debug)]
 pub struct Options {
-    /// The clock that everything goes by.
+    /// The clock of the server.
     pub clock: Clock,
-    /// Where uids and generated names come from. `None`: others each time.
+    /// The seed of uids and generated names. `None`: a random seed.
     pub seed: Option<u64>,
-    /// How many changes of each resource are remembered.
+    /// The number of changes of each resource that are kept for watches.
     pub history: usize,
-    /// Who may come, by bearer token. Empty: everybody, and as an administrator.
+    /// The users by their bearer token. Empty: every client is an administrator.
     pub tokens: Vec<(String, User)>,
-    /// Where the node writes its containers' logs. `None`: there is no node whose logs can be read.
+    /// Where the node writes its containers' logs. `None`: no logs can be read.
     pub logs: Option<Logs>,
 }
 
 impl Options {
-    /// The usual history, random names, no tokens.
+    /// Returns options with the default history, random names and no tokens.
     pub fn new(clock: Clock) -> Self {
         Self { clock, seed: None, history: store::HISTORY, tokens: Vec::new(), logs: None }
     }
 }
 
-/// An API server. Clones are the same one.
+/// An API server. Clones share its state.
 #[derive(Debug, Clone)]
 pub struct Server(Arc<Inner>);
 
@@ -82,18 +82,18 @@ struct Inner {
     random: Random,
     tokens: RwLock<Vec<(String, User)>>,
     logs: Option<Logs>,
-    /// Held while something is admitted that a quota counts, and while a quota is counted.
+    /// Locked while an object that a quota counts is admitted, and while a quota is recalculated.
     counting: Mutex<()>,
 }
 
 impl Server {
-    /// A server with the namespaces that every cluster has.
+    /// Creates a server with the namespaces that every cluster has.
     pub fn new(options: Options) -> Self {
         let store = Store::new(options.history);
         Self::with_store(options, store)
     }
 
-    /// A server with the objects of a store; the options' history is the store's business.
+    /// Creates a server with the objects of a store. `options.history` has no effect, because the store has its own.
     pub fn with_store(options: Options, store: Store) -> Self {
         let server = Self(Arc::new(Inner {
             store,
@@ -106,13 +106,13 @@ impl Server {
         }));
         server.reload();
         for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
-            server.seed(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
+            server.create_if_missing(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
         }
         server
     }
 
-    /// Creates an object as the server itself. One that is there already is left alone.
-    fn seed(&self, object: &Value) {
+    /// Creates an object on the server's own behalf, unless it already exists.
+    fn create_if_missing(&self, object: &Value) {
         let registry = self.registry();
         let api_version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
         let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
@@ -123,22 +123,22 @@ impl Server {
         }
     }
 
-    /// The objects themselves, for tests that look behind the scenes and for compaction.
+    /// Returns the store, for tests that inspect it directly and for compaction.
     pub fn store(&self) -> &Store {
         &self.0.store
     }
 
-    /// The clock that everything goes by.
+    /// Returns the clock of the server.
     pub fn clock(&self) -> &Clock {
         &self.0.clock
     }
 
-    /// Lets somebody come with a bearer token.
+    /// Adds a user with a bearer token.
     pub fn admit(&self, token: &str, user: User) {
         self.0.tokens.write().unwrap_or_else(PoisonError::into_inner).push((token.to_owned(), user));
     }
 
-    fn counting(&self) -> MutexGuard<'_, ()> {
+    fn lock_quotas(&self) -> MutexGuard<'_, ()> {
         self.0.counting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -150,7 +150,7 @@ impl Server {
         Arc::clone(&self.0.registry.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads the `CustomResourceDefinitions` again.
+    /// Rebuilds the registry from the `CustomResourceDefinitions`.
     fn reload(&self) {
         let resource = Resource::new("apiextensions.k8s.io", "customresourcedefinitions");
         let page = self.0.store.list(&resource, None, None, None);
@@ -162,7 +162,7 @@ impl Server {
     /// Answers a request.
     pub async fn answer(&self, request: Request<Body>) -> Response<Body> {
         let (parts, body) = request.into_parts();
-        let accept = answer::Accept::of(&parts.headers);
+        let accept = answer::Accept::from_headers(&parts.headers);
         let outcome = self.route(&parts, body, &accept).await;
         outcome.unwrap_or_else(|status| Answer::failure(&status)).into_response(&accept)
     }
@@ -173,9 +173,9 @@ impl Server {
         body: Body,
         accept: &answer::Accept,
     ) -> Result<Answer, Status> {
-        let path = request::path(parts.uri.path());
+        let path = request::parse_path(parts.uri.path());
         let user = access::authenticate(self, &parts.headers)?;
-        access::may_see_path(&user, &path, parts.uri.path())?;
+        access::authorize_path(&user, &path, parts.uri.path())?;
         match path {
             Path::Resource(path) => {
                 let Some(call) = Call::read(self, parts, path, user, body, accept).await? else {
@@ -183,7 +183,7 @@ impl Server {
                 };
                 access::authorize(self, &call)?;
                 let outcome = self.dispatch(call).await;
-                // Whatever a write made of it: that it could not be kept is the reason.
+                // If the journal has failed, that is the cause, whatever the write reports.
                 outcome.map_err(|status| self.0.store.failure().map_or(status, Status::internal))
             }
             other => discovery::answer(self, &other, parts, accept),

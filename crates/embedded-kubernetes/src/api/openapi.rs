@@ -1,5 +1,5 @@
-//! `OpenAPI` v3, enough for `kubectl explain`, `kubectl apply` and their validation: schemas, and for each path the
-//! kind and the parameters of its operations.
+//! `OpenAPI` v3 documents, sufficient for `kubectl explain`, `kubectl apply` and their validation: the schemas, and
+//! for each path the kind and the parameters of its operations.
 
 use std::hash::Hasher as _;
 
@@ -31,7 +31,7 @@ fn index(registry: &Registry) -> Value {
     for (group, versions) in registry.groups() {
         for version in versions {
             let path = if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") };
-            // Clients keep documents by this address: it changes when a definition does.
+            // Clients cache documents by this address, so it changes with the definitions.
             let hash = hash(registry, &group, &version);
             let address = format!("/openapi/v3/{path}?hash={hash:016X}");
             paths.insert(path, json!({"serverRelativeURL": address}));
@@ -45,7 +45,7 @@ fn hash(registry: &Registry, group: &str, version: &str) -> u64 {
         let schema = kind.custom().map(|custom| custom.version.to_string()).unwrap_or_default();
         format!("{}{schema}", kind.plural)
     });
-    // FNV-1a: the same in every process.
+    // FNV-1a, which returns the same in every process.
     let mut hasher = FnvHasher::default();
     text.for_each(|text| hasher.write(text.as_bytes()));
     hasher.finish()
@@ -72,7 +72,7 @@ fn document(kinds: &[&Kind]) -> Value {
     })
 }
 
-/// `com.example` of `example.com`
+/// Returns `com.example` for `example.com`.
 fn reversed(group: &str) -> String {
     group.rsplit('.').collect::<Vec<_>>().join(".")
 }
@@ -113,8 +113,8 @@ fn add_paths(kind: &Kind, schema: &str, paths: &mut Map<String, Value>) {
         paths.insert(collection, json!({"post": operation("post", write)}));
         return;
     }
-    // Strategic merge patches are not listed: clients then use the patch rules that they were built with, which know
-    // the merge keys.
+    // Strategic merge patches are left out, so that clients use their built-in patch rules, which contain the merge
+    // keys.
     let mut patch = operation("patch", &["dryRun", "fieldManager", "fieldValidation", "force"]);
     patch["requestBody"] = json!({"content": {
         "application/apply-patch+yaml": {}, "application/json-patch+json": {}, "application/merge-patch+json": {},

@@ -1,6 +1,6 @@
-//! The levels of pod security of a namespace: what pods may ask for, in the words of the real server.
+//! The pod security levels of a namespace: which pods they allow, with the messages of the real server.
 //!
-//! The checks of version 1.34 that are about Linux, but for `AppArmor`, `SELinux` and hosts in probes.
+//! Implements the checks of version 1.34 for Linux, except `AppArmor`, `SELinux` and hosts in probes.
 
 use std::collections::BTreeSet;
 
@@ -50,8 +50,9 @@ const VOLUMES: &[&str] = &[
     "secret",
 ];
 
-/// Refuses a pod that the namespace forbids, or gives the warnings that it asks for, of templates of pods too.
-pub(super) fn judge(kind: &Kind, object: &Value, namespace: &Value) -> Result<Vec<String>, String> {
+/// Returns the error for a pod that the namespace forbids, or the warnings that it asks for. Pod templates only get
+/// warnings.
+pub(super) fn check(kind: &Kind, object: &Value, namespace: &Value) -> Result<Vec<String>, String> {
     let is_pod = kind.is("", "Pod");
     let pointer = kind.builtin().and_then(|builtin| builtin.pod_spec);
     let Some(spec) = pointer.and_then(|pointer| object.pointer(pointer)) else { return Ok(Vec::new()) };
@@ -60,18 +61,18 @@ pub(super) fn judge(kind: &Kind, object: &Value, namespace: &Value) -> Result<Ve
         let version = meta::label(namespace, &format!("pod-security.kubernetes.io/{mode}-version"));
         version.unwrap_or("latest").to_owned()
     };
-    let words = |mode: &str| {
+    let message = |mode: &str| {
         let violations = violations(spec, level(mode));
         let listed = || format!("\"{}:{}\": {}", level(mode), version(mode), violations.join(", "));
         (!violations.is_empty()).then(listed)
     };
-    if is_pod && let Some(words) = words("enforce") {
-        return Err(format!("violates PodSecurity {words}"));
+    if is_pod && let Some(message) = message("enforce") {
+        return Err(format!("violates PodSecurity {message}"));
     }
-    Ok(words("warn").map(|words| format!("would violate PodSecurity {words}")).into_iter().collect())
+    Ok(message("warn").map(|message| format!("would violate PodSecurity {message}")).into_iter().collect())
 }
 
-/// What of a specification a level forbids. A level that nobody knows is the strictest, as in the real server.
+/// Returns what a level forbids in a specification. As in the real server, an unknown level is the strictest.
 fn violations(spec: &Value, level: &str) -> Vec<String> {
     if matches!(level, "" | "privileged") {
         return Vec::new();
@@ -79,8 +80,8 @@ fn violations(spec: &Value, level: &str) -> Vec<String> {
     let pod = Pod(spec);
     let restricted = level != "baseline";
     let mut found = Vec::new();
-    // The real server runs the checks of each level in the order of their names; the restricted ones take the place of
-    // those of the baseline that they include.
+    // As in the real server, the checks of each level run in the order of their names, and a restricted check replaces
+    // the baseline check that it includes.
     if !restricted {
         found.push(pod.baseline_capabilities());
     }
@@ -112,12 +113,12 @@ fn plural<'a>(count: usize, one: &'a str, many: &'a str) -> &'a str {
     if count == 1 { one } else { many }
 }
 
-/// What is forbidden, if it is asked for.
-fn verdict(is: bool, reason: &str, detail: &str) -> Option<String> {
+/// Formats a violation, if there is one.
+fn violation(is: bool, reason: &str, detail: &str) -> Option<String> {
     is.then(|| format!("{reason} ({detail})"))
 }
 
-/// The specification of a pod.
+/// The specification of a pod, or of a pod template.
 struct Pod<'a>(&'a Value);
 
 impl<'a> Pod<'a> {
@@ -127,16 +128,16 @@ impl<'a> Pod<'a> {
         lists.into_iter().filter_map(|list| spec.get(list)?.as_array()).flatten()
     }
 
-    /// The names of the containers of which something is so.
-    fn those(&self, is: impl Fn(&Value) -> bool) -> Vec<&'a str> {
+    /// Returns the names of the containers that meet a condition.
+    fn names_where(&self, is: impl Fn(&Value) -> bool) -> Vec<&'a str> {
         self.containers().filter(|container| is(container)).map(|container| meta::text(container, "/name")).collect()
     }
 
-    fn is_so(of: &Value, pointer: &str) -> Option<bool> {
-        of.pointer(pointer).and_then(Value::as_bool)
+    fn flag(object: &Value, pointer: &str) -> Option<bool> {
+        object.pointer(pointer).and_then(Value::as_bool)
     }
 
-    /// Those who set something to what they must not: the pod, its containers.
+    /// Names what sets a forbidden value: the pod, its containers, or both.
     fn setters(pod: bool, names: &[&str]) -> Option<String> {
         let names = (!names.is_empty()).then(|| containers(names));
         let all: Vec<String> = pod.then(|| "pod".to_owned()).into_iter().chain(names).collect();
@@ -148,15 +149,16 @@ impl<'a> Pod<'a> {
     }
 
     fn baseline_capabilities(&self) -> Option<String> {
-        self.capabilities(BASELINE_CAPABILITIES).and_then(|detail| verdict(true, "non-default capabilities", &detail))
+        self.other_capabilities(BASELINE_CAPABILITIES)
+            .and_then(|detail| violation(true, "non-default capabilities", &detail))
     }
 
-    /// Who adds other capabilities than these.
-    fn capabilities(&self, allowed: &[&str]) -> Option<String> {
+    /// Returns the containers that add capabilities other than the allowed ones.
+    fn other_capabilities(&self, allowed: &[&str]) -> Option<String> {
         let other = |container: &Value| -> Vec<String> {
             Self::added(container).into_iter().filter(|name| !allowed.contains(&name.as_str())).collect()
         };
-        let names = self.those(|container| !other(container).is_empty());
+        let names = self.names_where(|container| !other(container).is_empty());
         let added: BTreeSet<String> = self.containers().flat_map(other).collect();
         let listed = quoted(added.iter().map(String::as_str));
         (!names.is_empty())
@@ -170,7 +172,7 @@ impl<'a> Pod<'a> {
             .filter(|name| self.0.get(*name) == Some(&Value::Bool(true)))
             .map(|name| format!("{name}=true"))
             .collect();
-        verdict(!set.is_empty(), "host namespaces", &set.join(", "))
+        violation(!set.is_empty(), "host namespaces", &set.join(", "))
     }
 
     fn volumes_where(&self, is: impl Fn(&Value) -> bool) -> Vec<&'a Value> {
@@ -181,8 +183,8 @@ impl<'a> Pod<'a> {
     fn host_paths(&self) -> Option<String> {
         let found = self.volumes_where(|volume| volume.get("hostPath").is_some());
         let names = quoted(found.iter().map(|volume| meta::text(volume, "/name")));
-        let words = plural(found.len(), "volume", "volumes");
-        verdict(!found.is_empty(), "hostPath volumes", &format!("{words} {names}"))
+        let noun = plural(found.len(), "volume", "volumes");
+        violation(!found.is_empty(), "hostPath volumes", &format!("{noun} {names}"))
     }
 
     fn host_ports(&self) -> Option<String> {
@@ -191,20 +193,20 @@ impl<'a> Pod<'a> {
             let ports = ports.filter_map(|port| meta::number(port, "/hostPort"));
             ports.filter(|port| *port != 0).map(|port| port.to_string()).collect()
         };
-        let names = self.those(|container| !ports(container).is_empty());
+        let names = self.names_where(|container| !ports(container).is_empty());
         let all: BTreeSet<String> = self.containers().flat_map(ports).collect();
         if names.is_empty() {
             return None;
         }
         let (uses, port) = (plural(names.len(), "uses", "use"), plural(all.len(), "hostPort", "hostPorts"));
         let listed = all.into_iter().collect::<Vec<_>>().join(", ");
-        verdict(true, "hostPort", &format!("{} {uses} {port} {listed}", containers(&names)))
+        violation(true, "hostPort", &format!("{} {uses} {port} {listed}", containers(&names)))
     }
 
     fn privileged(&self) -> Option<String> {
-        let names = self.those(|container| Self::is_so(container, "/securityContext/privileged") == Some(true));
+        let names = self.names_where(|container| Self::flag(container, "/securityContext/privileged") == Some(true));
         let detail = format!("{} must not set securityContext.privileged=true", containers(&names));
-        verdict(!names.is_empty(), "privileged", &detail)
+        violation(!names.is_empty(), "privileged", &detail)
     }
 
     fn proc_mounts(&self) -> Option<String> {
@@ -216,21 +218,21 @@ impl<'a> Pod<'a> {
         let names: Vec<&str> = bad.iter().map(|container| meta::text(container, "/name")).collect();
         let kinds: BTreeSet<&str> = bad.iter().filter_map(|container| mount(container)).collect();
         let detail = format!("{} must not set securityContext.procMount to {}", containers(&names), quoted(kinds));
-        verdict(!names.is_empty(), "procMount", &detail)
+        violation(!names.is_empty(), "procMount", &detail)
     }
 
     fn seccomp(&self, must: bool) -> Option<String> {
         const TYPE: &str = "/securityContext/seccompProfile/type";
         let wrong = |profile: &str| !profile.is_empty() && profile != "RuntimeDefault" && profile != "Localhost";
         let own = meta::text(self.0, TYPE);
-        let names = self.those(|container| wrong(meta::text(container, TYPE)));
+        let names = self.names_where(|container| wrong(meta::text(container, TYPE)));
         if let Some(setters) = Self::setters(wrong(own), &names) {
             let profiles = self.containers().map(|container| meta::text(container, TYPE)).chain([own]);
             let values: BTreeSet<&str> = profiles.filter(|profile| wrong(profile)).collect();
             let detail = format!("{setters} must not set securityContext.seccompProfile.type to {}", quoted(values));
-            return verdict(true, "seccompProfile", &detail);
+            return violation(true, "seccompProfile", &detail);
         }
-        let silent = self.those(|container| meta::text(container, TYPE).is_empty());
+        let silent = self.names_where(|container| meta::text(container, TYPE).is_empty());
         if !must || !own.is_empty() || silent.is_empty() {
             return None;
         }
@@ -238,32 +240,32 @@ impl<'a> Pod<'a> {
             "pod or {} must set securityContext.seccompProfile.type to \"RuntimeDefault\" or \"Localhost\"",
             containers(&silent)
         );
-        verdict(true, "seccompProfile", &detail)
+        violation(true, "seccompProfile", &detail)
     }
 
     fn sysctls(&self) -> Option<String> {
         let all = self.0.pointer("/securityContext/sysctls").and_then(Value::as_array).into_iter().flatten();
         let names: Vec<&str> =
             all.map(|sysctl| meta::text(sysctl, "/name")).filter(|name| !SYSCTLS.contains(name)).collect();
-        verdict(!names.is_empty(), "forbidden sysctls", &names.join(", "))
+        violation(!names.is_empty(), "forbidden sysctls", &names.join(", "))
     }
 
     fn escalation(&self) -> Option<String> {
         const FIELD: &str = "/securityContext/allowPrivilegeEscalation";
-        let names = self.those(|container| Self::is_so(container, FIELD) != Some(false));
+        let names = self.names_where(|container| Self::flag(container, FIELD) != Some(false));
         let detail = format!("{} must set securityContext.allowPrivilegeEscalation=false", containers(&names));
-        verdict(!names.is_empty(), "allowPrivilegeEscalation != false", &detail)
+        violation(!names.is_empty(), "allowPrivilegeEscalation != false", &detail)
     }
 
     fn restricted_capabilities(&self) -> Option<String> {
         let drops = |container: &Value| {
             meta::texts(container, "/securityContext/capabilities/drop").contains(&"ALL".to_owned())
         };
-        let keeping = self.those(|container| !drops(container));
+        let keeping = self.names_where(|container| !drops(container));
         let kept = (!keeping.is_empty())
             .then(|| format!("{} must set securityContext.capabilities.drop=[\"ALL\"]", containers(&keeping)));
-        let details: Vec<String> = kept.into_iter().chain(self.capabilities(&["NET_BIND_SERVICE"])).collect();
-        verdict(!details.is_empty(), "unrestricted capabilities", &details.join("; "))
+        let details: Vec<String> = kept.into_iter().chain(self.other_capabilities(&["NET_BIND_SERVICE"])).collect();
+        violation(!details.is_empty(), "unrestricted capabilities", &details.join("; "))
     }
 
     fn volumes(&self) -> Option<String> {
@@ -285,30 +287,30 @@ impl<'a> Pod<'a> {
             plural(kinds.len(), "restricted volume type", "restricted volume types"),
             quoted(kinds)
         );
-        verdict(true, "restricted volume types", &detail)
+        violation(true, "restricted volume types", &detail)
     }
 
     fn non_root(&self) -> Option<String> {
         const FIELD: &str = "/securityContext/runAsNonRoot";
         const REASON: &str = "runAsNonRoot != true";
-        let own = Self::is_so(self.0, FIELD);
-        let names = self.those(|container| Self::is_so(container, FIELD) == Some(false));
+        let own = Self::flag(self.0, FIELD);
+        let names = self.names_where(|container| Self::flag(container, FIELD) == Some(false));
         if let Some(setters) = Self::setters(own == Some(false), &names) {
-            return verdict(true, REASON, &format!("{setters} must not set securityContext.runAsNonRoot=false"));
+            return violation(true, REASON, &format!("{setters} must not set securityContext.runAsNonRoot=false"));
         }
-        let silent = self.those(|container| Self::is_so(container, FIELD).is_none());
+        let silent = self.names_where(|container| Self::flag(container, FIELD).is_none());
         if own == Some(true) || silent.is_empty() {
             return None;
         }
         let detail = format!("pod or {} must set securityContext.runAsNonRoot=true", containers(&silent));
-        verdict(true, REASON, &detail)
+        violation(true, REASON, &detail)
     }
 
     fn root_user(&self) -> Option<String> {
         const FIELD: &str = "/securityContext/runAsUser";
-        let names = self.those(|container| meta::number(container, FIELD) == Some(0));
+        let names = self.names_where(|container| meta::number(container, FIELD) == Some(0));
         let setters = Self::setters(meta::number(self.0, FIELD) == Some(0), &names)?;
-        verdict(true, "runAsUser=0", &format!("{setters} must not set runAsUser=0"))
+        violation(true, "runAsUser=0", &format!("{setters} must not set runAsUser=0"))
     }
 }
 
@@ -318,7 +320,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_plain_pod_violates_what_the_real_server_says_it_does() {
+    fn plain_pod_gets_the_real_servers_violations() {
         let plain = json!({"containers": [{"name": "c", "image": "x"}]});
         assert!(violations(&plain, "baseline").is_empty());
         assert_eq!(
@@ -332,19 +334,19 @@ mod tests {
     }
 
     #[test]
-    fn a_careful_pod_is_let_in() {
-        let careful = json!({
+    fn restricted_pod_is_allowed() {
+        let restricted = json!({
             "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [{"name": "c", "securityContext": {
                 "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}}}],
             "volumes": [{"name": "v", "emptyDir": {}}],
         });
-        assert!(violations(&careful, "restricted").is_empty());
+        assert!(violations(&restricted, "restricted").is_empty());
     }
 
     #[test]
-    fn the_baseline_forbids_what_reaches_the_node() {
-        let bold = json!({
+    fn baseline_forbids_access_to_the_node() {
+        let privileged = json!({
             "hostNetwork": true, "hostPID": true,
             "securityContext": {"seccompProfile": {"type": "Unconfined"}, "sysctls": [{"name": "kernel.msgmax"}]},
             "containers": [
@@ -354,7 +356,7 @@ mod tests {
             "volumes": [{"name": "v", "hostPath": {"path": "/"}}],
         });
         assert_eq!(
-            violations(&bold, "baseline"),
+            violations(&privileged, "baseline"),
             [
                 "non-default capabilities (container \"b\" must not include \"SYS_ADMIN\" in \
                  securityContext.capabilities.add)",
@@ -367,14 +369,14 @@ mod tests {
             ]
         );
         assert!(
-            violations(&bold, "restricted").contains(
+            violations(&privileged, "restricted").contains(
                 &"restricted volume types (volume \"v\" uses restricted volume type \"hostPath\")".to_owned()
             )
         );
     }
 
     #[test]
-    fn a_namespace_warns_of_templates_and_refuses_pods_only() {
+    fn templates_get_warnings_and_only_pods_are_refused() {
         let registry = crate::kinds::Registry::new(std::iter::empty());
         let namespace = |mode: &str| {
             let labels = [
@@ -387,11 +389,11 @@ mod tests {
         let (pod, workload) = (json!({"spec": spec}), json!({"spec": {"template": {"spec": spec}}}));
         let pods = registry.at("", "v1", "pods").unwrap();
         let deployments = registry.at("apps", "v1", "deployments").unwrap();
-        let words = "PodSecurity \"baseline:v1.30\": host namespaces (hostPID=true)";
-        assert_eq!(judge(pods, &pod, &namespace("enforce")), Err(format!("violates {words}")));
-        assert_eq!(judge(deployments, &workload, &namespace("enforce")), Ok(Vec::new()));
+        let message = "PodSecurity \"baseline:v1.30\": host namespaces (hostPID=true)";
+        assert_eq!(check(pods, &pod, &namespace("enforce")), Err(format!("violates {message}")));
+        assert_eq!(check(deployments, &workload, &namespace("enforce")), Ok(Vec::new()));
         for (kind, object) in [(pods, &pod), (deployments, &workload)] {
-            assert_eq!(judge(kind, object, &namespace("warn")), Ok(vec![format!("would violate {words}")]));
+            assert_eq!(check(kind, object, &namespace("warn")), Ok(vec![format!("would violate {message}")]));
         }
     }
 }

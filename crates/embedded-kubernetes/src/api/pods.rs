@@ -1,4 +1,5 @@
-//! What pods have and nobody else: binding to a node, and eviction within a budget. Their logs are next door.
+//! The subresources of pods: binding to a node, and eviction within a disruption budget. The log is in
+//! [`logs`](super::logs).
 
 use serde_json::{Map, Value, json};
 
@@ -16,7 +17,7 @@ fn success(code: u16) -> Answer {
     Answer::value(value).with_code(code)
 }
 
-/// POST of a Binding: the scheduler's word on which node a pod runs.
+/// POST of a Binding, with which the scheduler assigns a pod to a node.
 pub(super) fn bind(server: &Server, call: &Call) -> Result<Answer, Status> {
     let binding = call.object_of("v1", "Binding")?;
     let node = meta::text(&binding, "/target/name").to_owned();
@@ -32,7 +33,7 @@ pub(super) fn bind(server: &Server, call: &Call) -> Result<Answer, Status> {
 pub(super) fn bind_to(server: &Server, call: &Call, node: &str) -> Result<(), Status> {
     let options = call.write_options("CreateOptions")?;
     let now = server.clock().now();
-    write::bound(server, call, &options, |pod| {
+    write::replace_pod(server, call, &options, |pod| {
         let conflict = |why: String| Err(Status::conflict("", "pods/binding", &call.path.name, why));
         if meta::deleting(pod) {
             return conflict(format!("pod {} is being deleted, cannot be assigned to a host", call.path.name));
@@ -65,19 +66,19 @@ pub(super) fn evict(server: &Server, call: &Call) -> Result<Answer, Status> {
     }
     let empty = Map::new();
     let asked = eviction.get("deleteOptions").and_then(Value::as_object).unwrap_or(&empty);
-    let options = delete::options(call, asked)?;
+    let options = delete::nested_options(call, asked)?;
     let pod = server.store().get(&call.resource(), &call.key()).ok_or_else(|| call.not_found())?;
     let over = matches!(meta::text(&pod.value, "/status/phase"), "Succeeded" | "Failed" | "Pending");
     if !over && !meta::deleting(&pod.value) {
-        while !spend(server, call, &pod.value, options.dry_run)? {}
+        while !use_disruption(server, call, &pod.value, options.dry_run)? {}
     }
     let now = server.clock().now();
-    delete::one_after(server, call, &options, |pod| note_eviction(pod, &now))?;
+    delete::delete_one_after(server, call, &options, |pod| record_eviction(pod, &now))?;
     Ok(success(201))
 }
 
-/// Says on a pod why it is being deleted.
-fn note_eviction(pod: &mut Value, now: &str) {
+/// Records on a pod why it is being deleted.
+fn record_eviction(pod: &mut Value, now: &str) {
     let conditions = meta::entry(meta::as_map(pod), "status").entry("conditions").or_insert_with(|| json!([]));
     if let Some(list) = conditions.as_array_mut() {
         list.retain(|condition| meta::text(condition, "/type") != "DisruptionTarget");
@@ -88,14 +89,14 @@ fn note_eviction(pod: &mut Value, now: &str) {
     }
 }
 
-/// Takes one disruption from the budget that covers the pod, if there is one. `false`: somebody else has changed the
-/// budget in the meantime.
-fn spend(server: &Server, call: &Call, pod: &Value, dry_run: bool) -> Result<bool, Status> {
+/// Takes one disruption from the budget that covers the pod, if there is one. Returns false if the budget has been
+/// changed in the meantime.
+fn use_disruption(server: &Server, call: &Call, pod: &Value, dry_run: bool) -> Result<bool, Status> {
     let budgets = Resource::new("policy", "poddisruptionbudgets");
     let page = server.store().list(&budgets, Some(&call.path.namespace), None, None);
-    let page = page.map_err(|_| Status::internal("the present state has expired"))?;
+    let page = page.map_err(|_| Status::internal("the current state has expired"))?;
     let covers = |budget: &Value| {
-        budget.pointer("/spec/selector").is_some_and(|selector| Selector::of_labels(selector).selects(pod))
+        budget.pointer("/spec/selector").is_some_and(|selector| Selector::from_label_selector(selector).selects(pod))
     };
     let covering: Vec<_> = page.objects.iter().filter(|(_, object)| covers(&object.value)).collect();
     let (key, budget) = match covering.as_slice() {
@@ -117,7 +118,7 @@ fn spend(server: &Server, call: &Call, pod: &Value, dry_run: bool) -> Result<boo
     };
     let name = meta::name(&budget.value);
     let number = |pointer: &str| budget.value.pointer(pointer).and_then(Value::as_i64).unwrap_or_default();
-    // A pod that is not ready is no part of what the budget guards, as long as enough others are.
+    // The budget does not protect a pod that is not ready, as long as enough others are.
     if meta::condition(pod, "Ready") != Some("True") {
         let desired = number("/status/desiredHealthy");
         let enough = number("/status/currentHealthy") >= desired && desired > 0;

@@ -165,7 +165,7 @@ pub(super) fn check(kind: &Kind, live: Option<&Value>, new: &Value, known: Optio
         errors.extend(check_metadata(kind, live, new));
     }
     errors.extend(match kind.origin {
-        Origin::Custom(_) if another => definitions::validate_another(kind, new, live),
+        Origin::Custom(_) if another => definitions::validate_other_kind(kind, new, live),
         Origin::Custom(_) => definitions::validate(kind, new, live),
         Origin::Builtin(_) if kind.is("apiextensions.k8s.io", "CustomResourceDefinition") => definitions::check(new),
         Origin::Builtin(builtin) => builtin.errors(live, new),

@@ -1,4 +1,4 @@
-//! Reading one object.
+//! Reads one object.
 
 use super::answer::{Answer, Form};
 use super::call::Call;
@@ -7,17 +7,17 @@ use super::{Server, view};
 use crate::status::Status;
 use crate::store::Object;
 
-/// GET of an object, or of its status, which is the same.
+/// GET of an object, or of its status, which returns the same.
 pub(super) fn get(server: &Server, call: &Call) -> Result<Answer, Status> {
     super::list::check_version(server, call)?;
     let object = server.store().get(&call.resource(), &call.key()).ok_or_else(|| call.not_found())?;
-    one(server, call, &object)
+    in_form(server, call, &object)
 }
 
-/// An object in the form asked for.
-fn one(server: &Server, call: &Call, object: &Object) -> Result<Answer, Status> {
+/// Returns an object in the requested form.
+fn in_form(server: &Server, call: &Call, object: &Object) -> Result<Answer, Status> {
     Ok(match call.accept.form()? {
-        Form::Table => Answer::value(Tables::new(call, server.clock())?.of_one(&call.kind, &object.value, true)),
+        Form::Table => Answer::value(Tables::new(call, server.clock())?.table_of_one(&call.kind, &object.value, true)),
         form => Answer::json(view::json(&call.kind, object, form)),
     })
 }

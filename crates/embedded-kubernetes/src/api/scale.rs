@@ -1,4 +1,4 @@
-//! The subresource scale: one number of a workload, read and written by those who know nothing else about it.
+//! The scale subresource: the replica count of a workload, for clients that know nothing else about its kind.
 
 use serde_json::{Map, Value, json};
 
@@ -7,11 +7,11 @@ use super::answer::Answer;
 use super::call::Call;
 use super::change::{self, Patch};
 use super::view;
-use super::write::{self, By};
+use super::write::{self, WriteKind};
 use crate::kinds::ScalePaths;
 use crate::lists::MergeRules;
 use crate::meta;
-use crate::ownership::{self, Writer};
+use crate::ownership::{self, FieldWriter};
 use crate::status::{FieldError, Status};
 
 /// GET, PUT and PATCH of the scale of an object.
@@ -24,7 +24,7 @@ pub(super) fn scale(server: &Server, call: &Call) -> Result<Answer, Status> {
         if call.kind.is_custom() && !has {
             return Err(Status::internal(format!("the spec replicas field {:?} does not exist", paths.spec)));
         }
-        return Ok(Answer::value(of(paths, &view::from_kept(&call.kind, &kept.value))));
+        return Ok(Answer::value(read_scale(paths, &view::from_stored(&call.kind, &kept.value))));
     }
     let is_patch = call.method != "PUT";
     if is_patch {
@@ -33,43 +33,43 @@ pub(super) fn scale(server: &Server, call: &Call) -> Result<Answer, Status> {
     let options = call.write_options(if is_patch { "PatchOptions" } else { "UpdateOptions" })?;
     let patch = if is_patch { Some(Patch::read(call, &options)?) } else { None };
     let sent = if is_patch { None } else { Some(call.object_of("autoscaling/v1", "Scale")?) };
-    sent.as_ref().map(replicas).transpose()?;
+    sent.as_ref().map(parse_replicas).transpose()?;
     found()?;
     let written = if let Some(Patch::Apply(applied)) = &patch {
         let now = server.clock().now();
         let force = options.force.unwrap_or_default();
-        write::update_as(server, call, &options, "scale", By::Apply, |live| {
-            let writer = Writer { manager: &options.manager, subresource: "scale", now: &now };
-            let mut new = ownership::applied(&call.kind, Some(live), applied, writer, force)?;
+        write::update_as(server, call, &options, "scale", WriteKind::Apply, |live| {
+            let writer = FieldWriter { manager: &options.manager, subresource: "scale", now: &now };
+            let mut new = ownership::apply_object(&call.kind, Some(live), applied, writer, force)?;
             keep_preconditions(call, applied, &mut new);
             Ok(new)
         })?
     } else {
-        write::update_as(server, call, &options, "scale", By::Put, |live| {
-            let now = of(paths, live);
+        write::update_as(server, call, &options, "scale", WriteKind::Put, |live| {
+            let current = read_scale(paths, live);
             let scale = match (&patch, &sent) {
                 (_, Some(sent)) => sent.clone(),
-                (Some(patch), None) => patch.onto(&MergeRules::SHARED, &now)?,
-                (None, None) => now,
+                (Some(patch), None) => patch.onto(&MergeRules::SHARED, &current)?,
+                (None, None) => current,
             };
             if is_patch {
-                replicas(&scale).map_err(|why| change::unfit(&scale, why))?;
+                parse_replicas(&scale).map_err(|why| change::invalid_result(&scale, why))?;
             }
-            let mut new = put(call, paths, live, &scale)?;
+            let mut new = write_scale(call, paths, live, &scale)?;
             keep_preconditions(call, &scale, &mut new);
             Ok(new)
         })?
     };
-    Ok(Answer::value(of(paths, &view::from_kept(&call.kind, written.object.value()))))
+    Ok(Answer::value(read_scale(paths, &view::from_stored(&call.kind, written.object.value()))))
 }
 
-/// A path such as `.spec.replicas` as a JSON pointer.
+/// Converts a path such as `.spec.replicas` to a JSON pointer.
 pub(super) fn pointer(path: &str) -> String {
     format!("/{}", path.trim_start_matches('.').replace('.', "/"))
 }
 
-/// The scale of an object.
-fn of(paths: &ScalePaths, object: &Value) -> Value {
+/// Returns the scale of an object.
+fn read_scale(paths: &ScalePaths, object: &Value) -> Value {
     let number = |path: &str| object.pointer(&pointer(path)).and_then(Value::as_i64).unwrap_or_default();
     let mut metadata = Map::new();
     for key in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
@@ -78,9 +78,9 @@ fn of(paths: &ScalePaths, object: &Value) -> Value {
         }
     }
     let mut spec = Map::new();
-    let wished = number(&paths.spec);
-    if wished != 0 {
-        spec.insert("replicas".to_owned(), wished.into());
+    let desired = number(&paths.spec);
+    if desired != 0 {
+        spec.insert("replicas".to_owned(), desired.into());
     }
     let mut status = json!({"replicas": number(&paths.status)});
     let selector = paths.selector.as_ref().and_then(|path| object.pointer(&pointer(path)));
@@ -95,7 +95,7 @@ fn of(paths: &ScalePaths, object: &Value) -> Value {
     json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status})
 }
 
-/// A label selector as it stands in a query.
+/// Formats a label selector as it is written in a query.
 fn as_text(selector: &Value) -> String {
     let mut terms: Vec<String> = Vec::new();
     for (key, value) in selector.get("matchLabels").and_then(Value::as_object).into_iter().flatten() {
@@ -114,8 +114,8 @@ fn as_text(selector: &Value) -> String {
     terms.join(",")
 }
 
-/// The number that a scale wishes; none is 0.
-fn replicas(scale: &Value) -> Result<i64, Status> {
+/// Returns the replica count of a scale. A missing count is 0.
+fn parse_replicas(scale: &Value) -> Result<i64, Status> {
     let value = scale.pointer("/spec/replicas").filter(|value| !value.is_null());
     value.map_or(Some(0), Value::as_i64).ok_or_else(|| {
         let message = "Scale in version \"v1\" cannot be handled as a Scale: json: cannot unmarshal into Go struct field \
@@ -124,8 +124,8 @@ fn replicas(scale: &Value) -> Result<i64, Status> {
     })
 }
 
-/// Writes a scale into its object.
-fn put(call: &Call, paths: &ScalePaths, live: &Value, scale: &Value) -> Result<Value, Status> {
+/// Writes the replica count of a scale into its object.
+fn write_scale(call: &Call, paths: &ScalePaths, live: &Value, scale: &Value) -> Result<Value, Status> {
     let name = meta::name(scale);
     if !name.is_empty() && name != call.path.name {
         return Err(Status::bad_request(format!(
@@ -135,16 +135,16 @@ fn put(call: &Call, paths: &ScalePaths, live: &Value, scale: &Value) -> Result<V
     }
     let custom = call.kind.is_custom();
     let unset = custom && !live.pointer(&pointer(&paths.spec)).is_some_and(Value::is_i64);
-    let wished = match scale.pointer("/spec/replicas") {
-        // Null is 0 here, as in Go; a merge patch leaves none.
+    let desired = match scale.pointer("/spec/replicas") {
+        // As in Go, null is 0; a merge patch with null removes the field.
         None if unset && call.method == "PATCH" => {
             return Err(Status::bad_request(format!("the spec replicas field {:?} cannot be empty", paths.spec)));
         }
-        _ => replicas(scale)?,
+        _ => parse_replicas(scale)?,
     };
-    // A custom resource has rules of its own.
-    if wished < 0 && !custom {
-        let error = FieldError::invalid("spec.replicas", wished, "must be greater than or equal to 0");
+    // A custom resource is checked against its own schema.
+    if desired < 0 && !custom {
+        let error = FieldError::invalid("spec.replicas", desired, "must be greater than or equal to 0");
         return Err(Status::invalid("autoscaling", "Scale", &call.path.name, &[error]));
     }
     let mut new = live.clone();
@@ -152,7 +152,7 @@ fn put(call: &Call, paths: &ScalePaths, live: &Value, scale: &Value) -> Result<V
     let mut parts = paths.spec.trim_start_matches('.').split('.').peekable();
     while let Some(part) = parts.next() {
         if parts.peek().is_none() {
-            at.insert(part.to_owned(), wished.into());
+            at.insert(part.to_owned(), desired.into());
             break;
         }
         at = meta::entry(at, part);
@@ -160,8 +160,8 @@ fn put(call: &Call, paths: &ScalePaths, live: &Value, scale: &Value) -> Result<V
     Ok(new)
 }
 
-/// What the client has seen of the scale, it has seen of the object. To a patch the uid of a custom resource does not
-/// matter.
+/// Copies the preconditions of the scale to the object, which they apply to. A patch ignores the uid of a custom
+/// resource.
 fn keep_preconditions(call: &Call, scale: &Value, object: &mut Value) {
     for key in ["resourceVersion", "uid"] {
         if key == "uid" && call.method == "PATCH" && call.kind.is_custom() {

@@ -1,4 +1,4 @@
-//! Objects as the rows of a table: what `kubectl get` asks for.
+//! Writes objects as rows of a table, as `kubectl get` requests them.
 
 use serde_json::{Map, Value, json};
 
@@ -9,11 +9,11 @@ use crate::kinds::{Kind, Origin};
 use crate::status::{FieldError, Status};
 use crate::table::Table;
 
-/// Writes tables of one kind.
+/// Writes tables for the kind of one request.
 #[derive(Debug)]
 pub(super) struct Tables {
     table: Table,
-    /// What of each object goes with its row.
+    /// What each row includes of its object.
     include: Include,
     clock: Clock,
 }
@@ -26,7 +26,7 @@ enum Include {
 }
 
 impl Tables {
-    /// For the kind of a request, and as it asks.
+    /// Creates a writer with the columns and options of a request.
     pub(super) fn new(call: &Call, clock: &Clock) -> Result<Self, Status> {
         let include = match call.query.get("includeObject") {
             "None" => Include::Nothing,
@@ -45,15 +45,15 @@ impl Tables {
         Ok(Self { table, include, clock: clock.clone() })
     }
 
-    /// A table of these objects, as they are kept. `head`: with the columns' names.
-    pub(super) fn of(&self, kind: &Kind, objects: &[&Value], metadata: &Value, head: bool) -> Value {
+    /// Returns a table of stored objects. `head` includes the definitions of the columns.
+    pub(super) fn table_of(&self, kind: &Kind, objects: &[&Value], metadata: &Value, head: bool) -> Value {
         let now = self.clock.now();
         let rows = objects.iter().map(|object| {
             let mut row: Map<String, Value> = self.table.row(object, &now);
             match self.include {
                 Include::Nothing => {}
                 Include::Metadata => drop(row.insert("object".to_owned(), view::metadata(object))),
-                Include::Object => drop(row.insert("object".to_owned(), view::from_kept(kind, object))),
+                Include::Object => drop(row.insert("object".to_owned(), view::from_stored(kind, object))),
             }
             Value::Object(row)
         });
@@ -65,9 +65,9 @@ impl Tables {
         })
     }
 
-    /// A table of one object.
-    pub(super) fn of_one(&self, kind: &Kind, object: &Value, head: bool) -> Value {
+    /// Returns a table of one object.
+    pub(super) fn table_of_one(&self, kind: &Kind, object: &Value, head: bool) -> Value {
         let version = object.pointer("/metadata/resourceVersion").cloned().unwrap_or_default();
-        self.of(kind, &[object], &json!({"resourceVersion": version}), head)
+        self.table_of(kind, &[object], &json!({"resourceVersion": version}), head)
     }
 }

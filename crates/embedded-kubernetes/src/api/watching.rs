@@ -1,4 +1,4 @@
-//! Watches: the changes of a collection as a stream of lines, one JSON object each.
+//! Watches: stream the changes of a collection, one JSON object per line.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use crate::selector::Selector;
 use crate::status::Status;
 use crate::store::{Change, Event, Expired, Object, Watch};
 
-/// How long a watch lasts if the client does not say. The real server takes 30 to 60 minutes, at random.
-const LASTS: Duration = Duration::from_mins(45);
-/// How often a watcher that wants bookmarks is told how far it has come.
-const BOOKMARKS: Duration = Duration::from_mins(1);
+/// Duration of a watch if the client sets no timeout. The real server chooses a random time between 30 and 60 minutes.
+const DEFAULT_TIMEOUT: Duration = Duration::from_mins(45);
+/// Interval between bookmarks, which tell a client the revision that it has received so far.
+const BOOKMARK_INTERVAL: Duration = Duration::from_mins(1);
 
 /// GET of a collection with `watch`.
 pub(super) fn watch(server: &Server, call: &Call) -> Result<Answer, Status> {
@@ -43,7 +43,7 @@ pub(super) fn watch(server: &Server, call: &Call) -> Result<Answer, Status> {
     let streaming = call.query.flag("sendInitialEvents");
     let bookmarks = call.query.flag("allowWatchBookmarks");
     let mut pending = VecDeque::new();
-    let shape = Shape {
+    let writer = EventWriter {
         kind: Arc::clone(&call.kind),
         form,
         selector,
@@ -51,44 +51,45 @@ pub(super) fn watch(server: &Server, call: &Call) -> Result<Answer, Status> {
         tables: if form == Form::Table { Some(Tables::new(call, server.clock())?) } else { None },
         first: std::cell::Cell::new(true),
     };
-    // Without a version, or with 0, a watch begins with what is there.
+    // A watch without a version, or with version 0, begins with the existing objects.
     let initial = streaming || (version == 0 && call.query.get("sendInitialEvents") != "false");
-    let position = if initial { present(server, call, &shape, bookmarks && streaming, &mut pending)? } else { version };
+    let position =
+        if initial { write_existing(server, call, &writer, bookmarks && streaming, &mut pending)? } else { version };
     let position = if !initial && version == 0 { server.store().revision() } else { position };
     let watch = server.store().watch(&call.resource(), Some(position));
     let watch = watch.inspect_err(|expired| {
         pending.push_back(expired_line(*expired));
     });
-    let lines = Lines {
+    let stream_state = WatchStream {
         watch: watch.ok(),
-        shape,
+        writer,
         pending,
-        until: now + seconds.map_or(LASTS, Duration::from_secs),
-        bookmark: bookmarks.then(|| now + BOOKMARKS),
+        until: now + seconds.map_or(DEFAULT_TIMEOUT, Duration::from_secs),
+        bookmark: bookmarks.then(|| now + BOOKMARK_INTERVAL),
     };
-    let stream = stream::unfold(lines, |mut lines| async move {
-        lines.next().await.map(|chunk| (Ok::<_, std::convert::Infallible>(chunk), lines))
+    let stream = stream::unfold(stream_state, |mut state| async move {
+        state.next().await.map(|chunk| (Ok::<_, std::convert::Infallible>(chunk), state))
     });
     Ok(Answer::stream(Body::from_stream(stream)))
 }
 
-/// The objects that are there, as lines; and the revision that they show.
-fn present(
+/// Writes the existing objects as lines, and returns the revision that they show.
+fn write_existing(
     server: &Server,
     call: &Call,
-    shape: &Shape,
+    writer: &EventWriter,
     mark_end: bool,
     pending: &mut VecDeque<Bytes>,
 ) -> Result<u64, Status> {
     let namespace = Some(call.path.namespace.as_str()).filter(|namespace| !namespace.is_empty());
     let page = server.store().list(&call.resource(), namespace, None, None);
-    let page = page.map_err(|_| Status::internal("the present state has expired"))?;
+    let page = page.map_err(|_| Status::internal("the current state has expired"))?;
     let mut chunk = Vec::new();
-    for (_, object) in page.objects.iter().filter(|(_, object)| shape.selector.selects(&object.value)) {
-        chunk.extend_from_slice(&shape.line("ADDED", object));
+    for (_, object) in page.objects.iter().filter(|(_, object)| writer.selector.selects(&object.value)) {
+        chunk.extend_from_slice(&writer.line("ADDED", object));
     }
     if mark_end {
-        chunk.extend_from_slice(&shape.bookmark(page.revision, true));
+        chunk.extend_from_slice(&writer.bookmark(page.revision, true));
     }
     if !chunk.is_empty() {
         pending.push_back(Bytes::from(chunk));
@@ -96,22 +97,22 @@ fn present(
     Ok(page.revision)
 }
 
-/// What of the changes is sent, and how.
-struct Shape {
+/// Selects the events of a watch, and writes them as lines.
+struct EventWriter {
     kind: Arc<Kind>,
     form: Form,
     selector: Selector,
     namespace: String,
     tables: Option<Tables>,
-    /// Whether nothing has been sent yet: only the first table has the columns' names.
+    /// Whether nothing has been sent yet: only the first table defines the columns.
     first: std::cell::Cell<bool>,
 }
 
-impl Shape {
+impl EventWriter {
     fn line(&self, change: &str, object: &Object) -> Vec<u8> {
         let json = match &self.tables {
             Some(tables) => {
-                let table = tables.of_one(&self.kind, &object.value, self.first.replace(false));
+                let table = tables.table_of_one(&self.kind, &object.value, self.first.replace(false));
                 Bytes::from(table.to_string())
             }
             None => view::json(&self.kind, object, self.form),
@@ -122,7 +123,8 @@ impl Shape {
         line
     }
 
-    /// How far the watcher has come; `end`: that it has now seen what was there when it began.
+    /// Writes a bookmark: the revision up to which the client has received all changes. `end` marks the end of the
+    /// existing objects.
     fn bookmark(&self, revision: u64, end: bool) -> Vec<u8> {
         let mut metadata = json!({"resourceVersion": revision.to_string()});
         if end && let Some(map) = metadata.as_object_mut() {
@@ -139,7 +141,8 @@ impl Shape {
         line
     }
 
-    /// What a change is to this watcher: an object that no longer is selected has gone, one that now is has come.
+    /// Writes a change as this client sees it: an object that is no longer selected is deleted, and one that now is
+    /// selected is added.
     fn event(&self, event: &Event) -> Option<Vec<u8>> {
         let prefix = &self.namespace;
         if !prefix.is_empty() && event.key.split_once('/').is_none_or(|(namespace, _)| namespace != prefix) {
@@ -152,7 +155,7 @@ impl Shape {
             (false, true) => Some(self.line("ADDED", &event.object)),
             (true, true) => Some(self.line("MODIFIED", &event.object)),
             (true, false) if event.change == Change::Deleted => Some(self.line("DELETED", &event.object)),
-            // It goes as it was last seen, with the revision of the change.
+            // The client gets the object as it last saw it, with the revision of the change.
             (true, false) => {
                 let mut last = event.previous.as_ref().map(|object| object.value.clone()).unwrap_or_default();
                 crate::meta::set(&mut last, "resourceVersion", event.object.revision.to_string());
@@ -169,17 +172,17 @@ fn expired_line(expired: Expired) -> Bytes {
     Bytes::from(format!("{line}\n"))
 }
 
-struct Lines {
-    /// `None`: nothing follows what is pending.
+struct WatchStream {
+    /// `None`: the stream ends after the pending lines.
     watch: Option<Watch>,
-    shape: Shape,
+    writer: EventWriter,
     pending: VecDeque<Bytes>,
     until: Instant,
     bookmark: Option<Instant>,
 }
 
-impl Lines {
-    /// The next lines. `None`: the watch is over.
+impl WatchStream {
+    /// Returns the next lines. `None`: the watch is over.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             if let Some(chunk) = self.pending.pop_front() {
@@ -194,7 +197,7 @@ impl Lines {
             };
             match read {
                 Ok(events) if !events.is_empty() => {
-                    let chunk: Vec<u8> = events.iter().filter_map(|event| self.shape.event(event)).flatten().collect();
+                    let chunk: Vec<u8> = events.iter().filter_map(|event| self.writer.event(event)).flatten().collect();
                     if !chunk.is_empty() {
                         self.pending.push_back(Bytes::from(chunk));
                     }
@@ -206,8 +209,8 @@ impl Lines {
                 Ok(_) if timer == self.until => return None,
                 Ok(_) => {
                     let position = watch.position();
-                    self.pending.push_back(Bytes::from(self.shape.bookmark(position, false)));
-                    self.bookmark = Some(timer + BOOKMARKS);
+                    self.pending.push_back(Bytes::from(self.writer.bookmark(position, false)));
+                    self.bookmark = Some(timer + BOOKMARK_INTERVAL);
                 }
             }
         }

@@ -1,7 +1,7 @@
-//! Creating objects and replacing them by others: POST, PUT, PATCH.
+//! Creates and replaces objects: POST, PUT and PATCH.
 //!
-//! Nothing is locked while an object is prepared. Who finds at the end that somebody was faster begins again with
-//! the new state, as the real server does.
+//! Nothing is locked while an object is prepared. If another write was faster, the request starts again with the new
+//! object, as in the real server.
 
 use std::sync::Arc;
 
@@ -14,14 +14,14 @@ use super::tables::Tables;
 use super::{Server, access, admission, applying, definitions, prepare, view};
 use crate::kinds::Resource;
 use crate::meta;
-use crate::ownership::{self, Writer};
+use crate::ownership::{self, FieldWriter};
 use crate::status::{FieldError, Status};
 use crate::store::Object;
 
-/// How often a generated name may turn out to be taken.
-const TRIES: usize = 8;
+/// The most attempts to find a generated name that is free.
+const NAME_ATTEMPTS: usize = 8;
 
-/// What has become of a write.
+/// The result of a write.
 #[derive(Debug)]
 pub(super) struct Written {
     pub(super) code: u16,
@@ -32,38 +32,39 @@ pub(super) struct Written {
 /// The object after the write.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    Kept(Arc<Object>),
-    /// A dry run: as it would be.
-    Dry(Value),
+    /// The object as it is now stored.
+    Stored(Arc<Object>),
+    /// The object as a dry run would have stored it.
+    DryRun(Value),
 }
 
 impl Outcome {
-    /// The object, as it is kept.
+    /// Returns the object in its stored version.
     pub(super) fn value(&self) -> &Value {
         match self {
-            Self::Kept(object) => &object.value,
-            Self::Dry(value) => value,
+            Self::Stored(object) => &object.value,
+            Self::DryRun(value) => value,
         }
     }
 }
 
 impl Written {
-    /// The object, which was no dry run.
-    pub(super) fn kept(self) -> Result<Arc<Object>, Status> {
+    /// Returns the stored object. A dry run is an error.
+    pub(super) fn stored_object(self) -> Result<Arc<Object>, Status> {
         match self.object {
-            Outcome::Kept(object) => Ok(object),
-            Outcome::Dry(_) => Err(Status::internal("a dry run keeps nothing")),
+            Outcome::Stored(object) => Ok(object),
+            Outcome::DryRun(_) => Err(Status::internal("a dry run stores nothing")),
         }
     }
 
     fn answer(self, server: &Server, call: &Call) -> Result<Answer, Status> {
         let answer = match (&self.object, call.accept.form()?) {
             (outcome, Form::Table) => {
-                Answer::value(Tables::new(call, server.clock())?.of_one(&call.kind, outcome.value(), true))
+                Answer::value(Tables::new(call, server.clock())?.table_of_one(&call.kind, outcome.value(), true))
             }
-            (Outcome::Kept(object), form) => Answer::json(view::json(&call.kind, object, form)),
-            (Outcome::Dry(value), Form::Metadata) => Answer::value(view::metadata(value)),
-            (Outcome::Dry(value), _) => Answer::value(view::from_kept(&call.kind, value)),
+            (Outcome::Stored(object), form) => Answer::json(view::json(&call.kind, object, form)),
+            (Outcome::DryRun(value), Form::Metadata) => Answer::value(view::metadata(value)),
+            (Outcome::DryRun(value), _) => Answer::value(view::from_stored(&call.kind, value)),
         };
         Ok(answer.with_code(self.code).with_warnings(self.warnings))
     }
@@ -87,7 +88,7 @@ pub(super) fn create(
     mut object: Value,
 ) -> Result<Written, Status> {
     let kind = &call.kind;
-    in_namespace(call, &mut object)?;
+    set_namespace(call, &mut object)?;
     let warnings = prepare::shape(kind, &mut object, options.validation)?;
     check_namespace(server, call)?;
     let generate = meta::name(&object).is_empty() && !meta::text(&object, "/metadata/generateName").is_empty();
@@ -99,8 +100,8 @@ pub(super) fn create(
             meta::set(&mut object, "name", name);
         }
         prepare::new(server, kind, &mut object);
-        let writer = Writer { manager: &options.manager, subresource: "", now: &server.clock().now() };
-        ownership::updated(kind, None, &mut object, writer);
+        let writer = FieldWriter { manager: &options.manager, subresource: "", now: &server.clock().now() };
+        ownership::record_update(kind, None, &mut object, writer);
         prepare::admit(kind, &mut object)?;
         if kind.is("", "Namespace") {
             let spec = meta::entry(meta::as_map(&mut object), "spec");
@@ -111,15 +112,15 @@ pub(super) fn create(
         if !options.dry_run && !matches!(meta::resource_version(&object), "" | "0") {
             return Err(Status::new(500, "", "resourceVersion should not be set on objects to be created"));
         }
-        view::to_kept(kind, &mut object);
+        view::to_stored(kind, &mut object);
         let key = crate::store::key(meta::namespace(&object), meta::name(&object));
         let name = meta::name(&object).to_owned();
-        let taken = server.store().get(&call.resource(), &key).is_some();
+        let exists = server.store().get(&call.resource(), &key).is_some();
         let warnings = || warnings.iter().chain(&admitted.warnings).cloned().collect();
-        if options.dry_run && !taken {
-            return Ok(Written { code: 201, object: Outcome::Dry(object), warnings: warnings() });
+        if options.dry_run && !exists {
+            return Ok(Written { code: 201, object: Outcome::DryRun(object), warnings: warnings() });
         }
-        let put = if taken {
+        let put = if exists {
             None
         } else {
             admitted.charge(server)?;
@@ -128,19 +129,19 @@ pub(super) fn create(
         match put {
             Some(object) => {
                 let warnings = warnings();
-                definitions::changed(server, &call.resource());
+                definitions::after_change(server, &call.resource());
                 let object = server.store().get(&call.resource(), &key).unwrap_or(object);
-                return Ok(Written { code: 201, object: Outcome::Kept(object), warnings });
+                return Ok(Written { code: 201, object: Outcome::Stored(object), warnings });
             }
-            None if generate && attempt < TRIES => {}
+            None if generate && attempt < NAME_ATTEMPTS => {}
             None => return Err(Status::already_exists(&kind.group, &kind.plural, &name)),
         }
     }
     Err(Status::internal("no attempt was made"))
 }
 
-/// The namespace of an object is the one of the path.
-pub(super) fn in_namespace(call: &Call, object: &mut Value) -> Result<(), Status> {
+/// Sets the namespace of an object from the path. A different one in the object is an error.
+pub(super) fn set_namespace(call: &Call, object: &mut Value) -> Result<(), Status> {
     let given = meta::namespace(object);
     if !given.is_empty() && given != call.path.namespace {
         return Err(Status::bad_request(
@@ -155,7 +156,7 @@ pub(super) fn in_namespace(call: &Call, object: &mut Value) -> Result<(), Status
     Ok(())
 }
 
-/// Nothing is created in a namespace that is not there, or that is going.
+/// Refuses to create an object in a namespace that does not exist or is being deleted.
 pub(super) fn check_namespace(server: &Server, call: &Call) -> Result<(), Status> {
     if !call.kind.namespaced {
         return Ok(());
@@ -183,13 +184,13 @@ pub(super) fn check_namespace(server: &Server, call: &Call) -> Result<(), Status
 pub(super) fn put(server: &Server, call: &Call) -> Result<Answer, Status> {
     let options = call.write_options("UpdateOptions")?;
     let mut object = call.object()?;
-    in_namespace(call, &mut object)?;
+    set_namespace(call, &mut object)?;
     check_name(call, &object)?;
     if server.store().get(&call.resource(), &call.key()).is_none() {
-        // It is read before the object is looked for.
+        // As in the real server, a malformed object is an error even if no object of the name exists.
         prepare::shape(&call.kind, &mut object.clone(), options.validation)?;
-        let may = call.kind.create_on_update && call.path.subresource.is_empty();
-        if may && meta::uid(&object).is_empty() {
+        let may_create = call.kind.create_on_update && call.path.subresource.is_empty();
+        if may_create && meta::uid(&object).is_empty() {
             meta::remove(&mut object, "resourceVersion");
             return create(server, call, &options, object)?.answer(server, call);
         }
@@ -230,14 +231,14 @@ pub(super) fn patch(server: &Server, call: &Call) -> Result<Answer, Status> {
             let now = server.clock().now();
             let force = options.force.unwrap_or_default();
             let sub = &call.path.subresource;
-            let writer = Writer { manager: &options.manager, subresource: sub, now: &now };
-            update_as(server, call, &options, sub, By::Apply, |live| {
-                ownership::applied(kind, Some(live), applied, writer, force)
+            let writer = FieldWriter { manager: &options.manager, subresource: sub, now: &now };
+            update_as(server, call, &options, sub, WriteKind::Apply, |live| {
+                ownership::apply_object(kind, Some(live), applied, writer, force)
             })
         }
         other => {
             let sub = &call.path.subresource;
-            update_as(server, call, &options, sub, By::Patch, |live| other.onto(kind.merge_rules(), live))
+            update_as(server, call, &options, sub, WriteKind::Patch, |live| other.onto(kind.merge_rules(), live))
         }
     };
     written?.answer(server, call)
@@ -250,7 +251,7 @@ pub(super) fn finalize(server: &Server, call: &Call) -> Result<Answer, Status> {
     finalize_as(server, call, &object)?.answer(server, call)
 }
 
-/// Gives a namespace the finalizers of another state of it.
+/// Replaces the finalizers of a namespace by those of `object`.
 pub(super) fn finalize_as(server: &Server, call: &Call, object: &Value) -> Result<Written, Status> {
     let options = call.write_options("UpdateOptions")?;
     let finalizers = object.pointer("/spec/finalizers").cloned();
@@ -265,8 +266,8 @@ pub(super) fn finalize_as(server: &Server, call: &Call, object: &Value) -> Resul
     })
 }
 
-/// Changes a pod as the scheduler does: past the rules that hold for everybody else.
-pub(super) fn bound(
+/// Changes a pod as the scheduler does, without the checks that apply to other clients.
+pub(super) fn replace_pod(
     server: &Server,
     call: &Call,
     options: &WriteOptions,
@@ -281,7 +282,7 @@ pub(super) fn bound(
     }
 }
 
-/// Replaces the object by what `make` makes of it.
+/// Replaces the object by the result of `make`.
 pub(super) fn update(
     server: &Server,
     call: &Call,
@@ -289,76 +290,76 @@ pub(super) fn update(
     subresource: &str,
     make: impl Fn(&Value) -> Result<Value, Status>,
 ) -> Result<Written, Status> {
-    update_as(server, call, options, subresource, By::Put, make)
+    update_as(server, call, options, subresource, WriteKind::Put, make)
 }
 
-/// How the new state of an object has come about.
+/// How a client changes an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum By {
-    /// It was sent.
+pub(super) enum WriteKind {
+    /// It sends the whole object.
     Put,
-    /// By a patch, which is to blame if it does not fit.
+    /// It sends a patch; an invalid result is reported as an error of the patch.
     Patch,
-    /// By an apply, which has kept the books of who owns which field.
+    /// It sends a server-side apply, which has already recorded the ownership of fields.
     Apply,
 }
 
-/// The same, in one of the ways in which objects are changed.
+/// Replaces the object as [`update`] does, for any kind of write.
 pub(super) fn update_as(
     server: &Server,
     call: &Call,
     options: &WriteOptions,
     subresource: &str,
-    by: By,
+    write: WriteKind,
     make: impl Fn(&Value) -> Result<Value, Status>,
 ) -> Result<Written, Status> {
     let kind = &call.kind;
     loop {
         let kept = server.store().get(&call.resource(), &call.key()).ok_or_else(|| call.not_found())?;
-        let live = view::from_kept(kind, &kept.value);
+        let live = view::from_stored(kind, &kept.value);
         let mut new = make(&live)?;
         let warnings = prepare::shape(kind, &mut new, options.validation)
-            .map_err(|why| if by == By::Patch { change::unfit(&new, why) } else { why })?;
+            .map_err(|why| if write == WriteKind::Patch { change::invalid_result(&new, why) } else { why })?;
         check_name(call, &new)?;
-        in_namespace(call, &mut new)?;
-        let blamed = check_seen(call, &live, &new)?;
-        // Defaults first: what they fill in is no change that the generation would count.
+        set_namespace(call, &mut new)?;
+        let uid_error = check_preconditions(call, &live, &new)?;
+        // Defaults come first, because filling them in must not count as a change of the generation.
         prepare::defaults(kind, &mut new);
-        // Then the books, which are about what was asked for; then what the server makes of it.
+        // Ownership is recorded next, for what the client sent, before the server changes the object further.
         let now = server.clock().now();
-        if by != By::Apply {
-            let writer = Writer { manager: &options.manager, subresource, now: &now };
-            ownership::updated(kind, Some(&live), &mut new, writer);
+        if write != WriteKind::Apply {
+            let writer = FieldWriter { manager: &options.manager, subresource, now: &now };
+            ownership::record_update(kind, Some(&live), &mut new, writer);
         }
         if subresource.is_empty() {
             admission::complete_update(kind, &live, &mut new);
         }
         prepare::replacement(kind, &live, &mut new, subresource);
-        prepare::check(kind, Some(&live), &new, blamed)?;
+        prepare::check(kind, Some(&live), &new, uid_error)?;
         meta::set(&mut new, "resourceVersion", meta::resource_version(&live));
-        if ownership::same(&live, &new) && view::has_defaults(kind, &kept) {
-            return Ok(Written { code: 200, object: Outcome::Kept(kept), warnings });
+        if ownership::unchanged(&live, &new) && view::has_defaults(kind, &kept) {
+            return Ok(Written { code: 200, object: Outcome::Stored(kept), warnings });
         }
-        view::to_kept(kind, &mut new);
+        view::to_stored(kind, &mut new);
         if options.dry_run {
-            return Ok(Written { code: 200, object: Outcome::Dry(new), warnings });
+            return Ok(Written { code: 200, object: Outcome::DryRun(new), warnings });
         }
-        let done = if goes(&new) {
-            // Its end is no version that whoever ends it is told of.
+        let done = if is_removable(&new) {
+            // The client that removes the object gets its last stored version, not the revision of the removal.
             let last = Arc::new(Object::new(kept.revision, new.clone()));
             server.store().remove(&call.resource(), &call.key(), kept.revision, new).map(|_| last)
         } else {
             server.store().put(&call.resource(), &call.key(), Some(kept.revision), new)
         };
         if let Ok(object) = done {
-            definitions::changed(server, &call.resource());
-            return Ok(Written { code: 200, object: Outcome::Kept(object), warnings });
+            definitions::after_change(server, &call.resource());
+            return Ok(Written { code: 200, object: Outcome::Stored(object), warnings });
         }
     }
 }
 
-/// Whether nothing holds an object that is being deleted any more.
-fn goes(object: &Value) -> bool {
+/// Returns whether an object is being deleted and has no finalizers or grace period left.
+fn is_removable(object: &Value) -> bool {
     let held = |pointer: &str| object.pointer(pointer).and_then(Value::as_array).is_some_and(|list| !list.is_empty());
     let namespace =
         object.get("kind").is_some_and(|kind| kind == "Namespace") && meta::text(object, "/apiVersion") == "v1";
@@ -368,12 +369,13 @@ fn goes(object: &Value) -> bool {
         && object.pointer("/metadata/deletionGracePeriodSeconds").and_then(Value::as_i64).unwrap_or_default() == 0
 }
 
-/// Who says what they have seen must have seen the latest. Gives what is wrong among other things.
-fn check_seen(call: &Call, live: &Value, new: &Value) -> Result<Option<FieldError>, Status> {
+/// Checks the uid and the version that a client sends. For a patch, a wrong uid is returned as a field error, to be
+/// reported with others.
+fn check_preconditions(call: &Call, live: &Value, new: &Value) -> Result<Option<FieldError>, Status> {
     let kind = &call.kind;
     let (uid, real) = (meta::uid(new), meta::uid(live));
     let other = !uid.is_empty() && uid != real;
-    // To a PUT it is a precondition, to a patch a field like others.
+    // In a PUT the uid is a precondition, in a patch a field like any other.
     let is_field = call.method == "PATCH" && call.path.subresource != "scale";
     if other && !is_field {
         let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {real}");

@@ -1,4 +1,4 @@
-//! What holds of every sequence of writes.
+//! Properties of server-side apply that hold for every sequence of writes.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::builtin::merge_rules as rules;
 
-/// A small Deployment, as somebody may want it.
-fn any_wish() -> impl Strategy<Value = Value> {
+/// Generates a small Deployment that a manager may apply.
+fn any_configuration() -> impl Strategy<Value = Value> {
     let text = || prop::sample::select(vec!["x", "y"]);
     let container = (prop::sample::select(vec!["a", "b", "c"]), prop::option::of(text()), prop::option::of(text()));
     let labels = prop::collection::btree_map(prop::sample::select(vec!["k", "l"]), text(), 0..3);
@@ -33,21 +33,21 @@ fn any_wish() -> impl Strategy<Value = Value> {
                     items.push(item);
                 }
             }
-            let mut wish = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
+            let mut applied = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
                 "spec": {"paused": true}});
             if let Some(replicas) = replicas {
-                wish["spec"]["replicas"] = json!(replicas);
+                applied["spec"]["replicas"] = json!(replicas);
             }
             if !items.is_empty() {
-                wish["spec"]["template"] = json!({"spec": {"containers": items}});
+                applied["spec"]["template"] = json!({"spec": {"containers": items}});
             }
             if !labels.is_empty() {
-                wish["metadata"]["labels"] = json!(labels);
+                applied["metadata"]["labels"] = json!(labels);
             }
             if !finalizers.is_empty() {
-                wish["metadata"]["finalizers"] = json!(finalizers);
+                applied["metadata"]["finalizers"] = json!(finalizers);
             }
-            wish
+            applied
         })
 }
 
@@ -65,14 +65,14 @@ fn by(manager: &str) -> Write<'_> {
 }
 
 fn fields(value: &Value) -> Set {
-    walk::fields(value, &Place::root(Types::Builtin(rules("Deployment")))).difference(&nobodys())
+    walk::fields(value, &Position::root(Types::Builtin(rules("Deployment")))).difference(&unowned_fields())
 }
 
-/// Whether applying `wish` would change nothing but the order of items, which nobody owns.
-fn says(object: &Value, wish: &Value) -> bool {
-    let place = Place::root(Types::Builtin(rules("Deployment")));
+/// Returns whether applying `applied` would change at most the order of items, which has no owner.
+fn contains(object: &Value, applied: &Value) -> bool {
+    let position = Position::root(Types::Builtin(rules("Deployment")));
     let object = without_managed(object);
-    let changes = walk::compare(&object, &walk::merge(&object, wish, &place), &place);
+    let changes = walk::compare(&object, &walk::merge(&object, applied, &position), &position);
     changes.added.is_empty() && changes.modified.is_empty() && changes.removed.is_empty()
 }
 
@@ -114,31 +114,31 @@ fn any_json() -> impl Strategy<Value = Value> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Of whatever many managers apply by force, the object has what the last one said, each has what it said less what
-    /// was taken from it, and nothing is there that nobody has.
+    /// When managers apply by force in any order, the object contains what the last one applied, each manager owns
+    /// what it applied less what was taken from it, and every field has an owner.
     #[test]
-    fn everything_has_an_owner_and_the_last_word_holds(
-        wishes in prop::collection::vec((prop::sample::select(vec!["m1", "m2", "m3"]), any_wish()), 1..8),
+    fn all_fields_have_owners_and_the_last_apply_holds(
+        configurations in prop::collection::vec((prop::sample::select(vec!["m1", "m2", "m3"]), any_configuration()), 1..8),
     ) {
         let mut live: Option<Value> = None;
-        for (manager, wish) in &wishes {
-            let made = apply(&by(manager), live.as_ref(), wish, true).unwrap();
+        for (manager, applied) in &configurations {
+            let made = apply(&by(manager), live.as_ref(), applied, true).unwrap();
             let managers = managers::read(managed(&made)).unwrap();
             let all = managers.values().fold(Set::default(), |all, owned| all.union(&owned.fields));
-            let there = fields(&without_managed(&made));
-            let ownerless: Vec<String> = there.difference(&all).paths();
-            // What is on the way to something is there with it.
+            let present = fields(&without_managed(&made));
+            let ownerless: Vec<String> = present.difference(&all).paths();
+            // The parents of an owned field are present without an owner of their own.
             prop_assert!(
                 ownerless.iter().all(|path| all.paths().iter().any(|owned| owned.starts_with(path.as_str()))),
                 "{ownerless:?}"
             );
-            prop_assert!(fields(wish).difference(&there).is_empty(), "what was applied is there");
-            prop_assert!(says(&made, wish), "and says what it said");
-            // Applied again, it changes nothing.
-            prop_assert_eq!(&apply(&by(manager), Some(&made), wish, false).unwrap(), &made);
+            prop_assert!(fields(applied).difference(&present).is_empty(), "all applied fields are present");
+            prop_assert!(contains(&made, applied), "the applied values are in the object");
+            // Applying the same again changes nothing.
+            prop_assert_eq!(&apply(&by(manager), Some(&made), applied, false).unwrap(), &made);
             live = Some(made);
         }
-        // When all let go, nothing is left but the name.
+        // When all managers have released their fields, only the name is left.
         let nothing = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}});
         for manager in ["m1", "m2", "m3"] {
             live = Some(apply(&by(manager), live.as_ref(), &nothing, false).unwrap());
@@ -146,22 +146,22 @@ proptest! {
         prop_assert_eq!(fields(&live.unwrap()).paths(), Vec::<String>::new());
     }
 
-    /// An apply that is not forced changes nothing that another manager has.
+    /// An apply without force changes nothing that another manager owns.
     #[test]
-    fn without_force_nothing_is_taken(first in any_wish(), second in any_wish()) {
+    fn apply_without_force_takes_nothing(first in any_configuration(), second in any_configuration()) {
         let one = apply(&by("m1"), None, &first, false).unwrap();
         if let Ok(both) = apply(&by("m2"), Some(&one), &second, false) {
             let before = managers::read(managed(&one)).unwrap();
             let after = managers::read(managed(&both)).unwrap();
             let m1 = by("m1").manager(true);
             prop_assert_eq!(before.get(&m1), after.get(&m1));
-            prop_assert!(says(&both, &first));
+            prop_assert!(contains(&both, &first));
         }
     }
 
-    /// An update takes what it changes, and the rest stays where it was.
+    /// An update takes ownership of what it changes; the ownership of other fields stays.
     #[test]
-    fn an_update_takes_what_it_changes(first in any_wish(), second in any_wish()) {
+    fn update_takes_what_it_changes(first in any_configuration(), second in any_configuration()) {
         let one = apply(&by("m1"), None, &first, false).unwrap();
         let mut new = second;
         update(&by("m2"), Some(&one), &mut new);
@@ -169,28 +169,28 @@ proptest! {
         let m1 = managers.get(&by("m1").manager(true)).map(|owned| owned.fields.clone()).unwrap_or_default();
         let m2 = managers.get(&by("m2").manager(false)).map(|owned| owned.fields.clone()).unwrap_or_default();
         prop_assert!(m1.intersection(&m2).is_empty());
-        let place = Place::root(by("m1").types);
-        let changes = walk::compare(&without_managed(&one), &without_managed(&new), &place);
-        let taken = changes.added.union(&changes.modified).difference(&nobodys());
+        let position = Position::root(by("m1").types);
+        let changes = walk::compare(&without_managed(&one), &without_managed(&new), &position);
+        let taken = changes.added.union(&changes.modified).difference(&unowned_fields());
         prop_assert_eq!(m2, taken);
     }
 
     #[test]
-    fn nothing_makes_it_panic(live in any_json(), new in any_json(), force in any::<bool>()) {
-        let mut wish = new.clone();
-        if let Value::Object(wish) = &mut wish {
-            wish.insert("apiVersion".to_owned(), json!("apps/v1"));
-            wish.insert("kind".to_owned(), json!("Deployment"));
+    fn malformed_objects_cause_no_panic(live in any_json(), new in any_json(), force in any::<bool>()) {
+        let mut applied = new.clone();
+        if let Value::Object(map) = &mut applied {
+            map.insert("apiVersion".to_owned(), json!("apps/v1"));
+            map.insert("kind".to_owned(), json!("Deployment"));
         }
         for subresource in ["", "status"] {
             let write = Write { subresource, ..by("m") };
-            drop(apply(&write, Some(&live), &wish, force));
-            drop(apply(&write, None, &wish, force));
+            drop(apply(&write, Some(&live), &applied, force));
+            drop(apply(&write, None, &applied, force));
             let mut updated = new.clone();
             update(&write, Some(&live), &mut updated);
         }
         let scale = Write { subresource: "scale", ..by("m") };
-        drop(apply(&scale, Some(&live), &json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "spec": wish}), force));
+        drop(apply(&scale, Some(&live), &json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "spec": applied}), force));
         let mut updated = new.clone();
         update(&scale, Some(&live), &mut updated);
     }

@@ -1,4 +1,4 @@
-//! `metadata.managedFields`: who has written which fields, by which kind of request.
+//! `metadata.managedFields`: which manager has written which fields, and by which kind of request.
 
 use std::collections::BTreeMap;
 
@@ -6,18 +6,18 @@ use serde_json::{Map, Value, json};
 
 use super::set::Set;
 
-/// Who has written. Appliers are the same whatever version they apply; all others are told apart by it.
+/// A manager. Managers that apply are the same for all versions; those that update are distinguished by version.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Manager {
     pub(super) name: String,
     pub(super) applies: bool,
-    /// Empty for appliers.
+    /// The version that was written. Empty for managers that apply.
     pub(super) version: String,
     pub(super) subresource: String,
 }
 
 impl Manager {
-    /// By which conflicts are ordered.
+    /// Returns the text by which conflicts are sorted.
     pub(super) fn identifier(&self) -> String {
         let operation = if self.applies { "Apply" } else { "Update" };
         let more = |key: &str, text: &str| if text.is_empty() { String::new() } else { format!(",{key:?}:{text:?}") };
@@ -25,8 +25,8 @@ impl Manager {
         format!("{{\"manager\":{:?},\"operation\":{operation:?}{version}{subresource}}}", self.name)
     }
 
-    /// As conflicts name it.
-    pub(super) fn in_words(&self) -> String {
+    /// Returns the manager as conflict messages name it.
+    pub(super) fn description(&self) -> String {
         let subresource = match self.subresource.as_str() {
             "" => String::new(),
             subresource => format!(" with subresource {subresource:?}"),
@@ -36,7 +36,7 @@ impl Manager {
     }
 }
 
-/// What one manager has written.
+/// The fields that a manager owns.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Owned {
     pub(super) fields: Set,
@@ -47,10 +47,10 @@ pub(super) struct Owned {
 /// All managers of an object.
 pub(super) type Managers = BTreeMap<Manager, Owned>;
 
-/// Most managers that update. Beyond that the oldest are thrown together.
-const MOST: usize = 10;
+/// The most managers that update. Beyond it the oldest are merged.
+const MAX_UPDATERS: usize = 10;
 
-/// Reads `metadata.managedFields`. `None`: it is not to be understood.
+/// Reads `metadata.managedFields`. `None`: the entries cannot be parsed.
 pub(super) fn read(entries: Option<&Value>) -> Option<Managers> {
     let Some(entries) = entries.filter(|entries| !entries.is_null()) else { return Some(Managers::new()) };
     entries.as_array()?.iter().map(entry).collect()
@@ -78,7 +78,7 @@ fn entry(entry: &Value) -> Option<(Manager, Owned)> {
     Some((manager, Owned { fields, version, time: text("time") }))
 }
 
-/// `metadata.managedFields`. `None`: nobody is known.
+/// Writes `metadata.managedFields`. `None`: there are no managers.
 pub(super) fn write(managers: &Managers) -> Option<Value> {
     let mut entries: Vec<(&Manager, &Owned)> = managers.iter().filter(|(_, owned)| !owned.fields.is_empty()).collect();
     entries.sort_by_key(|(manager, owned)| {
@@ -107,7 +107,7 @@ pub(super) fn write(managers: &Managers) -> Option<Value> {
     (!entries.is_empty()).then_some(Value::Array(entries))
 }
 
-/// Whether a request says that all managers are to be forgotten: an empty list, or one empty entry.
+/// Returns whether a request resets the managers: it sends an empty list, or one empty entry.
 pub(super) fn resets(entries: Option<&Value>) -> bool {
     match entries.and_then(Value::as_array).map(Vec::as_slice) {
         Some([]) => true,
@@ -116,7 +116,7 @@ pub(super) fn resets(entries: Option<&Value>) -> bool {
     }
 }
 
-/// Throws the oldest of too many updating managers together, by version.
+/// Merges the oldest managers by version if there are too many that update.
 pub(super) fn cap(managers: &mut Managers) {
     let mut updating: Vec<(String, Manager)> = managers
         .iter()
@@ -127,7 +127,7 @@ pub(super) fn cap(managers: &mut Managers) {
     updating.sort();
     let mut first: BTreeMap<String, Manager> = BTreeMap::new();
     for (_, manager) in updating {
-        if left <= MOST {
+        if left <= MAX_UPDATERS {
             break;
         }
         let Some(version) = managers.get(&manager).map(|owned| owned.version.clone()) else { continue };

@@ -1,49 +1,50 @@
-//! Server-side apply, and who owns which field.
+//! Server-side apply, and the ownership of fields.
 //!
-//! Two things can happen to an object. A manager *applies*: it says all that it wants, takes what it says, and lets go
-//! of what it no longer says, which is removed when nobody else has it. Or a manager *updates*, by any other request:
-//! it takes what it changes. An apply that would change what another has is a conflict, unless it is forced.
+//! There are two kinds of write. A manager that *applies* sends all fields that it wants. It owns the fields that it
+//! sends, and releases those that it no longer sends; a released field without another owner is removed. A manager
+//! that *updates*, by any other request, owns what it changes. An apply that would change a field of another manager
+//! is a conflict, unless it is forced.
 //!
-//! Pure. The caller finds the object, checks names and versions, fills in defaults after [`apply`], validates, and keeps
-//! the object as it was if nothing but times has changed.
+//! The functions here are pure. The caller reads the object, checks names and versions, fills in defaults after
+//! [`apply`], validates, and keeps the old object if nothing but times has changed.
 
 mod managers;
-mod place;
+mod position;
 mod scale;
 mod set;
 mod walk;
 
-pub use place::Types;
+pub use position::Types;
 
 use serde_json::{Map, Value};
 
 use self::managers::{Manager, Managers, Owned};
-use self::place::Place;
+use self::position::Position;
 use self::set::Set;
 use crate::status::{Cause, Details, Status};
 
-/// Who writes, and how.
+/// The context of a write: the kind of object, and the manager.
 #[derive(Debug, Clone, Copy)]
 pub struct Write<'a> {
-    /// What is known of the kind.
+    /// The schema of the kind.
     pub types: Types<'a>,
-    /// `apps/v1`.
+    /// The API version of the kind, such as `apps/v1`.
     pub api_version: &'a str,
-    /// `Deployment`.
+    /// The kind, such as `Deployment`.
     pub kind: &'a str,
     /// The field manager.
     pub manager: &'a str,
-    /// Empty: the object itself.
+    /// The subresource that is written. Empty: the object itself.
     pub subresource: &'a str,
-    /// Whether the kind has the subresource status: then the object itself does not own it.
+    /// Whether the kind has the status subresource. If it has, a write of the object does not own the status.
     pub has_status: bool,
-    /// Where the subresource scale finds the wished number, `.spec.replicas`.
+    /// The path of the replica count for the scale subresource, such as `.spec.replicas`.
     pub replicas: Option<&'a str>,
-    /// The time, as `metav1.Time` is written.
+    /// The time of the write, as `metav1.Time` is written.
     pub now: &'a str,
 }
 
-/// Whom fields are ascribed to that were there before anybody applied.
+/// The manager that owns the fields that existed before the first apply.
 const BEFORE: &str = "before-first-apply";
 
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -58,8 +59,8 @@ impl Write<'_> {
         }
     }
 
-    /// Fields that a write of this kind does not reach.
-    fn unreached(&self) -> Set {
+    /// Returns the fields that a write to this subresource does not change.
+    fn excluded_fields(&self) -> Set {
         let mut set = Set::default();
         if self.subresource == "status" {
             set.insert(&[set::field("spec")]);
@@ -76,13 +77,13 @@ impl Write<'_> {
         set
     }
 
-    fn place(&self) -> Place<'_> {
-        Place::root(self.types)
+    fn position(&self) -> Position<'_> {
+        Position::root(self.types)
     }
 }
 
-/// Fields that nobody owns: they are the server's, or the object's identity.
-fn nobodys() -> Set {
+/// Returns the fields without an owner: those that the server sets, and the identity of the object.
+fn unowned_fields() -> Set {
     let mut set = Set::default();
     for name in ["apiVersion", "kind", "metadata"] {
         set.insert(&[set::field(name)]);
@@ -122,14 +123,15 @@ fn set_managed(object: &mut Value, entries: Option<Value>) {
 }
 
 fn is_named(types: Types<'_>, path: &[String], step: &str) -> bool {
-    let place = path.iter().fold(Place::root(types), |place, step| place.step(step));
-    step.strip_prefix("f:").is_some_and(|name| place.names(name))
+    let position = path.iter().fold(Position::root(types), |position, step| position.step(step));
+    step.strip_prefix("f:").is_some_and(|name| position.names(name))
 }
 
-/// Notes in `new` who owns what after any write that is no apply. `live`: the object before; `None`: it is created.
+/// Records in `new` the ownership of fields after a write other than an apply. `live` is the object before the write;
+/// `None`: the object is created.
 ///
-/// `new` may carry managedFields: those of the request. None, or ones that cannot be read, stand for those of `live`; an
-/// empty list forgets everybody, and from then on nothing is noted until somebody applies.
+/// `new` may contain managedFields from the request. If it contains none, or they cannot be parsed, those of `live`
+/// are kept. An empty list resets them, and ownership is not recorded again until a manager applies.
 pub fn update(write: &Write<'_>, live: Option<&Value>, new: &mut Value) {
     let asked = managed(new).cloned();
     let before = managers::read(live.and_then(managed)).unwrap_or_default();
@@ -148,17 +150,17 @@ pub fn update(write: &Write<'_>, live: Option<&Value>, new: &mut Value) {
     } else if live.is_none() || !managers.is_empty() {
         let empty = Value::Object(Map::new());
         let old = live.map_or(empty, without_managed);
-        updated(write, &old, new, &mut managers, &write.manager(false));
+        record_changes(write, &old, new, &mut managers, &write.manager(false));
     }
     set_managed(new, managers::write(&managers));
 }
 
-fn updated(write: &Write<'_>, old: &Value, new: &Value, managers: &mut Managers, manager: &Manager) {
-    let place = write.place();
-    let changes = walk::compare(old, new, &place).without(&write.unreached());
+fn record_changes(write: &Write<'_>, old: &Value, new: &Value, managers: &mut Managers, manager: &Manager) {
+    let position = write.position();
+    let changes = walk::compare(old, new, &position).without(&write.excluded_fields());
     let touched = changes.modified.union(&changes.added);
-    take(managers, &touched.union(&changes.removed), None);
-    let fields = touched.difference(&nobodys());
+    take_fields(managers, &touched.union(&changes.removed), None);
+    let fields = touched.difference(&unowned_fields());
     if !fields.is_empty() {
         let fields = managers.get(manager).map_or_else(|| fields.clone(), |own| own.fields.union(&fields));
         let owned = Owned { fields, version: write.api_version.to_owned(), time: write.now.to_owned() };
@@ -167,8 +169,8 @@ fn updated(write: &Write<'_>, old: &Value, new: &Value, managers: &mut Managers,
     managers::cap(managers);
 }
 
-/// Takes `fields` from all managers but `except`.
-fn take(managers: &mut Managers, fields: &Set, except: Option<&Manager>) {
+/// Removes fields from all managers but `except`.
+fn take_fields(managers: &mut Managers, fields: &Set, except: Option<&Manager>) {
     for (manager, owned) in managers.iter_mut() {
         if Some(manager) != except {
             owned.fields = owned.fields.difference(fields);
@@ -177,18 +179,18 @@ fn take(managers: &mut Managers, fields: &Set, except: Option<&Manager>) {
     managers.retain(|_, owned| !owned.fields.is_empty());
 }
 
-/// Applies `applied` onto `live`; `None`: there is no object yet. Gives the object with its managedFields, before
-/// defaults.
+/// Applies `applied` to `live`; `None`: the object does not exist yet. Returns the object with its managedFields,
+/// before defaults.
 ///
-/// 400: it is of another kind or version, or brings managedFields. 409: conflicts, with one cause for each field. 500,
-/// which is the real server's choice: it does not fit the schema.
+/// Errors: 400 if `applied` is of another kind or version, or contains managedFields. 409 for conflicts, with one
+/// cause for each field. 500, as in the real server, if `applied` does not fit the schema.
 pub fn apply(write: &Write<'_>, live: Option<&Value>, applied: &Value, force: bool) -> Result<Value, Status> {
     let text = |key: &str| applied.get(key).and_then(Value::as_str).unwrap_or_default();
     let (version, kind) =
         if write.subresource == "scale" { (scale::VERSION, scale::KIND) } else { (write.api_version, write.kind) };
     if text("apiVersion") != version || text("kind") != kind {
-        let words = format!("invalid object type: {}, Kind={}", text("apiVersion"), text("kind"));
-        return Err(Status::bad_request(words));
+        let message = format!("invalid object type: {}, Kind={}", text("apiVersion"), text("kind"));
+        return Err(Status::bad_request(message));
     }
     if managed(applied).is_some_and(|entries| !entries.is_null()) {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
@@ -199,8 +201,8 @@ pub fn apply(write: &Write<'_>, live: Option<&Value>, applied: &Value, force: bo
     if write.subresource == "scale" {
         return scale::apply(write, live, applied, managers, &manager, force);
     }
-    let place = write.place();
-    walk::check(applied, &place, &mut Vec::new()).map_err(|why| {
+    let position = write.position();
+    walk::check(applied, &position, &mut Vec::new()).map_err(|why| {
         let name = |key: &str| applied.pointer(&format!("/metadata/{key}")).and_then(Value::as_str).unwrap_or_default();
         Status::new(
             500,
@@ -216,15 +218,15 @@ pub fn apply(write: &Write<'_>, live: Option<&Value>, applied: &Value, force: bo
     let old = live.map_or_else(|| empty.clone(), without_managed);
     if live.is_some() && managers.is_empty() {
         let before = Manager { name: BEFORE.to_owned(), ..write.manager(false) };
-        updated(write, &empty, &old, &mut managers, &before);
+        record_changes(write, &empty, &old, &mut managers, &before);
     }
     let kept = managers.clone();
-    let mut outcome = attempt(write, &old, applied, managers, &manager, force);
+    let mut outcome = try_apply(write, &old, applied, managers, &manager, force);
     if let Err(Conflicts(conflicts)) = &outcome
         && write.manager == "kubectl"
-        && applied_before(write, &old, conflicts)
+        && were_applied_client_side(write, &old, conflicts)
     {
-        outcome = attempt(write, &old, applied, kept, &manager, true);
+        outcome = try_apply(write, &old, applied, kept, &manager, true);
     }
     let (mut new, mut managers) = outcome.map_err(Conflicts::into_status)?;
     match (write.types, new.get_mut("metadata")) {
@@ -246,7 +248,7 @@ pub fn apply(write: &Write<'_>, live: Option<&Value>, applied: &Value, force: bo
     Ok(new)
 }
 
-/// The fields that an apply would take, by who has them.
+/// The fields of other managers that an apply would change.
 struct Conflicts(Vec<(Manager, Set)>);
 
 impl Conflicts {
@@ -256,10 +258,10 @@ impl Conflicts {
         let causes: Vec<Cause> = conflicts
             .iter()
             .flat_map(|(manager, fields)| {
-                let words = format!("conflict with {}", manager.in_words());
+                let message = format!("conflict with {}", manager.description());
                 fields.paths().into_iter().map(move |field| Cause {
                     reason: "FieldManagerConflict".to_owned(),
-                    message: words.clone(),
+                    message: message.clone(),
                     field,
                 })
             })
@@ -271,7 +273,7 @@ impl Conflicts {
                     .iter()
                     .map(|(manager, fields)| {
                         let fields: Vec<String> = fields.paths().iter().map(|field| format!("\n- {field}")).collect();
-                        format!("conflicts with {}:{}", manager.in_words(), fields.concat())
+                        format!("conflicts with {}:{}", manager.description(), fields.concat())
                     })
                     .collect();
                 format!("Apply failed with {} conflicts: {}", many.len(), groups.join("\n"))
@@ -281,7 +283,7 @@ impl Conflicts {
     }
 }
 
-fn attempt(
+fn try_apply(
     write: &Write<'_>,
     old: &Value,
     applied: &Value,
@@ -289,14 +291,14 @@ fn attempt(
     manager: &Manager,
     force: bool,
 ) -> Result<(Value, Managers), Conflicts> {
-    let place = write.place();
+    let position = write.position();
     let last = managers.get(manager).map(|own| own.fields.clone()).unwrap_or_default();
     let time = managers.get(manager).map_or_else(|| write.now.to_owned(), |own| own.time.clone());
-    let merged = walk::merge(old, applied, &place);
-    let fields = walk::fields(applied, &place).without(&write.unreached());
+    let merged = walk::merge(old, applied, &position);
+    let fields = walk::fields(applied, &position).without(&write.excluded_fields());
     managers.insert(manager.clone(), Owned { fields, version: write.api_version.to_owned(), time });
     let new = prune(write.types, merged, &managers, &last);
-    let changes = walk::compare(old, &new, &place).without(&write.unreached());
+    let changes = walk::compare(old, &new, &position).without(&write.excluded_fields());
     let touched = changes.modified.union(&changes.added);
     let conflicts: Vec<(Manager, Set)> = managers
         .iter()
@@ -307,43 +309,44 @@ fn attempt(
     if !force && !conflicts.is_empty() {
         return Err(Conflicts(conflicts));
     }
-    take(&mut managers, &touched.union(&changes.removed), Some(manager));
+    take_fields(&mut managers, &touched.union(&changes.removed), Some(manager));
     if let Some(own) = managers.get_mut(manager) {
-        own.fields = own.fields.difference(&nobodys());
+        own.fields = own.fields.difference(&unowned_fields());
     }
     managers.retain(|_, owned| !owned.fields.is_empty());
     Ok((new, managers))
 }
 
-/// Removes what the manager had applied the `last` time, has not applied now, and nobody else has.
+/// Removes the fields that the manager applied the `last` time, has not applied now, and that no other manager owns.
 fn prune(types: Types<'_>, merged: Value, managers: &Managers, last: &Set) -> Value {
     if last.is_empty() {
         return merged;
     }
-    let place = Place::root(types);
+    let position = Position::root(types);
     let named = |set: &Set| set.with_named(&|path, step| is_named(types, path, step));
-    let fields = |value: &Value| named(&walk::fields(value, &place));
-    let less = |set: &Set| walk::remove(&merged, set, &place);
+    let fields = |value: &Value| named(&walk::fields(value, &position));
+    let less = |set: &Set| walk::remove(&merged, set, &position);
     let all = fields(&merged);
     let last = named(last);
     let owned = managers.values().fold(Set::default(), |all, owned| all.union(&owned.fields));
-    // Without all of it; with what anybody has; with what was not the manager's to remove.
+    // Remove all of `last`, then restore what other managers own and what was not this manager's to remove.
     let pruned = less(&last);
     let pruned = less(&all.difference(&fields(&pruned).union(&named(&owned))));
     less(&all.difference(&fields(&pruned)).intersection(&last))
 }
 
-/// Whether all conflicts are about what kubectl itself had applied from the client's side before, unchanged since.
-fn applied_before(write: &Write<'_>, old: &Value, conflicts: &[(Manager, Set)]) -> bool {
+/// Returns whether all conflicts are about fields that kubectl applied client-side before and that have not changed
+/// since.
+fn were_applied_client_side(write: &Write<'_>, old: &Value, conflicts: &[(Manager, Set)]) -> bool {
     let annotations = old.pointer("/metadata/annotations");
     let text = annotations.and_then(|annotations| annotations.get(LAST_APPLIED)).and_then(Value::as_str);
     let Some(last) = text.and_then(|text| serde_json::from_str::<Value>(text).ok()) else { return false };
     if last.get("apiVersion").and_then(Value::as_str) != Some(write.api_version) {
         return false;
     }
-    let place = write.place();
-    let changes = walk::compare(&last, old, &place);
-    let unchanged = walk::fields(&last, &place)
+    let position = write.position();
+    let changes = walk::compare(&last, old, &position);
+    let unchanged = walk::fields(&last, &position)
         .difference(&changes.modified)
         .difference(&changes.added)
         .difference(&changes.removed);

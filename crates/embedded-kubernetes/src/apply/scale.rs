@@ -1,8 +1,9 @@
-//! Ownership of one number through the subresource scale.
+//! Ownership of the replica count through the scale subresource.
 //!
-//! A `Scale` has managers of its own, made of those of the object who have the number, and what becomes of them is
-//! carried back. So a write over /scale can own nothing but the number, and takes it from whoever had it. An update of a
-//! number that nobody has is not noted, as nothing is of a `Scale` without managers.
+//! As in the real server, a `Scale` has managers of its own: those managers of the object that own the replica count.
+//! Changes of their ownership are written back to the object. A write over /scale can therefore own nothing but the
+//! replica count, and takes it from all other managers. An update of a count without an owner is not recorded, because
+//! a `Scale` without managers records no ownership.
 
 use serde_json::Value;
 
@@ -22,7 +23,7 @@ fn pointer(write: &Write<'_>) -> String {
     format!("/{}", write.replicas.unwrap_or(".spec.replicas").trim_start_matches('.').replace('.', "/"))
 }
 
-/// The number of `object`; 0 counts as none, as a `Scale` does not write it.
+/// Returns the replica count of `object`. 0 counts as none, because a `Scale` leaves it out.
 fn number(write: &Write<'_>, object: &Value) -> Option<i64> {
     object.pointer(&pointer(write)).and_then(Value::as_i64).filter(|number| *number != 0)
 }
@@ -31,26 +32,28 @@ fn owners(managers: &Managers, path: &[String]) -> Vec<Manager> {
     managers.iter().filter(|(_, owned)| owned.fields.has(path)).map(|(manager, _)| manager.clone()).collect()
 }
 
-/// The managers of a `Scale` update by its version, whatever the object's is.
-fn seen(manager: &Manager) -> Manager {
+/// Returns a manager as it appears in a `Scale`: managers that update have the version of `Scale`, whatever that of
+/// the object is.
+fn scale_manager(manager: &Manager) -> Manager {
     let version = if manager.applies { String::new() } else { VERSION.to_owned() };
     Manager { version, ..manager.clone() }
 }
 
-fn give(write: &Write<'_>, managers: &mut Managers, manager: &Manager, path: &[String]) {
-    let owned = Owned { fields: Set::of(path), version: write.api_version.to_owned(), time: write.now.to_owned() };
+fn set_owner(write: &Write<'_>, managers: &mut Managers, manager: &Manager, path: &[String]) {
+    let owned =
+        Owned { fields: Set::from_path(path), version: write.api_version.to_owned(), time: write.now.to_owned() };
     managers.insert(manager.clone(), owned);
 }
 
-/// Notes an update over /scale.
+/// Records an update over /scale.
 pub(super) fn update(write: &Write<'_>, live: Option<&Value>, new: &Value, managers: &mut Managers) {
     let path = path(write);
     if owners(managers, &path).is_empty() || live.and_then(|live| number(write, live)) == number(write, new) {
         return;
     }
-    super::take(managers, &Set::of(&path), None);
+    super::take_fields(managers, &Set::from_path(&path), None);
     if number(write, new).is_some() {
-        give(write, managers, &write.manager(false), &path);
+        set_owner(write, managers, &write.manager(false), &path);
     }
 }
 
@@ -65,11 +68,11 @@ pub(super) fn apply(
 ) -> Result<Value, Status> {
     let Some(live) = live else { return Err(Status::new(404, "NotFound", "there is nothing to scale")) };
     let path = path(write);
-    // Null is a number that is not written, and yet a wish.
+    // A null count is not written, but still counts as applied.
     let none = Value::from(0);
     let named = applied.pointer("/spec/replicas");
-    let wished = named.map(|number| if number.is_null() { &none } else { number });
-    if let Some(other) = wished.filter(|number| !number.is_number()) {
+    let desired = named.map(|number| if number.is_null() { &none } else { number });
+    if let Some(other) = desired.filter(|number| !number.is_number()) {
         let name = |key: &str| applied.pointer(&format!("/metadata/{key}")).and_then(Value::as_str).unwrap_or_default();
         let what = format!("({}/{}; {VERSION}, Kind={KIND})", name("namespace"), name("name"));
         let why = format!(".spec.replicas: expected numeric (int or float), got {other}");
@@ -82,18 +85,19 @@ pub(super) fn apply(
     }
     if owners(&managers, &path).is_empty() && before.is_some() {
         let unknown = Manager { name: BEFORE.to_owned(), ..write.manager(false) };
-        give(write, &mut managers, &unknown, &path);
+        set_owner(write, &mut managers, &unknown, &path);
     }
     let mut others = owners(&managers, &path);
     others.retain(|other| other != manager);
-    let mut changed = wished.is_some_and(|wished| wished.as_i64() != before);
-    if named.is_some_and(Value::is_null) || wished == Some(&none) && live.pointer(&pointer(write)) == Some(&none) {
-        // To the merge, a number that is not written and one that is are not the same.
+    let mut changed = desired.is_some_and(|desired| desired.as_i64() != before);
+    if named.is_some_and(Value::is_null) || desired == Some(&none) && live.pointer(&pointer(write)) == Some(&none) {
+        // The merge distinguishes between an unwritten count and 0.
         changed = true;
     }
     if changed && !force && !others.is_empty() {
-        let conflicts =
-            others.iter().map(|other| (seen(other), Set::of(&[set::field("spec"), set::field("replicas")])));
+        let conflicts = others
+            .iter()
+            .map(|other| (scale_manager(other), Set::from_path(&[set::field("spec"), set::field("replicas")])));
         return Err(Conflicts(conflicts.collect()).into_status());
     }
     if custom && changed {
@@ -102,23 +106,23 @@ pub(super) fn apply(
     }
     let mut new = super::without_managed(live);
     if changed {
-        super::take(&mut managers, &Set::of(&path), None);
+        super::take_fields(&mut managers, &Set::from_path(&path), None);
     }
-    match wished {
-        Some(wished) => {
+    match desired {
+        Some(desired) => {
             if let Some(number) = new.pointer_mut(&pointer(write)) {
-                *number = wished.clone();
+                *number = desired.clone();
             } else {
-                put(&mut new, &path, wished.clone());
+                set_number(&mut new, &path, desired.clone());
             }
             if changed || !managers.contains_key(manager) {
-                give(write, &mut managers, manager, &path);
+                set_owner(write, &mut managers, manager, &path);
             }
         }
         None => {
-            // What is no longer applied goes, when nobody else has it.
+            // A count that is no longer applied is removed, unless another manager owns it.
             if managers.remove(manager).is_some() && others.is_empty() {
-                put(&mut new, &path, 0.into());
+                set_number(&mut new, &path, 0.into());
             }
         }
     }
@@ -126,15 +130,15 @@ pub(super) fn apply(
     Ok(new)
 }
 
-/// What the real server answers to a `Scale` that is applied to a custom resource, unless it changes nothing: updates are
-/// the only way.
+/// Creates the real server's answer to a `Scale` that is applied to a custom resource and would change it. Only
+/// updates of the scale of a custom resource are supported.
 fn cannot_convert(what: &str) -> Status {
     let why = "request to convert CR to an invalid group/version: autoscaling/v1";
     Status::new(500, "", format!("failed to {what}; {VERSION}, Kind={KIND}) to proper version: {why}"))
 }
 
-/// Puts a number at a path of fields.
-fn put(object: &mut Value, path: &[String], number: Value) {
+/// Sets the number at a path of fields.
+fn set_number(object: &mut Value, path: &[String], number: Value) {
     let mut at = object;
     for (index, step) in path.iter().enumerate() {
         let name = step.strip_prefix("f:").unwrap_or(step);

@@ -1,29 +1,29 @@
-//! Sets of fields, as `metadata.managedFields` holds them.
+//! Sets of fields, as stored in `metadata.managedFields`.
 //!
-//! A set is a tree. Each step is written as it is stored, so that steps can be compared and sent as they are:
-//! `f:replicas` a field, `k:{"name":"a"}` the item of a keyed list, `v:"a"` a value of a set, `i:0` an index.
+//! A set is a tree of steps. Steps have their stored form, so that they can be compared and sent as they are:
+//! `f:replicas` is a field, `k:{"name":"a"}` an item of a keyed list, `v:"a"` a value of a set, and `i:0` an index.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-/// The step to a field.
+/// Returns the step to a field.
 pub(super) fn field(name: &str) -> String {
     format!("f:{name}")
 }
 
-/// The step to a value of a set.
+/// Returns the step to a value of a set.
 pub(super) fn value(value: &Value) -> String {
     format!("v:{value}")
 }
 
-/// The step to the item with these keys.
+/// Returns the step to the item with these keys.
 pub(super) fn keys(keys: Map<String, Value>) -> String {
     format!("k:{}", Value::Object(keys))
 }
 
-/// A step in words: `.replicas`, `[name="a"]`, `[="a"]`, `[0]`.
-fn shown(step: &str) -> String {
+/// Formats a step for people: `.replicas`, `[name="a"]`, `[="a"]`, `[0]`.
+fn display_step(step: &str) -> String {
     let (kind, rest) = step.split_at_checked(2).unwrap_or((step, ""));
     match kind {
         "f:" => format!(".{rest}"),
@@ -37,7 +37,7 @@ fn shown(step: &str) -> String {
     }
 }
 
-/// The step in the one way in which it is written here, whoever has written it.
+/// Returns the step in the form in which it is written here, whichever client wrote it. `None`: it is not a step.
 fn canonical(step: &str) -> Option<String> {
     let (kind, rest) = step.split_at_checked(2)?;
     match kind {
@@ -51,14 +51,14 @@ fn canonical(step: &str) -> Option<String> {
 /// A set of fields.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Set {
-    /// The steps that end here.
+    /// The steps that are members of the set.
     members: BTreeSet<String>,
-    /// The steps that go on. None of these is empty.
+    /// The subtree below each step. No subtree is empty.
     children: BTreeMap<String, Self>,
 }
 
 impl Set {
-    /// Reads `fieldsV1`. `None`: it is none.
+    /// Parses `fieldsV1`. `None`: the value is not a valid set.
     pub(super) fn read(json: &Value) -> Option<Self> {
         let mut set = Self::default();
         for (step, below) in json.as_object()? {
@@ -70,12 +70,12 @@ impl Set {
             if map.is_empty() || map.contains_key(".") {
                 set.members.insert(step.clone());
             }
-            set.put(step, Self::read(below)?);
+            set.insert_child(step, Self::read(below)?);
         }
         Some(set)
     }
 
-    /// As it stands in `fieldsV1`.
+    /// Returns the set in the form of `fieldsV1`.
     pub(super) fn to_json(&self) -> Value {
         let mut map = Map::new();
         for (step, below) in &self.children {
@@ -95,8 +95,8 @@ impl Set {
         self.members.is_empty() && self.children.is_empty()
     }
 
-    /// The set of one field.
-    pub(super) fn of(path: &[String]) -> Self {
+    /// Creates the set of one field.
+    pub(super) fn from_path(path: &[String]) -> Self {
         let mut set = Self::default();
         set.insert(path);
         set
@@ -118,17 +118,17 @@ impl Set {
         }
     }
 
-    /// Whether this step ends here.
-    pub(super) fn ends(&self, step: &str) -> bool {
+    /// Returns whether this step is a member.
+    pub(super) fn has_member(&self, step: &str) -> bool {
         self.members.contains(step)
     }
 
-    /// What is below this step.
+    /// Returns the subtree below this step.
     pub(super) fn below(&self, step: &str) -> Option<&Self> {
         self.children.get(step)
     }
 
-    fn put(&mut self, step: String, below: Self) {
+    fn insert_child(&mut self, step: String, below: Self) {
         if !below.is_empty() {
             self.children.insert(step, below);
         }
@@ -148,17 +148,17 @@ impl Set {
         let mut set = Self { members: &self.members & &other.members, children: BTreeMap::new() };
         for (step, below) in &self.children {
             if let Some(other) = other.children.get(step) {
-                set.put(step.clone(), below.intersection(other));
+                set.insert_child(step.clone(), below.intersection(other));
             }
         }
         set
     }
 
-    /// Less the fields of `other`. What is below them stays.
+    /// Returns the set without the fields of `other`. Fields below those stay.
     pub(super) fn difference(&self, other: &Self) -> Self {
         let mut set = Self { members: &self.members - &other.members, children: BTreeMap::new() };
         for (step, below) in &self.children {
-            set.put(
+            set.insert_child(
                 step.clone(),
                 other.children.get(step).map_or_else(|| below.clone(), |other| below.difference(other)),
             );
@@ -166,16 +166,19 @@ impl Set {
         set
     }
 
-    /// Less the fields of `other` and everything below them.
+    /// Returns the set without the fields of `other` and all fields below them.
     pub(super) fn without(&self, other: &Self) -> Self {
         let mut set = Self { members: &self.members - &other.members, children: BTreeMap::new() };
         for (step, below) in self.children.iter().filter(|(step, _)| !other.members.contains(*step)) {
-            set.put(step.clone(), other.children.get(step).map_or_else(|| below.clone(), |other| below.without(other)));
+            set.insert_child(
+                step.clone(),
+                other.children.get(step).map_or_else(|| below.clone(), |other| below.without(other)),
+            );
         }
         set
     }
 
-    /// With each step on the way that `named` takes for a field of its own right.
+    /// Adds each step on the way to a member for which `named` returns true.
     pub(super) fn with_named(&self, named: &impl Fn(&[String], &str) -> bool) -> Self {
         self.with_named_below(&mut Vec::new(), named)
     }
@@ -187,30 +190,30 @@ impl Set {
                 set.members.insert(step.clone());
             }
             path.push(step.clone());
-            set.put(step.clone(), below.with_named_below(path, named));
+            set.insert_child(step.clone(), below.with_named_below(path, named));
             path.pop();
         }
         set
     }
 
-    /// Every field in words: `.spec.containers[name="a"].image`.
+    /// Formats each field for people: `.spec.containers[name="a"].image`.
     pub(super) fn paths(&self) -> Vec<String> {
         let mut paths = Vec::new();
-        self.gather("", &mut paths);
+        self.collect_paths("", &mut paths);
         paths
     }
 
-    fn gather(&self, prefix: &str, paths: &mut Vec<String>) {
-        paths.extend(self.members.iter().map(|step| format!("{prefix}{}", shown(step))));
+    fn collect_paths(&self, prefix: &str, paths: &mut Vec<String>) {
+        paths.extend(self.members.iter().map(|step| format!("{prefix}{}", display_step(step))));
         for (step, below) in &self.children {
-            below.gather(&format!("{prefix}{}", shown(step)), paths);
+            below.collect_paths(&format!("{prefix}{}", display_step(step)), paths);
         }
     }
 }
 
-/// A path in words.
-pub(super) fn in_words(path: &[String]) -> String {
-    path.iter().map(|step| shown(step)).collect()
+/// Formats a path for people.
+pub(super) fn display_path(path: &[String]) -> String {
+    path.iter().map(|step| display_step(step)).collect()
 }
 
 #[cfg(test)]
@@ -221,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_stored_form() {
+    fn stored_form_round_trips() {
         let stored = json!({"f:metadata": {"f:labels": {".": {}, "f:a": {}}}, "f:spec": {
             "f:replicas": {}, "f:ports": {"k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}}},
             "f:finalizers": {"v:\"x\"": {}}, "f:args": {"i:0": {}}}});
@@ -261,7 +264,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn the_algebra_of_sets(a in any_set(), b in any_set()) {
+        fn set_operations_obey_set_algebra(a in any_set(), b in any_set()) {
             prop_assert_eq!(Set::read(&a.to_json()).unwrap(), a.clone());
             prop_assert_eq!(a.union(&b), b.union(&a));
             prop_assert_eq!(a.intersection(&b), b.intersection(&a));

@@ -1,4 +1,4 @@
-//! Held to what a real 1.34 server did at the same steps: `recorded/`, without times.
+//! Compares with what a real 1.34 server did at the same steps, as recorded without times in `recorded/`.
 
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ fn timeless(object: &Value) -> Value {
     object
 }
 
-/// The entries in an order of their own: the real one is by time.
+/// Returns the entries in a fixed order, because the real server sorts them by time.
 fn entries(object: &Value) -> Vec<String> {
     let entries = timeless(object);
     let mut entries: Vec<String> =
@@ -53,9 +53,9 @@ fn write<'a>(types: Types<'a>, step: &'a Value, version: &'a str) -> Write<'a> {
     }
 }
 
-/// Each step begins with the object that the real server had after the last one.
+/// Each step starts with the object that the real server had after the previous one.
 #[test]
-fn every_step_ends_as_on_the_real_server() {
+fn each_recorded_step_matches_the_real_server() {
     let schema = schema_of_w();
     let mut objects: std::collections::BTreeMap<String, Value> = std::collections::BTreeMap::new();
     let mut wrong = Vec::new();
@@ -136,7 +136,7 @@ fn scale(replicas: i64) -> Value {
     json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "d"}, "spec": {"replicas": replicas}})
 }
 
-/// Who has `.spec.replicas`: manager and subresource.
+/// Returns the owners of `.spec.replicas`: manager and subresource.
 fn owners(object: &Value) -> Vec<(String, String)> {
     let entries = managed(object).and_then(Value::as_array).into_iter().flatten();
     let text = |entry: &Value, key: &str| entry[key].as_str().unwrap_or_default().to_owned();
@@ -146,48 +146,48 @@ fn owners(object: &Value) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Recorded: replicas before, replicas applied to /scale, owned before or not, and what came of it without force.
+/// Recorded results for each live count and each count applied to /scale, with and without an owner before.
 #[test]
-fn applying_a_scale() {
-    for (live, wished, conflict) in [(0, 0, true), (0, 5, true), (3, 0, true), (3, 5, true), (3, 3, false)] {
+fn applied_scale_takes_ownership_of_the_count() {
+    for (live, desired, conflict) in [(0, 0, true), (0, 5, true), (3, 0, true), (3, 5, true), (3, 3, false)] {
         let owned = apply(&by("m1", ""), None, &deployment(&json!({"replicas": live, "paused": true})), false).unwrap();
-        let answer = apply(&by("sc", "scale"), Some(&owned), &scale(wished), false);
-        assert_eq!(answer.is_err(), conflict, "{live} {wished}");
+        let answer = apply(&by("sc", "scale"), Some(&owned), &scale(desired), false);
+        assert_eq!(answer.is_err(), conflict, "{live} {desired}");
         if let Err(error) = answer {
             assert_eq!(error.message, "Apply failed with 1 conflict: conflict with \"m1\": .spec.replicas");
         }
-        let forced = apply(&by("sc", "scale"), Some(&owned), &scale(wished), true).unwrap();
-        assert_eq!(forced["spec"]["replicas"], wished);
+        let forced = apply(&by("sc", "scale"), Some(&owned), &scale(desired), true).unwrap();
+        assert_eq!(forced["spec"]["replicas"], desired);
         let mut expected = vec![("sc".to_owned(), "scale".to_owned())];
         if !conflict {
             expected.insert(0, ("m1".to_owned(), String::new()));
         }
         let mut owners = owners(&forced);
         owners.sort();
-        assert_eq!(owners, expected, "{live} {wished}");
+        assert_eq!(owners, expected, "{live} {desired}");
         let others = managed(&forced).unwrap().as_array().unwrap().len();
-        assert_eq!(others, 2, "m1 keeps what else it has");
+        assert_eq!(others, 2, "m1 keeps its other fields");
     }
-    for (live, wished, conflict) in [(0, 0, false), (0, 5, false), (3, 0, true), (3, 5, true)] {
+    for (live, desired, conflict) in [(0, 0, false), (0, 5, false), (3, 0, true), (3, 5, true)] {
         let unowned = deployment(&json!({"replicas": live}));
-        let answer = apply(&by("sc", "scale"), Some(&unowned), &scale(wished), false);
+        let answer = apply(&by("sc", "scale"), Some(&unowned), &scale(desired), false);
         match answer {
-            Ok(_) if conflict => panic!("{live} {wished}"),
-            Ok(made) => assert_eq!(owners(&made), [("sc".to_owned(), "scale".to_owned())], "{live} {wished}"),
+            Ok(_) if conflict => panic!("{live} {desired}"),
+            Ok(made) => assert_eq!(owners(&made), [("sc".to_owned(), "scale".to_owned())], "{live} {desired}"),
             Err(error) => assert_eq!(
                 error.message,
                 "Apply failed with 1 conflict: conflict with \"before-first-apply\" with subresource \"scale\" using \
                  autoscaling/v1: .spec.replicas"
             ),
         }
-        let forced = apply(&by("sc", "scale"), Some(&unowned), &scale(wished), true).unwrap();
+        let forced = apply(&by("sc", "scale"), Some(&unowned), &scale(desired), true).unwrap();
         assert_eq!(owners(&forced), [("sc".to_owned(), "scale".to_owned())]);
     }
 }
 
-/// Recorded.
+/// The messages are recorded.
 #[test]
-fn a_scale_cannot_be_applied_to_a_custom_resource() {
+fn scale_cannot_be_applied_to_a_custom_resource() {
     let schema = schema_of_w();
     let write = Write { types: Types::Custom(&schema), replicas: Some(".spec.i32"), ..by("sc", "scale") };
     let object = |fields: Value| json!({"metadata": {"name": "f", "namespace": "default", "managedFields": fields}, "spec": {"i32": 3}});
@@ -205,7 +205,7 @@ fn a_scale_cannot_be_applied_to_a_custom_resource() {
 }
 
 #[test]
-fn an_update_over_scale_of_a_number_that_nobody_has_is_not_noted() {
+fn scale_update_of_an_unowned_count_is_not_recorded() {
     let live = deployment(&json!({"replicas": 3}));
     let mut new = deployment(&json!({"replicas": 4}));
     update(&by("hpa", "scale"), Some(&live), &mut new);
@@ -213,7 +213,7 @@ fn an_update_over_scale_of_a_number_that_nobody_has_is_not_noted() {
 }
 
 #[test]
-fn an_apply_that_changes_nothing_keeps_the_time() {
+fn apply_without_a_change_keeps_the_time() {
     let first = apply(&by("m1", ""), None, &deployment(&json!({"replicas": 1})), false).unwrap();
     let later = Write { now: "2027-01-01T00:00:00Z", ..by("m1", "") };
     assert_eq!(apply(&later, Some(&first), &deployment(&json!({"replicas": 1})), false).unwrap(), first);
@@ -221,26 +221,26 @@ fn an_apply_that_changes_nothing_keeps_the_time() {
     assert_eq!(managed(&changed).unwrap()[0]["time"], "2027-01-01T00:00:00Z");
 }
 
-/// The first server-side apply by kubectl of what it had applied from the client's side.
+/// The first server-side apply by kubectl after it has applied the object client-side.
 #[test]
-fn kubectl_takes_over_from_itself() {
+fn kubectl_takes_over_its_client_side_apply() {
     let applied = deployment(&json!({"replicas": 1, "paused": true}));
     let mut live = applied.clone();
     live["metadata"]["annotations"] = json!({LAST_APPLIED: applied.to_string()});
     let mut made = live.clone();
     update(&by("kubectl-client-side-apply", ""), None, &mut made);
-    let wished = deployment(&json!({"replicas": 2, "paused": true}));
-    assert!(apply(&by("m1", ""), Some(&made), &wished, false).is_err());
-    let taken = apply(&by("kubectl", ""), Some(&made), &wished, false).unwrap();
+    let desired = deployment(&json!({"replicas": 2, "paused": true}));
+    assert!(apply(&by("m1", ""), Some(&made), &desired, false).is_err());
+    let taken = apply(&by("kubectl", ""), Some(&made), &desired, false).unwrap();
     assert_eq!(taken["spec"]["replicas"], 2);
-    assert_eq!(taken["metadata"]["annotations"][LAST_APPLIED], applied.to_string(), "the annotation is not touched");
-    // What somebody has changed since is no longer its own.
+    assert_eq!(taken["metadata"]["annotations"][LAST_APPLIED], applied.to_string(), "the annotation is unchanged");
+    // A field that another manager has changed since is a conflict.
     made["spec"]["replicas"] = json!(7);
-    assert!(apply(&by("kubectl", ""), Some(&made), &wished, false).is_err());
+    assert!(apply(&by("kubectl", ""), Some(&made), &desired, false).is_err());
 }
 
 #[test]
-fn the_oldest_of_many_updating_managers_are_thrown_together() {
+fn oldest_updating_managers_are_merged() {
     let mut live = deployment(&json!({}));
     live["metadata"]["labels"] = json!({});
     update(&by("m0", ""), None, &mut live);
@@ -259,7 +259,7 @@ fn the_oldest_of_many_updating_managers_are_thrown_together() {
 }
 
 #[test]
-fn managed_fields_of_an_update_are_taken_when_they_can_be_read() {
+fn managed_fields_of_an_update_are_used_if_valid() {
     let live = apply(&by("m1", ""), None, &deployment(&json!({"replicas": 1})), false).unwrap();
     let with = |entries: Value| {
         let mut new = live.clone();
@@ -276,9 +276,9 @@ fn managed_fields_of_an_update_are_taken_when_they_can_be_read() {
     assert_eq!(with(other.clone()), Some(other));
 }
 
-/// A status written by an apply owns nothing of the object, and the object's applier nothing of the status.
+/// A status apply owns nothing of the object, and an apply of the object owns nothing of the status.
 #[test]
-fn status_and_object_are_owned_apart() {
+fn status_and_object_have_separate_owners() {
     let job = |spec: Value, status: Value| json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": spec, "status": status});
     let first = apply(&by("m1", ""), None, &job(json!({"replicas": 1}), json!({"replicas": 5})), false).unwrap();
     assert_eq!(managed(&first).unwrap()[0]["fieldsV1"], json!({"f:spec": {"f:replicas": {}}}));
@@ -292,18 +292,18 @@ fn status_and_object_are_owned_apart() {
 }
 
 #[test]
-fn what_does_not_fit_the_schema_is_refused() {
+fn apply_that_violates_the_schema_is_refused() {
     let schema = schema_of_w();
     let write = Write { types: Types::Custom(&schema), api_version: "v", kind: "W", ..by("m", "") };
     let refused = |spec: Value| {
         let object = json!({"apiVersion": "v", "kind": "W", "metadata": {"name": "w"}, "spec": spec});
         apply(&write, None, &object, false).map(drop).map_err(|error| (error.code, error.message))
     };
-    let words = |why: &str| Err((500, format!("failed to create typed patch object (/w; v, Kind=W): {why}")));
-    assert_eq!(refused(json!({"frob": 1})), words(".spec.frob: field not declared in schema"));
+    let message = |why: &str| Err((500, format!("failed to create typed patch object (/w; v, Kind=W): {why}")));
+    assert_eq!(refused(json!({"frob": 1})), message(".spec.frob: field not declared in schema"));
     assert_eq!(
         refused(json!({"map": [{"q": "x"}]})),
-        words(
+        message(
             ".spec.map: element 0: associative list with keys has an element that omits key field \"p\" (and doesn't have default value)"
         )
     );

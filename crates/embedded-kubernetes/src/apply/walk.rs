@@ -1,45 +1,45 @@
-//! Walks over values beside what is known of them: the fields of one, the difference of two, one put onto another, one
-//! without some fields.
+//! Operations on values along with their schema: collects the fields of a value, compares and merges two values, and
+//! removes fields.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::place::Place;
+use super::position::Position;
 use super::set::{self, Set};
-use crate::schema::node::Node;
+use crate::schema::node::SchemaNode;
 
-/// The fields that `value` has. An error names the field.
-pub(super) fn fields(value: &Value, place: &Place<'_>) -> Set {
+/// Returns the fields that `value` has.
+pub(super) fn fields(value: &Value, position: &Position<'_>) -> Set {
     let mut fields = Set::default();
-    gather(value, place, &mut Vec::new(), &mut fields);
+    collect_fields(value, position, &mut Vec::new(), &mut fields);
     fields
 }
 
-fn gather(value: &Value, place: &Place<'_>, path: &mut Vec<String>, fields: &mut Set) {
-    if place.is_leaf(value) {
+fn collect_fields(value: &Value, position: &Position<'_>, path: &mut Vec<String>, fields: &mut Set) {
+    if position.is_leaf(value) {
         fields.insert(path);
         return;
     }
     match value {
         Value::Object(map) => {
             for (name, value) in map {
-                let below = place.field(name);
+                let below = position.field(name);
                 path.push(set::field(name));
-                gather(value, &below, path, fields);
+                collect_fields(value, &below, path, fields);
                 let empty = value.is_null() || value.as_object().is_some_and(Map::is_empty);
-                if empty || !place.names(name) {
+                if empty || !position.names(name) {
                     fields.insert(path);
                 }
                 path.pop();
             }
         }
         Value::Array(items) => {
-            let below = place.item();
+            let below = position.item();
             for item in items {
-                let Ok(step) = place.step_to(item) else { continue };
+                let Ok(step) = position.step_to(item) else { continue };
                 path.push(step);
-                gather(item, &below, path, fields);
+                collect_fields(item, &below, path, fields);
                 fields.insert(path);
                 path.pop();
             }
@@ -48,10 +48,10 @@ fn gather(value: &Value, place: &Place<'_>, path: &mut Vec<String>, fields: &mut
     }
 }
 
-/// Refuses what cannot be applied: an item without its keys, an item twice, a field that the schema does not name.
-pub(super) fn check(value: &Value, place: &Place<'_>, path: &mut Vec<String>) -> Result<(), String> {
-    let failed = |path: &[String], why: String| Err(format!("{}: {why}", set::in_words(path)));
-    if let Place::Custom(node, _) = place
+/// Refuses values that cannot be applied: an item without its keys, a duplicate item, or an undeclared field.
+pub(super) fn check(value: &Value, position: &Position<'_>, path: &mut Vec<String>) -> Result<(), String> {
+    let failed = |path: &[String], why: String| Err(format!("{}: {why}", set::display_path(path)));
+    if let Position::Custom(node, _) = position
         && let Some(expected) = mistyped(node, value)
     {
         return failed(path, format!("expected {expected}, got {value}"));
@@ -60,34 +60,34 @@ pub(super) fn check(value: &Value, place: &Place<'_>, path: &mut Vec<String>) ->
         Value::Object(map) => {
             for (name, value) in map {
                 path.push(set::field(name));
-                if let Place::Custom(node, resource) = place
+                if let Position::Custom(node, resource) = position
                     && node.field(name).is_none()
-                    && !place.names(name)
+                    && !position.names(name)
                     && !node.preserve
                     && (*resource || !node.properties.is_empty())
                 {
                     return failed(path, "field not declared in schema".to_owned());
                 }
-                check(value, &place.field(name), path)?;
+                check(value, &position.field(name), path)?;
                 path.pop();
             }
             Ok(())
         }
-        Value::Array(items) if !place.whole_list() => {
-            let mut seen = Vec::new();
+        Value::Array(items) if !position.is_atomic_list() => {
+            let mut steps = Vec::new();
             for (index, item) in items.iter().enumerate() {
-                let step = match place.step_to(item) {
+                let step = match position.step_to(item) {
                     Ok(step) => step,
                     Err(why) => return failed(path, format!("element {index}: {why}")),
                 };
-                if seen.contains(&step) {
-                    let key = set::in_words(&[step]);
+                if steps.contains(&step) {
+                    let key = set::display_path(&[step]);
                     return failed(path, format!("duplicate entries for key {key}"));
                 }
                 path.push(step.clone());
-                check(item, &place.item(), path)?;
+                check(item, &position.item(), path)?;
                 path.pop();
-                seen.push(step);
+                steps.push(step);
             }
             Ok(())
         }
@@ -95,8 +95,8 @@ pub(super) fn check(value: &Value, place: &Place<'_>, path: &mut Vec<String>) ->
     }
 }
 
-/// What stands in the schema where `value` is something else.
-fn mistyped(node: &Node, value: &Value) -> Option<&'static str> {
+/// Returns the type in the schema if `value` has another type.
+fn mistyped(node: &SchemaNode, value: &Value) -> Option<&'static str> {
     let (expected, fits) = match node.kind.as_str() {
         "string" => ("string", value.is_string()),
         "integer" | "number" => ("numeric (int or float)", value.is_number()),
@@ -108,23 +108,23 @@ fn mistyped(node: &Node, value: &Value) -> Option<&'static str> {
     (!fits && !value.is_null() && !node.int_or_string).then_some(expected)
 }
 
-/// How a value has changed.
+/// The differences between two versions of a value.
 #[derive(Debug, Default)]
-pub(super) struct Changes {
+pub(super) struct FieldChanges {
     pub(super) added: Set,
     pub(super) modified: Set,
     pub(super) removed: Set,
 }
 
-/// How `new` differs from `old`.
-pub(super) fn compare(old: &Value, new: &Value, place: &Place<'_>) -> Changes {
-    let mut changes = Changes::default();
-    changes.compare(Some(old), Some(new), place, &mut Vec::new());
+/// Compares `new` with `old`.
+pub(super) fn compare(old: &Value, new: &Value, position: &Position<'_>) -> FieldChanges {
+    let mut changes = FieldChanges::default();
+    changes.compare(Some(old), Some(new), position, &mut Vec::new());
     changes
 }
 
-impl Changes {
-    /// Less these fields and everything below them.
+impl FieldChanges {
+    /// Returns the changes without these fields and all fields below them.
     pub(super) fn without(&self, fields: &Set) -> Self {
         Self {
             added: self.added.without(fields),
@@ -133,34 +133,36 @@ impl Changes {
         }
     }
 
-    fn compare(&mut self, old: Option<&Value>, new: Option<&Value>, place: &Place<'_>, path: &mut Vec<String>) {
+    fn compare(&mut self, old: Option<&Value>, new: Option<&Value>, position: &Position<'_>, path: &mut Vec<String>) {
         if old == new {
             return;
         }
         let both = old.is_some() && new.is_some();
         match (old, new) {
-            (Some(old), Some(new)) if place.is_leaf(old) && place.is_leaf(new) => {
+            (Some(old), Some(new)) if position.is_leaf(old) && position.is_leaf(new) => {
                 self.modified.insert(path);
                 return;
             }
-            // Null against something with members is nothing with members.
+            // Comparing null with a structure compares an empty structure with it.
             (Some(Value::Null), Some(_)) | (Some(_), Some(Value::Null)) => {}
-            (Some(old), Some(new)) if place.is_leaf(old) || place.is_leaf(new) || old.is_array() != new.is_array() => {
-                // Not the same kind of thing: the one goes and the other comes.
-                self.compare(Some(old), None, place, path);
-                self.compare(None, Some(new), place, path);
+            (Some(old), Some(new))
+                if position.is_leaf(old) || position.is_leaf(new) || old.is_array() != new.is_array() =>
+            {
+                // The two are of different types: one is removed and the other is added.
+                self.compare(Some(old), None, position, path);
+                self.compare(None, Some(new), position, path);
                 return;
             }
             _ => {}
         }
-        if ![old, new].into_iter().flatten().any(|value| place.is_leaf(value) && !(value.is_null() && both)) {
-            for (step, old, new) in pairs(old, new, place) {
-                let below = place.step(&step);
+        if ![old, new].into_iter().flatten().any(|value| position.is_leaf(value) && !(value.is_null() && both)) {
+            for (step, old, new) in pairs(old, new, position) {
+                let below = position.step(&step);
                 path.push(step);
                 self.compare(old, new, &below, path);
                 path.pop();
             }
-            if place.given() {
+            if position.always_exists() {
                 return;
             }
         }
@@ -174,13 +176,13 @@ impl Changes {
 
 type Pair<'a> = (String, Option<&'a Value>, Option<&'a Value>);
 
-/// The members of both by their steps. Of an item that is there twice the first counts.
-fn pairs<'a>(old: Option<&'a Value>, new: Option<&'a Value>, place: &Place<'_>) -> Vec<Pair<'a>> {
+/// Pairs the members of both values by their steps. Of a duplicate item, the first counts.
+fn pairs<'a>(old: Option<&'a Value>, new: Option<&'a Value>, position: &Position<'_>) -> Vec<Pair<'a>> {
     let members = |value: Option<&'a Value>| -> BTreeMap<String, &'a Value> {
         match value {
             Some(Value::Object(map)) => map.iter().map(|(name, value)| (set::field(name), value)).collect(),
             Some(Value::Array(items)) => {
-                items.iter().rev().filter_map(|item| Some((place.step_to(item).ok()?, item))).collect()
+                items.iter().rev().filter_map(|item| Some((position.step_to(item).ok()?, item))).collect()
             }
             _ => BTreeMap::new(),
         }
@@ -197,31 +199,33 @@ fn pairs<'a>(old: Option<&'a Value>, new: Option<&'a Value>, place: &Place<'_>) 
     pairs
 }
 
-/// `applied` put onto `live`.
-pub(super) fn merge(live: &Value, applied: &Value, place: &Place<'_>) -> Value {
+/// Merges `applied` into `live`.
+pub(super) fn merge(live: &Value, applied: &Value, position: &Position<'_>) -> Value {
     match (live, applied) {
-        (Value::Object(old), Value::Object(new)) if !place.whole_map() => {
+        (Value::Object(old), Value::Object(new)) if !position.is_atomic_map() => {
             let mut merged = old.clone();
             for (name, value) in new {
-                let below = place.field(name);
+                let below = position.field(name);
                 let value = old.get(name).map_or_else(|| value.clone(), |old| merge(old, value, &below));
                 merged.insert(name.clone(), value);
             }
             Value::Object(merged)
         }
-        (Value::Array(old), Value::Array(new)) if !place.whole_list() => Value::Array(merge_items(old, new, place)),
+        (Value::Array(old), Value::Array(new)) if !position.is_atomic_list() => {
+            Value::Array(merge_items(old, new, position))
+        }
         _ => applied.clone(),
     }
 }
 
-/// The items of both. Those of `new` are in its order; each of the others stays behind what it stood behind, as far as
-/// the new order lets it.
-fn merge_items(old: &[Value], new: &[Value], place: &Place<'_>) -> Vec<Value> {
+/// Merges the items of two lists. The items of `new` keep their order. Each other item stays behind the item that it
+/// followed in `old`, as far as the new order allows.
+fn merge_items(old: &[Value], new: &[Value], position: &Position<'_>) -> Vec<Value> {
     let steps = |items: &[Value]| -> Vec<String> {
-        items.iter().map(|item| place.step_to(item).unwrap_or_else(|_| item.to_string())).collect()
+        items.iter().map(|item| position.step_to(item).unwrap_or_else(|_| item.to_string())).collect()
     };
     let (old_steps, new_steps) = (steps(old), steps(new));
-    let below = place.item();
+    let below = position.item();
     let with_old = |item: &Value, step: &String| {
         let before = old.iter().zip(&old_steps).find(|(_, other)| *other == step);
         before.map_or_else(|| item.clone(), |(old, _)| merge(old, item, &below))
@@ -242,7 +246,8 @@ fn merge_items(old: &[Value], new: &[Value], place: &Place<'_>) -> Vec<Value> {
                 shared.next();
                 continue;
             }
-            // In both, but another of those comes first now: it will be put where that stands.
+            // The item is in both lists, but the new order has another shared item first. It is added where the new
+            // order has it.
             (Some((_, one)), Some(_)) if new_steps.contains(one) && shared.peek().is_some_and(|next| *next != one) => {
                 left.next();
                 continue;
@@ -253,7 +258,7 @@ fn merge_items(old: &[Value], new: &[Value], place: &Place<'_>) -> Vec<Value> {
                 continue;
             }
             (Some((_, one)), _) if done.contains(&one) => drop(left.next()),
-            // In both, and taken from the right: nothing is left there only when it has been taken.
+            // The item is in both lists and was already taken from the new one, because the new list is used up.
             (Some(_), None) => drop(left.next()),
             _ => {}
         }
@@ -265,20 +270,20 @@ fn merge_items(old: &[Value], new: &[Value], place: &Place<'_>) -> Vec<Value> {
     }
 }
 
-/// `value` less the fields of `set`; null when nothing is left of what was something.
+/// Returns `value` without the fields of `set`, and null if nothing is left of a structure.
 ///
-/// That null is the real server's: a map that others still have when its last member goes becomes null, and a custom
-/// resource is refused for it where its schema wants a map.
-pub(super) fn remove(value: &Value, set: &Set, place: &Place<'_>) -> Value {
-    if place.is_leaf(value) {
+/// The null is the real server's behaviour: a map that other managers still own becomes null when its last member is
+/// removed, and a custom resource is refused if its schema requires a map there.
+pub(super) fn remove(value: &Value, set: &Set, position: &Position<'_>) -> Value {
+    if position.is_leaf(value) {
         return value.clone();
     }
     let keep = |step: &str, value: &Value| -> Option<Value> {
-        if set.ends(step) {
+        if set.has_member(step) {
             return None;
         }
         match set.below(step) {
-            Some(below) => Some(remove(value, below, &place.step(step))),
+            Some(below) => Some(remove(value, below, &position.step(step))),
             None => Some(value.clone()),
         }
     };
@@ -291,7 +296,7 @@ pub(super) fn remove(value: &Value, set: &Set, place: &Place<'_>) -> Value {
         Value::Array(items) => {
             let left: Vec<Value> = items
                 .iter()
-                .filter_map(|item| match place.step_to(item) {
+                .filter_map(|item| match position.step_to(item) {
                     Ok(step) => keep(&step, item),
                     Err(_) => Some(item.clone()),
                 })
@@ -302,7 +307,7 @@ pub(super) fn remove(value: &Value, set: &Set, place: &Place<'_>) -> Value {
     }
 }
 
-/// `value` without the nulls of its objects, as decoding into a structure leaves it.
+/// Removes the nulls of all objects in `value`, as decoding into a Go structure does.
 pub(super) fn without_nulls(value: &mut Value) {
     match value {
         Value::Object(map) => map.retain(|_, value| {

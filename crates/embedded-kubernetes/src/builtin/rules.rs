@@ -74,7 +74,7 @@ pub(super) fn workload(object: &Value, errors: &mut Vec<FieldError>) {
             template_is_not_selected(object, errors);
         }
         Some(selector) => {
-            let parsed = Selector::of_labels(selector);
+            let parsed = Selector::from_label_selector(selector);
             if parsed.is_empty() {
                 let why = "empty selector is invalid for deployment";
                 errors.push(FieldError::invalid("spec.selector", selector.clone(), why));

@@ -1,5 +1,5 @@
-//! F9, F12, F13, F29: what happens by itself. Pods name a node that nobody looks after, so that nobody but the test
-//! says what has become of them.
+//! Rules F9, F12, F13 and F29: the controllers. Pods are assigned to a node without a kubelet, so that only the test
+//! writes their status.
 
 use serde_json::{Value, json};
 
@@ -7,19 +7,31 @@ use super::{Bed, conformance, version};
 
 conformance! {
     acting:
-    f09_a_budget_refuses_an_eviction_for_now;
-    f09_a_budget_is_counted_and_spent;
-    f12_a_pod_that_is_going_is_replaced_at_once;
-    f13_dependents_go_in_the_background;
-    f13_an_owner_in_the_foreground_goes_last;
-    f13_orphans_stay;
-    f13_an_owner_of_the_same_name_is_another;
-    f13_an_owner_in_another_namespace_is_none;
-    f29_a_deployment_tells_how_far_it_is;
-    f29_a_stateful_set_counts_its_pods_in_order;
-    f29_a_job_is_complete_when_enough_pods_are;
-    f29_a_pod_that_no_node_wants_says_so;
-    a_namespace_is_emptied_before_it_goes;
+    /// Catalogue: F9.
+    eviction_beyond_the_budget_is_refused_for_now;
+    /// Catalogue: F9.
+    evictions_use_up_the_budget;
+    /// Catalogue: F12.
+    terminating_pod_is_replaced_at_once;
+    /// Catalogue: F13.
+    background_deletion_removes_dependents_later;
+    /// Catalogue: F13.
+    foreground_deletion_removes_the_owner_last;
+    /// Catalogue: F13.
+    orphan_deletion_keeps_dependents;
+    /// Catalogue: F13.
+    new_object_of_the_same_name_is_another_owner;
+    /// Catalogue: F13.
+    owner_in_another_namespace_counts_as_gone;
+    /// Catalogue: F29.
+    deployment_reports_its_progress;
+    /// Catalogue: F29.
+    stateful_set_creates_pods_in_order;
+    /// Catalogue: F29.
+    job_completes_when_enough_pods_succeed;
+    /// Catalogue: F29.
+    unschedulable_pod_reports_why;
+    namespace_is_emptied_before_it_is_removed;
 }
 
 fn template() -> Value {
@@ -42,7 +54,7 @@ async fn names(bed: &Bed) -> Vec<String> {
     list["items"].as_array().unwrap().iter().map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Waits until a Deployment, or whatever it is, has so many pods, and gives their names.
+/// Waits until a workload has `count` pods, and returns their names.
 async fn pods(bed: &Bed, collection: &str, count: i64) -> Vec<String> {
     bed.until(&bed.apps(collection), "a", |object| object["status"]["replicas"] == count).await;
     names(bed).await
@@ -59,7 +71,7 @@ fn eviction(name: &str) -> Value {
     json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}})
 }
 
-async fn f09_a_budget_refuses_an_eviction_for_now(bed: &Bed) {
+async fn eviction_beyond_the_budget_is_refused_for_now(bed: &Bed) {
     let mut pod = json!({"metadata": {"name": "a", "labels": {"app": "a"}}, "spec": template()["spec"]});
     pod["spec"]["terminationGracePeriodSeconds"] = 0.into();
     bed.ok("POST", &bed.core("pods"), pod).await;
@@ -73,7 +85,7 @@ async fn f09_a_budget_refuses_an_eviction_for_now(bed: &Bed) {
     assert_eq!((code, &refused["reason"]), (429, &json!("TooManyRequests")), "{refused}");
     assert_eq!(refused["message"], "Cannot evict pod as it would violate the pod's disruption budget.");
     assert_eq!(refused["details"]["causes"][0]["reason"], "DisruptionBudget");
-    // Who may go is what was counted last: it takes a moment until another budget is.
+    // The limit is the one that was calculated last, so a change of the budget takes a moment to have effect.
     bed.merge(&format!("{budgets}/b"), json!({"spec": {"minAvailable": 0}})).await;
     bed.until(&budgets, "b", |budget| budget["status"]["disruptionsAllowed"] == 1).await;
     bed.ok("POST", &bed.core("pods/a/eviction"), eviction("a")).await;
@@ -81,7 +93,7 @@ async fn f09_a_budget_refuses_an_eviction_for_now(bed: &Bed) {
     bed.until(&budgets, "b", |budget| budget["status"]["disruptionsAllowed"] == 0).await;
 }
 
-async fn f09_a_budget_is_counted_and_spent(bed: &Bed) {
+async fn evictions_use_up_the_budget(bed: &Bed) {
     bed.ok("POST", &bed.apps("replicasets"), workload(2)).await;
     for pod in pods(bed, "replicasets", 2).await {
         become_ready(bed, &pod, "Running").await;
@@ -105,16 +117,16 @@ async fn f09_a_budget_is_counted_and_spent(bed: &Bed) {
     bed.ok("POST", &path(&ready[0]), eviction(&ready[0])).await;
     let (code, refused) = bed.call("POST", &path(&ready[1]), eviction(&ready[1])).await;
     assert_eq!((code, &refused["reason"]), (429, &json!("TooManyRequests")), "{refused}");
-    let going = bed.get(&bed.core(&format!("pods/{}", ready[0]))).await;
-    assert!(going["metadata"]["deletionTimestamp"].is_string());
-    let conditions = going["status"]["conditions"].as_array().unwrap();
+    let terminating = bed.get(&bed.core(&format!("pods/{}", ready[0]))).await;
+    assert!(terminating["metadata"]["deletionTimestamp"].is_string());
+    let conditions = terminating["status"]["conditions"].as_array().unwrap();
     let why = conditions.iter().find(|condition| condition["type"] == "DisruptionTarget").expect("a reason");
     assert_eq!((&why["reason"], &why["message"]), (&json!("EvictionByEvictionAPI"), &json!("Eviction API: evicting")));
     let spent = bed.until(&budgets, "b", |budget| budget["status"]["currentHealthy"] == 1).await;
     assert_eq!(spent["status"]["disruptionsAllowed"], 0);
 }
 
-async fn f12_a_pod_that_is_going_is_replaced_at_once(bed: &Bed) {
+async fn terminating_pod_is_replaced_at_once(bed: &Bed) {
     bed.ok("POST", &bed.apps("replicasets"), workload(1)).await;
     let first = pods(bed, "replicasets", 1).await.remove(0);
     let mut events =
@@ -122,14 +134,14 @@ async fn f12_a_pod_that_is_going_is_replaced_at_once(bed: &Bed) {
     bed.ok("DELETE", &bed.core(&format!("pods/{first}")), Value::Null).await;
     loop {
         let (kind, name) = events.brief().await;
-        assert_ne!(kind, "DELETED", "it is given its grace");
+        assert_ne!(kind, "DELETED", "the grace period is not over");
         if kind == "ADDED" && name != first {
             break;
         }
     }
-    let going = bed.get(&bed.core(&format!("pods/{first}"))).await;
-    assert_eq!(going["metadata"]["deletionGracePeriodSeconds"], 30);
-    // What its kubelet would do in the end.
+    let terminating = bed.get(&bed.core(&format!("pods/{first}"))).await;
+    assert_eq!(terminating["metadata"]["deletionGracePeriodSeconds"], 30);
+    // The kubelet would do this at the end of the grace period.
     bed.ok("DELETE", &bed.core(&format!("pods/{first}")), json!({"gracePeriodSeconds": 0})).await;
     assert_eq!(bed.call("GET", &bed.core(&format!("pods/{first}")), Value::Null).await.0, 404);
 }
@@ -145,30 +157,34 @@ async fn map(bed: &Bed, name: &str, owner: Option<&Value>) -> Value {
     bed.ok("POST", &bed.core("configmaps"), map).await
 }
 
-async fn f13_dependents_go_in_the_background(bed: &Bed) {
+async fn background_deletion_removes_dependents_later(bed: &Bed) {
     let owner = map(bed, "owner", None).await;
     let child = map(bed, "child", Some(&owner)).await;
     map(bed, "grandchild", Some(&child)).await;
     bed.ok("DELETE", &bed.core("configmaps/owner"), json!({"propagationPolicy": "Background"})).await;
-    assert_eq!(bed.call("GET", &bed.core("configmaps/owner"), Value::Null).await.0, 404, "at once");
+    assert_eq!(
+        bed.call("GET", &bed.core("configmaps/owner"), Value::Null).await.0,
+        404,
+        "the owner is removed at once"
+    );
     bed.until(&bed.core("configmaps"), "grandchild", Value::is_null).await;
     assert_eq!(bed.call("GET", &bed.core("configmaps/child"), Value::Null).await.0, 404);
 }
 
-async fn f13_an_owner_in_the_foreground_goes_last(bed: &Bed) {
+async fn foreground_deletion_removes_the_owner_last(bed: &Bed) {
     let owner = map(bed, "owner", None).await;
     map(bed, "child", Some(&owner)).await;
     bed.merge(&bed.core("configmaps/child"), json!({"metadata": {"finalizers": ["example.test/hold"]}})).await;
     bed.ok("DELETE", &bed.core("configmaps/owner"), json!({"propagationPolicy": "Foreground"})).await;
-    let going = |object: &Value| object["metadata"]["deletionTimestamp"].is_string();
-    bed.until(&bed.core("configmaps"), "child", going).await;
+    let is_deleting = |object: &Value| object["metadata"]["deletionTimestamp"].is_string();
+    bed.until(&bed.core("configmaps"), "child", is_deleting).await;
     let waiting = bed.get(&bed.core("configmaps/owner")).await;
     assert_eq!(waiting["metadata"]["finalizers"], json!(["foregroundDeletion"]));
     bed.merge(&bed.core("configmaps/child"), json!({"metadata": {"finalizers": null}})).await;
     bed.until(&bed.core("configmaps"), "owner", Value::is_null).await;
 }
 
-async fn f13_orphans_stay(bed: &Bed) {
+async fn orphan_deletion_keeps_dependents(bed: &Bed) {
     let owner = map(bed, "owner", None).await;
     map(bed, "child", Some(&owner)).await;
     bed.ok("DELETE", &bed.core("configmaps/owner"), json!({"propagationPolicy": "Orphan"})).await;
@@ -176,7 +192,7 @@ async fn f13_orphans_stay(bed: &Bed) {
     assert!(bed.get(&bed.core("configmaps/child")).await["metadata"].get("ownerReferences").is_none());
 }
 
-async fn f13_an_owner_of_the_same_name_is_another(bed: &Bed) {
+async fn new_object_of_the_same_name_is_another_owner(bed: &Bed) {
     let owner = map(bed, "owner", None).await;
     bed.ok("DELETE", &bed.core("configmaps/owner"), json!({"propagationPolicy": "Background"})).await;
     map(bed, "owner", None).await;
@@ -185,7 +201,7 @@ async fn f13_an_owner_of_the_same_name_is_another(bed: &Bed) {
     bed.get(&bed.core("configmaps/owner")).await;
 }
 
-async fn f13_an_owner_in_another_namespace_is_none(bed: &Bed) {
+async fn owner_in_another_namespace_counts_as_gone(bed: &Bed) {
     let other = format!("{}-other", bed.namespace);
     bed.ok("POST", "/api/v1/namespaces", json!({"metadata": {"name": other}})).await;
     let path = format!("/api/v1/namespaces/{other}/configmaps");
@@ -199,7 +215,7 @@ fn condition<'a>(object: &'a Value, kind: &str) -> &'a Value {
     all.into_iter().flatten().find(|condition| condition["type"] == kind).unwrap_or(&Value::Null)
 }
 
-async fn f29_a_deployment_tells_how_far_it_is(bed: &Bed) {
+async fn deployment_reports_its_progress(bed: &Bed) {
     bed.ok("POST", &bed.apps("deployments"), workload(2)).await;
     let found = pods(bed, "deployments", 2).await;
     let started = bed.until(&bed.apps("deployments"), "a", |object| object["status"]["unavailableReplicas"] == 2).await;
@@ -228,7 +244,7 @@ async fn f29_a_deployment_tells_how_far_it_is(bed: &Bed) {
     for count in ["replicas", "updatedReplicas", "readyReplicas", "availableReplicas"] {
         assert_eq!(done["status"][count], 2, "{count}");
     }
-    // Another template is another set, and another revision.
+    // Another template leads to another set and another revision.
     let change = json!({"spec": {"template": {"metadata": {"annotations": {"b": "c"}}}}});
     bed.merge(&bed.apps("deployments/a"), change).await;
     let rolling = bed.until(&bed.apps("deployments"), "a", |object| object["status"]["updatedReplicas"] == 1).await;
@@ -236,7 +252,7 @@ async fn f29_a_deployment_tells_how_far_it_is(bed: &Bed) {
     assert_eq!((&rolling["metadata"]["generation"], &rolling["status"]["observedGeneration"]), (&json!(2), &json!(2)));
 }
 
-async fn f29_a_stateful_set_counts_its_pods_in_order(bed: &Bed) {
+async fn stateful_set_creates_pods_in_order(bed: &Bed) {
     let mut set = workload(2);
     set["spec"]["serviceName"] = "s".into();
     bed.ok("POST", &bed.apps("statefulsets"), set).await;
@@ -256,7 +272,7 @@ async fn f29_a_stateful_set_counts_its_pods_in_order(bed: &Bed) {
     assert_eq!((&kept["revision"], &kept["data"]["spec"]["template"]["$patch"]), (&json!(1), &json!("replace")));
 }
 
-async fn f29_a_job_is_complete_when_enough_pods_are(bed: &Bed) {
+async fn job_completes_when_enough_pods_succeed(bed: &Bed) {
     let jobs = format!("/apis/batch/v1/namespaces/{}/jobs", bed.namespace);
     let mut template = template();
     template["spec"]["restartPolicy"] = "Never".into();
@@ -275,13 +291,13 @@ async fn f29_a_job_is_complete_when_enough_pods_are(bed: &Bed) {
     }
 }
 
-async fn f29_a_pod_that_no_node_wants_says_so(bed: &Bed) {
+async fn unschedulable_pod_reports_why(bed: &Bed) {
     let mut pod = json!({"metadata": {"name": "a"}, "spec": template()["spec"]});
     pod["spec"].as_object_mut().unwrap().remove("nodeName");
     pod["spec"]["nodeSelector"] = json!({"example.test/none": "such"});
     bed.ok("POST", &bed.core("pods"), pod).await;
-    let said = |pod: &Value| !condition(pod, "PodScheduled").is_null();
-    let waiting = bed.until(&bed.core("pods"), "a", said).await;
+    let reported = |pod: &Value| !condition(pod, "PodScheduled").is_null();
+    let waiting = bed.until(&bed.core("pods"), "a", reported).await;
     let scheduled = condition(&waiting, "PodScheduled");
     assert_eq!((&scheduled["status"], &scheduled["reason"]), (&json!("False"), &json!("Unschedulable")));
     let message = scheduled["message"].as_str().unwrap();
@@ -293,16 +309,16 @@ async fn f29_a_pod_that_no_node_wants_says_so(bed: &Bed) {
     assert!(message.contains("Preemption is not helpful for scheduling"), "{message}");
 }
 
-async fn a_namespace_is_emptied_before_it_goes(bed: &Bed) {
+async fn namespace_is_emptied_before_it_is_removed(bed: &Bed) {
     map(bed, "held", None).await;
     bed.merge(&bed.core("configmaps/held"), json!({"metadata": {"finalizers": ["example.test/hold"]}})).await;
     map(bed, "free", None).await;
     bed.ok("DELETE", &format!("/api/v1/namespaces/{}", bed.namespace), Value::Null).await;
-    let left = |namespace: &Value| condition(namespace, "NamespaceContentRemaining")["status"] == "True";
-    let going = bed.until("/api/v1/namespaces", &bed.namespace, left).await;
-    assert_eq!(going["status"]["phase"], "Terminating");
+    let is_blocked = |namespace: &Value| condition(namespace, "NamespaceContentRemaining")["status"] == "True";
+    let terminating = bed.until("/api/v1/namespaces", &bed.namespace, is_blocked).await;
+    assert_eq!(terminating["status"]["phase"], "Terminating");
     let message = "Some content in the namespace has finalizers remaining: example.test/hold in 1 resource instances";
-    assert_eq!(condition(&going, "NamespaceFinalizersRemaining")["message"], message);
+    assert_eq!(condition(&terminating, "NamespaceFinalizersRemaining")["message"], message);
     bed.merge(&bed.core("configmaps/held"), json!({"metadata": {"finalizers": null}})).await;
     bed.until("/api/v1/namespaces", &bed.namespace, Value::is_null).await;
 }

@@ -1,4 +1,4 @@
-//! F26: what quotas and levels of pod security do not let in.
+//! Rule F26: objects that quotas and pod security levels refuse.
 
 use serde_json::{Value, json};
 
@@ -6,12 +6,18 @@ use super::{Bed, conformance};
 
 conformance! {
     acting:
-    f26_a_quota_is_a_limit;
-    f26_a_quota_counts_custom_objects_once_it_knows_them;
-    f26_a_quota_holds_against_many_at_a_time;
-    f26_a_quota_of_cpu_makes_pods_say_what_they_need;
-    f26_a_namespace_forbids_pods_that_may_too_much;
-    f26_a_pod_runs_as_an_account_that_is_there;
+    /// Catalogue: F26.
+    quota_limits_objects;
+    /// Catalogue: F26.
+    quota_counts_custom_objects_of_known_kinds;
+    /// Catalogue: F26.
+    quota_holds_against_concurrent_requests;
+    /// Catalogue: F26.
+    cpu_quota_requires_requests_from_pods;
+    /// Catalogue: F26.
+    pod_security_level_forbids_unrestricted_pods;
+    /// Catalogue: F26.
+    pod_needs_an_existing_service_account;
 }
 
 fn pod(name: &str, container: Value) -> Value {
@@ -26,7 +32,7 @@ async fn quota(bed: &Bed, hard: Value) {
     bed.until(&bed.core("resourcequotas"), "q", |quota| quota["status"]["hard"].is_object()).await;
 }
 
-async fn f26_a_quota_is_a_limit(bed: &Bed) {
+async fn quota_limits_objects(bed: &Bed) {
     quota(bed, json!({"pods": "1", "count/leases.coordination.k8s.io": "1"})).await;
     bed.ok("POST", &format!("{}?dryRun=All", bed.core("pods")), pod("a", json!({}))).await;
     bed.ok("POST", &bed.core("pods"), pod("a", json!({}))).await;
@@ -35,7 +41,7 @@ async fn f26_a_quota_is_a_limit(bed: &Bed) {
     let message = "pods \"b\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1";
     assert_eq!(refused["message"], message);
     assert_eq!(refused["details"], json!({"name": "b", "kind": "pods"}));
-    // The name is taken: the quota is asked first.
+    // The quota is checked before the name, which already exists.
     assert_eq!(bed.call("POST", &bed.core("pods"), pod("a", json!({}))).await.0, 403);
     bed.ok("DELETE", &bed.core("pods/a"), json!({"gracePeriodSeconds": 0})).await;
     bed.until(&bed.core("resourcequotas"), "q", |quota| quota["status"]["used"]["pods"] == "0").await;
@@ -46,11 +52,11 @@ async fn f26_a_quota_is_a_limit(bed: &Bed) {
     assert_eq!(code, 403, "{refused}");
 }
 
-async fn f26_a_quota_counts_custom_objects_once_it_knows_them(bed: &Bed) {
+async fn quota_counts_custom_objects_of_known_kinds(bed: &Bed) {
     let hard = json!({"count/widgets.example.test": "1"});
     let known = |quota: &Value| quota["status"]["used"].get("count/widgets.example.test").is_some();
-    // The real controller looks for new kinds every 30 seconds. What it did not know when it counted it counts minutes
-    // later, or when there is a new quota. Until then nothing of the kind is let in.
+    // The real controller looks for new kinds every 30 s. A kind that it did not know when it calculated a quota is
+    // counted minutes later, or when there is a new quota. Until then no object of the kind is admitted.
     for attempt in 0.. {
         quota(bed, hard.clone()).await;
         if known(&bed.get(&bed.core("resourcequotas/q")).await) {
@@ -69,7 +75,7 @@ async fn f26_a_quota_counts_custom_objects_once_it_knows_them(bed: &Bed) {
     assert_eq!(code, 403, "{refused}");
 }
 
-async fn f26_a_quota_holds_against_many_at_a_time(bed: &Bed) {
+async fn quota_holds_against_concurrent_requests(bed: &Bed) {
     quota(bed, json!({"pods": "5"})).await;
     let create = |number: usize| async move {
         bed.call("POST", &bed.core("pods"), pod(&format!("p{number}"), json!({}))).await.0
@@ -81,7 +87,7 @@ async fn f26_a_quota_holds_against_many_at_a_time(bed: &Bed) {
     assert_eq!(quota["status"]["used"]["pods"], "5");
 }
 
-async fn f26_a_quota_of_cpu_makes_pods_say_what_they_need(bed: &Bed) {
+async fn cpu_quota_requires_requests_from_pods(bed: &Bed) {
     quota(bed, json!({"requests.cpu": "1", "limits.memory": "1Gi"})).await;
     let (code, refused) = bed.call("POST", &bed.core("pods"), pod("a", json!({}))).await;
     assert_eq!(code, 403);
@@ -98,10 +104,10 @@ async fn f26_a_quota_of_cpu_makes_pods_say_what_they_need(bed: &Bed) {
     assert_eq!(quota["status"]["used"], json!({"requests.cpu": "600m", "limits.memory": "512Mi"}));
 }
 
-async fn f26_a_namespace_forbids_pods_that_may_too_much(bed: &Bed) {
+async fn pod_security_level_forbids_unrestricted_pods(bed: &Bed) {
     let labels = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
     bed.merge(&format!("/api/v1/namespaces/{}", bed.namespace), labels).await;
-    // A real server needs a moment until it knows; until then the pod would be let in.
+    // A real server needs a moment to see the label; until then it would admit the pod.
     let mut refused = (0, Value::Null);
     for _ in 0..50 {
         refused = bed.call("POST", &format!("{}?dryRun=All", bed.core("pods")), pod("a", json!({}))).await;
@@ -118,13 +124,13 @@ async fn f26_a_namespace_forbids_pods_that_may_too_much(bed: &Bed) {
                    true (pod or container \"c\" must set securityContext.runAsNonRoot=true), seccompProfile (pod or \
                    container \"c\" must set securityContext.seccompProfile.type to \"RuntimeDefault\" or \"Localhost\")";
     assert_eq!(refused["message"], message);
-    let careful = json!({"securityContext": {
+    let restricted = json!({"securityContext": {
         "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": true,
         "seccompProfile": {"type": "RuntimeDefault"}}});
-    bed.ok("POST", &bed.core("pods"), pod("a", careful)).await;
+    bed.ok("POST", &bed.core("pods"), pod("a", restricted)).await;
 }
 
-async fn f26_a_pod_runs_as_an_account_that_is_there(bed: &Bed) {
+async fn pod_needs_an_existing_service_account(bed: &Bed) {
     let made = bed.ok("POST", &bed.core("pods"), pod("a", json!({}))).await;
     assert_eq!(
         (&made["spec"]["serviceAccountName"], &made["spec"]["serviceAccount"]),

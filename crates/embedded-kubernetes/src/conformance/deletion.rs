@@ -1,22 +1,28 @@
-//! F10, F11, F13, F14: preconditions, finalizers, propagation, owners.
+//! Rules F10, F11, F13 and F14: preconditions, finalizers, propagation and owners.
 
 use serde_json::{Value, json};
 
 use super::{Bed, conformance, version, widget};
 
 conformance! {
-    f10_preconditions_are_conflicts;
-    f10_what_nothing_holds_goes_at_once;
-    f10_a_finalizer_holds_and_a_second_deletion_changes_nothing;
-    f11_nothing_is_added_to_what_is_being_deleted;
-    f13_foreground_deletion_is_a_finalizer;
-    f14_one_owner_controls;
+    /// Catalogue: F10.
+    failed_delete_precondition_is_a_conflict;
+    /// Catalogue: F10.
+    object_without_finalizers_is_removed_at_once;
+    /// Catalogue: F10.
+    second_deletion_of_a_finalized_object_changes_nothing;
+    /// Catalogue: F11.
+    finalizers_cannot_be_added_during_deletion;
+    /// Catalogue: F13.
+    foreground_deletion_sets_a_finalizer;
+    /// Catalogue: F14.
+    second_controller_is_refused;
     collections_are_deleted_by_selector;
 }
 
 const HOLD: &str = "example.test/hold";
 
-async fn f10_preconditions_are_conflicts(bed: &Bed) {
+async fn failed_delete_precondition_is_a_conflict(bed: &Bed) {
     bed.create("a", json!({})).await;
     for wrong in [json!({"uid": "other"}), json!({"resourceVersion": "1"})] {
         let (code, refused) = bed.call("DELETE", &bed.widget("a"), json!({"preconditions": wrong})).await;
@@ -26,7 +32,7 @@ async fn f10_preconditions_are_conflicts(bed: &Bed) {
     bed.ok("DELETE", &bed.widget("a"), json!({"preconditions": {"uid": uid}})).await;
 }
 
-async fn f10_what_nothing_holds_goes_at_once(bed: &Bed) {
+async fn object_without_finalizers_is_removed_at_once(bed: &Bed) {
     let made = bed.create("a", json!({"color": "red"})).await;
     let mut watch = bed.watch(&bed.widgets(), &format!("resourceVersion={}", version(&made))).await;
     let gone = bed.ok("DELETE", &bed.widget("a"), Value::Null).await;
@@ -34,7 +40,7 @@ async fn f10_what_nothing_holds_goes_at_once(bed: &Bed) {
     assert_eq!(gone["details"]["uid"], made["metadata"]["uid"]);
     let event = watch.next().await.unwrap();
     assert_eq!((&event["type"], &event["object"]["spec"]["color"]), (&json!("DELETED"), &json!("red")));
-    assert!(version(&event["object"]) > version(&made), "the end has a revision of its own");
+    assert!(version(&event["object"]) > version(&made), "the deletion has its own revision");
     let (code, missing) = bed.call("DELETE", &bed.widget("a"), Value::Null).await;
     assert_eq!((code, &missing["message"]), (404, &json!("widgets.example.test \"a\" not found")));
 }
@@ -46,7 +52,7 @@ async fn held(bed: &Bed) -> Value {
     bed.ok("DELETE", &bed.widget("a"), Value::Null).await
 }
 
-async fn f10_a_finalizer_holds_and_a_second_deletion_changes_nothing(bed: &Bed) {
+async fn second_deletion_of_a_finalized_object_changes_nothing(bed: &Bed) {
     let deleting = held(bed).await;
     assert!(deleting["metadata"]["deletionTimestamp"].is_string());
     assert_eq!(deleting["metadata"]["deletionGracePeriodSeconds"], 0);
@@ -59,7 +65,7 @@ async fn f10_a_finalizer_holds_and_a_second_deletion_changes_nothing(bed: &Bed) 
     assert_eq!(bed.call("GET", &bed.widget("a"), Value::Null).await.0, 404);
 }
 
-async fn f11_nothing_is_added_to_what_is_being_deleted(bed: &Bed) {
+async fn finalizers_cannot_be_added_during_deletion(bed: &Bed) {
     held(bed).await;
     let more = json!({"metadata": {"finalizers": [HOLD, "example.test/more"]}});
     let (code, refused) = bed.merge(&bed.widget("a"), more).await;
@@ -69,22 +75,22 @@ async fn f11_nothing_is_added_to_what_is_being_deleted(bed: &Bed) {
     assert!(refused["message"].as_str().unwrap().contains(message), "{refused}");
     let (code, same) = bed.merge(&bed.widget("a"), json!({"metadata": {"deletionTimestamp": null}})).await;
     assert_eq!(code, 200);
-    assert!(same["metadata"]["deletionTimestamp"].is_string(), "there is no way back");
+    assert!(same["metadata"]["deletionTimestamp"].is_string(), "a deletion cannot be undone");
     bed.merge(&bed.widget("a"), json!({"metadata": {"finalizers": null}})).await;
 }
 
-async fn f13_foreground_deletion_is_a_finalizer(bed: &Bed) {
+async fn foreground_deletion_sets_a_finalizer(bed: &Bed) {
     bed.create("a", json!({})).await;
-    // What happens next is the garbage collector's.
-    let gone = bed.ok("DELETE", &bed.widget("a"), json!({"propagationPolicy": "Foreground"})).await;
-    assert_eq!(gone["metadata"]["finalizers"], json!(["foregroundDeletion"]));
+    // The garbage collector does the rest.
+    let deleting = bed.ok("DELETE", &bed.widget("a"), json!({"propagationPolicy": "Foreground"})).await;
+    assert_eq!(deleting["metadata"]["finalizers"], json!(["foregroundDeletion"]));
     bed.merge(&bed.widget("a"), json!({"metadata": {"finalizers": null}})).await;
     let both = json!({"propagationPolicy": "Foreground", "orphanDependents": true});
     bed.create("b", json!({})).await;
     assert_eq!(bed.call("DELETE", &bed.widget("b"), both).await.0, 422);
 }
 
-async fn f14_one_owner_controls(bed: &Bed) {
+async fn second_controller_is_refused(bed: &Bed) {
     let owner =
         |name: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": name, "controller": true});
     let mut object = widget("a", json!({}));

@@ -1,33 +1,44 @@
-//! F1 to F6: revisions, no-op writes, creation, updates, names, generations.
+//! Rules F1 to F6: revisions, writes without a change, creation, updates, names and generations.
 
 use serde_json::{Value, json};
 
 use super::{Bed, conformance, generation, version, widget};
 
 conformance! {
-    f01_every_change_takes_a_later_revision;
-    f02_a_write_that_changes_nothing_is_no_write;
-    f03_creation_sets_what_the_server_knows_and_drops_what_it_must_not_be_told;
-    f03_a_name_that_is_taken_is_a_conflict;
-    f03_a_generated_name_begins_as_asked;
-    f04_updates_without_a_version_are_for_built_in_kinds;
-    f04_a_stale_version_or_a_wrong_uid_is_a_conflict;
-    f05_names_must_agree_with_the_path;
-    f05_schemas_prune_default_and_refuse;
-    f05_a_new_default_is_there_where_an_older_object_is_read;
-    f06_the_generation_counts_changes_of_the_specification;
-    namespaces_must_be_there;
-    the_text_of_a_secret_is_kept_as_bytes;
+    /// Catalogue: F1.
+    each_change_takes_a_later_revision;
+    /// Catalogue: F2.
+    write_without_a_change_is_not_stored;
+    /// Catalogue: F3.
+    creation_sets_and_drops_server_fields;
+    /// Catalogue: F3.
+    existing_name_is_a_conflict;
+    /// Catalogue: F3.
+    generated_name_has_the_requested_prefix;
+    /// Catalogue: F4.
+    update_without_a_version_needs_a_built_in_kind;
+    /// Catalogue: F4.
+    stale_version_or_wrong_uid_is_a_conflict;
+    /// Catalogue: F5.
+    names_must_agree_with_the_path;
+    /// Catalogue: F5.
+    schemas_prune_default_and_refuse;
+    /// Catalogue: F5.
+    new_default_appears_when_an_older_object_is_read;
+    /// Catalogue: F6.
+    generation_counts_changes_of_the_specification;
+    creation_needs_an_existing_namespace;
+    string_data_of_a_secret_is_stored_as_bytes;
 }
 
-async fn the_text_of_a_secret_is_kept_as_bytes(bed: &Bed) {
+async fn string_data_of_a_secret_is_stored_as_bytes(bed: &Bed) {
     let secret = json!({"metadata": {"name": "a"}, "data": {"a": "MQ==", "b": "MQ=="}, "stringData": {"b": "2"}});
     let secret = bed.ok("POST", &bed.core("secrets"), secret).await;
     assert_eq!(secret["data"], json!({"a": "MQ==", "b": "Mg=="}));
     assert_eq!(secret["stringData"], Value::Null);
 }
 
-async fn f01_every_change_takes_a_later_revision(bed: &Bed) {
+async fn each_change_takes_a_later_revision(bed: &Bed) {
     let first = bed.create("a", json!({})).await;
     let other = bed.ok("POST", &bed.core("configmaps"), json!({"metadata": {"name": "a"}})).await;
     assert!(version(&other) > version(&first));
@@ -35,7 +46,7 @@ async fn f01_every_change_takes_a_later_revision(bed: &Bed) {
     assert!(version(&list) >= version(&other));
 }
 
-async fn f02_a_write_that_changes_nothing_is_no_write(bed: &Bed) {
+async fn write_without_a_change_is_not_stored(bed: &Bed) {
     let created = bed.create("a", json!({"color": "red"})).await;
     let mut watch = bed.watch(&bed.widgets(), &format!("resourceVersion={}", version(&created))).await;
     let put = bed.ok("PUT", &bed.widget("a"), created.clone()).await;
@@ -47,7 +58,7 @@ async fn f02_a_write_that_changes_nothing_is_no_write(bed: &Bed) {
     assert_eq!(event["object"]["spec"]["color"], "blue", "the first event is of the first change");
 }
 
-async fn f03_creation_sets_what_the_server_knows_and_drops_what_it_must_not_be_told(bed: &Bed) {
+async fn creation_sets_and_drops_server_fields(bed: &Bed) {
     let mut object = widget("a", json!({"color": "red"}));
     object["metadata"]["deletionTimestamp"] = "2020-01-01T00:00:00Z".into();
     object["metadata"]["generation"] = 7.into();
@@ -65,14 +76,14 @@ async fn f03_creation_sets_what_the_server_knows_and_drops_what_it_must_not_be_t
     assert_eq!(refused["message"], "resourceVersion should not be set on objects to be created");
 }
 
-async fn f03_a_name_that_is_taken_is_a_conflict(bed: &Bed) {
+async fn existing_name_is_a_conflict(bed: &Bed) {
     bed.create("a", json!({})).await;
     let (code, refused) = bed.call("POST", &bed.widgets(), widget("a", json!({}))).await;
     assert_eq!((code, &refused["reason"]), (409, &json!("AlreadyExists")));
     assert_eq!(refused["message"], "widgets.example.test \"a\" already exists");
 }
 
-async fn f03_a_generated_name_begins_as_asked(bed: &Bed) {
+async fn generated_name_has_the_requested_prefix(bed: &Bed) {
     let made = bed.ok("POST", &bed.core("configmaps"), json!({"metadata": {"generateName": "x-"}})).await;
     let name = made["metadata"]["name"].as_str().unwrap();
     assert!(name.starts_with("x-") && name.len() == 7, "{name}");
@@ -82,7 +93,7 @@ async fn f03_a_generated_name_begins_as_asked(bed: &Bed) {
     assert_eq!(refused["message"], message);
 }
 
-async fn f04_updates_without_a_version_are_for_built_in_kinds(bed: &Bed) {
+async fn update_without_a_version_needs_a_built_in_kind(bed: &Bed) {
     bed.create("a", json!({})).await;
     let (code, refused) = bed.call("PUT", &bed.widget("a"), widget("a", json!({"size": 1}))).await;
     assert_eq!(code, 422, "{refused}");
@@ -93,7 +104,7 @@ async fn f04_updates_without_a_version_are_for_built_in_kinds(bed: &Bed) {
     assert_eq!(put["data"]["x"], "1");
 }
 
-async fn f04_a_stale_version_or_a_wrong_uid_is_a_conflict(bed: &Bed) {
+async fn stale_version_or_wrong_uid_is_a_conflict(bed: &Bed) {
     let first = bed.create("a", json!({})).await;
     let (_, second) = bed.merge(&bed.widget("a"), json!({"spec": {"size": 1}})).await;
     let mut stale = first.clone();
@@ -115,7 +126,7 @@ async fn f04_a_stale_version_or_a_wrong_uid_is_a_conflict(bed: &Bed) {
     assert_eq!((code, &refused["reason"]), (409, &json!("Conflict")));
 }
 
-async fn f05_names_must_agree_with_the_path(bed: &Bed) {
+async fn names_must_agree_with_the_path(bed: &Bed) {
     let mut object = bed.create("a", json!({})).await;
     object["metadata"]["name"] = "b".into();
     let (code, refused) = bed.call("PUT", &bed.widget("a"), object.clone()).await;
@@ -130,7 +141,7 @@ async fn f05_names_must_agree_with_the_path(bed: &Bed) {
     assert_eq!((code, &refused["details"]["causes"][0]["field"]), (422, &json!("metadata.name")));
 }
 
-async fn f05_schemas_prune_default_and_refuse(bed: &Bed) {
+async fn schemas_prune_default_and_refuse(bed: &Bed) {
     let made = bed.create("a", json!({"color": "red", "unknown": 1})).await;
     assert_eq!(made["spec"], json!({"color": "red", "replicas": 1}));
     let (code, refused) = bed.call("POST", &bed.widgets(), widget("b", json!({"size": "big"}))).await;
@@ -145,7 +156,7 @@ async fn f05_schemas_prune_default_and_refuse(bed: &Bed) {
     assert_eq!((code, &refused["message"]), (400, &json!(message)));
 }
 
-async fn f05_a_new_default_is_there_where_an_older_object_is_read(bed: &Bed) {
+async fn new_default_appears_when_an_older_object_is_read(bed: &Bed) {
     const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
     let group = format!("{}.test", bed.namespace);
     let versions = |color: Value| {
@@ -171,13 +182,13 @@ async fn f05_a_new_default_is_there_where_an_older_object_is_read(bed: &Bed) {
     assert_eq!(version(&read), version(&made));
     let list = bed.soon(&gadgets, |code, _| code == 200).await;
     assert_eq!(list["items"][0]["spec"]["color"], "red");
-    // A write that changes nothing keeps it.
+    // A write without any other change stores the new default.
     let put = bed.ok("PUT", &format!("{gadgets}/a"), read.clone()).await;
     assert!(version(&put) > version(&made));
     bed.ok("DELETE", &format!("{DEFINITIONS}/{name}"), Value::Null).await;
 }
 
-async fn f06_the_generation_counts_changes_of_the_specification(bed: &Bed) {
+async fn generation_counts_changes_of_the_specification(bed: &Bed) {
     bed.create("a", json!({})).await;
     let (_, changed) = bed.merge(&bed.widget("a"), json!({"spec": {"size": 1}})).await;
     assert_eq!(generation(&changed), 2);
@@ -192,7 +203,7 @@ async fn f06_the_generation_counts_changes_of_the_specification(bed: &Bed) {
     bed.merge(&bed.widget("a"), json!({"metadata": {"finalizers": null}})).await;
 }
 
-async fn namespaces_must_be_there(bed: &Bed) {
+async fn creation_needs_an_existing_namespace(bed: &Bed) {
     let (code, refused) =
         bed.call("POST", "/api/v1/namespaces/nowhere/configmaps", json!({"metadata": {"name": "a"}})).await;
     assert_eq!((code, &refused["message"]), (404, &json!("namespaces \"nowhere\" not found")));

@@ -1,7 +1,7 @@
-//! What kubectl prints, command for command, for this server with its controllers and for a real cluster, compared word
-//! by word. Nothing is compared, and nothing tested, without `CONFORMANCE_KUBECONFIG` or without kubectl.
+//! Compares what kubectl prints for this server with its controllers and for a real cluster, command by command. The
+//! test is skipped without `CONFORMANCE_KUBECONFIG`.
 //!
-//! Pods name a node that nobody looks after; on both sides the test is its kubelet.
+//! Pods are assigned to a node without a kubelet; on both sides the test acts as the kubelet.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -41,67 +41,67 @@ spec:
         readinessProbe: {httpGet: {port: http}}
 "#;
 
-/// The commands, and what they read.
+/// Returns the commands and their inputs.
 fn commands() -> Vec<(Vec<&'static str>, &'static str)> {
     const STATUS: [&str; 4] = ["rollout", "status", "deployment/web", "--timeout=30s"];
-    let said = |line: &'static str| (line.split(' ').collect::<Vec<_>>(), "");
+    let command = |line: &'static str| (line.split(' ').collect::<Vec<_>>(), "");
     vec![
         (vec!["apply", "-f", "-"], WEB),
         (vec!["apply", "-f", "-"], WEB),
         (STATUS.to_vec(), ""),
         (vec!["apply", "-f", "-"], "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m}\ndata: {k: v}\n"),
-        said("get deployment web -o wide"),
-        said("get replicasets -o wide"),
-        said("get pods -o wide"),
-        said("describe deployment web"),
-        said("edit deployment web"),
+        command("get deployment web -o wide"),
+        command("get replicasets -o wide"),
+        command("get pods -o wide"),
+        command("describe deployment web"),
+        command("edit deployment web"),
         (STATUS.to_vec(), ""),
-        said("rollout history deployment/web"),
-        said("rollout undo deployment/web"),
+        command("rollout history deployment/web"),
+        command("rollout undo deployment/web"),
         (STATUS.to_vec(), ""),
-        said("scale deployment web --replicas=3"),
-        said("scale deployment web --replicas=4 --current-replicas=2"),
-        said("wait --for=jsonpath={.status.readyReplicas}=3 deployment/web --timeout=30s"),
-        said("wait --for=condition=available deployment/web --timeout=30s"),
-        said("wait --for=condition=none deployment/web --timeout=1s"),
-        said("get deployment web -o json"),
-        said("get replicasets -l app=web --sort-by=.spec.replicas -o json"),
-        said("get pods -l app=web -o jsonpath={.items[0]}"),
-        said("describe pods -l app=web"),
-        // Not of what is one of some words: which ones there are is not in the schemas here.
-        said("explain deployment.spec.strategy.rollingUpdate"),
-        said("explain widget.spec"),
-        said("explain widget.spec.none"),
-        said("api-resources --api-group=example.test"),
-        said("delete deployment web --cascade=orphan"),
-        said("get replicasets -o name"),
-        said("delete replicasets -l app=web --cascade=background"),
-        said("wait --for=delete pods -l app=web --timeout=30s"),
+        command("scale deployment web --replicas=3"),
+        command("scale deployment web --replicas=4 --current-replicas=2"),
+        command("wait --for=jsonpath={.status.readyReplicas}=3 deployment/web --timeout=30s"),
+        command("wait --for=condition=available deployment/web --timeout=30s"),
+        command("wait --for=condition=none deployment/web --timeout=1s"),
+        command("get deployment web -o json"),
+        command("get replicasets -l app=web --sort-by=.spec.replicas -o json"),
+        command("get pods -l app=web -o jsonpath={.items[0]}"),
+        command("describe pods -l app=web"),
+        // Enumerations are not explained: the schemas here do not list their values.
+        command("explain deployment.spec.strategy.rollingUpdate"),
+        command("explain widget.spec"),
+        command("explain widget.spec.none"),
+        command("api-resources --api-group=example.test"),
+        command("delete deployment web --cascade=orphan"),
+        command("get replicasets -o name"),
+        command("delete replicasets -l app=web --cascade=background"),
+        command("wait --for=delete pods -l app=web --timeout=30s"),
         (vec!["apply", "--server-side", "-f", "-"], WEB),
         (STATUS.to_vec(), ""),
-        said("delete deployment web --cascade=foreground --timeout=30s"),
-        said("get deployments,replicasets,pods"),
-        said("get configmap m -o yaml"),
-        said("describe configmap m"),
-        said("label configmap m a=b"),
-        said("label configmap m a=c"),
-        said("annotate configmap m a=b --overwrite"),
-        said("patch configmap m --type=json -p [{\"op\":\"remove\",\"path\":\"/data/none\"}]"),
-        said("delete configmap m"),
-        said("delete configmap m"),
-        said("get deployment none"),
-        said("get nothings"),
+        command("delete deployment web --cascade=foreground --timeout=30s"),
+        command("get deployments,replicasets,pods"),
+        command("get configmap m -o yaml"),
+        command("describe configmap m"),
+        command("label configmap m a=b"),
+        command("label configmap m a=c"),
+        command("annotate configmap m a=b --overwrite"),
+        command("patch configmap m --type=json -p [{\"op\":\"remove\",\"path\":\"/data/none\"}]"),
+        command("delete configmap m"),
+        command("delete configmap m"),
+        command("get deployment none"),
+        command("get nothings"),
         (vec!["create", "-f", "-"], "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: A_b}\n"),
         (vec!["create", "-f", "-"], "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndatum: {}\n"),
         (
             vec!["apply", "-f", "-"],
             "apiVersion: example.test/v1\nkind: Widget\nmetadata: {name: w}\nspec: {color: red}\n",
         ),
-        said("get widgets"),
-        said("get widgets -o wide"),
-        said("scale widget w --replicas=2"),
-        said("describe widget w"),
-        said("delete widget w"),
+        command("get widgets"),
+        command("get widgets -o wide"),
+        command("scale widget w --replicas=2"),
+        command("describe widget w"),
+        command("delete widget w"),
     ]
 }
 
@@ -121,19 +121,19 @@ fn run(kubeconfig: &Path, home: &Path, namespace: &str) -> Vec<String> {
     outputs
 }
 
-/// What a command says that can be compared. How many steps of a rollout are seen depends on how fast pods come: its end
-/// counts, and the exit code.
-fn said(arguments: &[&str], output: &str) -> BTreeSet<String> {
+/// Returns the part of a command's output that can be compared. How many steps of a rollout are printed depends on how
+/// fast pods start, so only the last line and the exit code are compared.
+fn comparable_output(arguments: &[&str], output: &str) -> BTreeSet<String> {
     if !arguments.starts_with(&["rollout", "status"]) {
-        return comparable(output);
+        return normalized_lines(output);
     }
     let (code, steps) = output.split_once('\n').unwrap_or_default();
-    comparable(&format!("{code}\n{}", steps.lines().last().unwrap_or_default()))
+    normalized_lines(&format!("{code}\n{}", steps.lines().last().unwrap_or_default()))
 }
 
-/// The lines of an output, without what no two clusters have in common. Their order is not compared: that of pods and of
-/// events is by chance.
-fn comparable(output: &str) -> BTreeSet<String> {
+/// Returns the lines of an output, without values that differ between clusters. The order is not compared, because
+/// that of pods and events is random.
+fn normalized_lines(output: &str) -> BTreeSet<String> {
     let letter = "[bcdfghjklmnpqrstvwxz2456789]";
     let rules = [
         (format!(r"web-{letter}{{6,10}}-{letter}{{5}}"), "web-HASH-POD"),
@@ -147,7 +147,7 @@ fn comparable(output: &str) -> BTreeSet<String> {
         (r"\s+".to_owned(), " "),
     ];
     let mut lines = BTreeSet::new();
-    // One line of JSON is many fields.
+    // A line of JSON is split into one line for each field.
     let parsed: Option<Value> = output.split_once('\n').and_then(|(_, rest)| serde_json::from_str(rest).ok());
     let spread = parsed.map(|value| serde_json::to_string_pretty(&value).unwrap());
     for line in spread.as_deref().unwrap_or(output).lines() {
@@ -159,15 +159,15 @@ fn comparable(output: &str) -> BTreeSet<String> {
     lines
 }
 
-/// Starts what is bound to a node, and ends what is deleted, for whoever serves the API.
-async fn be_the_kubelet(pods: Api<Pod>) {
+/// Acts as a kubelet for any API server: starts pods that are bound to a node, and removes deleted ones.
+async fn act_as_kubelet(pods: Api<Pod>) {
     let mut changes =
         std::pin::pin!(watcher(pods.clone(), watcher::Config::default()).default_backoff().applied_objects());
     while let Some(change) = changes.next().await {
         let Ok(pod) = change else { continue };
         let name = pod.metadata.name.unwrap_or_default();
         let phase = pod.status.and_then(|status| status.phase).unwrap_or_default();
-        // Somebody else may be faster: then there is another change.
+        // A write may fail on a conflict; the other writer's change then causes another event.
         if pod.metadata.deletion_timestamp.is_some() {
             let _ = pods.delete(&name, &DeleteParams::default().grace_period(0)).await;
         } else if phase != "Running" {
@@ -178,11 +178,11 @@ async fn be_the_kubelet(pods: Api<Pod>) {
     }
 }
 
-/// What kubectl says of one of the two.
+/// Runs all commands against one of the clusters, and returns their outputs.
 async fn transcript(bed: &Bed, kubeconfig: PathBuf, home: PathBuf) -> Vec<String> {
     bed.prepare().await;
     bed.until(&bed.core("serviceaccounts"), "default", |account| !account.is_null()).await;
-    let kubelet = tokio::spawn(be_the_kubelet(Api::namespaced(bed.client.clone(), &bed.namespace)));
+    let kubelet = tokio::spawn(act_as_kubelet(Api::namespaced(bed.client.clone(), &bed.namespace)));
     let namespace = bed.namespace.clone();
     let outputs = tokio::task::spawn_blocking(move || run(&kubeconfig, &home, &namespace)).await.unwrap();
     kubelet.abort();
@@ -191,9 +191,9 @@ async fn transcript(bed: &Bed, kubeconfig: PathBuf, home: PathBuf) -> Vec<String
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kubectl_says_the_same_of_both() {
+async fn kubectl_prints_the_same_for_both_servers() {
     let Some(theirs) = real().await else {
-        eprintln!("there is no other server to compare with");
+        eprintln!("skipped: CONFORMANCE_KUBECONFIG names no server to compare with");
         return;
     };
     assert!(Command::new("kubectl").arg("version").arg("--client").output().is_ok(), "this needs kubectl on the PATH");
@@ -216,8 +216,8 @@ async fn kubectl_says_the_same_of_both() {
     std::fs::write(&kubeconfig, config.to_string()).unwrap();
     tokio::spawn(crate::http::serve(server.clone(), listener, stop.clone()));
 
-    let one = Bed::of(client, Some(server), namespace.clone()).await;
-    let other = Bed::of(theirs, None, namespace).await;
+    let one = Bed::with_client(client, Some(server), namespace.clone()).await;
+    let other = Bed::with_client(theirs, None, namespace).await;
     let real_config = PathBuf::from(std::env::var("CONFORMANCE_KUBECONFIG").unwrap());
     let (ours, theirs) =
         tokio::join!(transcript(&one, kubeconfig, homes[0].clone()), transcript(&other, real_config, homes[1].clone()));
@@ -226,7 +226,7 @@ async fn kubectl_says_the_same_of_both() {
 
     let mut differences = Vec::new();
     for (((arguments, _), ours), theirs) in commands().iter().zip(ours).zip(theirs) {
-        let (ours, theirs) = (said(arguments, &ours), said(arguments, &theirs));
+        let (ours, theirs) = (comparable_output(arguments, &ours), comparable_output(arguments, &theirs));
         let mut found: Vec<String> = ours.difference(&theirs).map(|line| format!("  ours   {line}")).collect();
         found.extend(theirs.difference(&ours).map(|line| format!("  theirs {line}")));
         if !found.is_empty() {

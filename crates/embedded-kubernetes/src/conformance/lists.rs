@@ -1,18 +1,25 @@
-//! F18 and F28: lists, their pages and versions; discovery.
+//! Rules F18, F21 and F28: lists, their pages, versions and selectors; discovery.
 
 use serde_json::{Value, json};
 
 use super::{Bed, conformance, version};
 
 conformance! {
-    f18_pages_show_one_moment;
-    f18_a_version_to_come_is_a_timeout;
-    f18_an_expired_token_gives_one_that_goes_on;
-    f18_an_exact_version_is_that_of_then;
-    f21_lists_are_selected_by_labels_and_fields;
-    f28_discovery_shows_the_kinds;
-    f28_aggregated_discovery_is_one_document;
-    metadata_alone_can_be_had;
+    /// Catalogue: F18.
+    pages_of_a_list_show_one_revision;
+    /// Catalogue: F18.
+    list_at_a_future_version_times_out;
+    /// Catalogue: F18.
+    expired_continue_token_comes_with_a_new_one;
+    /// Catalogue: F18.
+    list_at_an_exact_version_shows_that_version;
+    /// Catalogue: F21.
+    lists_are_selected_by_labels_and_fields;
+    /// Catalogue: F28.
+    discovery_shows_the_kinds;
+    /// Catalogue: F28.
+    aggregated_discovery_is_one_document;
+    metadata_can_be_listed_alone;
 }
 
 fn names(list: &Value) -> Vec<&str> {
@@ -25,7 +32,7 @@ async fn three(bed: &Bed) {
     }
 }
 
-async fn f18_pages_show_one_moment(bed: &Bed) {
+async fn pages_of_a_list_show_one_revision(bed: &Bed) {
     three(bed).await;
     let first = bed.get(&format!("{}?limit=1", bed.widgets())).await;
     assert_eq!((names(&first), &first["metadata"]["remainingItemCount"]), (vec!["a"], &json!(2)));
@@ -39,14 +46,14 @@ async fn f18_pages_show_one_moment(bed: &Bed) {
     assert_eq!(bed.call("GET", &format!("{}?continue=zzz", bed.widgets()), Value::Null).await.0, 400);
 }
 
-async fn f18_a_version_to_come_is_a_timeout(bed: &Bed) {
+async fn list_at_a_future_version_times_out(bed: &Bed) {
     let (code, late) = bed.call("GET", &format!("{}?resourceVersion=999999999999", bed.widgets()), Value::Null).await;
     assert_eq!((code, &late["reason"]), (504, &json!("Timeout")), "{late}");
     assert!(late["message"].as_str().unwrap().contains("Too large resource version"));
 }
 
-async fn f18_an_expired_token_gives_one_that_goes_on(bed: &Bed) {
-    // Measured on a 1.20 server. A 1.34 one goes on serving the token from its own cache long after a compaction.
+async fn expired_continue_token_comes_with_a_new_one(bed: &Bed) {
+    // Measured on a 1.20 server. A 1.34 server continues to serve the token from its cache long after a compaction.
     let Some(server) = bed.ours() else { return };
     three(bed).await;
     let first = bed.get(&format!("{}?limit=1", bed.widgets())).await;
@@ -60,7 +67,7 @@ async fn f18_an_expired_token_gives_one_that_goes_on(bed: &Bed) {
     assert_eq!(names(&rest), ["c"]);
 }
 
-async fn f18_an_exact_version_is_that_of_then(bed: &Bed) {
+async fn list_at_an_exact_version_shows_that_version(bed: &Bed) {
     three(bed).await;
     let then = version(&bed.get(&bed.widgets()).await);
     bed.ok("DELETE", &bed.widget("b"), Value::Null).await;
@@ -72,7 +79,7 @@ async fn f18_an_exact_version_is_that_of_then(bed: &Bed) {
     assert_eq!(bed.call("GET", &format!("{}?resourceVersionMatch=Exact", bed.widgets()), Value::Null).await.0, 422);
 }
 
-async fn f21_lists_are_selected_by_labels_and_fields(bed: &Bed) {
+async fn lists_are_selected_by_labels_and_fields(bed: &Bed) {
     three(bed).await;
     bed.merge(&bed.widget("b"), json!({"metadata": {"labels": {"x": "1"}}})).await;
     let list = |query: &str| format!("{}?{query}", bed.widgets());
@@ -81,11 +88,11 @@ async fn f21_lists_are_selected_by_labels_and_fields(bed: &Bed) {
     assert_eq!(names(&bed.get(&list("fieldSelector=metadata.name%3Dc")).await), ["c"]);
     assert_eq!(bed.call("GET", &list("fieldSelector=spec.none%3Dc"), Value::Null).await.0, 400);
     assert_eq!(bed.call("GET", &list("labelSelector=a%20in"), Value::Null).await.0, 400);
-    let of_all = "/apis/example.test/v1/widgets?labelSelector=x%3D1";
-    assert!(names(&bed.get(of_all).await).contains(&"b"));
+    let all_namespaces = "/apis/example.test/v1/widgets?labelSelector=x%3D1";
+    assert!(names(&bed.get(all_namespaces).await).contains(&"b"));
 }
 
-async fn f28_discovery_shows_the_kinds(bed: &Bed) {
+async fn discovery_shows_the_kinds(bed: &Bed) {
     let groups = bed.get("/apis").await;
     let groups: Vec<&str> =
         groups["groups"].as_array().unwrap().iter().map(|group| group["name"].as_str().unwrap()).collect();
@@ -103,7 +110,7 @@ async fn f28_discovery_shows_the_kinds(bed: &Bed) {
     assert_eq!((code, &missing["message"]), (404, &json!("the server could not find the requested resource")));
 }
 
-async fn f28_aggregated_discovery_is_one_document(bed: &Bed) {
+async fn aggregated_discovery_is_one_document(bed: &Bed) {
     let discovery = kube::discovery::Discovery::new(bed.client.clone()).run_aggregated().await.unwrap();
     let (widget, capabilities) =
         discovery.resolve_gvk(&kube::core::GroupVersionKind::gvk("example.test", "v1", "Widget")).unwrap();
@@ -113,7 +120,7 @@ async fn f28_aggregated_discovery_is_one_document(bed: &Bed) {
     assert!(plain.has_group("apps") && plain.has_group(""));
 }
 
-async fn metadata_alone_can_be_had(bed: &Bed) {
+async fn metadata_can_be_listed_alone(bed: &Bed) {
     three(bed).await;
     let api: kube::Api<kube::core::DynamicObject> = kube::Api::namespaced_with(
         bed.client.clone(),

@@ -1,7 +1,7 @@
-//! The rules of a Kubernetes API server that operators rely on, each a test, written once and run twice: against this
-//! server in memory, and, if `CONFORMANCE_KUBECONFIG` names a kubeconfig, against the real server that it points to.
+//! The rules of a Kubernetes API server that operators rely on. Each is a test that runs against this server in memory
+//! or, if `CONFORMANCE_KUBECONFIG` names a kubeconfig, against the real server that it points to.
 //!
-//! The numbers are those of the list of rules: F1 revisions, F2 no-op writes, and so on.
+//! The numbers F1, F2 and so on are those of the list of rules in the crate's README.md.
 
 #![allow(clippy::needless_pass_by_value, reason = "bodies are written where they are sent: json!({…})")]
 
@@ -35,18 +35,18 @@ use super::clock::Clock;
 use super::controllers::{Controllers, Pace};
 use super::service::InMemory;
 
-/// A server, and a namespace of the test's own.
+/// A server, and a namespace for one test.
 pub(super) struct Bed {
     pub(super) client: Client,
     pub(super) namespace: String,
-    /// The server, where it is ours.
+    /// The embedded server. `None`: a real server is tested.
     server: Option<Server>,
-    /// Ends its controllers.
+    /// Stops the controllers when it is dropped.
     ends: Option<DropGuard>,
 }
 
-/// An answer: the code and the object.
-pub(super) type Answer = (u16, Value);
+/// An answer: the code and the body.
+pub(super) type Reply = (u16, Value);
 
 const WIDGETS: &str = "/apis/example.test/v1/namespaces";
 
@@ -59,20 +59,20 @@ impl Bed {
         };
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("conformance-{}-{number}", std::process::id());
-        let bed = Self::of(client, server, namespace).await;
+        let bed = Self::with_client(client, server, namespace).await;
         bed.prepare().await;
         bed
     }
 
-    async fn of(client: Client, server: Option<Server>, namespace: String) -> Self {
+    async fn with_client(client: Client, server: Option<Server>, namespace: String) -> Self {
         let bed = Self { client, namespace, server, ends: None };
         bed.ok("POST", "/api/v1/namespaces", json!({"metadata": {"name": bed.namespace}})).await;
         bed
     }
 
-    /// The same, with controllers, and with a node that nobody looks after. The real server has controllers anyway, and
-    /// nodes of its own.
-    async fn acting() -> Self {
+    /// Creates a bed with controllers, and with a node without a kubelet. A real server has controllers and nodes
+    /// already.
+    async fn with_controllers() -> Self {
         let mut bed = Self::new().await;
         if let Some(server) = &bed.server {
             let cancel = CancellationToken::new();
@@ -80,12 +80,12 @@ impl Bed {
             bed.ends = Some(cancel.drop_guard());
             bed.ok("POST", "/api/v1/nodes", json!({"metadata": {"name": "idle"}})).await;
         }
-        // From then on the namespace is as every other.
+        // The namespace is ready when its service account exists.
         bed.until(&bed.core("serviceaccounts"), "default", |account| !account.is_null()).await;
         bed
     }
 
-    /// Waits until an object of a collection is as it should be, and gives it; one that is not there is null.
+    /// Waits until an object of a collection meets a condition, and returns it. A missing object is null.
     pub(super) async fn until(&self, collection: &str, name: &str, is: impl Fn(&Value) -> bool) -> Value {
         let selector = format!("fieldSelector=metadata.name%3D{name}");
         let list = self.get(&format!("{collection}?{selector}")).await;
@@ -98,10 +98,10 @@ impl Bed {
         object
     }
 
-    /// The server, if it is ours: some rules need its history forgotten on demand. Otherwise says that nothing is tested.
+    /// Returns the embedded server, for rules that need its history dropped on demand. `None`: the test is skipped.
     pub(super) fn ours(&self) -> Option<&Server> {
         if self.server.is_none() {
-            eprintln!("left out: it needs a history that is forgotten on demand");
+            eprintln!("skipped: the test needs a history that it can drop");
         }
         self.server.as_ref()
     }
@@ -110,15 +110,15 @@ impl Bed {
         let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
         let (code, answer) = self.call("POST", path, widgets()).await;
         assert!(code == 201 || code == 409, "{answer}");
-        // The node of the pods that nobody but the test looks after: those of nodes that are not there are soon deleted.
+        // The node of the test's pods. A real cluster soon deletes pods whose node does not exist.
         let node = json!({"metadata": {"name": "nowhere"}, "spec": {"unschedulable": true}});
         let (code, answer) = self.call("POST", "/api/v1/nodes", node).await;
         assert!(code == 201 || code == 409, "{answer}");
         self.soon(&self.widgets(), |code, _| code == 200).await;
     }
 
-    /// Asks until the answer is as it should be, and gives it. A real server needs a moment until it serves what a
-    /// definition says.
+    /// Repeats a GET until the answer meets a condition, and returns it. A real server needs a moment until it serves
+    /// a new definition.
     pub(super) async fn soon(&self, path: &str, is: impl Fn(u16, &Value) -> bool) -> Value {
         for _ in 0..100 {
             let (code, answer) = self.call("GET", path, Value::Null).await;
@@ -127,7 +127,7 @@ impl Bed {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        panic!("{path} does not become what it should be");
+        panic!("{path} does not meet the condition");
     }
 
     pub(super) fn widgets(&self) -> String {
@@ -147,16 +147,16 @@ impl Bed {
     }
 
     /// Sends a request with a JSON body.
-    pub(super) async fn call(&self, method: &str, path: &str, body: Value) -> Answer {
+    pub(super) async fn call(&self, method: &str, path: &str, body: Value) -> Reply {
         self.call_as(method, path, "application/json", &body).await
     }
 
     /// Sends a merge patch.
-    pub(super) async fn merge(&self, path: &str, changes: Value) -> Answer {
+    pub(super) async fn merge(&self, path: &str, changes: Value) -> Reply {
         self.call_as("PATCH", path, "application/merge-patch+json", &changes).await
     }
 
-    pub(super) async fn call_as(&self, method: &str, path: &str, content_type: &str, body: &Value) -> Answer {
+    pub(super) async fn call_as(&self, method: &str, path: &str, content_type: &str, body: &Value) -> Reply {
         let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
         let request = http::Request::builder()
             .method(method)
@@ -189,7 +189,7 @@ impl Bed {
         self.ok("POST", &self.widgets(), widget(name, spec)).await
     }
 
-    /// Watches: `query` is what follows `watch=1&`.
+    /// Watches a collection. `query` follows `watch=1&`.
     pub(super) async fn watch(&self, path: &str, query: &str) -> Events {
         let request = http::Request::get(format!("{path}?watch=1&{query}")).body(Body::empty()).unwrap();
         let response = self.client.send(request).await.unwrap();
@@ -205,7 +205,7 @@ pub(super) struct Events {
 }
 
 impl Events {
-    /// The next event; `None` at the end.
+    /// Returns the next event, or `None` at the end of the watch.
     pub(super) async fn next(&mut self) -> Option<Value> {
         loop {
             if let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') {
@@ -220,7 +220,7 @@ impl Events {
         }
     }
 
-    /// Type and name of the next event.
+    /// Returns the type and the name of the next event.
     pub(super) async fn brief(&mut self) -> (String, String) {
         let event = self.next().await.expect("an event");
         (
@@ -230,7 +230,7 @@ impl Events {
     }
 }
 
-/// The real server, if there is one.
+/// Returns a client of the real server, if one is configured.
 async fn real() -> Option<Client> {
     let path = std::env::var("CONFORMANCE_KUBECONFIG").ok()?;
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -240,7 +240,7 @@ async fn real() -> Option<Client> {
     Some(Client::try_from(config).unwrap())
 }
 
-/// A server of our own, in memory.
+/// Creates an embedded server and an in-memory client.
 fn ours() -> (Client, Option<Server>) {
     let mut options = Options::new(Clock::new(sluice_base::clock::Clock::system()));
     options.seed = Some(7);
@@ -261,7 +261,7 @@ pub(super) fn generation(object: &Value) -> i64 {
     object["metadata"]["generation"].as_i64().unwrap_or_default()
 }
 
-/// A kind of our own, with all that a definition can have.
+/// Returns the definition of a custom kind that uses all features of a definition.
 fn widgets() -> Value {
     json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
@@ -301,10 +301,10 @@ fn widgets() -> Value {
     })
 }
 
-/// Declares each function as a test that is run with a bed of its own; after `acting:` with one that has controllers.
+/// Declares each function as a test that runs with its own bed; after `acting:` the bed has controllers.
 macro_rules! conformance {
     (acting: $($(#[$attribute:meta])* $name:ident;)+) => {
-        crate::conformance::conformance! { @acting $($(#[$attribute])* $name;)+ }
+        crate::conformance::conformance! { @with_controllers $($(#[$attribute])* $name;)+ }
     };
     (@$bed:ident $($(#[$attribute:meta])* $name:ident;)+) => {
         mod run {

@@ -1,30 +1,38 @@
-//! F15 and F16: patches and server-side apply.
+//! Rules F15 and F16: patches and server-side apply.
 
 use serde_json::{Value, json};
 
-use super::{Answer, Bed, conformance, version, widget};
+use super::{Bed, Reply, conformance, version, widget};
 
 conformance! {
-    f15_json_patches;
-    f15_strategic_merge_is_by_key_and_only_for_built_in_kinds;
-    f15_other_content_types_are_refused;
-    f16_apply_creates_updates_and_removes;
-    f16_conflicts_name_manager_and_field;
-    f16_lists_are_merged_by_key;
-    f16_options_of_apply_are_checked;
-    f16_what_admission_fills_in_is_nobodys;
+    /// Catalogue: F15.
+    json_patch_applies_or_is_refused;
+    /// Catalogue: F15.
+    strategic_merge_is_by_key_for_built_in_kinds_only;
+    /// Catalogue: F15.
+    other_content_types_are_refused;
+    /// Catalogue: F16.
+    apply_creates_updates_and_removes;
+    /// Catalogue: F16.
+    apply_conflicts_name_manager_and_field;
+    /// Catalogue: F16.
+    applied_lists_are_merged_by_key;
+    /// Catalogue: F16.
+    options_of_apply_are_checked;
+    /// Catalogue: F16.
+    fields_set_by_admission_have_no_owner;
     dry_runs_change_nothing;
 }
 
-async fn json_patch(bed: &Bed, path: &str, operations: Value) -> Answer {
+async fn json_patch(bed: &Bed, path: &str, operations: Value) -> Reply {
     bed.call_as("PATCH", path, "application/json-patch+json", &operations).await
 }
 
-async fn apply(bed: &Bed, path: &str, manager: &str, object: Value) -> Answer {
+async fn apply(bed: &Bed, path: &str, manager: &str, object: Value) -> Reply {
     bed.call_as("PATCH", &format!("{path}?fieldManager={manager}"), "application/apply-patch+yaml", &object).await
 }
 
-async fn f16_what_admission_fills_in_is_nobodys(bed: &Bed) {
+async fn fields_set_by_admission_have_no_owner(bed: &Bed) {
     let pod = json!({"metadata": {"name": "a"}, "spec": {"nodeName": "nowhere", "automountServiceAccountToken": false,
         "containers": [{"name": "c", "image": "x"}]}});
     let made = bed.ok("POST", &bed.core("pods"), pod).await;
@@ -38,7 +46,7 @@ async fn f16_what_admission_fills_in_is_nobodys(bed: &Bed) {
     assert_eq!(names, expected);
 }
 
-async fn f15_json_patches(bed: &Bed) {
+async fn json_patch_applies_or_is_refused(bed: &Bed) {
     bed.create("a", json!({"color": "red", "size": 1})).await;
     let patch = json!([
         {"op": "test", "path": "/spec/color", "value": "red"},
@@ -51,7 +59,7 @@ async fn f15_json_patches(bed: &Bed) {
     assert_eq!((code, &refused["reason"]), (422, &json!("Invalid")));
 }
 
-async fn f15_strategic_merge_is_by_key_and_only_for_built_in_kinds(bed: &Bed) {
+async fn strategic_merge_is_by_key_for_built_in_kinds_only(bed: &Bed) {
     const STRATEGIC: &str = "application/strategic-merge-patch+json";
     let pod = json!({"metadata": {"name": "a"}, "spec": {"containers": [
         {"name": "one", "image": "x:1"}, {"name": "two", "image": "x:1"}]}});
@@ -67,26 +75,26 @@ async fn f15_strategic_merge_is_by_key_and_only_for_built_in_kinds(bed: &Bed) {
     assert_eq!(code, 415);
 }
 
-async fn f15_other_content_types_are_refused(bed: &Bed) {
+async fn other_content_types_are_refused(bed: &Bed) {
     bed.create("a", json!({})).await;
     assert_eq!(bed.call("PATCH", &bed.widget("a"), json!({})).await.0, 415);
     assert_eq!(bed.call_as("POST", &bed.widgets(), "text/plain", &json!({})).await.0, 415);
 }
 
-async fn f16_apply_creates_updates_and_removes(bed: &Bed) {
+async fn apply_creates_updates_and_removes(bed: &Bed) {
     let (code, made) = apply(bed, &bed.widget("a"), "m1", widget("a", json!({"color": "red", "size": 1}))).await;
     assert_eq!(code, 201, "{made}");
     let (code, again) = apply(bed, &bed.widget("a"), "m1", widget("a", json!({"color": "red", "size": 1}))).await;
-    assert_eq!((code, version(&again)), (200, version(&made)), "the same again is no write");
+    assert_eq!((code, version(&again)), (200, version(&made)), "applying the same again is not a write");
     let (code, less) = apply(bed, &bed.widget("a"), "m1", widget("a", json!({"color": "red"}))).await;
     assert_eq!(code, 200);
-    assert_eq!(less["spec"], json!({"color": "red", "replicas": 1}), "what is no longer applied goes");
+    assert_eq!(less["spec"], json!({"color": "red", "replicas": 1}), "a field that is no longer applied is removed");
     let managers: Vec<&Value> =
         less["metadata"]["managedFields"].as_array().unwrap().iter().map(|entry| &entry["manager"]).collect();
     assert_eq!(managers, [&json!("m1")]);
 }
 
-async fn f16_conflicts_name_manager_and_field(bed: &Bed) {
+async fn apply_conflicts_name_manager_and_field(bed: &Bed) {
     apply(bed, &bed.widget("a"), "m1", widget("a", json!({"color": "red"}))).await;
     let (code, refused) = apply(bed, &bed.widget("a"), "m2", widget("a", json!({"color": "blue"}))).await;
     assert_eq!((code, &refused["reason"]), (409, &json!("Conflict")), "{refused}");
@@ -97,7 +105,7 @@ async fn f16_conflicts_name_manager_and_field(bed: &Bed) {
     let object = widget("a", json!({"color": "green"}));
     let (code, _) = bed.call_as("PATCH", &forced, "application/apply-patch+yaml", &object).await;
     assert_eq!(code, 200);
-    // An update takes a field too, and is then in the way of the next apply.
+    // An update takes ownership of a field, too, and then conflicts with the next apply.
     bed.merge(&bed.widget("a"), json!({"spec": {"color": "black"}})).await;
     let (code, refused) = apply(bed, &bed.widget("a"), "m3", widget("a", json!({"color": "green"}))).await;
     assert_eq!(code, 409);
@@ -105,7 +113,7 @@ async fn f16_conflicts_name_manager_and_field(bed: &Bed) {
     assert!(message.starts_with("Apply failed with 1 conflict: conflict with \"conformance\" using example.test/v1"));
 }
 
-async fn f16_lists_are_merged_by_key(bed: &Bed) {
+async fn applied_lists_are_merged_by_key(bed: &Bed) {
     let part = |name: &str, count: i64| json!({"parts": [{"name": name, "count": count}]});
     apply(bed, &bed.widget("a"), "m1", widget("a", part("x", 1))).await;
     let (code, both) = apply(bed, &bed.widget("a"), "m2", widget("a", part("y", 2))).await;
@@ -115,12 +123,16 @@ async fn f16_lists_are_merged_by_key(bed: &Bed) {
     assert_eq!(one["spec"]["parts"], json!([{"name": "y", "count": 2}]));
 }
 
-async fn f16_options_of_apply_are_checked(bed: &Bed) {
+async fn options_of_apply_are_checked(bed: &Bed) {
     const APPLY: &str = "application/apply-patch+yaml";
     let (code, refused) = bed.call_as("PATCH", &bed.widget("a"), APPLY, &widget("a", json!({}))).await;
     assert_eq!((code, &refused["details"]["causes"][0]["field"]), (422, &json!("fieldManager")));
     let status = bed.widget("a/status");
-    assert_eq!(apply(bed, &status, "m1", widget("a", json!({}))).await.0, 404, "a status creates nothing");
+    assert_eq!(
+        apply(bed, &status, "m1", widget("a", json!({}))).await.0,
+        404,
+        "applying a status does not create the object"
+    );
     bed.create("a", json!({})).await;
     let forced = format!("{}?force=true", bed.widget("a"));
     assert_eq!(bed.merge(&forced, json!({})).await.0, 422);

@@ -1,14 +1,16 @@
-//! F12: grace, binding.
+//! Rule F12 and others: the grace period and the binding of pods.
 
 use serde_json::{Value, json};
 
 use super::{Bed, conformance, generation};
 
 conformance! {
-    f12_a_pod_that_runs_nowhere_goes_at_once;
-    f12_a_pod_on_a_node_is_given_its_grace_which_can_only_become_shorter;
-    a_pod_is_bound_once;
-    pods_have_defaults_and_most_of_them_cannot_be_changed;
+    /// Catalogue: F12.
+    pod_without_a_node_is_removed_at_once;
+    /// Catalogue: F12.
+    grace_period_of_a_pod_can_only_be_shortened;
+    pod_is_bound_only_once;
+    pods_have_defaults_that_mostly_cannot_change;
 }
 
 async fn pod(bed: &Bed, name: &str, node: Option<&str>) -> Value {
@@ -18,25 +20,25 @@ async fn pod(bed: &Bed, name: &str, node: Option<&str>) -> Value {
     });
     match node {
         Some(node) => pod["spec"]["nodeName"] = node.into(),
-        // A real scheduler would find a node.
-        None => pod["spec"]["schedulerName"] = "nobody".into(),
+        // A scheduler that does not exist leaves the pod without a node.
+        None => pod["spec"]["schedulerName"] = "none-such".into(),
     }
     bed.ok("POST", &bed.core("pods"), pod).await
 }
 
-async fn f12_a_pod_that_runs_nowhere_goes_at_once(bed: &Bed) {
+async fn pod_without_a_node_is_removed_at_once(bed: &Bed) {
     pod(bed, "a", None).await;
     let gone = bed.ok("DELETE", &bed.core("pods/a"), Value::Null).await;
     assert_eq!(gone["kind"], "Pod");
     assert_eq!(bed.call("GET", &bed.core("pods/a"), Value::Null).await.0, 404);
 }
 
-async fn f12_a_pod_on_a_node_is_given_its_grace_which_can_only_become_shorter(bed: &Bed) {
+async fn grace_period_of_a_pod_can_only_be_shortened(bed: &Bed) {
     let made = pod(bed, "a", Some("nowhere")).await;
     assert_eq!(generation(&made), 1);
-    let going = bed.ok("DELETE", &bed.core("pods/a"), Value::Null).await;
-    assert_eq!(going["metadata"]["deletionGracePeriodSeconds"], 30);
-    assert!(going["metadata"]["deletionTimestamp"].is_string());
+    let terminating = bed.ok("DELETE", &bed.core("pods/a"), Value::Null).await;
+    assert_eq!(terminating["metadata"]["deletionGracePeriodSeconds"], 30);
+    assert!(terminating["metadata"]["deletionTimestamp"].is_string());
     let path = bed.core("pods/a?gracePeriodSeconds=60");
     let longer = bed.ok("DELETE", &path, Value::Null).await;
     assert_eq!(longer["metadata"]["deletionGracePeriodSeconds"], 30);
@@ -46,7 +48,7 @@ async fn f12_a_pod_on_a_node_is_given_its_grace_which_can_only_become_shorter(be
     assert_eq!(bed.call("GET", &bed.core("pods/a"), Value::Null).await.0, 404);
 }
 
-async fn a_pod_is_bound_once(bed: &Bed) {
+async fn pod_is_bound_only_once(bed: &Bed) {
     pod(bed, "a", None).await;
     let binding = |node: &str| json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "a"}, "target": {"kind": "Node", "name": node}});
     bed.ok("POST", &bed.core("pods/a/binding"), binding("n")).await;
@@ -57,7 +59,7 @@ async fn a_pod_is_bound_once(bed: &Bed) {
     bed.ok("DELETE", &bed.core("pods/a"), json!({"gracePeriodSeconds": 0})).await;
 }
 
-async fn pods_have_defaults_and_most_of_them_cannot_be_changed(bed: &Bed) {
+async fn pods_have_defaults_that_mostly_cannot_change(bed: &Bed) {
     let made = pod(bed, "a", None).await;
     assert_eq!(made["spec"]["terminationGracePeriodSeconds"], 30);
     assert_eq!(made["spec"]["containers"][0]["imagePullPolicy"], "Always");

@@ -1,4 +1,4 @@
-//! What kube-rs makes of the server: reflectors over lists in pages and over streaming lists.
+//! Tests with the client kube-rs: reflectors over paged lists and over streaming lists.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use super::{Bed, conformance};
 
 conformance! {
-    a_reflector_follows_lists_in_pages;
-    a_reflector_follows_streaming_lists;
-    a_watcher_survives_an_expired_history;
+    reflector_follows_paged_lists;
+    reflector_follows_streaming_lists;
+    watcher_survives_an_expired_history;
 }
 
 async fn follow(bed: &Bed, config: watcher::Config) {
@@ -28,36 +28,36 @@ async fn follow(bed: &Bed, config: watcher::Config) {
     bed.ok("DELETE", &bed.core("configmaps/b"), Value::Null).await;
     bed.merge(&bed.core("configmaps/c"), json!({"data": {"x": "1"}})).await;
     bed.ok("POST", &bed.core("configmaps"), json!({"metadata": {"name": "d"}})).await;
-    let seen = || {
-        let mut seen: Vec<(String, bool)> = reader
+    let current = || {
+        let mut current: Vec<(String, bool)> = reader
             .state()
             .iter()
             .map(|map| (map.metadata.name.clone().unwrap(), map.data.is_some()))
             .filter(|(name, _)| name.len() == 1)
             .collect();
-        seen.sort();
-        seen
+        current.sort();
+        current
     };
     let wanted = [("a", false), ("c", true), ("d", false)].map(|(name, data)| (name.to_owned(), data));
     for _ in 0..200 {
-        if seen() == wanted {
+        if current() == wanted {
             task.abort();
             return;
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
-    panic!("{:?}", seen());
+    panic!("{:?}", current());
 }
 
-async fn a_reflector_follows_lists_in_pages(bed: &Bed) {
+async fn reflector_follows_paged_lists(bed: &Bed) {
     follow(bed, watcher::Config::default().page_size(1)).await;
 }
 
-async fn a_reflector_follows_streaming_lists(bed: &Bed) {
+async fn reflector_follows_streaming_lists(bed: &Bed) {
     follow(bed, watcher::Config::default().streaming_lists()).await;
 }
 
-async fn a_watcher_survives_an_expired_history(bed: &Bed) {
+async fn watcher_survives_an_expired_history(bed: &Bed) {
     let Some(server) = bed.ours() else { return };
     let api: Api<ConfigMap> = Api::namespaced(bed.client.clone(), &bed.namespace);
     let config = watcher::Config::default().timeout(1);

@@ -1,19 +1,25 @@
-//! F7 and F8: status and scale.
+//! Rules F7, F8, F17 and F27: status, scale and leases.
 
 use serde_json::{Value, json};
 
 use super::{Bed, conformance, generation, version};
 
 conformance! {
-    f07_the_object_ignores_status_and_the_status_ignores_the_rest;
-    f08_scale_is_read_and_written_through_its_paths;
-    f08_scale_has_preconditions_of_its_own;
-    f08_deployments_scale;
-    f17_a_write_over_scale_takes_the_number_from_who_has_applied_it;
-    f27_a_lease_is_a_plain_object;
+    /// Catalogue: F7.
+    object_and_status_writes_are_separate;
+    /// Catalogue: F8.
+    scale_is_read_and_written_through_its_paths;
+    /// Catalogue: F8.
+    scale_checks_preconditions;
+    /// Catalogue: F8.
+    deployment_can_be_scaled;
+    /// Catalogue: F17.
+    scale_write_takes_ownership_of_the_count;
+    /// Catalogue: F27.
+    lease_is_a_plain_object;
 }
 
-async fn f07_the_object_ignores_status_and_the_status_ignores_the_rest(bed: &Bed) {
+async fn object_and_status_writes_are_separate(bed: &Bed) {
     let mut object = bed.create("a", json!({"color": "red"})).await;
     object["status"] = json!({"note": "x"});
     object["spec"]["color"] = "blue".into();
@@ -31,7 +37,7 @@ async fn f07_the_object_ignores_status_and_the_status_ignores_the_rest(bed: &Bed
     assert_eq!(generation(&put_status), generation(&put));
 }
 
-async fn f08_scale_is_read_and_written_through_its_paths(bed: &Bed) {
+async fn scale_is_read_and_written_through_its_paths(bed: &Bed) {
     bed.create("a", json!({"replicas": 3})).await;
     bed.merge(&bed.widget("a/status"), json!({"status": {"replicas": 2, "selector": "app=a"}})).await;
     let scale = bed.get(&bed.widget("a/scale")).await;
@@ -49,7 +55,7 @@ async fn f08_scale_is_read_and_written_through_its_paths(bed: &Bed) {
     assert_eq!(bed.get(&bed.widget("a")).await["spec"]["replicas"], 0);
 }
 
-async fn f08_scale_has_preconditions_of_its_own(bed: &Bed) {
+async fn scale_checks_preconditions(bed: &Bed) {
     bed.create("a", json!({"replicas": 3})).await;
     let stale = bed.get(&bed.widget("a/scale")).await;
     bed.merge(&bed.widget("a"), json!({"spec": {"size": 1}})).await;
@@ -64,7 +70,7 @@ async fn f08_scale_has_preconditions_of_its_own(bed: &Bed) {
     assert_eq!(code, 404);
 }
 
-async fn f08_deployments_scale(bed: &Bed) {
+async fn deployment_can_be_scaled(bed: &Bed) {
     let deployment = json!({"metadata": {"name": "web"}, "spec": {
         "selector": {"matchLabels": {"app": "web"}},
         "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "x"}]}},
@@ -79,7 +85,7 @@ async fn f08_deployments_scale(bed: &Bed) {
     assert_eq!(bed.get(&bed.apps("deployments/web")).await["spec"]["replicas"], 4);
 }
 
-async fn f17_a_write_over_scale_takes_the_number_from_who_has_applied_it(bed: &Bed) {
+async fn scale_write_takes_ownership_of_the_count(bed: &Bed) {
     const APPLY: &str = "application/apply-patch+yaml";
     let workload = |replicas: Value| {
         json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": {
@@ -98,7 +104,7 @@ async fn f17_a_write_over_scale_takes_the_number_from_who_has_applied_it(bed: &B
         message.starts_with("Apply failed with 1 conflict: conflict with \"m2\" with subresource \"scale\""),
         "{message}"
     );
-    // Who applies without the number leaves it alone.
+    // An apply without the count leaves it unchanged.
     let mut without = workload(Value::Null);
     without["spec"].as_object_mut().unwrap().remove("replicas");
     let (code, left) = bed.call_as("PATCH", &path, APPLY, &without).await;
@@ -106,9 +112,9 @@ async fn f17_a_write_over_scale_takes_the_number_from_who_has_applied_it(bed: &B
     bed.merge(&scale, json!({"spec": {"replicas": 0}})).await;
 }
 
-async fn f27_a_lease_is_a_plain_object(bed: &Bed) {
+async fn lease_is_a_plain_object(bed: &Bed) {
     let leases = format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases", bed.namespace);
-    // Its times are those of whoever holds it: the server takes them as they come.
+    // The times of a lease are set by its holder, and the server accepts any.
     let spec = json!({"holderIdentity": "a", "leaseDurationSeconds": 15, "renewTime": "2001-01-01T00:00:00.000001Z"});
     let made = bed.ok("POST", &leases, json!({"metadata": {"name": "l"}, "spec": spec})).await;
     assert_eq!((&made["spec"], generation(&made)), (&spec, 0));

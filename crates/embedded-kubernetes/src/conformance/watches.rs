@@ -1,20 +1,27 @@
-//! F19 to F22: watches.
+//! Rules F19 to F22: watches.
 
 use serde_json::{Value, json};
 
 use super::{Bed, conformance, version};
 
 conformance! {
-    f19_changes_come_in_order_from_a_version;
-    f19_a_version_that_is_gone_is_an_event_of_code_410;
-    f19_without_a_version_a_watch_begins_with_what_is_there;
-    f20_initial_events_end_with_a_bookmark;
-    f21_what_stops_being_selected_is_deleted_and_what_starts_is_added;
-    f21_one_object_can_be_watched;
-    f22_a_watch_ends_when_its_time_is_up;
+    /// Catalogue: F19.
+    changes_arrive_in_order_from_a_version;
+    /// Catalogue: F19.
+    expired_version_is_an_error_event_with_code_410;
+    /// Catalogue: F19.
+    watch_without_a_version_starts_with_existing_objects;
+    /// Catalogue: F20.
+    initial_events_end_with_a_bookmark;
+    /// Catalogue: F21.
+    selection_changes_are_added_and_deleted_events;
+    /// Catalogue: F21.
+    single_object_can_be_watched;
+    /// Catalogue: F22.
+    watch_ends_at_its_timeout;
 }
 
-async fn f19_changes_come_in_order_from_a_version(bed: &Bed) {
+async fn changes_arrive_in_order_from_a_version(bed: &Bed) {
     let made = bed.create("a", json!({})).await;
     bed.merge(&bed.widget("a"), json!({"spec": {"size": 1}})).await;
     let mut watch = bed.watch(&bed.widgets(), &format!("resourceVersion={}", version(&made))).await;
@@ -29,7 +36,7 @@ async fn f19_changes_come_in_order_from_a_version(bed: &Bed) {
     }
 }
 
-async fn f19_a_version_that_is_gone_is_an_event_of_code_410(bed: &Bed) {
+async fn expired_version_is_an_error_event_with_code_410(bed: &Bed) {
     let Some(server) = bed.ours() else { return };
     let made = bed.create("a", json!({})).await;
     bed.create("b", json!({})).await;
@@ -41,7 +48,7 @@ async fn f19_a_version_that_is_gone_is_an_event_of_code_410(bed: &Bed) {
     assert_eq!(watch.next().await, None);
 }
 
-async fn f19_without_a_version_a_watch_begins_with_what_is_there(bed: &Bed) {
+async fn watch_without_a_version_starts_with_existing_objects(bed: &Bed) {
     bed.create("a", json!({})).await;
     for query in ["", "resourceVersion=0"] {
         let mut watch = bed.watch(&bed.widgets(), query).await;
@@ -49,7 +56,7 @@ async fn f19_without_a_version_a_watch_begins_with_what_is_there(bed: &Bed) {
     }
 }
 
-async fn f20_initial_events_end_with_a_bookmark(bed: &Bed) {
+async fn initial_events_end_with_a_bookmark(bed: &Bed) {
     let made = bed.create("a", json!({})).await;
     let query = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
     let mut watch = bed.watch(&bed.widgets(), query).await;
@@ -62,7 +69,7 @@ async fn f20_initial_events_end_with_a_bookmark(bed: &Bed) {
     assert_eq!(watch.brief().await, ("ADDED".to_owned(), "b".to_owned()));
 }
 
-async fn f21_what_stops_being_selected_is_deleted_and_what_starts_is_added(bed: &Bed) {
+async fn selection_changes_are_added_and_deleted_events(bed: &Bed) {
     let made = bed.create("a", json!({})).await;
     let query = format!("resourceVersion={}&labelSelector=x%3D1", version(&made));
     let mut watch = bed.watch(&bed.widgets(), &query).await;
@@ -80,7 +87,7 @@ async fn f21_what_stops_being_selected_is_deleted_and_what_starts_is_added(bed: 
     assert_eq!(watch.brief().await.0, "ADDED");
 }
 
-async fn f21_one_object_can_be_watched(bed: &Bed) {
+async fn single_object_can_be_watched(bed: &Bed) {
     let made = bed.create("a", json!({})).await;
     let query = format!("resourceVersion={}&fieldSelector=metadata.name%3Da", version(&made));
     let mut watch = bed.watch(&bed.widgets(), &query).await;
@@ -89,7 +96,7 @@ async fn f21_one_object_can_be_watched(bed: &Bed) {
     assert_eq!(watch.brief().await, ("MODIFIED".to_owned(), "a".to_owned()));
 }
 
-async fn f22_a_watch_ends_when_its_time_is_up(bed: &Bed) {
+async fn watch_ends_at_its_timeout(bed: &Bed) {
     let made = bed.create("a", json!({})).await;
     let mut watch = bed.watch(&bed.widgets(), &format!("resourceVersion={}&timeoutSeconds=1", version(&made))).await;
     assert_eq!(watch.next().await, None);

@@ -1,4 +1,4 @@
-//! Service accounts: every namespace has one called `default`.
+//! Creates the service account `default` in each namespace.
 
 use serde_json::json;
 
@@ -10,7 +10,7 @@ use crate::meta;
 use crate::status::Status;
 use crate::store::{self, Event};
 
-/// The controller.
+/// The service account controller.
 #[derive(Debug)]
 pub(super) struct Accounts;
 
@@ -23,7 +23,7 @@ impl Controller for Accounts {
         vec![core("namespaces"), core("serviceaccounts")]
     }
 
-    fn touched(&mut self, _: &Actor, resource: &Resource, event: &Event) -> Vec<String> {
+    fn affected(&mut self, _: &Actor, resource: &Resource, event: &Event) -> Vec<String> {
         let object = &event.object.value;
         match resource.plural.as_str() {
             "namespaces" => vec![event.key.clone()],
@@ -33,8 +33,8 @@ impl Controller for Accounts {
     }
 
     fn reconcile(&mut self, actor: &Actor, key: &str) -> Result<Next, Status> {
-        let there = actor.get(&core("namespaces"), key).filter(|namespace| !meta::deleting(&namespace.value));
-        if there.is_none() || actor.get(&core("serviceaccounts"), &store::key(key, "default")).is_some() {
+        let namespace = actor.get(&core("namespaces"), key).filter(|namespace| !meta::deleting(&namespace.value));
+        if namespace.is_none() || actor.get(&core("serviceaccounts"), &store::key(key, "default")).is_some() {
             return Ok(Next::Change);
         }
         actor.create(json!({

@@ -1,33 +1,33 @@
-//! Conditions of objects.
+//! Reads and writes the conditions of a status.
 
 use serde_json::{Map, Value, json};
 
 use crate::meta;
 
-/// What a condition is to say.
+/// The new value of a condition.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Condition<'a> {
-    /// Its type.
+    /// The type of the condition.
     pub(super) kind: &'a str,
     /// `True`, `False` or `Unknown`.
     pub(super) status: &'a str,
-    /// The reason in one word.
+    /// The reason, one word in CamelCase.
     pub(super) reason: &'a str,
-    /// The reason in words.
+    /// The message for people.
     pub(super) message: &'a str,
 }
 
-/// The conditions of a status.
-pub(super) fn of(status: &Map<String, Value>) -> &[Value] {
+/// Returns the conditions of a status.
+pub(super) fn list(status: &Map<String, Value>) -> &[Value] {
     status.get("conditions").and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-/// The condition of a type.
+/// Returns the condition of a type.
 pub(super) fn find<'a>(status: &'a Map<String, Value>, kind: &str) -> Option<&'a Value> {
-    of(status).iter().find(|condition| meta::text(condition, "/type") == kind)
+    list(status).iter().find(|condition| meta::text(condition, "/type") == kind)
 }
 
-/// Whether the condition of a type is true.
+/// Returns whether the condition of a type is true.
 pub(super) fn holds(status: &Map<String, Value>, kind: &str) -> bool {
     find(status, kind).is_some_and(|condition| meta::text(condition, "/status") == "True")
 }
@@ -39,8 +39,8 @@ pub(super) fn remove(status: &mut Map<String, Value>, kind: &str) {
     }
 }
 
-/// Sets a condition. Its time of transition is the time of its last change of status. `extra` are fields that other
-/// kinds do not have.
+/// Sets a condition. Its transition time is that of the last change of its status. `extra` holds fields that only some
+/// kinds have.
 pub(super) fn set(status: &mut Map<String, Value>, condition: Condition<'_>, now: &str, extra: Value) {
     let old = find(status, condition.kind);
     let since = old.filter(|old| meta::text(old, "/status") == condition.status);

@@ -1,4 +1,4 @@
-//! `PodDisruptionBudgets`: how many pods may be evicted at the moment.
+//! `PodDisruptionBudgets`: calculates how many pods may be evicted now.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::condition::{self, Condition};
 use super::drive::{Controller, Next};
-use super::events::{Severity, record};
+use super::events::{Severity, record_event};
 use super::scaled::{self, Round};
 use super::{apps, core, pods};
 use crate::api::Actor;
@@ -18,10 +18,11 @@ use crate::status::Status;
 use crate::store::{self, Event, Object};
 
 const SOURCE: &str = "controllermanager";
-/// How long an eviction may take until the pod counts again, in seconds.
-const PATIENCE: i64 = 120;
+/// The longest time between an eviction and the deletion of the pod. After it the pod counts as healthy again,
+/// seconds.
+const EVICTION_TIMEOUT: i64 = 120;
 
-/// The controller.
+/// The disruption controller.
 #[derive(Debug)]
 pub(super) struct Budgets;
 
@@ -38,7 +39,7 @@ impl Controller for Budgets {
         vec![budgets(), core("pods"), apps("deployments"), apps("replicasets"), apps("statefulsets")]
     }
 
-    fn touched(&mut self, actor: &Actor, resource: &Resource, event: &Event) -> Vec<String> {
+    fn affected(&mut self, actor: &Actor, resource: &Resource, event: &Event) -> Vec<String> {
         if *resource == budgets() {
             return vec![event.key.clone()];
         }
@@ -46,7 +47,7 @@ impl Controller for Budgets {
         let all = actor.list(&budgets(), Some(namespace));
         let states = || [Some(&event.object), event.previous.as_ref()].into_iter().flatten();
         let concerned = all.iter().filter(|budget| {
-            // What is expected of the pods' owners matters to every budget that asks for a share.
+            // A change of a pod's owner can matter to all budgets, because percentages refer to its replica count.
             resource.plural != "pods" || states().any(|pod| covers(&budget.value, &pod.value))
         });
         concerned.map(|budget| meta::key(&budget.value)).collect()
@@ -68,8 +69,8 @@ impl Controller for Budgets {
         let current = pods::count(healthy);
         let (expected, desired, failure) = match expect(actor, budget, &covered) {
             Ok((expected, desired)) => (expected, desired, None),
-            // Who cannot tell allows nothing.
-            Err(message) => (0, counted(&status, "desiredHealthy"), Some(message)),
+            // If the pods cannot be counted, no disruption is allowed.
+            Err(message) => (0, count_in(&status, "desiredHealthy"), Some(message)),
         };
         let allowed = if expected > 0 && failure.is_none() { (current - desired).max(0) } else { 0 };
         let counts = [
@@ -95,28 +96,29 @@ impl Controller for Budgets {
         condition::set(&mut status, condition, &actor.clock().now(), extra);
         pods::ignore_gone(actor.set_status(budget, Value::Object(status)))?;
         if !message.is_empty() {
-            record(actor, SOURCE, budget, Severity::Warning, "CalculateExpectedPodCountFailed", &message);
+            record_event(actor, SOURCE, budget, Severity::Warning, "CalculateExpectedPodCountFailed", &message);
         }
         Ok(next)
     }
 }
 
-fn counted(status: &Map<String, Value>, key: &str) -> i64 {
+fn count_in(status: &Map<String, Value>, key: &str) -> i64 {
     status.get(key).and_then(Value::as_i64).unwrap_or_default()
 }
 
 fn covers(budget: &Value, pod: &Value) -> bool {
-    budget.pointer("/spec/selector").is_some_and(|selector| Selector::of_labels(selector).selects(pod))
+    budget.pointer("/spec/selector").is_some_and(|selector| Selector::from_label_selector(selector).selects(pod))
 }
 
-/// The pods whose eviction has been allowed and that have not begun to go, and when the first of them counts again.
+/// Returns the pods whose eviction has been allowed and that are not being deleted yet, and when the first of them
+/// times out.
 fn disrupted(status: &Map<String, Value>, covered: &[Arc<Object>], now: i64) -> (Map<String, Value>, Next) {
     let mut next = Next::Change;
     let mut kept = Map::new();
     let known = status.get("disruptedPods").and_then(Value::as_object);
     for (name, time) in known.into_iter().flatten() {
         let there = covered.iter().any(|pod| meta::name(&pod.value) == name && !meta::deleting(&pod.value));
-        let until = time.as_str().and_then(pods::seconds).unwrap_or_default() + PATIENCE;
+        let until = time.as_str().and_then(pods::seconds).unwrap_or_default() + EVICTION_TIMEOUT;
         if there && until > now {
             kept.insert(name.clone(), time.clone());
             next = next.or(Next::After(until - now));
@@ -125,22 +127,22 @@ fn disrupted(status: &Map<String, Value>, covered: &[Arc<Object>], now: i64) -> 
     (kept, next)
 }
 
-/// How many pods there should be, and how many of them healthy; or why that cannot be told.
+/// Returns the expected number of pods and the number that must be healthy, or why they cannot be calculated.
 fn expect(actor: &Actor, budget: &Value, covered: &[Arc<Object>]) -> Result<(i64, i64), String> {
     if let Some(most) = budget.pointer("/spec/maxUnavailable") {
         let expected = expected(actor, budget, covered)?;
-        return Ok((expected, (expected - scaled::of(Some(most), expected, Round::Up)).max(0)));
+        return Ok((expected, (expected - scaled::resolve(Some(most), expected, Round::Up)).max(0)));
     }
     match budget.pointer("/spec/minAvailable") {
-        Some(least) if scaled::is_share(least) => {
+        Some(least) if scaled::is_percentage(least) => {
             let expected = expected(actor, budget, covered)?;
-            Ok((expected, scaled::of(Some(least), expected, Round::Up)))
+            Ok((expected, scaled::resolve(Some(least), expected, Round::Up)))
         }
-        least => Ok((pods::count(covered.iter()), scaled::of(least, 0, Round::Up))),
+        least => Ok((pods::count(covered.iter()), scaled::resolve(least, 0, Round::Up))),
     }
 }
 
-/// The sum of what the owners of the pods are asked for.
+/// Returns the sum of the replica counts of the pods' owners.
 fn expected(actor: &Actor, budget: &Value, covered: &[Arc<Object>]) -> Result<i64, String> {
     let mut scales: BTreeMap<String, i64> = BTreeMap::new();
     for pod in covered {
@@ -149,7 +151,7 @@ fn expected(actor: &Actor, budget: &Value, covered: &[Arc<Object>]) -> Result<i6
                            status of the PDB cannot be calculated correctly, which may result in undefined behavior. \
                            To account for these pods please set \".spec.minAvailable\" field of the PDB to an integer \
                            value.";
-            record(actor, SOURCE, budget, Severity::Warning, "UnmanagedPods", message);
+            record_event(actor, SOURCE, budget, Severity::Warning, "UnmanagedPods", message);
             continue;
         };
         let namespace = meta::namespace(&pod.value);
@@ -160,7 +162,7 @@ fn expected(actor: &Actor, budget: &Value, covered: &[Arc<Object>]) -> Result<i6
     Ok(scales.values().sum())
 }
 
-/// What the owner is asked for; if it is a `ReplicaSet` of a Deployment, what the Deployment is.
+/// Returns the uid and replica count of an owner. For a `ReplicaSet` of a Deployment they are those of the Deployment.
 fn scale(actor: &Actor, namespace: &str, owner: &Value) -> Option<(String, i64)> {
     let kind = actor.kind(owner)?;
     let found = actor.get(&kind.resource(), &store::key(namespace, meta::text(owner, "/name")))?;

@@ -1,4 +1,4 @@
-//! How a controller runs: it is told of changes, says which objects they concern, and is given these one at a time.
+//! Runs a controller: passes it changes, asks which objects they affect, and lets it reconcile these one at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,26 +14,26 @@ use crate::random::Random;
 use crate::status::Status;
 use crate::store::{Change, Event, Expired, Watch};
 
-/// The first wait after a failure, doubled with each further one, as in a real cluster.
+/// The first wait after a failure. As in a real cluster, it doubles with each further failure.
 const FIRST_RETRY: Duration = Duration::from_millis(5);
 /// The longest wait after failures.
 const LAST_RETRY: Duration = Duration::from_secs(1000);
 
-/// After how many objects others get their turn. Each turn may have them look at all their objects anew, so that one
-/// after every object would take quadratic time: 47 s for 1,000 pods in a debug build.
-const TURN: usize = 50;
+/// The number of objects after which other controllers get a turn. In its turn each of them may read all its objects,
+/// so a turn after every object would take quadratic time: 47 s for 1,000 pods in a debug build.
+const OBJECTS_PER_TURN: usize = 50;
 
-/// When an object has to be looked at again although nothing has changed.
+/// When an object must be reconciled again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Never.
+    /// When something changes.
     Change,
-    /// In so many seconds.
+    /// After this many seconds, even if nothing changes.
     After(i64),
 }
 
 impl Next {
-    /// The sooner of the two.
+    /// Returns the sooner of the two.
     pub(crate) fn or(self, other: Self) -> Self {
         match (self, other) {
             (Self::After(a), Self::After(b)) => Self::After(a.min(b)),
@@ -44,31 +44,32 @@ impl Next {
 
 /// A controller.
 pub(crate) trait Controller: Send + 'static {
-    /// Its name, for logs.
+    /// Returns the name of the controller for logs.
     fn name(&self) -> &'static str;
-    /// What it wants to be told of. Asked again whenever a kind comes or goes.
+    /// Returns the resources whose changes the controller needs. Called again whenever a kind is added or removed.
     fn watched(&self, actor: &Actor) -> Vec<Resource>;
-    /// The keys of what has to be looked at after a change. Objects that were there before the controller was are told
-    /// of as new ones.
-    fn touched(&mut self, actor: &Actor, resource: &Resource, event: &Event) -> Vec<String>;
-    /// Changes have been missed: all that is there will be told of anew.
-    fn lost_track(&mut self, _: &Resource) {}
-    /// Looks at the object and does one thing after the other to it until it is as it should be, or something must be
-    /// waited for. After an error it is tried again.
+    /// Returns the keys of the objects to reconcile after a change. Objects that existed before the controller are
+    /// passed as new ones.
+    fn affected(&mut self, actor: &Actor, resource: &Resource, event: &Event) -> Vec<String>;
+    /// Resets what the controller remembers of a resource. Changes have been missed, and all existing objects will be
+    /// passed again.
+    fn reset(&mut self, _: &Resource) {}
+    /// Changes one thing after another until the object is in its desired state or something must be waited for.
+    /// Called again after an error.
     fn reconcile(&mut self, actor: &Actor, key: &str) -> Result<Next, Status>;
 }
 
-/// How long controllers take to notice a change.
+/// The delay with which controllers notice a change, for tests.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Pace {
-    /// The longest time. Zero: at once.
+    /// The longest delay. Zero: controllers notice changes at once.
     pub longest: Duration,
-    /// What the times are drawn from.
+    /// The seed of the delays.
     pub seed: u64,
 }
 
 impl Pace {
-    pub(super) fn of(self, number: u64) -> Self {
+    pub(super) fn for_controller(self, number: u64) -> Self {
         Self { seed: Random::seeded(self.seed ^ number).next(), ..self }
     }
 
@@ -78,7 +79,7 @@ impl Pace {
     }
 }
 
-/// What has to be looked at, and when.
+/// The objects to reconcile, and when.
 #[derive(Debug, Default)]
 struct Queue {
     due: BTreeMap<String, Instant>,
@@ -87,7 +88,7 @@ struct Queue {
 }
 
 impl Queue {
-    /// Notes that an object has to be looked at no later than that.
+    /// Adds an object that must be reconciled at a time, or earlier.
     fn add(&mut self, key: String, at: Instant) {
         if let Some(due) = self.due.get(&key).copied() {
             if due <= at {
@@ -103,8 +104,8 @@ impl Queue {
         self.by_time.first().map(|(at, _)| *at)
     }
 
-    /// Takes out what is due, in the order of keys.
-    fn take(&mut self, now: Instant) -> Vec<String> {
+    /// Removes and returns the objects that are due, in the order of their keys.
+    fn take_due(&mut self, now: Instant) -> Vec<String> {
         let mut keys = Vec::new();
         while self.earliest().is_some_and(|at| at <= now) {
             if let Some((_, key)) = self.by_time.pop_first() {
@@ -116,7 +117,7 @@ impl Queue {
         keys
     }
 
-    /// How long to wait after one more failure.
+    /// Counts a failure, and returns the wait before the next attempt.
     fn failed(&mut self, key: &str) -> Duration {
         let failures = self.failures.entry(key.to_owned()).or_default();
         *failures = failures.saturating_add(1);
@@ -132,11 +133,11 @@ pub(super) async fn drive<C: Controller>(mut controller: C, actor: Actor, pace: 
     loop {
         for (resource, event) in watches.read(&mut controller, &actor) {
             let at = actor.clock().monotonic() + pace.draw(&random);
-            for key in controller.touched(&actor, &resource, &event) {
+            for key in controller.affected(&actor, &resource, &event) {
                 queue.add(key, at);
             }
         }
-        for (number, key) in queue.take(actor.clock().monotonic()).into_iter().enumerate() {
+        for (number, key) in queue.take_due(actor.clock().monotonic()).into_iter().enumerate() {
             let outcome = controller.reconcile(&actor, &key);
             let now = actor.clock().monotonic();
             match outcome {
@@ -150,11 +151,11 @@ pub(super) async fn drive<C: Controller>(mut controller: C, actor: Actor, pace: 
                 Err(status) => {
                     let wait = queue.failed(&key);
                     let (name, error) = (controller.name(), &status.message);
-                    tracing::debug!(controller = name, key, error, ?wait, "failed to reconcile: will be tried again");
+                    tracing::debug!(controller = name, key, error, ?wait, "failed to reconcile; retrying");
                     queue.add(key, now + wait);
                 }
             }
-            if number % TURN == TURN - 1 {
+            if number % OBJECTS_PER_TURN == OBJECTS_PER_TURN - 1 {
                 tokio::task::yield_now().await;
             }
             if cancel.is_cancelled() {
@@ -178,58 +179,58 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-/// The changes of several resources.
+/// The watches of a controller, by resource.
 #[derive(Default)]
 struct Watches {
     open: BTreeMap<Resource, Watch>,
 }
 
-type Told = Vec<(Resource, Arc<Event>)>;
+type ResourceEvents = Vec<(Resource, Arc<Event>)>;
 
 impl Watches {
-    /// All changes that have not been read yet, resource by resource.
-    fn read(&mut self, controller: &mut impl Controller, actor: &Actor) -> Told {
-        let mut told = Told::new();
+    /// Returns all changes that have not been read yet, resource by resource.
+    fn read(&mut self, controller: &mut impl Controller, actor: &Actor) -> ResourceEvents {
+        let mut changes = ResourceEvents::new();
         let wanted = controller.watched(actor);
         self.open.retain(|resource, _| wanted.contains(resource));
         for resource in wanted {
-            // A batch is not all there is.
+            // One read returns a batch, which need not be all there is.
             loop {
                 let Some(watch) = self.open.get_mut(&resource) else {
-                    self.begin(actor, &resource, &mut told);
+                    self.begin(actor, &resource, &mut changes);
                     continue;
                 };
                 match watch.read() {
                     Ok(events) if events.is_empty() => break,
-                    Ok(events) => told.extend(events.into_iter().map(|event| (resource.clone(), event))),
+                    Ok(events) => changes.extend(events.into_iter().map(|event| (resource.clone(), event))),
                     Err(Expired { .. }) => {
-                        controller.lost_track(&resource);
-                        told.retain(|(other, _)| *other != resource);
+                        controller.reset(&resource);
+                        changes.retain(|(other, _)| *other != resource);
                         self.open.remove(&resource);
                     }
                 }
             }
         }
-        told
+        changes
     }
 
-    /// Begins to watch a resource; what is there is told of as new.
-    fn begin(&mut self, actor: &Actor, resource: &Resource, told: &mut Told) {
+    /// Begins to watch a resource. Its existing objects are added as new ones.
+    fn begin(&mut self, actor: &Actor, resource: &Resource, changes: &mut ResourceEvents) {
         let Ok(page) = actor.store().list(resource, None, None, None) else { return };
         let Ok(watch) = actor.store().watch(resource, Some(page.revision)) else { return };
         for (key, object) in page.objects {
-            told.push((resource.clone(), Arc::new(Event { change: Change::Added, key, object, previous: None })));
+            changes.push((resource.clone(), Arc::new(Event { change: Change::Added, key, object, previous: None })));
         }
         self.open.insert(resource.clone(), watch);
     }
 
-    /// Waits for a change.
+    /// Waits for a change of any resource.
     async fn ready(&mut self) {
         if self.open.is_empty() {
             std::future::pending::<()>().await;
         }
         let all = self.open.values_mut().map(|watch| Box::pin(watch.ready()));
-        // It takes the first that is ready, in the order of resources.
+        // The first watch that is ready wins, in the order of the resources.
         select_all(all).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Events: what controllers have to say about objects. The same thing said again is counted.
+//! Records events about objects. A repeated event increases a count.
 
 use serde_json::{Value, json};
 
@@ -8,18 +8,26 @@ use crate::meta;
 use crate::random::hash;
 use crate::store;
 
-/// Whether anybody has to worry.
+/// The type of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Severity {
     Normal,
     Warning,
 }
 
-/// Says something about an object. Whether it is kept is no concern of the one who says it. `source` is the component.
-pub(crate) fn record(actor: &Actor, source: &str, about: &Value, severity: Severity, reason: &str, message: &str) {
+/// Records an event about an object. A failure is only logged, because nothing depends on events. `source` names the
+/// component.
+pub(crate) fn record_event(
+    actor: &Actor,
+    source: &str,
+    about: &Value,
+    severity: Severity,
+    reason: &str,
+    message: &str,
+) {
     let severity = if severity == Severity::Normal { "Normal" } else { "Warning" };
     let namespace = Some(meta::namespace(about)).filter(|namespace| !namespace.is_empty()).unwrap_or("default");
-    // The same object, reason and words give the same name.
+    // The same object, reason and message give the same name.
     let number = hash(&json!([meta::uid(about), severity, reason, message, source]));
     let name = format!("{}.{number:016x}", meta::name(about));
     let now = actor.clock().now();
@@ -46,6 +54,6 @@ pub(crate) fn record(actor: &Actor, source: &str, about: &Value, severity: Sever
         }))
     };
     if let Err(status) = written {
-        tracing::debug!(reason, message, error = %status, "an event was not kept");
+        tracing::debug!(reason, message, error = %status, "failed to record an event");
     }
 }

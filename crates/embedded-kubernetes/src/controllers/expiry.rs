@@ -1,4 +1,4 @@
-//! Events are forgotten an hour after they were last written. In a real cluster the store does that.
+//! Deletes events an hour after they were last written. In a real cluster the store does this.
 
 use super::core;
 use super::drive::{Controller, Next};
@@ -9,10 +9,10 @@ use crate::meta;
 use crate::status::Status;
 use crate::store::{Change, Event};
 
-/// How long an event is kept, in seconds.
+/// The time that an event is kept, seconds.
 const KEPT: i64 = 3600;
 
-/// The controller.
+/// The expiry controller.
 #[derive(Debug)]
 pub(super) struct Expiry;
 
@@ -25,7 +25,7 @@ impl Controller for Expiry {
         vec![core("events")]
     }
 
-    fn touched(&mut self, _: &Actor, _: &Resource, event: &Event) -> Vec<String> {
+    fn affected(&mut self, _: &Actor, _: &Resource, event: &Event) -> Vec<String> {
         if event.change == Change::Deleted { Vec::new() } else { vec![event.key.clone()] }
     }
 

@@ -1,5 +1,5 @@
-//! The garbage collector: what is owned by nothing that is there is deleted; owners that are to go last, or to leave
-//! their dependents behind, are held until that is done. Owners are told apart by uid: one of the same name is another.
+//! The garbage collector: deletes objects whose owners are all gone, and completes foreground and orphan deletions.
+//! Owners are identified by uid, so that a new object of the same name is a different owner.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::drive::{Controller, Next};
-use super::events::{Severity, record};
+use super::events::{Severity, record_event};
 use super::pods;
 use crate::api::Actor;
 use crate::kinds::Resource;
@@ -19,12 +19,12 @@ const SOURCE: &str = "garbage-collector-controller";
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
 
-/// The controller. Its keys are uids.
+/// The garbage collector. Its keys are uids.
 #[derive(Debug, Default)]
 pub(super) struct Garbage {
-    /// Where each object is.
-    places: BTreeMap<String, (Resource, String)>,
-    /// The uids of those that name this uid as an owner.
+    /// The resource and key of each object.
+    locations: BTreeMap<String, (Resource, String)>,
+    /// The uids of the dependents of each owner.
     dependents: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -38,27 +38,27 @@ impl Controller for Garbage {
         kinds.iter().map(|kind| kind.resource()).filter(|resource| resource.plural != "events").collect()
     }
 
-    fn touched(&mut self, _: &Actor, resource: &Resource, event: &Event) -> Vec<String> {
+    fn affected(&mut self, _: &Actor, resource: &Resource, event: &Event) -> Vec<String> {
         let object = &event.object.value;
         let uid = meta::uid(object).to_owned();
         for owner in event.previous.iter().flat_map(|previous| meta::owners(&previous.value)) {
-            self.part(meta::text(owner, "/uid"), &uid);
+            self.unlink(meta::text(owner, "/uid"), &uid);
         }
         let mut keys: Vec<String> = owners(object);
         keys.extend(event.previous.iter().flat_map(|previous| owners(&previous.value)));
         if event.change == Change::Deleted {
-            self.places.remove(&uid);
+            self.locations.remove(&uid);
             for owner in owners(object) {
-                self.part(&owner, &uid);
+                self.unlink(&owner, &uid);
             }
             keys.extend(self.dependents.get(&uid).into_iter().flatten().cloned());
             return keys;
         }
-        self.places.insert(uid.clone(), (resource.clone(), event.key.clone()));
+        self.locations.insert(uid.clone(), (resource.clone(), event.key.clone()));
         for owner in owners(object) {
             self.dependents.entry(owner).or_default().insert(uid.clone());
         }
-        // An owner that has begun to wait for its dependents sets them in motion.
+        // The dependents of an owner that is being deleted may have to be deleted, too.
         if meta::deleting(object) {
             keys.extend(self.dependents.get(&uid).into_iter().flatten().cloned());
         }
@@ -94,23 +94,23 @@ fn without(object: &Value, finalizer: &str) -> Value {
     object
 }
 
-fn waits(object: &Value) -> bool {
+fn awaits_dependents(object: &Value) -> bool {
     meta::deleting(object) && meta::finalizers(object).iter().any(|finalizer| finalizer == FOREGROUND)
 }
 
-/// What a reference to an owner amounts to.
+/// The state of an owner.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Owner {
-    There,
-    /// It is being deleted and waits for its dependents.
+enum OwnerState {
+    Present,
+    /// The owner is being deleted and waits for its dependents.
     Waiting,
     Gone,
-    /// Nothing can be said of it: it is in a namespace, and the dependent is in none, or nobody knows its kind.
+    /// Unknown: the owner is namespaced and the dependent is not, or the owner's kind is not served.
     Unknown,
 }
 
 impl Garbage {
-    fn part(&mut self, owner: &str, dependent: &str) {
+    fn unlink(&mut self, owner: &str, dependent: &str) {
         if let Some(dependents) = self.dependents.get_mut(owner) {
             dependents.remove(dependent);
             if dependents.is_empty() {
@@ -119,13 +119,13 @@ impl Garbage {
         }
     }
 
-    /// The object of a uid, as it is now.
+    /// Returns the object with a uid, in its current state.
     fn find(&self, actor: &Actor, uid: &str) -> Option<Arc<Object>> {
-        let (resource, key) = self.places.get(uid)?;
+        let (resource, key) = self.locations.get(uid)?;
         actor.get(resource, key).filter(|object| meta::uid(&object.value) == uid)
     }
 
-    /// The dependents that are where dependents of this object can be.
+    /// Returns the dependents of an object that are in a scope in which it can own them.
     fn dependents(&self, actor: &Actor, owner: &Value) -> Vec<Arc<Object>> {
         let uids = self.dependents.get(meta::uid(owner)).into_iter().flatten();
         let found = uids.filter_map(|uid| self.find(actor, uid));
@@ -133,7 +133,7 @@ impl Garbage {
         found.filter(|object| namespace.is_empty() || meta::namespace(&object.value) == namespace).collect()
     }
 
-    /// Whether a dependent that has to go first is still there.
+    /// Returns whether a dependent that must be deleted first still exists.
     fn is_blocked(&self, actor: &Actor, owner: &Value) -> bool {
         let blocks = |dependent: &Value| {
             let mut references = meta::owners(dependent).filter(|other| meta::text(other, "/uid") == meta::uid(owner));
@@ -142,7 +142,7 @@ impl Garbage {
         self.dependents(actor, owner).iter().any(|dependent| blocks(&dependent.value))
     }
 
-    /// Lets the dependents of an object be without it, and then lets the object go.
+    /// Removes the owner from its dependents, and then lets the owner be deleted.
     fn orphan(&self, actor: &Actor, object: &Value) -> Result<(), Status> {
         for dependent in self.dependents(actor, object) {
             pods::ignore_gone(actor.replace(&pods::without_owner(&dependent.value, meta::uid(object)), ""))?;
@@ -150,24 +150,24 @@ impl Garbage {
         pods::ignore_gone(actor.replace(&without(object, ORPHAN), "")).map(|_| ())
     }
 
-    /// Deletes an object whose owners are all gone, or wait for it.
+    /// Deletes an object whose owners are all gone or wait for their dependents.
     fn collect(&self, actor: &Actor, object: &Value) -> Result<(), Status> {
-        let states: Vec<(&Value, Owner)> =
-            meta::owners(object).map(|owner| (owner, Self::owner(actor, object, owner))).collect();
-        let any = |state: Owner| states.iter().any(|(_, other)| *other == state);
-        if states.is_empty() || any(Owner::Unknown) {
+        let states: Vec<(&Value, OwnerState)> =
+            meta::owners(object).map(|owner| (owner, Self::owner_state(actor, object, owner))).collect();
+        let any = |state: OwnerState| states.iter().any(|(_, other)| *other == state);
+        if states.is_empty() || any(OwnerState::Unknown) {
             return Ok(());
         }
-        if any(Owner::There) {
-            // It stays for the sake of these; the references to the others are taken away.
+        if any(OwnerState::Present) {
+            // The object stays because of these owners; the references to the others are removed.
             let mut kept = object.clone();
-            for (owner, _) in states.iter().filter(|(_, state)| *state != Owner::There) {
+            for (owner, _) in states.iter().filter(|(_, state)| *state != OwnerState::Present) {
                 kept = pods::without_owner(&kept, meta::text(owner, "/uid"));
             }
             return if kept == *object { Ok(()) } else { pods::ignore_gone(actor.replace(&kept, "")).map(|_| ()) };
         }
         let held = |by: &str| meta::finalizers(object).iter().any(|finalizer| finalizer == by);
-        let owner_waits = any(Owner::Waiting) && !self.dependents(actor, object).is_empty();
+        let owner_waits = any(OwnerState::Waiting) && !self.dependents(actor, object).is_empty();
         let propagation = if owner_waits || held(FOREGROUND) {
             "Foreground"
         } else if held(ORPHAN) {
@@ -178,8 +178,8 @@ impl Garbage {
         actor.delete(object, propagation, None)
     }
 
-    fn owner(actor: &Actor, dependent: &Value, reference: &Value) -> Owner {
-        let Some(kind) = actor.kind(reference) else { return Owner::Unknown };
+    fn owner_state(actor: &Actor, dependent: &Value, reference: &Value) -> OwnerState {
+        let Some(kind) = actor.kind(reference) else { return OwnerState::Unknown };
         let namespace = meta::namespace(dependent);
         if kind.namespaced && namespace.is_empty() {
             let message = format!(
@@ -188,16 +188,16 @@ impl Garbage {
                 meta::text(reference, "/name"),
                 meta::text(reference, "/uid")
             );
-            record(actor, SOURCE, dependent, Severity::Warning, "OwnerRefInvalidNamespace", &message);
-            return Owner::Unknown;
+            record_event(actor, SOURCE, dependent, Severity::Warning, "OwnerRefInvalidNamespace", &message);
+            return OwnerState::Unknown;
         }
-        // An owner is looked for where the dependent is: one in another namespace is none.
+        // An owner must be in the namespace of its dependent, or in none.
         let key = store::key(if kind.namespaced { namespace } else { "" }, meta::text(reference, "/name"));
         let found = actor.get(&kind.resource(), &key);
         match found.filter(|found| meta::uid(&found.value) == meta::text(reference, "/uid")) {
-            None => Owner::Gone,
-            Some(found) if waits(&found.value) => Owner::Waiting,
-            Some(_) => Owner::There,
+            None => OwnerState::Gone,
+            Some(found) if awaits_dependents(&found.value) => OwnerState::Waiting,
+            Some(_) => OwnerState::Present,
         }
     }
 }

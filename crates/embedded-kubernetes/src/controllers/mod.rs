@@ -1,11 +1,11 @@
-//! What acts on objects by itself: the controllers, one file each, and the scheduler beside them.
+//! The controllers, one file each. The scheduler runs beside them.
 //!
-//! Each is a task of its own that looks at the present state of one object, acts, and waits for the next change
-//! (`drive.rs`). None has to remember what it has done: whatever state it is started in, it goes on from there. They know
-//! the server as any client does, by [`Actor`], and know nothing of each other.
+//! Each controller is a task that reads the current state of one object, acts, and waits for the next change
+//! (`drive.rs`). It needs no memory of its actions: it continues from any state in which it is started. Controllers
+//! use the server like any client, through [`Actor`], and do not know each other.
 //!
-//! On a current-thread runtime with paused time, what they do depends on the seed of the server and on nothing else:
-//! every queue is in the order of keys, and every choice between ready things takes the first.
+//! On a current-thread runtime with paused time, their actions depend only on the seed of the server: queues are in
+//! the order of keys, and of several ready tasks the first is chosen.
 
 mod accounts;
 mod condition;
@@ -32,7 +32,7 @@ use tokio_util::task::TaskTracker;
 
 pub use drive::Pace;
 pub(super) use drive::{Controller, Next};
-pub(super) use events::{Severity, record};
+pub(super) use events::{Severity, record_event};
 
 use super::api::{Actor, Server};
 use super::kinds::Resource;
@@ -41,14 +41,14 @@ use super::scheduler::Scheduler;
 /// The field manager of all controllers, as in a real cluster.
 const MANAGER: &str = "kube-controller-manager";
 
-/// The controllers and the scheduler of a server, running.
+/// The running controllers and scheduler of a server.
 #[derive(Debug)]
 pub struct Controllers {
     tasks: TaskTracker,
 }
 
 impl Controllers {
-    /// Starts them all. They end when `cancel` is cancelled.
+    /// Starts all controllers. They end when `cancel` is cancelled.
     pub fn start(server: &Server, pace: Pace, cancel: &CancellationToken) -> Self {
         let running = Running { tasks: TaskTracker::new(), server, pace, cancel };
         running.add(namespace::Namespaces, MANAGER, 1);
@@ -67,7 +67,7 @@ impl Controllers {
         Self { tasks: running.tasks }
     }
 
-    /// Waits until all have ended.
+    /// Waits until all controllers have ended.
     pub async fn ended(self) {
         self.tasks.wait().await;
     }
@@ -83,8 +83,8 @@ struct Running<'a> {
 impl Running<'_> {
     fn add(&self, controller: impl Controller, name: &'static str, number: u64) {
         let actor = Actor::new(self.server.clone(), name);
-        // Each has delays of its own, whatever the others do.
-        let pace = self.pace.of(number);
+        // Each controller has its own random delays, whatever the others do.
+        let pace = self.pace.for_controller(number);
         self.tasks.spawn(drive::drive(controller, actor, pace, self.cancel.clone()));
     }
 }

@@ -1,4 +1,4 @@
-//! Namespaces: what is in one that is being deleted is deleted, and then the namespace itself.
+//! Deletes the contents of a namespace that is being deleted, and then the namespace itself.
 
 use serde_json::{Map, Value, json};
 
@@ -11,10 +11,10 @@ use crate::meta;
 use crate::status::Status;
 use crate::store::Event;
 
-/// How often it is looked whether the rest has gone, in seconds.
-const LOOK: i64 = 1;
+/// Interval between checks whether the remaining objects are gone, seconds.
+const CHECK_INTERVAL: i64 = 1;
 
-/// The controller.
+/// The namespace controller.
 #[derive(Debug)]
 pub(super) struct Namespaces;
 
@@ -27,7 +27,7 @@ impl Controller for Namespaces {
         vec![core("namespaces")]
     }
 
-    fn touched(&mut self, _: &Actor, _: &Resource, event: &Event) -> Vec<String> {
+    fn affected(&mut self, _: &Actor, _: &Resource, event: &Event) -> Vec<String> {
         if meta::deleting(&event.object.value) { vec![event.key.clone()] } else { Vec::new() }
     }
 
@@ -38,27 +38,27 @@ impl Controller for Namespaces {
         {
             return Ok(Next::Change);
         }
-        let left = empty(actor, key)?;
-        if left.is_empty() {
-            // What has been said of what is left is in the way of nobody any more.
+        let remaining = delete_contents(actor, key)?;
+        if remaining.is_empty() {
+            // The conditions about remaining objects need no update, because the namespace is removed now.
             super::pods::ignore_gone(actor.finalize(namespace))?;
             return Ok(Next::Change);
         }
-        say(actor, namespace, &left)?;
-        Ok(Next::After(LOOK))
+        write_conditions(actor, namespace, &remaining)?;
+        Ok(Next::After(CHECK_INTERVAL))
     }
 }
 
-/// What is left of one kind.
-struct Left {
+/// The remaining objects of one kind.
+struct Remaining {
     resource: String,
     count: usize,
-    /// The finalizers that hold it.
+    /// The finalizers that keep the objects.
     finalizers: Vec<String>,
 }
 
-/// Deletes everything in a namespace. What stays for now is given back.
-fn empty(actor: &Actor, namespace: &str) -> Result<Vec<Left>, Status> {
+/// Deletes all objects in a namespace. Returns those that remain for now.
+fn delete_contents(actor: &Actor, namespace: &str) -> Result<Vec<Remaining>, Status> {
     let mut all = Vec::new();
     for kind in actor.stored().into_iter().filter(|kind| kind.namespaced) {
         let resource = kind.resource();
@@ -76,29 +76,29 @@ fn empty(actor: &Actor, namespace: &str) -> Result<Vec<Left>, Status> {
             } else {
                 format!("{}.{}", kind.plural, kind.group)
             };
-            all.push(Left { resource: name, count: rest.len(), finalizers });
+            all.push(Remaining { resource: name, count: rest.len(), finalizers });
         }
     }
     Ok(all)
 }
 
-/// Says in the conditions of a namespace what it waits for, in the words of the real server.
-fn say(actor: &Actor, namespace: &Value, left: &[Left]) -> Result<(), Status> {
+/// Writes what the namespace waits for to its conditions, with the texts of the real server.
+fn write_conditions(actor: &Actor, namespace: &Value, remaining: &[Remaining]) -> Result<(), Status> {
     let now = actor.clock().now();
     let mut status: Map<String, Value> =
         namespace.get("status").and_then(Value::as_object).cloned().unwrap_or_default();
     let resources: Vec<String> =
-        left.iter().map(|left| format!("{} has {} resource instances", left.resource, left.count)).collect();
+        remaining.iter().map(|left| format!("{} has {} resource instances", left.resource, left.count)).collect();
     let mut held: Vec<(&String, usize)> = Vec::new();
-    for finalizer in left.iter().flat_map(|left| &left.finalizers) {
+    for finalizer in remaining.iter().flat_map(|left| &left.finalizers) {
         match held.iter_mut().find(|(name, _)| *name == finalizer) {
             Some((_, count)) => *count += 1,
             None => held.push((finalizer, 1)),
         }
     }
     let held: Vec<String> = held.iter().map(|(name, count)| format!("{name} in {count} resource instances")).collect();
-    let remaining = format!("Some resources are remaining: {}", resources.join(", "));
-    let finalizers = format!("Some content in the namespace has finalizers remaining: {}", held.join(", "));
+    let resources_message = format!("Some resources are remaining: {}", resources.join(", "));
+    let finalizers_message = format!("Some content in the namespace has finalizers remaining: {}", held.join(", "));
     let mut set = |kind, (status_is, reason, message): (&str, &str, &str)| {
         condition::set(&mut status, Condition { kind, status: status_is, reason, message }, &now, Value::Null);
     };
@@ -107,12 +107,12 @@ fn say(actor: &Actor, namespace: &Value, left: &[Left]) -> Result<(), Status> {
     set("NamespaceDeletionGroupVersionParsingFailure", parsed);
     let deleted = ("False", "ContentDeleted", "All content successfully deleted, may be waiting on finalization");
     set("NamespaceDeletionContentFailure", deleted);
-    set("NamespaceContentRemaining", ("True", "SomeResourcesRemain", &remaining));
+    set("NamespaceContentRemaining", ("True", "SomeResourcesRemain", &resources_message));
     if held.is_empty() {
         let gone = ("False", "ContentHasNoFinalizers", "All content-preserving finalizers finished");
         set("NamespaceFinalizersRemaining", gone);
     } else {
-        set("NamespaceFinalizersRemaining", ("True", "SomeFinalizersRemain", &finalizers));
+        set("NamespaceFinalizersRemaining", ("True", "SomeFinalizersRemain", &finalizers_message));
     }
     let written = super::pods::ignore_gone(actor.set_status(namespace, json!(status)));
     written.map(|_| ())

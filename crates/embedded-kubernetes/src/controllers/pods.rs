@@ -1,4 +1,4 @@
-//! What all who have pods ask of them, and how they make and claim them.
+//! Pods as all their controllers see them: their state, and how they are created, adopted and released.
 
 use std::sync::Arc;
 
@@ -11,27 +11,27 @@ use crate::selector::Selector;
 use crate::status::Status;
 use crate::store::{Event, Object};
 
-/// The phase.
+/// Returns the phase of a pod.
 pub(crate) fn phase(pod: &Value) -> &str {
     meta::text(pod, "/status/phase")
 }
 
-/// Whether it has ended and will not run again.
-pub(crate) fn over(pod: &Value) -> bool {
+/// Returns whether a pod has ended and will not run again.
+pub(crate) fn has_ended(pod: &Value) -> bool {
     matches!(phase(pod), "Succeeded" | "Failed")
 }
 
-/// Whether it counts: it has not ended, and nobody has asked it to.
+/// Returns whether a pod counts as running or going to run: it has not ended and is not being deleted.
 pub(super) fn active(pod: &Value) -> bool {
-    !over(pod) && !meta::deleting(pod)
+    !has_ended(pod) && !meta::deleting(pod)
 }
 
-/// Whether it is ready.
+/// Returns whether a pod is ready.
 pub(super) fn ready(pod: &Value) -> bool {
     meta::condition(pod, "Ready") == Some("True")
 }
 
-/// Since when it is ready, in Unix seconds.
+/// Returns the time since which a pod has been ready, in Unix seconds.
 pub(super) fn ready_since(pod: &Value) -> Option<i64> {
     let conditions = pod.pointer("/status/conditions")?.as_array()?;
     let ready = conditions.iter().find(|condition| meta::text(condition, "/type") == "Ready")?;
@@ -41,17 +41,18 @@ pub(super) fn ready_since(pod: &Value) -> Option<i64> {
     seconds(meta::text(ready, "/lastTransitionTime"))
 }
 
-/// A time, as `metav1.Time` is written, in Unix seconds.
+/// Parses a time as `metav1.Time` is written, to Unix seconds.
 pub(super) fn seconds(time: &str) -> Option<i64> {
     time.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second)
 }
 
-/// When it was created, in Unix seconds.
+/// Returns the creation time of an object, in Unix seconds.
 pub(super) fn created(object: &Value) -> i64 {
     seconds(meta::text(object, "/metadata/creationTimestamp")).unwrap_or_default()
 }
 
-/// In how many seconds it will have been ready for long enough: 0 if it has; `None` if it is not ready.
+/// Returns in how many seconds a pod will have been ready for `minimum` seconds: 0 if it already has, `None` if it is
+/// not ready.
 pub(super) fn available_in(pod: &Value, minimum: i64, now: i64) -> Option<i64> {
     if !ready(pod) {
         return None;
@@ -63,8 +64,8 @@ pub(super) fn available_in(pod: &Value, minimum: i64, now: i64) -> Option<i64> {
     Some(since.saturating_add(minimum).saturating_sub(now).max(0))
 }
 
-/// A pod of a template, controlled by `owner`. It has no name yet.
-pub(super) fn of_template(template: &Value, owner: &Value) -> Value {
+/// Creates a pod from a template, controlled by `owner`. It has no name yet.
+pub(super) fn from_template(template: &Value, owner: &Value) -> Value {
     let mut metadata = Map::new();
     for key in ["labels", "annotations", "finalizers"] {
         if let Some(value) = template.pointer(&format!("/metadata/{key}")) {
@@ -77,7 +78,7 @@ pub(super) fn of_template(template: &Value, owner: &Value) -> Value {
         "spec": template.get("spec").cloned().unwrap_or_default()})
 }
 
-/// A reference to the object that controls others.
+/// Returns an owner reference to the controller `owner`.
 pub(super) fn reference(owner: &Value) -> Value {
     json!({
         "apiVersion": meta::text(owner, "/apiVersion"), "kind": meta::text(owner, "/kind"),
@@ -85,21 +86,21 @@ pub(super) fn reference(owner: &Value) -> Value {
     })
 }
 
-/// What a pod's name begins with when the name is generated.
+/// Returns the prefix of generated pod names.
 pub(super) fn prefix(owner: &Value) -> String {
     format!("{}-", meta::name(owner))
 }
 
-/// What an owner has claimed: the objects that it controls and selects. Orphans that it selects are adopted, those of
-/// its own that it does not select are let go. `fits` is a further condition on orphans. What is being deleted is
-/// neither adopted nor let go, and an owner that is being deleted adopts nothing.
+/// Returns the objects that an owner controls and selects. Orphans that it selects and that meet the condition `fits`
+/// are adopted; objects that it controls and does not select are released. Objects that are being deleted are neither
+/// adopted nor released, and an owner that is being deleted adopts none.
 pub(super) fn claim(
     actor: &Actor,
     owner: &Value,
     objects: Vec<Arc<Object>>,
     fits: impl Fn(&Value) -> bool,
 ) -> Result<Vec<Arc<Object>>, Status> {
-    let selector = Selector::of_labels(owner.pointer("/spec/selector").unwrap_or(&Value::Null));
+    let selector = Selector::from_label_selector(owner.pointer("/spec/selector").unwrap_or(&Value::Null));
     let uid = meta::uid(owner);
     let mut mine = Vec::new();
     for object in objects {
@@ -127,7 +128,7 @@ pub(super) fn claim(
     Ok(mine)
 }
 
-/// An object without an owner.
+/// Returns the object without the reference to an owner.
 pub(super) fn without_owner(object: &Value, uid: &str) -> Value {
     let mut object = object.clone();
     let owners: Vec<Value> = meta::owners(&object).filter(|owner| meta::text(owner, "/uid") != uid).cloned().collect();
@@ -139,7 +140,7 @@ pub(super) fn without_owner(object: &Value, uid: &str) -> Value {
     object
 }
 
-/// What has gone in the meantime needs nothing any more.
+/// Treats a write to an object that is gone as successful.
 pub(super) fn ignore_gone<T>(written: Result<T, Status>) -> Result<Option<T>, Status> {
     match written {
         Ok(done) => Ok(Some(done)),
@@ -148,15 +149,21 @@ pub(super) fn ignore_gone<T>(written: Result<T, Status>) -> Result<Option<T>, St
     }
 }
 
-/// Whether a write failed because its namespace is going.
-pub(super) fn namespace_is_going(status: &Status) -> bool {
+/// Returns whether a write failed because its namespace is being deleted.
+pub(super) fn namespace_is_terminating(status: &Status) -> bool {
     let causes = status.details.iter().flat_map(|details| &details.causes);
     causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
 }
 
-/// Which owners a change of a dependent concerns: those that control it, before or after, and, of an orphan, those
-/// that select it.
-pub(super) fn owners_of(actor: &Actor, event: &Event, owner_kind: &str, owners: &str, group: &str) -> Vec<String> {
+/// Returns the owners that a change of a dependent affects: its controllers before and after the change and, for an
+/// orphan, those that select it.
+pub(super) fn affected_owners(
+    actor: &Actor,
+    event: &Event,
+    owner_kind: &str,
+    owners: &str,
+    group: &str,
+) -> Vec<String> {
     let resource = crate::kinds::Resource::new(group, owners);
     let mut keys = Vec::new();
     for object in [Some(&event.object), event.previous.as_ref()].into_iter().flatten() {
@@ -169,7 +176,8 @@ pub(super) fn owners_of(actor: &Actor, event: &Event, owner_kind: &str, owners: 
             None => {
                 let all = actor.list(&resource, Some(meta::namespace(object)));
                 let selecting = all.iter().filter(|owner| {
-                    let selector = Selector::of_labels(owner.value.pointer("/spec/selector").unwrap_or(&Value::Null));
+                    let selector =
+                        Selector::from_label_selector(owner.value.pointer("/spec/selector").unwrap_or(&Value::Null));
                     !selector.is_empty() && selector.selects(object)
                 });
                 keys.extend(selecting.map(|owner| meta::key(&owner.value)));
@@ -181,13 +189,13 @@ pub(super) fn owners_of(actor: &Actor, event: &Event, owner_kind: &str, owners: 
     keys
 }
 
-/// The pods of a namespace.
+/// Returns the pods of a namespace.
 pub(super) fn all(actor: &Actor, namespace: &str) -> Vec<Arc<Object>> {
     actor.list(&core("pods"), Some(namespace))
 }
 
-/// A status map without the counts that are zero, as Go leaves them out.
-pub(super) fn counts(status: &mut Map<String, Value>, counts: &[(&str, i64)]) {
+/// Writes counts into a status. As in Go, counts of zero are left out.
+pub(super) fn set_counts(status: &mut Map<String, Value>, counts: &[(&str, i64)]) {
     for (key, count) in counts {
         if *count == 0 {
             status.remove(*key);
@@ -197,7 +205,7 @@ pub(super) fn counts(status: &mut Map<String, Value>, counts: &[(&str, i64)]) {
     }
 }
 
-/// How many of something there are.
-pub(super) fn count<T>(of: impl Iterator<Item = T>) -> i64 {
-    i64::try_from(of.count()).unwrap_or(i64::MAX)
+/// Counts the items of an iterator.
+pub(super) fn count<T>(items: impl Iterator<Item = T>) -> i64 {
+    i64::try_from(items.count()).unwrap_or(i64::MAX)
 }

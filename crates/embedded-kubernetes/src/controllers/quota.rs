@@ -1,4 +1,4 @@
-//! `ResourceQuotas`: how much of what they allow is taken. Admission adds to it, and this counts anew.
+//! `ResourceQuotas`: recalculates how much is used. Admission increases the usage in between.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use crate::quota::{self, Amounts};
 use crate::status::Status;
 use crate::store::Event;
 
-/// The controller.
+/// The quota controller.
 #[derive(Debug)]
 pub(super) struct Quotas;
 
@@ -37,9 +37,9 @@ impl Controller for Quotas {
         all.into_iter().collect()
     }
 
-    fn touched(&mut self, actor: &Actor, resource: &Resource, event: &Event) -> Vec<String> {
+    fn affected(&mut self, actor: &Actor, resource: &Resource, event: &Event) -> Vec<String> {
         if *resource == quotas() {
-            // A quota may count quotas.
+            // A quota may count quotas, so all in the namespace are affected.
             let namespace = meta::namespace(&event.object.value);
             return actor.list(&quotas(), Some(namespace)).iter().map(|quota| meta::key(&quota.value)).collect();
         }
@@ -52,8 +52,8 @@ impl Controller for Quotas {
     }
 
     fn reconcile(&mut self, actor: &Actor, key: &str) -> Result<Next, Status> {
-        // Nothing is admitted between the counting and the writing.
-        let _counting = actor.counting();
+        // No object is admitted between the counting and the write.
+        let _locked = actor.lock_quotas();
         let Some(found) = actor.get(&quotas(), key) else { return Ok(Next::Change) };
         let quota = &found.value;
         let hard = quota.pointer("/spec/hard").cloned().unwrap_or_else(|| json!({}));
@@ -63,7 +63,7 @@ impl Controller for Quotas {
         let kinds = actor.stored();
         for kind in kinds.iter().filter(|kind| counted.contains(&kind.resource())) {
             for object in actor.list(&kind.resource(), Some(meta::namespace(quota))) {
-                for (name, amount) in quota::taken(kind, &object.value, quota) {
+                for (name, amount) in quota::usage(kind, &object.value, quota) {
                     let sum = used.entry(name).or_default();
                     *sum = sum.plus(amount);
                 }

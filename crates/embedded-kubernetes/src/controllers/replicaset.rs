@@ -1,4 +1,4 @@
-//! `ReplicaSets`: as many pods of a template as are wished.
+//! `ReplicaSets`: keep the desired number of pods of a template.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::condition::{self, Condition};
 use super::drive::{Controller, Next};
-use super::events::{Severity, record};
+use super::events::{Severity, record_event};
 use super::{apps, core, pods, victims};
 use crate::api::Actor;
 use crate::kinds::Resource;
@@ -16,11 +16,11 @@ use crate::status::Status;
 use crate::store::{Event, Object};
 
 const SOURCE: &str = "replicaset-controller";
-/// The most pods that are created or deleted at a time.
+/// The most pods that are created or deleted in one pass.
 const BURST: usize = 500;
 const FAILURE: &str = "ReplicaFailure";
 
-/// The controller.
+/// The replica set controller.
 #[derive(Debug)]
 pub(super) struct ReplicaSets;
 
@@ -33,9 +33,9 @@ impl Controller for ReplicaSets {
         vec![apps("replicasets"), core("pods")]
     }
 
-    fn touched(&mut self, actor: &Actor, resource: &Resource, event: &Event) -> Vec<String> {
+    fn affected(&mut self, actor: &Actor, resource: &Resource, event: &Event) -> Vec<String> {
         if resource.plural == "pods" {
-            return pods::owners_of(actor, event, "ReplicaSet", "replicasets", "apps");
+            return pods::affected_owners(actor, event, "ReplicaSet", "replicasets", "apps");
         }
         vec![event.key.clone()]
     }
@@ -45,39 +45,39 @@ impl Controller for ReplicaSets {
         let set = &set.value;
         let all = pods::all(actor, meta::namespace(set)).into_iter().filter(|pod| pods::active(&pod.value));
         let mut mine = pods::claim(actor, set, all.collect(), |_| true)?;
-        let wished = meta::number(set, "/spec/replicas").unwrap_or(1);
-        let managed = if meta::deleting(set) { Ok(()) } else { manage(actor, set, &mut mine, wished) };
-        let next = write_status(actor, set, &mine, wished, managed.as_ref().err())?;
+        let desired = meta::number(set, "/spec/replicas").unwrap_or(1);
+        let managed = if meta::deleting(set) { Ok(()) } else { manage(actor, set, &mut mine, desired) };
+        let next = write_status(actor, set, &mine, desired, managed.as_ref().err())?;
         managed.map(|()| next)
     }
 }
 
-/// Creates or deletes pods. `mine` is left as it was found, but for the order.
-fn manage(actor: &Actor, set: &Value, mine: &mut [Arc<Object>], wished: i64) -> Result<(), Status> {
-    let wished = usize::try_from(wished).unwrap_or_default();
-    if mine.len() < wished {
-        let missing = (wished - mine.len()).min(BURST);
-        return in_slow_batches(missing, |_| create(actor, set));
+/// Creates or deletes pods. The contents of `mine` stay as they are, but their order changes.
+fn manage(actor: &Actor, set: &Value, mine: &mut [Arc<Object>], desired: i64) -> Result<(), Status> {
+    let desired = usize::try_from(desired).unwrap_or_default();
+    if mine.len() < desired {
+        let missing = (desired - mine.len()).min(BURST);
+        return in_growing_batches(missing, |_| create(actor, set));
     }
-    let surplus = (mine.len() - wished).min(BURST);
+    let surplus = (mine.len() - desired).min(BURST);
     if surplus == 0 {
         return Ok(());
     }
     let related = related(actor, set);
-    victims::order(mine, &related, actor.clock().unix());
+    victims::sort_for_deletion(mine, &related, actor.clock().unix());
     for pod in mine.iter().take(surplus) {
         actor.delete(&pod.value, "Background", None).inspect_err(|status| {
-            record(actor, SOURCE, set, Severity::Warning, "FailedDelete", &format!("Error deleting: {status}"));
+            record_event(actor, SOURCE, set, Severity::Warning, "FailedDelete", &format!("Error deleting: {status}"));
         })?;
         let message = format!("Deleted pod: {}", meta::name(&pod.value));
-        record(actor, SOURCE, set, Severity::Normal, "SuccessfulDelete", &message);
+        record_event(actor, SOURCE, set, Severity::Normal, "SuccessfulDelete", &message);
     }
     Ok(())
 }
 
-/// Does something so many times in batches of 1, 2, 4, …, so that what fails for all fails a few times only. A batch
-/// with a failure is the last one.
-pub(super) fn in_slow_batches(count: usize, mut act: impl FnMut(usize) -> Result<(), Status>) -> Result<(), Status> {
+/// Calls `act` `count` times, in batches of 1, 2, 4, …, and stops after the first batch with a failure. A failure that
+/// affects all calls then occurs only a few times.
+pub(super) fn in_growing_batches(count: usize, mut act: impl FnMut(usize) -> Result<(), Status>) -> Result<(), Status> {
     let (mut done, mut batch) = (0, 1);
     while done < count {
         let end = (done + batch).min(count);
@@ -89,24 +89,24 @@ pub(super) fn in_slow_batches(count: usize, mut act: impl FnMut(usize) -> Result
 }
 
 fn create(actor: &Actor, set: &Value) -> Result<(), Status> {
-    let mut pod = pods::of_template(set.pointer("/spec/template").unwrap_or(&Value::Null), set);
+    let mut pod = pods::from_template(set.pointer("/spec/template").unwrap_or(&Value::Null), set);
     meta::set(&mut pod, "generateName", pods::prefix(set));
     match actor.create(pod) {
         Ok(pod) => {
             let message = format!("Created pod: {}", meta::name(&pod.value));
-            record(actor, SOURCE, set, Severity::Normal, "SuccessfulCreate", &message);
+            record_event(actor, SOURCE, set, Severity::Normal, "SuccessfulCreate", &message);
             Ok(())
         }
-        // Nothing is missing where everything goes.
-        Err(status) if pods::namespace_is_going(&status) => Ok(()),
+        // A set in a namespace that is being deleted needs no pods.
+        Err(status) if pods::namespace_is_terminating(&status) => Ok(()),
         Err(status) => {
-            record(actor, SOURCE, set, Severity::Warning, "FailedCreate", &format!("Error creating: {status}"));
+            record_event(actor, SOURCE, set, Severity::Warning, "FailedCreate", &format!("Error creating: {status}"));
             Err(status)
         }
     }
 }
 
-/// The pods of all sets of the same controller: who stands beside whom is asked of these.
+/// Returns the pods of all sets of the same controller. Which pods share a node is determined among these.
 fn related(actor: &Actor, set: &Value) -> Vec<Arc<Object>> {
     let namespace = Some(meta::namespace(set));
     let owner = meta::controller(set).map(|owner| meta::text(owner, "/uid"));
@@ -115,8 +115,9 @@ fn related(actor: &Actor, set: &Value) -> Vec<Arc<Object>> {
         Some(owner) => meta::controlled_by(&other.value, owner),
         None => meta::uid(&other.value) == meta::uid(set),
     });
-    let selectors: Vec<Selector> =
-        same.map(|set| Selector::of_labels(set.value.pointer("/spec/selector").unwrap_or(&Value::Null))).collect();
+    let selectors: Vec<Selector> = same
+        .map(|set| Selector::from_label_selector(set.value.pointer("/spec/selector").unwrap_or(&Value::Null)))
+        .collect();
     let mut all = pods::all(actor, meta::namespace(set));
     all.retain(|pod| selectors.iter().any(|selector| selector.selects(&pod.value)));
     all
@@ -126,19 +127,19 @@ fn write_status(
     actor: &Actor,
     set: &Value,
     mine: &[Arc<Object>],
-    wished: i64,
+    desired: i64,
     failure: Option<&Status>,
 ) -> Result<Next, Status> {
     let now = actor.clock().unix();
     let minimum = meta::number(set, "/spec/minReadySeconds").unwrap_or_default();
     let labels = json!({"matchLabels": set.pointer("/spec/template/metadata/labels")});
-    let template = Selector::of_labels(&labels);
+    let template = Selector::from_label_selector(&labels);
     let found = pods::count(mine.iter());
     let waits: Vec<i64> = mine.iter().filter_map(|pod| pods::available_in(&pod.value, minimum, now)).collect();
 
     let mut status: Map<String, Value> = set.get("status").and_then(Value::as_object).cloned().unwrap_or_default();
     status.insert("replicas".to_owned(), found.into());
-    pods::counts(
+    pods::set_counts(
         &mut status,
         &[
             ("fullyLabeledReplicas", pods::count(mine.iter().filter(|pod| template.selects(&pod.value)))),
@@ -149,7 +150,7 @@ fn write_status(
     );
     match failure {
         Some(failure) if condition::find(&status, FAILURE).is_none() => {
-            let reason = if found < wished { "FailedCreate" } else { "FailedDelete" };
+            let reason = if found < desired { "FailedCreate" } else { "FailedDelete" };
             let condition = Condition { kind: FAILURE, status: "True", reason, message: &failure.message };
             condition::set(&mut status, condition, &actor.clock().now(), Value::Null);
         }

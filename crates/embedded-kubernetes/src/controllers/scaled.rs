@@ -1,21 +1,21 @@
-//! Numbers that may be shares of another: `3` or `"25%"`.
+//! Counts that may be percentages of another: `3` or `"25%"`.
 
 use serde_json::Value;
 
-/// Which way a share is rounded.
+/// How a percentage is rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Round {
     Up,
     Down,
 }
 
-/// Whether it is a share.
-pub(super) fn is_share(value: &Value) -> bool {
+/// Returns whether the value is a percentage.
+pub(super) fn is_percentage(value: &Value) -> bool {
     value.is_string()
 }
 
-/// The number itself, or the share of `whole`. 0 if it is neither.
-pub(super) fn of(value: Option<&Value>, whole: i64, round: Round) -> i64 {
+/// Returns the number, or the percentage of `whole`. 0 if the value is neither.
+pub(super) fn resolve(value: Option<&Value>, whole: i64, round: Round) -> i64 {
     let Some(value) = value else { return 0 };
     if let Some(number) = value.as_i64() {
         return number;
@@ -34,11 +34,11 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn shares_are_rounded_as_asked() {
-        assert_eq!(of(Some(&json!(3)), 10, Round::Up), 3);
-        assert_eq!(of(Some(&json!("25%")), 10, Round::Up), 3);
-        assert_eq!(of(Some(&json!("25%")), 10, Round::Down), 2);
-        assert_eq!(of(Some(&json!("100%")), 7, Round::Up), 7);
-        assert_eq!(of(None, 7, Round::Up), 0);
+    fn percentages_are_rounded_as_requested() {
+        assert_eq!(resolve(Some(&json!(3)), 10, Round::Up), 3);
+        assert_eq!(resolve(Some(&json!("25%")), 10, Round::Up), 3);
+        assert_eq!(resolve(Some(&json!("25%")), 10, Round::Down), 2);
+        assert_eq!(resolve(Some(&json!("100%")), 7, Round::Up), 7);
+        assert_eq!(resolve(None, 7, Round::Up), 0);
     }
 }

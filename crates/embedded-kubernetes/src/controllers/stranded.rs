@@ -1,4 +1,4 @@
-//! Pods whose node is gone: nobody will ever end them, so they are removed after a while.
+//! Removes pods whose node is gone, after a grace period: no kubelet will ever end them.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +11,13 @@ use crate::meta;
 use crate::status::Status;
 use crate::store::Event;
 
-/// How long a node may be missing, in seconds.
-const PATIENCE: i64 = 40;
+/// The time for which a node may be missing, seconds.
+const GRACE: i64 = 40;
 
-/// The controller.
+/// The controller of stranded pods.
 #[derive(Debug, Default)]
 pub(super) struct Stranded {
-    /// Since when the node of a pod has been seen missing, in Unix seconds.
+    /// The time since which the node of each stranded pod is missing, in Unix seconds.
     since: BTreeMap<String, i64>,
 }
 
@@ -30,7 +30,7 @@ impl Controller for Stranded {
         vec![core("nodes"), core("pods")]
     }
 
-    fn touched(&mut self, actor: &Actor, resource: &Resource, event: &Event) -> Vec<String> {
+    fn affected(&mut self, actor: &Actor, resource: &Resource, event: &Event) -> Vec<String> {
         if resource.plural == "pods" {
             return vec![event.key.clone()];
         }
@@ -38,8 +38,8 @@ impl Controller for Stranded {
             return Vec::new();
         }
         let all = actor.list(&core("pods"), None);
-        let there = all.iter().filter(|pod| meta::text(&pod.value, "/spec/nodeName") == event.key);
-        there.map(|pod| meta::key(&pod.value)).collect()
+        let on_node = all.iter().filter(|pod| meta::text(&pod.value, "/spec/nodeName") == event.key);
+        on_node.map(|pod| meta::key(&pod.value)).collect()
     }
 
     fn reconcile(&mut self, actor: &Actor, key: &str) -> Result<Next, Status> {
@@ -53,11 +53,11 @@ impl Controller for Stranded {
             return Ok(Next::Change);
         };
         let now = actor.clock().unix();
-        let left = *self.since.entry(key.to_owned()).or_insert(now) + PATIENCE - now;
+        let left = *self.since.entry(key.to_owned()).or_insert(now) + GRACE - now;
         if left > 0 {
             return Ok(Next::After(left));
         }
-        if !pods::over(&pod.value) {
+        if !pods::has_ended(&pod.value) {
             let mut status = pod.value.get("status").cloned().unwrap_or_default();
             meta::as_map(&mut status).insert("phase".to_owned(), "Failed".into());
             pods::ignore_gone(actor.set_status(&pod.value, status))?;

@@ -1,4 +1,4 @@
-//! Which pods leave first when there are too many.
+//! Orders the pods of a set by which to delete first.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -10,23 +10,23 @@ use super::pods;
 use crate::meta;
 use crate::store::Object;
 
-/// How much it costs to lose a pod, compared with others: those of lower cost leave first.
+/// The annotation with the cost of deleting a pod. Pods of lower cost are deleted first.
 const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
-/// Puts first those that leave first, in the order of the real controller: those that run nowhere, are pending, are
-/// not ready, cost less, stand beside more of their kind, have been ready for less time, have restarted more often, are
-/// newer. Ages are compared by their magnitude: of two pods of about the same age either may go, by uid. `related` are
-/// all pods of the same Deployment; `now` in Unix seconds.
-pub(super) fn order(victims: &mut [Arc<Object>], related: &[Arc<Object>], now: i64) {
-    let mut beside: BTreeMap<&str, usize> = BTreeMap::new();
+/// Sorts pods so that those to delete come first, in the order of the real controller: pods without a node, pending
+/// ones, unready ones, those of lower deletion cost, those with more related pods on their node, those that have been
+/// ready for less time, those with more restarts, newer ones. Ages are compared by their order of magnitude; of two
+/// pods of similar age, the uid decides. `related` are all pods of the same Deployment; `now` is in Unix seconds.
+pub(super) fn sort_for_deletion(victims: &mut [Arc<Object>], related: &[Arc<Object>], now: i64) {
+    let mut per_node: BTreeMap<&str, usize> = BTreeMap::new();
     for pod in related.iter().filter(|pod| pods::active(&pod.value)) {
-        *beside.entry(node(&pod.value)).or_default() += 1;
+        *per_node.entry(node(&pod.value)).or_default() += 1;
     }
-    let crowd = |pod: &Value| beside.get(node(pod)).copied().unwrap_or_default();
-    victims.sort_by(|a, b| compare(&a.value, &b.value, crowd, now));
+    let neighbours = |pod: &Value| per_node.get(node(pod)).copied().unwrap_or_default();
+    victims.sort_by(|a, b| compare(&a.value, &b.value, neighbours, now));
 }
 
-fn compare(a: &Value, b: &Value, crowd: impl Fn(&Value) -> usize, now: i64) -> Ordering {
+fn compare(a: &Value, b: &Value, neighbours: impl Fn(&Value) -> usize, now: i64) -> Ordering {
     let assigned = |pod: &Value| !node(pod).is_empty();
     let phase = |pod: &Value| match pods::phase(pod) {
         "Running" => 2,
@@ -38,7 +38,7 @@ fn compare(a: &Value, b: &Value, crowd: impl Fn(&Value) -> usize, now: i64) -> O
         .then(phase(a).cmp(&phase(b)))
         .then(pods::ready(a).cmp(&pods::ready(b)))
         .then(cost(a).cmp(&cost(b)))
-        .then(crowd(b).cmp(&crowd(a)));
+        .then(neighbours(b).cmp(&neighbours(a)));
     if by_state != Ordering::Equal {
         return by_state;
     }
@@ -54,7 +54,7 @@ fn compare(a: &Value, b: &Value, crowd: impl Fn(&Value) -> usize, now: i64) -> O
     }
     let (born_a, born_b) = (pods::created(a), pods::created(b));
     if born_a == born_b {
-        // The real controller leaves these to chance.
+        // The real controller picks one of these at random.
         return meta::name(a).cmp(meta::name(b));
     }
     magnitude(now - born_a).cmp(&magnitude(now - born_b)).then_with(uid)
@@ -68,7 +68,7 @@ fn cost(pod: &Value) -> i32 {
     meta::annotation(pod, COST).and_then(|cost| cost.parse().ok()).unwrap_or_default()
 }
 
-/// The binary logarithm of an age, in the nanoseconds that the real controller counts in.
+/// Returns the binary logarithm of an age in nanoseconds, the unit of the real controller.
 fn magnitude(seconds: i64) -> Option<u32> {
     u128::try_from(seconds).ok()?.checked_mul(1_000_000_000)?.checked_ilog2()
 }
@@ -104,11 +104,11 @@ mod tests {
     }
 
     #[test]
-    fn those_leave_first_that_are_missed_least() {
+    fn least_needed_pods_are_deleted_first() {
         let none = Value::Null;
         let mut pods = vec![
             pod("old", "n1", "Running", Some(9_000), &none),
-            pod("dear", "n1", "Running", Some(10), &json!({COST: "5"})),
+            pod("expensive", "n1", "Running", Some(10), &json!({COST: "5"})),
             pod("new", "n1", "Running", Some(10), &none),
             pod("cheap", "n1", "Running", Some(9_000), &json!({COST: "-5"})),
             pod("unready", "n1", "Running", None, &none),
@@ -117,17 +117,17 @@ mod tests {
             pod("crowded", "n2", "Running", Some(9_000), &none),
         ];
         let related = vec![pods[7].clone(); 9];
-        order(&mut pods, &related, NOW);
-        assert_eq!(names(&pods), ["nowhere", "pending", "unready", "cheap", "crowded", "new", "old", "dear"]);
+        sort_for_deletion(&mut pods, &related, NOW);
+        assert_eq!(names(&pods), ["nowhere", "pending", "unready", "cheap", "crowded", "new", "old", "expensive"]);
     }
 
     #[test]
-    fn of_about_the_same_age_the_uid_decides() {
+    fn uid_decides_between_pods_of_similar_age() {
         let mut pods = vec![
             pod("b", "n", "Running", Some(9_000), &Value::Null),
             pod("a", "n", "Running", Some(9_500), &Value::Null),
         ];
-        order(&mut pods, &[], NOW);
+        sort_for_deletion(&mut pods, &[], NOW);
         assert_eq!(names(&pods), ["a", "b"]);
     }
 }

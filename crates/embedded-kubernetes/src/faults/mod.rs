@@ -1,9 +1,9 @@
-//! Faults between a client and the API server: crashes, lost answers, refusals, streams that break, stall or tell of the
-//! past, all as planned.
+//! Injects planned faults between a client and the API server: crashes, lost answers, refusals, and streams that
+//! break, stall or show old state.
 //!
-//! A [`Plan`] is a value. [`Faults`] holds what was planned for one client over all its lives; each time that the client
-//! starts, it is given a new connection ([`Faults::connect`]). The requests are counted in the order in which they come,
-//! so that under paused time and a seed a plan does the same each time. Every request is kept, as an audit log would.
+//! A [`Plan`] is a value. [`Faults`] holds the plan for one client over all its lives; whenever the client starts, it
+//! gets a new connection ([`Faults::connect`]). Requests are counted in the order of their arrival, so that under
+//! paused time and with a seed a plan has the same effect each time. All requests are recorded, as in an audit log.
 
 mod plan;
 mod service;
@@ -24,45 +24,45 @@ use super::clock::Clock;
 use super::request::{self, Path, Query, ResourcePath};
 use super::service::InMemory;
 
-/// What is planned for a client, and what it has asked for so far. Clones are the same.
+/// The fault plan of a client, and the requests that it has made so far. Clones share their state.
 #[derive(Debug, Clone)]
 pub struct Faults {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<FaultState>>,
     clock: Clock,
 }
 
-/// So many requests are heard: a client that asks for more than this is one that never stops.
-const MOST: usize = 20_000;
+/// The most requests that are recorded. A client that makes more is in an endless loop.
+const MAX_REQUESTS: usize = 20_000;
 
 #[derive(Debug, Default)]
-struct State {
-    /// With how many requests each has met.
+struct FaultState {
+    /// The faults, and how many requests each of them has matched.
     plan: Vec<(Fault, u32)>,
     life: u32,
     asked: Vec<Record>,
 }
 
-/// One request, for the audit log.
+/// A request in the audit log.
 #[derive(Debug, Clone)]
 pub struct Record {
-    /// When it came.
+    /// The time of the request's arrival.
     pub at: Instant,
-    /// In which life of the client, from 1.
+    /// The life of the client, counted from 1.
     pub life: u32,
-    /// What it asked for.
+    /// The kind of request.
     pub act: Act,
-    /// Of what.
+    /// The object or collection that was requested.
     pub path: ResourcePath,
-    /// The code that it was answered with, if it was.
+    /// The status code of the answer, if there was one.
     pub code: Option<u16>,
-    /// When the server had done it. `None`: it has not, or has not been asked.
+    /// When the server completed the request. `None`: it did not, or never received it.
     pub done: Option<Instant>,
-    /// What was done to it.
+    /// The fault that was injected.
     pub harm: Option<Harm>,
 }
 
 impl Record {
-    /// Plural, and subresource if any: `deployments/scale`.
+    /// Returns the plural, and the subresource if there is one: `deployments/scale`.
     pub fn resource(&self) -> String {
         resource(&self.path)
     }
@@ -74,14 +74,14 @@ fn resource(path: &ResourcePath) -> String {
 }
 
 impl Faults {
-    /// Nothing has been asked yet.
+    /// Creates the faults of a plan, before any request.
     pub fn new(plan: &Plan, clock: Clock) -> Self {
         let plan = plan.0.iter().map(|fault| (fault.clone(), 0)).collect();
-        Self { state: Arc::new(Mutex::new(State { plan, ..State::default() })), clock }
+        Self { state: Arc::new(Mutex::new(FaultState { plan, ..FaultState::default() })), clock }
     }
 
-    /// A connection for a client that starts now. What is returned beside it tells when the client has crashed: whoever runs it
-    /// must end it then. It gets no answer any more.
+    /// Creates a connection for a client that starts now. The returned token is cancelled when the client crashes; the
+    /// caller must then stop the client, which gets no more answers.
     pub fn connect(&self, server: InMemory) -> (Faulty, CancellationToken) {
         let life = {
             let mut state = self.state();
@@ -92,42 +92,44 @@ impl Faults {
         (Faulty { faults: self.clone(), life, crashed: crashed.clone(), server }, crashed)
     }
 
-    /// Every request so far, in the order in which they came. Those for no object and no collection are left out.
+    /// Returns all requests so far, in the order of their arrival. Requests that are not about an object or a
+    /// collection are left out.
     pub fn requests(&self) -> Vec<Record> {
         self.state().asked.clone()
     }
 
-    /// Whether more was asked than is ever answered. What comes then is heard by nobody, so that time goes on.
+    /// Returns whether the client has exceeded the limit of requests. Later ones are never answered, so that paused
+    /// time advances.
     pub fn too_many(&self) -> bool {
-        self.state().asked.len() >= MOST
+        self.state().asked.len() >= MAX_REQUESTS
     }
 
-    /// Whether each fault has met a request that it is for. A plan with one that has not shows nothing.
+    /// Returns whether each fault has matched a request. A test whose plan has unused faults proves nothing.
     pub fn all_done(&self) -> bool {
         self.state().plan.iter().all(|(fault, met)| *met >= fault.asked.from)
     }
 
-    /// Nothing more goes wrong. What has begun goes on: a stream that is silent for a while, a request that is on its way.
+    /// Removes all planned faults. Faults that have begun continue, such as a stalled stream or a delayed request.
     pub fn calm(&self) {
         self.state().plan.clear();
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, FaultState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of a request: its number in the log, and what is to happen to it.
-    fn hear<B>(&self, life: u32, request: &Request<B>) -> Option<(usize, Option<Harm>)> {
-        let Path::Resource(path) = request::path(request.uri().path()) else { return None };
+    /// Records a request. Returns its number in the log, and the fault to inject.
+    fn record_request<B>(&self, life: u32, request: &Request<B>) -> Option<(usize, Option<Harm>)> {
+        let Path::Resource(path) = request::parse_path(request.uri().path()) else { return None };
         let act = act(request, &path);
         let mut state = self.state();
         let mut harm = None;
         for (fault, met) in &mut state.plan {
             let asked = &fault.asked;
-            let meant = asked.life.is_none_or(|wanted| wanted == life)
+            let matches = asked.life.is_none_or(|wanted| wanted == life)
                 && asked.act.covers(act)
                 && asked.resource.as_ref().is_none_or(|wanted| *wanted == resource(&path));
-            if meant {
+            if matches {
                 *met += 1;
                 if (asked.from..=asked.to).contains(met) {
                     harm = harm.or(Some(fault.harm));
@@ -138,8 +140,8 @@ impl Faults {
         Some((state.asked.len() - 1, harm))
     }
 
-    /// Takes note of an answer; `done`: it is the server's.
-    fn answered(&self, number: usize, code: u16, done: bool) {
+    /// Records the answer to a request. `done`: the server has answered, not an injected fault.
+    fn record_answer(&self, number: usize, code: u16, done: bool) {
         let now = self.clock.monotonic();
         if let Some(record) = self.state().asked.get_mut(number) {
             (record.code, record.done) = (Some(code), done.then_some(now));

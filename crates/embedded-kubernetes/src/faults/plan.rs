@@ -1,52 +1,52 @@
-//! What is to go wrong: a value that can be printed, read back, and made smaller.
+//! Fault plans: values that can be printed, parsed and shortened.
 //!
-//! A plan is words with spaces between them, one for each fault: `[LIFE/]ACT[:RESOURCE][#WHICH]=HARM`. `patch#3=crash`
-//! kills the client right after its third patch. `2/list:pods#1=at(57) 2/watch=stall(20)` shows the client, once it has
-//! been started a second time, the pods as they were at revision 57, and nothing newer for 20 seconds.
+//! A plan is a text of words, one for each fault: `[LIFE/]ACT[:RESOURCE][#WHICH]=HARM`. `patch#3=crash` crashes the
+//! client right after its third patch. `2/list:pods#1=at(57) 2/watch=stall(20)` shows the client, in its second life,
+//! the pods as of revision 57, and nothing newer for 20 seconds.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Faults. Of several that meet the same request, the first is done.
+/// A list of faults. If several match the same request, the first is injected.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan(pub Vec<Fault>);
 
-/// One fault.
+/// A planned fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// Which requests.
+    /// The requests that the fault matches.
     pub asked: Asked,
-    /// What happens to them.
+    /// The effect on these requests.
     pub harm: Harm,
 }
 
-/// Which requests.
+/// A pattern for requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
-    /// Only those of the client's n-th life, from 1. `None`: of any.
+    /// The life of the client, counted from 1. `None`: any.
     pub life: Option<u32>,
-    /// What is asked for.
+    /// The kind of request.
     pub act: Act,
-    /// Plural, and subresource if any: `deployments/scale`. `None`: of anything.
+    /// The plural, and the subresource if any: `deployments/scale`. `None`: any.
     pub resource: Option<String>,
-    /// Of those, the first that is meant, from 1.
+    /// The number of the first matching request that is affected, counted from 1.
     pub from: u32,
-    /// The last that is meant.
+    /// The number of the last matching request that is affected.
     pub to: u32,
 }
 
-/// What a request asks for.
+/// The kinds of request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
-    /// Anything.
+    /// Any request.
     Any,
-    /// Anything that changes something.
+    /// Any request that changes something.
     Write,
     /// GET of an object.
     Get,
     /// GET of a collection.
     List,
-    /// The changes of a collection.
+    /// A watch of a collection.
     Watch,
     /// POST.
     Create,
@@ -58,54 +58,54 @@ pub enum Act {
     Delete,
 }
 
-/// What happens to a request. Times are in seconds.
+/// The effect of a fault. Times are in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Harm {
-    /// It is done, and the client dies before it hears of it.
+    /// The request is done, and the client crashes before it gets the answer.
     Crash,
-    /// The client dies, and the request with it.
+    /// The client crashes, and the request is not done.
     CrashBefore,
-    /// The client dies, and the request, which is on its way, is done so much later.
+    /// The client crashes, and the request is done this many seconds later.
     CrashLate(u32),
-    /// It is done, and the connection breaks before the answer.
+    /// The request is done, and the connection breaks before the answer.
     Lost,
-    /// The connection breaks, and it is done so much later.
+    /// The connection breaks, and the request is done this many seconds later.
     Late(u32),
-    /// The connection breaks, and nothing is done.
+    /// The connection breaks, and the request is not done.
     Reset,
-    /// Nothing is done, and nobody ever answers.
+    /// The request is not done and never answered.
     Silent,
-    /// It is done so much later, and answered then.
+    /// The request is done and answered this many seconds later.
     Delay(u32),
-    /// It is answered with this code, and nothing is done. 429 and 503 ask to come back after a second.
+    /// The request is not done and answered with this code. 429 and 503 ask the client to retry after a second.
     Refuse(u16),
-    /// A list for which any version will do is as it was at this revision: what a server tells whose cache is behind.
+    /// A list that accepts any version shows this revision, like a server whose cache lags behind.
     At(u64),
-    /// A stream ends after so many lines, in the middle of the next one.
+    /// A stream breaks after this many lines, in the middle of the next one.
     Cut(u32),
-    /// A stream is silent for so long; then comes what has happened meanwhile.
+    /// A stream is silent for this many seconds; then it sends what has happened meanwhile.
     Stall(u32),
-    /// A stream tells what is newer than this revision so much later: a cache that falls behind.
+    /// A stream sends what is newer than this revision only after this many seconds, like a cache that lags behind.
     Hold(u64, u32),
-    /// A stream tells what is newer than the first of these revisions only once the store is at the second, or 10 seconds later: a
-    /// cache that others overtake.
+    /// A stream sends what is newer than the first revision only when the store has reached the second, or after 10
+    /// seconds, like a cache that other sources overtake.
     Overtaken(u64, u64),
-    /// Each line of a stream comes twice.
+    /// Each line of a stream is sent twice.
     Twice,
-    /// A list, or a stream by its first line, says that the version is too old: 410.
+    /// A list, or a stream in its first line, reports that the version has expired: 410.
     Expire,
-    /// A stream says nothing from the first of these revisions on; when it comes to the second, or 30 seconds later, it has
-    /// expired. The client never sees what was between them.
+    /// A stream is silent from the first revision on. At the second revision, or after 30 seconds, it expires, so that
+    /// the client never sees the changes in between.
     Gap(u64, u64),
 }
 
 impl Plan {
-    /// A plan of one fault.
+    /// Creates a plan with one fault.
     pub fn one(asked: Asked, harm: Harm) -> Self {
         Self(vec![Fault { asked, harm }])
     }
 
-    /// The same, with one fault more.
+    /// Adds a fault to the plan.
     #[must_use]
     pub fn and(mut self, asked: Asked, harm: Harm) -> Self {
         self.0.push(Fault { asked, harm });
@@ -114,26 +114,26 @@ impl Plan {
 }
 
 impl Asked {
-    /// Every request of a kind.
+    /// Matches all requests of a kind.
     pub fn every(act: Act) -> Self {
         Self { life: None, act, resource: None, from: 1, to: u32::MAX }
     }
 
-    /// Only the n-th of them, from 1.
+    /// Restricts the pattern to the n-th matching request, counted from 1.
     #[must_use]
     pub fn nth(mut self, number: u32) -> Self {
         (self.from, self.to) = (number, number);
         self
     }
 
-    /// Only those about a resource.
+    /// Restricts the pattern to a resource.
     #[must_use]
     pub fn of(mut self, resource: &str) -> Self {
         self.resource = Some(resource.to_owned());
         self
     }
 
-    /// Only those of one life of the client.
+    /// Restricts the pattern to one life of the client.
     #[must_use]
     pub fn in_life(mut self, life: u32) -> Self {
         self.life = Some(life);
@@ -154,7 +154,7 @@ const ACTS: [(Act, &str); 9] = [
 ];
 
 impl Act {
-    /// Whether a request for `other` is one of these.
+    /// Returns whether a request of the kind `other` matches this kind.
     pub fn covers(self, other: Self) -> bool {
         match self {
             Self::Any => true,
@@ -166,7 +166,7 @@ impl Act {
 
 impl fmt::Display for Act {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(ACTS.iter().find(|(act, _)| act == self).map_or("any", |(_, word)| word))
+        formatter.write_str(ACTS.iter().find(|(act, _)| act == self).map_or("any", |(_, name)| name))
     }
 }
 
@@ -227,10 +227,10 @@ impl fmt::Display for Plan {
     }
 }
 
-/// What of a plan cannot be read.
+/// The error for a word of a plan that cannot be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "failed to read the fault {word:?}: {why}; expected [LIFE/]ACT[:RESOURCE][#WHICH]=HARM, such as patch:pods#3=lost"
+    "failed to parse the fault {word:?}: {why}; expected [LIFE/]ACT[:RESOURCE][#WHICH]=HARM, such as patch:pods#3=lost"
 )]
 pub struct ParsePlanError {
     word: String,
@@ -247,20 +247,20 @@ impl FromStr for Plan {
 }
 
 fn fault(word: &str) -> Result<Fault, &'static str> {
-    let (asked, done) = word.split_once('=').ok_or("there is no =")?;
-    Ok(Fault { asked: self::asked(asked)?, harm: harm(done).ok_or("no such harm")? })
+    let (asked, effect) = word.split_once('=').ok_or("it has no =")?;
+    Ok(Fault { asked: self::asked(asked)?, harm: harm(effect).ok_or("unknown HARM")? })
 }
 
 fn asked(text: &str) -> Result<Asked, &'static str> {
     let (text, which) = text.split_once('#').map_or((text, None), |(text, which)| (text, Some(which)));
-    // A resource may have a slash too.
+    // A resource may contain a slash, too.
     let (life, text) = match text.split_once('/') {
-        Some((life, rest)) if !life.contains(':') => (Some(life.parse().map_err(|_| "the life is no number")?), rest),
+        Some((life, rest)) if !life.contains(':') => (Some(life.parse().map_err(|_| "LIFE is not a number")?), rest),
         _ => (None, text),
     };
     let (act, resource) = text.split_once(':').map_or((text, None), |(act, resource)| (act, Some(resource.to_owned())));
-    let act = ACTS.iter().find(|(_, word)| *word == act).map(|(act, _)| *act).ok_or("no such act")?;
-    let number = |text: &str| text.parse::<u32>().map_err(|_| "which of them is no number");
+    let act = ACTS.iter().find(|(_, name)| *name == act).map(|(act, _)| *act).ok_or("unknown ACT")?;
+    let number = |text: &str| text.parse::<u32>().map_err(|_| "WHICH is not a number");
     let (from, to) = match which.map(|which| which.split_once('-').unwrap_or((which, which))) {
         None => (1, u32::MAX),
         Some((from, "")) => (number(from)?, u32::MAX),
@@ -304,7 +304,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plans_are_read_as_they_are_printed() {
+    fn plans_round_trip_through_text() {
         let text = "patch#3=crash 1/write:deployments/scale#2=late(5) 2/list:pods#1-4=at(57) 2/watch=stall(20) \
                     any#7-=refuse(503) watch:pods#1=hold(9,20) watch=gap(3,8) get=silent create=lost update=reset \
                     delete=delay(1) write=crash-before watch#2=cut(1) watch#3=twice list=expire write#2=crash-late(6) \
@@ -317,15 +317,15 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_named() {
+    fn parse_error_names_the_word_and_the_cause() {
         for (text, why) in [
-            ("patch#3", "there is no ="),
-            ("push=crash", "no such act"),
-            ("patch#x=crash", "which of them is no number"),
-            ("a/patch=crash", "the life is no number"),
-            ("patch=crush", "no such harm"),
-            ("patch=refuse(200)", "no such harm"),
-            ("patch=late", "no such harm"),
+            ("patch#3", "it has no ="),
+            ("push=crash", "unknown ACT"),
+            ("patch#x=crash", "WHICH is not a number"),
+            ("a/patch=crash", "LIFE is not a number"),
+            ("patch=crush", "unknown HARM"),
+            ("patch=refuse(200)", "unknown HARM"),
+            ("patch=late", "unknown HARM"),
         ] {
             let error = format!("patch=lost {text}").parse::<Plan>().unwrap_err();
             assert_eq!((error.word.as_str(), error.why), (text, why));

@@ -1,4 +1,4 @@
-//! The connection that faults happen on.
+//! The connection on which faults are injected.
 
 use std::future::{Future, pending};
 use std::pin::Pin;
@@ -15,12 +15,12 @@ use super::{Faults, Harm, stream};
 use crate::service::InMemory;
 use crate::status::Status;
 
-/// The connection has broken.
+/// The error of a broken connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("connection reset by peer")]
 pub struct Broken;
 
-/// A connection to the server in memory, on which things go wrong as planned.
+/// An in-memory connection to the server with planned faults.
 #[derive(Debug, Clone)]
 pub struct Faulty {
     pub(super) faults: Faults,
@@ -46,32 +46,32 @@ where
         let (connection, request) = (self.clone(), request.map(Body::new));
         Box::pin(async move {
             if connection.crashed.is_cancelled() || connection.faults.too_many() {
-                // The dead ask for nothing.
+                // A crashed client gets no answers.
                 pending::<()>().await;
             }
-            let heard = connection.faults.hear(connection.life, &request);
-            match heard {
-                None => Ok(connection.ask(None, request).await),
-                Some((number, None)) => Ok(connection.ask(Some(number), request).await),
-                Some((number, Some(harm))) => connection.harm(number, harm, request).await,
+            let recorded = connection.faults.record_request(connection.life, &request);
+            match recorded {
+                None => Ok(connection.forward(None, request).await),
+                Some((number, None)) => Ok(connection.forward(Some(number), request).await),
+                Some((number, Some(harm))) => connection.inject(number, harm, request).await,
             }
         })
     }
 }
 
 impl Faulty {
-    async fn ask(&self, number: Option<usize>, request: Request<Body>) -> Response<Body> {
+    async fn forward(&self, number: Option<usize>, request: Request<Body>) -> Response<Body> {
         let Ok(answer) = self.server.clone().call(request).await;
         if let Some(number) = number {
-            self.faults.answered(number, answer.status().as_u16(), true);
+            self.faults.record_answer(number, answer.status().as_u16(), true);
         }
         answer
     }
 
-    async fn harm(&self, number: usize, harm: Harm, request: Request<Body>) -> Result<Response<Body>, Broken> {
+    async fn inject(&self, number: usize, harm: Harm, request: Request<Body>) -> Result<Response<Body>, Broken> {
         match harm {
             Harm::Crash => {
-                self.ask(Some(number), request).await;
+                self.forward(Some(number), request).await;
                 self.crashed.cancel();
                 pending().await
             }
@@ -80,33 +80,33 @@ impl Faulty {
                 pending().await
             }
             Harm::Lost => {
-                self.ask(Some(number), request).await;
+                self.forward(Some(number), request).await;
                 Err(Broken)
             }
             Harm::Late(seconds) => {
-                self.later(seconds, number, request);
+                self.forward_later(seconds, number, request);
                 Err(Broken)
             }
             Harm::CrashLate(seconds) => {
-                self.later(seconds, number, request);
+                self.forward_later(seconds, number, request);
                 self.crashed.cancel();
                 pending().await
             }
             Harm::Reset => Err(Broken),
             Harm::Silent => pending().await,
             Harm::Delay(seconds) => {
-                sleep(whole(seconds)).await;
-                Ok(self.ask(Some(number), request).await)
+                sleep(duration(seconds)).await;
+                Ok(self.forward(Some(number), request).await)
             }
             Harm::Refuse(code) => {
-                self.faults.answered(number, code, false);
+                self.faults.record_answer(number, code, false);
                 Ok(refusal(code))
             }
             Harm::Expire if !is_watch(&request) => {
-                self.faults.answered(number, 410, false);
+                self.faults.record_answer(number, 410, false);
                 Ok(refusal(410))
             }
-            Harm::At(revision) => Ok(self.ask(Some(number), at(request, revision)).await),
+            Harm::At(revision) => Ok(self.forward(Some(number), at_revision(request, revision)).await),
             Harm::Cut(_)
             | Harm::Stall(_)
             | Harm::Hold(..)
@@ -115,24 +115,24 @@ impl Faulty {
             | Harm::Expire
             | Harm::Gap(..) => {
                 let streams = is_watch(&request);
-                let answer = self.ask(Some(number), request).await;
+                let answer = self.forward(Some(number), request).await;
                 let store = self.server.store().clone();
-                Ok(if streams { answer.map(|body| stream::harmed(body, harm, store)) } else { answer })
+                Ok(if streams { answer.map(|body| stream::with_fault(body, harm, store)) } else { answer })
             }
         }
     }
 
-    /// The request is on its way, whatever becomes of who has sent it.
-    fn later(&self, seconds: u32, number: usize, request: Request<Body>) {
+    /// Forwards the request after a delay, even if its sender has crashed by then.
+    fn forward_later(&self, seconds: u32, number: usize, request: Request<Body>) {
         let connection = self.clone();
         tokio::spawn(async move {
-            sleep(whole(seconds)).await;
-            connection.ask(Some(number), request).await;
+            sleep(duration(seconds)).await;
+            connection.forward(Some(number), request).await;
         });
     }
 }
 
-fn whole(seconds: u32) -> Duration {
+fn duration(seconds: u32) -> Duration {
     Duration::from_secs(seconds.into())
 }
 
@@ -140,7 +140,7 @@ fn is_watch(request: &Request<Body>) -> bool {
     super::act(request, &super::ResourcePath::default()) == super::Act::Watch
 }
 
-/// An answer that nobody has thought about: the word that the real server has for the code.
+/// Creates an answer with this code, and with the reason that the real server uses for it.
 fn refusal(code: u16) -> Response<Body> {
     let reason = match code {
         400 => "BadRequest",
@@ -157,7 +157,7 @@ fn refusal(code: u16) -> Response<Body> {
         504 => "Timeout",
         _ => "",
     };
-    let status = Status::new(code, reason, format!("a fault that was planned: {code}"));
+    let status = Status::new(code, reason, format!("a planned fault: {code}"));
     let mut answer = Response::new(Body::from(status.to_value().to_string()));
     *answer.status_mut() = axum::http::StatusCode::from_u16(code).unwrap_or_default();
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -167,9 +167,9 @@ fn refusal(code: u16) -> Response<Body> {
     answer
 }
 
-/// The same request for the state at a revision, if whoever asks has said that any will do (`resourceVersion=0`). Who asks for
-/// the newest gets it: no server may answer that from a cache that is behind.
-fn at(mut request: Request<Body>, revision: u64) -> Request<Body> {
+/// Changes a request to read at a revision if it accepts any version (`resourceVersion=0`). A request for the latest
+/// version stays unchanged, because no server may answer it from a cache that lags behind.
+fn at_revision(mut request: Request<Body>, revision: u64) -> Request<Body> {
     let query = request.uri().query().unwrap_or_default();
     if !query.split('&').any(|pair| pair == "resourceVersion=0") {
         return request;

@@ -1,4 +1,4 @@
-//! Streams of lines that break, stall, repeat themselves, or tell of the past.
+//! Injects faults into streams of lines: they break, stall, repeat lines, or show old state.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,102 +12,102 @@ use super::{Broken, Harm};
 use crate::status::Status;
 use crate::store::Store;
 
-/// What comes next of a stream.
-enum Next {
+/// The next step of a stream.
+enum Step {
     Line(Bytes),
     Break,
     End,
 }
 
-/// The body of a watch, with what is done to it.
-pub(super) fn harmed(body: Body, harm: Harm, store: Store) -> Body {
+/// Returns the body of a watch with a fault injected.
+pub(super) fn with_fault(body: Body, harm: Harm, store: Store) -> Body {
     let lines = Lines { body: body.into_data_stream(), buffer: Vec::new(), ready: VecDeque::new() };
-    let state = Harmed { lines, course: Course::Harm(harm), told: 0, again: None, store };
+    let state = FaultyStream { lines, phase: Phase::Harm(harm), sent: 0, repeat: None, store };
     Body::from_stream(stream::unfold(state, |mut state| async move {
         match state.next().await {
-            Next::Line(line) => Some((Ok(line), state)),
-            Next::Break => Some((Err(Broken), Harmed { course: Course::End, ..state })),
-            Next::End => None,
+            Step::Line(line) => Some((Ok(line), state)),
+            Step::Break => Some((Err(Broken), FaultyStream { phase: Phase::End, ..state })),
+            Step::End => None,
         }
     }))
 }
 
-/// How a stream goes on.
+/// The phase of a stream.
 #[derive(Clone, Copy)]
-enum Course {
-    /// Something is to be done to it.
+enum Phase {
+    /// The fault is still to be injected.
     Harm(Harm),
-    /// All is done: the rest passes.
+    /// The fault is over: the remaining lines are forwarded.
     Pass,
-    /// It breaks.
+    /// The stream breaks.
     Break,
-    /// It ends.
+    /// The stream ends.
     End,
 }
 
-struct Harmed {
+struct FaultyStream {
     lines: Lines,
-    course: Course,
-    /// Lines that have been passed on.
-    told: u32,
-    /// The line that is to come a second time.
-    again: Option<Bytes>,
+    phase: Phase,
+    /// The number of lines that have been sent.
+    sent: u32,
+    /// The line to be sent a second time.
+    repeat: Option<Bytes>,
     store: Store,
 }
 
-impl Harmed {
-    async fn next(&mut self) -> Next {
-        let harm = match self.course {
-            Course::Pass => return self.lines.next().await.map_or(Next::End, Next::Line),
-            Course::Break => return Next::Break,
-            Course::End => return Next::End,
-            Course::Harm(harm) => harm,
+impl FaultyStream {
+    async fn next(&mut self) -> Step {
+        let harm = match self.phase {
+            Phase::Pass => return self.lines.next().await.map_or(Step::End, Step::Line),
+            Phase::Break => return Step::Break,
+            Phase::End => return Step::End,
+            Phase::Harm(harm) => harm,
         };
         match harm {
             Harm::Expire => {
-                self.course = Course::End;
-                return Next::Line(expired());
+                self.phase = Phase::End;
+                return Step::Line(expired());
             }
             Harm::Stall(seconds) => {
                 sleep(Duration::from_secs(seconds.into())).await;
-                self.course = Course::Pass;
+                self.phase = Phase::Pass;
             }
             Harm::Twice => {
-                if let Some(line) = self.again.take() {
-                    return Next::Line(line);
+                if let Some(line) = self.repeat.take() {
+                    return Step::Line(line);
                 }
             }
             _ => {}
         }
-        let Some(line) = self.lines.next().await else { return Next::End };
-        self.told += 1;
+        let Some(line) = self.lines.next().await else { return Step::End };
+        self.sent += 1;
         match harm {
-            Harm::Cut(whole) if self.told > whole => {
-                self.course = Course::Break;
-                return Next::Line(line.slice(..line.len() / 2));
+            Harm::Cut(whole) if self.sent > whole => {
+                self.phase = Phase::Break;
+                return Step::Line(line.slice(..line.len() / 2));
             }
-            Harm::Twice => self.again = Some(line.clone()),
+            Harm::Twice => self.repeat = Some(line.clone()),
             Harm::Hold(newest, seconds) if revision(&line) > newest => {
                 sleep(Duration::from_secs(seconds.into())).await;
-                self.course = Course::Pass;
+                self.phase = Phase::Pass;
             }
             Harm::Overtaken(newest, reached) if revision(&line) > newest => {
-                let _ = timeout(OVERTAKEN, at(&self.store, reached)).await;
-                self.course = Course::Pass;
+                let _ = timeout(OVERTAKE_TIMEOUT, wait_for_revision(&self.store, reached)).await;
+                self.phase = Phase::Pass;
             }
             Harm::Gap(from, to) if revision(&line) >= from => {
-                self.course = Course::End;
-                // What the second is made of may be the client's own doing: it must not wait for that for ever.
-                let _ = timeout(GAP, self.lines.reach(revision(&line), to)).await;
-                return Next::Line(expired());
+                self.phase = Phase::End;
+                // The second revision may depend on the client itself, so the wait for it is limited.
+                let _ = timeout(GAP_TIMEOUT, self.lines.skip_to(revision(&line), to)).await;
+                return Step::Line(expired());
             }
             _ => {}
         }
-        Next::Line(line)
+        Step::Line(line)
     }
 }
 
-/// The revision of a line; 0 if it has none.
+/// Returns the revision of a line; 0 if it has none.
 fn revision(line: &[u8]) -> u64 {
     let line: Value = serde_json::from_slice(line).unwrap_or_default();
     let version = line.pointer("/object/metadata/resourceVersion").and_then(Value::as_str);
@@ -115,25 +115,25 @@ fn revision(line: &[u8]) -> u64 {
 }
 
 fn expired() -> Bytes {
-    let status = Status::expired("a fault that was planned: too old resource version").to_value();
+    let status = Status::expired("a planned fault: too old resource version").to_value();
     Bytes::from(format!("{}\n", serde_json::json!({"type": "ERROR", "object": status})))
 }
 
-/// How long others have time to overtake a stream.
-const OVERTAKEN: Duration = Duration::from_secs(10);
+/// The longest time for which an overtaken stream waits, whatever the store's revision.
+const OVERTAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Waits until the store is at a revision, and a little longer: who was told of that acts on it.
-async fn at(store: &Store, reached: u64) {
+/// Waits until the store has reached a revision, and 100 ms longer, so that clients that see it can act on it.
+async fn wait_for_revision(store: &Store, reached: u64) {
     while store.revision() < reached {
         sleep(Duration::from_millis(1)).await;
     }
     sleep(Duration::from_millis(100)).await;
 }
 
-/// How long a gap lasts at most.
-const GAP: Duration = Duration::from_secs(30);
+/// The longest duration of a gap.
+const GAP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A body, line by line.
+/// The lines of a body.
 struct Lines {
     body: BodyDataStream,
     buffer: Vec<u8>,
@@ -141,15 +141,15 @@ struct Lines {
 }
 
 impl Lines {
-    /// Passes over lines up to one of a revision, or to the end.
-    async fn reach(&mut self, mut seen: u64, wanted: u64) {
+    /// Skips lines until one of the revision `wanted`, or the end.
+    async fn skip_to(&mut self, mut seen: u64, wanted: u64) {
         while seen < wanted {
             let Some(line) = self.next().await else { return };
             seen = revision(&line);
         }
     }
 
-    /// The next whole line, with its end.
+    /// Returns the next complete line, with its line feed.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             if let Some(line) = self.ready.pop_front() {

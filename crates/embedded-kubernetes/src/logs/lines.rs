@@ -1,4 +1,4 @@
-//! Reading a container's log.
+//! Reads a container's log.
 
 use std::io;
 use std::path::Path;
@@ -7,43 +7,43 @@ use jiff::Timestamp;
 
 use super::Logs;
 
-/// A line, or a part of one, that a container has said.
+/// A line of a container's output, or a part of a long one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// When.
+    /// When the container wrote it.
     pub time: Timestamp,
-    /// What, with the end of the line if it has come.
+    /// The text, with its line feed if the line is complete.
     pub text: Vec<u8>,
 }
 
-/// What of a log is wished, and how.
+/// Which lines of a log to return, and how.
 #[derive(Debug, Clone, Default)]
-pub struct Wanted {
-    /// No more than so many of the last lines.
+pub struct LogOptions {
+    /// The most lines, counted from the end.
     pub tail: Option<usize>,
-    /// Nothing that is older.
+    /// The time before which lines are left out.
     pub since: Option<Timestamp>,
-    /// Each line with its time.
+    /// Whether each line begins with its time.
     pub timestamps: bool,
-    /// No more than so many bytes.
+    /// The most bytes.
     pub bytes: Option<usize>,
 }
 
-impl Wanted {
-    /// The lines of those that are wished, as they are sent.
-    pub fn show<'a>(&self, lines: impl IntoIterator<Item = &'a Line>) -> Vec<u8> {
-        let mut shown = Vec::new();
+impl LogOptions {
+    /// Returns the selected lines as they are sent to a client.
+    pub fn render<'a>(&self, lines: impl IntoIterator<Item = &'a Line>) -> Vec<u8> {
+        let mut rendered = Vec::new();
         for line in lines.into_iter().filter(|line| self.since.is_none_or(|since| line.time >= since)) {
             if self.timestamps {
-                shown.extend_from_slice(format!("{} ", line.time).as_bytes());
+                rendered.extend_from_slice(format!("{} ", line.time).as_bytes());
             }
-            shown.extend_from_slice(&line.text);
+            rendered.extend_from_slice(&line.text);
         }
-        shown
+        rendered
     }
 }
 
-/// A line of the file, without its end. `None`: it is no line of a log.
+/// Parses a line of a log file, without its line feed. `None`: it does not have the format of a log.
 pub fn parse(line: &[u8]) -> Option<Line> {
     let mut parts = line.splitn(4, |byte| *byte == b' ');
     let time = std::str::from_utf8(parts.next()?).ok()?.parse().ok()?;
@@ -56,7 +56,8 @@ pub fn parse(line: &[u8]) -> Option<Line> {
     Some(Line { time, text })
 }
 
-/// All lines of a log, the older half first. None if there is no file: the container has said nothing.
+/// Returns all lines of a log, the older half first. A missing file is an empty log: the container has written
+/// nothing.
 pub fn read(file: &Path) -> io::Result<Vec<Line>> {
     let mut lines = Vec::new();
     for path in [Logs::older(file), file.to_owned()] {
@@ -69,7 +70,7 @@ pub fn read(file: &Path) -> io::Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// The last `count` lines; parts of one line count as one.
+/// Returns the last `count` lines. Parts of one line count as one.
 pub fn last(lines: &[Line], count: usize) -> &[Line] {
     let ends = |at: usize| lines.get(at).is_some_and(|line| line.text.ends_with(b"\n"));
     let mut from = lines.len();
@@ -91,17 +92,17 @@ pub fn last(lines: &[Line], count: usize) -> &[Line] {
 mod tests {
     use super::*;
 
-    fn said(texts: &[&str]) -> Vec<Line> {
+    fn lines(texts: &[&str]) -> Vec<Line> {
         let line = |text: &&str| Line { time: Timestamp::UNIX_EPOCH, text: text.as_bytes().to_vec() };
         texts.iter().map(line).collect()
     }
 
     fn tail(texts: &[&str], count: usize) -> String {
-        String::from_utf8(Wanted::default().show(last(&said(texts), count))).unwrap()
+        String::from_utf8(LogOptions::default().render(last(&lines(texts), count))).unwrap()
     }
 
     #[test]
-    fn a_tail_counts_whole_lines() {
+    fn tail_counts_whole_lines() {
         assert_eq!(tail(&["a\n", "b\n", "c\n"], 2), "b\nc\n");
         assert_eq!(tail(&["a\n", "b", "b\n", "c\n"], 2), "bb\nc\n");
         assert_eq!(tail(&["a\n", "b", "b\n", "c"], 2), "bb\nc");
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_read_as_a_runtime_writes_them() {
+    fn lines_parse_as_a_runtime_writes_them() {
         let line = parse(b"2026-01-02T03:04:05.5Z stdout F two words").unwrap();
         assert_eq!(line.text, b"two words\n");
         assert_eq!(line.time.as_millisecond() % 1000, 500);

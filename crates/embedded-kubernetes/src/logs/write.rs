@@ -1,4 +1,4 @@
-//! Writing a container's log.
+//! Writes a container's log.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write as _};
@@ -10,22 +10,22 @@ use jiff::Timestamp;
 use super::Logs;
 use sluice_base::clock::Clock;
 
-/// A line longer than this is written in parts, as the runtimes of real nodes do.
+/// Lines longer than this are written in parts, as container runtimes do, bytes.
 const LINE_BYTES: u64 = 16 * 1024;
-/// A log longer than this becomes the older half, and the older half before it goes: a container that says much does
-/// not fill the disk.
+/// Size at which a log file becomes the older half, bytes. The previous older half is deleted, so that a container
+/// with much output does not fill the disk.
 const FILE_BYTES: u64 = 10 * 1024 * 1024;
 
-/// A container's log, written by both of its streams.
+/// A container's log, to which both of its output streams are written.
 #[derive(Debug)]
-pub struct Writer {
+pub struct LogWriter {
     path: PathBuf,
     clock: Clock,
     file: Mutex<(File, u64)>,
 }
 
-impl Writer {
-    /// A new log, or the end of one that is there.
+impl LogWriter {
+    /// Opens a log for appending, and creates it if needed.
     pub fn open(path: &Path, clock: Clock) -> io::Result<Self> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
@@ -35,8 +35,9 @@ impl Writer {
         Ok(Self { path: path.to_owned(), clock, file: Mutex::new((file, length)) })
     }
 
-    /// Copies everything that a stream says until its end. `stream` is its name in the log. What cannot be written is
-    /// lost, and the error is that of the last such line: who writes to a full pipe would wait for ever.
+    /// Copies a stream to the log until its end. `stream` is the name in the log. Lines that cannot be written are
+    /// lost, and the error of the last one is returned: if the copy stopped, the container would block on a full pipe
+    /// for ever.
     pub fn copy(&self, stream: &str, from: impl Read) -> io::Result<()> {
         let mut from = BufReader::new(from);
         let mut text = Vec::new();
@@ -56,7 +57,7 @@ impl Writer {
     fn line(&self, stream: &str, tag: &str, text: &[u8]) -> io::Result<()> {
         let mut guard = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let (file, length) = &mut *guard;
-        // Read under the lock, so that the times in a file never go back.
+        // The clock is read under the lock, so that the times in a file never go back.
         let mut line = format!("{} {stream} {tag} ", now(&self.clock)).into_bytes();
         line.extend_from_slice(text);
         line.push(b'\n');
@@ -84,26 +85,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_is_read_to_its_end_even_if_nothing_can_be_written() {
+    fn stream_is_drained_when_the_log_cannot_be_written() {
         let folder = std::env::temp_dir().join(format!("embedded-logs-full-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("0.log");
         std::fs::write(&path, "").unwrap();
         let readable = Mutex::new((File::open(&path).unwrap(), 0));
-        let writer = Writer { path, clock: Clock::system(), file: readable };
-        // More than is read at a time.
-        let said = "a line\n".repeat(10_000);
-        let mut said = said.as_bytes();
-        assert!(writer.copy("stdout", &mut said).is_err());
-        assert!(said.is_empty());
+        let writer = LogWriter { path, clock: Clock::system(), file: readable };
+        // More than one read takes from the stream.
+        let output = "a line\n".repeat(10_000);
+        let mut output = output.as_bytes();
+        assert!(writer.copy("stdout", &mut output).is_err());
+        assert!(output.is_empty());
         std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
-    fn a_log_that_grows_keeps_its_younger_half() {
+    fn growing_log_keeps_its_younger_half() {
         let folder = std::env::temp_dir().join(format!("embedded-logs-long-{}", std::process::id()));
         let path = folder.join("0.log");
-        let writer = Writer::open(&path, Clock::system()).unwrap();
+        let writer = LogWriter::open(&path, Clock::system()).unwrap();
         let line = "x".repeat(16_000) + "\n";
         let lines = usize::try_from(FILE_BYTES).unwrap() / 16_000 + 20;
         writer.copy("stdout", line.repeat(lines).as_bytes()).unwrap();
@@ -116,10 +117,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_is_read_again_whatever_it_is() {
+    fn any_output_is_read_back_unchanged() {
         let folder = std::env::temp_dir().join(format!("embedded-logs-{}", std::process::id()));
         let path = folder.join("0.log");
-        let writer = Writer::open(&path, Clock::system()).unwrap();
+        let writer = LogWriter::open(&path, Clock::system()).unwrap();
         let long = "x".repeat(usize::try_from(LINE_BYTES).unwrap() + 5);
         writer.copy("stdout", format!("one\n\n{long}\nlast without an end").as_bytes()).unwrap();
         writer.copy("stderr", b"\xff\n".as_slice()).unwrap();

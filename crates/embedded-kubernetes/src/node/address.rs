@@ -1,5 +1,5 @@
-//! An address for each pod. On Linux all of 127.0.0.0/8 leads to this machine, so pods may listen on the same port;
-//! elsewhere only 127.0.0.1 does, which then is the address of all.
+//! Gives each pod an address. On Linux all of 127.0.0.0/8 leads to this machine, so that pods may listen on the same
+//! port. Elsewhere only 127.0.0.1 does, and all pods share it.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::facts::HOST;
 
-/// 127.64.0.0/10: away from 127.0.0.1 and what distributions put beside it.
+/// 127.64.0.0/10: away from 127.0.0.1 and from the addresses that distributions use beside it.
 const BASE: u32 = u32::from_be_bytes([127, 64, 0, 0]);
 const SIZE: u32 = 1 << 22;
 
@@ -16,14 +16,14 @@ const SIZE: u32 = 1 << 22;
 pub(super) struct Addresses(Mutex<(u32, BTreeSet<u32>)>);
 
 impl Addresses {
-    /// All free. They are given out from `start` on: nodes of several processes on one machine should not begin at the
-    /// same one, for nothing keeps them apart.
-    pub(super) fn from(start: u64) -> Self {
+    /// Creates a pool in which all addresses are free. The first one given out is `start`: nodes of several processes
+    /// on one machine do not know of each other, and should not begin at the same address.
+    pub(super) fn starting_at(start: u64) -> Self {
         Self(Mutex::new((u32::try_from(start % u64::from(SIZE)).unwrap_or_default(), BTreeSet::new())))
     }
 
-    /// A free one. `None`: all four million are in use.
-    pub(super) fn take(&self) -> Option<Ipv4Addr> {
+    /// Returns a free address, or `None` if all four million are in use.
+    pub(super) fn allocate(&self) -> Option<Ipv4Addr> {
         if !cfg!(target_os = "linux") {
             return Some(HOST);
         }
@@ -32,7 +32,7 @@ impl Addresses {
         for _ in 0..SIZE {
             let offset = *next;
             *next = (offset + 1) % SIZE;
-            // Not the first and the last of a block of 256: they look like a network and a broadcast.
+            // The first and the last of a block of 256 look like a network and a broadcast address.
             if (1..255).contains(&(offset % 256)) && used.insert(offset) {
                 return Some(Ipv4Addr::from(BASE + offset));
             }
@@ -40,8 +40,8 @@ impl Addresses {
         None
     }
 
-    /// Gives one back.
-    pub(super) fn give_back(&self, address: Ipv4Addr) {
+    /// Returns an address to the pool.
+    pub(super) fn release(&self, address: Ipv4Addr) {
         let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         guard.1.remove(&u32::from(address).wrapping_sub(BASE));
     }
@@ -52,17 +52,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_address_is_given_out_twice() {
-        let addresses = Addresses::from(u64::from(SIZE) - 2);
-        let first: Vec<_> = (0..300).map(|_| addresses.take().unwrap()).collect();
+    fn addresses_are_given_out_once() {
+        let addresses = Addresses::starting_at(u64::from(SIZE) - 2);
+        let first: Vec<_> = (0..300).map(|_| addresses.allocate().unwrap()).collect();
         let different: BTreeSet<_> = first.iter().collect();
         assert_eq!(different.len(), 300);
         assert_eq!(first[0], Ipv4Addr::new(127, 127, 255, 254));
         assert_eq!(first[1], Ipv4Addr::new(127, 64, 0, 1));
         assert_eq!(first.iter().filter(|address| matches!(address.octets()[3], 0 | 255)).count(), 0);
-        // Around once: the first is in use, the second is free again.
+        // After one round the first address is in use, and the second is free again.
         let addresses = Addresses(Mutex::new((1, BTreeSet::from([1, 2]))));
-        addresses.give_back(Ipv4Addr::new(127, 64, 0, 2));
-        assert_eq!(addresses.take(), Some(Ipv4Addr::new(127, 64, 0, 2)));
+        addresses.release(Ipv4Addr::new(127, 64, 0, 2));
+        assert_eq!(addresses.allocate(), Some(Ipv4Addr::new(127, 64, 0, 2)));
     }
 }

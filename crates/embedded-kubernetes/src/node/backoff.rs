@@ -1,26 +1,26 @@
-//! How long a container that ends again and again waits to be started: as the kubelet does it, not at all the first
-//! time, then 10 s, doubling up to 5 min; from the beginning once it has been well for 10 min.
+//! The back-off of a container that ends repeatedly. As in the kubelet, the first restart is immediate, the next waits
+//! 10 s, and each further wait doubles up to 5 min. A run of 10 min resets the back-off.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 const FIRST: Duration = Duration::from_secs(10);
-const MOST: Duration = Duration::from_mins(5);
-const FORGIVEN: Duration = Duration::from_mins(10);
+const LONGEST: Duration = Duration::from_mins(5);
+const RESET_AFTER: Duration = Duration::from_mins(10);
 
-/// The waits of one container.
+/// The back-off of one container.
 #[derive(Debug, Default)]
 pub(super) struct Backoff(Option<(Duration, Instant)>);
 
 impl Backoff {
-    /// How long to wait after an end, seen now.
+    /// Returns how long to wait before the next start, for a container that has ended now.
     pub(super) fn after_end(&mut self, now: Instant) -> Duration {
         let (wait, next) = match self.0 {
-            Some((next, at)) if now.saturating_duration_since(at) <= FORGIVEN => (next, (next * 2).min(MOST)),
+            Some((next, at)) if now.saturating_duration_since(at) <= RESET_AFTER => (next, (next * 2).min(LONGEST)),
             _ => (Duration::ZERO, FIRST),
         };
-        // Counted from when it is started again.
+        // The run that resets the back-off is measured from the next start.
         self.0 = Some((next, now + wait));
         wait
     }
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn waits_double_and_are_forgiven() {
+    async fn waits_double_and_reset_after_a_long_run() {
         let clock = sluice_base::clock::Clock::system();
         let mut backoff = Backoff::default();
         let mut waits = Vec::new();

@@ -1,23 +1,23 @@
-//! How the containers of a pod are, as their tasks say and the pod's status shows.
+//! The state of a pod's containers: written by their tasks, read for the pod's status.
 
 use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStatus, Pod};
 use tokio::sync::watch;
 
-/// How a run has ended.
+/// How a run of a container ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct End {
+pub(super) struct RunEnd {
     pub(super) code: i32,
     pub(super) reason: String,
     pub(super) message: String,
-    /// As `metav1.Time` is written. Empty: it never started.
+    /// The start time, as `metav1.Time` is written; empty if the run never started.
     pub(super) started: String,
     pub(super) finished: String,
     pub(super) id: String,
 }
 
-impl End {
-    /// Of a run that nobody saw the end of, as the kubelet writes it.
-    pub(super) fn unseen(now: &str) -> Self {
+impl RunEnd {
+    /// Returns the end of a run whose end was not observed, as the kubelet writes it.
+    pub(super) fn unobserved(now: &str) -> Self {
         Self {
             code: 137,
             reason: "ContainerStatusUnknown".to_owned(),
@@ -31,40 +31,40 @@ impl End {
 
 /// What a container is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum RunState {
     Waiting { reason: String, message: String },
     Running { started: String },
-    Terminated(End),
+    Terminated(RunEnd),
 }
 
-/// A container as it is seen.
+/// The state of one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct ContainerRecord {
     pub(super) name: String,
     pub(super) image: String,
-    pub(super) state: State,
-    /// How the run before this one has ended.
-    pub(super) last: Option<End>,
+    pub(super) state: RunState,
+    /// The end of the run before this one.
+    pub(super) last: Option<RunEnd>,
     pub(super) restarts: i32,
     pub(super) ready: bool,
-    /// `None`: it does not run.
     pub(super) started: bool,
     pub(super) id: String,
-    /// How a run has ended that was under way when another node looked after it.
-    pub(super) found: Option<End>,
+    /// The end of a run that was under way when the pod was taken over from an earlier node.
+    pub(super) found: Option<RunEnd>,
 }
 
 /// All containers of a pod.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Board {
-    pub(super) init: Vec<Seen>,
-    pub(super) containers: Vec<Seen>,
-    /// Whether address and volumes are there.
+    pub(super) init: Vec<ContainerRecord>,
+    pub(super) containers: Vec<ContainerRecord>,
+    /// Whether the pod's address and volumes are ready.
     pub(super) set_up: bool,
 }
 
 impl Board {
-    /// The containers of a pod that is taken over: nothing of it runs, whatever its status says.
+    /// Creates the board of a pod that is taken over. None of its processes runs, even if its status reports that they
+    /// do.
     pub(super) fn new(pod: &Pod, now: &str) -> Self {
         let spec = pod.spec.clone().unwrap_or_default();
         let status = pod.status.clone().unwrap_or_default();
@@ -73,7 +73,7 @@ impl Board {
         let all = |containers: &[Container], statuses: &[ContainerStatus], reason: &str| {
             let one = |container: &Container| {
                 let status = statuses.iter().find(|status| status.name == container.name);
-                Seen::new(container, status, reason, now)
+                ContainerRecord::new(container, status, reason, now)
             };
             containers.iter().map(one).collect()
         };
@@ -85,14 +85,14 @@ impl Board {
     }
 }
 
-impl Seen {
+impl ContainerRecord {
     fn new(container: &Container, status: Option<&ContainerStatus>, reason: &str, now: &str) -> Self {
         let end_of = |state: Option<&ContainerState>| {
             let ended = state?.terminated.as_ref()?;
             let time = |time: &Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>| {
                 time.as_ref().map(|time| time.0.to_string()).unwrap_or_default()
             };
-            Some(End {
+            Some(RunEnd {
                 code: ended.exit_code,
                 reason: ended.reason.clone().unwrap_or_default(),
                 message: ended.message.clone().unwrap_or_default(),
@@ -107,14 +107,14 @@ impl Seen {
         let waiting_after_an_end = state.is_some_and(|state| state.waiting.is_some()) && last.is_some();
         let found = match end_of(state) {
             Some(end) => Some(end),
-            None if ran => Some(End::unseen(now)),
+            None if ran => Some(RunEnd::unobserved(now)),
             None if waiting_after_an_end => last.clone(),
             None => None,
         };
         Self {
             name: container.name.clone(),
             image: container.image.clone().unwrap_or_default(),
-            state: State::Waiting { reason: reason.to_owned(), message: String::new() },
+            state: RunState::Waiting { reason: reason.to_owned(), message: String::new() },
             last: found.clone().or(last),
             restarts: status.map(|status| status.restart_count).unwrap_or_default(),
             ready: false,
@@ -125,7 +125,7 @@ impl Seen {
     }
 }
 
-/// One container's place on the board.
+/// One container's entry on the board.
 #[derive(Debug, Clone)]
 pub(super) struct Slot {
     pub(super) board: watch::Sender<Board>,
@@ -134,16 +134,16 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    pub(super) fn update(&self, change: impl FnOnce(&mut Seen)) {
+    pub(super) fn update(&self, change: impl FnOnce(&mut ContainerRecord)) {
         self.board.send_modify(|board| {
             let list = if self.init { &mut board.init } else { &mut board.containers };
-            if let Some(seen) = list.get_mut(self.index) {
-                change(seen);
+            if let Some(record) = list.get_mut(self.index) {
+                change(record);
             }
         });
     }
 
-    pub(super) fn get<T>(&self, read: impl FnOnce(&Seen) -> T) -> Option<T> {
+    pub(super) fn get<T>(&self, read: impl FnOnce(&ContainerRecord) -> T) -> Option<T> {
         let board = self.board.borrow();
         let list = if self.init { &board.init } else { &board.containers };
         list.get(self.index).map(read)

@@ -1,4 +1,4 @@
-//! The environment of a container.
+//! Assembles the environment of a container.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -12,11 +12,11 @@ use super::facts;
 /// Values by name.
 type Values = BTreeMap<String, String>;
 
-/// The variables of a container. The error is for the pod's status: what is missing.
+/// Returns the variables of a container. The error is for the pod's status, and names what is missing.
 ///
-/// Besides its own, a container gets `HOSTNAME` and `POD_IP`: it has neither a host name nor a network of its own here,
-/// and must be able to learn on which address it may listen.
-pub(super) async fn of(
+/// Besides its own variables, a container gets `HOSTNAME` and `POD_IP`: it has neither a host name nor a network of
+/// its own here, and must be able to learn on which address it may listen.
+pub(super) async fn variables(
     context: &Context,
     pod: &Pod,
     container: &Container,
@@ -37,7 +37,7 @@ pub(super) async fn of(
         }
         all.extend(values.into_iter().map(|(key, value)| (format!("{prefix}{key}"), value)));
     }
-    // As in the kubelet, a variable sees those before it in the list, and not those of `envFrom`.
+    // As in the kubelet, a variable can refer to the variables before it in the list, but not to those of `envFrom`.
     let mut own = Values::new();
     for variable in container.env.iter().flatten() {
         let value = match (&variable.value, &variable.value_from) {
@@ -53,7 +53,7 @@ pub(super) async fn of(
     Ok(all)
 }
 
-/// The value that a source gives. `None`: it is optional, and not there.
+/// Returns the value that a source gives. `None`: the source is optional and does not exist.
 async fn value_from(
     context: &Context,
     pod: &Pod,
@@ -86,7 +86,7 @@ async fn value_from(
         return value
             .map_or_else(|| missing("Secret", &asked.name, &asked.key, asked.optional), |value| Ok(Some(value)));
     }
-    Err("a source of a variable is not known to this node".to_owned())
+    Err("this node supports fieldRef, resourceFieldRef, configMapKeyRef and secretKeyRef only".to_owned())
 }
 
 async fn config_map(

@@ -1,9 +1,9 @@
-//! `$(VARIABLE)` in commands, arguments and the environment, and paths that volumes are mounted at.
+//! Expands `$(VARIABLE)` in commands, arguments and the environment, and the paths at which volumes are mounted.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Puts in the values of variables. `$$` is a dollar; a variable that there is not stays as it is written.
+/// Replaces references by the values of variables. `$$` is a dollar; a reference to an unknown variable stays.
 pub(super) fn expand(text: &str, variables: &BTreeMap<String, String>) -> String {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;
@@ -29,13 +29,13 @@ pub(super) fn expand(text: &str, variables: &BTreeMap<String, String>) -> String
     expanded
 }
 
-/// Where the volumes of a container are on this machine. A process of ours sees the machine's files, so the paths at
-/// which it expects its volumes are replaced by the real ones wherever it is told of them.
+/// The local paths of a container's volumes. A process sees this machine's files, so the paths at which it expects its
+/// volumes are replaced by the local ones in its command, arguments and environment.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Mounts(Vec<(String, PathBuf)>);
 
 impl Mounts {
-    /// Mounts by the path in the container. The deeper ones are looked for first.
+    /// Creates the table of mounts by the path in the container. Deeper paths are matched first.
     pub(super) fn new(mounts: impl IntoIterator<Item = (String, PathBuf)>) -> Self {
         let trimmed = mounts.into_iter().map(|(path, local)| (path.trim_end_matches('/').to_owned(), local));
         let mut all: Vec<_> = trimmed.filter(|(path, _)| path.len() > 1 && path.starts_with('/')).collect();
@@ -43,7 +43,7 @@ impl Mounts {
         Self(all)
     }
 
-    /// The text with every path below a mount replaced.
+    /// Returns the text with every path below a mount replaced.
     pub(super) fn in_text(&self, text: &str) -> String {
         let part_of_name = |letter: char| letter.is_alphanumeric() || matches!(letter, '.' | '_' | '-' | '/');
         let mut done = String::with_capacity(text.len());
@@ -71,7 +71,7 @@ impl Mounts {
         done
     }
 
-    /// A path, replaced if it is below a mount.
+    /// Returns the path, replaced if it is below a mount.
     pub(super) fn path(&self, path: &str) -> PathBuf {
         Path::new(&self.in_text(path)).to_owned()
     }
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn variables_are_put_in_as_the_kubelet_does() {
+    fn variables_expand_as_in_the_kubelet() {
         let variables = BTreeMap::from([("A", "1"), ("B", "2")].map(|(key, value)| (key.to_owned(), value.to_owned())));
         let expand = |text: &str| expand(text, &variables);
         assert_eq!(expand("$(A)-$(B)"), "1-2");
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_of_volumes_are_replaced_wherever_they_stand() {
+    fn mount_paths_are_replaced_in_text() {
         let mounts = Mounts::new(
             [("/etc/app/", "/v/a"), ("/etc/app/deep", "/v/b"), ("/", "/v/c")]
                 .map(|(path, local)| (path.to_owned(), PathBuf::from(local))),

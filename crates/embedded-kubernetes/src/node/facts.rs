@@ -1,4 +1,4 @@
-//! What a pod can be told about itself: the downward API.
+//! The downward API: what a pod can learn about itself.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -10,16 +10,16 @@ use crate::quantity::Quantity;
 /// The address of the machine.
 pub(super) const HOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
-/// What the node gives to its pods.
+/// The resources that the node offers to its pods.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Capacity {
-    /// Processors.
+    /// Number of processors.
     pub(super) cpu: Quantity,
-    /// Bytes.
+    /// Memory, bytes.
     pub(super) memory: Quantity,
 }
 
-/// A field of the pod, by its path. `None`: there is no such field that could be told.
+/// Returns a field of the pod by its path. `None`: the downward API has no such field.
 pub(super) fn field(pod: &Pod, address: Ipv4Addr, path: &str) -> Option<String> {
     let metadata = &pod.metadata;
     let spec = pod.spec.as_ref();
@@ -35,24 +35,24 @@ pub(super) fn field(pod: &Pod, address: Ipv4Addr, path: &str) -> Option<String> 
         "status.podIP" | "status.podIPs" => address.to_string(),
         "status.hostIP" | "status.hostIPs" => HOST.to_string(),
         other => {
-            let (of, key) = other.strip_suffix("']")?.split_once("['")?;
-            let of = match of {
+            let (map_path, key) = other.strip_suffix("']")?.split_once("['")?;
+            let entries = match map_path {
                 "metadata.labels" => &metadata.labels,
                 "metadata.annotations" => &metadata.annotations,
                 _ => return None,
             };
-            map(of).get(key).cloned().unwrap_or_default()
+            map(entries).get(key).cloned().unwrap_or_default()
         }
     })
 }
 
-/// A map as the downward API writes it into a file: a line for each key, sorted.
+/// Formats a map as the downward API writes it into a file: one line for each key, sorted.
 fn lines(map: &BTreeMap<String, String>) -> String {
     let lines: Vec<String> = map.iter().map(|(key, value)| format!("{key}={value:?}")).collect();
     lines.join("\n")
 }
 
-/// A resource of a container. A limit that is not set is what the node has.
+/// Returns a resource of a container. A limit that is not set is the node's capacity.
 pub(super) fn resource(pod: &Pod, own: &Container, node: Capacity, asked: &ResourceFieldSelector) -> Option<String> {
     let container = match asked.container_name.as_deref().filter(|name| !name.is_empty()) {
         Some(name) => pod.spec.as_ref()?.containers.iter().find(|container| container.name == name)?,
@@ -82,7 +82,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_pod_is_told_what_it_asks_for() {
+    fn downward_api_returns_fields_and_resources() {
         let pod: Pod = serde_json::from_value(json!({
             "metadata": {"name": "a", "namespace": "n", "uid": "u", "labels": {"x/y": "1", "b": "two \"2\""}},
             "spec": {"nodeName": "local", "containers": [
@@ -92,13 +92,13 @@ mod tests {
         }))
         .unwrap();
         let address = Ipv4Addr::new(127, 64, 0, 1);
-        let told = |path: &str| field(&pod, address, path);
-        assert_eq!(told("metadata.name").unwrap(), "a");
-        assert_eq!(told("status.podIP").unwrap(), "127.64.0.1");
-        assert_eq!(told("metadata.labels['x/y']").unwrap(), "1");
-        assert_eq!(told("metadata.labels").unwrap(), "b=\"two \\\"2\\\"\"\nx/y=\"1\"");
-        assert_eq!(told("metadata.annotations['none']").unwrap(), "");
-        assert_eq!(told("spec.something"), None);
+        let value = |path: &str| field(&pod, address, path);
+        assert_eq!(value("metadata.name").unwrap(), "a");
+        assert_eq!(value("status.podIP").unwrap(), "127.64.0.1");
+        assert_eq!(value("metadata.labels['x/y']").unwrap(), "1");
+        assert_eq!(value("metadata.labels").unwrap(), "b=\"two \\\"2\\\"\"\nx/y=\"1\"");
+        assert_eq!(value("metadata.annotations['none']").unwrap(), "");
+        assert_eq!(value("spec.something"), None);
         let node = Capacity { cpu: Quantity::whole(2), memory: Quantity::whole(1 << 30) };
         let containers = &pod.spec.as_ref().unwrap().containers;
         let resource = |container: usize, name: &str, divisor: &str| {

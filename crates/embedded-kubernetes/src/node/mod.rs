@@ -1,10 +1,10 @@
-//! A node that runs pods as processes of this machine: no images, no containers, no isolation.
+//! A node that runs pods as processes of this machine, without images, containers or isolation.
 //!
-//! It is a client like any kubelet and works against any API server. [`Node::run`] keeps the Node and its lease
-//! ([`register`]), watches the pods that are bound to it, and gives each a task ([`pod`]), which gives each container
-//! one ([`container`]). A container's process runs under a small supervisor ([`supervise`]), so that it never outlives the
-//! node. What a pod's status says is worked out in one pure place ([`status`]) from what the containers' tasks have
-//! put on the [`board`].
+//! It is a client like any kubelet and works against any API server. [`Node::run`] maintains the Node object and its
+//! lease ([`register`]), watches the pods that are bound to it, and starts a task for each pod ([`pod`]), which starts
+//! one for each container ([`container`]). A container's process runs under a small supervisor ([`supervise`]), so
+//! that it never outlives the node. A pod's status is computed by a pure function ([`status`]) from what the
+//! containers' tasks have written to the [`board`].
 
 mod address;
 mod backoff;
@@ -48,46 +48,46 @@ use tokio_util::sync::CancellationToken;
 use self::address::Addresses;
 use self::facts::Capacity;
 pub use self::images::{Image, Images};
-use self::pod::Known;
+use self::pod::PodVersion;
 use super::clock::Clock;
 use super::logs::Logs;
 use super::random::Random;
 
-/// How long pods have to end when the node does, whatever they are promised.
+/// The longest time that pods have to end when the node stops, whatever their grace period.
 pub const SHUTDOWN: Duration = Duration::from_secs(10);
-/// The name under which the node writes.
+/// The field manager of the node's writes.
 const MANAGER: &str = "kubelet";
-/// What a process gets of the node's own environment: what programs need to run at all.
+/// The variables that a process inherits from the node: what programs need to run at all.
 const ENVIRONMENT: [&str; 6] = ["PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR"];
-/// How long an event may take to be written.
-const EVENT: Duration = Duration::from_secs(5);
-/// The API server refuses a longer note.
+/// The longest time that writing an event may take.
+const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest note of an event that the API server accepts, bytes.
 const NOTE_BYTES: usize = 1000;
 
-/// How a node is made.
+/// The settings of a node.
 #[derive(Debug)]
 pub struct Settings {
-    /// Its name.
+    /// The name of the node.
     pub name: String,
-    /// Which command stands for which image.
+    /// The command that each image stands for.
     pub images: Images,
-    /// Where volumes and scratch folders of pods are. For this user's eyes only.
+    /// The folder of the pods' volumes and working directories. Only this user can read it.
     pub folder: PathBuf,
-    /// Where logs are written.
+    /// Where containers' logs are written.
     pub logs: Logs,
     /// The program that has the hidden command [`supervise::COMMAND`].
     pub supervisor: PathBuf,
-    /// The key of a taint that keeps pods away which do not ask for this node. `None`: everybody may come.
+    /// The key of a taint that keeps out pods that do not ask for this node. `None`: the node accepts all pods.
     pub taint: Option<String>,
 }
 
-/// What all parts of the node share.
+/// The state that all parts of the node share.
 struct Context {
     client: Client,
     name: String,
-    /// For times as the API has them,
+    /// The wall clock at the precision of the API, whole seconds.
     clock: Clock,
-    /// and for those that are finer.
+    /// The wall clock and the monotonic clock at full precision.
     time: sluice_base::clock::Clock,
     images: Images,
     folder: PathBuf,
@@ -102,18 +102,18 @@ struct Context {
     stamps: AtomicU64,
 }
 
-/// Something to be said of a pod.
+/// An event about a pod.
 #[derive(Debug)]
-struct Note {
+struct PodEvent {
     kind: EventType,
     reason: &'static str,
     text: String,
-    /// The part of the pod that is meant.
+    /// The path of the part of the pod that the event is about.
     field: Option<String>,
 }
 
 impl Context {
-    /// An object. `None`: there is none. The error is for the pod's status.
+    /// Reads an object. `None`: it does not exist. The error is for the pod's status.
     async fn get<K>(&self, namespace: &str, name: &str) -> Result<Option<K>, String>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
@@ -122,35 +122,36 @@ impl Context {
         api.get_opt(name).await.map_err(|error| format!("failed to read {} {name}: {error}", K::kind(&())))
     }
 
-    /// Publishes an event in the background: a lost one fails nothing.
-    fn say(&self, pod: &Pod, note: Note) {
-        let mut text = note.text;
+    /// Publishes an event in the background. Nothing depends on it, so that a failure is only logged.
+    fn publish_event(&self, pod: &Pod, event: PodEvent) {
+        let mut text = event.text;
         text.truncate((0..=NOTE_BYTES.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0));
-        let event = Event {
-            type_: note.kind,
-            reason: note.reason.to_owned(),
-            action: note.reason.to_owned(),
+        let published = Event {
+            type_: event.kind,
+            reason: event.reason.to_owned(),
+            action: event.reason.to_owned(),
             note: Some(text),
             secondary: None,
         };
         let mut reference = pod.object_ref(&());
-        reference.field_path = note.field;
+        reference.field_path = event.field;
         let recorder = self.recorder.clone();
         tokio::spawn(async move {
-            if let Ok(Err(error)) = tokio::time::timeout(EVENT, recorder.publish(&event, &reference)).await {
-                tracing::debug!(error = %error, reason = event.reason, "failed to publish an event");
+            if let Ok(Err(error)) = tokio::time::timeout(EVENT_TIMEOUT, recorder.publish(&published, &reference)).await
+            {
+                tracing::debug!(error = %error, reason = published.reason, "failed to publish an event");
             }
         });
     }
 
-    /// Now, as `metav1.MicroTime` is written.
+    /// Returns the current time as `metav1.MicroTime` is written.
     #[allow(clippy::cast_possible_truncation, reason = "microseconds of this era fit")]
     fn micro_time(&self) -> String {
         let now = Timestamp::from_microsecond((self.time.now().0 * 1e6) as i64).unwrap_or_default();
         now.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
     }
 
-    /// A name that no other has had.
+    /// Returns a name that was not returned before.
     fn stamp(&self) -> String {
         let number = self.stamps.fetch_add(1, Ordering::Relaxed);
         format!("{}.{number}", self.clock.unix())
@@ -161,21 +162,24 @@ impl Context {
 pub struct Node(Arc<Context>);
 
 impl Node {
-    /// A node of the cluster that the client speaks to.
+    /// Creates a node of the cluster that `client` connects to.
     pub fn new(settings: Settings, client: Client, time: sluice_base::clock::Clock) -> io::Result<Self> {
         for folder in [&settings.folder, settings.logs.folder()] {
             let failed = |error: io::Error| {
                 io::Error::new(
                     error.kind(),
-                    format!("failed to make the folder {}: {error}; give one that may be written", folder.display()),
+                    format!(
+                        "failed to create the folder {}: {error}; choose a folder that this user can write to",
+                        folder.display()
+                    ),
                 )
             };
             std::fs::create_dir_all(folder).map_err(failed)?;
-            // Secrets are written there, and what containers say is nobody else's business.
+            // The folders hold Secrets and the output of containers: no other user may read them.
             std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).map_err(failed)?;
         }
-        // A probe asks the pod itself, follows it nowhere, and keeps no connection: one that is kept is one more that a
-        // pod has to close before it can end.
+        // A probe connects to the pod itself, without a proxy or redirects, and keeps no connection open: a pod would
+        // have to close each open connection before it can end.
         let http = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
@@ -198,7 +202,7 @@ impl Node {
             logs: settings.logs,
             supervisor: settings.supervisor,
             taint: settings.taint,
-            addresses: Addresses::from(Random::from_system().next()),
+            addresses: Addresses::starting_at(Random::from_system().next()),
             capacity: register::capacity(),
             base_env,
             http,
@@ -206,27 +210,27 @@ impl Node {
         })))
     }
 
-    /// Runs until it is stopped: then all processes have ended, and the pods are left as they are in the cluster.
+    /// Runs until it is stopped. Then all processes have ended; the pods' objects stay in the cluster.
     pub async fn run(self, stop: CancellationToken) {
         let context = self.0;
-        let registering = register::keep(&context);
+        let registering = register::maintain(&context);
         let mut pods =
-            Pods { context: Arc::clone(&context), stop: stop.clone(), known: BTreeMap::new(), lives: JoinSet::new() };
+            Pods { context: Arc::clone(&context), stop: stop.clone(), known: BTreeMap::new(), tasks: JoinSet::new() };
         tokio::select! {
             () = registering => {}
             () = pods.follow() => {}
             () = stop.cancelled() => {}
         }
-        while pods.lives.join_next().await.is_some() {}
+        while pods.tasks.join_next().await.is_some() {}
     }
 }
 
-/// The pods of the node, by uid.
+/// The pods of the node by uid, and their tasks.
 struct Pods {
     context: Arc<Context>,
     stop: CancellationToken,
-    known: BTreeMap<String, watch::Sender<Known>>,
-    lives: JoinSet<String>,
+    known: BTreeMap<String, watch::Sender<PodVersion>>,
+    tasks: JoinSet<String>,
 }
 
 impl Pods {
@@ -238,49 +242,49 @@ impl Pods {
         loop {
             tokio::select! {
                 biased;
-                Some(ended) = self.lives.join_next() => {
+                Some(ended) = self.tasks.join_next() => {
                     if let Ok(uid) = ended {
                         self.known.remove(&uid);
                     }
                 }
                 event = events.next() => match event {
-                    Some(Ok(watcher::Event::Apply(pod))) => drop(self.see(pod)),
-                    Some(Ok(watcher::Event::InitApply(pod))) => listed.extend(self.see(pod)),
-                    Some(Ok(watcher::Event::Delete(pod))) => self.gone(pod.metadata.uid.as_deref().unwrap_or_default()),
+                    Some(Ok(watcher::Event::Apply(pod))) => drop(self.update(pod)),
+                    Some(Ok(watcher::Event::InitApply(pod))) => listed.extend(self.update(pod)),
+                    Some(Ok(watcher::Event::Delete(pod))) => self.mark_gone(pod.metadata.uid.as_deref().unwrap_or_default()),
                     Some(Ok(watcher::Event::Init)) => listed.clear(),
                     Some(Ok(watcher::Event::InitDone)) => {
                         let gone: Vec<String> = self.known.keys().filter(|uid| !listed.contains(*uid)).cloned().collect();
                         for uid in &gone {
-                            self.gone(uid);
+                            self.mark_gone(uid);
                         }
                     }
-                    Some(Err(error)) => tracing::warn!(error = %error, "failed to watch pods; it is tried again"),
+                    Some(Err(error)) => tracing::warn!(error = %error, "failed to watch pods; retrying"),
                     None => return,
                 },
             }
         }
     }
 
-    /// Takes a pod in, or what is new of it. Its uid.
-    fn see(&mut self, pod: Pod) -> Option<String> {
+    /// Takes in a version of a pod, and starts a task for a pod that is new. Returns the pod's uid.
+    fn update(&mut self, pod: Pod) -> Option<String> {
         let uid = pod.metadata.uid.clone()?;
-        let known = Known { pod: Arc::new(pod), gone: false };
+        let known = PodVersion { pod: Arc::new(pod), gone: false };
         if let Some(sender) = self.known.get(&uid) {
             sender.send_replace(known);
         } else {
             let sender = watch::Sender::new(known);
-            let life = pod::live(Arc::clone(&self.context), sender.subscribe(), self.stop.clone());
+            let task = pod::run_pod(Arc::clone(&self.context), sender.subscribe(), self.stop.clone());
             self.known.insert(uid.clone(), sender);
             let ended = uid.clone();
-            self.lives.spawn(async move {
-                life.await;
+            self.tasks.spawn(async move {
+                task.await;
                 ended
             });
         }
         Some(uid)
     }
 
-    fn gone(&self, uid: &str) {
+    fn mark_gone(&self, uid: &str) {
         if let Some(sender) = self.known.get(uid) {
             sender.send_modify(|known| known.gone = true);
         }

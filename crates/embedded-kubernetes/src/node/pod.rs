@@ -1,4 +1,4 @@
-//! One pod's life on the node: address and volumes, containers, status, and its end.
+//! Runs one pod on the node: its address and volumes, its containers, its status, and its removal.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -19,45 +19,48 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::board::{Board, Slot, State};
-use super::container::Life;
+use super::board::{Board, RunState, Slot};
+use super::container::ContainerTask;
 use super::facts::HOST;
-use super::status::{About, Policy, status};
-use super::volumes::{Shown, Volumes, shown};
-use super::{Context, MANAGER, Note, SHUTDOWN};
+use super::status::{Policy, StatusInput, status};
+use super::volumes::{VolumeObject, Volumes, referenced_objects};
+use super::{Context, MANAGER, PodEvent, SHUTDOWN};
 
-/// How long a pod has to end that has been deleted without grace, or whose object is gone.
+/// The grace period of a pod that was deleted without one, or whose object is gone.
 const NO_GRACE: Duration = Duration::from_secs(1);
-/// How long a write may take, and how soon it is tried again.
-const WRITE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(2));
-/// How often it is tried again to make volumes for which something is missing of which no change is seen.
-const AGAIN: Duration = Duration::from_secs(10);
+/// The longest time that a write may take.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The pause before a failed write is tried again.
+const WRITE_PAUSE: Duration = Duration::from_secs(2);
+/// Interval between attempts to set up volumes for which something is missing. Not everything that may be missing is
+/// watched.
+const SET_UP_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What the node knows of a pod.
+/// The latest version of a pod that the node has seen.
 #[derive(Debug, Clone)]
-pub(super) struct Known {
+pub(super) struct PodVersion {
     pub(super) pod: Arc<Pod>,
-    /// Its object is not there any more.
+    /// Whether the object no longer exists.
     pub(super) gone: bool,
 }
 
-/// A pod on this node.
-pub(super) struct PodLife {
+/// The task that runs one pod.
+pub(super) struct PodTask {
     context: Arc<Context>,
-    known: watch::Receiver<Known>,
+    known: watch::Receiver<PodVersion>,
     stop: CancellationToken,
     api: Api<Pod>,
     name: String,
     uid: String,
-    /// The status that was written last.
+    /// The status as it was last written.
     written: Value,
 }
 
-/// Lives a pod's life. Ends when nothing of it is left on this machine, or the node is stopped.
-pub(super) async fn live(context: Arc<Context>, known: watch::Receiver<Known>, stop: CancellationToken) {
+/// Runs a pod until nothing of it is left on this machine, or the node is stopped.
+pub(super) async fn run_pod(context: Arc<Context>, known: watch::Receiver<PodVersion>, stop: CancellationToken) {
     let pod = Arc::clone(&known.borrow().pod);
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-    let mut life = PodLife {
+    let mut task = PodTask {
         api: Api::namespaced(context.client.clone(), &namespace),
         name: pod.metadata.name.clone().unwrap_or_default(),
         uid: pod.metadata.uid.clone().unwrap_or_default(),
@@ -68,22 +71,22 @@ pub(super) async fn live(context: Arc<Context>, known: watch::Receiver<Known>, s
     };
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
     if matches!(phase, "Succeeded" | "Failed") {
-        life.wait_for_deletion().await;
+        task.wait_for_deletion().await;
     } else if pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true)) {
-        life.run(&pod, HOST).await;
-    } else if let Some(address) = life.context.addresses.take() {
-        life.run(&pod, address).await;
-        life.context.addresses.give_back(address);
+        task.run(&pod, HOST).await;
+    } else if let Some(address) = task.context.addresses.allocate() {
+        task.run(&pod, address).await;
+        task.context.addresses.release(address);
     } else {
-        tracing::error!(pod = life.name, "failed to give the pod an address: all are in use");
-        life.wait_for_deletion().await;
+        tracing::error!(pod = task.name, "no free address for the pod");
+        task.wait_for_deletion().await;
     }
-    if !life.stop.is_cancelled() || life.known.borrow().gone {
-        life.remove(&pod).await;
+    if !task.stop.is_cancelled() || task.known.borrow().gone {
+        task.remove(&pod).await;
     }
 }
 
-impl PodLife {
+impl PodTask {
     async fn wait_for_deletion(&mut self) {
         let stop = self.stop.clone();
         let deleted = self.known.wait_for(|known| known.gone || known.pod.metadata.deletion_timestamp.is_some());
@@ -95,11 +98,11 @@ impl PodLife {
 
     async fn run(&mut self, pod: &Arc<Pod>, address: Ipv4Addr) {
         let board = watch::Sender::new(Board::new(pod, &self.context.clock.now()));
-        // One that is to end already must not start anything first.
+        // A pod that is already being deleted must not start anything.
         let known = self.known.borrow().clone();
         let stopping = watch::Sender::new(self.deadline(&known));
         let latest = watch::Sender::new(Arc::clone(pod));
-        let work = Work {
+        let work = PodWork {
             context: Arc::clone(&self.context),
             pod: latest.subscribe(),
             address,
@@ -109,7 +112,7 @@ impl PodLife {
             stop: stopping.subscribe(),
         };
         let mut working = tokio::spawn(work.run());
-        let mut seen = board.subscribe();
+        let mut updates = board.subscribe();
         let mut done = false;
         let mut retry: Option<Instant> = None;
         let stop = self.stop.clone();
@@ -130,11 +133,11 @@ impl PodLife {
                 break;
             }
             if retry.is_none() && !known.gone && !self.stop.is_cancelled() {
-                let shown = seen.borrow_and_update().clone();
-                retry = self.write(&known.pod, address, ending, &shown).await;
+                let current = updates.borrow_and_update().clone();
+                retry = self.write(&known.pod, address, ending, &current).await;
             }
             tokio::select! {
-                _ = seen.changed() => {}
+                _ = updates.changed() => {}
                 changed = self.known.changed() => if changed.is_err() { break },
                 () = stop.cancelled(), if !ending => {}
                 _ = &mut working, if !done => done = true,
@@ -142,9 +145,9 @@ impl PodLife {
             }
         }
         let known = self.known.borrow().clone();
-        let shown = board.borrow().clone();
+        let last = board.borrow().clone();
         if !known.gone && !self.stop.is_cancelled() {
-            while let Some(at) = self.write(&known.pod, address, true, &shown).await {
+            while let Some(at) = self.write(&known.pod, address, true, &last).await {
                 if self.known.borrow().gone {
                     return;
                 }
@@ -153,8 +156,8 @@ impl PodLife {
         }
     }
 
-    /// Until when the containers must have ended, if they must.
-    fn deadline(&self, known: &Known) -> Option<Instant> {
+    /// Returns the time at which the containers must have ended, if they are to end.
+    fn deadline(&self, known: &PodVersion) -> Option<Instant> {
         let now = self.context.clock.monotonic();
         let seconds = |seconds: Option<i64>| seconds.and_then(|seconds| u64::try_from(seconds).ok());
         let own = known.pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
@@ -178,34 +181,34 @@ impl PodLife {
         self.context.logs.pod(pod.metadata.namespace.as_deref().unwrap_or_default(), &self.name, &self.uid)
     }
 
-    /// Writes the status if it has changed. When to try again, if it could not be written.
+    /// Writes the status if it has changed. Returns when to try again if the write failed.
     async fn write(&mut self, pod: &Pod, address: Ipv4Addr, ending: bool, board: &Board) -> Option<Instant> {
         let now = self.context.clock.now();
-        let new = status(About { pod, address, ending, now: &now }, board, &self.written);
+        let new = status(StatusInput { pod, address, ending, now: &now }, board, &self.written);
         if new == self.written {
             return None;
         }
-        // With the uid, for a pod of the same name may have taken this one's place.
+        // The uid is part of the patch because another pod of the same name may exist by now.
         let patch = json!({"metadata": {"uid": self.uid}, "status": new});
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         let patch = Patch::Strategic(patch);
         let write = self.api.patch_status(&self.name, &params, &patch);
-        match tokio::time::timeout(WRITE.0, write).await {
+        match tokio::time::timeout(WRITE_TIMEOUT, write).await {
             Ok(Ok(_)) => self.written = new,
-            // The watch says so too, and what then is to be done.
+            // The pod is gone or was replaced: the watch reports it, and the task then ends.
             Ok(Err(kube::Error::Api(error))) if matches!(error.code, 404 | 409 | 422) => self.written = new,
-            Ok(Err(error)) => return Some(self.try_again(&error)),
-            Err(late) => return Some(self.try_again(&late)),
+            Ok(Err(error)) => return Some(self.retry_at(&error)),
+            Err(late) => return Some(self.retry_at(&late)),
         }
         None
     }
 
-    fn try_again(&self, error: &dyn std::fmt::Display) -> Instant {
-        tracing::warn!(pod = self.name, error = %error, "failed to write the status of a pod; it is tried again");
-        self.context.clock.monotonic() + WRITE.1
+    fn retry_at(&self, error: &dyn std::fmt::Display) -> Instant {
+        tracing::warn!(pod = self.name, error = %error, "failed to write a pod's status; retrying");
+        self.context.clock.monotonic() + WRITE_PAUSE
     }
 
-    /// Takes away what is left: the object, for which the node has the last word, and the folders.
+    /// Removes what is left of the pod: its object, whose deletion the node completes, and its folders.
     async fn remove(&mut self, pod: &Pod) {
         while !self.known.borrow().gone {
             let preconditions = Preconditions { uid: Some(self.uid.clone()), resource_version: None };
@@ -214,24 +217,24 @@ impl PodLife {
                 preconditions: Some(preconditions),
                 ..DeleteParams::default()
             };
-            match tokio::time::timeout(WRITE.0, self.api.delete(&self.name, &params)).await {
+            match tokio::time::timeout(WRITE_TIMEOUT, self.api.delete(&self.name, &params)).await {
                 Ok(Ok(_)) => break,
                 Ok(Err(kube::Error::Api(error))) if matches!(error.code, 404 | 409) => break,
-                _ => tokio::time::sleep(WRITE.1).await,
+                _ => tokio::time::sleep(WRITE_PAUSE).await,
             }
         }
         let folders = [self.folder(), self.logs(pod)];
         let removed = tokio::task::spawn_blocking(move || folders.map(std::fs::remove_dir_all)).await;
         for error in removed.into_iter().flatten().filter_map(Result::err) {
             if error.kind() != std::io::ErrorKind::NotFound {
-                tracing::warn!(pod = self.name, error = %error, "failed to remove a folder of a pod that is gone");
+                tracing::warn!(pod = self.name, error = %error, "failed to remove a deleted pod's folder");
             }
         }
     }
 }
 
-/// What is done for a pod while it lives.
-struct Work {
+/// The work for a pod whose containers may run.
+struct PodWork {
     context: Arc<Context>,
     pod: watch::Receiver<Arc<Pod>>,
     address: Ipv4Addr,
@@ -241,17 +244,18 @@ struct Work {
     stop: watch::Receiver<Option<Instant>>,
 }
 
-impl Work {
-    /// Volumes, then init containers one after the other, then all containers, until none is to be started any more.
+impl PodWork {
+    /// Sets up the volumes, runs the init containers one after the other, then all containers, until none is to be
+    /// started any more.
     async fn run(mut self) {
         let volumes = Arc::new(Volumes::new(self.folder.join("volumes")));
         let pod = Arc::clone(&self.pod.borrow());
-        let mut changes = changes(&self.context.client, &pod);
+        let mut changes = watch_objects(&self.context.client, &pod);
         if !self.set_up(&volumes, &mut changes).await {
             return self.give_up();
         }
         self.board.send_modify(|board| board.set_up = true);
-        // Dropped, and with it ended, when this is.
+        // Dropping the set ends the task.
         let mut refreshing = JoinSet::new();
         refreshing.spawn(refresh(
             Arc::clone(&self.context),
@@ -262,32 +266,32 @@ impl Work {
         ));
 
         let spec = pod.spec.clone().unwrap_or_default();
-        let policy = Policy::of(&pod);
+        let policy = Policy::for_pod(&pod);
         for (index, container) in spec.init_containers.into_iter().flatten().enumerate() {
-            // One that fails is started again, unless nothing is.
+            // An init container that fails is started again, unless the pod's policy is `Never`.
             let policy = if policy == Policy::Never { Policy::Never } else { Policy::OnFailure };
             let slot = Slot { board: self.board.clone(), init: true, index };
-            self.life(container, policy, slot.clone(), &volumes).live().await;
-            let well = slot.get(|seen| matches!(&seen.state, State::Terminated(end) if end.code == 0));
-            if well != Some(true) || self.stop.borrow().is_some() {
+            self.container_task(container, policy, slot.clone(), &volumes).run_until_done().await;
+            let succeeded = slot.get(|record| matches!(&record.state, RunState::Terminated(end) if end.code == 0));
+            if succeeded != Some(true) || self.stop.borrow().is_some() {
                 return self.give_up();
             }
         }
-        let lives = spec.containers.into_iter().enumerate().map(|(index, container)| {
+        let tasks = spec.containers.into_iter().enumerate().map(|(index, container)| {
             let slot = Slot { board: self.board.clone(), init: false, index };
-            self.life(container, policy, slot, &volumes).live()
+            self.container_task(container, policy, slot, &volumes).run_until_done()
         });
-        futures::future::join_all(lives).await;
+        futures::future::join_all(tasks).await;
     }
 
-    fn life(
+    fn container_task(
         &self,
         container: k8s_openapi::api::core::v1::Container,
         policy: Policy,
         slot: Slot,
         volumes: &Arc<Volumes>,
-    ) -> Life {
-        Life {
+    ) -> ContainerTask {
+        ContainerTask {
             context: Arc::clone(&self.context),
             pod: self.pod.clone(),
             container,
@@ -301,58 +305,59 @@ impl Work {
         }
     }
 
-    /// Makes the volumes, waiting for what they show. Whether the pod still is to run.
-    async fn set_up(&mut self, volumes: &Volumes, changes: &mut SelectAll<Changes>) -> bool {
-        let mut said = String::new();
+    /// Sets up the volumes, and waits for the objects that they need. Returns whether the pod may still run.
+    async fn set_up(&mut self, volumes: &Volumes, changes: &mut SelectAll<ObjectChanges>) -> bool {
+        let mut reported = String::new();
         loop {
             if self.stop.borrow().is_some() {
                 return false;
             }
             let pod = Arc::clone(&self.pod.borrow());
             let Err(why) = volumes.write(&self.context, &pod, self.address).await else { return true };
-            if said != why {
-                let note = Note { kind: EventType::Warning, reason: "FailedMount", text: why.clone(), field: None };
-                self.context.say(&pod, note);
-                said = why;
+            if reported != why {
+                let event =
+                    PodEvent { kind: EventType::Warning, reason: "FailedMount", text: why.clone(), field: None };
+                self.context.publish_event(&pod, event);
+                reported = why;
             }
             tokio::select! {
                 Some(()) = changes.next() => {}
                 _ = self.stop.changed() => {}
-                () = tokio::time::sleep(AGAIN) => {}
+                () = tokio::time::sleep(SET_UP_INTERVAL) => {}
             }
         }
     }
 
-    /// Nothing of what has not run yet will run.
+    /// Marks the containers that have not run yet as terminated, if the pod is to end.
     fn give_up(&self) {
         if self.stop.borrow().is_none() {
             return;
         }
         let now = self.context.clock.now();
         self.board.send_modify(|board| {
-            for seen in board.init.iter_mut().chain(&mut board.containers) {
-                if let State::Waiting { .. } = seen.state {
-                    let end = seen.last.clone().unwrap_or_else(|| super::board::End::unseen(&now));
-                    seen.state = State::Terminated(end);
+            for record in board.init.iter_mut().chain(&mut board.containers) {
+                if let RunState::Waiting { .. } = record.state {
+                    let end = record.last.clone().unwrap_or_else(|| super::board::RunEnd::unobserved(&now));
+                    record.state = RunState::Terminated(end);
                 }
             }
         });
     }
 }
 
-/// Something that a volume shows has changed.
-type Changes = std::pin::Pin<Box<dyn Stream<Item = ()> + Send>>;
+/// A stream of changes of an object that a volume contains.
+type ObjectChanges = std::pin::Pin<Box<dyn Stream<Item = ()> + Send>>;
 
-fn changes(client: &Client, pod: &Pod) -> SelectAll<Changes> {
+fn watch_objects(client: &Client, pod: &Pod) -> SelectAll<ObjectChanges> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
     let mut all = SelectAll::new();
-    for object in shown(pod) {
-        let changes: Changes = match object {
-            Shown::ConfigMap(name) => {
+    for object in referenced_objects(pod) {
+        let changes: ObjectChanges = match object {
+            VolumeObject::ConfigMap(name) => {
                 let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
                 watch_object(api, &name).default_backoff().map(drop::<watcher::Result<_>>).boxed()
             }
-            Shown::Secret(name) => {
+            VolumeObject::Secret(name) => {
                 let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
                 watch_object(api, &name).default_backoff().map(drop::<watcher::Result<_>>).boxed()
             }
@@ -362,23 +367,23 @@ fn changes(client: &Client, pod: &Pod) -> SelectAll<Changes> {
     all
 }
 
-/// Keeps the files of the volumes as the objects are, and the pod's own labels.
+/// Keeps the files of the volumes up to date with their objects and with the pod's own labels.
 async fn refresh(
     context: Arc<Context>,
     volumes: Arc<Volumes>,
     mut pod: watch::Receiver<Arc<Pod>>,
     address: Ipv4Addr,
-    mut changes: SelectAll<Changes>,
+    mut changes: SelectAll<ObjectChanges>,
 ) {
     loop {
         tokio::select! {
             Some(()) = changes.next() => {}
-            news = pod.changed() => if news.is_err() { return },
+            changed = pod.changed() => if changed.is_err() { return },
         }
         let now = Arc::clone(&pod.borrow());
-        // What is gone leaves its files behind, as on a real node.
+        // An object that is gone leaves its files behind, as on a real node.
         if let Err(why) = volumes.write(&context, &now, address).await {
-            tracing::debug!(pod = now.metadata.name, why, "files of a volume stay as they are");
+            tracing::debug!(pod = now.metadata.name, why, "keeping the files of a volume");
         }
     }
 }

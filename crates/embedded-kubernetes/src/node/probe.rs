@@ -1,4 +1,4 @@
-//! Probes: is the container started, is it ready, does it live?
+//! Startup, readiness and liveness probes of a container.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -10,34 +10,34 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use super::Context;
-use super::process::{Order, Process};
+use super::process::{Process, ProcessSpec};
 use crate::logs;
 
-/// The most of an answer that is put into an event.
+/// The most bytes of a command's output that are put into an event.
 const OUTPUT_BYTES: usize = 300;
 
-/// What is probed, and where.
+/// The container to probe, and what a probe needs to reach it.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
     pub(super) container: Container,
     pub(super) address: Ipv4Addr,
-    /// How the container's own process was started: a probe that is a command runs in the same surroundings.
-    pub(super) order: Order,
+    /// How the container's own process was started: a command probe runs with the same environment and directory.
+    pub(super) process_spec: ProcessSpec,
     pub(super) mounts: super::expand::Mounts,
-    /// Where what a command says is put.
+    /// The folder for the output of a command probe.
     pub(super) folder: PathBuf,
 }
 
-/// Which probe.
+/// The kinds of probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ProbeKind {
     Startup,
     Readiness,
     Liveness,
 }
 
-impl Kind {
-    /// As events call it.
+impl ProbeKind {
+    /// Returns the name that events use.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Startup => "Startup",
@@ -47,93 +47,100 @@ impl Kind {
     }
 }
 
-/// What probes have to say.
+/// What a probe reports to the container's task.
 #[derive(Debug)]
-pub(super) enum Word {
-    /// The container has started: there is no startup probe, or it has succeeded.
+pub(super) enum ProbeEvent {
+    /// The container has started: its startup probe has succeeded, or it has none.
     Started,
-    /// Whether it is ready has changed.
+    /// The container has become ready or unready.
     Ready(bool),
-    /// One probe has failed, which by itself means nothing.
-    Unhealthy(Kind, String),
-    /// So many have failed that the container is to be ended, within this time if the probe says so.
-    Dead(Kind, Option<i64>),
+    /// One probe has failed. The container's state is unchanged.
+    Unhealthy(ProbeKind, String),
+    /// The failure threshold is reached: the container must end, within this many seconds if the probe sets a period.
+    ThresholdReached(ProbeKind, Option<i64>),
 }
 
-/// Counts successes and failures.
+/// Counts successes and failures against the thresholds of a probe.
 #[derive(Debug)]
-struct Judge {
+struct ResultCounter {
     success_threshold: i32,
     failure_threshold: i32,
+    /// The last result, and how many times in a row it was the same.
     run: (bool, i32),
-    verdict: Option<bool>,
+    healthy: Option<bool>,
 }
 
-impl Judge {
+impl ResultCounter {
     fn new(probe: &Probe) -> Self {
         Self {
             success_threshold: probe.success_threshold.unwrap_or(1).max(1),
             failure_threshold: probe.failure_threshold.unwrap_or(3).max(1),
             run: (false, 0),
-            verdict: None,
+            healthy: None,
         }
     }
 
-    /// The verdict, if this result makes it another.
-    fn result(&mut self, well: bool) -> Option<bool> {
-        self.run = if self.run.0 == well { (well, self.run.1.saturating_add(1)) } else { (well, 1) };
-        let enough = if well { self.success_threshold } else { self.failure_threshold };
-        if self.run.1 < enough || self.verdict == Some(well) {
+    /// Counts a result. Returns the new state if the result changes it.
+    fn record_result(&mut self, success: bool) -> Option<bool> {
+        self.run = if self.run.0 == success { (success, self.run.1.saturating_add(1)) } else { (success, 1) };
+        let enough = if success { self.success_threshold } else { self.failure_threshold };
+        if self.run.1 < enough || self.healthy == Some(success) {
             return None;
         }
-        self.verdict = Some(well);
-        self.verdict
+        self.healthy = Some(success);
+        self.healthy
     }
 }
 
-/// Probes a container until it is dropped.
-pub(super) async fn run(context: &Context, target: &Target, words: &mpsc::Sender<Word>) {
+/// Probes a container until the future is dropped.
+pub(super) async fn run(context: &Context, target: &Target, events: &mpsc::Sender<ProbeEvent>) {
     let container = &target.container;
     if let Some(probe) = &container.startup_probe
-        && !follow(context, target, Kind::Startup, probe, words).await
+        && !repeat(context, target, ProbeKind::Startup, probe, events).await
     {
         return;
     }
-    let _ = words.send(Word::Started).await;
+    let _ = events.send(ProbeEvent::Started).await;
     let liveness = async {
         if let Some(probe) = &container.liveness_probe {
-            follow(context, target, Kind::Liveness, probe, words).await;
+            repeat(context, target, ProbeKind::Liveness, probe, events).await;
         }
     };
     let readiness = async {
         match &container.readiness_probe {
-            Some(probe) => drop(follow(context, target, Kind::Readiness, probe, words).await),
-            None => drop(words.send(Word::Ready(true)).await),
+            Some(probe) => drop(repeat(context, target, ProbeKind::Readiness, probe, events).await),
+            None => drop(events.send(ProbeEvent::Ready(true)).await),
         }
     };
     tokio::join!(liveness, readiness);
 }
 
-/// Runs one probe until it has nothing more to say. Whether the container has started, for a startup probe.
-async fn follow(context: &Context, target: &Target, kind: Kind, probe: &Probe, words: &mpsc::Sender<Word>) -> bool {
-    let mut judge = Judge::new(probe);
+/// Runs one probe until it can report nothing more. For a startup probe, returns whether the container has started.
+async fn repeat(
+    context: &Context,
+    target: &Target,
+    kind: ProbeKind,
+    probe: &Probe,
+    events: &mpsc::Sender<ProbeEvent>,
+) -> bool {
+    let mut counter = ResultCounter::new(probe);
     let period = seconds(probe.period_seconds, 10);
     tokio::time::sleep(seconds(probe.initial_delay_seconds, 0)).await;
     loop {
         let result = check(context, target, kind, probe).await;
-        let verdict = judge.result(result.is_ok());
+        let changed = counter.record_result(result.is_ok());
         if let Err(why) = result
-            && words.send(Word::Unhealthy(kind, why)).await.is_err()
+            && events.send(ProbeEvent::Unhealthy(kind, why)).await.is_err()
         {
             return false;
         }
-        match (kind, verdict) {
-            (Kind::Startup, Some(true)) => return true,
-            (Kind::Startup | Kind::Liveness, Some(false)) => {
-                let _ = words.send(Word::Dead(kind, probe.termination_grace_period_seconds)).await;
+        match (kind, changed) {
+            (ProbeKind::Startup, Some(true)) => return true,
+            (ProbeKind::Startup | ProbeKind::Liveness, Some(false)) => {
+                let _ = events.send(ProbeEvent::ThresholdReached(kind, probe.termination_grace_period_seconds)).await;
                 return false;
             }
-            (Kind::Readiness, Some(ready)) => drop(words.send(Word::Ready(ready)).await),
+            (ProbeKind::Readiness, Some(ready)) => drop(events.send(ProbeEvent::Ready(ready)).await),
             _ => {}
         }
         tokio::time::sleep(period).await;
@@ -144,8 +151,8 @@ fn seconds(given: Option<i32>, otherwise: u64) -> Duration {
     Duration::from_secs(given.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(otherwise))
 }
 
-/// One probe. The error is what the kubelet would say of it.
-async fn check(context: &Context, target: &Target, kind: Kind, probe: &Probe) -> Result<(), String> {
+/// Runs one probe once. The error is the text that the kubelet would report.
+async fn check(context: &Context, target: &Target, kind: ProbeKind, probe: &Probe) -> Result<(), String> {
     let timeout = seconds(probe.timeout_seconds, 1).max(Duration::from_secs(1));
     let probing = async {
         if let Some(get) = &probe.http_get {
@@ -158,7 +165,7 @@ async fn check(context: &Context, target: &Target, kind: Kind, probe: &Probe) ->
         } else if let Some(command) = probe.exec.as_ref().and_then(|exec| exec.command.as_ref()) {
             exec(context, target, kind, command).await
         } else {
-            Err("this node knows probes by httpGet, tcpSocket and exec only".to_owned())
+            Err("this node supports httpGet, tcpSocket and exec probes only".to_owned())
         }
     };
     let outcome = tokio::time::timeout(timeout, probing).await;
@@ -169,11 +176,11 @@ fn address(target: &Target, host: Option<&str>) -> Result<IpAddr, String> {
     match host.filter(|host| !host.is_empty()) {
         None => Ok(target.address.into()),
         Some("localhost") => Ok(Ipv4Addr::LOCALHOST.into()),
-        Some(host) => host.parse().map_err(|_| format!("the host {host:?} of the probe is no address")),
+        Some(host) => host.parse().map_err(|_| format!("the host {host:?} of the probe is not an IP address")),
     }
 }
 
-/// A port by its number, or by its name in the container.
+/// Returns a port by its number, or by its name in the container.
 fn port(container: &Container, port: &IntOrString) -> Result<u16, String> {
     let number = match port {
         IntOrString::Int(number) => Some(*number),
@@ -192,7 +199,7 @@ fn port(container: &Container, port: &IntOrString) -> Result<u16, String> {
 
 async fn http(context: &Context, target: &Target, get: &HTTPGetAction) -> Result<(), String> {
     if get.scheme.as_deref().is_some_and(|scheme| scheme != "HTTP") {
-        return Err("this node probes by plain HTTP only".to_owned());
+        return Err("this node supports plain HTTP probes only".to_owned());
     }
     let (address, port) = (address(target, get.host.as_deref())?, port(&target.container, &get.port)?);
     let path = get.path.as_deref().unwrap_or("/");
@@ -207,7 +214,7 @@ async fn http(context: &Context, target: &Target, get: &HTTPGetAction) -> Result
     if (200..400).contains(&code) { Ok(()) } else { Err(format!("HTTP probe failed with statuscode: {code}")) }
 }
 
-/// The cause of all causes: what a person can do something about.
+/// Returns the innermost cause, which is the one that a user can act on.
 fn last_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(deeper) = cause.source() {
@@ -216,23 +223,23 @@ fn last_cause(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-async fn exec(context: &Context, target: &Target, kind: Kind, command: &[String]) -> Result<(), String> {
+async fn exec(context: &Context, target: &Target, kind: ProbeKind, command: &[String]) -> Result<(), String> {
     let log = target.folder.join(format!("{}-probe.log", kind.name().to_ascii_lowercase()));
     let _ = std::fs::remove_file(&log);
     let command = command.iter().map(|word| target.mounts.in_text(word)).collect();
-    let order = Order { command, log: log.clone(), ..target.order.clone() };
-    let mut process = Process::start(&context.supervisor, &order).await?;
+    let process_spec = ProcessSpec { command, log: log.clone(), ..target.process_spec.clone() };
+    let mut process = Process::start(&context.supervisor, &process_spec).await?;
     let code = process.ended().await;
     if code == 0 {
         return Ok(());
     }
-    let said = logs::read(&log).unwrap_or_default();
-    let mut said: Vec<u8> = said.into_iter().flat_map(|line| line.text).collect();
-    said.truncate(OUTPUT_BYTES);
-    let said = String::from_utf8_lossy(&said);
-    Err(match said.trim() {
+    let lines = logs::read(&log).unwrap_or_default();
+    let mut output: Vec<u8> = lines.into_iter().flat_map(|line| line.text).collect();
+    output.truncate(OUTPUT_BYTES);
+    let output = String::from_utf8_lossy(&output);
+    Err(match output.trim() {
         "" => format!("command ended with code {code}"),
-        said => said.to_owned(),
+        output => output.to_owned(),
     })
 }
 
@@ -242,14 +249,15 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_verdict_needs_as_many_in_a_row_as_the_probe_says() {
+    fn probe_state_changes_at_its_thresholds() {
         let probe = json!({"successThreshold": 2, "failureThreshold": 3});
-        let mut judge = Judge::new(&serde_json::from_value(probe).unwrap());
-        let verdicts: Vec<Option<bool>> = "ffsfffssfs".chars().map(|result| judge.result(result == 's')).collect();
+        let mut counter = ResultCounter::new(&serde_json::from_value(probe).unwrap());
+        let changes: Vec<Option<bool>> =
+            "ffsfffssfs".chars().map(|result| counter.record_result(result == 's')).collect();
         let mut expected = vec![None; 10];
         expected[5] = Some(false);
         expected[7] = Some(true);
-        assert_eq!(verdicts, expected);
+        assert_eq!(changes, expected);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A container's process, as the node sees it: started under a supervisor, ended by orders to it.
+//! A container's process as the node controls it: started under a supervisor, and ended by orders to the supervisor.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,27 +7,27 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-use super::supervise::{COMMAND, words};
+use super::supervise::{COMMAND, protocol};
 
-/// The exit code of a process that signal 9 has ended, by the convention of shells.
+/// The exit code of a process that signal 9 ended, by the convention of shells.
 const KILLED: i32 = 137;
-/// The exit codes of processes that a signal has ended begin here.
+/// The exit code of a process that a signal ended is this number plus the signal's.
 const SIGNALS: i32 = 128;
 
-/// What is to be run.
+/// The program to run, and its surroundings.
 #[derive(Debug, Clone)]
-pub(super) struct Order {
+pub(super) struct ProcessSpec {
     pub(super) command: Vec<String>,
-    /// The whole environment: nothing of the node's own is added.
+    /// The whole environment: none of the node's own variables are added.
     pub(super) env: BTreeMap<String, String>,
     pub(super) directory: PathBuf,
     pub(super) log: PathBuf,
 }
 
-/// A process that runs.
+/// A running process.
 #[derive(Debug)]
 pub(super) struct Process {
-    /// Kept for its end to be noticed by the runtime.
+    /// Kept so that the runtime reaps the supervisor when it ends.
     _supervisor: Child,
     orders: ChildStdin,
     reports: Lines<BufReader<ChildStdout>>,
@@ -35,64 +35,66 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts it. The error says what could not be done, in words for the pod's status.
-    pub(super) async fn start(supervisor: &Path, order: &Order) -> Result<Self, String> {
-        let program = order.command.first().ok_or("there is no command to run")?;
-        check(program, order)?;
+    /// Starts the process. The error is for the pod's status, and tells what failed.
+    pub(super) async fn start(supervisor: &Path, spec: &ProcessSpec) -> Result<Self, String> {
+        let program = spec.command.first().ok_or("the container has no command")?;
+        check(program, spec)?;
         let mut command = Command::new(supervisor);
         command
             .args([COMMAND, "run", "--log"])
-            .arg(&order.log)
+            .arg(&spec.log)
             .arg("--")
-            .args(&order.command)
+            .args(&spec.command)
             .env_clear()
-            .envs(&order.env)
-            .current_dir(&order.directory)
+            .envs(&spec.env)
+            .current_dir(&spec.directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            // Out of the terminal's group: Ctrl-C comes to the node alone, which stops the others in order.
+            // Outside the terminal's process group, so that Ctrl-C reaches only the node, which stops the containers
+            // in order.
             .process_group(0);
-        let mut child = command.spawn().map_err(|error| format!("failed to start its supervisor: {error}"))?;
+        let mut child = command.spawn().map_err(|error| format!("failed to start the supervisor: {error}"))?;
         let (Some(orders), Some(reports)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err("failed to start its supervisor: it has no pipes".to_owned());
+            return Err("failed to start the supervisor: it has no pipes".to_owned());
         };
         let mut reports = BufReader::new(reports).lines();
         let first = reports.next_line().await.ok().flatten().unwrap_or_default();
         match first.split_once(' ') {
-            Some((words::STARTED, group)) => {
+            Some((protocol::STARTED, group)) => {
                 let group = group.parse().unwrap_or_default();
                 Ok(Self { _supervisor: child, orders, reports, group })
             }
-            Some((words::FAILED, why)) => Err(why.to_owned()),
-            _ => Err("its supervisor ended before it could start it".to_owned()),
+            Some((protocol::FAILED, why)) => Err(why.to_owned()),
+            _ => Err("the supervisor ended before it started the container".to_owned()),
         }
     }
 
-    /// Asks it to end.
+    /// Asks the process to end.
     pub(super) async fn terminate(&mut self) {
-        self.order(words::TERMINATE).await;
+        self.send_order(protocol::TERMINATE).await;
     }
 
-    /// Makes it end.
+    /// Kills the process.
     pub(super) async fn kill(&mut self) {
-        self.order(words::KILL).await;
+        self.send_order(protocol::KILL).await;
     }
 
-    async fn order(&mut self, word: &str) {
-        // A supervisor that does not read has ended, and with it everything.
+    async fn send_order(&mut self, word: &str) {
+        // A supervisor that does not read has ended, and all processes of the container with it.
         let _ = self.orders.write_all(format!("{word}\n").as_bytes()).await;
     }
 
-    /// Waits for its end: its exit code. May be given up and called again.
+    /// Waits until the process has ended, and returns its exit code. Safe to cancel and call again.
     pub(super) async fn ended(&mut self) -> i32 {
         let line = self.reports.next_line().await.ok().flatten().unwrap_or_default();
         let number = |text: &str| text.parse::<i32>().unwrap_or(KILLED);
         match line.split_once(' ') {
-            Some((words::EXITED, code)) => number(code),
-            Some((words::SIGNALED, signal)) => SIGNALS + number(signal),
+            Some((protocol::EXITED, code)) => number(code),
+            Some((protocol::SIGNALED, signal)) => SIGNALS + number(signal),
             _ => {
-                // Somebody has killed the supervisor. Its process went with it; what that had started is left.
+                // The supervisor was killed. The container's process ended with it; processes that it had started are
+                // left.
                 if let Some(group) = rustix::process::Pid::from_raw(self.group.max(0)) {
                     let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
                 }
@@ -102,21 +104,23 @@ impl Process {
     }
 }
 
-/// Says beforehand what would go wrong, as a container runtime does.
-fn check(program: &str, order: &Order) -> Result<(), String> {
-    if !order.directory.is_dir() {
-        let directory = order.directory.display();
-        return Err(format!("working directory {directory:?} is not there: this node runs processes on this machine"));
+/// Checks in advance what would make the start fail, as a container runtime does.
+fn check(program: &str, spec: &ProcessSpec) -> Result<(), String> {
+    if !spec.directory.is_dir() {
+        let directory = spec.directory.display();
+        return Err(format!(
+            "working directory {directory:?} does not exist on this machine, on which the process is to run"
+        ));
     }
     let runs = |path: &Path| {
         use std::os::unix::fs::PermissionsExt as _;
         std::fs::metadata(path).is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
     };
     if program.contains('/') {
-        let path = order.directory.join(program);
+        let path = spec.directory.join(program);
         return if runs(&path) { Ok(()) } else { Err(format!("exec: {program:?}: no such file, or not executable")) };
     }
-    let path = order.env.get("PATH").map(String::as_str).unwrap_or_default();
+    let path = spec.env.get("PATH").map(String::as_str).unwrap_or_default();
     if path.split(':').any(|folder| runs(&Path::new(folder).join(program))) {
         Ok(())
     } else {

@@ -1,4 +1,4 @@
-//! The node as the cluster sees it: a Node object, and a lease that says that it lives.
+//! Registers the node with the cluster: maintains its Node object and the lease that shows that it is alive.
 
 use std::time::Duration;
 
@@ -12,31 +12,31 @@ use super::facts::{Capacity, HOST};
 use super::{Context, MANAGER};
 use crate::quantity::Quantity;
 
-/// As often as a kubelet: a lease of 40 s is renewed every 10, the status is written every 5 min.
+/// As in a kubelet, a lease of 40 s is renewed every 10 s, and the status is written every 5 min.
 const RENEW: Duration = Duration::from_secs(10);
 const LEASE_SECONDS: i32 = 40;
 const STATUS_EVERY: u32 = 30;
-/// The most pods of a node, as on a real one.
+/// The most pods on the node, as on a real one.
 const PODS: u32 = 110;
-/// Where the system does not say what it has.
+/// The memory that is assumed where the system does not report it.
 const MEMORY_UNKNOWN: &str = "4Gi";
 const NAMESPACE: &str = "kube-node-lease";
 
-/// What this machine has.
+/// Returns the resources of this machine.
 pub(super) fn capacity() -> Capacity {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let memory = std::fs::read_to_string("/proc/meminfo").ok();
-    let memory = memory.as_deref().and_then(memory_of).or_else(|| Quantity::parse(MEMORY_UNKNOWN));
+    let memory = memory.as_deref().and_then(parse_memory).or_else(|| Quantity::parse(MEMORY_UNKNOWN));
     Capacity { cpu: Quantity::whole(i64::try_from(processors).unwrap_or(1)), memory: memory.unwrap_or_default() }
 }
 
-fn memory_of(meminfo: &str) -> Option<Quantity> {
+fn parse_memory(meminfo: &str) -> Option<Quantity> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     Quantity::parse(&format!("{}Ki", line.split_whitespace().next()?))
 }
 
-/// Registers the node and renews its lease for as long as it is polled.
-pub(super) async fn keep(context: &Context) {
+/// Registers the node and renews its lease until the future is dropped.
+pub(super) async fn maintain(context: &Context) {
     let nodes: Api<Node> = Api::all(context.client.clone());
     let leases: Api<Lease> = Api::namespaced(context.client.clone(), NAMESPACE);
     let mut uid = None;
@@ -44,13 +44,13 @@ pub(super) async fn keep(context: &Context) {
         if uid.is_none() || beat % STATUS_EVERY == 0 {
             match register(context, &nodes).await {
                 Ok(registered) => uid = registered,
-                Err(error) => tracing::warn!(error = %error, "failed to register the node; it is tried again"),
+                Err(error) => tracing::warn!(error = %error, "failed to register the node; retrying"),
             }
         }
         if let Some(uid) = &uid
             && let Err(error) = renew(context, &leases, uid).await
         {
-            tracing::warn!(error = %error, "failed to renew the node's lease; it is tried again");
+            tracing::warn!(error = %error, "failed to renew the node's lease; retrying");
         }
         tokio::time::sleep(RENEW).await;
     }
@@ -80,21 +80,21 @@ async fn register(context: &Context, nodes: &Api<Node>) -> kube::Result<Option<S
     Ok(node.metadata.uid)
 }
 
-/// Adds a taint to those that others have put there.
+/// Adds the node's taint to those that others have set.
 async fn taint(nodes: &Api<Node>, node: &Node, key: &str) -> kube::Result<()> {
     let mut taints = node.spec.clone().and_then(|spec| spec.taints).unwrap_or_default();
     if taints.iter().any(|taint| taint.key == key) {
         return Ok(());
     }
     taints.push(Taint { key: key.to_owned(), effect: "NoSchedule".to_owned(), ..Taint::default() });
-    // With the version that was seen: the list is written as a whole.
+    // With the version that was read, because the list is written as a whole.
     let patch = json!({"metadata": {"resourceVersion": node.metadata.resource_version}, "spec": {"taints": taints}});
     let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
     let name = node.metadata.name.as_deref().unwrap_or_default();
     nodes.patch(name, &params, &Patch::Merge(patch)).await.map(drop)
 }
 
-/// The name of the processor as Go has it, which is the one of labels.
+/// Returns the processor architecture by its name in Go, which labels use.
 fn arch() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -159,8 +159,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_what_the_kernel_says() {
-        assert_eq!(memory_of("MemTotal:       24576 kB\nMemFree: 1 kB\n"), Some(Quantity::whole(24576 * 1024)));
-        assert_eq!(memory_of(""), None);
+    fn memory_is_read_from_meminfo() {
+        assert_eq!(parse_memory("MemTotal:       24576 kB\nMemFree: 1 kB\n"), Some(Quantity::whole(24576 * 1024)));
+        assert_eq!(parse_memory(""), None);
     }
 }

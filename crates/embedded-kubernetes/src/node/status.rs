@@ -1,14 +1,14 @@
-//! A pod's status, as the kubelet writes it. Pure.
+//! Computes a pod's status as the kubelet writes it. The functions here are pure.
 
 use std::net::Ipv4Addr;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use serde_json::{Value, json};
 
-use super::board::{Board, End, Seen, State};
+use super::board::{Board, ContainerRecord, RunEnd, RunState};
 use super::facts::HOST;
 
-/// When a container that has ended is started again.
+/// The restart policy: when a container that has ended is started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Policy {
     Always,
@@ -17,7 +17,7 @@ pub(super) enum Policy {
 }
 
 impl Policy {
-    pub(super) fn of(pod: &Pod) -> Self {
+    pub(super) fn for_pod(pod: &Pod) -> Self {
         match pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref()) {
             Some("Never") => Self::Never,
             Some("OnFailure") => Self::OnFailure,
@@ -25,8 +25,8 @@ impl Policy {
         }
     }
 
-    /// Whether a container is started again after this end.
-    pub(super) fn starts_again(self, end: &End) -> bool {
+    /// Returns whether a container is started again after this end.
+    pub(super) fn starts_again(self, end: &RunEnd) -> bool {
         match self {
             Self::Always => true,
             Self::OnFailure => end.code != 0,
@@ -35,26 +35,27 @@ impl Policy {
     }
 }
 
-/// What is known of a pod beside its containers.
+/// The inputs of a pod's status other than its containers.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct About<'a> {
+pub(super) struct StatusInput<'a> {
     pub(super) pod: &'a Pod,
     pub(super) address: Ipv4Addr,
-    /// Nothing of it is started any more.
+    /// Whether the pod is ending, so that none of its containers is started any more.
     pub(super) ending: bool,
     pub(super) now: &'a str,
 }
 
-/// The status. `before` is the one written last, whose times are kept where nothing has changed.
-pub(super) fn status(about: About<'_>, board: &Board, before: &Value) -> Value {
-    let phase = phase(about, board);
+/// Computes the status. Times in `before`, the status written last, are kept where nothing has changed.
+pub(super) fn status(input: StatusInput<'_>, board: &Board, before: &Value) -> Value {
+    let phase = phase(input, board);
     let over = matches!(phase, "Succeeded" | "Failed");
-    let names = |seen: &[Seen], unwell: &dyn Fn(&Seen) -> bool| {
-        let names: Vec<&str> = seen.iter().filter(|seen| unwell(seen)).map(|seen| seen.name.as_str()).collect();
+    let names = |record: &[ContainerRecord], affected: &dyn Fn(&ContainerRecord) -> bool| {
+        let names: Vec<&str> =
+            record.iter().filter(|record| affected(record)).map(|record| record.name.as_str()).collect();
         names.join(" ")
     };
-    let unready = names(&board.containers, &|seen| !seen.ready);
-    let unfinished = names(&board.init, &|seen| !well_done(seen));
+    let unready = names(&board.containers, &|record| !record.ready);
+    let unfinished = names(&board.init, &|record| !has_succeeded(record));
     let ready = condition_of(&unready, "ContainersNotReady", "containers with unready status", over);
     let initialized = match (phase, unfinished.is_empty()) {
         ("Succeeded", _) => ("True", "PodCompleted", String::new()),
@@ -74,16 +75,16 @@ pub(super) fn status(about: About<'_>, board: &Board, before: &Value) -> Value {
         ("PodScheduled", ("True", "", String::new())),
     ];
     let conditions: Vec<Value> =
-        conditions.into_iter().map(|(kind, is)| condition(kind, is, before, about.now)).collect();
+        conditions.into_iter().map(|(kind, is)| condition(kind, is, before, input.now)).collect();
     let start = before.get("startTime").filter(|time| time.is_string());
     let mut status = json!({
         "phase": phase,
         "conditions": conditions,
         "hostIP": HOST.to_string(), "hostIPs": [{"ip": HOST.to_string()}],
-        "podIP": about.address.to_string(), "podIPs": [{"ip": about.address.to_string()}],
-        "startTime": start.cloned().unwrap_or_else(|| about.now.into()),
+        "podIP": input.address.to_string(), "podIPs": [{"ip": input.address.to_string()}],
+        "startTime": start.cloned().unwrap_or_else(|| input.now.into()),
         "containerStatuses": board.containers.iter().map(container).collect::<Vec<_>>(),
-        "qosClass": quality(about.pod),
+        "qosClass": qos_class(input.pod),
     });
     if !board.init.is_empty()
         && let Some(map) = status.as_object_mut()
@@ -91,14 +92,14 @@ pub(super) fn status(about: About<'_>, board: &Board, before: &Value) -> Value {
         let statuses: Vec<Value> = board.init.iter().map(container).collect();
         map.insert("initContainerStatuses".to_owned(), statuses.into());
     }
-    if let (Some(generation), Some(map)) = (about.pod.metadata.generation, status.as_object_mut()) {
+    if let (Some(generation), Some(map)) = (input.pod.metadata.generation, status.as_object_mut()) {
         map.insert("observedGeneration".to_owned(), generation.into());
     }
     status
 }
 
-fn condition_of(unwell: &str, reason: &'static str, message: &str, over: bool) -> (&'static str, &'static str, String) {
-    match (unwell, over) {
+fn condition_of(names: &str, reason: &'static str, message: &str, over: bool) -> (&'static str, &'static str, String) {
+    match (names, over) {
         (_, true) => ("False", "PodCompleted", String::new()),
         ("", false) => ("True", "", String::new()),
         (names, false) => ("False", reason, format!("{message}: [{names}]")),
@@ -110,46 +111,45 @@ fn condition(kind: &str, (status, reason, message): (&str, &str, String), before
     let same = |condition: &&Value| condition["type"] == kind && condition["status"] == status;
     let since = earlier.into_iter().find(same).and_then(|condition| condition["lastTransitionTime"].as_str());
     let mut condition = json!({"type": kind, "status": status, "lastTransitionTime": since.unwrap_or(now)});
-    // A strategic merge keeps what is not named: what was said before is taken back.
+    // A strategic merge keeps fields that the patch leaves out, so an earlier reason or message is removed explicitly.
     condition["reason"] = if reason.is_empty() { Value::Null } else { reason.into() };
     condition["message"] = if message.is_empty() { Value::Null } else { message.into() };
     condition
 }
 
-fn well_done(seen: &Seen) -> bool {
-    matches!(&seen.state, State::Terminated(end) if end.code == 0)
+fn has_succeeded(record: &ContainerRecord) -> bool {
+    matches!(&record.state, RunState::Terminated(end) if end.code == 0)
 }
 
-/// Where the pod is in its life.
-fn phase(about: About<'_>, board: &Board) -> &'static str {
-    let policy = if about.ending { Policy::Never } else { Policy::of(about.pod) };
-    let lost =
-        |seen: &Seen| matches!(&seen.state, State::Terminated(end) if !policy.starts_again(end) && end.code != 0);
+/// Returns the phase of the pod.
+fn phase(input: StatusInput<'_>, board: &Board) -> &'static str {
+    let policy = if input.ending { Policy::Never } else { Policy::for_pod(input.pod) };
+    let lost = |record: &ContainerRecord| matches!(&record.state, RunState::Terminated(end) if !policy.starts_again(end) && end.code != 0);
     if board.init.iter().any(lost) {
         return "Failed";
     }
-    let ever_ran = |seen: &Seen| seen.last.is_some();
+    let ever_ran = |record: &ContainerRecord| record.last.is_some();
     let (mut pending, mut running, mut ended) = (0, 0, 0);
-    for seen in &board.containers {
-        match &seen.state {
-            State::Running { .. } => running += 1,
-            State::Terminated(_) => ended += 1,
-            State::Waiting { .. } if ever_ran(seen) => ended += 1,
-            State::Waiting { .. } => pending += 1,
+    for record in &board.containers {
+        match &record.state {
+            RunState::Running { .. } => running += 1,
+            RunState::Terminated(_) => ended += 1,
+            RunState::Waiting { .. } if ever_ran(record) => ended += 1,
+            RunState::Waiting { .. } => pending += 1,
         }
     }
-    let uninitialized = board.init.iter().any(|seen| !well_done(seen)) && running + ended == 0;
+    let uninitialized = board.init.iter().any(|record| !has_succeeded(record)) && running + ended == 0;
     if pending > 0 || uninitialized || !board.set_up {
         return if running + ended > 0 && board.set_up { "Running" } else { "Pending" };
     }
     if running > 0 {
         return "Running";
     }
-    let final_end = |seen: &Seen| match &seen.state {
-        State::Terminated(end) => Some(end.clone()),
-        _ => seen.last.clone(),
+    let final_end = |record: &ContainerRecord| match &record.state {
+        RunState::Terminated(end) => Some(end.clone()),
+        _ => record.last.clone(),
     };
-    let ends: Vec<End> = board.containers.iter().filter_map(final_end).collect();
+    let ends: Vec<RunEnd> = board.containers.iter().filter_map(final_end).collect();
     if ended > 0 && ends.iter().any(|end| policy.starts_again(end)) {
         "Running"
     } else if ends.iter().all(|end| end.code == 0) {
@@ -159,30 +159,30 @@ fn phase(about: About<'_>, board: &Board) -> &'static str {
     }
 }
 
-fn container(seen: &Seen) -> Value {
+fn container(record: &ContainerRecord) -> Value {
     let mut status = json!({
-        "name": seen.name, "image": seen.image, "imageID": seen.image, "restartCount": seen.restarts,
-        "ready": seen.ready,
-        "started": seen.started,
-        "state": state(&seen.state),
-        "lastState": seen.last.as_ref().map_or_else(|| json!({}), |end| json!({"terminated": ended(end)})),
+        "name": record.name, "image": record.image, "imageID": record.image, "restartCount": record.restarts,
+        "ready": record.ready,
+        "started": record.started,
+        "state": state(&record.state),
+        "lastState": record.last.as_ref().map_or_else(|| json!({}), |end| json!({"terminated": ended(end)})),
     });
-    if let (false, Some(map)) = (seen.id.is_empty(), status.as_object_mut()) {
-        map.insert("containerID".to_owned(), seen.id.clone().into());
+    if let (false, Some(map)) = (record.id.is_empty(), status.as_object_mut()) {
+        map.insert("containerID".to_owned(), record.id.clone().into());
     }
     status
 }
 
-fn state(state: &State) -> Value {
+fn state(state: &RunState) -> Value {
     match state {
-        State::Waiting { reason, message } if message.is_empty() => json!({"waiting": {"reason": reason}}),
-        State::Waiting { reason, message } => json!({"waiting": {"reason": reason, "message": message}}),
-        State::Running { started } => json!({"running": {"startedAt": started}}),
-        State::Terminated(end) => json!({"terminated": ended(end)}),
+        RunState::Waiting { reason, message } if message.is_empty() => json!({"waiting": {"reason": reason}}),
+        RunState::Waiting { reason, message } => json!({"waiting": {"reason": reason, "message": message}}),
+        RunState::Running { started } => json!({"running": {"startedAt": started}}),
+        RunState::Terminated(end) => json!({"terminated": ended(end)}),
     }
 }
 
-fn ended(end: &End) -> Value {
+fn ended(end: &RunEnd) -> Value {
     let mut value = json!({"exitCode": end.code, "reason": end.reason, "finishedAt": end.finished});
     for (key, text) in [("message", &end.message), ("startedAt", &end.started), ("containerID", &end.id)] {
         if !text.is_empty() {
@@ -192,8 +192,8 @@ fn ended(end: &End) -> Value {
     value
 }
 
-/// The class of service that follows from requests and limits.
-fn quality(pod: &Pod) -> &'static str {
+/// Returns the quality-of-service class that follows from requests and limits.
+fn qos_class(pod: &Pod) -> &'static str {
     let spec = pod.spec.as_ref();
     let init = spec.and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default();
     let containers: Vec<&Container> = spec.iter().flat_map(|spec| &spec.containers).chain(init).collect();

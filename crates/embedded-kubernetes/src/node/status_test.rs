@@ -12,39 +12,45 @@ fn pod(restart_policy: &str) -> Pod {
     .unwrap()
 }
 
-fn end(code: i32) -> End {
-    End { code, started: NOW.to_owned(), finished: NOW.to_owned(), reason: "Error".to_owned(), ..End::unseen(NOW) }
+fn end(code: i32) -> RunEnd {
+    RunEnd {
+        code,
+        started: NOW.to_owned(),
+        finished: NOW.to_owned(),
+        reason: "Error".to_owned(),
+        ..RunEnd::unobserved(NOW)
+    }
 }
 
-fn running() -> State {
-    State::Running { started: NOW.to_owned() }
+fn running() -> RunState {
+    RunState::Running { started: NOW.to_owned() }
 }
 
-fn waiting(reason: &str) -> State {
-    State::Waiting { reason: reason.to_owned(), message: String::new() }
+fn waiting(reason: &str) -> RunState {
+    RunState::Waiting { reason: reason.to_owned(), message: String::new() }
 }
 
-/// A board with two containers in these states. One that waits after an end has that end as its last.
-fn board(pod: &Pod, states: [(State, Option<i32>); 2]) -> Board {
+/// Creates a board with two containers in these states. The second element is the exit code of the last run.
+fn board(pod: &Pod, states: [(RunState, Option<i32>); 2]) -> Board {
     let mut board = Board::new(pod, NOW);
     board.set_up = true;
-    for (seen, (state, last)) in board.containers.iter_mut().zip(states) {
-        seen.ready = matches!(state, State::Running { .. });
-        seen.state = state;
-        seen.last = last.map(end);
+    for (record, (state, last)) in board.containers.iter_mut().zip(states) {
+        record.ready = matches!(state, RunState::Running { .. });
+        record.state = state;
+        record.last = last.map(end);
     }
     board
 }
 
-fn phase_of(policy: &str, ending: bool, states: [(State, Option<i32>); 2]) -> &'static str {
+fn phase_for(policy: &str, ending: bool, states: [(RunState, Option<i32>); 2]) -> &'static str {
     let pod = pod(policy);
-    let about = About { pod: &pod, address: Ipv4Addr::new(127, 64, 0, 1), ending, now: NOW };
-    phase(about, &board(&pod, states))
+    let input = StatusInput { pod: &pod, address: Ipv4Addr::new(127, 64, 0, 1), ending, now: NOW };
+    phase(input, &board(&pod, states))
 }
 
 #[test]
-fn the_phase_follows_from_the_containers_and_the_policy() {
-    let ended = |code| (State::Terminated(end(code)), None);
+fn phase_follows_from_containers_and_policy() {
+    let ended = |code| (RunState::Terminated(end(code)), None);
     let table = [
         ("Always", [(waiting("ContainerCreating"), None), (waiting("ContainerCreating"), None)], "Pending"),
         ("Always", [(running(), None), (waiting("ContainerCreating"), None)], "Running"),
@@ -59,39 +65,39 @@ fn the_phase_follows_from_the_containers_and_the_policy() {
         ("Never", [ended(3), (running(), None)], "Running"),
     ];
     for (policy, states, expected) in table {
-        let said = format!("{policy} {states:?}");
-        assert_eq!(phase_of(policy, false, states), expected, "{said}");
+        let case = format!("{policy} {states:?}");
+        assert_eq!(phase_for(policy, false, states), expected, "{case}");
     }
-    // A pod that is being deleted has no further start to hope for.
-    assert_eq!(phase_of("Always", true, [ended(0), ended(0)]), "Succeeded");
-    assert_eq!(phase_of("Always", true, [ended(143), ended(0)]), "Failed");
+    // The containers of a pod that is being deleted are not started again.
+    assert_eq!(phase_for("Always", true, [ended(0), ended(0)]), "Succeeded");
+    assert_eq!(phase_for("Always", true, [ended(143), ended(0)]), "Failed");
 }
 
 #[test]
-fn conditions_name_what_is_unwell_and_keep_their_times() {
+fn conditions_name_containers_and_keep_times() {
     let pod = pod("Always");
-    let about = |now| About { pod: &pod, address: Ipv4Addr::new(127, 64, 0, 1), ending: false, now };
+    let input = |now| StatusInput { pod: &pod, address: Ipv4Addr::new(127, 64, 0, 1), ending: false, now };
     let unready = board(&pod, [(running(), None), (waiting("ContainerCreating"), None)]);
-    let first = status(about(NOW), &unready, &Value::Null);
-    let of = |status: &Value, kind: &str| {
+    let first = status(input(NOW), &unready, &Value::Null);
+    let condition = |status: &Value, kind: &str| {
         let all = status["conditions"].as_array().unwrap().clone();
         all.into_iter().find(|condition| condition["type"] == kind).unwrap()
     };
-    assert_eq!(of(&first, "Ready")["message"], "containers with unready status: [b]");
-    assert_eq!(of(&first, "Ready")["reason"], "ContainersNotReady");
+    assert_eq!(condition(&first, "Ready")["message"], "containers with unready status: [b]");
+    assert_eq!(condition(&first, "Ready")["reason"], "ContainersNotReady");
     let later = "2026-01-01T00:01:00Z";
-    let same = status(about(later), &unready, &first);
+    let same = status(input(later), &unready, &first);
     assert_eq!(same, first, "nothing has changed, so nothing is written");
-    let ready = status(about(later), &board(&pod, [(running(), None), (running(), None)]), &first);
-    assert_eq!(of(&ready, "Ready")["status"], "True");
-    assert_eq!(of(&ready, "Ready")["lastTransitionTime"], later);
-    assert_eq!(of(&ready, "Ready")["message"], Value::Null);
-    assert_eq!(of(&ready, "Initialized")["lastTransitionTime"], NOW);
+    let ready = status(input(later), &board(&pod, [(running(), None), (running(), None)]), &first);
+    assert_eq!(condition(&ready, "Ready")["status"], "True");
+    assert_eq!(condition(&ready, "Ready")["lastTransitionTime"], later);
+    assert_eq!(condition(&ready, "Ready")["message"], Value::Null);
+    assert_eq!(condition(&ready, "Initialized")["lastTransitionTime"], NOW);
     assert_eq!(ready["startTime"], NOW);
 }
 
 #[test]
-fn a_pod_that_is_taken_over_has_lost_what_ran() {
+fn adopted_pod_has_lost_its_running_containers() {
     let mut pod = pod("Always");
     pod.status = serde_json::from_value(json!({"containerStatuses": [
         {"name": "a", "image": "", "imageID": "", "ready": true, "restartCount": 2, "state": {"running": {"startedAt": NOW}}},
@@ -100,18 +106,18 @@ fn a_pod_that_is_taken_over_has_lost_what_ran() {
     ]}))
     .unwrap();
     let board = Board::new(&pod, NOW);
-    let found: Vec<_> = board.containers.iter().map(|seen| seen.found.as_ref().map(|end| end.code)).collect();
+    let found: Vec<_> = board.containers.iter().map(|record| record.found.as_ref().map(|end| end.code)).collect();
     assert_eq!(found, [Some(137), Some(3)]);
     assert_eq!(board.containers[0].restarts, 2);
 }
 
 #[test]
-fn quality_follows_from_requests_and_limits() {
-    let quality = |resources: Value| {
+fn qos_class_follows_from_requests_and_limits() {
+    let qos_class = |resources: Value| {
         let spec = json!({"containers": [{"name": "a", "resources": resources}]});
-        quality(&serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap())
+        qos_class(&serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap())
     };
-    assert_eq!(quality(json!({})), "BestEffort");
-    assert_eq!(quality(json!({"requests": {"cpu": "1"}})), "Burstable");
-    assert_eq!(quality(json!({"limits": {"cpu": "1", "memory": "1Gi"}})), "Guaranteed");
+    assert_eq!(qos_class(json!({})), "BestEffort");
+    assert_eq!(qos_class(json!({"requests": {"cpu": "1"}})), "Burstable");
+    assert_eq!(qos_class(json!({"limits": {"cpu": "1", "memory": "1Gi"}})), "Guaranteed");
 }

@@ -1,11 +1,12 @@
-//! The small process between the node and a container's process: it copies what the container says to its log, reports
-//! how it ended, and kills it when the node goes, however it goes.
+//! The supervisor: the small process between the node and a container's process. It copies the container's output to
+//! its log, reports how it ended, and kills it when the node ends for any reason.
 //!
-//! The node holds a pipe to it. Lines that come through are orders; its end is the last order: kill everything. Linux
-//! closes the pipe of a node that was killed, too. The container runs in a process group of its own, which is what is
-//! killed; processes that have left the group come back to the supervisor when their parent ends, and are killed as
-//! well. Should somebody kill the supervisor itself, the system kills the container's process with it: the process
-//! asked for that before it became the container (`exec`), which no code after a fork has to do.
+//! The node holds a pipe to the supervisor. Each line that arrives is an order; the end of the pipe is the last one:
+//! kill everything. Linux also closes the pipe of a node that was killed. The container runs in a process group of its
+//! own, and the supervisor kills that group. Processes that have left the group become children of the supervisor when
+//! their parent ends, and are killed as well. If the supervisor itself is killed, the system kills the container's
+//! process too: the process asked for that before it became the container (`exec`), so that no code has to run after a
+//! fork.
 
 use std::io::{self, BufRead as _, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -16,38 +17,38 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
 
-use crate::logs::Writer;
+use crate::logs::LogWriter;
 use sluice_base::clock::Clock;
 
-/// The first argument of a supervisor; the name of the hidden command.
+/// The first argument of a supervisor, which is also the name of the hidden command.
 pub const COMMAND: &str = "__supervise";
-/// How often, and how many times, it is looked for processes that have left the group.
+/// The interval between searches for processes that have left the group, and the most searches.
 const SWEEP: (Duration, u32) = (Duration::from_millis(10), 500);
 /// The exit code of a shell that does not find a program.
 const NOT_FOUND: u8 = 127;
 
-/// Orders and reports, a line each.
-pub mod words {
+/// The orders and reports, one on each line.
+pub mod protocol {
     /// Order: ask the group to end.
     pub const TERMINATE: &str = "terminate";
     /// Order: kill the group.
     pub const KILL: &str = "kill";
-    /// Report: it runs, with the number of the group.
+    /// Report: the container runs; followed by the number of its process group.
     pub const STARTED: &str = "started";
-    /// Report: it has ended by itself, with its exit code.
+    /// Report: the container has ended by itself; followed by its exit code.
     pub const EXITED: &str = "exited";
-    /// Report: a signal has ended it, with its number.
+    /// Report: a signal has ended the container; followed by the signal's number.
     pub const SIGNALED: &str = "signaled";
-    /// Report: it could not be started, and why.
+    /// Report: the container could not be started; followed by the reason.
     pub const FAILED: &str = "failed";
 }
 
-/// What a supervisor does.
+/// What the hidden command does.
 #[derive(Debug, clap::Subcommand)]
-pub enum Deed {
+pub enum SupervisorCommand {
     /// Run a program under orders from stdin, with reports to stdout.
     Run {
-        /// Where what it says is written.
+        /// The file that the program's output is written to.
         #[arg(long)]
         log: PathBuf,
         /// The program and its arguments.
@@ -56,7 +57,7 @@ pub enum Deed {
     },
     /// Become a program that ends with its parent.
     Exec {
-        /// The number of the parent.
+        /// The process id of the parent.
         #[arg(long)]
         parent: u32,
         /// The program and its arguments.
@@ -65,25 +66,25 @@ pub enum Deed {
     },
 }
 
-/// Does it.
-pub fn supervise(deed: &Deed) -> ExitCode {
-    match deed {
-        Deed::Run { log, command } => run(log, command),
-        Deed::Exec { parent, command } => exec(*parent, command),
+/// Runs the supervisor or the exec step, and returns its exit code.
+pub fn supervise(command: &SupervisorCommand) -> ExitCode {
+    match command {
+        SupervisorCommand::Run { log, command } => run(log, command),
+        SupervisorCommand::Exec { parent, command } => exec(*parent, command),
     }
 }
 
-/// The program that this process runs, even if its file has been replaced meanwhile.
+/// Returns the program that this process runs, even if its file has been replaced since it started.
 pub fn own_program() -> io::Result<PathBuf> {
     if cfg!(target_os = "linux") { Ok(PathBuf::from("/proc/self/exe")) } else { std::env::current_exe() }
 }
 
-/// Only returns if it fails.
+/// Becomes the program. Returns only if that fails.
 fn exec(parent: u32, command: &[String]) -> ExitCode {
     #[cfg(target_os = "linux")]
     {
         let asked = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-        // Between the parent's start of us and this request it may have gone.
+        // The parent may have ended between starting this process and this request.
         let orphan = rustix::process::getppid().is_none_or(|now| u32::try_from(now.as_raw_pid()) != Ok(parent));
         if asked.is_err() || orphan {
             return ExitCode::FAILURE;
@@ -98,19 +99,20 @@ fn exec(parent: u32, command: &[String]) -> ExitCode {
 }
 
 fn report(word: &str, with: impl std::fmt::Display) {
-    // A node that is gone reads no reports.
+    // A node that has ended reads no reports, so a failure to write one is ignored.
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "{word} {with}").and_then(|()| out.flush());
 }
 
-/// The container's process, as long as it has not been waited for: its number cannot have gone to another.
+/// The process group of the container. `None` once the container has been waited for, because its number may then
+/// belong to another process.
 struct Group(Mutex<Option<Pid>>);
 
 impl Group {
     fn signal(&self, signal: Signal) {
         let pid = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pid) = *pid {
-            // It only fails when nobody is left.
+            // It fails only if no process of the group is left.
             let _ = rustix::process::kill_process_group(pid, signal);
         }
     }
@@ -122,24 +124,24 @@ fn run(log: &Path, command: &[String]) -> ExitCode {
             let ended = attend(child, &Arc::new(writer));
             match ended {
                 Ok(status) => match (status.code(), status.signal()) {
-                    (Some(code), _) => report(words::EXITED, code),
-                    (None, signal) => report(words::SIGNALED, signal.unwrap_or_default()),
+                    (Some(code), _) => report(protocol::EXITED, code),
+                    (None, signal) => report(protocol::SIGNALED, signal.unwrap_or_default()),
                 },
-                Err(error) => report(words::FAILED, format!("failed to wait for it: {error}")),
+                Err(error) => report(protocol::FAILED, format!("failed to wait for the container: {error}")),
             }
             ExitCode::SUCCESS
         }
         Err(error) => {
-            report(words::FAILED, error);
+            report(protocol::FAILED, error);
             ExitCode::FAILURE
         }
     }
 }
 
-fn start(log: &Path, command: &[String]) -> io::Result<(Child, Writer)> {
+fn start(log: &Path, command: &[String]) -> io::Result<(Child, LogWriter)> {
     #[cfg(target_os = "linux")]
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-    let writer = Writer::open(log, Clock::system())?;
+    let writer = LogWriter::open(log, Clock::system())?;
     let child = Command::new(own_program()?)
         .args([COMMAND, "exec", "--parent", &std::process::id().to_string(), "--"])
         .args(command)
@@ -151,13 +153,13 @@ fn start(log: &Path, command: &[String]) -> io::Result<(Child, Writer)> {
     Ok((child, writer))
 }
 
-/// Looks after a container until it, and everything that it has started, is gone.
-fn attend(mut child: Child, log: &Arc<Writer>) -> io::Result<ExitStatus> {
+/// Watches over a container until it, and every process that it started, is gone.
+fn attend(mut child: Child, log: &Arc<LogWriter>) -> io::Result<ExitStatus> {
     let pid = Pid::from_child(&child);
     let group = Arc::new(Group(Mutex::new(Some(pid))));
-    report(words::STARTED, pid.as_raw_pid());
+    report(protocol::STARTED, pid.as_raw_pid());
     let orders = Arc::clone(&group);
-    std::thread::spawn(move || obey(&orders));
+    std::thread::spawn(move || follow_orders(&orders));
     let mut copies = Vec::new();
     if let Some(out) = child.stdout.take() {
         let log = Arc::clone(log);
@@ -167,7 +169,8 @@ fn attend(mut child: Child, log: &Arc<Writer>) -> io::Result<ExitStatus> {
         let log = Arc::clone(log);
         copies.push(std::thread::spawn(move || log.copy("stderr", err)));
     }
-    // It is left unwaited for, so that the group's number stays its own while the rest of the group is killed.
+    // The process is not reaped yet, so that the number of its group stays reserved while the rest of the group is
+    // killed.
     while let Err(error) = rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
         if error != rustix::io::Errno::INTR {
             return Err(error.into());
@@ -178,24 +181,24 @@ fn attend(mut child: Child, log: &Arc<Writer>) -> io::Result<ExitStatus> {
     let status = child.wait()?;
     sweep();
     for copy in copies {
-        // A log that could not be written to the end is no reason to hide how the container ended.
+        // How the container ended is reported even if its log could not be written to the end.
         let _ = copy.join();
     }
     Ok(status)
 }
 
-fn obey(group: &Group) {
+fn follow_orders(group: &Group) {
     for order in io::stdin().lock().lines() {
         match order.as_deref() {
-            Ok(words::TERMINATE) => group.signal(Signal::TERM),
-            Ok(words::KILL) => group.signal(Signal::KILL),
+            Ok(protocol::TERMINATE) => group.signal(Signal::TERM),
+            Ok(protocol::KILL) => group.signal(Signal::KILL),
             _ => break,
         }
     }
     group.signal(Signal::KILL);
 }
 
-/// Kills what has left the group and has come to us since, until nothing is left.
+/// Kills processes that have left the group and are now children of the supervisor, until none is left.
 fn sweep() {
     let (pause, times) = SWEEP;
     for _ in 0..times {
@@ -205,7 +208,7 @@ fn sweep() {
         match rustix::process::wait(WaitOptions::NOHANG) {
             Ok(Some(_)) => {}
             Ok(None) => std::thread::sleep(pause),
-            // Nobody is left to be waited for.
+            // No child is left.
             Err(_) => return,
         }
     }

@@ -1,5 +1,5 @@
-//! Writes the files of a volume as the kubelet does: into a new folder, to which one symbolic link is then turned. Who
-//! reads sees all the old files or all the new ones.
+//! Writes the files of a volume as the kubelet does: into a new folder, to which one symbolic link is then switched. A
+//! reader sees either all the old files or all the new ones.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,20 +7,20 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Component, Path, PathBuf};
 
-/// The link to the folder of the present files.
+/// The link to the folder of the current files.
 const DATA: &str = "..data";
 
-/// A file: what is in it, and its mode.
+/// The content and the mode of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Content {
+pub(super) struct FileContent {
     pub(super) bytes: Vec<u8>,
     pub(super) mode: u32,
 }
 
-/// The files of a volume, by their paths in it.
-pub(super) type Payload = BTreeMap<PathBuf, Content>;
+/// The files of a volume, by their path in the volume.
+pub(super) type Payload = BTreeMap<PathBuf, FileContent>;
 
-/// Makes `volume` hold these files and no others. `stamp` names the new folder; each must be another.
+/// Makes `volume` hold exactly these files. `stamp` names the new folder, and must differ for each call.
 pub(super) fn write(volume: &Path, payload: &Payload, stamp: &str) -> io::Result<()> {
     fs::create_dir_all(volume)?;
     let data = volume.join(DATA);
@@ -62,12 +62,12 @@ pub(super) fn write(volume: &Path, payload: &Payload, stamp: &str) -> io::Result
     Ok(())
 }
 
-/// A path that stays where it is put.
+/// Returns the path if it stays inside the volume.
 fn inside(path: &Path) -> io::Result<&Path> {
     if path.components().all(|part| matches!(part, Component::Normal(_))) {
         return Ok(path);
     }
-    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} leads out of the volume", path.display())))
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} points outside of the volume", path.display())))
 }
 
 #[cfg(test)]
@@ -75,16 +75,16 @@ mod tests {
     use super::*;
 
     fn payload(files: &[(&str, &str)]) -> Payload {
-        let content = |text: &str| Content { bytes: text.as_bytes().to_vec(), mode: 0o640 };
+        let content = |text: &str| FileContent { bytes: text.as_bytes().to_vec(), mode: 0o640 };
         files.iter().map(|(path, text)| (PathBuf::from(path), content(text))).collect()
     }
 
     #[test]
-    fn files_change_together_and_what_is_gone_is_gone() {
+    fn files_are_replaced_all_at_once() {
         let volume = std::env::temp_dir().join(format!("embedded-swap-{}", std::process::id()));
         let _ = fs::remove_dir_all(&volume);
         write(&volume, &payload(&[("a", "1"), ("b", "1"), ("deep/c", "1")]), "one").unwrap();
-        // Somebody who holds the folder of the present files keeps what was there with it.
+        // Each write must switch the link to another folder.
         let held = fs::read_link(volume.join(DATA)).unwrap();
         assert_eq!(fs::read_to_string(volume.join("deep/c")).unwrap(), "1");
         assert_eq!(fs::metadata(volume.join("a")).unwrap().permissions().mode() & 0o777, 0o640);
@@ -97,7 +97,7 @@ mod tests {
         assert_eq!(names, ["..data", "..two", "a", "d"]);
         assert_ne!(fs::read_link(volume.join(DATA)).unwrap(), held);
         let error = write(&volume, &payload(&[("../x", "3")]), "three").unwrap_err();
-        assert_eq!(error.to_string(), "../x leads out of the volume");
+        assert_eq!(error.to_string(), "../x points outside of the volume");
         fs::remove_dir_all(&volume).unwrap();
     }
 }

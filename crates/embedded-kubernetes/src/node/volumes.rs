@@ -1,4 +1,4 @@
-//! The volumes of a pod: folders on this machine.
+//! Sets up the volumes of a pod as folders on this machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -10,43 +10,43 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::expand::{Mounts, expand};
-use super::swap::{self, Content, Payload};
+use super::swap::{self, FileContent, Payload};
 use super::{Context, facts};
 
-/// The mode of files where nothing else is said.
+/// The mode of files for which the pod sets none.
 const MODE: i32 = 0o644;
 
-/// The folder of a pod's volumes, and what was last written there.
+/// The folder of a pod's volumes, and the files that were last written there.
 #[derive(Debug)]
 pub(super) struct Volumes {
     folder: PathBuf,
     written: Mutex<BTreeMap<String, Payload>>,
 }
 
-/// An object that a volume shows.
+/// An object whose content is shown in a volume.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Shown {
+pub(super) enum VolumeObject {
     ConfigMap(String),
     Secret(String),
 }
 
-fn all(pod: &Pod) -> &[Volume] {
+fn volumes_of(pod: &Pod) -> &[Volume] {
     pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default()
 }
 
-/// The objects whose changes must be seen in the pod's files.
-pub(super) fn shown(pod: &Pod) -> BTreeSet<Shown> {
-    let mut shown = BTreeSet::new();
-    for volume in all(pod) {
+/// Returns the objects whose changes must be written to the pod's files.
+pub(super) fn referenced_objects(pod: &Pod) -> BTreeSet<VolumeObject> {
+    let mut objects = BTreeSet::new();
+    for volume in volumes_of(pod) {
         let projected = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
-        shown.extend(volume.config_map.iter().map(|source| Shown::ConfigMap(source.name.clone())));
-        shown.extend(volume.secret.iter().filter_map(|source| source.secret_name.clone()).map(Shown::Secret));
+        objects.extend(volume.config_map.iter().map(|source| VolumeObject::ConfigMap(source.name.clone())));
+        objects.extend(volume.secret.iter().filter_map(|source| source.secret_name.clone()).map(VolumeObject::Secret));
         for source in projected {
-            shown.extend(source.config_map.iter().map(|source| Shown::ConfigMap(source.name.clone())));
-            shown.extend(source.secret.iter().map(|source| Shown::Secret(source.name.clone())));
+            objects.extend(source.config_map.iter().map(|source| VolumeObject::ConfigMap(source.name.clone())));
+            objects.extend(source.secret.iter().map(|source| VolumeObject::Secret(source.name.clone())));
         }
     }
-    shown
+    objects
 }
 
 impl Volumes {
@@ -54,19 +54,19 @@ impl Volumes {
         Self { folder, written: Mutex::default() }
     }
 
-    /// Writes what has changed. The error says which volume cannot be had, and why.
+    /// Writes the volumes that have changed. The error names the volume that could not be set up, and why.
     pub(super) async fn write(&self, context: &Context, pod: &Pod, address: Ipv4Addr) -> Result<(), String> {
-        for volume in all(pod) {
+        for volume in volumes_of(pod) {
             let name = &volume.name;
             let failed = |why: String| format!("MountVolume.SetUp failed for volume \"{name}\" : {why}");
             let folder = self.folder.join(name);
             let payload = match payload(context, pod, address, volume).await.map_err(failed)? {
-                Files::Shown(payload) => payload,
-                Files::Free => {
+                Files::FromObjects(payload) => payload,
+                Files::Scratch => {
                     std::fs::create_dir_all(&folder).map_err(|error| failed(error.to_string()))?;
                     continue;
                 }
-                Files::Elsewhere => continue,
+                Files::HostPath => continue,
             };
             let same = self.written.lock().unwrap_or_else(PoisonError::into_inner).get(name) == Some(&payload);
             if same {
@@ -81,7 +81,7 @@ impl Volumes {
         Ok(())
     }
 
-    /// Where a container's volumes are.
+    /// Returns the local paths of a container's volumes.
     pub(super) fn mounts(
         &self,
         pod: &Pod,
@@ -90,14 +90,19 @@ impl Volumes {
     ) -> Result<Mounts, String> {
         let mut mounts = Vec::new();
         for mount in container.volume_mounts.iter().flatten() {
-            let volume = all(pod).iter().find(|volume| volume.name == mount.name);
-            let volume = volume.ok_or_else(|| format!("volume \"{}\" is not there", mount.name))?;
-            mounts.push((mount.mount_path.clone(), self.place(volume, mount, env)?));
+            let volume = volumes_of(pod).iter().find(|volume| volume.name == mount.name);
+            let volume = volume.ok_or_else(|| format!("volume \"{}\" does not exist", mount.name))?;
+            mounts.push((mount.mount_path.clone(), self.local_path(volume, mount, env)?));
         }
         Ok(Mounts::new(mounts))
     }
 
-    fn place(&self, volume: &Volume, mount: &VolumeMount, env: &BTreeMap<String, String>) -> Result<PathBuf, String> {
+    fn local_path(
+        &self,
+        volume: &Volume,
+        mount: &VolumeMount,
+        env: &BTreeMap<String, String>,
+    ) -> Result<PathBuf, String> {
         let root = match &volume.host_path {
             Some(host) => PathBuf::from(&host.path),
             None => self.folder.join(&volume.name),
@@ -109,51 +114,51 @@ impl Volumes {
         };
         if !Path::new(&sub).components().all(|part| matches!(part, Component::Normal(_))) {
             return Err(format!(
-                "failed to prepare subPath for volumeMount \"{}\": {sub:?} leads out of it",
+                "failed to prepare subPath for volumeMount \"{}\": {sub:?} points outside of the volume",
                 mount.name
             ));
         }
-        let place = root.join(sub);
+        let path = root.join(sub);
         if volume.empty_dir.is_some() {
-            std::fs::create_dir_all(&place).map_err(|error| format!("failed to make {}: {error}", place.display()))?;
+            std::fs::create_dir_all(&path).map_err(|error| format!("failed to create {}: {error}", path.display()))?;
         }
-        Ok(place)
+        Ok(path)
     }
 }
 
-/// What is in a volume.
+/// Where the files of a volume come from.
 enum Files {
-    /// What objects say.
-    Shown(Payload),
-    /// What the containers put there.
-    Free,
-    /// It is a folder of this machine.
-    Elsewhere,
+    /// ConfigMaps, Secrets or the downward API.
+    FromObjects(Payload),
+    /// The containers, which write what they like.
+    Scratch,
+    /// An existing folder of this machine.
+    HostPath,
 }
 
 async fn payload(context: &Context, pod: &Pod, address: Ipv4Addr, volume: &Volume) -> Result<Files, String> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
     let mut payload = Payload::new();
     if volume.host_path.is_some() {
-        return Ok(Files::Elsewhere);
+        return Ok(Files::HostPath);
     } else if volume.empty_dir.is_some() {
-        return Ok(Files::Free);
+        return Ok(Files::Scratch);
     } else if let Some(source) = &volume.config_map {
         let all = config_map(context, namespace, &source.name, source.optional).await?;
         let optional = source.optional == Some(true);
-        put(&mut payload, &all, source.items.as_deref(), source.default_mode, optional)?;
+        insert_items(&mut payload, &all, source.items.as_deref(), source.default_mode, optional)?;
     } else if let Some(source) = &volume.secret {
         let name = source.secret_name.as_deref().unwrap_or_default();
         let all = secret(context, namespace, name, source.optional).await?;
         let optional = source.optional == Some(true);
-        put(&mut payload, &all, source.items.as_deref(), source.default_mode, optional)?;
+        insert_items(&mut payload, &all, source.items.as_deref(), source.default_mode, optional)?;
     } else if let Some(source) = &volume.downward_api {
         downward(&mut payload, context, pod, address, source.items.as_deref(), source.default_mode)?;
     } else if let Some(projected) = &volume.projected {
         for source in projected.sources.iter().flatten() {
             if let Some(source) = &source.config_map {
                 let all = config_map(context, namespace, &source.name, source.optional).await?;
-                put(
+                insert_items(
                     &mut payload,
                     &all,
                     source.items.as_deref(),
@@ -163,7 +168,7 @@ async fn payload(context: &Context, pod: &Pod, address: Ipv4Addr, volume: &Volum
             }
             if let Some(source) = &source.secret {
                 let all = secret(context, namespace, &source.name, source.optional).await?;
-                put(
+                insert_items(
                     &mut payload,
                     &all,
                     source.items.as_deref(),
@@ -174,12 +179,13 @@ async fn payload(context: &Context, pod: &Pod, address: Ipv4Addr, volume: &Volum
             if let Some(source) = &source.downward_api {
                 downward(&mut payload, context, pod, address, source.items.as_deref(), projected.default_mode)?;
             }
-            // Tokens of service accounts are left out: nothing here asks for one, and the other files are of use.
+            // Tokens of service accounts are left out: nothing here uses them, and the other files are still useful.
         }
     } else {
-        return Err("this node knows configMap, secret, emptyDir, downwardAPI, projected and hostPath only".to_owned());
+        return Err("this node supports configMap, secret, emptyDir, downwardAPI, projected and hostPath volumes only"
+            .to_owned());
     }
-    Ok(Files::Shown(payload))
+    Ok(Files::FromObjects(payload))
 }
 
 /// The data of an object, by key.
@@ -203,7 +209,7 @@ fn absent(kind: &str, name: &str, optional: Option<bool>) -> Result<Data, String
     if optional == Some(true) { Ok(Data::new()) } else { Err(format!("{kind} \"{name}\" not found")) }
 }
 
-fn put(
+fn insert_items(
     payload: &mut Payload,
     all: &Data,
     items: Option<&[KeyToPath]>,
@@ -212,14 +218,14 @@ fn put(
 ) -> Result<(), String> {
     let Some(items) = items.filter(|items| !items.is_empty()) else {
         for (key, bytes) in all {
-            payload.insert(key.into(), Content { bytes: bytes.clone(), mode: mode(None, default_mode) });
+            payload.insert(key.into(), FileContent { bytes: bytes.clone(), mode: mode(None, default_mode) });
         }
         return Ok(());
     };
     for item in items {
         match all.get(&item.key) {
             Some(bytes) => {
-                let content = Content { bytes: bytes.clone(), mode: mode(item.mode, default_mode) };
+                let content = FileContent { bytes: bytes.clone(), mode: mode(item.mode, default_mode) };
                 payload.insert(item.path.clone().into(), content);
             }
             None if optional => {}
@@ -239,13 +245,13 @@ fn downward(
 ) -> Result<(), String> {
     let first = pod.spec.as_ref().and_then(|spec| spec.containers.first());
     for item in items.unwrap_or_default() {
-        let told = match (&item.field_ref, &item.resource_field_ref, first) {
+        let value = match (&item.field_ref, &item.resource_field_ref, first) {
             (Some(field), _, _) => facts::field(pod, address, &field.field_path),
             (None, Some(asked), Some(first)) => facts::resource(pod, first, node.capacity, asked),
             _ => None,
         };
-        let told = told.ok_or_else(|| format!("the field of {} is not known to this node", item.path))?;
-        let content = Content { bytes: told.into_bytes(), mode: mode(item.mode, default_mode) };
+        let value = value.ok_or_else(|| format!("the field of {} is not known to this node", item.path))?;
+        let content = FileContent { bytes: value.into_bytes(), mode: mode(item.mode, default_mode) };
         payload.insert(item.path.clone().into(), content);
     }
     Ok(())

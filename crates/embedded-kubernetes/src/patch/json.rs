@@ -1,28 +1,29 @@
-//! JSON patch, RFC 6902, as far as the real server keeps to it. Where its library does not, this does as the library
-//! does: clients have been seen to rely on it.
+//! JSON patch, RFC 6902, with the deviations of the real server's library, on which clients rely:
 //!
-//! - `replace` of a key that is not there adds it; `copy` of one copies null; `test` for null holds.
-//! - Indices may be negative: -1 is the last item, and for `add` the place behind it.
-//! - What stands before the first slash of a pointer is not looked at.
+//! - `replace` of a missing key adds it; `copy` of a missing key copies null; `test` of a missing key for null
+//!   succeeds.
+//! - Indices may be negative: -1 is the last item and, for `add`, the position after it.
+//! - Text before the first slash of a pointer is ignored.
 
 use serde_json::Value;
 
 use super::{MAX_DEPTH, depth, go_type};
 use crate::status::Status;
 
-/// Most operations in one patch, and most bytes that its copies may add up to; as on the real server.
+/// The most operations in a patch, as on the real server.
 const MAX_OPERATIONS: usize = 10_000;
+/// The most bytes that the copies of a patch may add, as on the real server.
 const MAX_COPIED: usize = 3 * 1024 * 1024;
 
-/// The object after all operations, or why one of them cannot be done: then none has been.
+/// Applies all operations, or none if one of them fails.
 ///
-/// 400: it is no list of operations. 413: too many. 422, in the same words whatever it was, as the real server has it:
-/// an operation does not apply, or a test failed.
+/// Errors: 400 if `patch` is not a list of operations. 413 for too many operations. 422, always with the same message
+/// as on the real server, if an operation does not apply or a test fails.
 pub fn json_patch(object: &Value, patch: &Value) -> Result<Value, Status> {
     let operations = match patch {
         Value::Array(operations) => operations.as_slice(),
         Value::Null => &[],
-        other => return Err(not_decoded(other, "value of type []handlers.jsonPatchOp")),
+        other => return Err(decode_error(other, "value of type []handlers.jsonPatchOp")),
     };
     for operation in operations {
         check_types(operation)?;
@@ -41,7 +42,7 @@ pub fn json_patch(object: &Value, patch: &Value) -> Result<Value, Status> {
     Ok(result)
 }
 
-fn not_decoded(value: &Value, what: &str) -> Status {
+fn decode_error(value: &Value, what: &str) -> Status {
     Status::bad_request(format!("error decoding patch: json: cannot unmarshal {} into Go {what}", go_type(value)))
 }
 
@@ -56,14 +57,14 @@ fn check_types(operation: &Value) -> Result<(), Status> {
             .filter_map(|name| fields.get(name).map(|value| (name, value)))
             .find(|(_, value)| !value.is_string() && !value.is_null())
             .map_or(Ok(()), |(name, value)| {
-                Err(not_decoded(value, &format!("struct field jsonPatchOp.{name} of type string")))
+                Err(decode_error(value, &format!("struct field jsonPatchOp.{name} of type string")))
             }),
         Value::Null => Ok(()),
-        other => Err(not_decoded(other, "value of type handlers.jsonPatchOp")),
+        other => Err(decode_error(other, "value of type handlers.jsonPatchOp")),
     }
 }
 
-/// `None`: the operation does not apply.
+/// Applies one operation. `None`: it does not apply.
 fn apply(document: &mut Value, operation: &Value, copied: &mut usize) -> Option<()> {
     let text = |name| operation.get(name).and_then(Value::as_str);
     let value = operation.get("value");
@@ -73,8 +74,8 @@ fn apply(document: &mut Value, operation: &Value, copied: &mut usize) -> Option<
         "remove" => remove(document, path).map(drop),
         "replace" => replace(document, path, value.cloned().unwrap_or_default()),
         "move" => {
-            let taken = remove(document, text("from")?)?;
-            add(document, path, taken)
+            let moved = remove(document, text("from")?)?;
+            add(document, path, moved)
         }
         "copy" => {
             let value = get(document, text("from")?)?.clone();
@@ -91,7 +92,7 @@ fn unescape(token: &str) -> String {
     token.replace("~1", "/").replace("~0", "~")
 }
 
-/// The tokens of the containers on the way, and the last one.
+/// Splits a pointer into the tokens of the parents and the last token.
 fn pointer(path: &str) -> Option<(Vec<String>, String)> {
     let mut tokens: Vec<String> = path.split('/').skip(1).map(unescape).collect();
     let last = tokens.pop()?;
@@ -105,7 +106,7 @@ fn container<'a>(document: &'a mut Value, path: &str) -> Option<(&'a mut Value, 
         at = match at {
             Value::Object(map) => map.get_mut(&token)?,
             Value::Array(items) => {
-                let index = existing(&token, items.len())?;
+                let index = item_index(&token, items.len())?;
                 items.get_mut(index)?
             }
             _ => return None,
@@ -114,38 +115,38 @@ fn container<'a>(document: &'a mut Value, path: &str) -> Option<(&'a mut Value, 
     (at.is_object() || at.is_array()).then_some((at, last))
 }
 
-/// The index of an item that is there.
-fn existing(token: &str, length: usize) -> Option<usize> {
+/// Returns the index of an existing item.
+fn item_index(token: &str, length: usize) -> Option<usize> {
     let index: i64 = token.parse().ok()?;
     let length = i64::try_from(length).ok()?;
     let index = if index < 0 { index.checked_add(length)? } else { index };
     (0..length).contains(&index).then_some(index).and_then(|index| usize::try_from(index).ok())
 }
 
-/// What is there; null for a key that is not, where its object is.
+/// Returns the value at a path. A missing key of an existing object is null.
 fn get<'a>(document: &'a mut Value, path: &str) -> Option<&'a Value> {
     match container(document, path)? {
         (Value::Object(map), key) => Some(map.get(&key).unwrap_or(&Value::Null)),
         (Value::Array(items), token) => {
-            let index = existing(&token, items.len())?;
+            let index = item_index(&token, items.len())?;
             items.get(index)
         }
         _ => None,
     }
 }
 
-/// Whether `value` may be put at `path`: not too deep.
-fn fits(path: &str, value: &Value) -> Option<()> {
+/// Returns `Some` if `value` can be put at `path` without exceeding the depth limit.
+fn check_depth(path: &str, value: &Value) -> Option<()> {
     let above = path.split('/').count();
     (above < MAX_DEPTH && depth(value, MAX_DEPTH - above + 1) <= MAX_DEPTH - above).then_some(())
 }
 
 fn add(document: &mut Value, path: &str, value: Value) -> Option<()> {
-    fits(path, &value)?;
+    check_depth(path, &value)?;
     match container(document, path)? {
         (Value::Object(map), key) => drop(map.insert(key, value)),
         (Value::Array(items), token) => {
-            let index = if token == "-" { items.len() } else { existing(&token, items.len() + 1)? };
+            let index = if token == "-" { items.len() } else { item_index(&token, items.len() + 1)? };
             items.insert(index, value);
         }
         _ => return None,
@@ -156,15 +157,15 @@ fn add(document: &mut Value, path: &str, value: Value) -> Option<()> {
 fn remove(document: &mut Value, path: &str) -> Option<Value> {
     match container(document, path)? {
         (Value::Object(map), key) => map.remove(&key),
-        (Value::Array(items), token) => existing(&token, items.len()).map(|index| items.remove(index)),
+        (Value::Array(items), token) => item_index(&token, items.len()).map(|index| items.remove(index)),
         _ => None,
     }
 }
 
 fn replace(document: &mut Value, path: &str, value: Value) -> Option<()> {
-    fits(path, &value)?;
+    check_depth(path, &value)?;
     if path.is_empty() {
-        // Anything but an object or a list is let through without effect.
+        // Any other value than an object or a list is accepted without effect.
         if value.is_object() || value.is_array() {
             *document = value;
         }
@@ -173,7 +174,7 @@ fn replace(document: &mut Value, path: &str, value: Value) -> Option<()> {
     match container(document, path)? {
         (Value::Object(map), key) => drop(map.insert(key, value)),
         (Value::Array(items), token) => {
-            let index = existing(&token, items.len())?;
+            let index = item_index(&token, items.len())?;
             *items.get_mut(index)? = value;
         }
         _ => return None,
@@ -200,9 +201,9 @@ mod tests {
         json!({"metadata": {"annotations": {"x/y": "1", "m~n": "2"}}, "data": {"k": "v"}, "list": ["a", "b"], "empty": []})
     }
 
-    /// Each was sent to a real 1.34 server. `None`: 422.
+    /// All cases were sent to a real 1.34 server. `None`: 422.
     #[test]
-    fn what_applies_and_what_does_not() {
+    fn operations_apply_as_on_the_real_server() {
         let data = |path: &str, value: &str| {
             let mut object = start();
             *object.pointer_mut(path).unwrap() = json!(value);
@@ -264,9 +265,9 @@ mod tests {
         }
     }
 
-    /// Recorded from a real 1.34 server.
+    /// The messages are recorded from a real 1.34 server.
     #[test]
-    fn what_is_no_patch_is_refused_in_the_real_servers_words() {
+    fn malformed_patches_get_the_real_servers_errors() {
         let go = "error decoding patch: json: cannot unmarshal";
         for (patch, message) in [
             (json!({"op": "add"}), format!("{go} object into Go value of type []handlers.jsonPatchOp")),
@@ -287,20 +288,20 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_test_undoes_what_came_before_it() {
+    fn failed_test_undoes_earlier_operations() {
         let patch = json!([{"op": "remove", "path": "/data/k"}, {"op": "test", "path": "/list/0", "value": "z"}]);
         assert_eq!(json_patch(&start(), &patch).unwrap_err().code, 422);
     }
 
     #[test]
-    fn copies_that_double_are_stopped() {
+    fn copies_that_grow_exponentially_are_stopped() {
         let double = |i| json!({"op": "copy", "from": "/data", "path": format!("/data/{i}")});
         let error = json_patch(&start(), &(0..60).map(double).collect()).unwrap_err();
         assert_eq!(error.code, 422);
     }
 
     #[test]
-    fn adding_to_what_was_added_ends_at_the_greatest_depth() {
+    fn nested_additions_end_at_the_depth_limit() {
         let mut path = String::new();
         let mut operations = Vec::new();
         for _ in 0..MAX_DEPTH + 10 {

@@ -1,4 +1,4 @@
-//! What holds of every patch of every object.
+//! Properties that hold for every patch of every object.
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::*;
 use crate::builtin::merge_rules as rules;
 
-/// Any JSON, with the words that mean something to a strategic merge among its keys and strings.
+/// Generates any JSON whose keys and strings include the directives of a strategic merge patch.
 fn any_json() -> impl Strategy<Value = Value> {
     let word = prop::sample::select(vec![
         "a",
@@ -68,7 +68,7 @@ fn null_in_a_list(value: &Value) -> bool {
     }
 }
 
-/// The merge patch that makes `to` of `from`.
+/// Returns the merge patch that turns `from` into `to`.
 fn difference(from: &Value, to: &Value) -> Value {
     let (Value::Object(old), Value::Object(new)) = (from, to) else { return to.clone() };
     let mut patch = Map::new();
@@ -89,20 +89,20 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_difference_merged_into_where_it_began_gives_where_it_ended(from in any_json(), to in any_json()) {
+    fn merging_a_difference_gives_the_target(from in any_json(), to in any_json()) {
         prop_assume!(!has_null(&to));
         prop_assert_eq!(merge(&from, &difference(&from, &to)), to);
     }
 
     #[test]
-    fn merging_twice_is_merging_once(object in any_json(), patch in any_json()) {
+    fn merge_is_idempotent(object in any_json(), patch in any_json()) {
         prop_assume!(!null_in_a_list(&patch));
         let once = merge(&object, &patch);
         prop_assert_eq!(merge(&once, &patch), once);
     }
 
     #[test]
-    fn no_patch_makes_any_of_them_panic(object in any_json(), patch in any_json()) {
+    fn malformed_patches_cause_no_panic(object in any_json(), patch in any_json()) {
         drop(json_patch(&object, &patch));
         drop(json_patch(&object, &json!([patch.clone()])));
         drop(merge_patch(&object, &patch));
@@ -111,9 +111,9 @@ proptest! {
         }
     }
 
-    /// What a strategic merge makes of an object that has no keyed list is what a merge makes of it.
+    /// For an object without keyed lists, a strategic merge gives the same result as a merge patch.
     #[test]
-    fn without_directives_and_keyed_lists_a_strategic_merge_is_a_merge(
+    fn plain_strategic_merge_equals_merge_patch(
         object in prop::collection::btree_map("[a-d]", 0i64..3, 0..4),
         patch in prop::collection::btree_map("[a-d]", prop::option::of(0i64..3), 0..4),
     ) {

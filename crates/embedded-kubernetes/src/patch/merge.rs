@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::go_type;
 use crate::status::Status;
 
-/// A merge patch as a request brings it: it must be an object.
+/// Applies the merge patch of a request, which must be an object.
 pub fn merge_patch(object: &Value, patch: &Value) -> Result<Value, Status> {
     match patch {
         Value::Object(_) => Ok(merge(object, patch)),
@@ -17,7 +17,8 @@ pub fn merge_patch(object: &Value, patch: &Value) -> Result<Value, Status> {
     }
 }
 
-/// `patch` merged into `object`: objects key by key, null removes, everything else replaces.
+/// Merges `patch` into `object`: objects are merged key by key, null removes a key, and other values replace the old
+/// one.
 pub fn merge(object: &Value, patch: &Value) -> Value {
     let mut result = object.clone();
     merge_into(&mut result, patch);
@@ -26,7 +27,7 @@ pub fn merge(object: &Value, patch: &Value) -> Value {
 
 fn merge_into(target: &mut Value, patch: &Value) {
     let Value::Object(changes) = patch else {
-        // The real server keeps nulls in the objects of a list that takes the place of an object, and only there.
+        // If a list replaces an object, the real server keeps nulls in the objects of the list, and only in that case.
         *target = if target.is_object() { patch.clone() } else { without_nulls(patch) };
         return;
     };
@@ -46,7 +47,8 @@ fn merge_into(target: &mut Value, patch: &Value) {
     }
 }
 
-/// A copy without the nulls of its objects. The RFC leaves lists as they are; the real server cleans the objects in them.
+/// Returns a copy without the nulls of its objects. The RFC leaves lists unchanged; the real server also cleans the
+/// objects in them.
 fn without_nulls(value: &Value) -> Value {
     match value {
         Value::Object(map) => map
@@ -66,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_examples_of_the_rfc() {
+    fn examples_of_the_rfc_hold() {
         let cases = [
             (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
             (json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"})),
@@ -88,9 +90,9 @@ mod tests {
         }
     }
 
-    /// Recorded from a real 1.34 server.
+    /// The messages are recorded from a real 1.34 server.
     #[test]
-    fn what_is_no_object_is_refused_in_the_real_servers_words() {
+    fn malformed_patches_get_the_real_servers_errors() {
         let go = "error decoding patch: json: cannot unmarshal";
         for (patch, message) in [
             (json!([]), format!("{go} array into Go value of type map[string]interface {{}}")),

@@ -1,7 +1,7 @@
-//! The three kinds of patch of the Kubernetes API, less server-side apply, which is a room of its own.
+//! JSON patch, merge patch and strategic merge patch. Server-side apply is in [`apply`](super::apply).
 //!
-//! Pure: an object and a patch go in, the patched object or the real server's refusal comes out. Nothing here knows
-//! names, versions or owners; whoever calls checks what came out as it would check an update.
+//! The functions here are pure: they take an object and a patch, and return the patched object or the real server's
+//! error. They do not check names, versions or field ownership; the caller validates the result like an update.
 
 mod json;
 mod merge;
@@ -13,24 +13,24 @@ pub use strategic::strategic;
 
 use serde_json::Value;
 
-/// Deepest value that a patch may make. What arrives in a request is less deep by far; only a JSON patch that adds
-/// to what it has added gets here, and everything that walks objects walks them recursively.
+/// The deepest value that a patch may create. Requests are parsed with a lower limit; only a JSON patch that adds to
+/// its own additions reaches this one. It exists because functions that walk objects recurse.
 pub(super) const MAX_DEPTH: usize = 256;
 
-/// How deep `value` is: 0 for a scalar. Stops counting beyond `limit`, so that it ends early on what is too deep.
+/// Returns the depth of `value`: 0 for a scalar. Does not count beyond `limit`.
 pub(super) fn depth(value: &Value, limit: usize) -> usize {
     if limit == 0 {
         return 0;
     }
-    let of = |inner: &Value| 1 + depth(inner, limit - 1);
+    let nested = |inner: &Value| 1 + depth(inner, limit - 1);
     match value {
-        Value::Object(map) => map.values().map(of).max().unwrap_or(1),
-        Value::Array(items) => items.iter().map(of).max().unwrap_or(1),
+        Value::Object(map) => map.values().map(nested).max().unwrap_or(1),
+        Value::Array(items) => items.iter().map(nested).max().unwrap_or(1),
         _ => 0,
     }
 }
 
-/// The word by which Go's decoder calls a JSON type in its errors.
+/// Returns the name of a JSON type in the errors of Go's decoder.
 fn go_type(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

@@ -1,13 +1,15 @@
-//! Strategic merge patch: a merge patch that knows which lists of the built-in kinds are keyed, and takes directives.
+//! Strategic merge patch: a merge patch that knows which lists of the built-in kinds are keyed, and that supports
+//! directives.
 //!
-//! | in the patch | does |
+//! | directive | effect |
 //! |---|---|
-//! | `$patch: replace` in a map | the map takes the place of what was there |
-//! | `$patch: delete` in a map | empties what was there; in an item of a keyed list removes that item |
-//! | `$patch: replace` as an item of a keyed list | the other items take the place of the list |
-//! | `$retainKeys: [...]` in a map | the keys that are not listed go |
+//! | `$patch: replace` in a map | the map replaces the old one |
+//! | `$patch: delete` in a map | empties the map; in an item of a keyed list, removes that item |
+//! | `$patch: replace` as an item of a keyed list | the other items replace the list |
+//! | `$retainKeys: [...]` in a map | removes the keys that are not listed |
 //! | `$deleteFromPrimitiveList/LIST: [...]` | removes these values |
-//! | `$setElementOrder/LIST: [...]` | the order of the result; what it does not name stays between its old neighbours |
+//! | `$setElementOrder/LIST: [...]` | sets the order of the result; items that are not named stay between their old
+//! neighbours |
 
 use serde_json::{Map, Value};
 
@@ -22,13 +24,13 @@ const SET_ORDER: &str = "$setElementOrder/";
 
 type Fields = Map<String, Value>;
 
-/// `patch` merged into `object`, which is of a built-in kind with these rules.
+/// Merges `patch` into `object`, which is of a built-in kind with these rules.
 ///
-/// 400 and 500 (the real server's own choice): a directive that is not understood.
+/// Errors: 400, or 500 as in the real server, for a directive that cannot be interpreted.
 pub fn strategic(object: &Value, patch: &Value, rules: &MergeRules) -> Result<Value, Status> {
     match (object, patch) {
         (Value::Object(fields), Value::Object(changes)) => {
-            merge_map(fields.clone(), changes, Place { rules, parents: &[] }).map(Value::Object)
+            merge_map(fields.clone(), changes, FieldPosition { rules, parents: &[] }).map(Value::Object)
         }
         (_, Value::Null) => Ok(object.clone()),
         (_, other) => Err(Status::bad_request(format!(
@@ -38,44 +40,44 @@ pub fn strategic(object: &Value, patch: &Value, rules: &MergeRules) -> Result<Va
     }
 }
 
-/// Where in which kind the merge is.
+/// The position of the merge in an object of a kind.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct FieldPosition<'a> {
     rules: &'a MergeRules,
     parents: &'a [&'a str],
 }
 
-impl Place<'_> {
+impl FieldPosition<'_> {
     fn list(&self, field: &str) -> List {
         self.rules.strategic_list(self.parents, field)
     }
 
-    fn within<T>(&self, field: &str, go: impl FnOnce(Place<'_>) -> T) -> T {
+    fn within<T>(&self, field: &str, merge: impl FnOnce(FieldPosition<'_>) -> T) -> T {
         let mut parents: Vec<&str> = self.parents.to_vec();
         parents.push(field);
-        go(Place { rules: self.rules, parents: &parents })
+        merge(FieldPosition { rules: self.rules, parents: &parents })
     }
 }
 
-/// The real server has no reason for these, only a code and words.
+/// Creates an error that has a code and a message but, as in the real server, no reason.
 fn failed(message: String) -> Status {
     Status::new(500, "", message)
 }
 
-fn bad_format(of: &str) -> Status {
-    Status::bad_request(format!("invalid patch format of {of}"))
+fn bad_format(what: &str) -> Status {
+    Status::bad_request(format!("invalid patch format of {what}"))
 }
 
 fn no_merge_key(item: &Fields, key: &str) -> Status {
-    failed(format!("map: {} does not contain declared merge key: {key}", shown(item)))
+    failed(format!("map: {} does not contain declared merge key: {key}", go_map(item)))
 }
 
 fn unknown_directive(directive: &Value, map: &Fields) -> Status {
-    failed(format!("unknown patch type: {} in map: {}", go_text(directive), shown(map)))
+    failed(format!("unknown patch type: {} in map: {}", go_text(directive), go_map(map)))
 }
 
-/// A map as Go prints one.
-fn shown(map: &Fields) -> String {
+/// Formats a map as Go does.
+fn go_map(map: &Fields) -> String {
     let entries: Vec<String> = map.iter().map(|(key, value)| format!("{key}:{}", go_text(value))).collect();
     format!("map[{}]", entries.join(" "))
 }
@@ -88,12 +90,12 @@ fn go_text(value: &Value) -> String {
             let items: Vec<String> = items.iter().map(go_text).collect();
             format!("[{}]", items.join(" "))
         }
-        Value::Object(map) => shown(map),
+        Value::Object(map) => go_map(map),
         other => other.to_string(),
     }
 }
 
-fn merge_map(mut original: Fields, patch: &Fields, place: Place<'_>) -> Result<Fields, Status> {
+fn merge_map(mut original: Fields, patch: &Fields, position: FieldPosition<'_>) -> Result<Fields, Status> {
     match patch.get(DIRECTIVE) {
         None => {}
         Some(directive) if directive == "replace" => {
@@ -115,19 +117,19 @@ fn merge_map(mut original: Fields, patch: &Fields, place: Place<'_>) -> Result<F
         let order = patch.get(&format!("{SET_ORDER}{key}"));
         let merged = match (original.remove(key), change) {
             (Some(Value::Object(old)), Value::Object(new)) => {
-                if place.rules.strategic_map_is_atomic(place.parents, key) {
+                if position.rules.strategic_map_is_atomic(position.parents, key) {
                     Some(change.clone())
                 } else {
-                    Some(Value::Object(place.within(key, |place| merge_map(old, new, place))?))
+                    Some(Value::Object(position.within(key, |position| merge_map(old, new, position))?))
                 }
             }
             (Some(Value::Array(old)), Value::Array(new)) => {
-                check_order(new, order, place.list(key))?;
-                Some(Value::Array(merge_list(old, new, key, place)?))
+                check_order(new, order, position.list(key))?;
+                Some(Value::Array(merge_list(old, new, key, position)?))
             }
             (_, new) => {
                 if let Value::Array(new) = new {
-                    check_order(new, order, place.list(key))?;
+                    check_order(new, order, position.list(key))?;
                 }
                 without_directives(new)
             }
@@ -136,7 +138,7 @@ fn merge_map(mut original: Fields, patch: &Fields, place: Place<'_>) -> Result<F
     }
     for (key, order) in patch {
         if let Some(field) = key.strip_prefix(SET_ORDER) {
-            set_order(&mut original, field, order, place)?;
+            set_order(&mut original, field, order, position)?;
         }
     }
     for (key, values) in patch {
@@ -170,8 +172,8 @@ fn delete_from(original: &mut Fields, field: &str, values: &Value) -> Result<(),
     Ok(())
 }
 
-/// The value that stands where nothing was: without directives and without the nulls of its objects. `None`: it was
-/// only a directive.
+/// Returns a value that is added where there was none: without directives and without the nulls of its objects.
+/// `None`: the value was only a directive.
 fn without_directives(value: &Value) -> Option<Value> {
     match value {
         Value::Object(map) if map.contains_key(DIRECTIVE) => None,
@@ -186,8 +188,13 @@ fn without_directives(value: &Value) -> Option<Value> {
     }
 }
 
-fn merge_list(mut old: Vec<Value>, new: &[Value], field: &str, place: Place<'_>) -> Result<Vec<Value>, Status> {
-    let key = match place.list(field) {
+fn merge_list(
+    mut old: Vec<Value>,
+    new: &[Value],
+    field: &str,
+    position: FieldPosition<'_>,
+) -> Result<Vec<Value>, Status> {
+    let key = match position.list(field) {
         List::Atomic => return Ok(new.iter().filter_map(without_directives).collect()),
         List::Set => {
             let before = old.clone();
@@ -230,7 +237,7 @@ fn merge_list(mut old: Vec<Value>, new: &[Value], field: &str, place: Place<'_>)
         let wanted = change.get(key).ok_or_else(|| no_merge_key(change, key))?;
         match old.iter_mut().find(|item| item.get(key) == Some(wanted)) {
             Some(Value::Object(item)) => {
-                let merged = place.within(field, |place| merge_map(std::mem::take(item), change, place))?;
+                let merged = position.within(field, |position| merge_map(std::mem::take(item), change, position))?;
                 *item = merged;
             }
             _ => old.extend(without_directives(&Value::Object((*change).clone()))),
@@ -244,7 +251,7 @@ fn as_map(item: &Value) -> Result<&Fields, Status> {
     item.as_object().ok_or_else(|| failed("lists of lists are not supported".to_owned()))
 }
 
-/// The items of the patch must stand in the order that the directive gives.
+/// Checks that the items of the patch are in the order that the directive sets.
 fn check_order(items: &[Value], order: Option<&Value>, list: List) -> Result<(), Status> {
     let Some(order) = order else { return Ok(()) };
     let order = order
@@ -253,10 +260,10 @@ fn check_order(items: &[Value], order: Option<&Value>, list: List) -> Result<(),
     if order.is_empty() {
         return Ok(());
     }
-    let key = keyed(list);
+    let key = merge_key(list);
     let mut rest = order.iter();
     for item in items.iter().filter(|item| item.get(DIRECTIVE).is_none()) {
-        if !rest.any(|listed| same(listed, item, key)) {
+        if !rest.any(|listed| is_same_item(listed, item, key)) {
             let listed = |items: &[Value]| go_text(&Value::Array(items.to_vec()));
             return Err(failed(format!(
                 "The order in patch list:\n{}\n doesn't match $setElementOrder list:\n{}\n",
@@ -278,51 +285,52 @@ fn go_value_type(value: &Value) -> &'static str {
     }
 }
 
-fn keyed(list: List) -> Option<&'static str> {
+fn merge_key(list: List) -> Option<&'static str> {
     match list {
         List::Keyed(keys) => keys.first().copied(),
         List::Atomic | List::Set => None,
     }
 }
 
-fn same(left: &Value, right: &Value, key: Option<&str>) -> bool {
+fn is_same_item(left: &Value, right: &Value, key: Option<&str>) -> bool {
     match key {
         Some(key) => left.get(key).is_some() && left.get(key) == right.get(key),
         None => left == right,
     }
 }
 
-fn set_order(original: &mut Fields, field: &str, order: &Value, place: Place<'_>) -> Result<(), Status> {
+fn set_order(original: &mut Fields, field: &str, order: &Value, position: FieldPosition<'_>) -> Result<(), Status> {
     let Some(order) = order.as_array() else {
         return Err(failed(format!("expected a []interface {{}}, but received a {}", go_value_type(order))));
     };
-    let list = place.list(field);
+    let list = position.list(field);
     if list == List::Atomic {
         return Ok(());
     }
     if let Some(Value::Array(items)) = original.get_mut(field) {
         let before = items.clone();
-        *items = in_order(std::mem::take(items), order, &before, keyed(list))?;
+        *items = in_order(std::mem::take(items), order, &before, merge_key(list))?;
     }
     Ok(())
 }
 
-/// `items` with those that `order` names in its order, and the others where they were `before`, as far as that goes.
+/// Sorts `items`: those that `order` names are in its order, and the others stay where they were `before`, as far as
+/// possible.
 fn in_order(items: Vec<Value>, order: &[Value], before: &[Value], key: Option<&str>) -> Result<Vec<Value>, Status> {
     if let Some(key) = key
         && let Some(item) = items.iter().find(|item| item.get(key).is_none())
     {
         return Err(no_merge_key(as_map(item)?, key));
     }
-    let position = |among: &[Value], item: &Value| among.iter().position(|other| same(other, item, key));
+    let index_of = |among: &[Value], item: &Value| among.iter().position(|other| is_same_item(other, item, key));
     let (mut named, others): (Vec<Value>, Vec<Value>) =
-        items.into_iter().partition(|item| position(order, item).is_some());
-    named.sort_by_key(|item| position(order, item));
+        items.into_iter().partition(|item| index_of(order, item).is_some());
+    named.sort_by_key(|item| index_of(order, item));
     let mut result = Vec::with_capacity(named.len() + others.len());
     let mut others = others.into_iter().peekable();
     for item in named {
-        let place = position(before, &item);
-        while let Some(other) = others.next_if(|other| place.is_some() && position(before, other) < place) {
+        let index = index_of(before, &item);
+        while let Some(other) = others.next_if(|other| index.is_some() && index_of(before, other) < index) {
             result.push(other);
         }
         result.push(item);
@@ -347,7 +355,7 @@ mod tests {
         strategic(&pod(spec), &patch, rules("Pod")).unwrap_or_else(|error| panic!("{patch}: {error}"))["spec"].clone()
     }
 
-    /// Recorded from a real 1.34 server, less the defaults that it filled in.
+    /// The results are recorded from a real 1.34 server, without the defaults that it filled in.
     #[test]
     fn lists_are_merged_by_their_keys() {
         let two =
@@ -363,11 +371,11 @@ mod tests {
         assert_eq!(containers(json!([{"name": "b", "$patch": "delete"}])), json!([a()]));
         assert_eq!(containers(json!([{"$patch": "replace"}, {"name": "z"}])), json!([{"name": "z"}]));
         let item = json!([{"name": "a", "$patch": "replace", "image": "9"}]);
-        assert_eq!(containers(item), json!([]), "the directive is about the list; the item that carries it is dropped");
+        assert_eq!(containers(item), json!([]), "the directive applies to the list, and its item is dropped");
     }
 
     #[test]
-    fn ports_are_keyed_by_their_number_alone() {
+    fn ports_are_keyed_by_number_alone() {
         let dns = json!({"containers": [{"name": "a", "ports": [{"containerPort": 53, "protocol": "TCP"}]}]});
         let patch = json!({"containers": [{"name": "a", "ports": [{"containerPort": 53, "protocol": "UDP"}]}]});
         assert_eq!(patched(&dns, &patch)["containers"][0]["ports"], json!([{"containerPort": 53, "protocol": "UDP"}]));
@@ -381,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn directives_of_maps() {
+    fn directives_apply_to_maps() {
         let volume = json!({"volumes": [{"name": "v", "emptyDir": {"medium": "Memory"}}]});
         let other = json!({"name": "v", "$retainKeys": ["name", "configMap"], "configMap": {"name": "c"}});
         assert_eq!(
@@ -404,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn orders_and_deletions_beside_a_list() {
+    fn order_and_deletion_directives_apply_to_lists() {
         let finalizers = |metadata: Value| {
             strategic(&pod(&json!({})), &json!({"metadata": metadata}), rules("Pod")).unwrap()["metadata"]["finalizers"]
                 .clone()
@@ -413,7 +421,7 @@ mod tests {
         assert_eq!(finalizers(json!({"finalizers": ["a/z", "a/x"]})), json!(["a/y", "a/z", "a/x"]));
         assert_eq!(finalizers(json!({"$deleteFromPrimitiveList/finalizers": ["a/y"]})), json!(["a/x", "a/z"]));
         let both = json!({"$deleteFromPrimitiveList/finalizers": ["a/y", "a/w"], "finalizers": ["a/w"]});
-        assert_eq!(finalizers(both), json!(["a/x", "a/z"]), "what is deleted is not there in the end");
+        assert_eq!(finalizers(both), json!(["a/x", "a/z"]), "deleted values are not in the result");
         assert_eq!(
             finalizers(json!({"$setElementOrder/finalizers": ["a/z", "a/w", "a/x"], "finalizers": ["a/w"]})),
             json!(["a/y", "a/z", "a/w", "a/x"])
@@ -423,9 +431,10 @@ mod tests {
         assert_eq!(patched(&two, &patch), json!({"containers": [{"name": "b"}, {"name": "a"}]}));
     }
 
-    /// Recorded from a real 1.34 server, which has no reason for some of them and calls them its own failure.
+    /// The messages are recorded from a real 1.34 server, which gives some of them no reason and reports them as
+    /// internal.
     #[test]
-    fn what_is_not_understood_is_refused_in_the_real_servers_words() {
+    fn invalid_directives_get_the_real_servers_errors() {
         let cases = [
             (json!([]), 400, "json: cannot unmarshal array into Go value of type map[string]interface {}"),
             (json!({"$patch": "bad"}), 500, "unknown patch type: bad in map: map[$patch:bad]"),

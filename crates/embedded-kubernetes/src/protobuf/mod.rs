@@ -1,7 +1,7 @@
-//! The binary encoding in which some clients send built-in objects: `kubectl create` does. Answers are JSON, which
-//! they take as well.
+//! Decodes protobuf, in which some clients such as `kubectl create` send built-in objects. Answers are always JSON,
+//! which these clients accept as well.
 //!
-//! The encoding names fields by numbers; which they are is in `messages.txt`.
+//! Protobuf identifies fields by numbers. `messages.txt` lists the names.
 
 mod wire;
 
@@ -11,14 +11,15 @@ use std::sync::LazyLock;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use wire::{Content, Reader};
+use wire::{FieldContent, FieldReader};
 
-/// What every encoded object begins with.
+/// The first bytes of an encoded object.
 const MAGIC: &[u8] = b"k8s\0";
-/// How deep messages may be in one another. The deepest of the API are half as deep.
-const DEEPEST: usize = 64;
+/// The deepest nesting of messages. The messages of the API are nested at most half as deep.
+const MAX_DEPTH: usize = 64;
 
-static MESSAGES: LazyLock<BTreeMap<&'static str, Message>> = LazyLock::new(|| read(include_str!("messages.txt")));
+static MESSAGES: LazyLock<BTreeMap<&'static str, Message>> =
+    LazyLock::new(|| parse_messages(include_str!("messages.txt")));
 
 type Message = BTreeMap<u64, Field>;
 
@@ -26,21 +27,21 @@ type Message = BTreeMap<u64, Field>;
 struct Field {
     name: &'static str,
     kind: &'static str,
-    how: How,
+    shape: Shape,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum How {
+enum Shape {
     One,
-    /// Written even if it is zero.
-    Given,
+    /// A single value that is kept even if it is zero.
+    Present,
     Many,
     Map,
-    /// Its fields are fields of the outer message.
+    /// A message whose fields are fields of the outer message.
     Inline,
 }
 
-fn read(text: &'static str) -> BTreeMap<&'static str, Message> {
+fn parse_messages(text: &'static str) -> BTreeMap<&'static str, Message> {
     let mut messages: BTreeMap<&'static str, Message> = BTreeMap::new();
     let mut current = "";
     for line in text.lines().filter(|line| !line.starts_with('#')) {
@@ -51,41 +52,41 @@ fn read(text: &'static str) -> BTreeMap<&'static str, Message> {
         let mut words = field.split(' ');
         let (Some(number), Some(name), Some(kind)) = (words.next(), words.next(), words.next()) else { continue };
         let Ok(number) = number.parse() else { continue };
-        let (kind, how) = [("[]", How::Many), ("{}", How::Map), ("^", How::Inline), ("?", How::Given)]
+        let (kind, shape) = [("[]", Shape::Many), ("{}", Shape::Map), ("^", Shape::Inline), ("?", Shape::Present)]
             .into_iter()
-            .find_map(|(mark, how)| Some((kind.strip_suffix(mark)?, how)))
-            .unwrap_or((kind, How::One));
-        messages.entry(current).or_default().insert(number, Field { name, kind, how });
+            .find_map(|(mark, shape)| Some((kind.strip_suffix(mark)?, shape)))
+            .unwrap_or((kind, Shape::One));
+        messages.entry(current).or_default().insert(number, Field { name, kind, shape });
     }
     messages
 }
 
-/// Reads an encoded object. The error says what is wrong with it.
+/// Decodes an object. The error tells what is wrong with it.
 pub fn decode(bytes: &[u8]) -> Result<Value, String> {
     let rest = bytes.strip_prefix(MAGIC).ok_or("provided data does not appear to be a protobuf message")?;
     let (mut api_version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
-    for field in Reader::new(rest) {
+    for field in FieldReader::new(rest) {
         match field? {
-            (1, Content::Bytes(meta)) => {
-                for field in Reader::new(meta) {
+            (1, FieldContent::Bytes(meta)) => {
+                for field in FieldReader::new(meta) {
                     match field? {
-                        (1, Content::Bytes(text)) => api_version = utf8(text)?,
-                        (2, Content::Bytes(text)) => kind = utf8(text)?,
+                        (1, FieldContent::Bytes(text)) => api_version = utf8(text)?,
+                        (2, FieldContent::Bytes(text)) => kind = utf8(text)?,
                         _ => {}
                     }
                 }
             }
-            (2, Content::Bytes(bytes)) => raw = bytes,
+            (2, FieldContent::Bytes(bytes)) => raw = bytes,
             _ => {}
         }
     }
     let name = message_name(&api_version, &kind).ok_or_else(|| {
-        format!("no kind {kind:?} of version {api_version:?} is known in this encoding; send application/json")
+        format!("protobuf is not supported for kind {kind:?} of version {api_version:?}; send application/json")
     })?;
     let mut object = Map::new();
     object.insert("apiVersion".to_owned(), api_version.into());
     object.insert("kind".to_owned(), kind.into());
-    message(name, raw, &mut object, 0)?;
+    decode_message(name, raw, &mut object, 0)?;
     Ok(Value::Object(object))
 }
 
@@ -103,35 +104,35 @@ fn utf8(bytes: &[u8]) -> Result<String, String> {
     String::from_utf8(bytes.to_vec()).map_err(|error| error.to_string())
 }
 
-fn message(name: &str, bytes: &[u8], into: &mut Map<String, Value>, depth: usize) -> Result<(), String> {
-    if depth > DEEPEST {
+fn decode_message(name: &str, bytes: &[u8], into: &mut Map<String, Value>, depth: usize) -> Result<(), String> {
+    if depth > MAX_DEPTH {
         return Err("the message is nested too deeply".to_owned());
     }
     let Some(fields) = MESSAGES.get(name) else { return Ok(()) };
-    for field in Reader::new(bytes) {
+    for field in FieldReader::new(bytes) {
         let (number, content) = field?;
         let Some(field) = fields.get(&number) else { continue };
-        match (field.how, content) {
-            (How::Inline, Content::Bytes(bytes)) => message(field.kind, bytes, into, depth + 1)?,
-            (How::Map, Content::Bytes(bytes)) => {
-                let (key, value) = entry(field.kind, bytes, depth)?;
+        match (field.shape, content) {
+            (Shape::Inline, FieldContent::Bytes(bytes)) => decode_message(field.kind, bytes, into, depth + 1)?,
+            (Shape::Map, FieldContent::Bytes(bytes)) => {
+                let (key, value) = decode_entry(field.kind, bytes, depth)?;
                 let map = into.entry(field.name).or_insert_with(|| Value::Object(Map::new()));
                 if let Value::Object(map) = map {
                     map.insert(key, value);
                 }
             }
-            (How::Many, content) => {
-                let value = value(field.kind, content, depth)?;
+            (Shape::Many, content) => {
+                let value = decode_value(field.kind, content, depth)?;
                 let list = into.entry(field.name).or_insert_with(|| Value::Array(Vec::new()));
                 if let Value::Array(list) = list {
                     list.push(value);
                 }
             }
-            (how, content) => {
-                let value = value(field.kind, content, depth)?;
-                // What is zero and not given on purpose is what nobody has set.
+            (shape, content) => {
+                let value = decode_value(field.kind, content, depth)?;
+                // A zero that is not marked as present means that the field is not set.
                 let zero = value == "" || value == 0 || value == false;
-                let unset = value.is_null() || (zero && how == How::One);
+                let unset = value.is_null() || (zero && shape == Shape::One);
                 if !unset {
                     into.insert(field.name.to_owned(), value);
                 }
@@ -141,43 +142,43 @@ fn message(name: &str, bytes: &[u8], into: &mut Map<String, Value>, depth: usize
     Ok(())
 }
 
-fn entry(kind: &str, bytes: &[u8], depth: usize) -> Result<(String, Value), String> {
+fn decode_entry(kind: &str, bytes: &[u8], depth: usize) -> Result<(String, Value), String> {
     let (mut key, mut found) = (String::new(), Value::from(""));
-    for field in Reader::new(bytes) {
+    for field in FieldReader::new(bytes) {
         match field? {
-            (1, Content::Bytes(text)) => key = utf8(text)?,
-            (2, content) => found = value(kind, content, depth)?,
+            (1, FieldContent::Bytes(text)) => key = utf8(text)?,
+            (2, content) => found = decode_value(kind, content, depth)?,
             _ => {}
         }
     }
     Ok((key, found))
 }
 
-fn value(kind: &str, content: Content<'_>, depth: usize) -> Result<Value, String> {
+fn decode_value(kind: &str, content: FieldContent<'_>, depth: usize) -> Result<Value, String> {
     Ok(match (kind, content) {
-        ("string", Content::Bytes(bytes)) => utf8(bytes)?.into(),
-        ("bytes", Content::Bytes(bytes)) => base64(bytes).into(),
-        ("raw", Content::Bytes(bytes)) => {
-            let inner = first(bytes, 1)?;
+        ("string", FieldContent::Bytes(bytes)) => utf8(bytes)?.into(),
+        ("bytes", FieldContent::Bytes(bytes)) => base64(bytes).into(),
+        ("raw", FieldContent::Bytes(bytes)) => {
+            let inner = bytes_field(bytes, 1)?;
             if inner.is_empty() { Value::Null } else { serde_json::from_slice(inner).map_err(|e| e.to_string())? }
         }
-        ("quantity", Content::Bytes(bytes)) => utf8(first(bytes, 1)?)?.into(),
-        ("time" | "microtime", Content::Bytes(bytes)) => time(kind, bytes)?,
-        ("intorstring", Content::Bytes(bytes)) => int_or_string(bytes)?,
-        ("bool", Content::Number(number)) => (number != 0).into(),
-        // Negative numbers are sent as what they are in 64 bits.
-        (_, Content::Number(number)) => number.cast_signed().into(),
-        (name, Content::Bytes(bytes)) => {
+        ("quantity", FieldContent::Bytes(bytes)) => utf8(bytes_field(bytes, 1)?)?.into(),
+        ("time" | "microtime", FieldContent::Bytes(bytes)) => decode_time(kind, bytes)?,
+        ("intorstring", FieldContent::Bytes(bytes)) => int_or_string(bytes)?,
+        ("bool", FieldContent::Number(number)) => (number != 0).into(),
+        // Negative numbers are sent in their 64-bit two's complement.
+        (_, FieldContent::Number(number)) => number.cast_signed().into(),
+        (name, FieldContent::Bytes(bytes)) => {
             let mut map = Map::new();
-            message(name, bytes, &mut map, depth + 1)?;
+            decode_message(name, bytes, &mut map, depth + 1)?;
             Value::Object(map)
         }
     })
 }
 
-fn first(bytes: &[u8], wanted: u64) -> Result<&[u8], String> {
-    for field in Reader::new(bytes) {
-        if let (number, Content::Bytes(bytes)) = field?
+fn bytes_field(bytes: &[u8], wanted: u64) -> Result<&[u8], String> {
+    for field in FieldReader::new(bytes) {
+        if let (number, FieldContent::Bytes(bytes)) = field?
             && number == wanted
         {
             return Ok(bytes);
@@ -186,12 +187,12 @@ fn first(bytes: &[u8], wanted: u64) -> Result<&[u8], String> {
     Ok(&[])
 }
 
-fn time(kind: &str, bytes: &[u8]) -> Result<Value, String> {
+fn decode_time(kind: &str, bytes: &[u8]) -> Result<Value, String> {
     let (mut seconds, mut nanoseconds, mut some) = (0_i64, 0_i32, false);
-    for field in Reader::new(bytes) {
+    for field in FieldReader::new(bytes) {
         match field? {
-            (1, Content::Number(number)) => (seconds, some) = (number.cast_signed(), true),
-            (2, Content::Number(number)) => nanoseconds = i32::try_from(number).unwrap_or_default(),
+            (1, FieldContent::Number(number)) => (seconds, some) = (number.cast_signed(), true),
+            (2, FieldContent::Number(number)) => nanoseconds = i32::try_from(number).unwrap_or_default(),
             _ => {}
         }
     }
@@ -205,11 +206,11 @@ fn time(kind: &str, bytes: &[u8]) -> Result<Value, String> {
 
 fn int_or_string(bytes: &[u8]) -> Result<Value, String> {
     let (mut is_text, mut number, mut text) = (false, 0, String::new());
-    for field in Reader::new(bytes) {
+    for field in FieldReader::new(bytes) {
         match field? {
-            (1, Content::Number(kind)) => is_text = kind == 1,
-            (2, Content::Number(given)) => number = given.cast_signed(),
-            (3, Content::Bytes(given)) => text = utf8(given)?,
+            (1, FieldContent::Number(kind)) => is_text = kind == 1,
+            (2, FieldContent::Number(given)) => number = given.cast_signed(),
+            (3, FieldContent::Bytes(given)) => text = utf8(given)?,
             _ => {}
         }
     }
@@ -235,7 +236,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    /// A field that holds bytes.
+    /// Encodes a field that contains bytes.
     fn field(number: u8, content: &[u8]) -> Vec<u8> {
         let mut bytes = vec![number << 3 | 2, u8::try_from(content.len()).unwrap()];
         bytes.extend_from_slice(content);
@@ -248,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_is_read() {
+    fn encoded_object_is_decoded() {
         let metadata = [field(1, b"a"), field(3, b""), field(8, b"")].concat();
         let data = [field(1, b"key"), field(2, b"value")].concat();
         let map = object("v1", "Secret", &[field(1, &metadata), field(2, &data)].concat());
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_or_nobody_knows_is_an_error_and_no_panic() {
+    fn truncated_or_unknown_input_is_an_error() {
         let whole = object("v1", "ConfigMap", &field(1, &field(1, b"a")));
         for end in 0..whole.len() {
             let _ = decode(&whole[..end]);

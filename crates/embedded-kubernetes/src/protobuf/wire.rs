@@ -1,19 +1,19 @@
-//! The wire format: numbered fields that are numbers or bytes.
+//! The wire format of protobuf: numbered fields that contain numbers or bytes.
 
-/// What a field holds.
+/// The content of a field.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Content<'a> {
+pub(super) enum FieldContent<'a> {
     Number(u64),
     Bytes(&'a [u8]),
 }
 
-/// Reads the fields of a message one after the other.
+/// Iterates over the fields of a message.
 #[derive(Debug)]
-pub(super) struct Reader<'a> {
+pub(super) struct FieldReader<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> Reader<'a> {
+impl<'a> FieldReader<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
@@ -37,24 +37,28 @@ impl<'a> Reader<'a> {
         Some(taken)
     }
 
-    fn field(&mut self) -> Option<(u64, Content<'a>)> {
+    fn field(&mut self) -> Option<(u64, FieldContent<'a>)> {
         let tag = self.varint()?;
         let content = match tag & 7 {
-            0 => Content::Number(self.varint()?),
-            1 => Content::Number(self.take(8)?.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))),
+            0 => FieldContent::Number(self.varint()?),
+            1 => {
+                FieldContent::Number(self.take(8)?.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)))
+            }
             2 => {
                 let length = usize::try_from(self.varint()?).ok()?;
-                Content::Bytes(self.take(length)?)
+                FieldContent::Bytes(self.take(length)?)
             }
-            5 => Content::Number(self.take(4)?.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))),
+            5 => {
+                FieldContent::Number(self.take(4)?.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)))
+            }
             _ => return None,
         };
         Some((tag >> 3, content))
     }
 }
 
-impl<'a> Iterator for Reader<'a> {
-    type Item = Result<(u64, Content<'a>), String>;
+impl<'a> Iterator for FieldReader<'a> {
+    type Item = Result<(u64, FieldContent<'a>), String>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() {

@@ -1,4 +1,4 @@
-//! Whether a node will do for a pod: what the pod needs, what the node has, and whom the node lets in.
+//! Checks whether a node can run a pod: the pod's needs, the node's free resources, and the node's restrictions.
 
 use std::collections::BTreeMap;
 
@@ -9,17 +9,17 @@ use crate::quantity::Quantity;
 use crate::quota;
 use crate::selector::Selector;
 
-/// What a pod takes up on its node.
+/// The resources that a pod uses on its node.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Needs {
     amounts: BTreeMap<String, Quantity>,
-    /// Ports of the node: protocol and number.
+    /// The host ports, by protocol and number.
     ports: Vec<(String, i64)>,
 }
 
 impl Needs {
-    /// What a pod asks for.
-    pub(super) fn of(pod: &Value) -> Self {
+    /// Returns the needs of a pod.
+    pub(super) fn for_pod(pod: &Value) -> Self {
         let mut amounts = BTreeMap::new();
         let mut ports = Vec::new();
         for list in ["containers", "initContainers"] {
@@ -27,7 +27,7 @@ impl Needs {
             for container in containers {
                 let requests = container.pointer("/resources/requests").and_then(Value::as_object);
                 for (what, _) in requests.into_iter().flatten() {
-                    amounts.entry(what.clone()).or_insert_with(|| quota::of_containers(pod, "requests", what));
+                    amounts.entry(what.clone()).or_insert_with(|| quota::pod_resource(pod, "requests", what));
                 }
                 let open = container.get("ports").and_then(Value::as_array).into_iter().flatten();
                 ports.extend(open.filter_map(|port| {
@@ -40,7 +40,7 @@ impl Needs {
     }
 }
 
-/// The pods on a node, by key, and what they need together.
+/// The pods on a node by key, and the sum of their needs.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Load {
     pods: BTreeMap<String, Needs>,
@@ -48,7 +48,7 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// Adds a pod, or what has become of one.
+    /// Adds a pod, or replaces its needs.
     pub(super) fn add(&mut self, key: &str, needs: Needs) {
         self.remove(key);
         for (what, amount) in &needs.amounts {
@@ -66,31 +66,31 @@ impl Load {
         }
     }
 
-    /// Whether there is no pod.
+    /// Returns whether there are no pods.
     pub(super) fn is_empty(&self) -> bool {
         self.pods.is_empty()
     }
 }
 
-/// Why a node will not do.
+/// The reasons why a node cannot run a pod.
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) reasons: Vec<String>,
-    /// Whether it would not even if it were empty.
-    pub(super) for_good: bool,
+    /// Whether the node could not run the pod even if it were empty.
+    pub(super) permanent: bool,
 }
 
-/// A node, and the pods on it.
-pub(super) struct Place<'a> {
+/// A node, and the pods that it runs.
+pub(super) struct Candidate<'a> {
     pub(super) node: &'a Value,
     pub(super) load: &'a Load,
 }
 
-impl Place<'_> {
-    /// How much room there would be left, in millionths of the node, or why it will not do. The first check that fails
-    /// is the reason, in the order of the real scheduler.
-    pub(super) fn judge(&self, pod: &Value, needs: &Needs) -> Result<i128, Refusal> {
-        let never = |reason: &str| Err(Refusal { reasons: vec![reason.to_owned()], for_good: true });
+impl Candidate<'_> {
+    /// Returns the resources that the pod would leave free, in millionths of the node, or why the node cannot run it.
+    /// The first check that fails is the reason, in the order of the real scheduler.
+    pub(super) fn evaluate(&self, pod: &Value, needs: &Needs) -> Result<i128, Refusal> {
+        let never = |reason: &str| Err(Refusal { reasons: vec![reason.to_owned()], permanent: true });
         let node = self.node;
         let unschedulable = json!({"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"});
         if node.pointer("/spec/unschedulable") == Some(&Value::Bool(true)) && !tolerates(pod, &unschedulable) {
@@ -101,19 +101,19 @@ impl Place<'_> {
         if repelling.any(|taint| !tolerates(pod, taint)) {
             return never("node(s) had untolerated taint(s)");
         }
-        if !wanted(pod, node) {
+        if !matches_node_selection(pod, node) {
             return never("node(s) didn't match Pod's node affinity/selector");
         }
         let busy = |port: &(String, i64)| self.load.pods.values().any(|other| other.ports.contains(port));
         if needs.ports.iter().any(busy) {
             let reason = "node(s) didn't have free ports for the requested pod ports".to_owned();
-            return Err(Refusal { reasons: vec![reason], for_good: false });
+            return Err(Refusal { reasons: vec![reason], permanent: false });
         }
         self.fit(needs)
     }
 
     fn allocatable(&self, what: &str) -> Quantity {
-        let amount = |of: &str| self.node.pointer(&format!("/status/{of}"))?.get(what).and_then(quota::quantity);
+        let amount = |field: &str| self.node.pointer(&format!("/status/{field}"))?.get(what).and_then(quota::quantity);
         amount("allocatable").or_else(|| amount("capacity")).unwrap_or_default()
     }
 
@@ -122,16 +122,16 @@ impl Place<'_> {
     }
 
     fn fit(&self, needs: &Needs) -> Result<i128, Refusal> {
-        let mut refusal = Refusal { reasons: Vec::new(), for_good: false };
+        let mut refusal = Refusal { reasons: Vec::new(), permanent: false };
         let count = i64::try_from(self.load.pods.len()).unwrap_or(i64::MAX).saturating_add(1);
         if Quantity::whole(count) > self.allocatable("pods") {
             refusal.reasons.push("Too many pods".to_owned());
         }
         for (what, amount) in needs.amounts.iter().filter(|(_, amount)| !amount.is_zero()) {
-            let there = self.allocatable(what);
-            if self.used(what).plus(*amount) > there {
+            let allocatable = self.allocatable(what);
+            if self.used(what).plus(*amount) > allocatable {
                 refusal.reasons.push(format!("Insufficient {what}"));
-                refusal.for_good |= *amount > there;
+                refusal.permanent |= *amount > allocatable;
             }
         }
         if !refusal.reasons.is_empty() {
@@ -142,15 +142,15 @@ impl Place<'_> {
             let used = self.used(what).plus(asked(what));
             1_000_000 - used.millionths_of(self.allocatable(what))
         };
-        // Of two that are as full, the one with fewer pods.
+        // Of two nodes with the same resources left, the one with fewer pods is better.
         Ok((left("cpu") + left("memory")).saturating_mul(1_000) - i128::from(count))
     }
 }
 
-/// Whether a pod bears a taint.
+/// Returns whether a pod tolerates a taint.
 fn tolerates(pod: &Value, taint: &Value) -> bool {
     let tolerations = pod.pointer("/spec/tolerations").and_then(Value::as_array).into_iter().flatten();
-    let text = |of: &'_ Value, key: &str| meta::text(of, key).to_owned();
+    let text = |object: &'_ Value, key: &str| meta::text(object, key).to_owned();
     tolerations.into_iter().any(|toleration| {
         let (key, effect) = (text(toleration, "/key"), text(toleration, "/effect"));
         let value = text(toleration, "/value") == text(taint, "/value");
@@ -161,10 +161,10 @@ fn tolerates(pod: &Value, taint: &Value) -> bool {
     })
 }
 
-/// Whether the node is one of those that the pod asks for.
-fn wanted(pod: &Value, node: &Value) -> bool {
+/// Returns whether the pod's node selector and node affinity select the node.
+fn matches_node_selection(pod: &Value, node: &Value) -> bool {
     let labels = json!({"matchLabels": pod.pointer("/spec/nodeSelector")});
-    if !Selector::of_labels(&labels).selects(node) {
+    if !Selector::from_label_selector(&labels).selects(node) {
         return false;
     }
     let required = "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
@@ -172,14 +172,14 @@ fn wanted(pod: &Value, node: &Value) -> bool {
     terms.iter().any(|term| {
         let expressions = |key: &str| term.get(key).and_then(Value::as_array).filter(|list| !list.is_empty());
         let (labels, fields) = (expressions("matchExpressions"), expressions("matchFields"));
-        let by_labels = labels.is_none_or(|_| Selector::of_labels(term).selects(node));
+        let by_labels = labels.is_none_or(|_| Selector::from_label_selector(term).selects(node));
         let by_name = fields.is_none_or(|fields| {
             fields.iter().all(|field| {
                 let named = meta::texts(field, "/values").iter().any(|name| name == meta::name(node));
                 named == (meta::text(field, "/operator") == "In")
             })
         });
-        // A term that asks for nothing asks for no node.
+        // A term without conditions selects no node.
         (labels.is_some() || fields.is_some()) && by_labels && by_name
     })
 }
@@ -208,42 +208,48 @@ mod tests {
         pod
     }
 
-    fn verdict(node: &Value, pod: &Value, there: usize) -> Vec<String> {
-        let needs = Needs::of(pod);
+    fn refusal_reasons(node: &Value, pod: &Value, pods: usize) -> Vec<String> {
+        let needs = Needs::for_pod(pod);
         let mut load = Load::default();
-        (0..there).for_each(|number| load.add(&number.to_string(), needs.clone()));
-        Place { node, load: &load }.judge(pod, &needs).err().map(|refusal| refusal.reasons).unwrap_or_default()
+        (0..pods).for_each(|number| load.add(&number.to_string(), needs.clone()));
+        Candidate { node, load: &load }.evaluate(pod, &needs).err().map(|refusal| refusal.reasons).unwrap_or_default()
     }
 
     #[test]
-    fn a_node_is_full_when_anything_is_used_up() {
+    fn node_is_full_when_any_resource_is_used_up() {
         let plain = pod(&json!({}));
-        assert!(verdict(&node(&json!({})), &plain, 1).is_empty());
-        assert_eq!(verdict(&node(&json!({})), &plain, 2), ["Too many pods", "Insufficient memory"]);
-        assert_eq!(verdict(&node(&json!({})), &plain, 4), ["Too many pods", "Insufficient cpu", "Insufficient memory"]);
+        assert!(refusal_reasons(&node(&json!({})), &plain, 1).is_empty());
+        assert_eq!(refusal_reasons(&node(&json!({})), &plain, 2), ["Too many pods", "Insufficient memory"]);
+        assert_eq!(
+            refusal_reasons(&node(&json!({})), &plain, 4),
+            ["Too many pods", "Insufficient cpu", "Insufficient memory"]
+        );
     }
 
     #[test]
-    fn taints_repel_those_who_do_not_bear_them() {
+    fn taints_repel_pods_without_tolerations() {
         let tainted = node(&json!({"taints": [{"key": "a", "value": "b", "effect": "NoSchedule"}]}));
-        assert_eq!(verdict(&tainted, &pod(&json!({})), 0), ["node(s) had untolerated taint(s)"]);
+        assert_eq!(refusal_reasons(&tainted, &pod(&json!({})), 0), ["node(s) had untolerated taint(s)"]);
         for toleration in [
             json!({"key": "a", "value": "b"}),
             json!({"key": "a", "operator": "Exists"}),
             json!({"operator": "Exists"}),
         ] {
-            assert!(verdict(&tainted, &pod(&json!({"tolerations": [toleration]})), 0).is_empty(), "{toleration}");
+            assert!(
+                refusal_reasons(&tainted, &pod(&json!({"tolerations": [toleration]})), 0).is_empty(),
+                "{toleration}"
+            );
         }
         let other = json!({"tolerations": [{"key": "a", "value": "b", "effect": "NoExecute"}]});
-        assert_eq!(verdict(&tainted, &pod(&other), 0).len(), 1);
+        assert_eq!(refusal_reasons(&tainted, &pod(&other), 0).len(), 1);
         let soft = node(&json!({"taints": [{"key": "a", "effect": "PreferNoSchedule"}]}));
-        assert!(verdict(&soft, &pod(&json!({})), 0).is_empty());
+        assert!(refusal_reasons(&soft, &pod(&json!({})), 0).is_empty());
         let closed = node(&json!({"unschedulable": true}));
-        assert_eq!(verdict(&closed, &pod(&json!({})), 0), ["node(s) were unschedulable"]);
+        assert_eq!(refusal_reasons(&closed, &pod(&json!({})), 0), ["node(s) were unschedulable"]);
     }
 
     #[test]
-    fn a_pod_chooses_its_node_by_labels_and_name() {
+    fn pod_selects_its_node_by_labels_and_name() {
         let affinity = |term: &Value| {
             json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
                 {"nodeSelectorTerms": [term]}}}})
@@ -255,11 +261,11 @@ mod tests {
             affinity(&json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": [name]}]}))
         };
         for yes in [json!({"nodeSelector": {"disk": "ssd"}}), by_size("Gt", "7"), by_name("n")] {
-            assert!(verdict(&node(&json!({})), &pod(&yes), 0).is_empty(), "{yes}");
+            assert!(refusal_reasons(&node(&json!({})), &pod(&yes), 0).is_empty(), "{yes}");
         }
         for no in [json!({"nodeSelector": {"disk": "hdd"}}), by_size("Lt", "7"), by_name("m"), affinity(&json!({}))] {
             let reason = "node(s) didn't match Pod's node affinity/selector";
-            assert_eq!(verdict(&node(&json!({})), &pod(&no), 0), [reason], "{no}");
+            assert_eq!(refusal_reasons(&node(&json!({})), &pod(&no), 0), [reason], "{no}");
         }
     }
 }

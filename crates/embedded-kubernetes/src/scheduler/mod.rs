@@ -1,7 +1,7 @@
-//! The scheduler: gives each pod a node that has room for it and that it may run on.
+//! The scheduler: assigns each pod to a node that may run it and has room for it.
 //!
-//! What is placed is counted here, node by node, from the pods' changes, so that a pod is placed without a look at all
-//! the others. Affinity between pods and spreading are not obeyed, and nothing is preempted.
+//! The load of each node is kept up to date from the changes of pods, so that a pod is scheduled without reading all
+//! others. Affinity between pods and topology spread are ignored, and no pod is preempted.
 
 mod fit;
 
@@ -10,23 +10,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::api::Actor;
-use super::controllers::{Controller, Next, Severity, record};
+use super::controllers::{Controller, Next, Severity, record_event};
 use super::kinds::Resource;
 use super::meta;
 use super::status::Status;
 use super::store::{Change, Event};
-use fit::{Load, Needs, Place, Refusal};
+use fit::{Candidate, Load, Needs, Refusal};
 
 const NAME: &str = "default-scheduler";
 
 /// The scheduler.
 #[derive(Debug, Default)]
 pub(super) struct Scheduler {
-    /// What stands on each node.
+    /// The load of each node.
     placed: BTreeMap<String, Load>,
-    /// The node of each pod that has one.
+    /// The node of each assigned pod.
     nodes: BTreeMap<String, String>,
-    /// The pods that no node had room for.
+    /// The pods for which no node was found.
     waiting: BTreeSet<String>,
 }
 
@@ -47,31 +47,31 @@ impl Controller for Scheduler {
         vec![nodes(), pods()]
     }
 
-    fn touched(&mut self, _: &Actor, resource: &Resource, event: &Event) -> Vec<String> {
+    fn affected(&mut self, _: &Actor, resource: &Resource, event: &Event) -> Vec<String> {
         if *resource == nodes() {
-            // The kubelet says every now and then that it is there: that makes no room.
-            let place =
+            // The kubelet updates its Node regularly to show that it is alive; that frees no resources.
+            let capacity =
                 |node: &Value| (node.get("spec").cloned(), node.pointer("/status/allocatable").cloned(), labels(node));
-            let same = event.previous.as_ref().is_some_and(|previous| {
-                event.change == Change::Modified && place(&previous.value) == place(&event.object.value)
+            let same_capacity = event.previous.as_ref().is_some_and(|previous| {
+                event.change == Change::Modified && capacity(&previous.value) == capacity(&event.object.value)
             });
-            return if same { Vec::new() } else { self.waiting.iter().cloned().collect() };
+            return if same_capacity { Vec::new() } else { self.waiting.iter().cloned().collect() };
         }
         let pod = &event.object.value;
         let node = meta::text(pod, "/spec/nodeName");
-        if event.change == Change::Deleted || over(pod) {
+        if event.change == Change::Deleted || has_ended(pod) {
             self.waiting.remove(&event.key);
-            if self.lift(&event.key) { self.waiting.iter().cloned().collect() } else { Vec::new() }
+            if self.unassign(&event.key) { self.waiting.iter().cloned().collect() } else { Vec::new() }
         } else if node.is_empty() {
             vec![event.key.clone()]
         } else {
             self.waiting.remove(&event.key);
-            self.put(&event.key, node, pod);
+            self.assign(&event.key, node, pod);
             Vec::new()
         }
     }
 
-    fn lost_track(&mut self, resource: &Resource) {
+    fn reset(&mut self, resource: &Resource) {
         if *resource == pods() {
             *self = Self::default();
         }
@@ -81,27 +81,27 @@ impl Controller for Scheduler {
         let Some(found) = actor.get(&pods(), key) else { return Ok(Next::Change) };
         let pod = &found.value;
         let assigned = !meta::text(pod, "/spec/nodeName").is_empty();
-        if assigned || meta::deleting(pod) || over(pod) || meta::text(pod, "/spec/schedulerName") != NAME {
+        if assigned || meta::deleting(pod) || has_ended(pod) || meta::text(pod, "/spec/schedulerName") != NAME {
             return Ok(Next::Change);
         }
         let gated =
             pod.pointer("/spec/schedulingGates").and_then(Value::as_array).is_some_and(|gates| !gates.is_empty());
         if gated {
             let message = "Scheduling is blocked due to non-empty scheduling gates";
-            return say(actor, pod, "SchedulingGated", message).map(|_| Next::Change);
+            return set_unscheduled(actor, pod, "SchedulingGated", message).map(|_| Next::Change);
         }
         match self.choose(actor, pod) {
             Ok(node) => {
                 actor.bind(pod, &node)?;
                 self.waiting.remove(key);
-                self.put(key, &node, pod);
+                self.assign(key, &node, pod);
                 let message = format!("Successfully assigned {key} to {node}");
-                record(actor, NAME, pod, Severity::Normal, "Scheduled", &message);
+                record_event(actor, NAME, pod, Severity::Normal, "Scheduled", &message);
             }
             Err(message) => {
                 self.waiting.insert(key.to_owned());
-                if say(actor, pod, "Unschedulable", &message)? {
-                    record(actor, NAME, pod, Severity::Warning, "FailedScheduling", &message);
+                if set_unscheduled(actor, pod, "Unschedulable", &message)? {
+                    record_event(actor, NAME, pod, Severity::Warning, "FailedScheduling", &message);
                 }
             }
         }
@@ -113,46 +113,46 @@ fn labels(object: &Value) -> Option<Value> {
     object.pointer("/metadata/labels").cloned()
 }
 
-fn over(pod: &Value) -> bool {
+fn has_ended(pod: &Value) -> bool {
     matches!(meta::text(pod, "/status/phase"), "Succeeded" | "Failed")
 }
 
 impl Scheduler {
-    fn put(&mut self, key: &str, node: &str, pod: &Value) {
+    fn assign(&mut self, key: &str, node: &str, pod: &Value) {
         if self.nodes.get(key).is_none_or(|known| known != node) {
-            self.lift(key);
+            self.unassign(key);
             self.nodes.insert(key.to_owned(), node.to_owned());
         }
-        self.placed.entry(node.to_owned()).or_default().add(key, Needs::of(pod));
+        self.placed.entry(node.to_owned()).or_default().add(key, Needs::for_pod(pod));
     }
 
-    /// Forgets where a pod was. Whether it was anywhere.
-    fn lift(&mut self, key: &str) -> bool {
+    /// Forgets the node of a pod. Returns whether the pod had one.
+    fn unassign(&mut self, key: &str) -> bool {
         let Some(node) = self.nodes.remove(key) else { return false };
-        if let Some(there) = self.placed.get_mut(&node) {
-            there.remove(key);
-            if there.is_empty() {
+        if let Some(load) = self.placed.get_mut(&node) {
+            load.remove(key);
+            if load.is_empty() {
                 self.placed.remove(&node);
             }
         }
         true
     }
 
-    /// The node with the most room left, of those that will do; of several, the first by name. Otherwise why there is
-    /// none, in the words of the real scheduler.
+    /// Returns the node with the most resources left among those that can run the pod, or the first of them by name.
+    /// The error explains why there is none, as the real scheduler does.
     fn choose(&self, actor: &Actor, pod: &Value) -> Result<String, String> {
-        let needs = Needs::of(pod);
+        let needs = Needs::for_pod(pod);
         let all = actor.list(&nodes(), None);
         if all.is_empty() {
             return Err("no nodes available to schedule pods".to_owned());
         }
-        let nobody = Load::default();
+        let empty = Load::default();
         let mut best: Option<(i128, String)> = None;
         let mut refusals: Vec<Refusal> = Vec::new();
         for node in &all {
             let name = meta::name(&node.value);
-            let place = Place { node: &node.value, load: self.placed.get(name).unwrap_or(&nobody) };
-            match place.judge(pod, &needs) {
+            let candidate = Candidate { node: &node.value, load: self.placed.get(name).unwrap_or(&empty) };
+            match candidate.evaluate(pod, &needs) {
                 Ok(room) if best.as_ref().is_none_or(|(most, _)| room > *most) => best = Some((room, name.to_owned())),
                 Ok(_) => {}
                 Err(refusal) => refusals.push(refusal),
@@ -162,7 +162,7 @@ impl Scheduler {
     }
 }
 
-/// Why none of the nodes will do.
+/// Explains why no node can run the pod.
 fn explain(refusals: &[Refusal]) -> String {
     let count = refusals.len();
     let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
@@ -171,15 +171,15 @@ fn explain(refusals: &[Refusal]) -> String {
     }
     let mut preemption: BTreeMap<&str, usize> = BTreeMap::new();
     for refusal in refusals {
-        let words = if refusal.for_good {
+        let text = if refusal.permanent {
             "Preemption is not helpful for scheduling"
         } else {
             "No preemption victims found for incoming pod"
         };
-        *preemption.entry(words).or_default() += 1;
+        *preemption.entry(text).or_default() += 1;
     }
     let listed = |counts: &BTreeMap<&str, usize>| {
-        let mut all: Vec<String> = counts.iter().map(|(words, count)| format!("{count} {words}")).collect();
+        let mut all: Vec<String> = counts.iter().map(|(text, count)| format!("{count} {text}")).collect();
         all.sort();
         all.join(", ")
     };
@@ -190,8 +190,8 @@ fn explain(refusals: &[Refusal]) -> String {
     )
 }
 
-/// Says on a pod why it runs nowhere. `false`: that is said already.
-fn say(actor: &Actor, pod: &Value, reason: &str, message: &str) -> Result<bool, Status> {
+/// Sets the condition that tells why a pod is not scheduled. Returns false if the pod already has it.
+fn set_unscheduled(actor: &Actor, pod: &Value, reason: &str, message: &str) -> Result<bool, Status> {
     let mut status = pod.get("status").cloned().unwrap_or_default();
     let conditions = meta::as_map(&mut status).entry("conditions").or_insert_with(|| json!([]));
     let Some(list) = conditions.as_array_mut() else { return Ok(false) };

@@ -1,8 +1,10 @@
-//! The expression language of the rules: what of it is taken, how an object looks to it, how it is run.
+//! The expression language of validation rules: which part of it is supported, how an object is presented to it, and
+//! how expressions run.
 //!
-//! Taken is what can be obeyed in full and cannot take the process down: expressions of bounded size, the standard
-//! operators, macros and functions, `duration` for comparisons, and one comprehension that is not inside another (there
-//! is no budget that would stop it). Everything else is refused when the CRD is created, by name.
+//! An expression is supported if this server evaluates it exactly and it cannot bring the process down: it is of
+//! limited size; uses the standard operators, macros and functions, and `duration` in comparisons; and has no
+//! comprehension inside another, because nothing limits its cost. Other expressions are refused when the CRD is
+//! created, with an error that names the unsupported part.
 
 use std::sync::{Arc, LazyLock};
 
@@ -11,15 +13,16 @@ use cel::common::types::CelOptional;
 use cel::common::value::Val;
 use cel::{Context, Env, ExecutionError, Value as CelValue, extensions};
 
-use super::node::Node;
-use super::seen::{Seen, duration, escape};
+use super::cel_input::{CelInput, duration, escape};
+use super::node::SchemaNode;
 
-/// Longest expression, in bytes, and deepest brackets in one. The parser recurses, and the stack of a thread that serves
-/// requests is small: with these it stays within a quarter of 2 MiB in a debug build.
-const LONGEST: usize = 1024;
-const DEEPEST: usize = 12;
+/// The longest expression, bytes.
+const MAX_BYTES: usize = 1024;
+/// The deepest nesting of brackets. The parser recurses, and a thread that serves requests has a small stack: with
+/// these limits the parser uses at most a quarter of 2 MiB in a debug build.
+const MAX_NESTING: usize = 12;
 
-/// Operators as the parser names them.
+/// The supported operators, by their names in the parser.
 const OPERATORS: [&str; 19] = [
     "_?_:_",
     "_&&_",
@@ -74,43 +77,43 @@ const FUNCTIONS: [&str; 29] = [
     "join",
 ];
 
-/// Names that stand for types.
+/// Names of types.
 const TYPES: [&str; 9] = ["int", "uint", "double", "string", "bool", "list", "map", "null_type", "bytes"];
 
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let mut env = Env::stdlib();
-    // Cannot clash: nothing else has been added.
+    // Cannot fail: no other extension was added.
     let _ = env.add_extension(extensions::strings);
     Arc::new(env)
 });
 
-/// An expression that can be obeyed.
+/// A supported expression.
 #[derive(Debug)]
 pub(super) struct Expression {
     tree: IdedExpr,
-    /// Whether it looks at the object as it was.
+    /// Whether the expression uses the previous version of the object.
     pub(super) uses_old: bool,
 }
 
-/// What `self` is before anything is done with it.
+/// The schema of `self`.
 #[derive(Clone, Copy)]
 pub(super) struct Subject<'a> {
-    pub(super) node: &'a Node,
-    /// Whether this is a whole resource, of which name and kind are known.
+    pub(super) node: &'a SchemaNode,
+    /// Whether this is a whole resource, whose name and kind are available.
     pub(super) resource: bool,
 }
 
-/// A value, and the schema that it stands under where that is known.
-type Scope<'a> = Vec<(String, Option<&'a Node>)>;
+/// The variables, and the schema of each where it is known.
+type Scope<'a> = Vec<(String, Option<&'a SchemaNode>)>;
 
 impl Expression {
-    /// Reads an expression, or says what of it is not taken.
+    /// Parses an expression. The error names what is not supported.
     pub(super) fn read(source: &str, subject: Subject<'_>) -> Result<Self, String> {
-        if source.len() > LONGEST {
-            return Err(format!("must be at most {LONGEST} bytes long on this server"));
+        if source.len() > MAX_BYTES {
+            return Err(format!("must be at most {MAX_BYTES} bytes long on this server"));
         }
-        if depth_of_brackets(source) > DEEPEST {
-            return Err(format!("brackets may be nested at most {DEEPEST} deep on this server"));
+        if nesting_depth(source) > MAX_NESTING {
+            return Err(format!("brackets may be nested at most {MAX_NESTING} deep on this server"));
         }
         let tree = ENV.parser().max_recursion_depth(64).parse(source).map_err(|error| {
             let error = error.to_string();
@@ -118,14 +121,19 @@ impl Expression {
         })?;
         let mut scope: Scope<'_> =
             vec![("self".to_owned(), Some(subject.node)), ("oldSelf".to_owned(), Some(subject.node))];
-        let mut reader = Reading { subject, uses_old: false };
-        reader.check(&tree, &mut scope, false)?;
-        let uses_old = reader.uses_old;
+        let mut checker = Checker { subject, uses_old: false };
+        checker.check(&tree, &mut scope, false)?;
+        let uses_old = checker.uses_old;
         Ok(Self { tree, uses_old })
     }
 
-    /// Runs it. The error is in the real server's words as far as they are known.
-    pub(super) fn run(&self, new: Seen<'_>, old: Option<Seen<'_>>, optional_old: bool) -> Result<CelValue, String> {
+    /// Evaluates the expression. Errors have the text of the real server as far as it is known.
+    pub(super) fn run(
+        &self,
+        new: CelInput<'_>,
+        old: Option<CelInput<'_>>,
+        optional_old: bool,
+    ) -> Result<CelValue, String> {
         let mut context = Context::with_env(Arc::clone(&ENV));
         let _ = context.add_function("duration", duration);
         context.add_variable_from_value("self", new.to_cel());
@@ -150,11 +158,11 @@ impl Expression {
     }
 }
 
-fn depth_of_brackets(source: &str) -> usize {
+fn nesting_depth(source: &str) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
     for byte in source.bytes() {
         match byte {
-            // A negation nests like a bracket.
+            // Negations nest as well; they are counted in `longest_run`.
             b'(' | b'[' | b'{' => depth += 1,
             b')' | b']' | b'}' => depth = depth.saturating_sub(1),
             _ => {}
@@ -164,7 +172,7 @@ fn depth_of_brackets(source: &str) -> usize {
     deepest + longest_run(source)
 }
 
-/// The longest run of `!` and `-`, each of which nests, and of `?`, whose right side does.
+/// Returns the longest run of `!` and `-`, or the number of `?` if that is larger: each of these nests.
 fn longest_run(source: &str) -> usize {
     let (mut run, mut longest) = (0_usize, 0);
     for byte in source.bytes().filter(|byte| !byte.is_ascii_whitespace()) {
@@ -174,12 +182,12 @@ fn longest_run(source: &str) -> usize {
     longest.max(source.matches('?').count())
 }
 
-struct Reading<'a> {
+struct Checker<'a> {
     subject: Subject<'a>,
     uses_old: bool,
 }
 
-impl<'a> Reading<'a> {
+impl<'a> Checker<'a> {
     fn check(&mut self, tree: &IdedExpr, scope: &mut Scope<'a>, within: bool) -> Result<(), String> {
         match &tree.expr {
             Expr::Unspecified | Expr::Literal(_) => Ok(()),
@@ -190,8 +198,8 @@ impl<'a> Reading<'a> {
             }
             Expr::Select(select) => {
                 self.check(&select.operand, scope, within)?;
-                let of = self.schema_of(&select.operand, scope);
-                if of.is_some_and(|node| self.field(node, &select.field).is_none()) {
+                let node = self.schema_of(&select.operand, scope);
+                if node.is_some_and(|node| self.field(node, &select.field).is_none()) {
                     return Err(format!("compilation failed: ERROR: undefined field '{}'", select.field));
                 }
                 Ok(())
@@ -244,8 +252,8 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// The schema of what `tree` stands for, where it is a path.
-    fn schema_of(&self, tree: &IdedExpr, scope: &Scope<'a>) -> Option<&'a Node> {
+    /// Returns the schema of the value of `tree`, if `tree` is a path.
+    fn schema_of(&self, tree: &IdedExpr, scope: &Scope<'a>) -> Option<&'a SchemaNode> {
         match &tree.expr {
             Expr::Ident(name) => scope.iter().rev().find(|(known, _)| known == name).and_then(|(_, node)| *node),
             Expr::Select(select) => self.field(self.schema_of(&select.operand, scope)?, &select.field).flatten(),
@@ -257,9 +265,9 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// `None`: no such field. `Some(None)`: nothing is known of it.
-    #[allow(clippy::option_option)] // all three cases are told apart
-    fn field(&self, node: &'a Node, name: &str) -> Option<Option<&'a Node>> {
+    /// Returns the schema of a field. `None`: there is no such field. `Some(None)`: its schema is unknown.
+    #[allow(clippy::option_option)] // the three cases differ
+    fn field(&self, node: &'a SchemaNode, name: &str) -> Option<Option<&'a SchemaNode>> {
         let resource = node.embedded || self.subject.resource && std::ptr::eq(node, self.subject.node);
         if node.kind != "object" || resource && matches!(name, "apiVersion" | "kind" | "metadata") {
             return Some(None);
@@ -280,14 +288,14 @@ fn undeclared(name: &str) -> String {
 mod tests {
     use super::*;
 
-    /// The parser recurses. These abort the process when the bounds are lifted.
+    /// The parser recurses. Without the limits these expressions abort the process.
     #[test]
-    fn no_expression_takes_the_process_down() {
-        let node = Node { kind: "object".to_owned(), ..Node::default() };
+    fn no_expression_aborts_the_process() {
+        let node = SchemaNode { kind: "object".to_owned(), ..SchemaNode::default() };
         let sources = [
             "(".repeat(600) + &")".repeat(400),
             "(".repeat(500) + "1" + &")".repeat(500),
-            "[".repeat(DEEPEST) + &"]".repeat(DEEPEST),
+            "[".repeat(MAX_NESTING) + &"]".repeat(MAX_NESTING),
             "!".repeat(1000) + "true",
             "-".repeat(1000) + "1",
             "1+".repeat(500) + "1",
@@ -298,7 +306,7 @@ mod tests {
             "f(".repeat(12) + &")".repeat(12),
             "\u{0}\u{ffff}\"'".repeat(100),
         ];
-        // The stack of a test thread is that of a tokio worker: 2 MiB.
+        // A test thread has the same stack as a tokio worker: 2 MiB.
         for source in sources {
             drop(Expression::read(&source, Subject { node: &node, resource: false }));
         }

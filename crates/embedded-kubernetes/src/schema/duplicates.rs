@@ -1,18 +1,18 @@
-//! Lists that are sets or maps hold nothing twice.
+//! Finds duplicates in lists that are sets or maps.
 
 use serde_json::{Map, Value};
 
-use super::node::{ListType, Node};
+use super::node::{ListType, SchemaNode};
 use crate::status::{FieldError, FieldErrorKind};
 
-/// Every second appearance of something in a list of `value` that is a set or a map.
-pub(super) fn of(node: &Node, value: &Value) -> Vec<FieldError> {
+/// Returns an error for each item that occurs for the second time in a list of `value` that is a set or a map.
+pub(super) fn find(node: &SchemaNode, value: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     walk(node, value, "", &mut errors);
     errors
 }
 
-fn walk(node: &Node, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn walk(node: &SchemaNode, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
     match value {
         Value::Object(map) => {
             for (name, value) in map {
@@ -51,7 +51,7 @@ fn list(kind: &ListType, items: &[Value], path: &str, errors: &mut Vec<FieldErro
     for (index, key) in keys.into_iter().enumerate() {
         let times = seen.entry(key.to_string()).or_default();
         *times += 1;
-        // A third appearance is not reported again.
+        // A third occurrence is not reported again.
         if *times == 2 {
             let at = format!("{path}[{index}]");
             errors.push(FieldError::new(FieldErrorKind::Duplicate, at, Some(key), ""));

@@ -1,12 +1,12 @@
-//! The string formats that the real server checks. It ignores all others, those of numbers among them.
+//! The string formats that the real server checks. It ignores other formats, including those of numbers.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// The format under its usual name, if it is one that is checked.
-pub(super) fn known(format: &str) -> Option<&'static str> {
+/// Returns the canonical name of a format, if it is checked.
+pub(super) fn canonical_name(format: &str) -> Option<&'static str> {
     [
         "byte",
         "cidr",
@@ -24,15 +24,15 @@ pub(super) fn known(format: &str) -> Option<&'static str> {
         "k8s-long-name",
     ]
     .into_iter()
-    .find(|known| *known == format || known.replace('-', "") == format)
+    .find(|name| *name == format || name.replace('-', "") == format)
 }
 
 fn matches(regex: &LazyLock<Option<Regex>>, text: &str) -> bool {
     regex.as_ref().is_none_or(|regex| regex.is_match(text))
 }
 
-/// Whether `text` is of the [`known`] format.
-pub(super) fn is(format: &str, text: &str) -> bool {
+/// Returns whether `text` has the format, which must be a [`canonical_name`].
+pub(super) fn has_format(format: &str, text: &str) -> bool {
     static DURATION: LazyLock<Option<Regex>> = LazyLock::new(|| {
         let units = "ns|nano|nanosecond|us|µs|micro|microsecond|ms|milli|millisecond|s|sec|second|m|min|minute|h|hr|hour|d|day|w|wk|week";
         Regex::new(&format!(r"(?i)\d+(\.\d+)?\s*({units})s?\b")).ok()
@@ -77,7 +77,7 @@ pub(super) fn is(format: &str, text: &str) -> bool {
     }
 }
 
-/// Standard alphabet, with padding.
+/// Returns whether the text is Base64 in the standard alphabet, with padding.
 fn is_base64(text: &str) -> bool {
     let body = text.trim_end_matches('=');
     text.len().is_multiple_of(4)
@@ -89,7 +89,7 @@ fn digits(text: Option<&str>) -> Option<u32> {
     text?.parse().ok()
 }
 
-/// `2006-01-02`, a day that exists.
+/// Returns whether the text is an existing day in the form `2006-01-02`.
 fn is_date(text: &str) -> bool {
     let parts = (digits(text.get(0..4)), digits(text.get(5..7)), digits(text.get(8..10)));
     let (Some(year), Some(month), Some(day)) = parts else { return false };
@@ -104,7 +104,7 @@ fn is_date(text: &str) -> bool {
     bytes.len() == 10 && bytes.get(4) == Some(&b'-') && bytes.get(7) == Some(&b'-') && (1..=days).contains(&day)
 }
 
-/// `15:04:05`.
+/// Returns whether the text is a time in the form `15:04:05`.
 fn is_time(text: &str) -> bool {
     let part = |from: usize| digits(text.get(from..from + 2));
     part(0).is_some_and(|hour| hour < 24)

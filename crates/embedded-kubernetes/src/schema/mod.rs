@@ -1,35 +1,35 @@
-//! The schema of a custom resource: what a real API server does with an object between receiving and storing it.
+//! The schema of a custom resource: what an API server does with an object before it stores it.
 //!
-//! In this order: [`Schema::prune`], [`Schema::default`], [`Schema::validate`]. The errors are worded as the real
-//! server words them, for users meet them through `kubectl`. Where it reports fields in random order, this reports them
-//! by name.
+//! The order is [`Schema::prune`], [`Schema::default`], [`Schema::validate`]. The errors have the texts of the real
+//! server, because users see them through `kubectl`. Where the real server reports fields in random order, this one
+//! sorts them by name.
 
 mod cel;
+mod cel_input;
 mod duplicates;
 mod formats;
 pub(super) mod node;
 mod rules;
-mod seen;
 mod shape;
 mod validate;
 
 use serde_json::Value;
 
-use self::node::{Node, Reader, Role};
+use self::node::{Role, SchemaNode, SchemaReader};
 use self::validate::Check;
 use super::status::FieldError;
 
-/// Where errors of the schema itself point.
+/// The path that errors in the schema itself start with.
 const ROOT: &str = "spec.validation.openAPIV3Schema";
 
 /// The schema of one version of a custom resource.
 #[derive(Debug)]
 pub struct Schema {
-    root: Node,
+    root: SchemaNode,
     scale: Option<Scale>,
 }
 
-/// Where the scale subresource finds its numbers.
+/// The paths of the scale subresource.
 #[derive(Debug)]
 struct Scale {
     spec_replicas: String,
@@ -40,11 +40,12 @@ struct Scale {
 impl Schema {
     /// Reads one entry of `spec.versions` of a `CustomResourceDefinition`.
     ///
-    /// Errors: everything that is not structural, and each rule that this server would not obey in full.
+    /// The errors are all violations of the rules for structural schemas, and all rules that this server does not
+    /// support in full.
     pub fn from_crd_version(version: &Value) -> Result<Self, Vec<FieldError>> {
         let missing = || vec![FieldError::required("spec.versions[0].schema.openAPIV3Schema", "schemas are required")];
         let json = version.pointer("/schema/openAPIV3Schema").ok_or_else(missing)?;
-        let mut reader = Reader::new();
+        let mut reader = SchemaReader::new();
         let root = reader.node(json, ROOT, Role::Root);
         let mut errors = reader.errors;
         validate::defaults(&root, ROOT, &mut errors);
@@ -57,7 +58,7 @@ impl Schema {
         if errors.is_empty() { Ok(Self { root, scale }) } else { Err(errors) }
     }
 
-    /// Removes what the schema does not know. Returns the paths of what it removed, sorted.
+    /// Removes the fields that the schema does not declare. Returns their paths, sorted.
     pub fn prune(&self, object: &mut Value) -> Vec<String> {
         let mut unknown = Vec::new();
         shape::prune(object, Some(&self.root), false, "", &mut unknown);
@@ -65,14 +66,14 @@ impl Schema {
         unknown
     }
 
-    /// Removes nulls where they mean nothing, and fills in the defaults.
+    /// Removes meaningless nulls, and fills in the defaults.
     pub fn default(&self, object: &mut Value) {
         shape::drop_nulls(object, &self.root);
         shape::fill_in(object, &self.root);
     }
 
-    /// What is wrong with `new`. On an update, give `old`: transition rules need it, and what was wrong before and has
-    /// not been touched is let be.
+    /// Returns the errors of `new`. On an update, `old` is the previous version: transition rules need it, and old
+    /// errors in unchanged fields are not reported.
     pub fn validate(&self, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
         let mut errors = Check::default().all(&self.root, new, old);
         if let Some(scale) = &self.scale {
@@ -82,23 +83,23 @@ impl Schema {
         errors
     }
 
-    /// The part of it that is about more than one field: what is twice in a list, and the rules, unless the `errors` so
-    /// far are in their way.
+    /// Checks what concerns more than one field: duplicates in lists, and the rules, unless one of the `errors` so far
+    /// prevents their evaluation.
     pub fn invariants(&self, new: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
-        if old.is_none_or(|old| duplicates::of(&self.root, old).is_empty()) {
-            errors.extend(duplicates::of(&self.root, new));
+        if old.is_none_or(|old| duplicates::find(&self.root, old).is_empty()) {
+            errors.extend(duplicates::find(&self.root, new));
         }
         if !errors.iter().any(rules::blocking) {
             errors.extend(rules::check(&self.root, new, old));
-        } else if rules::any(&self.root) {
+        } else if rules::has_rules(&self.root) {
             errors.push(rules::not_checked());
         }
     }
 }
 
 impl Schema {
-    /// The node of the whole object, for what asks how lists are keyed.
-    pub(crate) fn root(&self) -> &Node {
+    /// Returns the node of the whole object, which server-side apply needs to know how lists are keyed.
+    pub(crate) fn root(&self) -> &SchemaNode {
         &self.root
     }
 }
@@ -131,7 +132,7 @@ impl Scale {
     }
 }
 
-/// What stands at `path`, `.spec.replicas`; or what is in the way.
+/// Returns the value at a path such as `.spec.replicas`. The error is a value on the way that is not an object.
 fn at<'a>(object: &'a Value, path: &str) -> Result<Option<&'a Value>, &'a Value> {
     let mut at = object;
     for name in path.trim_start_matches('.').split('.') {
@@ -149,7 +150,7 @@ fn accessor_error(path: &str, found: &Value, expected: &str) -> String {
         Value::Null => ("<nil>".to_owned(), "<nil>"),
         Value::Bool(value) => (value.to_string(), "bool"),
         Value::Number(value) if value.is_i64() => (value.to_string(), "int64"),
-        // Go shows 1.0 as 1.
+        // Go formats 1.0 as 1.
         Value::Number(value) => (value.as_f64().unwrap_or_default().to_string(), "float64"),
         Value::String(value) => (value.clone(), "string"),
         Value::Array(_) => (found.to_string(), "[]interface {}"),

@@ -1,7 +1,7 @@
-//! One node of a structural schema, read from its JSON.
+//! A node of a structural schema, parsed from JSON.
 //!
-//! Two kinds of node share this type: those that give the object its shape, and those inside `allOf`, `anyOf`, `oneOf`
-//! and `not`, which only narrow it down and say nothing of types, defaults or unknown fields.
+//! Two kinds of node share this type: those that define the structure of the object, and those inside `allOf`,
+//! `anyOf`, `oneOf` and `not`, which only add constraints and define no types, defaults or handling of unknown fields.
 
 use std::collections::BTreeMap;
 
@@ -13,9 +13,9 @@ use crate::status::{FieldError, FieldErrorKind};
 
 /// A node of a schema.
 #[derive(Debug, Default)]
-#[allow(clippy::struct_excessive_bools)] // the format has as many
-pub(crate) struct Node {
-    /// Empty: any.
+#[allow(clippy::struct_excessive_bools)] // the schema format has this many flags
+pub(crate) struct SchemaNode {
+    /// The type. Empty: any.
     pub(crate) kind: String,
     pub(crate) format: String,
     pub(crate) nullable: bool,
@@ -36,16 +36,16 @@ pub(crate) struct Node {
     pub(super) rules: Vec<Rule>,
 }
 
-/// What fields there may be beside the named ones.
+/// The fields that are allowed besides the named ones.
 #[derive(Debug, Default)]
 pub(crate) enum Additional {
-    /// None; or, with `preserve`, any.
+    /// No other fields; with `preserve`, any.
     #[default]
     None,
-    /// Any.
+    /// Any other fields.
     Any,
-    /// Fields of this kind.
-    Of(Box<Node>),
+    /// Other fields with this schema.
+    Of(Box<SchemaNode>),
 }
 
 /// `x-kubernetes-list-type`.
@@ -57,7 +57,7 @@ pub(crate) enum ListType {
     Map(Vec<String>),
 }
 
-/// Bounds on the value itself.
+/// Constraints on a value.
 #[derive(Debug, Default)]
 pub(crate) struct Limits {
     pub(crate) required: Vec<String>,
@@ -76,8 +76,8 @@ pub(crate) struct Limits {
     pub(crate) max_properties: Option<u64>,
 }
 
-impl Node {
-    /// The node for the fields that are not named.
+impl SchemaNode {
+    /// Returns the node for fields that are not named.
     pub(crate) fn additional(&self) -> Option<&Self> {
         match &self.additional {
             Additional::Of(node) => Some(node),
@@ -85,34 +85,34 @@ impl Node {
         }
     }
 
-    /// The node for this field.
+    /// Returns the node for a field.
     pub(crate) fn field(&self, name: &str) -> Option<&Self> {
         self.properties.get(name).or_else(|| self.additional())
     }
 
-    /// The type as errors name it.
+    /// Returns the type as errors name it.
     pub(crate) fn type_name(&self) -> &str {
         if self.int_or_string { "integer,string" } else { &self.kind }
     }
 }
 
-/// Schemas deeper than this are refused: everything that walks one is recursive.
+/// The deepest schema that is accepted, because all functions that walk a schema recurse.
 const MAX_DEPTH: usize = 100;
 
-/// Reads a schema, and gathers what is wrong with it.
-pub(crate) struct Reader {
+/// Parses a schema, and collects its errors.
+pub(crate) struct SchemaReader {
     pub(crate) errors: Vec<FieldError>,
     depth: usize,
 }
 
-/// Where in the schema a node stands.
+/// The position of a node in the schema.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Root,
     Field,
     Item,
     Extra,
-    /// Inside `allOf` and its kin.
+    /// Inside `allOf`, `anyOf`, `oneOf` or `not`.
     Narrowing,
 }
 
@@ -140,20 +140,20 @@ const SHAPING: [&str; 8] = [
     "x-kubernetes-map-type",
 ];
 
-impl Reader {
+impl SchemaReader {
     pub(crate) fn new() -> Self {
         Self { errors: Vec::new(), depth: 0 }
     }
 
-    /// Reads the node `json` at `path`.
-    pub(crate) fn node(&mut self, json: &Value, path: &str, role: Role) -> Node {
+    /// Parses the node `json` at `path`.
+    pub(crate) fn node(&mut self, json: &Value, path: &str, role: Role) -> SchemaNode {
         let Some(map) = json.as_object() else {
             self.errors.push(FieldError::invalid(path, json.clone(), "must be an object"));
-            return Node::default();
+            return SchemaNode::default();
         };
         if self.depth == MAX_DEPTH {
             self.errors.push(FieldError::forbidden(path, format!("a schema may be at most {MAX_DEPTH} deep")));
-            return Node::default();
+            return SchemaNode::default();
         }
         self.depth += 1;
         let node = self.read(map, path, role);
@@ -161,7 +161,7 @@ impl Reader {
         node
     }
 
-    fn read(&mut self, map: &Map<String, Value>, path: &str, role: Role) -> Node {
+    fn read(&mut self, map: &Map<String, Value>, path: &str, role: Role) -> SchemaNode {
         for word in REFUSED.iter().filter(|word| map.contains_key(**word)) {
             self.forbid(path, word, &format!("{word} is not supported"));
         }
@@ -171,7 +171,7 @@ impl Reader {
         }
         if role == Role::Narrowing {
             for word in SHAPING.iter().filter(|word| map.contains_key(**word)) {
-                // The one exception, for which int-or-string is written out.
+                // The exception is the type alone, as in the written-out form of int-or-string.
                 if *word != "type" || map.len() > 1 {
                     let why = if *word == "default" { "undefined" } else { "empty" };
                     self.forbid(path, word, &format!("must be {why} to be structural"));
@@ -180,7 +180,7 @@ impl Reader {
         }
         let text = |key: &str| map.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let flag = |key: &str| map.get(key) == Some(&Value::Bool(true));
-        let mut node = Node {
+        let mut node = SchemaNode {
             kind: text("type"),
             format: text("format"),
             nullable: flag("nullable"),
@@ -190,7 +190,7 @@ impl Reader {
             int_or_string: flag("x-kubernetes-int-or-string"),
             atomic_map: map.get("x-kubernetes-map-type").is_some_and(|kind| kind == "atomic"),
             limits: self.limits(map, path),
-            ..Node::default()
+            ..SchemaNode::default()
         };
         let narrowing = role == Role::Narrowing;
         let of = |role| if narrowing { Role::Narrowing } else { role };
@@ -234,7 +234,7 @@ impl Reader {
         self.errors.push(FieldError::forbidden(format!("{path}.{word}"), why));
     }
 
-    fn check_shape(&mut self, node: &Node, map: &Map<String, Value>, path: &str, role: Role) {
+    fn check_shape(&mut self, node: &SchemaNode, map: &Map<String, Value>, path: &str, role: Role) {
         let free = node.preserve || node.int_or_string;
         if node.kind.is_empty() && !free {
             let what = match role {
@@ -261,7 +261,7 @@ impl Reader {
         }
     }
 
-    fn list_type(&mut self, map: &Map<String, Value>, node: &Node, path: &str) -> ListType {
+    fn list_type(&mut self, map: &Map<String, Value>, node: &SchemaNode, path: &str) -> ListType {
         let keys = || -> Vec<String> {
             let listed = map.get("x-kubernetes-list-map-keys").and_then(Value::as_array).into_iter().flatten();
             listed.filter_map(Value::as_str).map(str::to_owned).collect()

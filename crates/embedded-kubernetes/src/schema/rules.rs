@@ -1,14 +1,14 @@
-//! `x-kubernetes-validations`: rules that a CRD states about its objects.
+//! `x-kubernetes-validations`: the validation rules of a CRD.
 
 use cel::Value as CelValue;
 use serde_json::Value;
 
 use super::cel::{Expression, Subject};
-use super::node::{ListType, Node};
-use super::seen::Seen;
+use super::cel_input::CelInput;
+use super::node::{ListType, SchemaNode};
 use crate::status::{FieldError, FieldErrorKind};
 
-/// One rule, ready to be run.
+/// A parsed rule.
 #[derive(Debug)]
 pub(super) struct Rule {
     source: String,
@@ -16,17 +16,17 @@ pub(super) struct Rule {
     message: String,
     message_expression: Option<Expression>,
     reason: FieldErrorKind,
-    /// Below the path of the node, with its leading dot.
+    /// The path below the node, with its leading dot.
     field_path: String,
     optional_old: bool,
 }
 
 impl Rule {
-    /// Reads the rule `json` of `node`, which stands at `path` in the schema.
-    pub(super) fn read(json: &Value, node: &Node, path: &str, resource: bool) -> Result<Self, FieldError> {
+    /// Parses the rule `json` of `node`, which is at `path` in the schema.
+    pub(super) fn read(json: &Value, node: &SchemaNode, path: &str, resource: bool) -> Result<Self, FieldError> {
         let text = |key: &str| json.get(key).and_then(Value::as_str).unwrap_or_default();
         let at = |key: &str| format!("{path}.{key}");
-        // How the real server shows the rule in its errors.
+        // The form in which the real server shows the rule in its errors.
         let shown = || {
             serde_json::json!({
                 "Rule": text("rule"), "Message": text("message"), "MessageExpression": text("messageExpression"),
@@ -68,7 +68,7 @@ impl Rule {
             }
         };
         let field_path = text("fieldPath");
-        if !field_path.is_empty() && !leads_somewhere(node, field_path) {
+        if !field_path.is_empty() && !is_field_path(node, field_path) {
             return Err(FieldError::invalid(at("fieldPath"), field_path, "must be a valid path"));
         }
         Ok(Self {
@@ -82,30 +82,30 @@ impl Rule {
         })
     }
 
-    fn words(&self) -> &str {
+    fn text(&self) -> &str {
         if self.message.is_empty() { &self.source } else { &self.message }
     }
 
-    fn check(&self, node: &Node, place: &Place<'_>) -> Option<FieldError> {
-        if self.expression.uses_old && place.old.is_none() && !self.optional_old {
+    fn check(&self, node: &SchemaNode, target: &RuleTarget<'_>) -> Option<FieldError> {
+        if self.expression.uses_old && target.old.is_none() && !self.optional_old {
             return None;
         }
-        // What has not been touched is let be, unless the rule is about the change.
-        if place.old == Some(place.new) && !self.expression.uses_old {
+        // Unchanged values are not checked, unless the rule is about the change.
+        if target.old == Some(target.new) && !self.expression.uses_old {
             return None;
         }
-        let subject = Subject { node, resource: place.resource };
-        let seen = |value| Seen { value, subject };
-        let run = |expression: &Expression| expression.run(seen(place.new), place.old.map(seen), self.optional_old);
-        let invalid = |why: String| FieldError::invalid(shown_path(&place.path), node.kind.as_str(), why);
+        let subject = Subject { node, resource: target.resource };
+        let input = |value| CelInput { value, subject };
+        let run = |expression: &Expression| expression.run(input(target.new), target.old.map(input), self.optional_old);
+        let invalid = |why: String| FieldError::invalid(shown_path(&target.path), node.kind.as_str(), why);
         match run(&self.expression) {
             Ok(CelValue::Bool(true)) => return None,
             Ok(_) => {}
             Err(error) if error.starts_with("no such overload") => {
                 let what = "call arguments did not match a supported operator, function or macro signature";
-                return Some(invalid(format!("'{error}': {what} for rule: {}", self.words())));
+                return Some(invalid(format!("'{error}': {what} for rule: {}", self.text())));
             }
-            Err(error) => return Some(invalid(format!("{error} evaluating rule: {}", self.words()))),
+            Err(error) => return Some(invalid(format!("{error} evaluating rule: {}", self.text()))),
         }
         let computed = self.message_expression.as_ref().and_then(|expression| match run(expression) {
             Ok(CelValue::String(text)) => {
@@ -118,7 +118,7 @@ impl Rule {
             "" => format!("failed rule: {}", self.source),
             message => message.to_owned(),
         });
-        let path = shown_path(&format!("{}{}", place.path, self.field_path));
+        let path = shown_path(&format!("{}{}", target.path, self.field_path));
         Some(match self.reason {
             FieldErrorKind::Duplicate => FieldError::new(self.reason, path, Some(node.kind.as_str().into()), ""),
             reason => FieldError::new(reason, path, Some(node.kind.as_str().into()), detail),
@@ -133,8 +133,8 @@ fn shown_path(path: &str) -> String {
     }
 }
 
-/// Whether `path`, `.a.b` or `.a['b']`, names a field of `node`.
-fn leads_somewhere(node: &Node, path: &str) -> bool {
+/// Returns whether `path`, such as `.a.b` or `.a['b']`, names a field of `node`.
+fn is_field_path(node: &SchemaNode, path: &str) -> bool {
     let mut node = node;
     let mut rest = path;
     while !rest.is_empty() {
@@ -154,77 +154,78 @@ fn leads_somewhere(node: &Node, path: &str) -> bool {
     true
 }
 
-/// Whether there are any rules.
-pub(super) fn any(node: &Node) -> bool {
+/// Returns whether the node or a node below it has rules.
+pub(super) fn has_rules(node: &SchemaNode) -> bool {
     let below = node.properties.values().chain(node.additional()).chain(node.items.as_deref()).chain(&node.all_of);
-    !node.rules.is_empty() || below.into_iter().any(any)
+    !node.rules.is_empty() || below.into_iter().any(has_rules)
 }
 
-/// Whether an error keeps the rules from being run.
+/// Returns whether an error prevents the evaluation of the rules.
 pub(super) fn blocking(error: &FieldError) -> bool {
     use FieldErrorKind::{NotSupported, Required, TooLong, TooMany, TypeInvalid};
     matches!(error.kind, NotSupported | Required | TooLong | TooMany | TypeInvalid)
 }
 
-/// What is added to the errors then.
+/// Returns the error that is added if rules were not evaluated.
 pub(super) fn not_checked() -> FieldError {
     let why = "some validation rules were not checked because the object was invalid; correct the existing errors to \
                complete validation";
     FieldError::new(FieldErrorKind::Invalid, "<nil>", Some(Value::Null), why)
 }
 
-struct Place<'a> {
+struct RuleTarget<'a> {
     new: &'a Value,
     old: Option<&'a Value>,
     path: String,
     resource: bool,
 }
 
-/// Every rule of `root` and below that `new` breaks.
-pub(super) fn check(root: &Node, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+/// Returns the errors of all rules of `root` and below that `new` violates.
+pub(super) fn check(root: &SchemaNode, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    walk(root, &Place { new, old, path: String::new(), resource: true }, &mut errors);
+    walk(root, &RuleTarget { new, old, path: String::new(), resource: true }, &mut errors);
     errors
 }
 
-fn walk(node: &Node, place: &Place<'_>, errors: &mut Vec<FieldError>) {
-    if place.new.is_null() {
+fn walk(node: &SchemaNode, target: &RuleTarget<'_>, errors: &mut Vec<FieldError>) {
+    if target.new.is_null() {
         return;
     }
-    errors.extend(node.rules.iter().filter_map(|rule| rule.check(node, place)));
+    errors.extend(node.rules.iter().filter_map(|rule| rule.check(node, target)));
     for narrowing in &node.all_of {
-        let Place { new, old, resource, .. } = *place;
-        walk(narrowing, &Place { new, old, path: place.path.clone(), resource }, errors);
+        let RuleTarget { new, old, resource, .. } = *target;
+        walk(narrowing, &RuleTarget { new, old, path: target.path.clone(), resource }, errors);
     }
-    match place.new {
+    match target.new {
         Value::Object(map) => {
-            // The members of an atomic map are not the same things as before.
-            let old = place.old.filter(|_| !node.atomic_map);
+            // The members of an atomic map have no identity across versions.
+            let old = target.old.filter(|_| !node.atomic_map);
             for (name, new) in map {
                 let Some(field) = node.field(name) else { continue };
                 let path = if node.properties.contains_key(name) {
-                    super::validate::child(&place.path, name)
+                    super::validate::child(&target.path, name)
                 } else {
-                    format!("{}[{name}]", place.path)
+                    format!("{}[{name}]", target.path)
                 };
                 let old = old.and_then(|old| old.get(name)).filter(|old| !old.is_null());
-                walk(field, &Place { new, old, path, resource: field.embedded }, errors);
+                walk(field, &RuleTarget { new, old, path, resource: field.embedded }, errors);
             }
         }
         Value::Array(items) => {
-            let Some(of) = &node.items else { return };
+            let Some(item_node) = &node.items else { return };
             for (index, new) in items.iter().enumerate() {
-                let old = place.old.and_then(|old| item_before(node, new, old));
-                let path = format!("{}[{index}]", place.path);
-                walk(of, &Place { new, old, path, resource: of.embedded }, errors);
+                let old = target.old.and_then(|old| item_before(node, new, old));
+                let path = format!("{}[{index}]", target.path);
+                walk(item_node, &RuleTarget { new, old, path, resource: item_node.embedded }, errors);
             }
         }
         _ => {}
     }
 }
 
-/// The item of the list `old` that has the keys of `item`. In a list without keys no item is the same as before.
-pub(super) fn item_before<'a>(node: &Node, item: &Value, old: &'a Value) -> Option<&'a Value> {
+/// Returns the item of the list `old` that has the same keys as `item`. Items of a list without keys have no identity
+/// across versions.
+pub(super) fn item_before<'a>(node: &SchemaNode, item: &Value, old: &'a Value) -> Option<&'a Value> {
     let ListType::Map(keys) = &node.list else { return None };
     old.as_array()?.iter().find(|old| keys.iter().all(|key| old.get(key) == item.get(key)))
 }

@@ -1,33 +1,39 @@
-//! Giving an object its shape: what the schema does not know is pruned, what is missing is filled in.
+//! Prunes unknown fields and fills in defaults.
 
 use serde_json::{Map, Value};
 
-use super::node::{Additional, Node};
+use super::node::{Additional, SchemaNode};
 
-/// What every object has at its root, and every embedded resource: kept whatever the schema says of it.
+/// The fields at the root of each object and embedded resource, which are kept whatever the schema declares.
 const META: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
-/// Removes what `node` does not know from `value`, and adds the paths of what it removed to `unknown`.
+/// Removes the fields that `node` does not declare from `value`, and adds their paths to `unknown`.
 ///
-/// `keep`: what stands directly in `value` is kept, known or not.
-pub(super) fn prune(value: &mut Value, node: Option<&Node>, keep: bool, path: &str, unknown: &mut Vec<String>) {
+/// `keep`: fields directly in `value` are kept even if they are unknown.
+pub(super) fn prune(value: &mut Value, node: Option<&SchemaNode>, keep: bool, path: &str, unknown: &mut Vec<String>) {
     let keep = keep || node.is_some_and(|node| node.preserve);
     match value {
         Value::Object(map) => prune_map(map, node, keep, path, unknown),
         Value::Array(items) => {
-            let of = node.and_then(|node| node.items.as_deref());
-            if keep && of.is_none() {
+            let item_node = node.and_then(|node| node.items.as_deref());
+            if keep && item_node.is_none() {
                 return;
             }
             for (index, item) in items.iter_mut().enumerate() {
-                prune(item, of, keep, &format!("{path}[{index}]"), unknown);
+                prune(item, item_node, keep, &format!("{path}[{index}]"), unknown);
             }
         }
         _ => {}
     }
 }
 
-fn prune_map(map: &mut Map<String, Value>, node: Option<&Node>, keep: bool, path: &str, unknown: &mut Vec<String>) {
+fn prune_map(
+    map: &mut Map<String, Value>,
+    node: Option<&SchemaNode>,
+    keep: bool,
+    path: &str,
+    unknown: &mut Vec<String>,
+) {
     let resource = path.is_empty() || node.is_some_and(|node| node.embedded);
     map.retain(|key, value| {
         if resource && META.contains(&key.as_str()) {
@@ -37,7 +43,7 @@ fn prune_map(map: &mut Map<String, Value>, node: Option<&Node>, keep: bool, path
         let below = node.and_then(|node| node.field(key));
         let any = node.is_some_and(|node| matches!(node.additional, Additional::Any));
         if below.is_some() || any && !keep {
-            // `additionalProperties: true` says nothing of what is below it, and what is below it goes.
+            // `additionalProperties: true` declares nothing below it, so unknown fields below it are removed.
             prune(value, below, false, &at, unknown);
         } else if !keep {
             unknown.push(at);
@@ -47,8 +53,8 @@ fn prune_map(map: &mut Map<String, Value>, node: Option<&Node>, keep: bool, path
     });
 }
 
-/// Removes each null that `node` neither allows nor has a default for. Lists keep theirs, and are refused for them.
-pub(super) fn drop_nulls(value: &mut Value, node: &Node) {
+/// Removes each null that `node` neither allows nor has a default for. Nulls in lists stay, and are refused later.
+pub(super) fn drop_nulls(value: &mut Value, node: &SchemaNode) {
     match value {
         Value::Object(map) => map.retain(|key, value| {
             let Some(node) = node.field(key) else { return true };
@@ -69,9 +75,9 @@ pub(super) fn drop_nulls(value: &mut Value, node: &Node) {
     }
 }
 
-/// Fills in the defaults, also in the objects that defaults brought.
-pub(super) fn fill_in(value: &mut Value, node: &Node) {
-    let missing = |value: &Value, node: &Node| value.is_null() && !node.nullable;
+/// Fills in the defaults, including those in objects that come from defaults.
+pub(super) fn fill_in(value: &mut Value, node: &SchemaNode) {
+    let missing = |value: &Value, node: &SchemaNode| value.is_null() && !node.nullable;
     match value {
         Value::Object(map) => {
             for (name, node) in &node.properties {

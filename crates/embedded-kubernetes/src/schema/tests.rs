@@ -1,5 +1,5 @@
-//! Held to what a real 1.34 server answered to the same requests: `recorded/`. The order of the errors is left out of
-//! it, for there it is random.
+//! Compares with the answers of a real 1.34 server to the same requests, as recorded in `recorded/`. The order of
+//! errors is ignored, because it is random there.
 
 use serde::Deserialize as _;
 use serde_json::{Value, json};
@@ -41,7 +41,7 @@ fn strings(value: &Value) -> Vec<String> {
 }
 
 #[test]
-fn every_feature_answers_as_the_real_server_does() {
+fn each_schema_feature_matches_the_real_server() {
     let recorded = read(include_str!("recorded/features.json"));
     let schema = Schema::from_crd_version(&recorded["version"]).unwrap();
     let mut wrong = Vec::new();
@@ -67,9 +67,9 @@ fn refused(spec: &Value) -> Vec<String> {
     }
 }
 
-/// Recorded, less the path of the schema.
+/// The errors are recorded, without the path of the schema.
 #[test]
-fn a_schema_that_is_not_structural_is_refused() {
+fn schema_that_is_not_structural_is_refused() {
     let keyed = |keys: Value| {
         json!({"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": keys,
             "items": {"type": "object", "properties": {"a": {"type": "string"}}}})
@@ -135,9 +135,9 @@ fn a_schema_that_is_not_structural_is_refused() {
     }
 }
 
-/// The first part of each message is the real server's, where it is one that the real server refuses, too.
+/// The first part of each message is that of the real server, if the real server refuses the rule as well.
 #[test]
-fn a_rule_that_cannot_be_obeyed_is_refused_by_name() {
+fn unsupported_rule_is_refused_by_name() {
     let rule = |more: &Value| {
         json!({"type": "object", "properties": {"a": {"type": "integer"}, "l": {"type": "array", "items": {"type": "string"}}},
             "x-kubernetes-validations": [merge(&json!({"rule": "self.a > 1"}), more)]})
@@ -174,17 +174,17 @@ fn a_rule_that_cannot_be_obeyed_is_refused_by_name() {
             "undeclared reference to 'foo'",
         ),
     ];
-    for (more, starts, holds) in cases {
+    for (more, start, part) in cases {
         let errors = refused(&rule(&more));
         assert_eq!(errors.len(), 1, "{more}: {errors:?}");
         let error = errors[0].trim_start_matches(".properties[spec].x-kubernetes-validations[0].");
-        assert!(error.starts_with(starts) && error.contains(holds), "{more}: {error}");
-        assert!(starts != "rule: Invalid value: {" || error.contains(&format!("{:?}", more["rule"].as_str().unwrap())));
+        assert!(error.starts_with(start) && error.contains(part), "{more}: {error}");
+        assert!(start != "rule: Invalid value: {" || error.contains(&format!("{:?}", more["rule"].as_str().unwrap())));
     }
 }
 
 #[test]
-fn functions_that_rules_commonly_use() {
+fn common_functions_of_rules_work() {
     let properties = json!({"a": {"type": "integer"}, "s": {"type": "string"}, "n": {"type": "number"},
         "l": {"type": "array", "items": {"type": "string"}}, "in": {"type": "integer"}, "x-y": {"type": "integer"},
         "m": {"type": "object", "additionalProperties": {"type": "integer"}}});
@@ -208,14 +208,14 @@ fn functions_that_rules_commonly_use() {
     ] {
         assert_eq!(holds(rule), [], "{rule}");
     }
-    for (rule, words) in [
+    for (rule, message) in [
         ("self.a / 0 == 1", "division by zero evaluating rule: self.a / 0 == 1"),
         ("self.m['q'] == 1", "no such key: q evaluating rule: self.m['q'] == 1"),
         ("self.a == 3", "failed rule: self.a == 3"),
     ] {
         let errors = holds(rule);
         assert_eq!(errors.len(), 1, "{rule}: {errors:?}");
-        assert_eq!(errors[0].to_string(), format!("spec: Invalid value: \"object\": {words}"));
+        assert_eq!(errors[0].to_string(), format!("spec: Invalid value: \"object\": {message}"));
     }
 }
 
@@ -286,7 +286,7 @@ mod laws {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn shaping_twice_is_shaping_once_and_nothing_panics(spec in any_json(), old in any_json()) {
+        fn prune_and_default_are_idempotent(spec in any_json(), old in any_json()) {
             let recorded = read(include_str!("recorded/features.json"));
             let schema = Schema::from_crd_version(&recorded["version"]).unwrap();
             let shaped = |spec: Value| {
@@ -299,14 +299,14 @@ mod laws {
             prop_assert_eq!(&shaped(once["spec"].clone()), &once);
             let old = shaped(old);
             schema.validate(&once, Some(&old));
-            // What is valid stays valid when nothing changes.
+            // A valid object stays valid if nothing changes.
             if schema.validate(&once, None).is_empty() {
                 prop_assert_eq!(schema.validate(&once, Some(&once)), []);
             }
         }
 
         #[test]
-        fn no_schema_makes_it_panic(version in any_json(), spec in any_json(), object in any_json()) {
+        fn malformed_schemas_cause_no_panic(version in any_json(), spec in any_json(), object in any_json()) {
             drop(Schema::from_crd_version(&version));
             let version = json!({"schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}}});
             if let Ok(schema) = Schema::from_crd_version(&version) {

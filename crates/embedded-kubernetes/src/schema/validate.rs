@@ -1,26 +1,26 @@
-//! Types and bounds.
+//! Validates types and constraints.
 
 use serde_json::Value;
 
 use super::formats;
-use super::node::Node;
+use super::node::SchemaNode;
 use crate::status::{FieldError, FieldErrorKind};
 
-/// The path of the field `name` of what stands at `path`.
+/// Returns the path of the field `name` below `path`.
 pub(super) fn child(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
-/// One check of a value. Counts how many checks passed: of several alternatives that all fail, the errors of the one
-/// that came furthest are shown.
+/// The result of checking a value. `passed` counts the successful checks: if several alternatives all fail, the errors
+/// of the one with the most are reported.
 #[derive(Default)]
 pub(super) struct Check {
     errors: Vec<FieldError>,
     passed: usize,
 }
 
-/// Checks the defaults in `node` and below against what they are defaults of.
-pub(super) fn defaults(node: &Node, path: &str, errors: &mut Vec<FieldError>) {
+/// Checks the defaults in `node` and below against their own schema.
+pub(super) fn defaults(node: &SchemaNode, path: &str, errors: &mut Vec<FieldError>) {
     if let Some(default) = &node.default {
         let mut default = default.clone();
         super::shape::fill_in(&mut default, node);
@@ -53,7 +53,7 @@ fn type_of(value: &Value) -> &'static str {
     }
 }
 
-/// The Go type that the real server names where a format meets a value that is no string.
+/// Returns the Go type that the real server names if a value with a format is not a string.
 fn go_type_of(value: &Value) -> &'static str {
     match value {
         Value::Number(number) if !number.is_f64() => "int64",
@@ -63,8 +63,8 @@ fn go_type_of(value: &Value) -> &'static str {
 }
 
 impl Check {
-    /// Everything that is wrong with `new` at the root of an object.
-    pub(super) fn all(mut self, node: &Node, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    /// Returns all errors of `new` at the root of an object.
+    pub(super) fn all(mut self, node: &SchemaNode, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
         self.value(node, new, old, "");
         self.errors
     }
@@ -77,8 +77,8 @@ impl Check {
         self.fail(FieldErrorKind::Invalid, path, value, detail);
     }
 
-    /// `old` is the value before, where one is known to be the same thing.
-    fn value(&mut self, node: &Node, value: &Value, old: Option<&Value>, path: &str) {
+    /// Checks a value. `old` is the previous version of the same value, if it can be identified.
+    fn value(&mut self, node: &SchemaNode, value: &Value, old: Option<&Value>, path: &str) {
         if old == Some(value) {
             return;
         }
@@ -96,8 +96,8 @@ impl Check {
             if allowed.contains(value) {
                 self.passed += 1;
             } else {
-                let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                let supported: Vec<String> = allowed.iter().map(word).collect();
+                let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                let supported: Vec<String> = allowed.iter().map(text).collect();
                 let supported: Vec<&str> = supported.iter().map(String::as_str).collect();
                 self.errors.push(FieldError::not_supported(path, value.clone(), &supported));
             }
@@ -107,12 +107,12 @@ impl Check {
         }
     }
 
-    fn type_and_format(&mut self, node: &Node, value: &Value, path: &str) {
+    fn type_and_format(&mut self, node: &SchemaNode, value: &Value, path: &str) {
         let wanted = node.type_name();
         let found = type_of(value);
         let wrong = |check: &mut Self, wanted: &str, found: &str| {
-            let words = format!("{path} in body must be of type {wanted}: {found:?}");
-            check.fail(FieldErrorKind::TypeInvalid, path, found, words);
+            let message = format!("{path} in body must be of type {wanted}: {found:?}");
+            check.fail(FieldErrorKind::TypeInvalid, path, found, message);
         };
         if value.is_null() {
             if !wanted.is_empty() && !node.nullable {
@@ -120,7 +120,7 @@ impl Check {
             }
             return;
         }
-        let format = formats::known(&node.format).filter(|_| matches!(wanted, "string" | ""));
+        let format = formats::canonical_name(&node.format).filter(|_| matches!(wanted, "string" | ""));
         let fits = match (wanted, found) {
             ("", _) | ("number", "integer") | ("integer,string", "integer" | "string") => true,
             ("integer" | "integer,string", "number") => value.as_f64().is_some_and(is_exactly_whole),
@@ -129,22 +129,22 @@ impl Check {
         match format {
             Some(format) if !value.is_string() && !value.is_array() => wrong(self, format, go_type_of(value)),
             _ if !fits => wrong(self, wanted, found),
-            Some(format) if value.as_str().is_some_and(|text| !formats::is(format, text)) => {
+            Some(format) if value.as_str().is_some_and(|text| !formats::has_format(format, text)) => {
                 let text = value.as_str().unwrap_or_default();
-                let words = format!("{path} in body must be of type {format}: {text:?}");
-                self.fail(FieldErrorKind::TypeInvalid, path, text, words);
+                let message = format!("{path} in body must be of type {format}: {text:?}");
+                self.fail(FieldErrorKind::TypeInvalid, path, text, message);
             }
             _ => self.passed += 1,
         }
     }
 
-    fn string(&mut self, node: &Node, text: &str, path: &str) {
+    fn string(&mut self, node: &SchemaNode, text: &str, path: &str) {
         let limits = &node.limits;
         let length = text.chars().count() as u64;
-        // The first that fails is all that is reported.
+        // Only the first failure is reported.
         if let Some(most) = limits.max_length.filter(|most| length > *most) {
-            let words = format!("may not be more than {most} bytes");
-            self.errors.push(FieldError::new(FieldErrorKind::TooLong, path, None, words));
+            let message = format!("may not be more than {most} bytes");
+            self.errors.push(FieldError::new(FieldErrorKind::TooLong, path, None, message));
         } else if let Some(least) = limits.min_length.filter(|least| length < *least) {
             self.invalid(path, text, format!("{path} in body should be at least {least} chars long"));
         } else if let Some(pattern) = limits.pattern.as_ref().filter(|pattern| !pattern.is_match(text)) {
@@ -154,7 +154,7 @@ impl Check {
         }
     }
 
-    fn number(&mut self, node: &Node, value: &Value, path: &str) {
+    fn number(&mut self, node: &SchemaNode, value: &Value, path: &str) {
         let limits = &node.limits;
         let before = self.errors.len();
         let number = value.as_f64().unwrap_or_default();
@@ -162,8 +162,8 @@ impl Check {
             // Whole numbers are divided by whole numbers.
             let factor = if value.is_f64() { factor } else { factor.trunc() };
             if factor <= 0.0 {
-                let words = format!("factor MultipleOf declared for {path} must be positive: {factor}");
-                self.invalid(path, plain(factor), words);
+                let message = format!("factor MultipleOf declared for {path} must be positive: {factor}");
+                self.invalid(path, plain(factor), message);
             } else if !is_whole(number / factor) {
                 self.invalid(path, value.clone(), format!("{path} in body should be a multiple of {factor}"));
             }
@@ -172,8 +172,8 @@ impl Check {
             if limits.above_minimum && number <= least {
                 self.invalid(path, value.clone(), format!("{path} in body should be greater than {least}"));
             } else if number < least {
-                let words = format!("{path} in body should be greater than or equal to {least}");
-                self.invalid(path, value.clone(), words);
+                let message = format!("{path} in body should be greater than or equal to {least}");
+                self.invalid(path, value.clone(), message);
             }
         }
         if let Some(most) = limits.maximum {
@@ -186,11 +186,11 @@ impl Check {
         self.passed += usize::from(self.errors.len() == before);
     }
 
-    fn array(&mut self, node: &Node, items: &[Value], old: Option<&Value>, path: &str) {
-        if let Some(of) = &node.items {
+    fn array(&mut self, node: &SchemaNode, items: &[Value], old: Option<&Value>, path: &str) {
+        if let Some(item_node) = &node.items {
             for (index, item) in items.iter().enumerate() {
                 let before = old.and_then(|old| super::rules::item_before(node, item, old));
-                self.value(of, item, before, &format!("{path}[{index}]"));
+                self.value(item_node, item, before, &format!("{path}[{index}]"));
             }
         }
         let count = items.len() as u64;
@@ -206,7 +206,7 @@ impl Check {
         }
     }
 
-    fn object(&mut self, node: &Node, value: &Value, old: Option<&Value>, path: &str) {
+    fn object(&mut self, node: &SchemaNode, value: &Value, old: Option<&Value>, path: &str) {
         let Value::Object(map) = value else { return };
         let count = map.len() as u64;
         if let Some(least) = node.limits.min_properties.filter(|least| count < *least) {
@@ -214,9 +214,9 @@ impl Check {
         }
         self.too_many(path, count, node.limits.max_properties);
         for (name, value) in map {
-            if let Some(of) = node.field(name) {
+            if let Some(field) = node.field(name) {
                 let before = old.and_then(|old| old.get(name));
-                self.value(of, value, before, &child(path, name));
+                self.value(field, value, before, &child(path, name));
             }
         }
         let resource = if node.embedded { &["apiVersion", "kind"][..] } else { &[] };
@@ -230,14 +230,14 @@ impl Check {
         }
     }
 
-    fn attempt(node: &Node, value: &Value, path: &str) -> Self {
+    fn check_alternative(node: &SchemaNode, value: &Value, path: &str) -> Self {
         let mut check = Self::default();
         check.value(node, value, None, path);
         check
     }
 
-    fn composite(&mut self, words: String) {
-        self.fail(FieldErrorKind::Invalid, "<nil>", "", words);
+    fn composite(&mut self, message: String) {
+        self.fail(FieldErrorKind::Invalid, "<nil>", "", message);
     }
 
     fn furthest(attempts: Vec<Self>) -> Vec<FieldError> {
@@ -250,9 +250,10 @@ impl Check {
         best.map(|best| best.errors).unwrap_or_default()
     }
 
-    fn alternatives(&mut self, node: &Node, value: &Value, path: &str) {
-        let attempts =
-            |nodes: &[Node]| -> Vec<Self> { nodes.iter().map(|node| Self::attempt(node, value, path)).collect() };
+    fn alternatives(&mut self, node: &SchemaNode, value: &Value, path: &str) {
+        let attempts = |nodes: &[SchemaNode]| -> Vec<Self> {
+            nodes.iter().map(|node| Self::check_alternative(node, value, path)).collect()
+        };
         let valid = |attempts: &[Self]| attempts.iter().filter(|attempt| attempt.errors.is_empty()).count();
         if !node.any_of.is_empty() {
             let attempts = attempts(&node.any_of);
@@ -280,7 +281,7 @@ impl Check {
                 self.composite(format!("\"{path}\" must validate all the schemas (allOf){addition}"));
             }
         }
-        if node.not.as_ref().is_some_and(|not| Self::attempt(not, value, path).errors.is_empty()) {
+        if node.not.as_ref().is_some_and(|not| Self::check_alternative(not, value, path).errors.is_empty()) {
             self.composite(format!("\"{path}\" must not validate the schema (not)"));
         }
     }
@@ -290,12 +291,12 @@ fn is_whole(number: f64) -> bool {
     number.fract() == 0.0
 }
 
-/// Whole, and small enough for a float to say so exactly.
+/// Returns whether the number is whole and small enough to be exact as a float.
 fn is_exactly_whole(number: f64) -> bool {
     is_whole(number) && number.abs() < 9_007_199_254_740_992.0
 }
 
-/// 0 rather than 0.0, as Go prints it.
+/// Returns a whole number without a fraction, so that 0.0 becomes 0, as Go formats it.
 fn plain(number: f64) -> Value {
     format!("{number}").parse::<i64>().map_or_else(|_| Value::from(number), Value::from)
 }

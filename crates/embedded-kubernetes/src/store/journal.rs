@@ -1,9 +1,10 @@
-//! What a store keeps on disk: a snapshot, and a log of the changes since.
+//! The files of a store on disk: a snapshot, and a log of the changes since.
 //!
-//! Every record is a line: a checksum, a space, JSON. A change is handed to the system before anybody can see it, so it
-//! outlives a process that is killed at any moment. It is flushed to the disk once a second ([`Store::flush`]), so a
-//! machine that loses power may lose the last second. What a killed writer leaves behind is an unfinished last line,
-//! which is dropped; anything else that does not read as it was written is an error, for nobody knows what it was.
+//! Each record is a line: a checksum, a space, and JSON. A change is passed to the operating system before any client
+//! can see it, so that it survives if the process is killed at any moment. The log is flushed to the disk once a
+//! second ([`Store::flush`]), so that a power failure loses at most the last second. A killed writer can leave an
+//! unfinished last line, which is dropped. Any other record that does not match its checksum is an error, because its
+//! content is unknown.
 //!
 //! [`Store::flush`]: super::Store::flush
 
@@ -22,76 +23,80 @@ use super::{Object, Resource};
 const SNAPSHOT: &str = "snapshot";
 const LOG: &str = "log";
 const LOCK: &str = "lock";
-/// The form of the files, so that a later one can be told apart.
+/// The format version of the files.
 const FORMAT: u64 = 1;
-/// A log is folded into the snapshot when it is longer than this, and than the snapshot itself: so a change is written
-/// twice on average, however many there are.
+/// The log is folded into the snapshot when it is longer than this and longer than the snapshot. Each change is then
+/// written twice on average, however many there are.
 const LOG_BYTES: u64 = 8 * 1024 * 1024;
 
-/// Why the kept objects cannot be had, or a change cannot be kept.
+/// Why the stored objects could not be read, or a change could not be stored.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// The folder cannot be used.
-    #[error("failed to use the data folder {path}: {source}; give one that may be written")]
+    /// The folder could not be used.
+    #[error("failed to use the data folder {path}: {source}; choose a folder that this user can write to")]
     Folder {
         /// The folder.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// Somebody else uses it.
-    #[error("failed to use the data folder {path}: another process uses it; stop that one, or give another folder")]
-    Taken {
+    /// Another process uses the folder.
+    #[error(
+        "failed to use the data folder {path}: another process uses it; stop that process, or choose another folder"
+    )]
+    InUse {
         /// The folder.
         path: PathBuf,
     },
-    /// A file cannot be read.
-    #[error("failed to read {path}: {source}; give the folder back what it has lost, or begin with an empty one")]
+    /// A file could not be read.
+    #[error("failed to read {path}: {source}; restore the folder from a copy, or start with an empty one")]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// A file cannot be written.
-    #[error("failed to write {path}: {source}; make room or give the right to write, and start again: nothing is lost")]
+    /// A file could not be written.
+    #[error(
+        "failed to write {path}: {source}; free disk space or grant write access, and start again: no change is lost"
+    )]
     Write {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// A change in the log is not what was written.
+    /// A record in the log is damaged or missing.
     #[error(
-        "failed to read {path}: the record at byte {offset} {what}; restore the folder from a copy, or give up that \
-         change and all later ones: truncate -s {offset} {path}"
+        "failed to read {path}: the record at byte {offset} {what}; restore the folder from a copy, or discard this \
+             change and all later ones: truncate -s {offset} {path}"
     )]
     Log {
         /// The file.
         path: PathBuf,
-        /// Where the record begins.
+        /// The position of the record, bytes.
         offset: usize,
-        /// What is wrong with it.
+        /// What is wrong with the record.
         what: &'static str,
     },
-    /// The snapshot is not what was written.
+    /// The snapshot is damaged.
     #[error(
-        "failed to read {path}: the record at byte {offset} {what}; restore the folder from a copy, or begin with an \
+        "failed to read {path}: the record at byte {offset} {what}; restore the folder from a copy, or start with an \
          empty one"
     )]
     Snapshot {
         /// The file.
         path: PathBuf,
-        /// Where the record begins.
+        /// The position of the record, bytes.
         offset: usize,
-        /// What is wrong with it.
+        /// What is wrong with the record.
         what: &'static str,
     },
 }
 
-/// A change, or an object of the snapshot.
+/// A change in the log, or an object in the snapshot.
 #[derive(Debug, Deserialize)]
-struct Record {
+struct JournalRecord {
     #[serde(rename = "r")]
     revision: u64,
     #[serde(rename = "g")]
@@ -100,7 +105,7 @@ struct Record {
     plural: String,
     #[serde(rename = "k")]
     key: String,
-    /// `None`: it is gone.
+    /// `None`: the object was deleted.
     #[serde(rename = "v")]
     value: Option<Value>,
 }
@@ -115,29 +120,29 @@ struct Head {
 /// All objects, by resource and key.
 pub(super) type Objects = BTreeMap<Resource, BTreeMap<String, Arc<Object>>>;
 
-/// The files. While it lives, no other process can use them.
+/// The open files. No other process can use them while this exists.
 #[derive(Debug)]
 pub(super) struct Journal {
     folder: PathBuf,
     log: File,
     log_bytes: u64,
     snapshot_bytes: u64,
-    /// Held, not read: the system lets go of it when the process ends, however it ends.
+    /// Held and never read: the system releases the lock when the process ends for any reason.
     _lock: File,
 }
 
 impl Journal {
-    /// Opens a folder, or makes it; with the last revision and the objects that are in it.
+    /// Opens a folder, and creates it if needed. Returns the last revision and the objects in it.
     pub(super) fn open(folder: &Path, fresh: u64) -> Result<(Self, u64, Objects), JournalError> {
         let problem = |source| JournalError::Folder { path: folder.to_owned(), source };
         std::fs::create_dir_all(folder).map_err(problem)?;
-        // There are Secrets in it.
+        // The folder contains Secrets.
         std::fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(problem)?;
         let options = || OpenOptions::new().read(true).append(true).create(true).clone();
         let lock = options().open(folder.join(LOCK)).map_err(problem)?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(JournalError::Taken { path: folder.to_owned() }),
+            Err(TryLockError::WouldBlock) => return Err(JournalError::InUse { path: folder.to_owned() }),
             Err(TryLockError::Error(source)) => return Err(problem(source)),
         }
         let log = options().open(folder.join(LOG)).map_err(problem)?;
@@ -156,16 +161,16 @@ impl Journal {
         let path = self.folder.join(SNAPSHOT);
         let bytes = std::fs::read(&path).map_err(|source| JournalError::Read { path: path.clone(), source })?;
         let wrong = |offset, what| JournalError::Snapshot { path: path.clone(), offset, what };
-        let mut lines = Lines { bytes: &bytes, offset: 0 };
+        let mut lines = RecordLines { bytes: &bytes, offset: 0 };
         let head = lines.next().ok_or_else(|| wrong(0, "is missing"))?;
-        let head: Head = parse(head.1).ok_or_else(|| wrong(0, "is not what was written"))?;
+        let head: Head = parse(head.1).ok_or_else(|| wrong(0, "is damaged"))?;
         if head.format != FORMAT {
-            return Err(wrong(0, "is of another version of this program"));
+            return Err(wrong(0, "was written by another version of this program"));
         }
         for _ in 0..head.objects {
             let offset = lines.offset;
             let line = lines.next().ok_or_else(|| wrong(offset, "is missing"))?;
-            let record: Record = parse(line.1).ok_or_else(|| wrong(offset, "is not what was written"))?;
+            let record: JournalRecord = parse(line.1).ok_or_else(|| wrong(offset, "is damaged"))?;
             apply(objects, record);
         }
         self.snapshot_bytes = bytes.len() as u64;
@@ -177,15 +182,16 @@ impl Journal {
         let mut bytes = Vec::new();
         self.log.read_to_end(&mut bytes).map_err(|source| JournalError::Read { path: path.clone(), source })?;
         let wrong = |offset, what| JournalError::Log { path: path.clone(), offset, what };
-        let mut lines = Lines { bytes: &bytes, offset: 0 };
+        let mut lines = RecordLines { bytes: &bytes, offset: 0 };
         for (offset, line) in lines.by_ref() {
-            let record: Record = parse(line).ok_or_else(|| wrong(offset, "is not what was written"))?;
-            // A log that was about to be cut when its writer was killed: the snapshot has these changes.
+            let record: JournalRecord = parse(line).ok_or_else(|| wrong(offset, "is damaged"))?;
+            // The writer was killed after writing the snapshot and before truncating the log: the snapshot has these
+            // changes.
             if record.revision <= *revision {
                 continue;
             }
             if record.revision != *revision + 1 {
-                return Err(wrong(offset, "is not the next change: others are missing before it"));
+                return Err(wrong(offset, "does not follow the one before it: at least one change is missing"));
             }
             *revision = record.revision;
             apply(objects, record);
@@ -193,14 +199,14 @@ impl Journal {
         if lines.offset < bytes.len() {
             tracing::warn!(
                 file = %path.display(), offset = lines.offset,
-                "dropped an unfinished change at the end of the log: its writer was stopped in the middle of it"
+                "dropped an unfinished change at the log's end"
             );
         }
         self.log_bytes = lines.offset as u64;
         self.log.set_len(self.log_bytes).map_err(|source| JournalError::Write { path, source })
     }
 
-    /// Keeps a change. It is in the system's hands when this returns.
+    /// Appends a change to the log. It has been passed to the operating system when this returns.
     pub(super) fn append(
         &mut self,
         resource: &Resource,
@@ -215,12 +221,13 @@ impl Journal {
         Ok(())
     }
 
-    /// Whether the log is to be folded into the snapshot.
+    /// Returns whether the log should be folded into the snapshot.
     pub(super) fn is_long(&self) -> bool {
         self.log_bytes > self.snapshot_bytes.max(LOG_BYTES)
     }
 
-    /// Folds the log into the snapshot. Killed at any point, the old files or the new ones are there, and say the same.
+    /// Folds the log into the snapshot. If the process is killed at any point, either the old or the new files are
+    /// complete.
     pub(super) fn fold(&mut self, revision: u64, objects: &Objects) -> Result<(), JournalError> {
         self.write_snapshot(revision, objects)?;
         let cut = self.log.set_len(0);
@@ -251,13 +258,13 @@ impl Journal {
         Ok(())
     }
 
-    /// The log, to be flushed to the disk without holding up anybody.
+    /// Returns the log file, so that it can be flushed to the disk without holding a lock.
     pub(super) fn file(&self) -> io::Result<File> {
         self.log.try_clone()
     }
 }
 
-fn apply(objects: &mut Objects, record: Record) {
+fn apply(objects: &mut Objects, record: JournalRecord) {
     let table = objects.entry(Resource { group: record.group, plural: record.plural }).or_default();
     match record.value {
         Some(value) => table.insert(record.key, Arc::new(Object::new(record.revision, value))),
@@ -283,7 +290,7 @@ fn line(json: &str) -> Vec<u8> {
     format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes())).into_bytes()
 }
 
-/// The JSON of a line whose checksum is right.
+/// Parses the JSON of a line whose checksum matches.
 fn parse<T: for<'a> Deserialize<'a>>(line: &[u8]) -> Option<T> {
     let (sum, json) = line.split_at_checked(9)?;
     let sum = u32::from_str_radix(std::str::from_utf8(sum).ok()?.strip_suffix(' ')?, 16).ok()?;
@@ -293,13 +300,13 @@ fn parse<T: for<'a> Deserialize<'a>>(line: &[u8]) -> Option<T> {
     serde_json::from_slice(json).ok()
 }
 
-/// The finished lines, each with the place where it begins.
-struct Lines<'a> {
+/// Iterates over the complete lines and their positions.
+struct RecordLines<'a> {
     bytes: &'a [u8],
     offset: usize,
 }
 
-impl<'a> Iterator for Lines<'a> {
+impl<'a> Iterator for RecordLines<'a> {
     type Item = (usize, &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -40,7 +40,7 @@ fn put(store: &Store, key: &str) -> u64 {
 }
 
 #[test]
-fn what_was_kept_is_there_again_and_revisions_go_on() {
+fn reopened_store_has_its_objects_and_revision() {
     let folder = Folder::new("again");
     let store = folder.store().unwrap();
     put(&store, "a/x");
@@ -55,13 +55,13 @@ fn what_was_kept_is_there_again_and_revisions_go_on() {
     assert_eq!(store.get(&things(), "a/y").unwrap().value["text"], "a\nb");
     assert_eq!(store.revision(), last);
     assert_eq!(put(&store, "a/z"), last + 1);
-    // What happened before is not known any more, and watchers are told so.
+    // The history before the restart is gone, so a watch from there has expired.
     assert!(store.watch(&things(), Some(y)).is_err());
     assert!(store.watch(&things(), Some(last)).is_ok());
 }
 
 #[test]
-fn an_unfinished_last_line_is_dropped() {
+fn unfinished_last_line_is_dropped() {
     let folder = Folder::new("torn");
     let store = folder.store().unwrap();
     put(&store, "a/x");
@@ -78,7 +78,7 @@ fn an_unfinished_last_line_is_dropped() {
 }
 
 #[test]
-fn a_spoilt_middle_is_an_error_that_says_where_and_what_to_do() {
+fn damaged_record_is_an_error_with_position_and_fix() {
     let folder = Folder::new("spoilt");
     let store = folder.store().unwrap();
     put(&store, "a/x");
@@ -88,26 +88,26 @@ fn a_spoilt_middle_is_an_error_that_says_where_and_what_to_do() {
     drop(store);
     let whole = folder.log();
     let mut bytes = whole.clone();
-    // Still JSON, but not what was written.
+    // Still JSON, but the checksum does not match.
     let text = second + bytes[second..].windows(4).position(|text| text == br"a\nb").unwrap();
     bytes[text + 3] = b'c';
     std::fs::write(folder.0.join(LOG), &bytes).unwrap();
     let error = folder.store().unwrap_err().to_string();
-    let mend = format!("truncate -s {second} {}", folder.0.join(LOG).display());
-    assert!(error.contains(&format!("the record at byte {second} is not what was written")), "{error}");
-    assert!(error.contains(&mend), "{error}");
-    // The mend works.
+    let fix = format!("truncate -s {second} {}", folder.0.join(LOG).display());
+    assert!(error.contains(&format!("the record at byte {second} is damaged")), "{error}");
+    assert!(error.contains(&fix), "{error}");
+    // The fix works.
     std::fs::write(folder.0.join(LOG), &bytes[..second]).unwrap();
     assert!(folder.store().unwrap().get(&things(), "a/x").is_some());
-    // A change that is missing is seen as well.
+    // A missing change is detected, too.
     let third = whole.len() - whole[..whole.len() - 1].iter().rev().position(|byte| *byte == b'\n').unwrap() - 1;
     let gap = [&whole[..second], &whole[third..]].concat();
     std::fs::write(folder.0.join(LOG), gap).unwrap();
-    assert!(folder.store().unwrap_err().to_string().contains("others are missing before it"));
+    assert!(folder.store().unwrap_err().to_string().contains("at least one change is missing"));
 }
 
 #[test]
-fn a_folded_log_says_the_same_even_if_it_was_not_cut() {
+fn folded_log_that_was_not_truncated_is_harmless() {
     let folder = Folder::new("fold");
     let (mut journal, revision, mut objects) = Journal::open(&folder.0, 1).unwrap();
     let object = Object::new(revision + 1, json!({"metadata": {}}));
@@ -124,7 +124,7 @@ fn a_folded_log_says_the_same_even_if_it_was_not_cut() {
 }
 
 #[test]
-fn a_long_log_is_folded_and_nothing_is_lost() {
+fn long_log_is_folded_without_loss() {
     let folder = Folder::new("long");
     let store = folder.store().unwrap();
     let text = "x".repeat(1024 * 1024);
@@ -139,7 +139,7 @@ fn a_long_log_is_folded_and_nothing_is_lost() {
 }
 
 #[tokio::test]
-async fn a_change_that_cannot_be_kept_does_not_happen_and_is_the_last_one() {
+async fn change_that_cannot_be_stored_stops_all_writes() {
     let folder = Folder::new("full");
     let store = folder.store().unwrap();
     let first = put(&store, "a/x");
@@ -156,16 +156,16 @@ async fn a_change_that_cannot_be_kept_does_not_happen_and_is_the_last_one() {
     let request = Request::post("/api/v1/namespaces/default/configmaps").body(Body::from(body)).unwrap();
     let answer = server.answer(request).await;
     assert_eq!(answer.status(), 500);
-    let said = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
-    assert!(String::from_utf8_lossy(&said).contains("make room"), "{said:?}");
-    // Even if the disk is well again: what is missing in the log would be missing for ever.
+    let body = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+    assert!(String::from_utf8_lossy(&body).contains("free disk space"), "{body:?}");
+    // Writes stay refused even if the disk works again, because the log would lack a change for ever.
     journal(OpenOptions::new().append(true).open(&log).unwrap());
     assert!(change().is_err());
 }
 
 #[test]
-fn a_folder_is_used_by_one_at_a_time() {
+fn folder_is_used_by_one_process_at_a_time() {
     let folder = Folder::new("taken");
     let _store = folder.store().unwrap();
-    assert!(matches!(folder.store(), Err(JournalError::Taken { .. })));
+    assert!(matches!(folder.store(), Err(JournalError::InUse { .. })));
 }

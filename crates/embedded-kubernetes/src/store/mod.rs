@@ -1,12 +1,12 @@
-//! The objects, one revision over all of them, and the history of their changes.
+//! The objects, one revision number for all of them, and the history of their changes.
 //!
-//! Every change takes the next revision, which is the changed object's resource version. Each resource keeps its last
-//! changes: watchers read them from there at their own pace, each with nothing but a position, so a slow one costs
-//! no memory and, once it has fallen out of the history, is told so instead of losing events. The same history gives
-//! the state at an earlier revision, which is how the pages of a list show one moment.
+//! Each change takes the next revision, which is the resource version of the changed object. Each resource keeps its
+//! last changes. A watcher reads them at its own pace and consists of a position only: a slow watcher costs no memory,
+//! and once its position has left the history it gets an error instead of missing events. The history also gives the
+//! state at an earlier revision, so that all pages of a list show the same moment.
 //!
-//! Nothing here waits: every call takes the lock, does a little, and gives it back. A store may keep its changes in a
-//! folder, from which it is opened again; a change that cannot be kept does not happen.
+//! Nothing here waits: each call takes the lock briefly. A store may journal its changes to a folder, from which it
+//! can be reopened. A change that cannot be journaled is not made.
 
 mod journal;
 mod watch;
@@ -27,98 +27,98 @@ use self::journal::{Journal, Objects};
 use super::kinds::Resource;
 use super::meta;
 
-/// How many changes of each resource are kept if nothing else is said.
+/// The default number of changes that are kept for each resource.
 pub const HISTORY: usize = 4096;
 
-/// An object as of one revision.
+/// An object at one revision.
 #[derive(Debug)]
 pub struct Object {
-    /// The revision of its last change.
+    /// The revision of the object's last change.
     pub revision: u64,
-    /// The object, in the version that is stored.
+    /// The object in its stored version.
     pub value: Value,
     json: OnceLock<Bytes>,
 }
 
 impl Object {
-    /// An object that is not, or not any more, the one that is kept.
+    /// Creates an object that is not in the store, or not any more.
     pub fn new(revision: u64, value: Value) -> Self {
         Self { revision, value, json: OnceLock::new() }
     }
 
-    /// The object as JSON, written once for all who read it.
+    /// Returns the object as JSON. The text is generated once and shared by all readers.
     pub fn json(&self) -> Bytes {
         self.json.get_or_init(|| Bytes::from(self.value.to_string())).clone()
     }
 }
 
-/// What has happened to an object.
+/// The kinds of change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// It is new.
+    /// The object is new.
     Added,
-    /// It is another.
+    /// The object has been replaced.
     Modified,
-    /// It is gone.
+    /// The object has been deleted.
     Deleted,
 }
 
-/// One change.
+/// A change of one object.
 #[derive(Debug)]
 pub struct Event {
-    /// What has happened.
+    /// The kind of change.
     pub change: Change,
-    /// Where.
+    /// The key of the object.
     pub key: String,
-    /// The object after the change; of one that is gone, the last state with the revision of its end.
+    /// The object after the change. For a deletion, the last state with the revision of the deletion.
     pub object: Arc<Object>,
     /// The object before the change.
     pub previous: Option<Arc<Object>>,
 }
 
-/// Somebody else was faster: the object is not at the revision that was seen.
+/// Another write was faster: the object is not at the expected revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Raced;
 
 /// The history does not reach back to the revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expired {
-    /// The revision asked for.
+    /// The requested revision.
     pub asked: u64,
-    /// The oldest one that could be had.
+    /// The oldest revision that is available.
     pub oldest: u64,
 }
 
-/// A part of a list.
+/// A list of objects at one revision.
 #[derive(Debug)]
 pub struct Page {
-    /// The revision whose state it shows.
+    /// The revision whose state the page shows.
     pub revision: u64,
-    /// The objects, by key.
+    /// The objects and their keys, in the order of the keys.
     pub objects: Vec<(String, Arc<Object>)>,
 }
 
 #[derive(Debug)]
-struct Table {
+struct ResourceTable {
     objects: BTreeMap<String, Arc<Object>>,
     log: VecDeque<Arc<Event>>,
-    /// The revision of the last change that has left the log.
+    /// The revision of the last change that has been dropped from the log.
     trimmed: u64,
     changed: signal::Sender<u64>,
 }
 
-impl Default for Table {
+impl Default for ResourceTable {
     fn default() -> Self {
         Self { objects: BTreeMap::new(), log: VecDeque::new(), trimmed: 0, changed: signal::Sender::new(0) }
     }
 }
 
-impl Table {
+impl ResourceTable {
     fn oldest(&self, compacted: u64) -> u64 {
         self.trimmed.max(compacted)
     }
 
-    /// The changes after a revision, oldest first.
+    /// Returns the changes after a revision, oldest first.
     fn since(&self, revision: u64) -> impl DoubleEndedIterator<Item = &Arc<Event>> {
         let from = self.log.partition_point(|event| event.object.revision <= revision);
         self.log.range(from..)
@@ -129,7 +129,7 @@ impl Table {
 struct Inner {
     revision: u64,
     compacted: u64,
-    tables: BTreeMap<Resource, Table>,
+    tables: BTreeMap<Resource, ResourceTable>,
     journal: Option<Journal>,
 }
 
@@ -139,54 +139,56 @@ impl Inner {
     }
 }
 
-/// All objects. Clones share them.
+/// A store of objects. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Store {
     inner: Arc<RwLock<Inner>>,
     history: usize,
-    /// Why nothing can be kept any more, once that is so.
+    /// The reason why no more changes can be made, once the journal has failed.
     failure: Arc<signal::Sender<Option<String>>>,
 }
 
-/// Where an object is in its resource.
+/// Returns the key of an object within its resource.
 pub fn key(namespace: &str, name: &str) -> String {
     if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") }
 }
 
 impl Store {
-    /// No objects. Of each resource the last `history` changes will be kept.
+    /// Creates an empty store that keeps the last `history` changes of each resource.
     pub fn new(history: usize) -> Self {
-        // A fresh cluster is not at revision 0, which means "any" to those who list.
-        Self::of(Inner { revision: 1, ..Inner::default() }, history)
+        // The first revision is not 0, because 0 means "any revision" in a list request.
+        Self::from_inner(Inner { revision: 1, ..Inner::default() }, history)
     }
 
-    /// The objects kept in a folder, which is made if it is not there; their changes will be kept in it too. What
-    /// happened before is not remembered: watches from then are told that their revision has expired.
+    /// Opens a store that is journaled in a folder, which is created if needed. The history from before is gone:
+    /// watches that start there get an error that their revision has expired.
     pub fn open(folder: &Path, history: usize) -> Result<Self, JournalError> {
         let (journal, revision, objects) = Journal::open(folder, 1)?;
-        let tables = objects.into_iter().map(|(resource, objects)| (resource, Table { objects, ..Table::default() }));
+        let tables = objects
+            .into_iter()
+            .map(|(resource, objects)| (resource, ResourceTable { objects, ..ResourceTable::default() }));
         let inner = Inner { revision, compacted: revision, tables: tables.collect(), journal: Some(journal) };
-        Ok(Self::of(inner, history))
+        Ok(Self::from_inner(inner, history))
     }
 
-    /// Another store with the same objects and the same history, which from here on is its own. It is kept nowhere.
+    /// Returns an independent copy of the store, with the same objects and history. The copy has no journal.
     #[must_use]
     pub fn fork(&self) -> Self {
         let inner = self.read();
         let tables = inner.tables.iter().map(|(resource, table)| {
             let (objects, log, trimmed) = (table.objects.clone(), table.log.clone(), table.trimmed);
-            (resource.clone(), Table { objects, log, trimmed, ..Table::default() })
+            (resource.clone(), ResourceTable { objects, log, trimmed, ..ResourceTable::default() })
         });
         let (revision, compacted) = (inner.revision, inner.compacted);
-        Self::of(Inner { revision, compacted, tables: tables.collect(), journal: None }, self.history)
+        Self::from_inner(Inner { revision, compacted, tables: tables.collect(), journal: None }, self.history)
     }
 
-    fn of(inner: Inner, history: usize) -> Self {
+    fn from_inner(inner: Inner, history: usize) -> Self {
         let failure = Arc::new(signal::Sender::new(None));
         Self { inner: Arc::new(RwLock::new(inner)), history: history.max(1), failure }
     }
 
-    /// Waits until a change could not be kept, and says why. From then on nothing changes any more.
+    /// Waits until a change could not be journaled, and returns the reason. No change is made after that.
     pub async fn failed(&self) -> String {
         let mut failure = self.failure.subscribe();
         match failure.wait_for(Option::is_some).await {
@@ -195,12 +197,12 @@ impl Store {
         }
     }
 
-    /// Why nothing changes any more, if that is so.
+    /// Returns the reason why no more changes can be made, if the journal has failed.
     pub fn failure(&self) -> Option<String> {
         self.failure.borrow().clone()
     }
 
-    /// Flushes what is kept to the disk. Blocks as long as the disk takes, but holds nobody up.
+    /// Flushes the journal to the disk. Blocks for as long as the disk takes, without holding the lock.
     pub fn flush(&self) -> std::io::Result<()> {
         let file = self.read().journal.as_ref().map(Journal::file).transpose()?;
         file.map_or(Ok(()), |file| file.sync_data())
@@ -214,18 +216,18 @@ impl Store {
         self.inner.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The revision of the last change.
+    /// Returns the revision of the last change.
     pub fn revision(&self) -> u64 {
         self.read().revision
     }
 
-    /// One object.
+    /// Returns an object.
     pub fn get(&self, resource: &Resource, key: &str) -> Option<Arc<Object>> {
         self.read().tables.get(resource)?.objects.get(key).cloned()
     }
 
-    /// The objects of a namespace or, if none is given, of all; as of a revision, if one is given, otherwise as of now;
-    /// those after a key, if one is given.
+    /// Lists the objects of a namespace, or of all namespaces if none is given. `at` is the revision to show, by
+    /// default the current one. Only keys after `after` are listed.
     pub fn list(
         &self,
         resource: &Resource,
@@ -255,42 +257,49 @@ impl Store {
         Ok(Page { revision, objects })
     }
 
-    /// How many objects a resource has.
+    /// Returns the number of objects of a resource.
     pub fn count(&self, resource: &Resource) -> usize {
         self.read().tables.get(resource).map_or(0, |table| table.objects.len())
     }
 
-    /// Puts an object where the caller has seen `seen` (`None`: nothing), and gives it its resource version.
-    pub fn put(&self, resource: &Resource, key: &str, seen: Option<u64>, value: Value) -> Result<Arc<Object>, Raced> {
-        self.commit(resource, key, seen, value, false)
+    /// Stores an object and sets its resource version. `expected` is the revision that it replaces (`None`: the object
+    /// must not exist).
+    pub fn put(
+        &self,
+        resource: &Resource,
+        key: &str,
+        expected: Option<u64>,
+        value: Value,
+    ) -> Result<Arc<Object>, Raced> {
+        self.commit(resource, key, expected, value, false)
     }
 
-    /// Removes the object that the caller has seen at `seen`. `value` is its last state, which watchers are told.
-    pub fn remove(&self, resource: &Resource, key: &str, seen: u64, value: Value) -> Result<Arc<Object>, Raced> {
-        self.commit(resource, key, Some(seen), value, true)
+    /// Removes the object at revision `expected`. `value` is its last state, which watchers receive.
+    pub fn remove(&self, resource: &Resource, key: &str, expected: u64, value: Value) -> Result<Arc<Object>, Raced> {
+        self.commit(resource, key, Some(expected), value, true)
     }
 
     fn commit(
         &self,
         resource: &Resource,
         key: &str,
-        seen: Option<u64>,
+        expected: Option<u64>,
         mut value: Value,
         end: bool,
     ) -> Result<Arc<Object>, Raced> {
         let mut inner = self.write();
         let revision = inner.revision + 1;
         if !inner.tables.contains_key(resource) {
-            inner.tables.insert(resource.clone(), Table::default());
+            inner.tables.insert(resource.clone(), ResourceTable::default());
         }
         let Some(table) = inner.tables.get_mut(resource) else { return Err(Raced) };
         let previous = table.objects.get(key).cloned();
-        if previous.as_ref().map(|object| object.revision) != seen {
+        if previous.as_ref().map(|object| object.revision) != expected {
             return Err(Raced);
         }
         meta::set(&mut value, "resourceVersion", revision.to_string());
         let object = Arc::new(Object::new(revision, value));
-        // Where a change is missing in the log, none may follow.
+        // After a change that is missing in the log, none may follow.
         if self.failure.borrow().is_some() {
             return Err(Raced);
         }
@@ -330,7 +339,7 @@ impl Store {
         Ok(object)
     }
 
-    /// Forgets the history up to a revision, as the real store does every few minutes.
+    /// Drops the history up to a revision, as the real store does every few minutes.
     pub fn compact(&self, revision: u64) {
         let mut inner = self.write();
         let revision = revision.min(inner.revision);
@@ -344,7 +353,7 @@ impl Store {
         }
     }
 
-    /// The changes of a resource after a revision. `None`: from now on.
+    /// Watches the changes of a resource after a revision. `None`: from now on.
     pub fn watch(&self, resource: &Resource, after: Option<u64>) -> Result<Watch, Expired> {
         let mut inner = self.write();
         let (now, compacted) = (inner.revision, inner.compacted);
@@ -357,7 +366,7 @@ impl Store {
         Ok(Watch::new(self.clone(), resource.clone(), position, table.changed.subscribe()))
     }
 
-    /// Up to `most` changes after a revision, and the revision up to which all have been read with them.
+    /// Returns at most `most` changes after a revision, and the revision up to which all changes have now been read.
     fn since(&self, resource: &Resource, revision: u64, most: usize) -> Result<(Vec<Arc<Event>>, u64), Expired> {
         let inner = self.read();
         let Some(table) = inner.tables.get(resource) else { return Ok((Vec::new(), inner.revision.max(revision))) };
@@ -373,9 +382,15 @@ impl Store {
     }
 }
 
-/// Turns the present state into the one of an earlier revision: the first change of an object after it knows what
-/// there was before.
-fn rewind(table: &Table, revision: u64, objects: &mut Vec<(String, Arc<Object>)>, prefix: &str, after: Option<&str>) {
+/// Turns the current state into that of an earlier revision. The first change of an object after that revision holds
+/// the state before it.
+fn rewind(
+    table: &ResourceTable,
+    revision: u64,
+    objects: &mut Vec<(String, Arc<Object>)>,
+    prefix: &str,
+    after: Option<&str>,
+) {
     let mut before: BTreeMap<&str, Option<&Arc<Object>>> = BTreeMap::new();
     for event in table.since(revision) {
         let wanted = event.key.starts_with(prefix) && after.is_none_or(|after| event.key.as_str() > after);

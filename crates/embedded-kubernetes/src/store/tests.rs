@@ -20,7 +20,7 @@ fn sizes(page: &Page) -> Vec<(&str, u64)> {
 }
 
 #[test]
-fn every_change_takes_the_next_revision_of_all() {
+fn all_resources_share_one_revision() {
     let store = Store::new(HISTORY);
     let first = put(&store, "a/x", 1);
     let other = store.put(&Resource::new("", "pods"), "a/x", None, thing(1)).unwrap();
@@ -30,7 +30,7 @@ fn every_change_takes_the_next_revision_of_all() {
 }
 
 #[test]
-fn who_has_not_seen_the_latest_changes_nothing() {
+fn write_with_an_old_revision_is_refused() {
     let store = Store::new(HISTORY);
     let first = put(&store, "a/x", 1);
     put(&store, "a/x", 2);
@@ -40,7 +40,7 @@ fn who_has_not_seen_the_latest_changes_nothing() {
 }
 
 #[test]
-fn a_list_shows_an_earlier_moment() {
+fn list_shows_an_earlier_revision() {
     let store = Store::new(HISTORY);
     put(&store, "a/x", 1);
     put(&store, "a/y", 1);
@@ -58,7 +58,7 @@ fn a_list_shows_an_earlier_moment() {
 }
 
 #[test]
-fn what_has_left_the_history_is_said_to_have_expired() {
+fn revision_that_left_the_history_has_expired() {
     let store = Store::new(2);
     let first = put(&store, "a/x", 1);
     put(&store, "a/x", 2);
@@ -76,7 +76,7 @@ fn what_has_left_the_history_is_said_to_have_expired() {
 }
 
 #[tokio::test]
-async fn a_watcher_gets_every_change_in_order_or_is_told_that_it_is_too_slow() {
+async fn watcher_gets_all_changes_in_order_or_an_error() {
     let store = Store::new(3);
     let mut watch = store.watch(&things(), None).unwrap();
     let waiting = tokio::spawn(async move { (watch.next().await.unwrap().len(), watch) });
@@ -95,7 +95,7 @@ async fn a_watcher_gets_every_change_in_order_or_is_told_that_it_is_too_slow() {
 }
 
 #[tokio::test]
-async fn compaction_does_not_end_a_watch_that_has_missed_nothing() {
+async fn compaction_keeps_a_watch_that_missed_nothing() {
     let store = Store::new(HISTORY);
     put(&store, "a/x", 1);
     let mut watch = store.watch(&things(), None).unwrap();

@@ -1,4 +1,4 @@
-//! The changes of a resource, read from its history.
+//! Reads the changes of a resource from its history.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use tokio::sync::watch as signal;
 use super::{Event, Expired, Store};
 use crate::kinds::Resource;
 
-/// How many changes are read at a time.
+/// The most changes that are read at a time.
 const BATCH: usize = 256;
 
 /// A position in the history of one resource.
@@ -24,7 +24,7 @@ impl Watch {
         Self { store, resource, position, changed }
     }
 
-    /// The next changes, at least one; waits until there are any.
+    /// Returns the next changes, at least one. Waits until there is one.
     pub async fn next(&mut self) -> Result<Vec<Arc<Event>>, Expired> {
         loop {
             let events = self.read()?;
@@ -32,20 +32,20 @@ impl Watch {
                 return Ok(events);
             }
             if self.changed.changed().await.is_err() {
-                // The store keeps the sender as long as it lives, and we keep the store.
+                // The store owns the sender, and the watch owns the store, so this cannot happen.
                 std::future::pending::<()>().await;
             }
         }
     }
 
-    /// Waits until something has changed since the last reading, or since the watch began.
+    /// Waits until something has changed since the last read, or since the watch began.
     pub async fn ready(&mut self) {
         if self.changed.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// The next changes, none if there are none yet.
+    /// Returns the next changes, which may be none.
     pub fn read(&mut self) -> Result<Vec<Arc<Event>>, Expired> {
         self.changed.mark_unchanged();
         let (events, read) = self.store.since(&self.resource, self.position, BATCH)?;
@@ -53,7 +53,7 @@ impl Watch {
         Ok(events)
     }
 
-    /// The revision up to which every change has been read.
+    /// Returns the revision up to which all changes have been read.
     pub fn position(&self) -> u64 {
         self.position
     }

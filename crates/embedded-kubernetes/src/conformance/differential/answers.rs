@@ -1,17 +1,17 @@
-//! What of an answer is the same on every server.
+//! The parts of an answer that are the same on every server.
 
 use serde_json::{Map, Value, json};
 
-use super::kinds::Kind;
+use super::kinds::TestKind;
 
-/// An answer without what the server alone decides: times, versions, uids, who owns which field; and without what others
-/// write on a real cluster: the status of a Deployment, and objects that we have not made.
-pub(super) fn comparable(kind: Kind, answer: &Value) -> Value {
+/// Returns an answer without what each server determines by itself (times, versions, uids, field owners), and without
+/// what other clients write on a real cluster (the status of a Deployment, and objects that the test did not create).
+pub(super) fn comparable(kind: TestKind, answer: &Value) -> Value {
     let Some(object) = answer.as_object() else { return answer.clone() };
     match object.get("items") {
         Some(Value::Array(items)) => {
             let ours = items.iter().filter(|item| item["metadata"]["name"] != "kube-root-ca.crt");
-            // The apiVersion and kind of items are known to differ.
+            // The apiVersion and kind of list items are a known difference.
             let items: Vec<Value> =
                 ours.map(|item| without(self::object(kind, item), &["apiVersion", "kind"])).collect();
             json!({"kind": object.get("kind"), "items": items})
@@ -28,8 +28,8 @@ fn without(mut value: Value, keys: &[&str]) -> Value {
     value
 }
 
-/// Reason, and which fields are at fault, each once: of some a real server speaks two or three times. The words of most
-/// messages are held by the tests of the rules.
+/// Returns the reason and the invalid fields, each once, because a real server reports some of them two or three
+/// times. The texts of messages are tested elsewhere.
 fn status(status: &Map<String, Value>) -> Value {
     let details = status.get("details").cloned().unwrap_or_default();
     let causes = details["causes"].as_array().cloned().unwrap_or_default();
@@ -47,9 +47,9 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-fn object(kind: Kind, object: &Value) -> Value {
+fn object(kind: TestKind, object: &Value) -> Value {
     let mut object = object.clone();
-    if kind == Kind::Deployment && object["kind"] != "Scale" {
+    if kind == TestKind::Deployment && object["kind"] != "Scale" {
         object = without(object, &["status"]);
         if let Some(annotations) = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
             annotations.remove("deployment.kubernetes.io/revision");
@@ -68,10 +68,10 @@ fn object(kind: Kind, object: &Value) -> Value {
     object
 }
 
-/// Where two results differ first: at their codes, or at a field of the answer.
+/// Returns where two results first differ: in their codes, or at a field of the answer.
 pub(super) fn first_difference(ours: &Value, theirs: &Value) -> Option<String> {
     if ours["code"] != theirs["code"] {
-        return Some(format!("{} here, {} there", ours["code"], theirs["code"]));
+        return Some(format!("{} from ours, {} from theirs", ours["code"], theirs["code"]));
     }
     differing(ours, theirs)
 }

@@ -1,22 +1,23 @@
-//! The kinds that are asked for, and what is written to them: few fields, few values, so that they meet each other.
+//! The kinds of the random requests and the values that are written: few fields with few values, so that requests
+//! affect each other.
 //!
-//! On a real cluster controllers act on some of the objects. Deployments are paused, so that they get no pods; a pod is on
-//! a node that nobody looks after, or waits for a scheduler that is not there.
+//! On a real cluster controllers act on some of the objects. Deployments are therefore paused, so that they get no
+//! pods, and a pod is on a node without a kubelet or waits for a scheduler that does not exist.
 
 use serde_json::{Value, json};
 
 use crate::patch;
 
-/// The kinds that are asked for.
+/// The kinds that are requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
+pub(super) enum TestKind {
     ConfigMap,
     Deployment,
     Pod,
     Widget,
 }
 
-impl Kind {
+impl TestKind {
     pub(super) const ALL: [Self; 4] = [Self::ConfigMap, Self::Deployment, Self::Pod, Self::Widget];
 
     pub(super) fn api_version(self) -> &'static str {
@@ -28,18 +29,18 @@ impl Kind {
     }
 }
 
-/// A whole object with a merge patch on top.
-pub(super) fn onto(base: &Value, changes: &Value) -> Value {
+/// Applies a merge patch to an object.
+pub(super) fn with_changes(base: &Value, changes: &Value) -> Value {
     patch::merge(base, changes)
 }
 
-/// One merge patch that does what two do: what is to be removed stays in it.
-pub(super) fn both(mut one: Value, other: Value) -> Value {
+/// Combines two merge patches into one. Nulls, which remove a field, stay in the result.
+pub(super) fn combine(mut one: Value, other: Value) -> Value {
     match (&mut one, other) {
         (Value::Object(into), Value::Object(from)) => {
             for (key, value) in from {
                 let before = into.remove(&key).unwrap_or_default();
-                into.insert(key, both(before, value));
+                into.insert(key, combine(before, value));
             }
         }
         (into, from) => *into = from,
@@ -47,20 +48,20 @@ pub(super) fn both(mut one: Value, other: Value) -> Value {
     one
 }
 
-/// The least that an object of the kind has.
-pub(super) fn least(kind: Kind, name: &str) -> Value {
+/// Returns the smallest valid object of a kind.
+pub(super) fn minimal(kind: TestKind, name: &str) -> Value {
     let body = match kind {
-        Kind::ConfigMap => json!({}),
-        Kind::Widget => json!({"spec": {}}),
-        Kind::Pod => json!({"spec": {"nodeName": "nowhere", "automountServiceAccountToken": false,
+        TestKind::ConfigMap => json!({}),
+        TestKind::Widget => json!({"spec": {}}),
+        TestKind::Pod => json!({"spec": {"nodeName": "nowhere", "automountServiceAccountToken": false,
             "containers": [{"name": "c", "image": "x:1"}]}}),
-        Kind::Deployment => json!({"spec": {"paused": true, "selector": {"matchLabels": {"app": "a"}},
+        TestKind::Deployment => json!({"spec": {"paused": true, "selector": {"matchLabels": {"app": "a"}},
             "template": {"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "c", "image": "x:1"}]}}}}),
     };
-    both(json!({"apiVersion": kind.api_version(), "kind": format!("{kind:?}"), "metadata": {"name": name}}), body)
+    combine(json!({"apiVersion": kind.api_version(), "kind": format!("{kind:?}"), "metadata": {"name": name}}), body)
 }
 
-/// Changes of metadata, as a merge patch.
+/// Returns changes of the metadata, as merge patches.
 pub(super) fn metadata() -> Vec<Value> {
     vec![
         json!({}),
@@ -82,10 +83,10 @@ pub(super) fn metadata() -> Vec<Value> {
     ]
 }
 
-/// Changes of the rest, as a merge patch.
-pub(super) fn content(kind: Kind) -> Vec<Value> {
+/// Returns changes of the rest of an object, as merge patches.
+pub(super) fn content(kind: TestKind) -> Vec<Value> {
     match kind {
-        Kind::ConfigMap => vec![
+        TestKind::ConfigMap => vec![
             json!({}),
             json!({"data": {"k": "1"}}),
             json!({"data": {"k": "2", "l": ""}}),
@@ -99,7 +100,7 @@ pub(super) fn content(kind: Kind) -> Vec<Value> {
             json!({"immutable": false}),
             json!({"unknown": 1}),
         ],
-        Kind::Widget => vec![
+        TestKind::Widget => vec![
             json!({}),
             json!({"spec": {"color": "red"}}),
             json!({"spec": {"color": "blue", "size": 1}}),
@@ -119,12 +120,12 @@ pub(super) fn content(kind: Kind) -> Vec<Value> {
             json!({"spec": null}),
             json!({"status": {"note": "n"}}),
         ],
-        Kind::Pod => vec![
+        TestKind::Pod => vec![
             json!({}),
             json!({"spec": {"containers": [{"name": "c", "image": "x:2"}]}}),
             json!({"spec": {"containers": [{"name": "c", "image": "x:1"}, {"name": "d", "image": "x"}]}}),
             json!({"spec": {"containers": []}}),
-            json!({"spec": {"nodeName": null, "schedulerName": "nobody"}}),
+            json!({"spec": {"nodeName": null, "schedulerName": "none-such"}}),
             json!({"spec": {"terminationGracePeriodSeconds": 5}}),
             json!({"spec": {"activeDeadlineSeconds": 100}}),
             json!({"spec": {"restartPolicy": "Never"}}),
@@ -132,7 +133,7 @@ pub(super) fn content(kind: Kind) -> Vec<Value> {
             json!({"spec": {"priorityClassName": "none-such"}}),
             json!({"status": {"phase": "Running"}}),
         ],
-        Kind::Deployment => vec![
+        TestKind::Deployment => vec![
             json!({}),
             json!({"spec": {"replicas": 0}}),
             json!({"spec": {"replicas": 3}}),
@@ -157,8 +158,8 @@ pub(super) fn content(kind: Kind) -> Vec<Value> {
     }
 }
 
-/// What makes no object of its kind, or not one that can be created there.
-pub(super) fn odd() -> Vec<Value> {
+/// Returns changes that make an object invalid, or invalid at its path.
+pub(super) fn invalid() -> Vec<Value> {
     vec![
         json!({"metadata": {"resourceVersion": "1"}}),
         json!({"metadata": {"name": "Not_A_Name"}}),
@@ -169,8 +170,8 @@ pub(super) fn odd() -> Vec<Value> {
     ]
 }
 
-/// What only a strategic merge patch can say.
-pub(super) fn strategic(kind: Kind) -> Vec<Value> {
+/// Returns changes that only a strategic merge patch can express.
+pub(super) fn strategic(kind: TestKind) -> Vec<Value> {
     let lists = |prefix: fn(Value) -> Value| {
         vec![
             prefix(json!({"containers": [{"name": "c", "image": "x:3"}]})),
@@ -182,8 +183,8 @@ pub(super) fn strategic(kind: Kind) -> Vec<Value> {
         ]
     };
     match kind {
-        Kind::Pod => lists(|spec| json!({"spec": spec})),
-        Kind::Deployment => lists(|spec| json!({"spec": {"template": {"spec": spec}}})),
+        TestKind::Pod => lists(|spec| json!({"spec": spec})),
+        TestKind::Deployment => lists(|spec| json!({"spec": {"template": {"spec": spec}}})),
         _ => vec![
             json!({"metadata": {"labels": {"$patch": "replace", "x": "3"}}}),
             json!({"data": {"$patch": "delete"}}),
@@ -191,8 +192,8 @@ pub(super) fn strategic(kind: Kind) -> Vec<Value> {
     }
 }
 
-/// Steps of a JSON patch.
-pub(super) fn steps(kind: Kind) -> Vec<Value> {
+/// Returns operations of a JSON patch.
+pub(super) fn steps(kind: TestKind) -> Vec<Value> {
     let mut steps = vec![
         json!({"op": "add", "path": "/metadata/labels", "value": {"x": "1"}}),
         json!({"op": "add", "path": "/metadata/labels/x", "value": "2"}),
@@ -205,25 +206,25 @@ pub(super) fn steps(kind: Kind) -> Vec<Value> {
         json!({"op": "none", "path": "/metadata/name"}),
     ];
     steps.extend(match kind {
-        Kind::ConfigMap => vec![
+        TestKind::ConfigMap => vec![
             json!({"op": "add", "path": "/data", "value": {"k": "3"}}),
             json!({"op": "replace", "path": "/data/k", "value": "4"}),
             json!({"op": "move", "from": "/data/k", "path": "/data/m"}),
             json!({"op": "remove", "path": "/data"}),
         ],
-        Kind::Widget => vec![
+        TestKind::Widget => vec![
             json!({"op": "replace", "path": "/spec/replicas", "value": 2}),
             json!({"op": "add", "path": "/spec/parts/-", "value": {"name": "r"}}),
             json!({"op": "remove", "path": "/spec/parts/0"}),
             json!({"op": "remove", "path": "/spec"}),
             json!({"op": "add", "path": "/spec/color", "value": 1}),
         ],
-        Kind::Pod => vec![
+        TestKind::Pod => vec![
             json!({"op": "replace", "path": "/spec/containers/0/image", "value": "x:4"}),
             json!({"op": "remove", "path": "/spec/containers/0"}),
             json!({"op": "replace", "path": "/spec/nodeName", "value": "elsewhere"}),
         ],
-        Kind::Deployment => vec![
+        TestKind::Deployment => vec![
             json!({"op": "replace", "path": "/spec/replicas", "value": 2}),
             json!({"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "x:4"}),
             json!({"op": "remove", "path": "/spec/template/spec/containers/0/image"}),
@@ -233,10 +234,10 @@ pub(super) fn steps(kind: Kind) -> Vec<Value> {
     steps
 }
 
-/// What is written to the status.
-pub(super) fn status(kind: Kind) -> Vec<Value> {
+/// Returns changes of the status.
+pub(super) fn status(kind: TestKind) -> Vec<Value> {
     match kind {
-        Kind::Widget => vec![
+        TestKind::Widget => vec![
             json!({"status": {"note": "n"}}),
             json!({"status": {"replicas": 2, "selector": "app=a"}}),
             json!({"status": {"replicas": "two"}}),
@@ -244,7 +245,7 @@ pub(super) fn status(kind: Kind) -> Vec<Value> {
             json!({"status": {"note": "n"}, "spec": {"color": "green"}}),
             json!({"status": {"note": "m"}, "metadata": {"labels": {"x": "4"}}}),
         ],
-        Kind::Pod => vec![
+        TestKind::Pod => vec![
             json!({"status": {"phase": "Running"}}),
             json!({"status": {"phase": "Succeeded", "reason": "Why"}}),
             json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}}),
@@ -252,7 +253,7 @@ pub(super) fn status(kind: Kind) -> Vec<Value> {
             json!({"status": {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}]}}),
             json!({"status": {"phase": "Running"}, "metadata": {"labels": {"x": "4"}}}),
         ],
-        Kind::Deployment => vec![json!({"metadata": {"labels": {"x": "4"}}}), json!({"spec": {"replicas": 4}})],
-        Kind::ConfigMap => vec![json!({"data": {"k": "5"}})],
+        TestKind::Deployment => vec![json!({"metadata": {"labels": {"x": "4"}}}), json!({"spec": {"replicas": 4}})],
+        TestKind::ConfigMap => vec![json!({"data": {"k": "5"}})],
     }
 }

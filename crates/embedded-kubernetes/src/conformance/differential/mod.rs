@@ -1,10 +1,10 @@
-//! Random sequences of requests go to this server and to a real one, and the answers must agree.
+//! Sends random sequences of requests to this server and to a real one, and compares the answers.
 //!
-//! The real server is the one that `CONFORMANCE_KUBECONFIG` names; without it two servers of ours are compared, which
-//! shows no more than that no sequence ends a server, and that the answers are repeatable. Each sequence has
-//! a namespace of its own, and ends at its first difference, for what follows may follow from it. The others go on: one run
-//! shows each way to differ once, by the shortest sequence. `PROPTEST_CASES` and `PROPTEST_RNG_SEED` say how many
-//! sequences, and which.
+//! The real server is the one that `CONFORMANCE_KUBECONFIG` names. Without it, two embedded servers are compared,
+//! which only shows that no sequence crashes the server and that answers are repeatable. Each sequence has its own
+//! namespace and ends at its first difference, because later differences may follow from it. Other sequences continue,
+//! so that one run shows each kind of difference once, with its shortest sequence. `PROPTEST_CASES` sets the number of
+//! sequences, and `PROPTEST_RNG_SEED` the seed.
 
 mod answers;
 mod kinds;
@@ -18,26 +18,26 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
 use self::answers::comparable;
-use self::kinds::Kind;
+use self::kinds::TestKind;
 use self::requests::Request;
 use super::{Bed, ours, real};
 
-/// Sequences, unless `PROPTEST_CASES` says otherwise.
+/// The number of sequences against a real server, unless `PROPTEST_CASES` sets it.
 const SEQUENCES: u32 = 200;
-/// Without a real server there is little to find.
+/// The number of sequences without a real server, where there is little to find.
 const SEQUENCES_ALONE: u32 = 10;
 
-/// One of the two servers, and what it has said last of each object.
+/// One of the two servers, and what it last returned for each object.
 struct Side {
     bed: Bed,
-    known: BTreeMap<(Kind, String), Known>,
+    known: BTreeMap<(TestKind, String), KnownObject>,
 }
 
 #[derive(Default, Clone)]
-struct Known {
+struct KnownObject {
     uid: String,
     version: String,
-    /// The version before.
+    /// The version before the current one.
     stale: String,
 }
 
@@ -46,21 +46,21 @@ impl Side {
         Self { bed, known: BTreeMap::new() }
     }
 
-    /// Sends a request, and gives what of the answer can be compared.
+    /// Sends a request, and returns the comparable part of the answer.
     async fn send(&mut self, request: &Request) -> Value {
         let key = (request.kind, request.name.clone());
         let known = self.known.get(&key).cloned().unwrap_or_default();
         let mut body = request.body.clone();
-        fill_in(&mut body, &known);
+        substitute(&mut body, &known);
         let path = self.path(request);
         let (code, answer) = self.bed.call_as(request.method, &path, request.content_type, &body).await;
-        let changed = self.learn(&key, &known, code, &answer);
+        let changed = self.remember(&key, &known, code, &answer);
         let mut result = json!({"code": code, "answer": comparable(request.kind, &answer)});
-        // Others write to a Deployment on a real cluster: which version it has is not ours to say.
-        if request.kind != Kind::Deployment && request.method != "GET" {
+        // On a real cluster controllers write to a Deployment, so its version says nothing about the request.
+        if request.kind != TestKind::Deployment && request.method != "GET" {
             result["changed"] = changed.into();
         }
-        if request.hands_over() && code < 300 {
+        if request.needs_garbage_collector() && code < 300 {
             self.finish(request).await;
         }
         result
@@ -75,17 +75,17 @@ impl Side {
         }
     }
 
-    fn collection(&self, kind: Kind) -> String {
+    fn collection(&self, kind: TestKind) -> String {
         match kind {
-            Kind::ConfigMap => self.bed.core("configmaps"),
-            Kind::Pod => self.bed.core("pods"),
-            Kind::Deployment => self.bed.apps("deployments"),
-            Kind::Widget => self.bed.widgets(),
+            TestKind::ConfigMap => self.bed.core("configmaps"),
+            TestKind::Pod => self.bed.core("pods"),
+            TestKind::Deployment => self.bed.apps("deployments"),
+            TestKind::Widget => self.bed.widgets(),
         }
     }
 
-    /// Keeps what an answer tells of an object. Says whether the object has changed.
-    fn learn(&mut self, key: &(Kind, String), known: &Known, code: u16, answer: &Value) -> bool {
+    /// Remembers the uid and version in an answer. Returns whether the object has changed.
+    fn remember(&mut self, key: &(TestKind, String), known: &KnownObject, code: u16, answer: &Value) -> bool {
         let metadata = &answer["metadata"];
         let (Some(uid), Some(version)) = (metadata["uid"].as_str(), metadata["resourceVersion"].as_str()) else {
             return false;
@@ -93,13 +93,13 @@ impl Side {
         if code >= 300 || metadata["name"].as_str() != Some(&key.1) || known.version == version {
             return false;
         }
-        let now = Known { uid: uid.to_owned(), version: version.to_owned(), stale: known.version.clone() };
+        let now = KnownObject { uid: uid.to_owned(), version: version.to_owned(), stale: known.version.clone() };
         self.known.insert(key.clone(), now);
         true
     }
 
-    /// What becomes of an object that is to go last, or without its dependents, is the garbage collector's. One of the
-    /// servers has none: both are helped to the end.
+    /// Completes a foreground or orphan deletion. One of the servers has no garbage collector, so the test does it on
+    /// both.
     async fn finish(&self, request: &Request) {
         let path = format!("{}/{}", self.collection(request.kind), request.name);
         for _ in 0..200 {
@@ -107,17 +107,18 @@ impl Side {
             if code == 404 {
                 return;
             }
-            if request.kind == Kind::Pod {
+            if request.kind == TestKind::Pod {
                 self.bed.call("DELETE", &path, json!({"gracePeriodSeconds": 0})).await;
             }
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
-        panic!("{path} does not go");
+        panic!("{path} is not removed");
     }
 
-    /// Lets go of whatever there is, or the namespaces would not go either: a real cluster tries again and again.
+    /// Removes all finalizers and deletes all objects, so that the namespace can be removed. A real cluster would
+    /// otherwise retry for ever.
     async fn clear(&self) {
-        for kind in Kind::ALL {
+        for kind in TestKind::ALL {
             let collection = self.collection(kind);
             let list = self.bed.get(&collection).await;
             for object in list["items"].as_array().into_iter().flatten() {
@@ -125,7 +126,7 @@ impl Side {
                 if object["metadata"]["finalizers"].is_array() {
                     self.bed.merge(&path, json!({"metadata": {"finalizers": null}})).await;
                 }
-                if kind == Kind::Pod {
+                if kind == TestKind::Pod {
                     self.bed.call("DELETE", &path, json!({"gracePeriodSeconds": 0})).await;
                 }
             }
@@ -134,11 +135,11 @@ impl Side {
     }
 }
 
-/// Puts in what one server alone knows: `$uid`, `$version` and `$stale`.
-fn fill_in(value: &mut Value, known: &Known) {
+/// Replaces the placeholders `$uid`, `$version` and `$stale` by the values of one server.
+fn substitute(value: &mut Value, known: &KnownObject) {
     match value {
-        Value::Object(map) => map.values_mut().for_each(|value| fill_in(value, known)),
-        Value::Array(items) => items.iter_mut().for_each(|value| fill_in(value, known)),
+        Value::Object(map) => map.values_mut().for_each(|value| substitute(value, known)),
+        Value::Array(items) => items.iter_mut().for_each(|value| substitute(value, known)),
         Value::String(text) => match text.as_str() {
             "$uid" => text.clone_from(&known.uid),
             "$version" => text.clone_from(&known.version),
@@ -149,42 +150,43 @@ fn fill_in(value: &mut Value, known: &Known) {
     }
 }
 
-/// The two servers.
-struct Both {
+/// The two servers to compare.
+struct ServerPair {
     clients: [(kube::Client, Option<crate::api::Server>); 2],
 }
 
-/// Two answers that are not the same.
+/// A difference between two answers.
 struct Difference {
-    /// What kind of request, and where in the answer. A sequence that differs likewise shows nothing new.
+    /// The kind of request, and where the answers differ. Another sequence with the same key shows nothing new.
     key: String,
     /// The request and both answers.
-    words: String,
+    description: String,
 }
 
-impl Both {
-    /// How many requests both have answered alike, or how they differ.
-    async fn ask(&self, sequence: &[Request]) -> Result<usize, Difference> {
+impl ServerPair {
+    /// Sends a sequence to both servers. Returns the number of requests that were answered alike, or the first
+    /// difference.
+    async fn run(&self, sequence: &[Request]) -> Result<usize, Difference> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("differential-{}-{number}", std::process::id());
         let mut sides = Vec::new();
         for (client, server) in &self.clients {
-            let bed = Bed::of(client.clone(), server.clone(), namespace.clone()).await;
+            let bed = Bed::with_client(client.clone(), server.clone(), namespace.clone()).await;
             if bed.server.is_none() {
-                // Without it a real server takes no pods.
+                // A real server refuses pods without a service account.
                 bed.until(&bed.core("serviceaccounts"), "default", |account| !account.is_null()).await;
             }
             sides.push(Side::new(bed));
         }
         let [one, other] = sides.as_mut_slice() else { unreachable!() };
-        let last = Kind::ALL.map(Request::list);
+        let last = TestKind::ALL.map(Request::list);
         let mut outcome = Ok(0);
         for (index, request) in sequence.iter().chain(&last).enumerate() {
             let (ours, theirs) = tokio::join!(one.send(request), other.send(request));
-            if let Some(place) = answers::first_difference(&ours, &theirs) {
-                let words = format!("request {index}, {request:?}:\nours   {ours}\ntheirs {theirs}");
-                outcome = Err(Difference { key: format!("{}: {place}", request.brief()), words });
+            if let Some(position) = answers::first_difference(&ours, &theirs) {
+                let description = format!("request {index}, {request:?}:\nours   {ours}\ntheirs {theirs}");
+                outcome = Err(Difference { key: format!("{}: {position}", request.brief()), description });
                 break;
             }
             outcome = Ok(index + 1);
@@ -195,17 +197,17 @@ impl Both {
         outcome
     }
 
-    /// The shortest part of a sequence that still shows a difference, as both answer it.
+    /// Shortens a sequence as far as it still shows the same difference, and describes it with both answers.
     async fn shortest(&self, mut sequence: Vec<Request>, found: Difference) -> String {
-        let mut words = found.words;
+        let mut description = found.description;
         let mut size = sequence.len().div_ceil(2);
         loop {
             let mut at = 0;
             while at < sequence.len() {
                 let mut fewer = sequence.clone();
                 fewer.drain(at..sequence.len().min(at + size));
-                match self.ask(&fewer).await {
-                    Err(same) if same.key == found.key => (sequence, words) = (fewer, same.words),
+                match self.run(&fewer).await {
+                    Err(same) if same.key == found.key => (sequence, description) = (fewer, same.description),
                     _ => at += size,
                 }
             }
@@ -215,7 +217,7 @@ impl Both {
             size = size.div_ceil(2);
         }
         let before: Vec<String> = sequence.iter().map(|request| format!("  {request:?}\n")).collect();
-        format!("{}\n{}{words}\n", found.key, before.concat())
+        format!("{}\n{}{description}\n", found.key, before.concat())
     }
 }
 
@@ -225,7 +227,7 @@ fn random_requests_are_answered_alike() {
     let _inside = runtime.enter();
     let theirs = runtime.block_on(real());
     let cases = if theirs.is_some() { SEQUENCES } else { SEQUENCES_ALONE };
-    let both = Both { clients: [ours(), theirs.map_or_else(ours, |client| (client, None))] };
+    let both = ServerPair { clients: [ours(), theirs.map_or_else(ours, |client| (client, None))] };
     runtime.block_on(async {
         for (client, server) in &both.clients {
             let bed =
@@ -239,7 +241,7 @@ fn random_requests_are_answered_alike() {
     let (mut asked, mut differences) = (0, BTreeMap::new());
     for _ in 0..cases {
         let sequence = requests::sequences().new_tree(&mut runner).unwrap().current();
-        match runtime.block_on(both.ask(&sequence)) {
+        match runtime.block_on(both.run(&sequence)) {
             Ok(count) => asked += count,
             Err(new) if !differences.contains_key(&new.key) => {
                 let key = new.key.clone();
@@ -250,5 +252,5 @@ fn random_requests_are_answered_alike() {
     }
     eprintln!("{asked} requests of {cases} sequences were answered alike");
     let found: Vec<String> = differences.into_values().collect();
-    assert!(found.is_empty(), "{} ways to differ:\n{}", found.len(), found.join("\n"));
+    assert!(found.is_empty(), "{} kinds of difference:\n{}", found.len(), found.join("\n"));
 }

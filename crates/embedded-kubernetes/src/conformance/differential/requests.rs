@@ -1,4 +1,4 @@
-//! The requests that are drawn: to few names, so that they meet each other.
+//! Generates random requests for few names, so that they affect each other.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
 
-use super::kinds::{self, Kind, both, least, onto};
+use super::kinds::{self, TestKind, combine, minimal, with_changes};
 
 const JSON: &str = "application/json";
 const MERGE: &str = "application/merge-patch+json";
@@ -17,10 +17,10 @@ const APPLY: &str = "application/apply-patch+yaml";
 #[derive(Clone)]
 pub(super) struct Request {
     pub(super) method: &'static str,
-    pub(super) kind: Kind,
-    /// Empty for the collection.
+    pub(super) kind: TestKind,
+    /// The name of the object. Empty: the collection.
     pub(super) name: String,
-    /// What follows in the URL: a subresource, a query.
+    /// The rest of the URL: a subresource, a query.
     pub(super) rest: String,
     pub(super) content_type: &'static str,
     pub(super) body: Value,
@@ -38,7 +38,7 @@ impl fmt::Debug for Request {
 }
 
 impl Request {
-    fn new(method: &'static str, kind: Kind, name: &str, rest: impl Into<String>) -> Self {
+    fn new(method: &'static str, kind: TestKind, name: &str, rest: impl Into<String>) -> Self {
         let (name, rest) = (name.to_owned(), rest.into());
         Self { method, kind, name, rest, content_type: JSON, body: Value::Null }
     }
@@ -48,33 +48,33 @@ impl Request {
         self
     }
 
-    /// All objects of a kind.
-    pub(super) fn list(kind: Kind) -> Self {
+    /// Creates a request that lists all objects of a kind.
+    pub(super) fn list(kind: TestKind) -> Self {
         Self::new("GET", kind, "", "")
     }
 
-    /// What kind of request it is, in a few words.
+    /// Returns a short description of the kind of request.
     pub(super) fn brief(&self) -> String {
         let path = self.rest.split('?').next().unwrap_or_default();
         let how = if self.method == "PATCH" { self.content_type.trim_start_matches("application/") } else { "" };
         format!("{} {:?}{path} {how}", self.method, self.kind).trim_end().to_owned()
     }
 
-    /// Whether the garbage collector has the last word.
-    pub(super) fn hands_over(&self) -> bool {
+    /// Returns whether the garbage collector has to complete the deletion.
+    pub(super) fn needs_garbage_collector(&self) -> bool {
         let policy = &self.body["propagationPolicy"];
-        // With a body the query is not looked at.
+        // If there is a body, the query is ignored.
         self.method == "DELETE" && (policy == "Foreground" || policy == "Orphan") && self.body.get("dryRun").is_none()
     }
 }
 
-/// Sequences of up to 50 requests.
+/// Generates sequences of up to 50 requests.
 pub(super) fn sequences() -> impl Strategy<Value = Vec<Request>> {
     prop::collection::vec(request(), 1..=50)
 }
 
 fn request() -> impl Strategy<Value = Request> {
-    (select(&Kind::ALL), select(&["a", "b"])).prop_flat_map(|(kind, name)| {
+    (select(&TestKind::ALL), select(&["a", "b"])).prop_flat_map(|(kind, name)| {
         prop_oneof![
             5 => create(kind, name),
             2 => put(kind, name),
@@ -90,7 +90,7 @@ fn request() -> impl Strategy<Value = Request> {
     })
 }
 
-/// What writes may be asked.
+/// Generates the query of a write.
 fn query() -> impl Strategy<Value = String> {
     let dry_run = prop::option::weighted(0.1, Just("dryRun=All".to_owned()));
     let validation = select(&["Strict", "Ignore", "Warn", "Other"]).prop_map(|how| format!("fieldValidation={how}"));
@@ -104,10 +104,10 @@ fn join(parts: impl IntoIterator<Item = Option<String>>) -> String {
     if parts.is_empty() { String::new() } else { format!("?{}", parts.join("&")) }
 }
 
-/// Any changes: of metadata, of the rest, or of both.
-fn changes(kind: Kind) -> impl Strategy<Value = Value> {
+/// Generates changes of the metadata, of the rest, or of both.
+fn changes(kind: TestKind) -> impl Strategy<Value = Value> {
     let two = (select(kinds::metadata()), select(kinds::content(kind)))
-        .prop_map(|(metadata, content)| both(json!({"metadata": metadata}), content));
+        .prop_map(|(metadata, content)| combine(json!({"metadata": metadata}), content));
     prop_oneof![
         select(kinds::content(kind)),
         select(kinds::metadata()).prop_map(|metadata| json!({"metadata": metadata})),
@@ -115,63 +115,68 @@ fn changes(kind: Kind) -> impl Strategy<Value = Value> {
     ]
 }
 
-/// A whole object.
-fn whole(kind: Kind, name: &'static str) -> impl Strategy<Value = Value> {
-    changes(kind).prop_map(move |changes| onto(&least(kind, name), &changes))
+/// Generates whole objects.
+fn whole(kind: TestKind, name: &'static str) -> impl Strategy<Value = Value> {
+    changes(kind).prop_map(move |changes| with_changes(&minimal(kind, name), &changes))
 }
 
-fn create(kind: Kind, name: &'static str) -> impl Strategy<Value = Request> {
-    let odd = prop::option::weighted(0.1, select(kinds::odd()));
-    (whole(kind, name), odd, query()).prop_map(move |(object, odd, query)| {
-        let object = odd.map_or_else(|| object.clone(), |odd| onto(&object, &odd));
+fn create(kind: TestKind, name: &'static str) -> impl Strategy<Value = Request> {
+    let invalid = prop::option::weighted(0.1, select(kinds::invalid()));
+    (whole(kind, name), invalid, query()).prop_map(move |(object, invalid, query)| {
+        let object = invalid.map_or_else(|| object.clone(), |change| with_changes(&object, &change));
         Request::new("POST", kind, "", query).with(JSON, object)
     })
 }
 
-/// What a write says that it has seen. On a real cluster Deployments have a version that changes by itself.
-fn seen(kind: Kind) -> impl Strategy<Value = Value> {
+/// Generates the version or uid that a write requires. On a real cluster the version of a Deployment changes by
+/// itself, so none is required.
+fn preconditions(kind: TestKind) -> impl Strategy<Value = Value> {
     let uid = json!({"uid": "$uid"});
     let other = json!({"uid": "00000000-0000-4000-8000-000000000000"});
-    if kind == Kind::Deployment {
+    if kind == TestKind::Deployment {
         return select(vec![json!({}), json!({}), uid, other]);
     }
     let (version, stale) = (json!({"resourceVersion": "$version"}), json!({"resourceVersion": "$stale"}));
     select(vec![json!({}), version.clone(), version, stale, uid, other])
 }
 
-fn put(kind: Kind, name: &'static str) -> impl Strategy<Value = Request> {
-    (whole(kind, name), seen(kind), query()).prop_map(move |(object, seen, query)| {
-        Request::new("PUT", kind, name, query).with(JSON, both(object, json!({"metadata": seen})))
+fn put(kind: TestKind, name: &'static str) -> impl Strategy<Value = Request> {
+    (whole(kind, name), preconditions(kind), query()).prop_map(move |(object, required, query)| {
+        Request::new("PUT", kind, name, query).with(JSON, combine(object, json!({"metadata": required})))
     })
 }
 
-fn merge(kind: Kind, name: &'static str) -> impl Strategy<Value = Request> {
-    (changes(kind), prop::option::weighted(0.2, seen(kind)), query()).prop_map(move |(changes, seen, query)| {
-        let changes = seen.map_or_else(|| changes.clone(), |seen| both(changes.clone(), json!({"metadata": seen})));
-        Request::new("PATCH", kind, name, query).with(MERGE, changes)
-    })
+fn merge(kind: TestKind, name: &'static str) -> impl Strategy<Value = Request> {
+    (changes(kind), prop::option::weighted(0.2, preconditions(kind)), query()).prop_map(
+        move |(changes, required, query)| {
+            let changes = required
+                .map_or_else(|| changes.clone(), |required| combine(changes.clone(), json!({"metadata": required})));
+            Request::new("PATCH", kind, name, query).with(MERGE, changes)
+        },
+    )
 }
 
-fn strategic(kind: Kind, name: &'static str) -> impl Strategy<Value = Request> {
+fn strategic(kind: TestKind, name: &'static str) -> impl Strategy<Value = Request> {
     let finalizers = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["example.test/hold"]}});
     let patch = prop_oneof![2 => select(kinds::strategic(kind)), 1 => Just(finalizers), 2 => changes(kind)];
     (patch, query()).prop_map(move |(patch, query)| Request::new("PATCH", kind, name, query).with(STRATEGIC, patch))
 }
 
-fn json_patch(kind: Kind, name: &'static str) -> impl Strategy<Value = Request> {
+fn json_patch(kind: TestKind, name: &'static str) -> impl Strategy<Value = Request> {
     (prop::collection::vec(select(kinds::steps(kind)), 1..3), query())
         .prop_map(move |(steps, query)| Request::new("PATCH", kind, name, query).with(JSON_PATCH, steps.into()))
 }
 
-fn apply(kind: Kind, name: &'static str) -> impl Strategy<Value = Request> {
+fn apply(kind: TestKind, name: &'static str) -> impl Strategy<Value = Request> {
     let force = prop::option::weighted(0.3, select(&["force=true", "force=false"]).prop_map(str::to_owned));
     let manager =
         prop::option::weighted(0.95, select(&["m1", "m2", "m3"]).prop_map(|name| format!("fieldManager={name}")));
     let dry_run = prop::option::weighted(0.1, Just("dryRun=All".to_owned()));
     (whole(kind, name), (force, manager, dry_run).prop_map(|(one, two, three)| join([one, two, three]))).prop_map(
         move |(mut object, query)| {
-            // A difference that is kept: of a custom resource the real server keeps what is empty, and never shows it.
-            if let (Kind::Widget, Some(metadata)) = (kind, object["metadata"].as_object_mut()) {
+            // A known difference: the real server stores empty fields of an applied custom resource, but never shows
+            // them.
+            if let (TestKind::Widget, Some(metadata)) = (kind, object["metadata"].as_object_mut()) {
                 metadata.retain(|_, value| *value != json!({}) && *value != json!([]));
             }
             Request::new("PATCH", kind, name, query).with(APPLY, object)
@@ -179,17 +184,18 @@ fn apply(kind: Kind, name: &'static str) -> impl Strategy<Value = Request> {
     )
 }
 
-fn status(kind: Kind, name: &'static str) -> impl Strategy<Value = Request> {
+fn status(kind: TestKind, name: &'static str) -> impl Strategy<Value = Request> {
     let how = select(&["GET", "PUT", MERGE, STRATEGIC, APPLY]);
-    (select(kinds::status(kind)), how, seen(kind)).prop_map(move |(status, how, seen)| {
-        let whole = onto(&both(least(kind, name), json!({"metadata": seen})), &status);
+    (select(kinds::status(kind)), how, preconditions(kind)).prop_map(move |(status, how, required)| {
+        let whole = with_changes(&combine(minimal(kind, name), json!({"metadata": required})), &status);
         match how {
             "GET" => Request::new("GET", kind, name, "/status"),
             "PUT" => Request::new("PUT", kind, name, "/status").with(JSON, whole),
-            // What is applied to a Deployment's status is in the way of its controller.
-            APPLY if kind != Kind::Deployment => {
+            // Applying the status of a Deployment would conflict with its controller.
+            APPLY if kind != TestKind::Deployment => {
                 let (version, name_of) = (kind.api_version(), format!("{kind:?}"));
-                let applied = both(json!({"apiVersion": version, "kind": name_of, "metadata": {"name": name}}), status);
+                let applied =
+                    combine(json!({"apiVersion": version, "kind": name_of, "metadata": {"name": name}}), status);
                 Request::new("PATCH", kind, name, "/status?fieldManager=m4").with(APPLY, applied)
             }
             STRATEGIC => Request::new("PATCH", kind, name, "/status").with(STRATEGIC, status),
@@ -198,11 +204,11 @@ fn status(kind: Kind, name: &'static str) -> impl Strategy<Value = Request> {
     })
 }
 
-fn scale(kind: Kind, name: &'static str) -> impl Strategy<Value = Request> {
+fn scale(kind: TestKind, name: &'static str) -> impl Strategy<Value = Request> {
     let replicas = select(vec![json!(0), json!(2), json!(5), json!(-1), json!("two"), Value::Null]);
     let how = select(&["GET", "PUT", MERGE, STRATEGIC, JSON_PATCH, APPLY]);
-    (replicas, how, seen(kind)).prop_map(move |(replicas, how, seen)| {
-        let metadata = both(json!({"name": name}), seen);
+    (replicas, how, preconditions(kind)).prop_map(move |(replicas, how, required)| {
+        let metadata = combine(json!({"name": name}), required);
         let whole =
             json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": metadata, "spec": {"replicas": replicas}});
         let patch = |content_type, body| Request::new("PATCH", kind, name, "/scale").with(content_type, body);
@@ -216,7 +222,7 @@ fn scale(kind: Kind, name: &'static str) -> impl Strategy<Value = Request> {
     })
 }
 
-fn delete(kind: Kind, name: &'static str) -> impl Strategy<Value = Request> {
+fn delete(kind: TestKind, name: &'static str) -> impl Strategy<Value = Request> {
     let options = select(vec![
         Value::Null,
         json!({}),
@@ -232,10 +238,12 @@ fn delete(kind: Kind, name: &'static str) -> impl Strategy<Value = Request> {
         json!({"gracePeriodSeconds": 1, "dryRun": ["All"]}),
     ]);
     let dry_run = prop::option::weighted(0.1, Just("dryRun=All".to_owned()));
-    let one = (options, prop::option::weighted(0.3, seen(kind)), dry_run.clone()).prop_map(
-        move |(options, seen, dry_run)| {
-            let options =
-                seen.map_or_else(|| options.clone(), |seen| both(options.clone(), json!({"preconditions": seen})));
+    let one = (options, prop::option::weighted(0.3, preconditions(kind)), dry_run.clone()).prop_map(
+        move |(options, required, dry_run)| {
+            let options = required.map_or_else(
+                || options.clone(),
+                |required| combine(options.clone(), json!({"preconditions": required})),
+            );
             Request::new("DELETE", kind, name, join([dry_run])).with(JSON, options)
         },
     );
@@ -246,7 +254,7 @@ fn delete(kind: Kind, name: &'static str) -> impl Strategy<Value = Request> {
     prop_oneof![5 => one, 1 => some]
 }
 
-fn read(kind: Kind, name: &'static str) -> impl Strategy<Value = Request> {
+fn read(kind: TestKind, name: &'static str) -> impl Strategy<Value = Request> {
     let one = Just(Request::new("GET", kind, name, ""));
     let selectors = [
         "labelSelector=x",

@@ -1,4 +1,4 @@
-//! `Deployments`: a `ReplicaSet` for each template there has been, and the walk from the old ones to the new one.
+//! `Deployments`: one `ReplicaSet` for each template, and the rollout from the old ones to the new one.
 
 mod revisions;
 mod rollout;
@@ -19,7 +19,7 @@ use crate::store::{Event, Object};
 
 const SOURCE: &str = "deployment-controller";
 
-/// The controller.
+/// The deployment controller.
 #[derive(Debug)]
 pub(super) struct Deployments;
 
@@ -32,10 +32,10 @@ impl Controller for Deployments {
         vec![apps("deployments"), apps("replicasets"), core("pods")]
     }
 
-    fn touched(&mut self, actor: &Actor, resource: &Resource, event: &Event) -> Vec<String> {
+    fn affected(&mut self, actor: &Actor, resource: &Resource, event: &Event) -> Vec<String> {
         match resource.plural.as_str() {
-            "replicasets" => pods::owners_of(actor, event, "Deployment", "deployments", "apps"),
-            "pods" => recreated_by(actor, event),
+            "replicasets" => pods::affected_owners(actor, event, "Deployment", "deployments", "apps"),
+            "pods" => waiting_deployment(actor, event),
             _ => vec![event.key.clone()],
         }
     }
@@ -44,16 +44,17 @@ impl Controller for Deployments {
         let Some(found) = actor.get(&apps("deployments"), key) else { return Ok(Next::Change) };
         let sets = actor.list(&apps("replicasets"), Some(meta::namespace(&found.value)));
         let sets = pods::claim(actor, &found.value, sets, |_| true)?;
-        let mut work = Work::new(actor, &found.value, &sets);
-        let done = work.act();
-        // What has been found out is written even if something has failed.
-        let next = work.finish()?;
+        let mut pass = Pass::new(actor, &found.value, &sets);
+        let done = pass.run();
+        // The status is written even if a step has failed.
+        let next = pass.finish()?;
         done.map(|()| next)
     }
 }
 
-/// Who recreates waits for the last pod of the old template to go.
-fn recreated_by(actor: &Actor, event: &Event) -> Vec<String> {
+/// Returns the Deployment of a changed pod if its strategy is `Recreate`, because it may be waiting for the pod to
+/// end.
+fn waiting_deployment(actor: &Actor, event: &Event) -> Vec<String> {
     let pod = &event.object.value;
     let Some(owner) = meta::controller(pod).filter(|owner| meta::text(owner, "/kind") == "ReplicaSet") else {
         return Vec::new();
@@ -68,21 +69,21 @@ fn recreated_by(actor: &Actor, event: &Event) -> Vec<String> {
     if recreates { vec![key] } else { Vec::new() }
 }
 
-/// One look at a Deployment: what is there, and what is to be said of it.
-struct Work<'a> {
+/// One reconciliation of a Deployment.
+struct Pass<'a> {
     actor: &'a Actor,
-    /// As it was found.
+    /// The Deployment as it was read.
     deployment: &'a Value,
-    /// The set of the present template, if there is one.
+    /// The set of the current template, if it exists.
     new: Option<Value>,
-    /// The others, oldest first.
+    /// The sets of earlier templates, oldest first.
     old: Vec<Value>,
-    /// The revision that is written on the Deployment.
+    /// The revision to be written on the Deployment.
     revision: Option<String>,
     status: Map<String, Value>,
 }
 
-impl<'a> Work<'a> {
+impl<'a> Pass<'a> {
     fn new(actor: &'a Actor, deployment: &'a Value, sets: &[Arc<Object>]) -> Self {
         let template = revisions::without_hash(deployment.pointer("/spec/template"));
         let mut old: Vec<Value> = sets.iter().map(|set| set.value.clone()).collect();
@@ -93,7 +94,7 @@ impl<'a> Work<'a> {
         Self { actor, deployment, new, old, revision: None, status }
     }
 
-    fn wished(&self) -> i64 {
+    fn desired(&self) -> i64 {
         meta::number(self.deployment, "/spec/replicas").unwrap_or(1)
     }
 
@@ -105,11 +106,11 @@ impl<'a> Work<'a> {
         self.deployment.pointer("/spec/paused") == Some(&Value::Bool(true))
     }
 
-    fn act(&mut self) -> Result<(), Status> {
+    fn run(&mut self) -> Result<(), Status> {
         if meta::deleting(self.deployment) {
             return Ok(());
         }
-        self.note_pause();
+        self.record_pause();
         if self.paused() {
             self.adopt_new(false)?;
             self.resize()?;
@@ -124,11 +125,11 @@ impl<'a> Work<'a> {
         } else {
             self.roll()?;
         }
-        self.note_progress();
+        self.record_progress();
         Ok(())
     }
 
-    /// Writes what is to be said of the Deployment.
+    /// Writes the revision and the status of the Deployment.
     fn finish(mut self) -> Result<Next, Status> {
         self.count();
         let mut new = self.deployment.clone();
@@ -136,7 +137,7 @@ impl<'a> Work<'a> {
             let annotations = meta::entry(meta::metadata(&mut new), "annotations");
             annotations.insert(revisions::REVISION.to_owned(), revision.as_str().into());
         }
-        let next = self.stuck_at();
+        let next = self.next_check();
         meta::as_map(&mut new).insert("status".to_owned(), Value::Object(self.status));
         if new != *self.deployment {
             pods::ignore_gone(self.actor.replace(&new, "status"))?;

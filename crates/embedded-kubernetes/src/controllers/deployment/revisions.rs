@@ -1,10 +1,10 @@
-//! Which `ReplicaSet` is the one of the present template, and the numbers of the templates there have been.
+//! Finds or creates the `ReplicaSet` of the current template, and maintains the revision numbers of the templates.
 
 use serde_json::{Map, Value, json};
 
-use super::{SOURCE, Work};
+use super::{Pass, SOURCE};
 use crate::controllers::condition::{self, Condition};
-use crate::controllers::events::{Severity, record};
+use crate::controllers::events::{Severity, record_event};
 use crate::controllers::pods;
 use crate::meta;
 use crate::random::{hash, letters};
@@ -12,12 +12,12 @@ use crate::status::Status;
 
 pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
 const HISTORY: &str = "deployment.kubernetes.io/revision-history";
-/// The label that tells the pods of one template from those of another.
+/// The label that distinguishes the pods of different templates.
 const HASH: &str = "pod-template-hash";
-/// The longest list of earlier revisions, in characters.
+/// The longest list of earlier revisions, characters.
 const LONGEST_HISTORY: usize = 2000;
-/// What a `ReplicaSet` does not take over from its Deployment.
-const OWN: &[&str] = &[
+/// Annotations of a Deployment that its sets do not inherit.
+const NOT_INHERITED: &[&str] = &[
     "kubectl.kubernetes.io/last-applied-configuration",
     "deprecated.deployment.rollback.to",
     super::sizes::DESIRED,
@@ -26,7 +26,7 @@ const OWN: &[&str] = &[
     HISTORY,
 ];
 
-/// A template without the label that is derived from it.
+/// Returns a template without the label that is derived from it.
 pub(super) fn without_hash(template: Option<&Value>) -> Value {
     let mut template = template.cloned().unwrap_or_default();
     if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
@@ -35,15 +35,15 @@ pub(super) fn without_hash(template: Option<&Value>) -> Value {
     template
 }
 
-/// The revision of a `ReplicaSet`.
-pub(super) fn of(set: &Value) -> i64 {
+/// Returns the revision of a set.
+pub(super) fn revision(set: &Value) -> i64 {
     meta::annotation(set, REVISION).and_then(|revision| revision.parse().ok()).unwrap_or_default()
 }
 
-impl Work<'_> {
-    /// Brings the new set up to date; creates it if `create`.
+impl Pass<'_> {
+    /// Updates the set of the current template. If there is none and `create` is set, creates it.
     pub(super) fn adopt_new(&mut self, create: bool) -> Result<(), Status> {
-        let next = self.old.iter().map(of).max().unwrap_or_default().saturating_add(1);
+        let next = self.old.iter().map(revision).max().unwrap_or_default().saturating_add(1);
         match self.new.take() {
             Some(set) => {
                 let mut changed = set.clone();
@@ -53,9 +53,9 @@ impl Work<'_> {
                     self.copy_minimum(&mut changed);
                 }
                 let set = if changed == set { set } else { self.actor.replace(&changed, "")?.value.clone() };
-                self.revision = Some(of(&set).to_string());
+                self.revision = Some(revision(&set).to_string());
                 if condition::find(&self.status, "Progressing").is_none() {
-                    self.progressing(
+                    self.set_progressing(
                         "True",
                         "FoundNewReplicaSet",
                         &format!("Found new replica set {:?}", meta::name(&set)),
@@ -98,24 +98,25 @@ impl Work<'_> {
             Ok(set) => {
                 if replicas > 0 {
                     let message = format!("Scaled up replica set {name} from 0 to {replicas}");
-                    record(self.actor, SOURCE, self.deployment, Severity::Normal, "ScalingReplicaSet", &message);
+                    record_event(self.actor, SOURCE, self.deployment, Severity::Normal, "ScalingReplicaSet", &message);
                 }
                 self.revision = Some(revision.to_string());
-                self.progressing("True", "NewReplicaSetCreated", &format!("Created new replica set {name:?}"));
+                self.set_progressing("True", "NewReplicaSetCreated", &format!("Created new replica set {name:?}"));
                 self.new = Some(set.value.clone());
                 Ok(())
             }
             Err(status) if status.code == 409 => {
-                // Another template has the same hash, or somebody has taken the name: the next hash is another.
+                // Another template has the same hash, or another object has the name. The collision count changes the
+                // next hash.
                 let count = collisions.as_i64().unwrap_or_default().saturating_add(1);
                 self.status.insert("collisionCount".to_owned(), count.into());
                 Err(status)
             }
-            Err(status) if pods::namespace_is_going(&status) => Err(status),
+            Err(status) if pods::namespace_is_terminating(&status) => Err(status),
             Err(status) => {
                 let message = format!("Failed to create new replica set {name:?}: {status}");
-                self.progressing("False", "ReplicaSetCreateError", &message);
-                record(self.actor, SOURCE, self.deployment, Severity::Warning, "ReplicaSetCreateError", &message);
+                self.set_progressing("False", "ReplicaSetCreateError", &message);
+                record_event(self.actor, SOURCE, self.deployment, Severity::Warning, "ReplicaSetCreateError", &message);
                 Err(status)
             }
         }
@@ -126,8 +127,8 @@ impl Work<'_> {
         meta::copy(self.deployment.get("spec"), spec, "minReadySeconds");
     }
 
-    /// Sets the condition Progressing, if there is a deadline for progress.
-    pub(super) fn progressing(&mut self, status: &str, reason: &str, message: &str) {
+    /// Sets the condition Progressing, if the Deployment has a progress deadline.
+    pub(super) fn set_progressing(&mut self, status: &str, reason: &str, message: &str) {
         if self.deadline().is_none() {
             return;
         }
@@ -143,20 +144,21 @@ impl Work<'_> {
         condition::set(&mut self.status, condition, &now, json!({"lastUpdateTime": now}));
     }
 
-    /// The annotations of the Deployment, and the revision: it grows, and those it has had are remembered.
-    fn annotate(&self, set: &mut Value, revision: i64) {
+    /// Writes the annotations of the Deployment and the revision to a set. Earlier revisions of the set are kept in
+    /// its history.
+    fn annotate(&self, set: &mut Value, new_revision: i64) {
         let inherited: Map<String, Value> = self
             .deployment
             .pointer("/metadata/annotations")
             .and_then(Value::as_object)
             .into_iter()
             .flatten()
-            .filter(|(key, _)| !OWN.contains(&key.as_str()))
+            .filter(|(key, _)| !NOT_INHERITED.contains(&key.as_str()))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
         let before = meta::annotation(set, REVISION).map(str::to_owned);
         let history = meta::annotation(set, HISTORY).unwrap_or_default().to_owned();
-        let grows = of(set) < revision;
+        let grows = revision(set) < new_revision;
         if inherited.is_empty() && !grows {
             return;
         }
@@ -165,7 +167,7 @@ impl Work<'_> {
         if !grows {
             return;
         }
-        annotations.insert(REVISION.to_owned(), revision.to_string().into());
+        annotations.insert(REVISION.to_owned(), new_revision.to_string().into());
         if let Some(before) = before {
             let mut revisions: Vec<&str> = history.split(',').filter(|revision| !revision.is_empty()).collect();
             revisions.push(&before);

@@ -1,8 +1,8 @@
-//! What is said of a Deployment: the counts, whether enough of it is available, and whether it gets on.
+//! Writes the status of a Deployment: the counts, the availability, and the progress.
 
 use serde_json::{Map, Value, json};
 
-use super::Work;
+use super::Pass;
 use super::sizes::{available, size};
 use crate::controllers::condition::{self, Condition};
 use crate::controllers::drive::Next;
@@ -10,14 +10,14 @@ use crate::controllers::pods;
 use crate::meta;
 
 const COMPLETE: &str = "NewReplicaSetAvailable";
-const LATE: &str = "ProgressDeadlineExceeded";
+const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
 
 fn number(status: &Map<String, Value>, key: &str) -> i64 {
     status.get(key).and_then(Value::as_i64).unwrap_or_default()
 }
 
-impl Work<'_> {
-    /// After how many seconds without progress something is wrong. The largest number is none.
+impl Pass<'_> {
+    /// Returns the progress deadline, seconds. The largest number means that there is none.
     pub(super) fn deadline(&self) -> Option<i64> {
         let seconds = meta::number(self.deployment, "/spec/progressDeadlineSeconds")?;
         (seconds != i64::from(i32::MAX)).then_some(seconds)
@@ -27,21 +27,21 @@ impl Work<'_> {
         self.all().filter_map(|set| meta::number(set, &format!("/status/{key}"))).sum()
     }
 
-    /// Fills in the counts and whether enough is available.
+    /// Updates the counts and the condition Available.
     pub(super) fn count(&mut self) {
         let total: i64 = self.all().map(size).sum();
-        let there: i64 = self.all().map(available).sum();
+        let available_pods: i64 = self.all().map(available).sum();
         let updated = self.new.as_ref().and_then(|new| meta::number(new, "/status/replicas")).unwrap_or_default();
         let counts = [
             ("observedGeneration", meta::generation(self.deployment)),
             ("replicas", self.sum("replicas")),
             ("updatedReplicas", updated),
             ("readyReplicas", self.sum("readyReplicas")),
-            ("availableReplicas", there),
-            ("unavailableReplicas", (total - there).max(0)),
+            ("availableReplicas", available_pods),
+            ("unavailableReplicas", (total - available_pods).max(0)),
         ];
-        pods::counts(&mut self.status, &counts);
-        let (status, reason, message) = if there >= self.wished() - self.max_unavailable() {
+        pods::set_counts(&mut self.status, &counts);
+        let (status, reason, message) = if available_pods >= self.desired() - self.max_unavailable() {
             ("True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
         } else {
             ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
@@ -52,18 +52,18 @@ impl Work<'_> {
         }
     }
 
-    /// Whether every pod is of the new template and available.
+    /// Returns whether every pod is of the new template and available.
     pub(super) fn complete(&self) -> bool {
-        let wished = self.wished();
+        let desired = self.desired();
         let updated = self.new.as_ref().and_then(|new| meta::number(new, "/status/replicas")).unwrap_or_default();
-        updated == wished && self.sum("replicas") == wished && self.all().map(available).sum::<i64>() == wished
+        updated == desired && self.sum("replicas") == desired && self.all().map(available).sum::<i64>() == desired
     }
 
-    /// Says whether the rollout is complete, gets on, or has not got on for too long.
-    pub(super) fn note_progress(&mut self) {
+    /// Records whether the rollout is complete, is progressing, or has exceeded its deadline.
+    pub(super) fn record_progress(&mut self) {
         let before = self.deployment.get("status").and_then(Value::as_object).cloned().unwrap_or_default();
         self.count();
-        self.note_failures();
+        self.record_failures();
         let Some(deadline) = self.deadline() else {
             condition::remove(&mut self.status, "Progressing");
             return;
@@ -88,9 +88,9 @@ impl Work<'_> {
         let moved =
             more("updatedReplicas") || old(now) < old(&before) || more("readyReplicas") || more("availableReplicas");
         if self.complete() {
-            self.progressing("True", COMPLETE, &format!("{subject} has successfully progressed."));
+            self.set_progressing("True", COMPLETE, &format!("{subject} has successfully progressed."));
         } else if moved {
-            // Said again each time something has moved: the deadline counts from then.
+            // Set again after each step, because the deadline counts from the last one.
             let message = format!("{subject} is progressing.");
             self.set_condition(Condition {
                 kind: "Progressing",
@@ -99,22 +99,22 @@ impl Work<'_> {
                 message: &message,
             });
         } else if reason != COMPLETE && self.since_progress().is_some_and(|seconds| seconds > deadline) {
-            self.progressing("False", LATE, &format!("{subject} has timed out progressing."));
+            self.set_progressing("False", DEADLINE_EXCEEDED, &format!("{subject} has timed out progressing."));
         }
     }
 
-    /// For how many seconds nothing has moved.
+    /// Returns the seconds since the last progress.
     fn since_progress(&self) -> Option<i64> {
         let condition = condition::find(&self.status, "Progressing")?;
         let last = pods::seconds(meta::text(condition, "/lastUpdateTime"))?;
         Some(self.actor.clock().unix() - last)
     }
 
-    /// When to look whether the deadline has passed.
-    pub(super) fn stuck_at(&self) -> Next {
+    /// Returns when to check the progress deadline.
+    pub(super) fn next_check(&self) -> Next {
         let reason = condition::find(&self.status, "Progressing").map(|condition| meta::text(condition, "/reason"));
         match (self.deadline(), reason) {
-            (Some(deadline), Some(reason)) if reason != LATE && !self.paused() && !self.complete() => {
+            (Some(deadline), Some(reason)) if reason != DEADLINE_EXCEEDED && !self.paused() && !self.complete() => {
                 let since = self.since_progress().unwrap_or_default();
                 Next::After((deadline - since).max(0) + 1)
             }
@@ -122,8 +122,8 @@ impl Work<'_> {
         }
     }
 
-    /// What keeps a `ReplicaSet` from creating pods is said of the Deployment too; of the new set first.
-    fn note_failures(&mut self) {
+    /// Copies the condition ReplicaFailure from a set to the Deployment. The new set takes precedence.
+    fn record_failures(&mut self) {
         let failure = self.new.iter().chain(&self.old).find_map(|set| {
             let conditions = set.pointer("/status/conditions")?.as_array()?;
             conditions.iter().find(|condition| meta::text(condition, "/type") == "ReplicaFailure").cloned()

@@ -1,4 +1,4 @@
-//! Jobs: pods that run until enough of them have succeeded, or too many have failed.
+//! Jobs: run pods until enough of them have succeeded or too many have failed.
 
 mod tally;
 
@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::condition::{self, Condition};
 use super::drive::{Controller, Next};
-use super::events::{Severity, record};
+use super::events::{Severity, record_event};
 use super::{core, pods, replicaset};
 use crate::api::Actor;
 use crate::kinds::Resource;
@@ -16,15 +16,15 @@ use crate::store::Event;
 use tally::{TRACKING, failed, tracked, untracked};
 
 const SOURCE: &str = "job-controller";
-/// The wait for another pod after the first failure, doubled with each further one, in seconds.
+/// The wait before the next pod after the first failure, seconds. It doubles with each further failure.
 const FIRST_BACKOFF: i64 = 10;
-/// The longest such wait.
+/// The longest wait after failures, seconds.
 const LONGEST_BACKOFF: i64 = 600;
 
-/// Before the key of a pod that no job counts.
+/// The prefix of keys for pods that no job counts.
 const UNCOUNTED: &str = "pod:";
 
-/// The controller.
+/// The job controller.
 #[derive(Debug)]
 pub(super) struct Jobs;
 
@@ -41,9 +41,9 @@ impl Controller for Jobs {
         vec![jobs(), core("pods")]
     }
 
-    fn touched(&mut self, actor: &Actor, resource: &Resource, event: &Event) -> Vec<String> {
+    fn affected(&mut self, actor: &Actor, resource: &Resource, event: &Event) -> Vec<String> {
         if resource.plural == "pods" {
-            let mut keys = pods::owners_of(actor, event, "Job", "jobs", "batch");
+            let mut keys = pods::affected_owners(actor, event, "Job", "jobs", "batch");
             if tracked(&event.object.value) && meta::controller(&event.object.value).is_none() {
                 keys.push(format!("{UNCOUNTED}{}", event.key));
             }
@@ -54,10 +54,10 @@ impl Controller for Jobs {
 
     fn reconcile(&mut self, actor: &Actor, key: &str) -> Result<Next, Status> {
         if let Some(key) = key.strip_prefix(UNCOUNTED) {
-            return release_one(actor, key).map(|()| Next::Change);
+            return release_pod(actor, key).map(|()| Next::Change);
         }
         let Some(job) = actor.get(&jobs(), key) else {
-            release(actor, key)?;
+            release_pods(actor, key)?;
             return Ok(Next::Change);
         };
         let job = &job.value;
@@ -66,24 +66,24 @@ impl Controller for Jobs {
             return clean_up(actor, job, finished);
         }
         if meta::text(job, "/spec/completionMode") == "Indexed" {
-            let message = "Skipped Job sync because completion mode Indexed is not served here";
-            record(actor, SOURCE, job, Severity::Warning, "UnknownCompletionMode", message);
+            let message = "Skipped Job sync because completion mode Indexed is not supported here";
+            record_event(actor, SOURCE, job, Severity::Warning, "UnknownCompletionMode", message);
             return Ok(Next::Change);
         }
         let mine = pods::claim(actor, job, pods::all(actor, meta::namespace(job)), |_| true)?;
         let pods = mine.iter().map(|pod| pod.value.clone()).collect();
-        Work { actor, job, status, pods, next: Next::Change }.act()
+        Pass { actor, job, status, pods, next: Next::Change }.run()
     }
 }
 
-/// When a job was finished, in Unix seconds.
+/// Returns when a job finished, in Unix seconds.
 fn finished_at(status: &Map<String, Value>) -> Option<i64> {
     let kind = ["Complete", "Failed"].into_iter().find(|kind| condition::holds(status, kind))?;
     pods::seconds(meta::text(condition::find(status, kind)?, "/lastTransitionTime"))
 }
 
-/// Pods whose job is gone are counted by nobody.
-fn release(actor: &Actor, key: &str) -> Result<(), Status> {
+/// Removes the tracking finalizer from the pods of a job that is gone.
+fn release_pods(actor: &Actor, key: &str) -> Result<(), Status> {
     let Some((namespace, name)) = key.split_once('/') else { return Ok(()) };
     for pod in pods::all(actor, namespace) {
         let of_job = meta::controller(&pod.value)
@@ -95,8 +95,8 @@ fn release(actor: &Actor, key: &str) -> Result<(), Status> {
     Ok(())
 }
 
-/// A pod that a job has left behind is let go.
-fn release_one(actor: &Actor, key: &str) -> Result<(), Status> {
+/// Removes the tracking finalizer from a pod without a job.
+fn release_pod(actor: &Actor, key: &str) -> Result<(), Status> {
     let pod = actor.get(&core("pods"), key);
     let Some(pod) = pod.filter(|pod| tracked(&pod.value) && meta::controller(&pod.value).is_none()) else {
         return Ok(());
@@ -104,7 +104,7 @@ fn release_one(actor: &Actor, key: &str) -> Result<(), Status> {
     pods::ignore_gone(actor.replace(&untracked(&pod.value), "")).map(|_| ())
 }
 
-/// Deletes a finished job when its time has come.
+/// Deletes a finished job after its time to live.
 fn clean_up(actor: &Actor, job: &Value, finished: i64) -> Result<Next, Status> {
     let Some(keep) = meta::number(job, "/spec/ttlSecondsAfterFinished") else { return Ok(Next::Change) };
     if meta::deleting(job) {
@@ -117,18 +117,18 @@ fn clean_up(actor: &Actor, job: &Value, finished: i64) -> Result<Next, Status> {
     actor.delete(job, "Foreground", None).map(|()| Next::Change)
 }
 
-/// Why a job ends.
-struct End {
+/// The reason why a job ends.
+struct JobEnd {
     success: bool,
     reason: &'static str,
     message: &'static str,
 }
 
-const REACHED: End =
-    End { success: true, reason: "CompletionsReached", message: "Reached expected number of succeeded pods" };
+const REACHED: JobEnd =
+    JobEnd { success: true, reason: "CompletionsReached", message: "Reached expected number of succeeded pods" };
 
-/// One look at a job.
-struct Work<'a> {
+/// One reconciliation of a job.
+struct Pass<'a> {
     actor: &'a Actor,
     job: &'a Value,
     status: Map<String, Value>,
@@ -136,31 +136,31 @@ struct Work<'a> {
     next: Next,
 }
 
-impl Work<'_> {
-    fn act(mut self) -> Result<Next, Status> {
+impl Pass<'_> {
+    fn run(mut self) -> Result<Next, Status> {
         let suspended = self.job.pointer("/spec/suspend") == Some(&Value::Bool(true));
         if !self.status.contains_key("startTime") && !suspended {
             self.status.insert("startTime".to_owned(), self.actor.clock().now().into());
         }
-        self.note_ended();
-        let end = if suspended { None } else { self.end() };
+        self.record_ended();
+        let end = if suspended { None } else { self.end_reason() };
         let managed = match &end {
-            Some(_) => self.end_all(true),
+            Some(_) => self.stop_all(true),
             None if meta::deleting(self.job) => Ok(()),
-            None if suspended => self.end_all(false).inspect(|()| self.note_suspension(true)),
+            None if suspended => self.stop_all(false).inspect(|()| self.record_suspension(true)),
             None => {
-                self.note_suspension(false);
+                self.record_suspension(false);
                 self.manage()
             }
         };
         let end = end.filter(|_| managed.is_ok()).or_else(|| self.success());
         if let Some(end) = &end {
             let kind = if end.success { "SuccessCriteriaMet" } else { "FailureTarget" };
-            self.say(kind, "True", end.reason, end.message);
+            self.set_condition(kind, "True", end.reason, end.message);
         }
         self.count_active();
         self.write()?;
-        self.let_counted_go(end.is_some())?;
+        self.release_counted(end.is_some())?;
         if let Some(end) = end
             && !self.is_waiting()
         {
@@ -174,17 +174,17 @@ impl Work<'_> {
         self.pods.iter().filter(|pod| pods::active(pod))
     }
 
-    /// Whether the job has to end although not enough pods have succeeded, or has begun to end.
-    fn end(&mut self) -> Option<End> {
+    /// Returns why the job must end without enough successes, or why it has begun to end.
+    fn end_reason(&mut self) -> Option<JobEnd> {
         let limit = meta::number(self.job, "/spec/backoffLimit").unwrap_or(6);
         let begun = |kind: &str| condition::holds(&self.status, kind);
         let late = condition::find(&self.status, "FailureTarget").map(|condition| meta::text(condition, "/reason"));
-        let too_many = End {
+        let too_many = JobEnd {
             success: false,
             reason: "BackoffLimitExceeded",
             message: "Job has reached the specified backoff limit",
         };
-        let too_long = End {
+        let too_long = JobEnd {
             success: false,
             reason: "DeadlineExceeded",
             message: "Job was active longer than specified deadline",
@@ -195,7 +195,7 @@ impl Work<'_> {
         if begun("FailureTarget") {
             return Some(if late == Some("DeadlineExceeded") { too_long } else { too_many });
         }
-        if self.total("failed") > limit || self.restarts_are_too_many(limit) {
+        if self.total("failed") > limit || self.has_too_many_restarts(limit) {
             return Some(too_many);
         }
         let deadline = meta::number(self.job, "/spec/activeDeadlineSeconds")?;
@@ -208,7 +208,7 @@ impl Work<'_> {
         None
     }
 
-    fn restarts_are_too_many(&self, limit: i64) -> bool {
+    fn has_too_many_restarts(&self, limit: i64) -> bool {
         if meta::text(self.job, "/spec/template/spec/restartPolicy") != "OnFailure" {
             return false;
         }
@@ -226,8 +226,8 @@ impl Work<'_> {
         all > 0 && all >= limit
     }
 
-    /// The end of a job of which enough pods have succeeded.
-    fn success(&self) -> Option<End> {
+    /// Returns the successful end of a job, if enough pods have succeeded.
+    fn success(&self) -> Option<JobEnd> {
         let succeeded = self.total("succeeded");
         let enough = match meta::number(self.job, "/spec/completions") {
             Some(completions) => succeeded >= completions,
@@ -236,55 +236,55 @@ impl Work<'_> {
         if enough && self.active().next().is_none() { Some(REACHED) } else { None }
     }
 
-    /// Ends all pods. `counted`: each is a failure.
-    fn end_all(&mut self, counted: bool) -> Result<(), Status> {
+    /// Stops all pods. If `counted` is set, each of them counts as a failure.
+    fn stop_all(&mut self, counted: bool) -> Result<(), Status> {
         let active: Vec<Value> = self.active().cloned().collect();
-        active.iter().try_for_each(|pod| self.end_pod(pod, counted))?;
-        self.look_again();
+        active.iter().try_for_each(|pod| self.stop_pod(pod, counted))?;
+        self.reload_pods();
         Ok(())
     }
 
-    fn end_pod(&self, pod: &Value, counted: bool) -> Result<(), Status> {
+    fn stop_pod(&self, pod: &Value, counted: bool) -> Result<(), Status> {
         if !counted && tracked(pod) {
             pods::ignore_gone(self.actor.replace(&untracked(pod), ""))?;
         }
         self.actor.delete(pod, "Background", None)?;
         let message = format!("Deleted pod: {}", meta::name(pod));
-        record(self.actor, SOURCE, self.job, Severity::Normal, "SuccessfulDelete", &message);
+        record_event(self.actor, SOURCE, self.job, Severity::Normal, "SuccessfulDelete", &message);
         Ok(())
     }
 
-    /// Reads the pods again after some have been ended or created.
-    fn look_again(&mut self) {
+    /// Reads the pods again after some have been created or stopped.
+    fn reload_pods(&mut self) {
         let all = pods::all(self.actor, meta::namespace(self.job));
         let mine = all.into_iter().filter(|pod| meta::controlled_by(&pod.value, meta::uid(self.job)));
         self.pods = mine.map(|pod| pod.value.clone()).collect();
-        self.note_ended();
+        self.record_ended();
     }
 
-    /// Creates or ends pods.
+    /// Creates or stops pods.
     fn manage(&mut self) -> Result<(), Status> {
         let active: Vec<Value> = self.active().cloned().collect();
         let running = pods::count(active.iter());
-        // By default a pod that is going is replaced only once it has gone.
+        // By default a pod that is being deleted is replaced only once it is gone.
         let replaced_late = meta::text(self.job, "/spec/podReplacementPolicy") == "Failed";
-        let going = pods::count(self.pods.iter().filter(|pod| meta::deleting(pod) && !pods::over(pod)));
-        let going = if replaced_late { going } else { 0 };
+        let terminating = pods::count(self.pods.iter().filter(|pod| meta::deleting(pod) && !pods::has_ended(pod)));
+        let terminating = if replaced_late { terminating } else { 0 };
         let parallel = meta::number(self.job, "/spec/parallelism").unwrap_or(1);
         let succeeded = self.total("succeeded");
-        let wished = match meta::number(self.job, "/spec/completions") {
+        let desired = match meta::number(self.job, "/spec/completions") {
             Some(completions) => parallel.min((completions - succeeded).max(0)),
             None if succeeded > 0 => running,
             None => parallel,
         };
         if running > parallel {
             for pod in active.iter().take(usize::try_from(running - parallel).unwrap_or_default()) {
-                self.end_pod(pod, false)?;
+                self.stop_pod(pod, false)?;
             }
-            self.look_again();
+            self.reload_pods();
             return Ok(());
         }
-        let missing = wished - running - going;
+        let missing = desired - running - terminating;
         if missing <= 0 {
             return Ok(());
         }
@@ -294,12 +294,12 @@ impl Work<'_> {
             return Ok(());
         }
         let missing = usize::try_from(missing).unwrap_or_default().min(500);
-        replicaset::in_slow_batches(missing, |_| self.create())?;
-        self.look_again();
+        replicaset::in_growing_batches(missing, |_| self.create())?;
+        self.reload_pods();
         Ok(())
     }
 
-    /// How long to wait for another pod after failures, in seconds.
+    /// Returns how long to wait after failures before another pod is created, seconds.
     fn backoff(&self) -> i64 {
         let ended = |pod: &&Value| failed(pod);
         let last = self.pods.iter().filter(ended).filter_map(ended_at).max();
@@ -314,7 +314,7 @@ impl Work<'_> {
     }
 
     fn create(&self) -> Result<(), Status> {
-        let mut pod = pods::of_template(self.job.pointer("/spec/template").unwrap_or(&Value::Null), self.job);
+        let mut pod = pods::from_template(self.job.pointer("/spec/template").unwrap_or(&Value::Null), self.job);
         meta::set(&mut pod, "generateName", pods::prefix(self.job));
         let mut finalizers = meta::finalizers(&pod);
         finalizers.push(TRACKING.to_owned());
@@ -322,19 +322,19 @@ impl Work<'_> {
         match self.actor.create(pod) {
             Ok(pod) => {
                 let message = format!("Created pod: {}", meta::name(&pod.value));
-                record(self.actor, SOURCE, self.job, Severity::Normal, "SuccessfulCreate", &message);
+                record_event(self.actor, SOURCE, self.job, Severity::Normal, "SuccessfulCreate", &message);
                 Ok(())
             }
-            Err(status) if pods::namespace_is_going(&status) => Ok(()),
+            Err(status) if pods::namespace_is_terminating(&status) => Ok(()),
             Err(status) => {
                 let message = format!("Error creating: {status}");
-                record(self.actor, SOURCE, self.job, Severity::Warning, "FailedCreate", &message);
+                record_event(self.actor, SOURCE, self.job, Severity::Warning, "FailedCreate", &message);
                 Err(status)
             }
         }
     }
 
-    fn say(&mut self, kind: &str, status: &str, reason: &str, message: &str) {
+    fn set_condition(&mut self, kind: &str, status: &str, reason: &str, message: &str) {
         if condition::find(&self.status, kind).is_some_and(|old| meta::text(old, "/status") == status) {
             return;
         }
@@ -343,40 +343,40 @@ impl Work<'_> {
         condition::set(&mut self.status, condition, &now, json!({"lastProbeTime": now}));
     }
 
-    fn note_suspension(&mut self, suspended: bool) {
+    fn record_suspension(&mut self, suspended: bool) {
         let was = condition::holds(&self.status, "Suspended");
         if suspended && !was {
-            self.say("Suspended", "True", "JobSuspended", "Job suspended");
+            self.set_condition("Suspended", "True", "JobSuspended", "Job suspended");
             self.status.remove("startTime");
-            record(self.actor, SOURCE, self.job, Severity::Normal, "Suspended", "Job suspended");
+            record_event(self.actor, SOURCE, self.job, Severity::Normal, "Suspended", "Job suspended");
         } else if was && !suspended {
-            self.say("Suspended", "False", "JobResumed", "Job resumed");
+            self.set_condition("Suspended", "False", "JobResumed", "Job resumed");
             self.status.insert("startTime".to_owned(), self.actor.clock().now().into());
-            record(self.actor, SOURCE, self.job, Severity::Normal, "Resumed", "Job resumed");
+            record_event(self.actor, SOURCE, self.job, Severity::Normal, "Resumed", "Job resumed");
         }
     }
 
     fn count_active(&mut self) {
         let active = pods::count(self.active());
         let ready = pods::count(self.active().filter(|pod| pods::ready(pod)));
-        let going = pods::count(self.pods.iter().filter(|pod| meta::deleting(pod) && !pods::over(pod)));
-        pods::counts(&mut self.status, &[("active", active)]);
+        let terminating = pods::count(self.pods.iter().filter(|pod| meta::deleting(pod) && !pods::has_ended(pod)));
+        pods::set_counts(&mut self.status, &[("active", active)]);
         self.status.insert("ready".to_owned(), ready.into());
-        self.status.insert("terminating".to_owned(), going.into());
+        self.status.insert("terminating".to_owned(), terminating.into());
     }
 
-    fn finish(&mut self, end: &End) {
+    fn finish(&mut self, end: &JobEnd) {
         let kind = if end.success { "Complete" } else { "Failed" };
-        self.say(kind, "True", end.reason, end.message);
+        self.set_condition(kind, "True", end.reason, end.message);
         if end.success {
             self.status.insert("completionTime".to_owned(), self.actor.clock().now().into());
-            record(self.actor, SOURCE, self.job, Severity::Normal, "Completed", "Job completed");
+            record_event(self.actor, SOURCE, self.job, Severity::Normal, "Completed", "Job completed");
         } else {
-            record(self.actor, SOURCE, self.job, Severity::Warning, end.reason, end.message);
+            record_event(self.actor, SOURCE, self.job, Severity::Warning, end.reason, end.message);
         }
     }
 
-    /// Writes the status, onto whatever state the job is in by now.
+    /// Writes the status to the current version of the job.
     fn write(&self) -> Result<(), Status> {
         let Some(now) = self.actor.get(&jobs(), &meta::key(self.job)) else { return Ok(()) };
         if meta::uid(&now.value) != meta::uid(self.job) {
@@ -386,7 +386,7 @@ impl Work<'_> {
     }
 }
 
-/// When a pod has ended, in Unix seconds: its last container, or its deletion.
+/// Returns when a pod ended, in Unix seconds: its last container's end, or the time of its deletion.
 fn ended_at(pod: &Value) -> Option<i64> {
     let statuses = pod.pointer("/status/containerStatuses").and_then(Value::as_array).into_iter().flatten();
     let ended = statuses.filter_map(|status| pods::seconds(meta::text(status, "/state/terminated/finishedAt"))).max();

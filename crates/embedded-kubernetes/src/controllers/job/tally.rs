@@ -1,13 +1,13 @@
-//! How many pods of a job have succeeded and failed.
+//! Counts the pods of a job that have succeeded and failed.
 //!
-//! A pod is counted once: it is held by a finalizer until its uid stands in the status, and the uid until the
-//! finalizer has gone.
+//! Each pod is counted once: a finalizer keeps it until its uid is in the status, and the uid stays in the status
+//! until the finalizer is gone.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::Work;
+use super::Pass;
 use crate::controllers::pods;
 use crate::meta;
 use crate::status::Status;
@@ -16,7 +16,7 @@ pub(super) const TRACKING: &str = "batch.kubernetes.io/job-tracking";
 const OUTCOMES: [&str; 2] = ["succeeded", "failed"];
 
 pub(super) fn failed(pod: &Value) -> bool {
-    pods::phase(pod) == "Failed" || (meta::deleting(pod) && !pods::over(pod))
+    pods::phase(pod) == "Failed" || (meta::deleting(pod) && !pods::has_ended(pod))
 }
 
 pub(super) fn tracked(pod: &Value) -> bool {
@@ -38,14 +38,15 @@ fn counted(status: &Map<String, Value>, which: &str) -> i64 {
     status.get(which).and_then(Value::as_i64).unwrap_or_default()
 }
 
-impl Work<'_> {
-    /// How many pods have succeeded or failed, counted or about to be.
+impl Pass<'_> {
+    /// Returns how many pods have succeeded or failed, including those whose uid is in the status but that are not
+    /// counted yet.
     pub(super) fn total(&self, which: &str) -> i64 {
         counted(&self.status, which) + pods::count(list(&self.status, which).iter())
     }
 
-    /// Notes the pods that have ended and are not counted yet.
-    pub(super) fn note_ended(&mut self) {
+    /// Adds the uids of pods that have ended and are not counted yet to the status.
+    pub(super) fn record_ended(&mut self) {
         for which in OUTCOMES {
             let known: BTreeSet<String> = OUTCOMES.iter().flat_map(|which| list(&self.status, which)).collect();
             let ended = self.pods.iter().filter(|pod| match which {
@@ -68,13 +69,13 @@ impl Work<'_> {
         }
     }
 
-    /// Takes the finalizer off the pods that stand in the status, and counts those that have lost it. `all`: the job
-    /// ends, and the rest of the pods with it.
-    pub(super) fn let_counted_go(&mut self, all: bool) -> Result<(), Status> {
+    /// Removes the finalizer from the pods whose uid is in the status, and counts those that no longer have it. If
+    /// `all` is set, the job ends, and all its pods are released.
+    pub(super) fn release_counted(&mut self, all: bool) -> Result<(), Status> {
         let noted: BTreeSet<String> = OUTCOMES.iter().flat_map(|which| list(&self.status, which)).collect();
         for pod in &mut self.pods {
-            let over = all || meta::deleting(self.job) || noted.contains(meta::uid(pod));
-            if tracked(pod) && over && (pods::over(pod) || meta::deleting(pod)) {
+            let may_release = all || meta::deleting(self.job) || noted.contains(meta::uid(pod));
+            if tracked(pod) && may_release && (pods::has_ended(pod) || meta::deleting(pod)) {
                 pods::ignore_gone(self.actor.replace(&untracked(pod), ""))?;
                 *pod = untracked(pod);
             }
@@ -84,15 +85,15 @@ impl Work<'_> {
         let parts = OUTCOMES.map(|which| (which, split(list(&self.status, which))));
         for (which, (held, free)) in parts {
             let count = counted(&self.status, which) + pods::count(free.iter());
-            pods::counts(&mut self.status, &[(which, count)]);
+            pods::set_counts(&mut self.status, &[(which, count)]);
             self.set_list(which, held);
         }
         Ok(())
     }
 
-    /// Whether the end has to wait for pods that are still there.
+    /// Returns whether the job must wait for its remaining pods before it is finished.
     pub(super) fn is_waiting(&self) -> bool {
         let uncounted = OUTCOMES.iter().any(|which| !list(&self.status, which).is_empty());
-        uncounted || self.pods.iter().any(|pod| !pods::over(pod))
+        uncounted || self.pods.iter().any(|pod| !pods::has_ended(pod))
     }
 }

@@ -1,11 +1,11 @@
-//! `StatefulSets`: pods with names that stay, one for each ordinal.
+//! `StatefulSets`: pods with stable names, one for each ordinal.
 
 mod revisions;
 
 use serde_json::{Map, Value, json};
 
 use super::drive::{Controller, Next};
-use super::events::{Severity, record};
+use super::events::{Severity, record_event};
 use super::{apps, core, pods};
 use crate::api::Actor;
 use crate::kinds::Resource;
@@ -15,12 +15,12 @@ use crate::store::Event;
 use revisions::Revisions;
 
 const SOURCE: &str = "statefulset-controller";
-/// The label with the name of the revision that a pod is of.
+/// The label with the revision of a pod.
 const REVISION: &str = "controller-revision-hash";
 const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
 const POD_INDEX: &str = "apps.kubernetes.io/pod-index";
 
-/// The controller.
+/// The stateful set controller.
 #[derive(Debug)]
 pub(super) struct StatefulSets;
 
@@ -33,9 +33,9 @@ impl Controller for StatefulSets {
         vec![apps("statefulsets"), core("pods")]
     }
 
-    fn touched(&mut self, actor: &Actor, resource: &Resource, event: &Event) -> Vec<String> {
+    fn affected(&mut self, actor: &Actor, resource: &Resource, event: &Event) -> Vec<String> {
         if resource.plural == "pods" {
-            return pods::owners_of(actor, event, "StatefulSet", "statefulsets", "apps");
+            return pods::affected_owners(actor, event, "StatefulSet", "statefulsets", "apps");
         }
         vec![event.key.clone()]
     }
@@ -45,13 +45,13 @@ impl Controller for StatefulSets {
         let set = &set.value;
         let claims = set.pointer("/spec/volumeClaimTemplates").and_then(Value::as_array);
         if claims.is_some_and(|claims| !claims.is_empty()) {
-            // Pods without their volumes would be worse than none.
+            // Pods without their volumes would be worse than no pods.
             let message = format!(
-                "create Pod {0}-0 in StatefulSet {0} failed error: persistent volumes are not served here",
+                "create Pod {0}-0 in StatefulSet {0} failed error: persistent volumes are not supported here",
                 meta::name(set)
             );
             if meta::number(set, "/status/observedGeneration") != Some(meta::generation(set)) {
-                record(actor, SOURCE, set, Severity::Warning, "FailedCreate", &message);
+                record_event(actor, SOURCE, set, Severity::Warning, "FailedCreate", &message);
             }
             let status = json!({"replicas": 0, "availableReplicas": 0, "observedGeneration": meta::generation(set)});
             actor.set_status(set, status)?;
@@ -59,16 +59,16 @@ impl Controller for StatefulSets {
         }
         let mine = pods::claim(actor, set, pods::all(actor, meta::namespace(set)), |pod| ordinal(set, pod).is_some())?;
         let pods = mine.iter().filter(|pod| ordinal(set, &pod.value).is_some()).map(|pod| pod.value.clone()).collect();
-        let revisions = Revisions::of(actor, set)?;
-        let mut work = Work { actor, set, revisions, pods, told: None };
-        let done = if meta::deleting(set) { Ok(()) } else { work.act() };
-        let next = work.write_status()?;
-        work.revisions.forget_old(actor, set, &work.pods)?;
+        let revisions = Revisions::load(actor, set)?;
+        let mut pass = Pass { actor, set, revisions, pods, current_replicas: None };
+        let done = if meta::deleting(set) { Ok(()) } else { pass.run() };
+        let next = pass.write_status()?;
+        pass.revisions.delete_unused(actor, set, &pass.pods)?;
         done.map(|()| next)
     }
 }
 
-/// The number at the end of a pod's name, if the rest is the set's.
+/// Returns the number at the end of a pod's name, if the rest is the name of the set.
 fn ordinal(set: &Value, pod: &Value) -> Option<i64> {
     let (parent, number) = meta::name(pod).rsplit_once('-')?;
     let number = number.parse().ok().filter(|number| *number >= 0);
@@ -79,22 +79,22 @@ fn running_and_ready(pod: &Value) -> bool {
     pods::phase(pod) == "Running" && pods::ready(pod)
 }
 
-/// One look at a set.
-struct Work<'a> {
+/// One reconciliation of a set.
+struct Pass<'a> {
     actor: &'a Actor,
     set: &'a Value,
     revisions: Revisions,
     pods: Vec<Value>,
-    /// The number of pods of the old revision, if this look has ended one more.
-    told: Option<i64>,
+    /// The number of pods of the current revision, if this pass has deleted one of them.
+    current_replicas: Option<i64>,
 }
 
-impl Work<'_> {
+impl Pass<'_> {
     fn first(&self) -> i64 {
         meta::number(self.set, "/spec/ordinals/start").unwrap_or_default()
     }
 
-    fn wished(&self) -> i64 {
+    fn desired(&self) -> i64 {
         meta::number(self.set, "/spec/replicas").unwrap_or(1)
     }
 
@@ -107,13 +107,13 @@ impl Work<'_> {
         pods::phase(pod) == "Running" && pods::available_in(pod, minimum, self.actor.clock().unix()) == Some(0)
     }
 
-    /// Creates what is missing, ends what is too much, then what is of an old revision. In order, one at a time, unless
-    /// the set is parallel.
-    fn act(&mut self) -> Result<(), Status> {
+    /// Creates missing pods, then deletes surplus pods, then pods of an old revision. Unless the set is parallel, the
+    /// pass handles one pod at a time, in order.
+    fn run(&mut self) -> Result<(), Status> {
         let in_order = meta::text(self.set, "/spec/podManagementPolicy") != "Parallel";
-        let range = self.first()..self.first() + self.wished();
+        let range = self.first()..self.first() + self.desired();
         for number in range.clone() {
-            if self.keep(number)? && in_order {
+            if self.ensure_pod(number)? && in_order {
                 return Ok(());
             }
         }
@@ -132,7 +132,7 @@ impl Work<'_> {
             if in_order && !self.available(&pod) && unhealthy != Some(number) {
                 return Ok(());
             }
-            self.end(&pod)?;
+            self.delete_pod(&pod)?;
             if in_order {
                 return Ok(());
             }
@@ -140,21 +140,21 @@ impl Work<'_> {
         self.update(range)
     }
 
-    /// The lowest number of a pod that is missing or not available.
+    /// Returns the lowest number whose pod is missing or not available.
     fn first_unavailable(&self, range: std::ops::Range<i64>, surplus: &[i64]) -> Option<i64> {
         let healthy = |number: &i64| self.pod(*number).is_some_and(|pod| self.available(pod) && !meta::deleting(pod));
         range.chain(surplus.iter().rev().copied()).find(|number| !healthy(number))
     }
 
-    /// Sees to it that there is a pod of this number. Whether the next has to wait for it.
-    fn keep(&mut self, number: i64) -> Result<bool, Status> {
+    /// Ensures that there is a pod of this number. Returns whether the next pod must wait for it.
+    fn ensure_pod(&mut self, number: i64) -> Result<bool, Status> {
         let Some(pod) = self.pod(number).cloned() else {
             self.create(number)?;
             return Ok(true);
         };
-        if pods::over(&pod) {
+        if pods::has_ended(&pod) {
             if !meta::deleting(&pod) {
-                self.end(&pod)?;
+                self.delete_pod(&pod)?;
             }
             return Ok(true);
         }
@@ -169,7 +169,7 @@ impl Work<'_> {
         let partition = meta::number(self.set, "/spec/updateStrategy/rollingUpdate/partition").unwrap_or_default();
         let old = rolls && number < self.first() + partition;
         let (revision, template) = self.revisions.template(self.set, old);
-        let mut pod = pods::of_template(&template, self.set);
+        let mut pod = pods::from_template(&template, self.set);
         let name = format!("{}-{number}", meta::name(self.set));
         meta::set(&mut pod, "name", name.as_str());
         let labels = meta::entry(meta::metadata(&mut pod), "labels");
@@ -181,32 +181,32 @@ impl Work<'_> {
         if let Some(service) = self.set.pointer("/spec/serviceName") {
             spec.insert("subdomain".to_owned(), service.clone());
         }
-        let of = meta::name(self.set);
+        let set_name = meta::name(self.set);
         match self.actor.create(pod) {
             Ok(pod) => {
-                let message = format!("create Pod {name} in StatefulSet {of} successful");
-                record(self.actor, SOURCE, self.set, Severity::Normal, "SuccessfulCreate", &message);
+                let message = format!("create Pod {name} in StatefulSet {set_name} successful");
+                record_event(self.actor, SOURCE, self.set, Severity::Normal, "SuccessfulCreate", &message);
                 self.pods.push(pod.value.clone());
                 Ok(())
             }
-            Err(status) if pods::namespace_is_going(&status) => Ok(()),
+            Err(status) if pods::namespace_is_terminating(&status) => Ok(()),
             Err(status) => {
-                let message = format!("create Pod {name} in StatefulSet {of} failed error: {status}");
-                record(self.actor, SOURCE, self.set, Severity::Warning, "FailedCreate", &message);
+                let message = format!("create Pod {name} in StatefulSet {set_name} failed error: {status}");
+                record_event(self.actor, SOURCE, self.set, Severity::Warning, "FailedCreate", &message);
                 Err(status)
             }
         }
     }
 
-    fn end(&self, pod: &Value) -> Result<(), Status> {
-        let (name, of) = (meta::name(pod), meta::name(self.set));
+    fn delete_pod(&self, pod: &Value) -> Result<(), Status> {
+        let (name, set_name) = (meta::name(pod), meta::name(self.set));
         self.actor.delete(pod, "Background", None)?;
-        let message = format!("delete Pod {name} in StatefulSet {of} successful");
-        record(self.actor, SOURCE, self.set, Severity::Normal, "SuccessfulDelete", &message);
+        let message = format!("delete Pod {name} in StatefulSet {set_name} successful");
+        record_event(self.actor, SOURCE, self.set, Severity::Normal, "SuccessfulDelete", &message);
         Ok(())
     }
 
-    /// Ends the highest pod of an old revision, if all above it are of the new one and available.
+    /// Deletes the highest pod of an old revision, if all above it are of the new one and available.
     fn update(&mut self, range: std::ops::Range<i64>) -> Result<(), Status> {
         if meta::text(self.set, "/spec/updateStrategy/type") == "OnDelete" {
             return Ok(());
@@ -216,9 +216,9 @@ impl Work<'_> {
         for number in range.rev().take_while(|number| *number >= from) {
             let Some(pod) = self.pod(number).cloned() else { return Ok(()) };
             if meta::label(&pod, REVISION) != Some(self.revisions.update_name()) && !meta::deleting(&pod) {
-                self.end(&pod)?;
-                let current = self.of_revision(self.revisions.current_name());
-                self.told = Some((current - 1).max(0));
+                self.delete_pod(&pod)?;
+                let current = self.count_of_revision(self.revisions.current_name());
+                self.current_replicas = Some((current - 1).max(0));
                 return Ok(());
             }
             if !self.available(&pod) || meta::deleting(&pod) {
@@ -228,9 +228,9 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn of_revision(&self, revision: &str) -> i64 {
-        let of = |pod: &&Value| !meta::deleting(pod) && meta::label(pod, REVISION) == Some(revision);
-        pods::count(self.pods.iter().filter(of))
+    fn count_of_revision(&self, revision: &str) -> i64 {
+        let matches = |pod: &&Value| !meta::deleting(pod) && meta::label(pod, REVISION) == Some(revision);
+        pods::count(self.pods.iter().filter(matches))
     }
 
     fn write_status(&self) -> Result<Next, Status> {
@@ -239,12 +239,13 @@ impl Work<'_> {
         let ready: Vec<&Value> = self.pods.iter().filter(|pod| running_and_ready(pod)).collect();
         let available = pods::count(ready.iter().filter(|pod| self.available(pod)));
         let (replicas, ready) = (pods::count(self.pods.iter()), pods::count(ready.iter()));
-        let updated = self.of_revision(self.revisions.update_name());
-        let mut current = self.told.unwrap_or_else(|| self.of_revision(self.revisions.current_name()));
+        let updated = self.count_of_revision(self.revisions.update_name());
+        let mut current =
+            self.current_replicas.unwrap_or_else(|| self.count_of_revision(self.revisions.current_name()));
         let mut revision = self.revisions.current_name();
         let rolls = meta::text(self.set, "/spec/updateStrategy/type") == "RollingUpdate";
-        let wished = self.wished();
-        if rolls && updated == wished && ready == wished && replicas == wished {
+        let desired = self.desired();
+        if rolls && updated == desired && ready == desired && replicas == desired {
             (current, revision) = (updated, self.revisions.update_name());
         }
         status.insert("replicas".to_owned(), replicas.into());
@@ -258,7 +259,7 @@ impl Work<'_> {
             ("currentReplicas", current),
             ("updatedReplicas", updated),
         ];
-        pods::counts(&mut status, &counts);
+        pods::set_counts(&mut status, &counts);
         pods::ignore_gone(self.actor.set_status(self.set, Value::Object(status)))?;
         let minimum = meta::number(self.set, "/spec/minReadySeconds").unwrap_or_default();
         let now = self.actor.clock().unix();

@@ -1,4 +1,4 @@
-//! The templates that a `StatefulSet` has had, each kept as a `ControllerRevision`.
+//! The revisions of a `StatefulSet`: each template that it has had is stored as a `ControllerRevision`.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ const HASH: &str = "controller.kubernetes.io/hash";
 
 /// The revisions of a set.
 pub(super) struct Revisions {
-    /// All of them, oldest first.
+    /// All revisions, oldest first.
     all: Vec<Arc<Object>>,
     current: Arc<Object>,
     update: Arc<Object>,
@@ -27,8 +27,9 @@ fn number(revision: &Value) -> i64 {
 }
 
 impl Revisions {
-    /// Reads them; writes the one of the present template if it is new, or is not the newest.
-    pub(super) fn of(actor: &Actor, set: &Value) -> Result<Self, Status> {
+    /// Reads the revisions of a set. Writes a revision of the current template if there is none, or if it is not the
+    /// newest.
+    pub(super) fn load(actor: &Actor, set: &Value) -> Result<Self, Status> {
         let mut all = actor.list(&apps("controllerrevisions"), Some(meta::namespace(set)));
         all.retain(|revision| meta::controlled_by(&revision.value, meta::uid(set)));
         all.sort_by(|a, b| number(&a.value).cmp(&number(&b.value)).then_with(|| a.revision.cmp(&b.revision)));
@@ -72,7 +73,7 @@ impl Revisions {
         self.collisions
     }
 
-    /// The name and the template of the revision that a new pod is to be of.
+    /// Returns the revision and the template for a new pod.
     pub(super) fn template(&self, set: &Value, old: bool) -> (&str, Value) {
         if !old {
             return (self.update_name(), set.pointer("/spec/template").cloned().unwrap_or_default());
@@ -82,8 +83,8 @@ impl Revisions {
         (self.current_name(), template)
     }
 
-    /// Deletes the oldest of those that no pod is of, but for as many as are to be remembered.
-    pub(super) fn forget_old(&self, actor: &Actor, set: &Value, pods: &[Value]) -> Result<(), Status> {
+    /// Deletes the oldest revisions that no pod uses, beyond the revision history limit.
+    pub(super) fn delete_unused(&self, actor: &Actor, set: &Value, pods: &[Value]) -> Result<(), Status> {
         let Some(limit) = meta::number(set, "/spec/revisionHistoryLimit").and_then(|limit| usize::try_from(limit).ok())
         else {
             return Ok(());
@@ -100,7 +101,7 @@ impl Revisions {
 }
 
 fn create(actor: &Actor, set: &Value, data: &Value, number: i64, collisions: i64) -> Result<Arc<Object>, Status> {
-    // A name that is taken by something else gives way to the next.
+    // If the name is already in use, the next attempt has another hash.
     for attempt in collisions..=collisions + 8 {
         let hash = letters(hash(&json!([data, attempt])), 10);
         let mut labels = set.pointer("/spec/template/metadata/labels").cloned().unwrap_or_default();

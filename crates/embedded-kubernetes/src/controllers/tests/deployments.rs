@@ -1,4 +1,4 @@
-//! `Deployments`, `ReplicaSets` and `StatefulSets`.
+//! Tests of `Deployments`, `ReplicaSets` and `StatefulSets`.
 
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ fn condition<'a>(object: &'a Value, kind: &str) -> (&'a str, &'a str) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deployment_comes_up_and_says_so() {
+async fn deployment_becomes_available() {
     let world = World::with_node().await;
     world.create(workload("Deployment", 3, json!({})));
     world.settle().await;
@@ -42,7 +42,7 @@ async fn a_deployment_comes_up_and_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rolling_update_keeps_enough_pods_and_not_too_many() {
+async fn rolling_update_keeps_within_its_limits() {
     let world = World::with_node().await;
     let rolling = json!({"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}});
     world.create(workload("Deployment", 3, rolling));
@@ -58,7 +58,7 @@ async fn a_rolling_update_keeps_enough_pods_and_not_too_many() {
     let deployment = world.get(&apps("deployments"), "a").unwrap();
     assert_eq!(deployment["metadata"]["annotations"]["deployment.kubernetes.io/revision"], "2");
     assert_eq!(condition(&deployment, "Progressing"), ("True", "NewReplicaSetAvailable"));
-    // Back to the first template: its set is used again, with the next revision.
+    // Back to the first template: its set is used again with the next revision.
     world.change(&apps("deployments"), "a", |deployment| deployment["spec"]["template"] = template("x:1", &[]));
     world.settle().await;
     let sets = world.user.list(&apps("replicasets"), Some("default"));
@@ -70,7 +70,7 @@ async fn a_rolling_update_keeps_enough_pods_and_not_too_many() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rollout_that_gets_nowhere_says_so_after_its_deadline() {
+async fn stuck_rollout_exceeds_its_deadline() {
     let world = World::with_node().await;
     world.create(workload("Deployment", 2, json!({"progressDeadlineSeconds": 60})));
     world.settle().await;
@@ -83,12 +83,12 @@ async fn a_rollout_that_gets_nowhere_says_so_after_its_deadline() {
     world.after(90).await;
     let deployment = world.get(&apps("deployments"), "a").unwrap();
     assert_eq!(condition(&deployment, "Progressing"), ("False", "ProgressDeadlineExceeded"));
-    assert_eq!(condition(&deployment, "Available"), ("True", "MinimumReplicasAvailable"), "the old pods are there");
+    assert_eq!(condition(&deployment, "Available"), ("True", "MinimumReplicasAvailable"), "the old pods still run");
     world.end().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn recreating_ends_the_old_pods_first() {
+async fn recreate_ends_the_old_pods_first() {
     let world = World::with_node().await;
     world.create(workload("Deployment", 2, json!({"strategy": {"type": "Recreate"}})));
     world.settle().await;
@@ -98,7 +98,7 @@ async fn recreating_ends_the_old_pods_first() {
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         let pods = world.pods();
         let old = pods.iter().filter(|pod| image(pod) == "x:1").count();
-        assert!(old == 0 || old == pods.len(), "both templates at a time");
+        assert!(old == 0 || old == pods.len(), "both templates at the same time");
         empty |= old == 0;
     }
     world.settle().await;
@@ -107,7 +107,7 @@ async fn recreating_ends_the_old_pods_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_paused_deployment_is_scaled_but_not_rolled() {
+async fn paused_deployment_is_scaled_but_not_rolled() {
     let world = World::with_node().await;
     world.create(workload("Deployment", 2, json!({})));
     world.settle().await;
@@ -125,7 +125,7 @@ async fn a_paused_deployment_is_scaled_but_not_rolled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn scaling_in_the_middle_of_a_rollout_is_shared_out() {
+async fn scaling_during_a_rollout_is_proportional() {
     let world = World::new();
     world.add_node("n", "100");
     world.run_kubelet();
@@ -141,15 +141,15 @@ async fn scaling_in_the_middle_of_a_rollout_is_shared_out() {
         sizes.sort_unstable();
         sizes
     };
-    assert_eq!(sizes(), [4, 6], "two more than wished, two of the old ones fewer");
+    assert_eq!(sizes(), [4, 6], "two pods more than desired, two old ones fewer");
     world.change(&apps("deployments"), "a", |deployment| deployment["spec"]["replicas"] = 16.into());
     world.settle().await;
-    assert_eq!(sizes(), [8, 12], "as before, for twice as many");
+    assert_eq!(sizes(), [8, 12], "the same proportions at twice the size");
     world.end().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn old_sets_are_forgotten_beyond_the_limit() {
+async fn old_replica_sets_are_deleted_beyond_the_limit() {
     let world = World::with_node().await;
     world.create(workload("Deployment", 1, json!({"revisionHistoryLimit": 1})));
     for number in 2..6 {
@@ -164,7 +164,7 @@ async fn old_sets_are_forgotten_beyond_the_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_set_adopts_what_it_selects_and_lets_go_what_it_does_not() {
+async fn replica_set_adopts_and_releases_pods() {
     let world = World::with_node().await;
     let mut orphan = template("x:1", &[]);
     orphan["apiVersion"] = "v1".into();
@@ -186,7 +186,7 @@ async fn a_replica_set_adopts_what_it_selects_and_lets_go_what_it_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_nobody_may_create_is_tried_a_few_times_only() {
+async fn creation_that_fails_for_all_pods_is_tried_rarely() {
     let world = World::with_node().await;
     world
         .create(json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q", "namespace": "default"},
@@ -203,7 +203,7 @@ async fn what_nobody_may_create_is_tried_a_few_times_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stateful_set_starts_and_ends_its_pods_in_order() {
+async fn stateful_set_starts_and_stops_pods_in_order() {
     let world = World::with_node().await;
     world.create(workload("StatefulSet", 3, json!({"serviceName": "s"})));
     world.after(1).await;
@@ -229,13 +229,13 @@ async fn a_stateful_set_starts_and_ends_its_pods_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stateful_set_rolls_from_the_top_down_to_its_partition() {
+async fn stateful_set_rolls_down_to_its_partition() {
     let world = World::with_node().await;
     let parallel = json!({"podManagementPolicy": "Parallel",
         "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}});
     world.create(workload("StatefulSet", 3, parallel));
     world.after(1).await;
-    assert_eq!(world.pods().len(), 3, "all at a time");
+    assert_eq!(world.pods().len(), 3, "all at once");
     world.settle().await;
     world.change(&apps("statefulsets"), "a", |set| set["spec"]["template"] = template("x:2", &[]));
     world.settle().await;
@@ -258,7 +258,7 @@ async fn a_stateful_set_rolls_from_the_top_down_to_its_partition() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stateful_set_with_claims_is_refused_in_words() {
+async fn stateful_set_with_volume_claims_is_refused() {
     let world = World::with_node().await;
     let claims = json!({"volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {
         "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}]});

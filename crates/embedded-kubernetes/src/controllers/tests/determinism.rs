@@ -1,4 +1,4 @@
-//! Two runs of one seed write the same, in the same order.
+//! Two runs with the same seed make the same writes in the same order.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::world::{apps, template, workload};
 use crate::controllers::Pace;
 use crate::kinds::Resource;
 
-/// Every write to every resource, in the order in which they happened.
+/// Returns all writes to all resources, in order.
 async fn transcript(seed: u64) -> Vec<String> {
     let world = World::seeded(seed, Pace { longest: Duration::from_millis(500), seed });
     world.add_node("m", "5");
@@ -46,7 +46,7 @@ async fn transcript(seed: u64) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_runs_of_a_seed_are_the_same() {
+async fn runs_with_the_same_seed_are_identical() {
     let (first, second) = (transcript(3).await, transcript(3).await);
     assert!(first.len() > 80, "{} writes", first.len());
     let differing = first.iter().zip(&second).find(|(a, b)| a != b);
@@ -55,12 +55,12 @@ async fn two_runs_of_a_seed_are_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_seed_is_another_run() {
+async fn runs_with_different_seeds_differ() {
     assert_ne!(transcript(3).await, transcript(4).await);
 }
 
 #[tokio::test(start_paused = true)]
-async fn whatever_the_pace_the_end_is_the_same() {
+async fn final_state_does_not_depend_on_the_pace() {
     for seed in 0..12 {
         let world = World::seeded(seed, Pace { longest: Duration::from_secs(4), seed });
         world.add_node("n", "20");
@@ -79,7 +79,7 @@ async fn whatever_the_pace_the_end_is_the_same() {
             assert_eq!(status[count], 5, "seed {seed}: {status}");
         }
         assert!(world.pods().iter().all(|pod| pod["spec"]["containers"][0]["image"] == "x:4"), "seed {seed}");
-        // Until the last event is forgotten.
+        // Wait until the last event has expired.
         world.after(2 * 3600).await;
         let quiet = world.server.store().revision();
         world.after(3600).await;

@@ -1,4 +1,4 @@
-//! The controllers together, with a stand-in for the kubelet, under paused time.
+//! Tests of all controllers together, with a stand-in for the kubelet, under paused time.
 
 mod deployments;
 mod determinism;

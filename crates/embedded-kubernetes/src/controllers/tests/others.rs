@@ -1,4 +1,4 @@
-//! Everything else: garbage, namespaces, jobs, budgets, quotas, the scheduler.
+//! Tests of the garbage collector, namespaces, jobs, disruption budgets, quotas and the scheduler.
 
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ fn map(name: &str, owner: Option<&Value>) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dependents_go_with_their_owner() {
+async fn dependents_are_deleted_with_their_owner() {
     let world = World::new();
     let owner = world.create(map("owner", None));
     let child = world.create(map("child", Some(&owner.value)));
@@ -38,7 +38,7 @@ async fn dependents_go_with_their_owner() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_owner_of_the_same_name_is_another() {
+async fn new_object_of_the_same_name_is_another_owner() {
     let world = World::new();
     let owner = world.create(map("owner", None));
     world.delete(&core("configmaps"), "owner", "Background").unwrap();
@@ -51,7 +51,7 @@ async fn an_owner_of_the_same_name_is_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_the_foreground_the_owner_goes_last() {
+async fn foreground_deletion_removes_the_owner_last() {
     let world = World::new();
     let owner = world.create(map("owner", None));
     let mut child = map("child", Some(&owner.value));
@@ -70,7 +70,7 @@ async fn in_the_foreground_the_owner_goes_last() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn orphans_stay_without_their_owner() {
+async fn orphaned_dependents_survive_their_owner() {
     let world = World::new();
     let owner = world.create(map("owner", None));
     world.create(map("child", Some(&owner.value)));
@@ -83,7 +83,7 @@ async fn orphans_stay_without_their_owner() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_owner_in_another_namespace_is_none() {
+async fn owner_in_another_namespace_counts_as_gone() {
     let world = World::new();
     let mut owner = map("owner", None);
     owner["metadata"]["namespace"] = "kube-public".into();
@@ -95,7 +95,7 @@ async fn an_owner_in_another_namespace_is_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_owner_that_is_there_is_enough() {
+async fn one_present_owner_keeps_a_dependent() {
     let world = World::new();
     let (a, b) = (world.create(map("a", None)), world.create(map("b", None)));
     let mut child = map("child", Some(&a.value));
@@ -105,14 +105,14 @@ async fn one_owner_that_is_there_is_enough() {
     world.settle().await;
     world.delete(&core("configmaps"), "a", "Background").unwrap();
     world.settle().await;
-    let child = world.get(&core("configmaps"), "child").expect("the other owner is there");
+    let child = world.get(&core("configmaps"), "child").expect("the other owner still exists");
     let owners: Vec<&str> = meta::owners(&child).map(|owner| meta::text(owner, "/name")).collect();
     assert_eq!(owners, ["b"]);
     world.end().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deployment_is_deleted_with_its_pods() {
+async fn deployment_is_deleted_with_its_pods() {
     for propagation in ["Background", "Foreground"] {
         let world = World::with_node().await;
         world.create(workload("Deployment", 2, json!({})));
@@ -126,7 +126,7 @@ async fn a_deployment_is_deleted_with_its_pods() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_namespace_goes_when_all_in_it_has_gone() {
+async fn namespace_is_removed_after_its_contents() {
     let world = World::with_node().await;
     let namespace = world.create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "t"}}));
     let mut inside = workload("Deployment", 2, json!({}));
@@ -140,7 +140,7 @@ async fn a_namespace_goes_when_all_in_it_has_gone() {
     assert!(world.user.get(&core("serviceaccounts"), "t/default").is_some());
     world.user.delete(&namespace.value, "Background", None).unwrap();
     world.settle().await;
-    let going = world.user.get(&core("namespaces"), "t").expect("it waits for what is held");
+    let going = world.user.get(&core("namespaces"), "t").expect("the namespace waits for the object with a finalizer");
     assert_eq!(going.value["status"]["phase"], "Terminating");
     let conditions = going.value["status"]["conditions"].as_array().unwrap();
     let message = |kind: &str| {
@@ -180,13 +180,13 @@ fn jobs() -> Resource {
     Resource::new("batch", "jobs")
 }
 
-fn said(job: &Value) -> Vec<&str> {
+fn condition_types(job: &Value) -> Vec<&str> {
     let conditions = job["status"]["conditions"].as_array();
     conditions.into_iter().flatten().map(|condition| meta::text(condition, "/type")).collect()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_runs_until_enough_pods_have_succeeded() {
+async fn job_runs_until_enough_pods_have_succeeded() {
     let world = World::with_node().await;
     world.create(job(&["brief"], json!({"completions": 3, "parallelism": 2})));
     world.after(1).await;
@@ -194,7 +194,7 @@ async fn a_job_runs_until_enough_pods_have_succeeded() {
     world.settle().await;
     let done = world.get(&jobs(), "a").unwrap();
     assert_eq!(done["status"]["succeeded"], 3);
-    assert_eq!(said(&done), ["SuccessCriteriaMet", "Complete"]);
+    assert_eq!(condition_types(&done), ["SuccessCriteriaMet", "Complete"]);
     assert!(done["status"]["completionTime"].is_string());
     assert_eq!(done["status"]["uncountedTerminatedPods"], json!({}));
     assert_eq!(world.pods().len(), 3);
@@ -203,39 +203,39 @@ async fn a_job_runs_until_enough_pods_have_succeeded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_fails_when_too_many_pods_have() {
+async fn job_fails_when_too_many_pods_have_failed() {
     let world = World::with_node().await;
     world.create(job(&["doomed"], json!({"backoffLimit": 2, "ttlSecondsAfterFinished": 300})));
     world.after(120).await;
     let done = world.get(&jobs(), "a").unwrap();
     assert_eq!(done["status"]["failed"], 3);
-    assert_eq!(said(&done), ["FailureTarget", "Failed"]);
+    assert_eq!(condition_types(&done), ["FailureTarget", "Failed"]);
     let failed = done["status"]["conditions"][1].clone();
     assert_eq!(
         (&failed["reason"], &failed["message"]),
         (&json!("BackoffLimitExceeded"), &json!("Job has reached the specified backoff limit"))
     );
     world.after(400).await;
-    assert!(world.get(&jobs(), "a").is_none() && world.pods().is_empty(), "its time has passed");
+    assert!(world.get(&jobs(), "a").is_none() && world.pods().is_empty(), "its time to live is over");
     world.end().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_takes_too_long_is_ended() {
+async fn job_is_ended_at_its_deadline() {
     let world = World::with_node().await;
     world.create(job(&[], json!({"activeDeadlineSeconds": 60})));
     world.after(30).await;
     assert_eq!(world.get(&jobs(), "a").unwrap()["status"]["active"], 1);
     world.after(60).await;
     let done = world.get(&jobs(), "a").unwrap();
-    assert_eq!(said(&done), ["FailureTarget", "Failed"]);
+    assert_eq!(condition_types(&done), ["FailureTarget", "Failed"]);
     assert_eq!(done["status"]["conditions"][1]["reason"], "DeadlineExceeded");
     assert!(world.pods().is_empty());
     world.end().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn pods_that_a_job_leaves_behind_are_free() {
+async fn orphaned_pods_of_a_job_lose_the_finalizer() {
     let world = World::with_node().await;
     world.create(job(&[], json!({})));
     world.settle().await;
@@ -248,7 +248,7 @@ async fn pods_that_a_job_leaves_behind_are_free() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_budget_counts_what_may_be_evicted() {
+async fn budget_counts_allowed_disruptions() {
     let world = World::with_node().await;
     world.create(workload("Deployment", 4, json!({})));
     world.create(json!({
@@ -267,7 +267,7 @@ async fn a_budget_counts_what_may_be_evicted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pod_without_room_waits_and_says_why() {
+async fn unschedulable_pod_waits_and_reports_why() {
     let world = World::new();
     world.add_node("n", "10");
     let mut pod = template("x", &[]);
@@ -305,11 +305,11 @@ async fn pods_are_spread_over_the_nodes_with_room() {
     let waiting = world.pods().into_iter().find(|pod| meta::text(pod, "/spec/nodeName").is_empty()).unwrap();
     let message = meta::text(&waiting, "/status/conditions/0/message");
     assert!(message.starts_with("0/3 nodes are available: 3 Too many pods."), "{message}");
-    // Room that has been made is used.
+    // Freed resources are used.
     let gone = world.pods().into_iter().find(|pod| meta::text(pod, "/spec/nodeName") == "m").unwrap();
     world.change(&apps("replicasets"), "a", |set| set["spec"]["replicas"] = 6.into());
     world.settle().await;
-    assert_eq!(world.pods().len(), 6, "the one that runs nowhere leaves first");
+    assert_eq!(world.pods().len(), 6, "the unscheduled pod is deleted first");
     world.user.delete(&gone, "Background", None).unwrap();
     world.settle().await;
     assert_eq!([on("l"), on("m"), on("n")], [2, 2, 2]);
@@ -317,7 +317,7 @@ async fn pods_are_spread_over_the_nodes_with_room() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_quota_is_given_back_when_pods_end() {
+async fn quota_is_released_when_pods_end() {
     let world = World::with_node().await;
     world
         .create(json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q", "namespace": "default"},
@@ -334,7 +334,7 @@ async fn a_quota_is_given_back_when_pods_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_suspended_job_ends_its_pods_and_counts_no_failure() {
+async fn suspended_job_stops_pods_without_counting_failures() {
     let world = World::with_node().await;
     world.create(job(&[], json!({"parallelism": 2})));
     world.settle().await;
@@ -342,7 +342,7 @@ async fn a_suspended_job_ends_its_pods_and_counts_no_failure() {
     world.settle().await;
     let suspended = world.get(&jobs(), "a").unwrap();
     assert!(world.pods().is_empty());
-    assert_eq!(said(&suspended), ["Suspended"]);
+    assert_eq!(condition_types(&suspended), ["Suspended"]);
     assert!(suspended["status"].get("failed").is_none() && suspended["status"].get("startTime").is_none());
     world.change(&jobs(), "a", |job| job["spec"]["suspend"] = false.into());
     world.settle().await;
@@ -351,7 +351,7 @@ async fn a_suspended_job_ends_its_pods_and_counts_no_failure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pod_whose_node_is_gone_is_removed_and_replaced_elsewhere() {
+async fn pod_of_a_lost_node_is_replaced_elsewhere() {
     let world = World::with_node().await;
     world.create(workload("ReplicaSet", 1, json!({})));
     world.settle().await;
@@ -367,12 +367,12 @@ async fn a_pod_whose_node_is_gone_is_removed_and_replaced_elsewhere() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_scheduler_starts_over_when_it_has_missed_changes() {
+async fn scheduler_starts_over_after_missed_changes() {
     let world = World::new();
     world.add_node("n", "2");
     world.create(workload("ReplicaSet", 2, json!({})));
     world.settle().await;
-    // All in one go, and then there is no history: nobody sees the pods go.
+    // The pods are deleted and the history is dropped before the scheduler runs, so that it cannot see the deletions.
     let set = world.get(&apps("replicasets"), "a").unwrap();
     world.user.delete(&set, "Orphan", None).unwrap();
     for pod in world.pods() {
@@ -389,7 +389,7 @@ async fn the_scheduler_starts_over_when_it_has_missed_changes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_said_long_ago_is_forgotten() {
+async fn old_events_expire() {
     let world = World::with_node().await;
     world.create(workload("ReplicaSet", 1, json!({})));
     world.settle().await;

@@ -1,4 +1,4 @@
-//! A server with its controllers, a node or two, and a stand-in for the kubelet.
+//! A test cluster: a server with its controllers, some nodes, and a stand-in for the kubelet.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use crate::status::Status;
 use crate::store::{self, Object};
 use sluice_base::units::Seconds;
 
-/// A cluster in one thread.
+/// A cluster that runs in one thread.
 pub(super) struct World {
     pub(super) server: Server,
-    /// Somebody who asks for things.
+    /// The client of the tests.
     pub(super) user: Actor,
     cancel: CancellationToken,
     controllers: Controllers,
@@ -42,7 +42,7 @@ impl World {
         Self { server, user, cancel, controllers }
     }
 
-    /// A world with a node that has room for ten pods, and a kubelet that makes what runs on it ready.
+    /// Creates a cluster with a node for ten pods, and a kubelet that marks its pods as ready.
     pub(super) async fn with_node() -> Self {
         let world = Self::new();
         world.add_node("n", "10");
@@ -55,7 +55,7 @@ impl World {
         standin::add_node(&self.user, name, pods).unwrap();
     }
 
-    /// Gives a node another number of cores.
+    /// Changes the number of cores of a node.
     pub(super) fn change_node(&self, name: &str, cpu: &str) {
         let node = self.user.get(&Resource::new("", "nodes"), name).expect("the node");
         let mut status = node.value["status"].clone();
@@ -91,7 +91,7 @@ impl World {
         self.user.delete(&self.get(resource, name).expect("the object"), propagation, None)
     }
 
-    /// Lets time pass until nothing has been written for a while.
+    /// Lets time pass until nothing has been written for 3 s.
     pub(super) async fn settle(&self) {
         for _ in 0..200 {
             let before = self.server.store().revision();
@@ -107,7 +107,7 @@ impl World {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
     }
 
-    /// What has been said of an object, in the order of reasons.
+    /// Returns the reasons and messages of the events about an object, sorted.
     pub(super) fn events(&self, about: &str) -> Vec<(String, String)> {
         let all = self.user.list(&Resource::new("", "events"), Some("default"));
         let about = all.iter().filter(|event| meta::text(&event.value, "/involvedObject/name") == about);
@@ -126,7 +126,7 @@ impl World {
     }
 }
 
-/// A template of pods of this image, with these further labels.
+/// Returns a pod template with this image, and with these labels besides `app`.
 pub(super) fn template(image: &str, labels: &[&str]) -> Value {
     let mut all = json!({"app": "a"});
     for label in labels {
@@ -135,7 +135,7 @@ pub(super) fn template(image: &str, labels: &[&str]) -> Value {
     json!({"metadata": {"labels": all}, "spec": {"containers": [{"name": "c", "image": image}]}})
 }
 
-/// A workload of the group `apps`, called `a`.
+/// Returns a workload `a` of the group `apps`.
 pub(super) fn workload(kind: &str, replicas: i64, changes: Value) -> Value {
     let mut object = json!({
         "apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "a", "namespace": "default"},

@@ -1,4 +1,4 @@
-//! What the definition of StreamJob lets through and refuses, and in which words: those of a real 1.34 server.
+//! Checks which objects the definition of StreamJob allows and refuses, with the error texts of a real 1.34 server.
 
 use super::*;
 
@@ -20,7 +20,7 @@ fn job() -> Value {
 }
 
 #[test]
-fn every_refusal_of_a_stream_job_is_worded_as_the_real_server_words_it() {
+fn stream_job_errors_match_the_real_server() {
     let recorded = read(include_str!("../recorded/streamjob.json"));
     let schema = stream_job();
     let mut wrong = Vec::new();
@@ -35,7 +35,7 @@ fn every_refusal_of_a_stream_job_is_worded_as_the_real_server_words_it() {
 }
 
 #[test]
-fn transition_rules_look_at_the_object_as_it_was() {
+fn transition_rules_compare_with_the_old_object() {
     let schema = stream_job();
     let (old, _) = created(&schema, &job());
     let changed = |change: Value| sorted(&schema.validate(&merge(&old, &change), Some(&old)));
@@ -54,19 +54,19 @@ fn transition_rules_look_at_the_object_as_it_was() {
 }
 
 #[test]
-fn a_stateful_set_has_no_dot_in_its_name() {
+fn stateful_set_name_must_not_contain_a_dot() {
     let named = json!({"metadata": {"name": "a.b"}, "spec": {"workload": {"kind": "StatefulSet"}}});
     let dot = "<nil>: Invalid value: \"object\": metadata.name must not contain a dot with workload.kind: StatefulSet, \
                because the names of its pods are host names: use another name";
     assert_eq!(created(&stream_job(), &merge(&job(), &named)).1, [dot]);
 }
 
-/// Also those of a rule that a later version of the definition adds: then `recorded/` wants a case more.
+/// If a later version of the definition adds a rule, `recorded/` needs another case.
 #[test]
-fn every_rule_of_the_definition_is_broken_by_a_case() {
+fn each_rule_of_the_definition_has_a_failing_case() {
     let definition = documents(&crate_folder("crds/sluice.dev.yaml")).remove(0);
     let mut messages = Vec::new();
-    gather(&definition, &mut messages);
+    collect_messages(&definition, &mut messages);
     assert!(messages.len() > 20, "{}", messages.len());
     let recorded = include_str!("../recorded/streamjob.json");
     let here: Vec<&str> = include_str!("stream_job.rs").split("\\\n").map(str::trim_start).collect();
@@ -75,21 +75,21 @@ fn every_rule_of_the_definition_is_broken_by_a_case() {
     assert_eq!(missing.collect::<Vec<_>>(), Vec::<&String>::new());
 }
 
-fn gather(schema: &Value, messages: &mut Vec<String>) {
+fn collect_messages(schema: &Value, messages: &mut Vec<String>) {
     match schema {
         Value::Object(map) => {
             for rule in map.get("x-kubernetes-validations").and_then(Value::as_array).into_iter().flatten() {
                 messages.push(rule["message"].as_str().unwrap().to_owned());
             }
-            map.values().for_each(|value| gather(value, messages));
+            map.values().for_each(|value| collect_messages(value, messages));
         }
-        Value::Array(items) => items.iter().for_each(|value| gather(value, messages)),
+        Value::Array(items) => items.iter().for_each(|value| collect_messages(value, messages)),
         _ => {}
     }
 }
 
 #[test]
-fn explicit_nulls() {
+fn explicit_nulls_become_defaults_or_errors() {
     let schema = stream_job();
     let with = |field: &str, value: Value| {
         let mut object = job();
@@ -102,14 +102,14 @@ fn explicit_nulls() {
     assert_eq!(with("replicas", Value::Null).1, [pinned]);
     assert_eq!(with("minReplicas", Value::Null), (Some(json!(1)), vec![]), "the default takes its place");
     assert_eq!(with("processing", Value::Null), (Some(Value::Null), vec![]), "nullable");
-    assert_eq!(with("targetRef", Value::Null), (Some(Value::Null), vec![]), "rules take it as absent");
+    assert_eq!(with("targetRef", Value::Null), (Some(Value::Null), vec![]), "rules treat it as absent");
     assert_eq!(with("objective", Value::Null).0, None);
 }
 
 #[test]
-fn every_example_validates_and_nothing_of_it_is_pruned() {
+fn examples_are_valid_and_not_pruned() {
     let schema = stream_job();
-    let mut seen = 0;
+    let mut count = 0;
     for entry in std::fs::read_dir(crate_folder("examples")).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "yaml") {
@@ -117,16 +117,16 @@ fn every_example_validates_and_nothing_of_it_is_pruned() {
                 assert_eq!(schema.prune(&mut object), Vec::<String>::new(), "{}", path.display());
                 let (made, errors) = created(&schema, &object);
                 assert_eq!(errors, Vec::<String>::new(), "{}", path.display());
-                assert_eq!(created(&schema, &made), (made.clone(), errors), "twice is once");
-                seen += 1;
+                assert_eq!(created(&schema, &made), (made.clone(), errors), "applying defaults again changes nothing");
+                count += 1;
             }
         }
     }
-    assert!(seen >= 5);
+    assert!(count >= 5);
 }
 
 #[test]
-fn what_is_wrong_and_untouched_is_let_be_on_an_update() {
+fn old_errors_in_unchanged_fields_are_accepted() {
     let schema = stream_job();
     let (mut old, _) = created(&schema, &job());
     old["spec"]["objective"]["latency"] = json!("1 day");
@@ -135,7 +135,7 @@ fn what_is_wrong_and_untouched_is_let_be_on_an_update() {
 }
 
 #[test]
-fn unknown_fields_are_named() {
+fn unknown_fields_are_reported() {
     let mut object = merge(
         &job(),
         &json!({"frob": 1, "metadata": {"labels": {"a": "b"}}, "spec": {"frob": {"a": 1},

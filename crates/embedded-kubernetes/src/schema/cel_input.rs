@@ -1,4 +1,4 @@
-//! How an object looks to the rules.
+//! Converts an object to the values that rules operate on.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,9 +7,9 @@ use cel::{ExecutionError, Value as CelValue};
 use serde_json::{Map, Value};
 
 use super::cel::Subject;
-use super::node::Node;
+use super::node::SchemaNode;
 
-/// The name under which rules know a property.
+/// Returns the name of a property in rules.
 pub(super) fn escape(property: &str) -> String {
     const RESERVED: [&str; 20] = [
         "true",
@@ -39,22 +39,22 @@ pub(super) fn escape(property: &str) -> String {
     property.replace("__", "__underscores__").replace('.', "__dot__").replace('-', "__dash__").replace('/', "__slash__")
 }
 
-/// A value as rules see it.
+/// A value as input of a rule.
 #[derive(Clone, Copy)]
-pub(super) struct Seen<'a> {
+pub(super) struct CelInput<'a> {
     pub(super) value: &'a Value,
     pub(super) subject: Subject<'a>,
 }
 
-impl Seen<'_> {
+impl CelInput<'_> {
     pub(super) fn to_cel(self) -> CelValue {
-        let CelValue::Map(seen) = convert(self.value, self.subject.node) else {
+        let CelValue::Map(converted) = convert(self.value, self.subject.node) else {
             return convert(self.value, self.subject.node);
         };
         if !self.subject.resource {
-            return CelValue::Map(seen);
+            return CelValue::Map(converted);
         }
-        let mut fields: HashMap<cel::objects::Key, CelValue> = seen.map.as_ref().clone();
+        let mut fields: HashMap<cel::objects::Key, CelValue> = converted.map.as_ref().clone();
         for name in ["apiVersion", "kind"] {
             if let Some(text) = self.value.get(name).and_then(Value::as_str) {
                 fields.insert(name.into(), text.into());
@@ -71,7 +71,7 @@ impl Seen<'_> {
     }
 }
 
-fn convert(value: &Value, node: &Node) -> CelValue {
+fn convert(value: &Value, node: &SchemaNode) -> CelValue {
     match value {
         Value::Null => CelValue::Null,
         Value::Bool(flag) => CelValue::Bool(*flag),
@@ -81,16 +81,17 @@ fn convert(value: &Value, node: &Node) -> CelValue {
         },
         Value::String(text) => CelValue::String(Arc::new(text.clone())),
         Value::Array(items) => {
-            let unknown = Node::default();
-            let of = node.items.as_deref().unwrap_or(&unknown);
-            CelValue::List(Arc::new(items.iter().map(|item| convert(item, of)).collect()))
+            let unknown = SchemaNode::default();
+            let item_node = node.items.as_deref().unwrap_or(&unknown);
+            CelValue::List(Arc::new(items.iter().map(|item| convert(item, item_node)).collect()))
         }
         Value::Object(map) => convert_map(map, node),
     }
 }
 
-/// An object with properties shows those, and only those that are not null. Any other is a map.
-fn convert_map(map: &Map<String, Value>, node: &Node) -> CelValue {
+/// Converts an object. If the schema declares properties, only those that are not null are visible; otherwise all
+/// fields are.
+fn convert_map(map: &Map<String, Value>, node: &SchemaNode) -> CelValue {
     let fields: HashMap<String, CelValue> = if let Some(node) = node.additional() {
         map.iter().map(|(key, value)| (key.clone(), convert(value, node))).collect()
     } else {
@@ -102,8 +103,8 @@ fn convert_map(map: &Map<String, Value>, node: &Node) -> CelValue {
     CelValue::Map(fields.into())
 }
 
-/// A duration in nanoseconds, which is enough to compare with. Go's format: `1h30m`, `-1.5s`, `0`.
-#[allow(clippy::needless_pass_by_value)] // the engine hands over what it has
+/// Parses a duration to nanoseconds, which suffices for comparisons. The format is Go's: `1h30m`, `-1.5s`, `0`.
+#[allow(clippy::needless_pass_by_value)] // the engine passes the value
 pub(super) fn duration(text: Arc<String>) -> Result<i64, ExecutionError> {
     nanoseconds(&text).ok_or_else(|| {
         ExecutionError::function_error("duration", "type conversion error from 'string' to 'google.protobuf.Duration'")
@@ -155,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_read_as_go_reads_them() {
+    fn durations_parse_as_in_go() {
         let cases = [
             ("0", Some(0)),
             ("1ns", Some(1)),

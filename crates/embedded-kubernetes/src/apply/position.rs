@@ -1,4 +1,5 @@
-//! What is known of the value at a place in an object: whether it is taken as a whole, and what its items are keyed by.
+//! The schema at a position in an object: whether a list or map there is atomic, and by which keys its items are
+//! identified.
 
 use std::borrow::Cow;
 
@@ -7,9 +8,9 @@ use serde_json::{Map, Value};
 use super::set;
 use crate::lists::{self, List, MergeRules};
 use crate::schema::Schema;
-use crate::schema::node::{ListType, Node};
+use crate::schema::node::{ListType, SchemaNode};
 
-/// Where a [`Place`] begins.
+/// The schema of an object.
 #[derive(Debug, Clone, Copy)]
 pub enum Types<'a> {
     /// An object of a built-in kind with these rules.
@@ -18,19 +19,19 @@ pub enum Types<'a> {
     Custom(&'a Schema),
 }
 
-/// A place in an object.
+/// A position in an object.
 #[derive(Clone)]
-pub(super) enum Place<'a> {
-    /// In a built-in kind, or in the metadata of any: the rules, and the names of the fields on the way. The flag: this
-    /// is an item of the list of that name.
+pub(super) enum Position<'a> {
+    /// A position in a built-in kind, or in the metadata of any kind: the rules, and the names of the fields from the
+    /// root. The flag marks an item of the list of that name.
     Builtin(&'a MergeRules, Vec<String>, bool),
-    /// In a custom resource. The flag: this is the root, or an embedded object.
-    Custom(&'a Node, bool),
-    /// Where no schema reaches: maps by field, lists as a whole.
+    /// A position in a custom resource. The flag marks the root and embedded objects.
+    Custom(&'a SchemaNode, bool),
+    /// A position without a schema: maps are merged by field, lists are atomic.
     Unknown,
 }
 
-/// Maps whose keys users choose, in types that several built-in kinds share.
+/// Maps whose keys are chosen by users, in types that several built-in kinds share.
 const FREE: [&str; 15] = [
     "labels",
     "annotations",
@@ -49,11 +50,10 @@ const FREE: [&str; 15] = [
     "volumeAttributes",
 ];
 
-/// Structures and lists that an object of any built-in kind has from the start, if only empty, so that no field manager
-/// adds them.
+/// Structures and lists that an object of any built-in kind always has, possibly empty. Their presence has no owner.
 const GIVEN: [&str; 5] = ["metadata", "spec", "status", "template", "containers"];
 
-impl<'a> Place<'a> {
+impl<'a> Position<'a> {
     pub(super) fn root(types: Types<'a>) -> Self {
         match types {
             Types::Builtin(rules) => Self::Builtin(rules, Vec::new(), false),
@@ -61,7 +61,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// The field `name` of what is here.
+    /// Returns the position of the field `name`.
     pub(super) fn field(&self, name: &str) -> Self {
         match self {
             Self::Builtin(rules, names, _) => {
@@ -77,7 +77,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// An item of the list that is here.
+    /// Returns the position of an item of this list.
     pub(super) fn item(&self) -> Self {
         match self {
             Self::Builtin(rules, names, _) => Self::Builtin(rules, names.clone(), true),
@@ -88,7 +88,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// What one step leads to.
+    /// Returns the position after a path step.
     pub(super) fn step(&self, step: &str) -> Self {
         step.strip_prefix("f:").map_or_else(|| self.item(), |name| self.field(name))
     }
@@ -99,8 +99,8 @@ impl<'a> Place<'a> {
         (parents, last)
     }
 
-    /// Whether the list here is taken as a whole.
-    pub(super) fn whole_list(&self) -> bool {
+    /// Returns whether the list here is atomic.
+    pub(super) fn is_atomic_list(&self) -> bool {
         match self {
             Self::Builtin(rules, names, _) => {
                 let (parents, last) = Self::split(names);
@@ -111,8 +111,8 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Whether the map here is taken as a whole.
-    pub(super) fn whole_map(&self) -> bool {
+    /// Returns whether the map here is atomic.
+    pub(super) fn is_atomic_map(&self) -> bool {
         match self {
             Self::Builtin(rules, names, _) => {
                 let (parents, last) = Self::split(names);
@@ -123,7 +123,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Whether the schema names the field `name` of what is here.
+    /// Returns whether the schema declares the field `name` here.
     pub(super) fn names(&self, name: &str) -> bool {
         match self {
             Self::Builtin(rules, names, _) => names
@@ -136,8 +136,8 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Whether what is here is there from the start, empty.
-    pub(super) fn given(&self) -> bool {
+    /// Returns whether the structure here always exists, possibly empty.
+    pub(super) fn always_exists(&self) -> bool {
         match self {
             Self::Builtin(rules, names, item) => {
                 let given = |name: &str| GIVEN.contains(&name) || rules.always_present.contains(&name);
@@ -147,7 +147,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// The step to `item` of the list here, or why there is none.
+    /// Returns the path step to `item` of this list, or why it has none.
     pub(super) fn step_to(&self, item: &Value) -> Result<String, String> {
         let keys: Vec<(Cow<'_, str>, Option<Value>)> = match self {
             Self::Builtin(rules, names, _) => {
@@ -187,11 +187,11 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Whether `value` is one thing here: a scalar, or what is taken as a whole.
+    /// Returns whether `value` is a unit here: a scalar, or an atomic list or map.
     pub(super) fn is_leaf(&self, value: &Value) -> bool {
         match value {
-            Value::Object(_) => self.whole_map(),
-            Value::Array(_) => self.whole_list(),
+            Value::Object(_) => self.is_atomic_map(),
+            Value::Array(_) => self.is_atomic_list(),
             _ => true,
         }
     }
