@@ -1,4 +1,4 @@
-//! What the operator's image holds: `hack/static` builds it without the default features.
+//! The content of the operator's image, which `hack/static` builds without the default features.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,7 +8,7 @@
 
 use std::process::Command;
 
-/// The packages that the program depends on, with these arguments for `cargo tree`.
+/// Returns the packages that the program depends on with these arguments of `cargo tree`.
 fn packages(features: &[&str]) -> Vec<String> {
     let tree = Command::new(env!("CARGO"))
         .args([
@@ -31,13 +31,13 @@ fn packages(features: &[&str]) -> Vec<String> {
     String::from_utf8(tree.stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
-/// No API server, no node that runs processes, no screen, no plots, no test broker: none of them belongs into a cluster.
+/// The API server, the node that runs processes, the screen, the plots and the test broker must not be in a cluster.
 #[test]
-fn image_holds_no_development_tools() {
+fn image_contains_no_development_tools() {
     let [image, all] = [packages(&["--no-default-features"]), packages(&[])];
     for tool in ["embedded_kubernetes", "ratatui", "crossterm", "plotters", "cel", "rcgen"] {
         let has = |packages: &[String]| packages.iter().any(|line| line.split(' ').next() == Some(tool));
-        assert!(has(&all), "{tool} is not in the program with all its features: is it called otherwise now?");
+        assert!(has(&all), "{tool} is not in the program with all features: has it been renamed?");
         assert!(!has(&image), "{tool} is in the image");
     }
     let test_broker =
