@@ -39,7 +39,7 @@ impl<W: Write> Lines<W> {
         let new_messages: Vec<&str> =
             snapshot.changes.iter().skip(self.written_changes).map(|change| change.message.as_str()).collect();
         self.written_changes = snapshot.changes.len();
-        let cells = [words::seconds(snapshot.now().at.round())].into_iter().chain(snapshot.numbers());
+        let cells = [words::seconds(snapshot.latest().at.round())].into_iter().chain(snapshot.numbers());
         table.row(cells.chain([snapshot.state.to_owned(), new_messages.join(" | ")]));
         let heading = self.rows.is_multiple_of(HEADING_EVERY);
         self.rows += 1;
