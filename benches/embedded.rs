@@ -1,11 +1,11 @@
-//! The embedded control plane against its goals: ready in 300 ms, 5,000 writes/s with 200 watchers on one core without a
-//! loss, 10,000 pods in 300 MiB, `kubectl get stj` in 50 ms.
+//! Benchmark of the embedded control plane against its goals: ready in 300 ms, 5,000 writes/s with 200 watchers on one
+//! core without a lost event, 10,000 pods in 300 MiB, `kubectl get stj` in 50 ms.
 //!
-//! No criterion: each figure is of one run of its own. What the server does itself is measured in memory, in one thread
-//! that its clients share; the rest from outside, with the real program. HTTP is not measured: it would be mostly
-//! the client's.
+//! Each number is from a single run, so criterion is not used. The server itself is measured in memory, in one thread
+//! that it shares with its clients; the rest is measured with the real program. HTTP is not measured, because most of
+//! its cost would be the client's.
 
-#![allow(missing_docs, clippy::print_stdout, clippy::unwrap_used)] // a command; a failure is its end
+#![allow(missing_docs, clippy::print_stdout, clippy::unwrap_used)] // a command; a failure ends it
 
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ use sluice_base::clock::Clock;
 
 const WATCHERS: usize = 200;
 const WRITES: u32 = 10_000;
-/// Each watcher follows one of so many namespaces, as operators do that are given a team each.
+/// Each watcher watches one of these namespaces, as an operator for one team does.
 const NAMESPACES: u32 = 20;
 const PODS: usize = 10_000;
 const TRIES: u32 = 5;
@@ -32,11 +32,11 @@ const TRIES: u32 = 5;
 fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        pods().await; // first: memory that has been used once stays with the process
+        pods().await; // first, because the process keeps memory that it once used
         writes(0).await;
         writes(WATCHERS).await;
     });
-    outside();
+    measure_program();
 }
 
 fn server() -> Client {
@@ -50,7 +50,7 @@ fn resident_mib(pid: &str) -> f64 {
     line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
 }
 
-/// The memory of many pods, of the size that pods of a Deployment have.
+/// Measures the memory of many pods of a typical size.
 async fn pods() {
     let client = server();
     let pods: Api<Pod> = Api::namespaced(client, "default");
@@ -67,10 +67,10 @@ async fn pods() {
         });
         pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
     }
-    println!("{PODS} pods: {:.0} MiB, before them {before:.0} MiB", resident_mib("self"));
+    println!("{PODS} pods: {:.0} MiB; without pods {before:.0} MiB", resident_mib("self"));
 }
 
-/// Writes as fast as they go, and waits until every watcher has seen all of its own.
+/// Measures the rate of writes, and waits until every watcher has received all of its events.
 async fn writes(watchers: usize) {
     let client = server();
     let namespaces: Api<Namespace> = Api::all(client.clone());
@@ -112,7 +112,7 @@ async fn writes(watchers: usize) {
     let all = clock.now().0 - begun;
     let rate = |seconds: f64| f64::from(WRITES) / seconds;
     println!(
-        "{watchers} watchers: {:.0} writes/s, {:.0} until the last event was seen; {} watchers have seen all of theirs",
+        "{watchers} watchers: {:.0} writes/s, {:.0}/s until the last event was received; {} watchers received all of their events",
         rate(written),
         rate(all),
         seen.load(Ordering::Relaxed)
@@ -123,8 +123,8 @@ fn maps(client: &Client, number: u32) -> Api<ConfigMap> {
     Api::namespaced(client.clone(), &format!("n{number}"))
 }
 
-/// `sluice local` until it says that it is up, and what kubectl needs for a look at it.
-fn outside() {
+/// Measures the start of `sluice local` until it is ready, and a request of kubectl.
+fn measure_program() {
     let clock = Clock::system();
     let mut starts = Vec::new();
     for number in 0..TRIES {
@@ -139,7 +139,7 @@ fn outside() {
         child.wait().unwrap();
         std::fs::remove_dir_all(folder).unwrap();
     }
-    println!("sluice local is up after {} ms", millis(&starts));
+    println!("sluice local is ready after {} ms", millis(&starts));
 }
 
 fn local(folder: &std::path::Path) -> (Child, PathBuf) {
@@ -147,9 +147,9 @@ fn local(folder: &std::path::Path) -> (Child, PathBuf) {
     command.args(["local", "--data-dir"]).arg(folder).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-    // All that it says: it ends when nobody listens.
-    let said: Vec<String> = lines.take(3).collect();
-    let kubeconfig = said.iter().find_map(|line| line.trim().strip_prefix("export KUBECONFIG=")).unwrap();
+    // All lines are read, because the program ends when its stdout is closed.
+    let printed: Vec<String> = lines.take(3).collect();
+    let kubeconfig = printed.iter().find_map(|line| line.trim().strip_prefix("export KUBECONFIG=")).unwrap();
     (child, PathBuf::from(kubeconfig))
 }
 
@@ -160,12 +160,12 @@ fn kubectl(kubeconfig: &std::path::Path, home: &std::path::Path, clock: &Clock) 
         let mut command = Command::new("kubectl");
         command.args(["get", "stj"]).env("HOME", home).env("KUBECONFIG", kubeconfig);
         if !command.output().is_ok_and(|output| output.status.success()) {
-            println!("kubectl get stj: not measured, there is no kubectl on the PATH");
+            println!("kubectl get stj: not measured; kubectl is not on the PATH");
             return;
         }
         times.push((clock.now().0 - begun) * 1e3);
     }
-    // The first one fetches what there is at all.
+    // The first request also fetches the list of resources.
     println!("kubectl get stj: {} ms, the first time {:.0} ms", millis(&times[1..]), times[0]);
 }
 

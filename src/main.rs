@@ -1,4 +1,4 @@
-//! TLS provider, parse, dispatch, exit code; no more.
+//! Entry point: installs the TLS provider, parses the arguments, runs the command and returns its exit code.
 
 mod cli;
 
@@ -8,7 +8,7 @@ use clap::Parser as _;
 
 fn main() -> ExitCode {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
-        eprintln!("sluice: a TLS provider was installed before main; this is a defect of the build");
+        eprintln!("sluice: a TLS provider was already installed before main; this is a bug in the build");
         return ExitCode::FAILURE;
     }
     cli::run(cli::Cli::parse())

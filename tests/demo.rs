@@ -1,5 +1,5 @@
-//! `sluice demo` as a process: what only the real program can show. It meets its target with workers that are processes,
-//! and leaves nothing behind, be it interrupted or killed.
+//! `sluice demo` as a process: it meets its target with workers that are processes, and leaves nothing behind when it
+//! is interrupted or killed.
 #![cfg(all(target_os = "linux", feature = "development"))]
 #![allow(
     clippy::unwrap_used,
@@ -18,13 +18,13 @@ use tokio::process::{Child, ChildStderr, Command};
 
 use sluice_testkit::processes::{Folder, PATIENCE, processes, until_none};
 
-/// What demos have left in the folder that they take for the system's temporary one.
-fn left(folder: &Folder) -> Vec<PathBuf> {
+/// Returns what demos have left in the folder that TMPDIR names for them.
+fn leftovers(folder: &Folder) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(&folder.0).unwrap().flatten().map(|entry| entry.path());
     entries.filter(|path| !path.ends_with("out")).collect()
 }
 
-/// A demo that runs.
+/// A running demo.
 struct Demo {
     child: Child,
     lines: Lines<BufReader<ChildStderr>>,
@@ -40,16 +40,17 @@ impl Demo {
         Self { child, lines }
     }
 
-    async fn until_it_says(&mut self, words: &str) {
-        let said = async {
+    /// Waits until the demo prints a line with this text.
+    async fn wait_for_output(&mut self, text: &str) {
+        let printed = async {
             while let Some(line) = self.lines.next_line().await.unwrap() {
-                if line.contains(words) {
+                if line.contains(text) {
                     return;
                 }
             }
-            panic!("it has ended without a word of {words:?}");
+            panic!("the demo ended without printing {text:?}");
         };
-        tokio::time::timeout(PATIENCE, said).await.unwrap();
+        tokio::time::timeout(PATIENCE, printed).await.unwrap();
     }
 
     fn signal(&self, signal: Signal) {
@@ -57,8 +58,8 @@ impl Demo {
         kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
     }
 
-    /// Its exit code; none if a signal has ended it.
-    async fn end(mut self) -> Option<i32> {
+    /// Waits for the end of the demo and returns the exit code; `None` if a signal ended it.
+    async fn exit_code(mut self) -> Option<i32> {
         let rest = async { while self.lines.next_line().await.unwrap().is_some() {} };
         tokio::time::timeout(PATIENCE, rest).await.unwrap();
         self.child.wait().await.unwrap().code()
@@ -66,49 +67,49 @@ impl Demo {
 }
 
 #[tokio::test]
-async fn a_demo_meets_its_target_in_spite_of_a_poisoned_batch_and_says_so() {
+async fn a_demo_with_a_corrupt_batch_meets_and_reports_its_target() {
     let folder = Folder::new("whole");
     let demo = Demo::start(&folder, &["--scenario", "poison"]);
-    let code = demo.end().await;
+    let code = demo.exit_code().await;
     let report = std::fs::read_to_string(folder.0.join("out/report.json")).unwrap();
     let report: Value = serde_json::from_str(&report).unwrap();
     assert_eq!((code, &report["met"]), (Some(0), &Value::Bool(true)), "{:#}", report["missed"]);
     assert!(report["work"]["skipped"].as_u64().unwrap() > 0, "{:#}", report["work"]);
     let page = std::fs::read_to_string(folder.0.join("out/report.html")).unwrap();
     assert!(page.contains("Met the target") && page.contains("<svg"));
-    assert!(left(&folder).is_empty(), "{:?}", left(&folder));
+    assert!(leftovers(&folder).is_empty(), "{:?}", leftovers(&folder));
     until_none(&folder.mark()).await;
 }
 
 #[tokio::test]
-async fn nothing_is_left_of_a_demo_that_was_interrupted_or_killed_or_has_crashed() {
+async fn an_interrupted_killed_or_crashed_demo_leaves_nothing() {
     let folder = Folder::new("end");
-    // By SIGABRT a process ends that has panicked where it must not.
+    // A process that panics while it unwinds ends by SIGABRT.
     let mut before: Vec<PathBuf> = Vec::new();
     for signal in [Signal::KILL, Signal::ABORT] {
         let mut demo = Demo::start(&folder, &[]);
-        demo.until_it_says("the first worker is ready").await;
+        demo.wait_for_output("the first worker is ready").await;
         assert!(processes(&folder.mark()).len() > 1);
         demo.signal(signal);
-        assert_eq!(demo.end().await, None);
+        assert_eq!(demo.exit_code().await, None);
         until_none(&folder.mark()).await;
-        let left = left(&folder);
-        assert_eq!(left.len(), 1, "it cannot remove its own folder any more, but that of the one before: {left:?}");
+        let left = leftovers(&folder);
+        assert_eq!(left.len(), 1, "only its own folder remains; it removed that of the demo before: {left:?}");
         assert!(!before.contains(&left[0]));
         before = left;
     }
 
     let mut demo = Demo::start(&folder, &[]);
-    demo.until_it_says("the first worker is ready").await;
-    assert!(!before[0].exists(), "the next one does");
+    demo.wait_for_output("the first worker is ready").await;
+    assert!(!before[0].exists(), "the next demo removes the folder");
     demo.signal(Signal::INT);
-    assert_eq!(demo.end().await, Some(130));
-    assert!(left(&folder).is_empty(), "{:?}", left(&folder));
+    assert_eq!(demo.exit_code().await, Some(130));
+    assert!(leftovers(&folder).is_empty(), "{:?}", leftovers(&folder));
     until_none(&folder.mark()).await;
 }
 
 #[tokio::test]
-async fn a_terminal_gets_a_screen_and_is_given_back_when_a_key_ends_the_demo() {
+async fn a_key_ends_the_screen_and_restores_the_terminal() {
     let folder = Folder::new("screen");
     let demo = format!("{} demo --out {}", env!("CARGO_BIN_EXE_sluice"), folder.0.join("out").display());
     let mut command = Command::new("script");
@@ -124,7 +125,7 @@ async fn a_terminal_gets_a_screen_and_is_given_back_when_a_key_ends_the_demo() {
             if length == 0 {
                 return;
             }
-            // Words by themselves: over blanks the cursor is moved.
+            // Single words, because the cursor is moved over blanks.
             let before = text.contains("cleans");
             text.push_str(&String::from_utf8_lossy(&piece[..length]));
             if !before && text.contains("cleans") {
@@ -134,10 +135,10 @@ async fn a_terminal_gets_a_screen_and_is_given_back_when_a_key_ends_the_demo() {
     };
     tokio::time::timeout(PATIENCE, all).await.unwrap();
     let (_, screen) = text.split_once("\x1b[?1049h").expect("a screen");
-    let (screen, after) = screen.split_once("\x1b[?1049l").expect("the screen goes");
+    let (screen, after) = screen.split_once("\x1b[?1049l").expect("the screen ends");
     assert!(screen.contains("advertisements,"), "{screen}");
-    assert!(after.contains("interrupted; taking everything away") && after.contains("code 130"), "{after}");
+    assert!(after.contains("interrupted; cleaning up") && after.contains("code 130"), "{after}");
     assert!(after.contains(" icanon") && after.contains(" echo "), "{after}");
-    assert!(left(&folder).is_empty(), "{:?}", left(&folder));
+    assert!(leftovers(&folder).is_empty(), "{:?}", leftovers(&folder));
     until_none(&folder.mark()).await;
 }

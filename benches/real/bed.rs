@@ -1,4 +1,4 @@
-//! The benchmark's corner of the cluster: a namespace, and the operator in it, installed by its chart.
+//! The test bed: a namespace with the operator in it, installed by its chart.
 
 use std::fs;
 use std::path::Path;
@@ -21,31 +21,32 @@ use super::job;
 const NAMESPACE: &str = "sluice-bench";
 const MANAGER: &str = "sluice-bench";
 const RELEASE: &str = "sluice";
-/// For the API server, and for a namespace to go.
-const PATIENCE: Duration = Duration::from_mins(2);
+/// Timeout of requests to the API server, and of the deletion of objects.
+const TIMEOUT: Duration = Duration::from_mins(2);
 
+/// The cluster, Kafka, and the image of the workers.
 pub(crate) struct Bed {
     pub(crate) client: Client,
     pub(crate) namespace: &'static str,
-    /// As this machine reaches it.
+    /// Bootstrap servers as this computer reaches them.
     pub(crate) kafka: String,
-    /// As pods do.
+    /// Bootstrap servers as pods reach them.
     pub(crate) kafka_in_pods: String,
     pub(crate) image: String,
 }
 
-/// What hack/with-testbed tells.
+/// Returns an environment variable that hack/with-testbed sets.
 fn environment(name: &str) -> Result<String, Failure> {
-    std::env::var(name).map_err(|_| format!("{name} is not set: run this by make bench-real").into())
+    std::env::var(name).map_err(|_| format!("{name} is not set: run this with make bench-real").into())
 }
 
 impl Bed {
     pub(crate) async fn new() -> Result<Self, Failure> {
-        // It only fails where a provider is set already.
+        // This fails only if a provider is already installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         environment("KUBECONFIG")?;
         let client = Client::try_default().await?;
-        timeout(PATIENCE, client.apiserver_version()).await??;
+        timeout(TIMEOUT, client.apiserver_version()).await??;
         Ok(Self {
             client,
             namespace: NAMESPACE,
@@ -55,13 +56,13 @@ impl Bed {
         })
     }
 
-    /// Definitions, namespace, operator. What an earlier run has left goes first.
+    /// Installs the definitions and the operator in a new namespace. The namespace of an earlier run is deleted first.
     pub(crate) async fn install(&self) -> Result<(), Failure> {
         let definitions: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         for definition in crds() {
             let name = definition.name_any();
             definitions.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&definition)).await?;
-            timeout(PATIENCE, await_condition(definitions.clone(), &name, is_crd_established())).await??;
+            timeout(TIMEOUT, await_condition(definitions.clone(), &name, is_crd_established())).await??;
         }
         self.delete_namespace().await?;
         let namespace = json!({"metadata": {"name": NAMESPACE,
@@ -77,7 +78,7 @@ impl Bed {
         helm(command.args(["--namespace", NAMESPACE, "--wait", "--timeout", "90s", "--set", &settings])).await
     }
 
-    /// Takes everything away but the definitions.
+    /// Deletes everything except the definitions.
     pub(crate) async fn clean_up(&self) {
         let mut command = Command::new("helm");
         let command = command.args(["uninstall", RELEASE, "--namespace", NAMESPACE, "--ignore-not-found"]);
@@ -106,10 +107,10 @@ impl Bed {
             }
             Ok::<_, kube::Error>(())
         };
-        Ok(timeout(PATIENCE, gone).await.map_err(|_| format!("there were still workers after {PATIENCE:?}"))??)
+        Ok(timeout(TIMEOUT, gone).await.map_err(|_| format!("workers still existed after {TIMEOUT:?}"))??)
     }
 
-    /// Writes what the operator has logged in the last `seconds` to NAME.operator.log.
+    /// Writes the operator's log of the last `seconds` to CELL.operator.log.
     pub(crate) async fn save_operator_log(&self, cell: &str, seconds: f64, out: &Path) {
         let operators = ListParams::default().labels(&format!("app.kubernetes.io/instance={RELEASE}"));
         #[allow(clippy::cast_possible_truncation, reason = "an hour or two")]
@@ -119,7 +120,7 @@ impl Bed {
             text += &self.pods().logs(&pod.name_any(), &params).await.unwrap_or_else(|error| error.to_string());
         }
         if let Err(error) = fs::write(out.join(format!("{cell}.operator.log")), text) {
-            eprintln!("the operator's log is lost: {error}");
+            eprintln!("failed to write the operator's log: {error}");
         }
     }
 
@@ -129,7 +130,7 @@ impl Bed {
             outcome => drop(outcome?),
         }
         let gone = await_condition(self.namespaces(), NAMESPACE, |namespace: Option<&Namespace>| namespace.is_none());
-        timeout(PATIENCE, gone).await.map_err(|_| format!("the namespace was still there after {PATIENCE:?}"))??;
+        timeout(TIMEOUT, gone).await.map_err(|_| format!("the namespace still existed after {TIMEOUT:?}"))??;
         Ok(())
     }
 

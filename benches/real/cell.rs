@@ -1,4 +1,4 @@
-//! One cell from beginning to end: a topic, a job, a load, and what came of it.
+//! Runs one cell: creates a topic and a job, sends the load, and returns the result.
 
 use std::fs;
 use std::time::Duration;
@@ -15,58 +15,59 @@ use tokio_util::sync::DropGuard;
 
 use super::args::Args;
 use super::bed::Bed;
-use super::cells::{Cell, fewest, staircase};
+use super::cells::{Cell, min_workers, staircase_ratio};
 use super::job::TARGET_SECONDS;
+use super::observer::{Observed, Observer};
+use super::result::{CellResult, Change, Measured, Point, late};
 use super::topic::Topic;
-use super::verdict::{Change, Measured, Point, Verdict, late};
-use super::watch::{Seen, Watch};
-use super::{Failure, job, log, say, unwritten};
+use super::{Failure, job, log, print_progress, write_error};
 
+/// Size of each record's value, bytes.
 const RECORD_BYTES: usize = 100;
-/// For the first workers to have joined, besides what they wait by themselves.
-const BEGINNING: Duration = Duration::from_mins(2);
-/// For what is left over when the load has ended.
+/// Timeout for the first workers to join, in addition to their own delay.
+const JOIN_TIMEOUT: Duration = Duration::from_mins(2);
+/// The longest wait for the backlog to be processed after the end of the load, seconds.
 const DRAIN_SECONDS: f64 = 120.0;
-/// For the last lines of logs.
-const LAST_LINES: Duration = Duration::from_secs(15);
+/// Timeout for reading the logs to their end.
+const LOG_TIMEOUT: Duration = Duration::from_secs(15);
 
-pub(crate) async fn run(bed: &Bed, cell: &Cell, args: &Args, clock: &Clock) -> Result<Verdict, Failure> {
+pub(crate) async fn run(bed: &Bed, cell: &Cell, args: &Args, clock: &Clock) -> Result<CellResult, Failure> {
     let course = cell.course(args.minutes)?;
     let topic = Topic::create(&bed.kafka, &format!("bench-{}-{:.0}", cell.name, clock.now().0)).await?;
-    let initial = fewest(course.rate(0.0));
+    let initial = min_workers(course.rate(0.0));
     bed.apply(&job::job(bed, cell, args, &topic, initial)).await?;
-    let watch = Watch::start(bed, clock);
-    let ran = measure(bed, cell, &course, &topic, &watch, clock, initial).await;
-    // Whatever became of it, the next one begins with nothing.
-    let left = bed.delete_job().await;
-    let ran = ran?;
-    left?;
-    let unread_logs = watch.last_logs(LAST_LINES).await;
-    let standing = topic.standing().await?;
+    let observer = Observer::start(bed, clock);
+    let run = measure(bed, cell, &course, &topic, &observer, clock, initial).await;
+    // The job is deleted even after an error, so that the next cell starts without workers.
+    let deleted = bed.delete_job().await;
+    let run = run?;
+    deleted?;
+    let unread_logs = observer.finish_logs(LOG_TIMEOUT).await;
+    let progress = topic.progress().await?;
     topic.delete().await?;
 
     let measured = {
-        let seen = watch.seen();
+        let observed = observer.observed();
         Measured {
-            produced: standing.produced,
-            uncommitted: standing.uncommitted,
-            work: seen.ledger.work(TARGET_SECONDS),
-            worker_seconds: seen.pods.seconds(ran.began, ran.ended),
-            kept_pace: ran.kept_pace,
+            produced: progress.produced,
+            uncommitted: progress.uncommitted,
+            work: observed.ledger.work(TARGET_SECONDS),
+            worker_seconds: observed.pods.seconds(run.began, run.ended),
+            kept_pace: run.kept_pace,
             unread_logs,
-            staircase_ratio: staircase(&course),
-            changes: changes(&seen, ran.began),
-            points: ran.points,
+            staircase_ratio: staircase_ratio(&course),
+            changes: changes(&observed, run.began),
+            points: run.points,
         }
     };
-    let verdict = Verdict::of(cell.name, cell.words(), measured);
+    let result = CellResult::new(cell.name, cell.description(), measured);
     let path = args.out.join(format!("{}.log", cell.name));
-    fs::write(&path, log::text(&verdict)).map_err(|error| unwritten(&path, &error))?;
-    Ok(verdict)
+    fs::write(&path, log::text(&result)).map_err(|error| write_error(&path, &error))?;
+    Ok(result)
 }
 
-/// What is measured while there is load, or something left of it. Unix seconds.
-struct Ran {
+/// The measurements from the start of the load until the backlog was processed. Times are in Unix seconds.
+struct LoadRun {
     began: f64,
     ended: f64,
     kept_pace: bool,
@@ -78,14 +79,14 @@ async fn measure(
     cell: &Cell,
     course: &LoadProfile,
     topic: &Topic,
-    watch: &Watch,
+    observer: &Observer,
     clock: &Clock,
     initial: u32,
-) -> Result<Ran, Failure> {
-    let patience = BEGINNING + Duration::from_secs(u64::from(cell.join_after));
-    timeout(patience, joined(topic, usize::try_from(initial)?))
+) -> Result<LoadRun, Failure> {
+    let limit = JOIN_TIMEOUT + Duration::from_secs(u64::from(cell.join_after));
+    timeout(limit, joined(topic, usize::try_from(initial)?))
         .await
-        .map_err(|_| format!("{initial} workers had not joined after {patience:?}"))?;
+        .map_err(|_| format!("{initial} workers had not joined after {limit:?}"))?;
     let began = clock.now().0;
     let mut load = Load::start(course, bed, topic, clock);
     let mut points: Vec<Point> = Vec::new();
@@ -100,33 +101,42 @@ async fn measure(
         if load_ended.is_none() && load.is_over() {
             load_ended = Some(now);
         }
-        let point = look(&watch.seen(), now - began, progress, load_ended.is_some(), &mut before);
+        let point = measure_point(&observer.observed(), now - began, progress, load_ended.is_some(), &mut before);
         let all_done = point.processed >= point.produced;
         if points.len() % 60 == 59 {
-            say(clock, &format!("{:.0} s: {:.0}/s, {} pods, {} late", point.at, point.rate, point.pods, point.late));
+            print_progress(
+                clock,
+                &format!("{:.0} s: {:.0}/s, {} pods, {} late", point.at, point.rate, point.pods, point.late),
+            );
         }
         points.push(point);
         let over = load_ended.is_some_and(|ended| all_done || now - ended > DRAIN_SECONDS);
         if over {
             let kept_pace = load.end().await?.kept_pace();
-            return Ok(Ran { began, ended: clock.now().0, kept_pace, points });
+            return Ok(LoadRun { began, ended: clock.now().0, kept_pace, points });
         }
     }
 }
 
-/// Until every partition has an owner, and this number of workers owns some.
+/// Waits until every partition has an owner and at least this number of workers own partitions.
 async fn joined(topic: &Topic, workers: usize) {
     loop {
-        // A broker that does not answer yet is asked again.
-        if topic.standing().await.is_ok_and(|standing| standing.owned && standing.owners >= workers) {
+        // Errors are retried: the broker may not be ready yet.
+        if topic.progress().await.is_ok_and(|progress| progress.owned && progress.owners >= workers) {
             return;
         }
         sleep(Duration::from_millis(500)).await;
     }
 }
 
-fn look(seen: &Seen, at: f64, progress: Option<Progress>, load_ended: bool, before: &mut Work) -> Point {
-    let work = seen.ledger.work(TARGET_SECONDS);
+fn measure_point(
+    observed: &Observed,
+    at: f64,
+    progress: Option<Progress>,
+    load_ended: bool,
+    before: &mut Work,
+) -> Point {
+    let work = observed.ledger.work(TARGET_SECONDS);
     let new = difference(&work, before);
     let produced = progress.map_or(0, |progress| progress.acknowledged);
     let point = Point {
@@ -135,17 +145,17 @@ fn look(seen: &Seen, at: f64, progress: Option<Progress>, load_ended: bool, befo
         produced,
         processed: work.processed,
         p99_seconds: new.quantile_seconds(0.99),
-        // What is not done yet is not late yet.
+        // Records that are not processed yet are not counted as late yet.
         late: late(&work, work.processed, 0),
-        wanted: seen.status.desired_replicas,
-        pods: seen.pods.existing(),
-        ready: seen.status.ready_replicas,
+        wanted: observed.status.desired_replicas,
+        pods: observed.pods.existing(),
+        ready: observed.status.ready_replicas,
     };
     *before = work;
     point
 }
 
-/// What was done in between.
+/// Returns the work done between two points.
 fn difference(work: &Work, before: &Work) -> Work {
     let had = |bound: Option<f64>| {
         let buckets = before.latency_buckets_milliseconds.iter();
@@ -156,7 +166,7 @@ fn difference(work: &Work, before: &Work) -> Work {
     Work { latency_buckets_milliseconds: buckets, ..Work::default() }
 }
 
-fn changes(seen: &Seen, began: f64) -> Vec<Change> {
+fn changes(observed: &Observed, began: f64) -> Vec<Change> {
     let change = |decision: &sluice_api::status::DecisionStatus| Change {
         at: decision.time.0.as_duration().as_secs_f64() - began,
         from: decision.from,
@@ -165,10 +175,10 @@ fn changes(seen: &Seen, began: f64) -> Vec<Change> {
         bound_by: decision.bound_by.clone(),
         message: decision.message.clone(),
     };
-    seen.decisions.iter().map(change).collect()
+    observed.decisions.iter().map(change).collect()
 }
 
-/// The load, beside all this. Dropped, it ends.
+/// The load, a background task. Dropping it ends the load.
 struct Load {
     progress: watch::Receiver<Option<Progress>>,
     task: JoinHandle<Result<Progress, load::Error>>,
@@ -185,12 +195,12 @@ impl Load {
             keys: None,
             skew: 0.0,
         };
-        let (told, progress) = watch::channel(None);
+        let (sender, progress) = watch::channel(None);
         let (course, clock, stop) = (course.clone(), clock.clone(), CancellationToken::new());
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
             load::replay(&course, &target, clock, stopped, |now| {
-                told.send_replace(Some(*now));
+                sender.send_replace(Some(*now));
             })
             .await
         });

@@ -1,4 +1,4 @@
-//! The table in docs/benchmark.md, which has more to say.
+//! Writes the table of the results into docs/benchmark.md.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use super::Failure;
 const BEGIN: &str = "<!-- real: begin -->";
 const END: &str = "<!-- real: end -->";
 
-/// Replaces what is between the markers. `now`: Unix time.
+/// Replaces the text between the markers. `now` is in Unix seconds.
 pub(crate) fn write(table: &str, now: f64, minutes: f64) -> Result<(), Failure> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/benchmark.md");
     let text = fs::read_to_string(&path)?;

@@ -1,4 +1,4 @@
-//! The job of a cell, as a user would write it.
+//! The job of a cell.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use super::topic::Topic;
 pub(crate) const TARGET_SECONDS: f64 = 10.0;
 pub(crate) const NAME: &str = "orders";
 
-/// `initial`: workers to begin with.
+/// Returns the job, with `initial` workers at the start.
 pub(crate) fn job(bed: &Bed, cell: &Cell, args: &Args, topic: &Topic, initial: u32) -> Value {
     let mut job = json!({
         "apiVersion": "sluice.dev/v1alpha1",

@@ -1,9 +1,10 @@
-//! Sluice on the real bed: a real Kubernetes, a real Kafka, container workers whose work takes time, loads that are compressed
-//! traces. Every record is judged by the clock of the worker that did it.
+//! Benchmark of Sluice on a real Kubernetes and a real Kafka, with container workers whose work takes time and with
+//! compressed traces as loads. The latency of each record is measured by the clock of the worker that processed it.
 //!
-//! `make bench-real` brings up the bed and runs this; `-- --help` says what else there is. [`cells`] has what is run, [`bed`] the
-//! corner of the cluster and the operator in it, [`topic`] and [`job`] what each cell makes anew, [`watch`] what is seen of it,
-//! [`cell`] one cell from beginning to end, [`verdict`] what came of it, [`log`] and [`table`] how that is told.
+//! `make bench-real` starts the test bed and runs this; `-- --help` lists the options. The modules: [`cells`] defines
+//! the measurements, [`bed`] is the namespace with the operator, [`topic`] and [`job`] are created for each cell,
+//! [`observer`] collects its data, [`cell`] runs one cell, [`result`] evaluates it, and [`log`] and [`table`] write the
+//! results.
 
 #![allow(missing_docs, clippy::print_stdout, clippy::print_stderr)] // a command: the table on stdout, progress on stderr
 
@@ -14,11 +15,11 @@ mod cells;
 mod document;
 mod job;
 mod log;
+mod observer;
 mod pods;
+mod result;
 mod table;
 mod topic;
-mod verdict;
-mod watch;
 
 use std::fs;
 use std::path::Path;
@@ -29,9 +30,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::args::Args;
 use self::bed::Bed;
-use self::verdict::Verdict;
+use self::result::CellResult;
 
-/// A step that could not be done, in words.
+/// The error of a step that failed, as a message.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
@@ -46,8 +47,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let ran = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    match ran.map_err(Failure::from).and_then(|runtime| runtime.block_on(run(&args))) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    match runtime.map_err(Failure::from).and_then(|runtime| runtime.block_on(run(&args))) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("{error}");
@@ -57,11 +58,11 @@ fn main() -> ExitCode {
 }
 
 async fn run(args: &Args) -> Result<ExitCode, Failure> {
-    fs::create_dir_all(&args.out).map_err(|error| unwritten(&args.out, &error))?;
+    fs::create_dir_all(&args.out).map_err(|error| write_error(&args.out, &error))?;
     let bed = Bed::new().await?;
     let mut terminated = signal(SignalKind::terminate())?;
     let outcome = tokio::select! {
-        outcome = all(&bed, args) => outcome,
+        outcome = run_cells(&bed, args) => outcome,
         _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
         _ = terminated.recv() => Err("terminated".into()),
     };
@@ -69,52 +70,55 @@ async fn run(args: &Args) -> Result<ExitCode, Failure> {
     outcome
 }
 
-/// All cells, one after another. One that fails does not keep the others from being run.
-async fn all(bed: &Bed, args: &Args) -> Result<ExitCode, Failure> {
+/// Runs all cells one after another, also if some fail.
+async fn run_cells(bed: &Bed, args: &Args) -> Result<ExitCode, Failure> {
     let clock = Clock::system();
     let began = clock.now().0;
     bed.install().await?;
-    let mut verdicts: Vec<Verdict> = Vec::new();
+    let mut results: Vec<CellResult> = Vec::new();
     let mut failed = 0;
     for cell in &args.cells {
-        say(&clock, &format!("{}: {}", cell.name, cell.words()));
+        print_progress(&clock, &format!("{}: {}", cell.name, cell.description()));
         let cell_began = clock.now().0;
         let ran = cell::run(bed, cell, args, &clock).await;
         bed.save_operator_log(cell.name, clock.now().0 - cell_began, &args.out).await;
         match ran {
-            Ok(verdict) => {
-                say(&clock, &format!("{}: {}", cell.name, verdict.sentence()));
-                verdicts.push(verdict);
-                // After each, so that a run that is ended early has told what it knows.
-                write(&args.out.join("results.json"), &serde_json::to_string_pretty(&verdicts)?)?;
-                write(&args.out.join("table.md"), &table::table(&verdicts))?;
+            Ok(result) => {
+                print_progress(&clock, &format!("{}: {}", cell.name, result.summary()));
+                results.push(result);
+                // The files are written after each cell, so that an interrupted run has results too.
+                write(&args.out.join("results.json"), &serde_json::to_string_pretty(&results)?)?;
+                write(&args.out.join("table.md"), &table::table(&results))?;
             }
             Err(error) => {
                 failed += 1;
-                say(&clock, &format!("{}: {error}", cell.name));
+                print_progress(&clock, &format!("{}: {error}", cell.name));
             }
         }
     }
-    println!("{}", table::table(&verdicts));
+    println!("{}", table::table(&results));
     let minutes = ((clock.now().0 - began) / 60.0).ceil();
-    say(&clock, &format!("{minutes} minutes; decisions and figures of each second are in {}", args.out.display()));
-    if failed == 0 && args.is_whole() {
-        document::write(&table::table(&verdicts), clock.now().0, minutes)?;
+    print_progress(
+        &clock,
+        &format!("{minutes} minutes; decisions and values of each second are in {}", args.out.display()),
+    );
+    if failed == 0 && args.is_complete() {
+        document::write(&table::table(&results), clock.now().0, minutes)?;
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Failure> {
-    fs::write(path, text).map_err(|error| unwritten(path, &error))
+    fs::write(path, text).map_err(|error| write_error(path, &error))
 }
 
-fn unwritten(path: &Path, error: &std::io::Error) -> Failure {
-    format!("failed to write {}: {error}; name another folder with --out", path.display()).into()
+fn write_error(path: &Path, error: &std::io::Error) -> Failure {
+    format!("failed to write {}: {error}; choose another folder with --out", path.display()).into()
 }
 
-/// Progress, with the time of day in UTC as the logs have it.
-fn say(clock: &Clock, words: &str) {
-    eprintln!("{} {words}", time_of_day(clock.now().0));
+/// Prints progress to stderr, with the time of day in UTC as in the logs.
+fn print_progress(clock: &Clock, message: &str) {
+    eprintln!("{} {message}", time_of_day(clock.now().0));
 }
 
 fn time_of_day(unix: f64) -> String {

@@ -1,18 +1,18 @@
-//! The table of all cells, with what KEDA did on the same bed beside it.
+//! The table of all cells, compared with KEDA on the same test bed.
 
 use std::fmt::Write as _;
 
-use super::verdict::Verdict;
+use super::result::CellResult;
 
-/// What KEDA did, with a `lagThreshold` of so much of one worker's work.
+/// The results of KEDA with a `lagThreshold` of one or five seconds of one worker's work.
 struct Keda {
     cell: &'static str,
     one_second: &'static str,
     five_seconds: &'static str,
 }
 
-/// KEDA of 2026-08-20 (its main branch) with the HPA of Kubernetes 1.34, same bed, same presets: late records, ratio, p99
-/// where it was taken down.
+/// KEDA of 2026-08-20 (its main branch) with the HPA of Kubernetes 1.34, on the same test bed with the same loads: late
+/// records, ratio, and p99 where it was recorded.
 const KEDA: [Keda; 6] = [
     Keda { cell: "flash-x30", one_second: "0 %, 2.88", five_seconds: "0 %, 1.33, p99 7.4 s" },
     Keda { cell: "flash-x12", one_second: "", five_seconds: "0.3 %, 1.24" },
@@ -22,26 +22,26 @@ const KEDA: [Keda; 6] = [
     Keda { cell: "step", one_second: "0 %, 2.58", five_seconds: "2.5 %, 1.60" },
 ];
 
-pub(crate) fn table(verdicts: &[Verdict]) -> String {
+pub(crate) fn table(results: &[CellResult]) -> String {
     let mut text = String::from(
         "| cell | late | p50 | p95 | p99 | ratio | decisions | staircase | a worker's speed | KEDA, 1 s of work: late, ratio | KEDA, 5 s of work |\n\
          |---|---|---|---|---|---|---|---|---|---|---|\n",
     );
-    for verdict in verdicts {
-        let keda = KEDA.iter().find(|keda| keda.cell == verdict.cell);
-        let figure = |of: fn(&Keda) -> &'static str| keda.map(of).filter(|text| !text.is_empty()).unwrap_or("-");
+    for result in results {
+        let keda = KEDA.iter().find(|keda| keda.cell == result.cell);
+        let figure = |value: fn(&Keda) -> &'static str| keda.map(value).filter(|text| !text.is_empty()).unwrap_or("-");
         let _ = writeln!(
             text,
             "| {} | {} | {} | {} | {} | {:.2} | {} | {:.2} | {:.0}/s | {} | {} |",
-            verdict.cell,
-            percent(verdict.late_share),
-            seconds(verdict.p50_seconds),
-            seconds(verdict.p95_seconds),
-            seconds(verdict.p99_seconds),
-            verdict.ratio,
-            verdict.decisions,
-            verdict.measured.staircase_ratio,
-            verdict.records_per_busy_second,
+            result.cell,
+            percent(result.late_share),
+            seconds(result.p50_seconds),
+            seconds(result.p95_seconds),
+            seconds(result.p99_seconds),
+            result.ratio,
+            result.decisions,
+            result.measured.staircase_ratio,
+            result.records_per_busy_second,
             figure(|keda| keda.one_second),
             figure(|keda| keda.five_seconds),
         );
@@ -49,7 +49,7 @@ pub(crate) fn table(verdicts: &[Verdict]) -> String {
     text
 }
 
-/// Two digits, and never rounded to nothing.
+/// Formats a share as a percentage with two significant digits; a small share is not rounded to zero.
 fn percent(share: f64) -> String {
     match share * 100.0 {
         percent if percent <= 0.0 => "0 %".to_owned(),

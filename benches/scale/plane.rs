@@ -1,4 +1,4 @@
-//! The control plane with its jobs, and what is seen of the operator from there.
+//! The control plane with its jobs, and the measurements of the operator's process.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child as Process, Command, Stdio};
@@ -13,14 +13,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::Case;
 
-/// Jobs of one team.
+/// Number of jobs of one team, which share a namespace.
 const TEAM: usize = 250;
-/// Longest wait for the first full round.
-const PATIENCE: Duration = Duration::from_mins(10);
+/// Timeout for the first full round.
+const FIRST_ROUND_TIMEOUT: Duration = Duration::from_mins(10);
 
 pub(crate) fn measure(case: Case) {
     let Case { jobs, holes, others, minutes } = case;
-    println!("{jobs} jobs, {holes} beside them whose source never answers, {others} pods of others");
+    println!("{jobs} jobs, {holes} more whose source never responds, {others} unrelated pods");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let mut options = Options::new(embedded_kubernetes::clock::Clock::new(Clock::system()));
@@ -31,11 +31,11 @@ pub(crate) fn measure(case: Case) {
         standin::run(&server, Duration::from_secs(1), &stop);
         let user = Actor::new(server.clone(), "user");
         fill(&user, jobs, holes);
-        others_are_there(&user, others).await;
+        create_unrelated_pods(&user, others).await;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = tokio::spawn(http::serve(server.clone(), listener, stop.clone()));
-        look(&server, &address.to_string(), jobs, Duration::from_secs(60 * minutes)).await;
+        measure_operator(&server, &address.to_string(), jobs, Duration::from_secs(60 * minutes)).await;
         stop.cancel();
         controllers.ended().await;
         serving.await.unwrap().unwrap();
@@ -53,7 +53,7 @@ fn fill(actor: &Actor, jobs: usize, holes: usize) {
             let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
             actor.create(object).unwrap();
         }
-        // The jobs of a team share a cluster; each that never answers is one of its own.
+        // The jobs of a team share a Kafka cluster; each job whose source never responds has its own.
         let (name, server) = if number < jobs {
             (format!("job-{number}"), format!("{namespace}:9092"))
         } else {
@@ -74,8 +74,8 @@ fn fill(actor: &Actor, jobs: usize, holes: usize) {
     }
 }
 
-/// Pods of other teams, on a node of which nothing is known here.
-async fn others_are_there(actor: &Actor, number: usize) {
+/// Creates pods that belong to no job, on a node without an object.
+async fn create_unrelated_pods(actor: &Actor, number: usize) {
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "others"}});
     actor.create(namespace).unwrap();
     // Pods are admitted once the namespace has its service account.
@@ -90,19 +90,19 @@ async fn others_are_there(actor: &Actor, number: usize) {
     }
 }
 
-/// Starts the operator, and tells what comes of it; and again what comes of a restart, with all workloads there.
-async fn look(server: &Server, address: &str, jobs: usize, look_on: Duration) {
+/// Starts the operator and prints its measurements; then the same after a restart, when all workloads exist.
+async fn measure_operator(server: &Server, address: &str, jobs: usize, length: Duration) {
     let mut first = Child::start(address, jobs).await;
     let mut minutes = Vec::new();
     let begin = Clock::system().monotonic();
-    while begin.elapsed() < look_on {
+    while begin.elapsed() < length {
         let before = server.store().revision();
         tokio::time::sleep(Duration::from_mins(1)).await;
         minutes.push((server.store().revision() - before).to_string());
     }
-    println!("  changes of the store, each minute: {}", minutes.join(" "));
+    println!("  changes of the store in each minute: {}", minutes.join(" "));
     first.end();
-    println!("  restarted, all workloads there:");
+    println!("  after a restart, with all workloads:");
     let before = server.store().revision();
     let mut second = Child::start(address, jobs).await;
     println!("  changes of the store until then: {}", server.store().revision() - before);
@@ -115,25 +115,25 @@ struct Child {
 }
 
 impl Child {
-    /// Starts it, and waits for the first full round. What it says is passed on.
+    /// Starts the process and waits for the first full round. Its output is passed on.
     async fn start(address: &str, jobs: usize) -> Self {
         let mut process = Command::new(std::env::current_exe().unwrap())
             .args(["operator", address, &jobs.to_string()])
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let (told, mut first) = tokio::sync::watch::channel(false);
+        let (sender, mut first_round) = tokio::sync::watch::channel(false);
         let lines = BufReader::new(process.stdout.take().unwrap());
         std::thread::spawn(move || {
             lines.lines().map_while(Result::ok).for_each(|line| {
                 println!("  {line}");
                 if line.starts_with("first") {
-                    let _ = told.send(true);
+                    let _ = sender.send(true);
                 }
             });
         });
-        if tokio::time::timeout(PATIENCE, first.wait_for(|told| *told)).await.is_err() {
-            println!("  no full round within {} s", PATIENCE.as_secs());
+        if tokio::time::timeout(FIRST_ROUND_TIMEOUT, first_round.wait_for(|complete| *complete)).await.is_err() {
+            println!("  no full round within {} s", FIRST_ROUND_TIMEOUT.as_secs());
         }
         Self { process }
     }

@@ -1,5 +1,5 @@
-//! The folder of a command: given and kept, or temporary and removed at the end. Should the end be a `kill -9`, the next
-//! temporary folder of the kind removes it.
+//! The working folder of a command: named by the user and kept, or temporary and removed at the end. If the process
+//! ends by `kill -9`, the next command that creates a temporary folder of the same kind removes it.
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -7,37 +7,38 @@ use std::path::{Path, PathBuf};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Locked as long as the owner of a temporary folder lives: the system lets go of a lock whose process is gone.
+/// The lock file in a temporary folder, held as long as its owner runs: the system releases the lock of an ended
+/// process.
 const LOCK: &str = "lock";
 
-/// A folder for this user alone.
+/// A folder that only this user can access.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    /// Of a temporary one.
+    /// The held lock, if the folder is temporary.
     lock: Option<File>,
 }
 
 impl Folder {
-    /// The folder given, or a temporary one of this kind.
+    /// Opens the given folder, or creates a temporary one. `kind` becomes a part of its name.
     pub(super) fn new(given: Option<&Path>, kind: &str) -> Result<Self, Failure> {
         let Some(given) = given else { return Self::temporary(&std::env::temp_dir(), kind) };
         let path = std::path::absolute(given)?;
-        make(&path, true).map_err(|error| failed(&path, &error, "give another with --data-dir"))?;
+        make(&path, true).map_err(|error| failed(&path, &error, "choose another with --data-dir"))?;
         Ok(Self { path, lock: None })
     }
 
-    /// One with a name that nobody can guess, inside `parent`. Those that dead processes have left there are removed.
+    /// Creates a folder with an unguessable name inside `parent`, and removes those that ended processes left there.
     fn temporary(parent: &Path, kind: &str) -> Result<Self, Failure> {
-        sweep(parent, kind);
+        remove_abandoned(parent, kind);
         let digits: String = embedded_kubernetes::tls::token()?.chars().take(12).collect();
         let path = parent.join(format!("sluice-{kind}-{digits}"));
-        let mend = "name a folder that may be written in TMPDIR";
-        // One that is there already was put there by somebody else.
-        make(&path, false).map_err(|error| failed(&path, &error, mend))?;
+        let fix = "set TMPDIR to a folder that this user can write to";
+        // If the folder already exists, another user or program created it.
+        make(&path, false).map_err(|error| failed(&path, &error, fix))?;
         lock(&path)
             .map(|lock| Self { path: path.clone(), lock: Some(lock) })
-            .map_err(|error| failed(&path, &error, mend))
+            .map_err(|error| failed(&path, &error, fix))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -49,7 +50,7 @@ impl Folder {
     }
 }
 
-/// A temporary folder is removed, however the command ends.
+/// Removes a temporary folder, however the command ends.
 impl Drop for Folder {
     fn drop(&mut self) {
         if self.is_kept() {
@@ -65,11 +66,12 @@ fn make(path: &Path, recursive: bool) -> std::io::Result<()> {
     DirBuilder::new().recursive(recursive).mode(0o700).create(path)
 }
 
-fn failed(path: &Path, error: &std::io::Error, mend: &str) -> Failure {
-    format!("failed to make the folder {}: {error}; {mend}", path.display()).into()
+fn failed(path: &Path, error: &std::io::Error, fix: &str) -> Failure {
+    format!("failed to create the folder {}: {error}; {fix}", path.display()).into()
 }
 
-/// It gets its name only once it is locked, so that nobody takes it for a dead one's.
+/// Creates the lock file. It gets its final name only once it is locked, so that no other process considers the folder
+/// abandoned in between.
 fn lock(folder: &Path) -> std::io::Result<File> {
     let new = folder.join("lock-new");
     let file = File::create_new(&new)?;
@@ -78,12 +80,12 @@ fn lock(folder: &Path) -> std::io::Result<File> {
     Ok(file)
 }
 
-/// Removes what dead processes have left. What cannot be removed is somebody else's, and no concern of ours.
-fn sweep(parent: &Path, kind: &str) {
+/// Removes the folders of ended processes. A folder that cannot be removed belongs to another user and is ignored.
+fn remove_abandoned(parent: &Path, kind: &str) {
     let prefix = format!("sluice-{kind}-");
     let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix)) {
-        // A symbolic link is none of ours.
+        // This program never creates a symbolic link here.
         let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
         let Ok(lock) = File::open(entry.path().join(LOCK)) else { continue };
         match lock.try_lock() {
@@ -98,11 +100,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_goes_with_its_owner_and_a_dead_ones_with_the_next() {
+    fn a_temporary_folder_is_removed_by_its_owner_or_the_next() {
         let parent = std::env::temp_dir().join(format!("sluice-test-folder-{}", std::process::id()));
         make(&parent, false).unwrap();
         let alive = Folder::temporary(&parent, "test").unwrap();
-        // As a killed process leaves it: there, and locked by nobody.
+        // The state that a killed process leaves: the folder exists and no process holds its lock.
         let dead = parent.join("sluice-test-dead");
         make(&dead, false).unwrap();
         File::create(dead.join(LOCK)).unwrap();
@@ -122,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_was_given_stays() {
+    fn a_given_folder_is_kept() {
         let parent = std::env::temp_dir().join(format!("sluice-test-kept-{}", std::process::id()));
         let folder = Folder::new(Some(&parent.join("a/b")), "test").unwrap();
         assert!(folder.is_kept());

@@ -11,53 +11,53 @@ use sluice_simulate::trace::{self, Gaps, TraceError};
 use sluice_worker::load::profile::{LoadProfile, Step, steps};
 use sluice_worker::load::{Progress, Target, replay};
 
-/// Without --duration, a constant rate goes on until it is interrupted; a year stands for that.
+/// Length of a constant rate without --duration, which runs until it is interrupted: a year.
 const UNTIL_INTERRUPTED: Duration = Duration::from_hours(365 * 24);
 
 /// Arguments of `sluice load`.
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("pattern").required(true)))]
 pub(super) struct Args {
-    /// Brokers to ask first: host:port, separated by commas
+    /// Bootstrap servers of Kafka: host:port, separated by commas
     #[arg(long, value_name = "HOST:PORT,…")]
     bootstrap_servers: String,
-    /// Topic to write to
+    /// Write to this topic
     #[arg(long)]
     topic: String,
-    /// Create the topic with N partitions if it is missing
+    /// Create the topic with N partitions if it does not exist
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=10_000))]
     partitions_created: Option<i32>,
-    /// Replay a trace: lines of `seconds,records_per_second`, each rate holding until the next line's time
+    /// Replay the trace FILE: lines of `seconds,records_per_second`; each rate lasts until the next line's time
     #[arg(long, group = "pattern", value_name = "FILE")]
     trace: Option<PathBuf>,
-    /// Send a constant number of records per second
+    /// Send R records per second
     #[arg(long, group = "pattern", value_name = "R", value_parser = rate)]
     rate: Option<f64>,
-    /// Send at one rate after another, such as `100:30s,500:1m`
+    /// Send at several rates in turn, such as `100:30s,500:1m`
     #[arg(long, group = "pattern", value_name = "RATE:DURATION,…", value_delimiter = ',', value_parser = step)]
     steps: Vec<Step>,
-    /// Replay so many times faster, at the same rates
+    /// Replay the pattern FACTOR times faster, at the same rates
     #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = factor)]
     compress: f64,
-    /// Multiply every rate
+    /// Multiply every rate by FACTOR
     #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = factor)]
     scale: f64,
-    /// Multiply every rate so that the highest becomes R records per second
+    /// Scale all rates so that the highest becomes R records per second
     #[arg(long, value_name = "R", value_parser = rate, conflicts_with = "scale")]
     peak: Option<f64>,
-    /// Stop after this time, if the pattern does not end before
-    #[arg(long, value_parser = duration)]
+    /// Stop after DURATION if the pattern has not ended by then
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     duration: Option<Duration>,
-    /// Bytes of each record's value
+    /// Size of each record's value, bytes
     #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     record_bytes: u32,
-    /// Give records one of K keys; without, they take turns over the partitions
+    /// Give each record one of K keys [default: no keys; records go to the partitions in turn]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     keys: Option<u32>,
-    /// Zipf exponent over the keys, or over the partitions without keys; 0 is even
+    /// Zipf exponent of the distribution over keys, or over partitions if there are no keys; 0 is even
     #[arg(long, value_name = "S", default_value = "0", value_parser = skew)]
     skew: f64,
-    /// Print no line a second
+    /// Suppress the per-second progress line
     #[arg(long, short)]
     quiet: bool,
 }
@@ -67,12 +67,12 @@ fn number(text: &str) -> Option<f64> {
 }
 
 fn factor(text: &str) -> Result<f64, String> {
-    number(text).filter(|n| *n > 0.0).ok_or_else(|| "expected a number above 0".to_owned())
+    number(text).filter(|n| *n > 0.0).ok_or_else(|| "expected a number greater than 0".to_owned())
 }
 
 fn rate(text: &str) -> Result<f64, String> {
     let bounded = number(text).filter(|n| (0.0..=10_000_000.0).contains(n));
-    bounded.ok_or_else(|| "expected records per second: 0 to 10000000".to_owned())
+    bounded.ok_or_else(|| "expected 0 to 10000000 records per second".to_owned())
 }
 
 fn skew(text: &str) -> Result<f64, String> {
@@ -83,7 +83,7 @@ fn step(text: &str) -> Result<Step, String> {
     let (records, time) = text.split_once(':').ok_or("expected RATE:DURATION, such as 500:30s")?;
     let seconds = duration(time)?.as_secs_f64();
     if seconds <= 0.0 {
-        return Err("expected a duration above zero".to_owned());
+        return Err("expected a duration greater than zero".to_owned());
     }
     Ok(Step { seconds, rate: rate(records)? })
 }
@@ -111,7 +111,7 @@ pub(super) fn run(args: &Args) -> super::Outcome {
             return Ok(ExitCode::SUCCESS);
         }
         eprintln!(
-            "sluice: could not keep the pace: {:.0} records were due, {} arrived, {} were refused",
+            "sluice: the load fell behind: {:.0} records were due, {} were acknowledged, {} failed",
             end.due, end.acknowledged, end.failed
         );
         Ok(ExitCode::FAILURE)
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_are_shaped_and_bounded() {
+    fn load_patterns_are_scaled_and_bounded() {
         let steps = course("--steps 100:30s,500:1m --compress 10 --peak 50 --duration 6s").unwrap();
         assert!(close(steps.seconds(), 6.0) && close(steps.peak(), 50.0) && close(steps.due(6.0), 30.0 + 150.0));
         let rate = course("--rate 200 --duration 5s --compress 7").unwrap();
@@ -183,15 +183,15 @@ mod tests {
     }
 
     #[test]
-    fn wrong_flags_say_what_was_expected() {
+    fn wrong_load_flags_name_the_expected_value() {
         for (flags, part) in [
             ("", "required"),
             ("--rate 5 --steps 1:1s", "cannot be used with"),
             ("--steps 100", "expected RATE:DURATION"),
-            ("--steps 100:0s", "above zero"),
+            ("--steps 100:0s", "greater than zero"),
             ("--rate -5", "unexpected argument"),
             ("--rate=-5", "0 to 10000000"),
-            ("--rate 5 --compress 0", "above 0"),
+            ("--rate 5 --compress 0", "greater than 0"),
             ("--trace /nonexistent.csv", "failed to read the trace /nonexistent.csv"),
         ] {
             let error = course(flags).unwrap_err();

@@ -1,6 +1,6 @@
 //! The command line: one file for each command.
 //!
-//! Exit codes: 0 well, 1 the thing asked about is not well, 2 wrong usage. Results go to stdout, progress to stderr.
+//! Exit codes: 0 success, 1 the operation or the check failed, 2 wrong usage. Results go to stdout, progress to stderr.
 
 mod cluster;
 mod crd;
@@ -21,11 +21,11 @@ mod nearest;
 mod operator;
 mod resume;
 #[cfg(feature = "development")]
-mod signals;
-#[cfg(feature = "development")]
 mod simulate;
 #[cfg(feature = "development")]
 mod supervise;
+#[cfg(feature = "development")]
+mod termination;
 mod worker;
 
 use std::process::ExitCode;
@@ -34,7 +34,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Keeps stream jobs inside their latency target with as few workers as that takes.
+/// Keep stream jobs within their latency target with as few workers as possible
 #[derive(Debug, Parser)]
 #[command(name = "sluice", version, arg_required_else_help = true)]
 pub(crate) struct Cli {
@@ -44,34 +44,34 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Print the custom resource definitions as YAML.
+    /// Print the custom resource definitions as YAML
     Crd(crd::Args),
-    /// Run the controller in a cluster.
+    /// Run the operator: watch StreamJobs and scale their workers
     Operator(operator::Args),
-    /// Let Sluice go on after somebody else has written a job's number of workers.
+    /// Resume autoscaling after another writer changed a job's replica count
     Resume(resume::Args),
-    /// Run the reference worker.
+    /// Run the reference worker: consume a Kafka topic and report progress to the operator
     Worker(worker::Args),
-    /// Write records to a topic at the rates of a trace.
+    /// Write records to a Kafka topic at a constant rate, in steps, or at the rates of a trace
     Load(load::Args),
     #[cfg(feature = "development")]
-    /// Say what would happen to a job under a load, with which policy: a table, and a plot.
+    /// Simulate a job under a load and compare autoscaling policies (table and plot)
     Simulate(simulate::Args),
     #[cfg(feature = "development")]
-    /// Read observations as JSON lines, and print a decision for each.
+    /// Read observations as JSON lines from standard input and print a scaling decision for each
     Decide(decide::Args),
     #[cfg(feature = "development")]
-    /// Show Sluice at work, all in this process and its workers: load, operator, a live view and a report.
+    /// Run a complete demo: a cluster, Kafka, a load and the operator, with a live view and a report
     Demo(demo::Args),
     #[cfg(feature = "development")]
-    /// Run a small Kubernetes on this machine, with pods as processes.
+    /// Run a small Kubernetes on this computer, with pods as processes
     Local(local::Args),
     #[cfg(feature = "development")]
     #[command(name = embedded_kubernetes::node::supervise::COMMAND, hide = true)]
     Supervise(supervise::Args),
 }
 
-/// Runs the command and turns its outcome into an exit code.
+/// Runs the command and converts its outcome into an exit code.
 pub(crate) fn run(cli: Cli) -> ExitCode {
     let outcome = match cli.command {
         Command::Crd(args) => crd::run(&args),
@@ -99,22 +99,22 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
     }
 }
 
-/// What a command ends in: an exit code, or an error for the person who typed it.
+/// The outcome of a command: an exit code, or an error to print.
 type Outcome = Result<ExitCode, Box<dyn std::error::Error + Send + Sync>>;
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum LogFormat {
-    /// For people.
+    /// Human-readable lines
     Text,
-    /// For machines.
+    /// One JSON object per line
     Json,
 }
 
-/// Sends log lines to stderr. `filter` is a level, or a tracing filter such as `info,sluice=debug`.
+/// Starts logging to stderr. `filter` is a level, or a tracing filter such as `info,sluice=debug`.
 fn init_logging(filter: &str, format: LogFormat) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
-        .map_err(|error| format!("{filter:?} is not a log filter: {error}; use a level such as info"))?;
+        .map_err(|error| format!("invalid log filter {filter:?}: {error}; use a level such as info"))?;
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     match format {
@@ -123,7 +123,7 @@ fn init_logging(filter: &str, format: LogFormat) -> Result<(), Box<dyn std::erro
     }
 }
 
-/// A token that SIGTERM and SIGINT cancel.
+/// Returns a token that SIGTERM and SIGINT cancel.
 fn stop_on_signal() -> std::io::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -138,8 +138,8 @@ fn stop_on_signal() -> std::io::Result<CancellationToken> {
     Ok(stop)
 }
 
-/// The hub, on Kafka and HTTP, within this policy and these limits. `in_cluster`: this is a pod, where names without a dot
-/// are those of the job's namespace.
+/// Creates the hub that samples Kafka and worker metrics within this egress policy and these limits. With `in_cluster`
+/// (this process is a pod), host names without a dot are resolved in the job's namespace.
 fn hub(
     clock: sluice_base::clock::Clock,
     egress: sluice_signals::Egress,

@@ -1,4 +1,4 @@
-//! `sluice operator`: runs the controller in a cluster, or from a kubeconfig.
+//! `sluice operator`: runs the operator as a pod, or outside the cluster with a kubeconfig.
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, RandomState};
@@ -21,8 +21,8 @@ use sluice_operator::serve::{self, Health};
 use sluice_operator::{Election, Operator, Stopped};
 use sluice_signals::{Egress, Hub, Limits, limits};
 
-/// What sources and workers cost is shown anew after so long.
-const SHOWN_EVERY: Duration = Duration::from_secs(5);
+/// Interval at which the resource use of sources and workers is exported as metrics.
+const STATS_INTERVAL: Duration = Duration::from_secs(5);
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -33,29 +33,31 @@ pub(super) struct Args {
     cluster: super::cluster::ClusterArgs,
     #[command(flatten)]
     egress: super::egress::EgressArgs,
-    /// Memory for data of sources and workers, in MiB: half for answers in flight, half for samples that are kept, of which one
-    /// namespace may use half. Each job may keep 1 MiB (some 500 partitions) in any case.
+    /// Limit the memory for data of sources and workers to MIB mebibytes
+    ///
+    /// Half is for responses in flight and half for stored samples; one namespace may use half of the samples' share.
+    /// Each job may always store 1 MiB (about 500 partitions).
     #[arg(long, value_name = "MIB", default_value_t = 256, env = "SLUICE_SOURCE_MEMORY",
           value_parser = clap::value_parser!(u32).range(16..=65_536))]
     source_memory: u32,
-    /// Where /livez, /readyz and /metrics are served.
+    /// Serve /livez, /readyz and /metrics at ADDRESS
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080", env = "SLUICE_LISTEN")]
     listen: SocketAddr,
-    /// Give /metrics only to who has a bearer token that the cluster knows, and the right to get the `nonResourceURL` /metrics.
+    /// Require a bearer token whose user may `get` the nonResourceURL /metrics
     #[arg(long, env = "SLUICE_METRICS_AUTH")]
     metrics_auth: bool,
-    /// A certificate in PEM, with those that it was signed by: what is served is served over TLS alone. It is read again when
-    /// the file changes.
+    /// Serve over TLS only, with the certificate chain in the PEM file PATH; the file is reloaded when it changes
     #[arg(long, value_name = "PATH", requires = "tls_key", env = "SLUICE_TLS_CERT")]
     tls_cert: Option<PathBuf>,
-    /// The private key of that certificate in PEM.
+    /// Private key of the certificate, a PEM file
     #[arg(long, value_name = "PATH", requires = "tls_cert", env = "SLUICE_TLS_KEY")]
     tls_key: Option<PathBuf>,
-    /// Namespaces to watch, separated by commas; default: all.
+    /// Watch only these namespaces, separated by commas [default: all]
     #[arg(long, value_name = "NAMES", value_delimiter = ',', env = "SLUICE_WATCH_NAMESPACES")]
     watch_namespaces: Vec<String>,
-    /// Namespaces in which nothing is done for a job but to say so, separated by commas. One that is named by
-    /// --watch-namespaces is not left out.
+    /// Do not manage jobs in these namespaces, separated by commas; only report in their status that they are ignored
+    ///
+    /// --watch-namespaces takes precedence: a namespace in both lists is watched.
     #[arg(
         long,
         value_name = "NAMES",
@@ -64,22 +66,22 @@ pub(super) struct Args {
         default_value = "kube-system,kube-public,kube-node-lease"
     )]
     exclude_namespaces: Vec<String>,
-    /// Take part in a leader election, so that several replicas can stand by.
+    /// Take part in leader election, so that several replicas of the operator can run
     #[arg(long, env = "SLUICE_LEADER_ELECT")]
     leader_elect: bool,
-    /// Namespace of the lease; default: the namespace of the pod.
-    #[arg(long, value_name = "NAME", env = "POD_NAMESPACE", default_value = "default")]
+    /// Namespace of the lease [default: the pod's namespace, else default]
+    #[arg(long, value_name = "NAME", env = "POD_NAMESPACE", default_value = "default", hide_default_value = true)]
     lease_namespace: String,
-    /// Name of the lease.
+    /// Name of the lease
     #[arg(long, value_name = "NAME", default_value = "sluice")]
     lease_name: String,
-    /// Who this process is in the election; default: the name of the pod or the host. A random number is added to it.
+    /// Identity in the leader election, to which a random suffix is added [default: the pod's name, else the host's]
     #[arg(long, value_name = "NAME", env = "POD_NAME")]
     identity: Option<String>,
-    /// What to log: error, warn, info, debug, trace, or a tracing filter such as sluice=debug.
+    /// Log level (error, warn, info, debug or trace), or a tracing filter such as sluice=debug
     #[arg(long, value_name = "FILTER", default_value = "info", env = "SLUICE_LOG")]
     log: String,
-    /// Log lines as text or json.
+    /// Format of log lines
     #[arg(long, value_enum, default_value = "json", env = "SLUICE_LOG_FORMAT")]
     log_format: super::LogFormat,
 }
@@ -129,45 +131,44 @@ async fn serve(args: Args) -> super::Outcome {
     Ok(if stopped == Stopped::Requested { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Whether this process is a pod of a cluster: the kubelet tells every one where the API server is.
+/// Returns whether this process runs in a pod: the kubelet sets this variable in every container.
 fn is_a_pod() -> bool {
     std::env::var_os("KUBERNETES_SERVICE_HOST").is_some_and(|host| !host.is_empty())
 }
 
-/// What the operator is run with.
+/// Everything that the operator needs to run.
 pub(super) struct Setup {
     pub(super) client: Client,
-    /// Those to watch; none: all.
+    /// The namespaces to watch; empty for all.
     pub(super) namespaces: Vec<String>,
-    /// Those to leave out.
+    /// The namespaces whose jobs are not managed.
     pub(super) excluded: BTreeSet<String>,
     pub(super) election: Option<Election>,
-    /// Where /livez, /readyz and /metrics are served.
+    /// The socket that serves /livez, /readyz and /metrics.
     pub(super) listener: TcpListener,
-    /// Where sources and workers may be.
+    /// The addresses at which sources and workers may be contacted.
     pub(super) egress: Egress,
-    /// What these may cost.
+    /// Limits on the resources used for sources and workers.
     pub(super) limits: Limits,
-    /// Whether names without a dot are those of the job's namespace.
+    /// Whether host names without a dot are resolved in the job's namespace.
     pub(super) in_cluster: bool,
-    /// Whether the API server is asked who may read the metrics.
+    /// Whether the API server authorizes each request for /metrics.
     pub(super) metrics_auth: bool,
-    /// What TLS is served with; `None`: plain HTTP is.
+    /// TLS configuration of the server; `None` for plain HTTP.
     pub(super) tls: Option<Arc<ServerConfig>>,
 }
 
-/// Runs the operator until it is told to stop or has lost its lease.
+/// Runs the operator until it is asked to stop or has lost its lease.
 pub(super) async fn operate(setup: Setup, stop: CancellationToken) -> Result<Stopped, Failure> {
     let clock = Clock::system();
     let (health, metrics) = (Health::default(), Metrics::default());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = %setup.listener.local_addr()?, "starting");
     let access = setup.metrics_auth.then(|| Access::new(setup.client.clone(), clock.clone()));
-    let (health_shown, metrics_shown) = (health.clone(), metrics.clone());
-    let serving = serve::run(setup.listener, health_shown, metrics_shown, access, setup.tls, stop.clone());
+    let serving = serve::run(setup.listener, health.clone(), metrics.clone(), access, setup.tls, stop.clone());
     let server = tokio::spawn(serving);
     let hub = super::hub(clock.clone(), setup.egress, setup.limits, setup.in_cluster)?;
     let updates = hub.updates();
-    let showing = tokio::spawn(show(hub.clone(), metrics.clone()));
+    let exporting = tokio::spawn(export_stats(hub.clone(), metrics.clone()));
     let operator = Operator {
         client: setup.client,
         namespaces: setup.namespaces,
@@ -180,30 +181,30 @@ pub(super) async fn operate(setup: Setup, stop: CancellationToken) -> Result<Sto
     };
     let stopped = operator.run(updates, stop.clone()).await;
     stop.cancel();
-    showing.abort();
+    exporting.abort();
     hub.shutdown().await;
     server.await??;
     tracing::info!("stopped");
     Ok(stopped)
 }
 
-/// Those to watch, and those to leave out of them. Who names a namespace means it.
+/// Returns the namespaces to watch and those to ignore. A namespace that is watched by name is not ignored.
 fn namespaces(watched: Vec<String>, excluded: Vec<String>) -> (Vec<String>, BTreeSet<String>) {
     let watched: Vec<String> = watched.into_iter().filter(|name| !name.is_empty()).collect();
     let excluded = excluded.into_iter().filter(|name| !name.is_empty() && !watched.contains(name)).collect();
     (watched, excluded)
 }
 
-/// Shows what sources and workers cost, again and again.
-async fn show(hub: Hub, metrics: Metrics) {
+/// Exports the resource use of sources and workers every [`STATS_INTERVAL`].
+async fn export_stats(hub: Hub, metrics: Metrics) {
     loop {
         metrics.sources(&hub.stats());
-        tokio::time::sleep(SHOWN_EVERY).await;
+        tokio::time::sleep(STATS_INTERVAL).await;
     }
 }
 
-/// Who this process is, and no other: one of the same name must not take the lease for its own, nor a container that is
-/// restarted in its pod.
+/// Returns an identity that no other process has: neither another one of the same name nor a restarted container of the
+/// same pod may take the lease of this one for its own.
 fn identity(name: Option<String>) -> String {
     let name = name.filter(|name| !name.trim().is_empty()).unwrap_or_else(host_name);
     format!("{name}_{:016x}", RandomState::new().hash_one(0))
@@ -219,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_namespace_that_is_named_is_watched_whatever_is_excluded() {
+    fn a_namespace_watched_by_name_is_not_excluded() {
         let names = |text: &str| text.split(',').map(str::to_owned).collect::<Vec<_>>();
         let none = || (Vec::new(), BTreeSet::new());
         assert_eq!(namespaces(names(""), names("")), none());
@@ -228,9 +229,10 @@ mod tests {
         assert_eq!((watched, excluded), (names("b,c"), names("a").into_iter().collect()));
     }
 
-    /// With the process's number, which is 1 in every container, two with one name were one, and both led.
+    /// Catalogue: T10, S6. A process id is not enough as a suffix: it is 1 in every container, and two processes with
+    /// one identity would both lead.
     #[test]
-    fn t10_s6_two_processes_of_one_name_are_two_and_no_name_is_none() {
+    fn identities_of_equally_named_processes_differ() {
         let named = |name: &str| identity(Some(name.to_owned()));
         assert!(named("sluice-0").starts_with("sluice-0_"));
         assert_ne!(named("sluice-0"), named("sluice-0"));

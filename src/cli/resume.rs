@@ -1,4 +1,4 @@
-//! `sluice resume`: tells the operator to go on after somebody else has written a job's number of workers.
+//! `sluice resume`: tells the operator to resume autoscaling after another writer changed a job's replica count.
 
 use std::process::ExitCode;
 
@@ -14,10 +14,10 @@ use sluice_base::clock::Clock;
 /// Arguments of `sluice resume`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The StreamJob.
+    /// Name of the StreamJob
     #[arg(value_name = "JOB")]
     job: String,
-    /// Its namespace; default: the context's.
+    /// Namespace of the StreamJob [default: the namespace of the context]
     #[arg(short, long, value_name = "NAME")]
     namespace: Option<String>,
     #[command(flatten)]
@@ -26,16 +26,16 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> super::Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let said = runtime.block_on(async {
+    let message = runtime.block_on(async {
         let client = args.cluster.client().await?;
         let namespace = args.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
         resume(client, &namespace, &args.job, &Clock::system()).await
     })?;
-    println!("{said}");
+    println!("{message}");
     Ok(ExitCode::SUCCESS)
 }
 
-/// Leaves the word on the job, and returns what to say about it.
+/// Sets the resume annotation on the job, and returns the message to print.
 async fn resume(
     client: Client,
     namespace: &str,
@@ -50,26 +50,24 @@ async fn resume(
     let job = match jobs.patch(name, &params, &Patch::Merge(&patch)).await {
         Ok(job) => job,
         Err(kube::Error::Api(status)) if status.is_not_found() => {
-            return Err(format!("failed to resume {namespace}/{name}: there is no such StreamJob; `kubectl get streamjobs --all-namespaces` lists them").into());
+            return Err(format!("failed to resume {namespace}/{name}: no such StreamJob; list them with `kubectl get streamjobs --all-namespaces`").into());
         }
         Err(error) => return Err(format!("failed to resume {namespace}/{name}: {error}").into()),
     };
-    Ok(words(&job, namespace))
+    Ok(describe(&job, namespace))
 }
 
-fn words(job: &StreamJob, namespace: &str) -> String {
+fn describe(job: &StreamJob, namespace: &str) -> String {
     let conditions = job.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let because = |kind: &str, reason: &str| {
+    let message = |kind: &str, reason: &str| {
         let mut of_kind = conditions.iter().filter(|condition| condition.type_ == kind);
         of_kind.find(|condition| condition.reason == reason).map(|condition| condition.message.as_str())
     };
     let name = job.name_any();
-    let stopped = because(STALLED, reasons::CONFLICT).or_else(|| because(SCALING_ACTIVE, reasons::FOREIGN_WRITER));
-    match stopped {
-        Some(why) => format!("{namespace}/{name} resumed; it had stopped because {why}"),
-        None => {
-            format!("{namespace}/{name} was not stopped by anyone else's number; the operator is told all the same")
-        }
+    let paused = message(STALLED, reasons::CONFLICT).or_else(|| message(SCALING_ACTIVE, reasons::FOREIGN_WRITER));
+    match paused {
+        Some(why) => format!("{namespace}/{name}: resumed; autoscaling was paused: {why}"),
+        None => format!("{namespace}/{name}: autoscaling was not paused; set the resume annotation anyway"),
     }
 }
 
@@ -83,24 +81,24 @@ mod tests {
     use super::*;
     use sluice_base::units::Seconds;
 
-    /// Resumes where the API server answers so; also returns what it was asked.
+    /// Runs `resume` against an API server that returns `answer`; also returns the request that it received.
     async fn resumed(status: u16, answer: Value) -> (Result<String, String>, Value) {
-        let (asked, mut was_asked) = tokio::sync::mpsc::unbounded_channel();
+        let (sender, mut requests) = tokio::sync::mpsc::unbounded_channel();
         let service = tower::service_fn(move |request: Request<Body>| {
-            let (asked, answer) = (asked.clone(), answer.clone());
+            let (sender, answer) = (sender.clone(), answer.clone());
             async move {
                 let uri = request.uri().to_string();
                 let kind = request.headers()["content-type"].to_str().unwrap().to_owned();
                 let body = request.into_body().collect().await.unwrap().to_bytes();
                 let body: Value = serde_json::from_slice(&body).unwrap();
-                asked.send(json!([uri, kind, body])).unwrap();
+                sender.send(json!([uri, kind, body])).unwrap();
                 let answer = Response::builder().status(status).body(Body::from(answer.to_string().into_bytes()));
                 Ok::<_, std::convert::Infallible>(answer.unwrap())
             }
         });
         let client = Client::new(service, "payments");
-        let said = resume(client, "payments", "orders", &Clock::starting_at(Seconds(1_764_000_000.5))).await;
-        (said.map_err(|error| error.to_string()), was_asked.recv().await.unwrap())
+        let outcome = resume(client, "payments", "orders", &Clock::starting_at(Seconds(1_764_000_000.5))).await;
+        (outcome.map_err(|error| error.to_string()), requests.recv().await.unwrap())
     }
 
     fn job(conditions: &Value) -> Value {
@@ -113,23 +111,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_leaves_its_word_on_the_job_and_says_why_it_had_stopped() {
+    async fn resume_sets_the_annotation_and_prints_the_cause() {
         let conflict = json!([{"type": "Stalled", "status": "True", "reason": "Conflict", "message": "flux has written twice", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
-        let (said, asked) = resumed(200, job(&conflict)).await;
-        assert_eq!(said.unwrap(), "payments/orders resumed; it had stopped because flux has written twice");
+        let (message, request) = resumed(200, job(&conflict)).await;
+        assert_eq!(message.unwrap(), "payments/orders: resumed; autoscaling was paused: flux has written twice");
         let path = "/apis/sluice.dev/v1alpha1/namespaces/payments/streamjobs/orders?&fieldManager=sluice%2Fresume";
-        assert_eq!(asked[0].as_str().unwrap().trim_start_matches("http://localhost"), path);
-        assert_eq!(asked[1], "application/merge-patch+json");
-        assert_eq!(asked[2], json!({"metadata": {"annotations": {"sluice.dev/resume": "2025-11-24T16:00:00.5Z"}}}));
-        let (said, _) = resumed(200, job(&json!([]))).await;
-        assert!(said.unwrap().contains("was not stopped"));
+        assert_eq!(request[0].as_str().unwrap().trim_start_matches("http://localhost"), path);
+        assert_eq!(request[1], "application/merge-patch+json");
+        assert_eq!(request[2], json!({"metadata": {"annotations": {"sluice.dev/resume": "2025-11-24T16:00:00.5Z"}}}));
+        let (message, _) = resumed(200, job(&json!([]))).await;
+        assert!(message.unwrap().contains("autoscaling was not paused"));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_job_that_does_not_exist_is_an_error_with_a_mend() {
+    async fn a_missing_job_is_an_error_that_names_the_fix() {
         let missing =
             json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound", "message": "no"});
         let error = resumed(404, missing).await.0.unwrap_err();
-        assert!(error.contains("payments/orders: there is no such StreamJob"), "{error}");
+        assert!(error.contains("payments/orders: no such StreamJob; list them"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! `sluice __supervise`: what a node starts for each container. Not for people.
+//! `sluice __supervise`: the process that a local node starts for each container. Hidden from the help.
 
 use std::process::ExitCode;
 

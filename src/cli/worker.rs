@@ -15,82 +15,84 @@ use sluice_api::v1alpha1::LogLevel;
 use sluice_base::clock::Clock;
 use sluice_worker::{Cost, GroupProtocol, KafkaSettings, LeaveOnStop, Settings, Start};
 
-/// Where metrics are served if nothing is said.
+/// The default port of /metrics, /livez and /readyz.
 const PORT: u16 = 8080;
 
 /// Arguments of `sluice worker`. Each can also be given in the environment.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Brokers to ask first: host:port, separated by commas
+    /// Bootstrap servers of Kafka: host:port, separated by commas
     #[arg(long, env = "SLUICE_WORKER_BOOTSTRAP_SERVERS", value_name = "HOST:PORT,…")]
     bootstrap_servers: String,
-    /// Topic to read
+    /// Read from this topic
     #[arg(long, env = "SLUICE_WORKER_TOPIC")]
     topic: String,
-    /// Consumer group
+    /// Consumer group to join
     #[arg(long, env = "SLUICE_WORKER_GROUP")]
     group: String,
-    /// Value of the label `source` on the worker's series: the source's name in the StreamJob [default: the topic]
+    /// Value of the metric label `source`: the source's name in the StreamJob [default: the topic]
     #[arg(long, env = "SLUICE_WORKER_SOURCE", value_name = "NAME")]
     source: Option<String>,
-    /// Where /metrics, /livez and /readyz are served [default: port 8080 of `POD_IP`, else of all addresses]
+    /// Serve /metrics, /livez and /readyz at ADDRESS [default: port 8080 of `POD_IP`, else of all addresses]
     #[arg(long, env = "SLUICE_WORKER_LISTEN", value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
-    /// The pod's own address: where pods share a network, several may then listen on one port
+    /// Address of the pod: where pods share a network, each can then listen on the same port
     #[arg(long, env = "POD_IP", hide = true, default_value = "0.0.0.0")]
     pod_ip: IpAddr,
-    /// Wait for each record: stands for a call to something outside
+    /// Wait DURATION for each record; stands for a call to an external service
     #[arg(long, env = "SLUICE_WORKER_PROCESS_TIME", default_value = "0s", value_name = "DURATION", value_parser = duration)]
     process_time: std::time::Duration,
-    /// Processor time burnt for each record
+    /// Use DURATION of processor time for each record
     #[arg(long, env = "SLUICE_WORKER_CPU_TIME", default_value = "0s", value_name = "DURATION", value_parser = duration)]
     cpu_time: std::time::Duration,
-    /// How the group shares its partitions out; `consumer` (KIP-848) becomes `classic` where the broker lacks it
+    /// Group protocol; `consumer` (KIP-848) falls back to `classic` if the broker does not support it
     #[arg(long, env = "SLUICE_WORKER_GROUP_PROTOCOL", default_value = "classic")]
     group_protocol: GroupProtocol,
-    /// Join the group so long after the start, and be ready meanwhile: stands for a worker that is slow to start and does not say so
+    /// Join the group DURATION after the start, but report ready at once; stands for a worker without a readiness check
     #[arg(long, env = "SLUICE_WORKER_JOIN_AFTER", default_value = "0s", value_name = "DURATION", value_parser = duration)]
     join_after: std::time::Duration,
-    /// How often to commit
+    /// Commit offsets every DURATION
     #[arg(long, env = "SLUICE_WORKER_COMMIT_INTERVAL", default_value = "1s", value_name = "DURATION", value_parser = duration)]
     commit_interval: std::time::Duration,
-    /// Where to begin in a partition without a committed offset
+    /// Where to start in a partition without a committed offset
     #[arg(long, env = "SLUICE_WORKER_START", default_value = "earliest")]
     start: Start,
-    /// Keep the name's place in the group over a restart (group.instance.id = name): for a StatefulSet
+    /// Keep the group membership across restarts (group.instance.id = name), for a StatefulSet
     #[arg(long, env = "SLUICE_WORKER_STATIC_MEMBERSHIP")]
     static_membership: bool,
-    /// Whether a static member gives its place up when it stops; a dynamic one always does
+    /// Whether a static member leaves the group when it stops; a dynamic member always leaves
     #[arg(long, env = "SLUICE_WORKER_LEAVE_ON_STOP", default_value = "always")]
     leave_on_stop: LeaveOnStop,
-    /// Classic protocol: the group goes on without a worker that was silent for this long
+    /// With the classic protocol: leave the group after DURATION without a heartbeat
     #[arg(long, env = "SLUICE_WORKER_SESSION_TIMEOUT", default_value = "10s", value_name = "DURATION", value_parser = duration)]
     session_timeout: std::time::Duration,
-    /// How long stopping may take; less than the pod's termination grace period
+    /// Stop within DURATION; must be less than the pod's termination grace period
     #[arg(long, env = "SLUICE_WORKER_DRAIN_TIMEOUT", default_value = "25s", value_name = "DURATION", value_parser = duration)]
     drain_timeout: std::time::Duration,
-    /// Name of this worker, also its Kafka client id: the operator maps group members to pods with it
+    /// Name of this worker, also its Kafka client id, which maps group members to pods
     /// [default: `POD_NAME`, else `HOSTNAME`, else the host's name]
     #[arg(long, env = "SLUICE_WORKER_NAME")]
     name: Option<String>,
-    /// Processing file to obey; the operator sets the variable
+    /// Follow the settings in the processing file PATH; the operator sets the environment variable
     #[arg(long, env = sluice_api::PROCESSING_FILE_ENV, value_name = "PATH")]
     processing_file: Option<PathBuf>,
-    /// Print a line of JSON with what was done to stdout, each second and at the end
+    /// Print the totals as a line of JSON to stdout each second and at the end
     #[arg(long, env = "SLUICE_WORKER_TOTALS")]
     totals: bool,
-    /// How to write the log, which goes to stderr
+    /// Format of log lines, which go to stderr
     #[arg(long, env = "SLUICE_WORKER_LOG_FORMAT", default_value = "json")]
     log_format: LogFormat,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum LogFormat {
+    /// Human-readable lines
     Text,
+    /// One JSON object per line
     Json,
 }
 
-/// A duration in Go's notation, as everywhere in the API.
+/// Parses a duration in Go's notation, as used everywhere in the API.
 pub(super) fn duration(text: &str) -> Result<std::time::Duration, String> {
     let parsed: Duration = text.parse().map_err(|_| "expected a duration such as 500ms, 10s or 1h30m".to_owned())?;
     if parsed.is_negative() {
@@ -102,7 +104,7 @@ pub(super) fn duration(text: &str) -> Result<std::time::Duration, String> {
 pub(super) fn run(args: &Args) -> super::Outcome {
     let settings = args.settings()?;
     let log_level = start_log(args.log_format)?;
-    // The work of a record is a timer or done on a blocking thread; two threads serve the rest.
+    // A record's work is a timer or runs on a blocking thread; two threads are enough for the rest.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let stop = super::stop_on_signal()?;
@@ -116,7 +118,7 @@ impl Args {
     fn settings(&self) -> Result<Settings, Box<dyn std::error::Error + Send + Sync>> {
         let name = match &self.name {
             Some(name) => name.clone(),
-            None => pod_or_host_name().ok_or("this host has no name, and POD_NAME is not set; give --name")?,
+            None => pod_or_host_name().ok_or("this host has no name and POD_NAME is not set; pass --name")?,
         };
         Ok(Settings {
             kafka: KafkaSettings {
@@ -145,12 +147,12 @@ impl Args {
 fn pod_or_host_name() -> Option<String> {
     let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let given = |name: &str| std::env::var(name).ok().filter(|name| !name.is_empty());
-    // A container's HOSTNAME is its pod, also where it has no host name of its own.
+    // The HOSTNAME of a container is the name of its pod, also where it has no host name of its own.
     let name = given("POD_NAME").or_else(|| given("HOSTNAME")).or_else(host)?;
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
-/// Starts the log on stderr and returns what sets its level.
+/// Starts logging to stderr and returns a function that sets the level.
 fn start_log(
     format: LogFormat,
 ) -> Result<impl Fn(LogLevel) + Send + 'static, Box<dyn std::error::Error + Send + Sync>> {
@@ -162,13 +164,13 @@ fn start_log(
     };
     tracing_subscriber::registry().with(filter).with(lines).try_init()?;
     Ok(move |level| {
-        // It only fails when the log is gone.
+        // This fails only when the subscriber no longer exists.
         let _ = handle.reload(self::filter(level));
     })
 }
 
-/// krafka tells at `info` what this worker's own lines say already. Its warnings stay: it retries fetches by itself, so
-/// they are the only word of a broker that is away.
+/// Returns the log filter of a level. What krafka logs at `info` is already in this worker's own lines. Its warnings
+/// stay: it retries fetches by itself, so they are the only sign of an unavailable broker.
 fn filter(level: LogLevel) -> EnvFilter {
     EnvFilter::new(match level {
         LogLevel::Error => "error",
@@ -201,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_lose_nothing_and_hand_over_fast() {
+    fn worker_defaults_lose_nothing_and_hand_over_fast() {
         let settings = parse("").unwrap();
         assert_eq!((settings.source.as_str(), settings.name.as_str()), ("orders", "orders-0"));
         assert_eq!(settings.kafka.start, Start::Earliest);
@@ -218,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_gos_and_not_negative() {
+    fn worker_durations_use_go_notation_and_are_not_negative() {
         let wait = |flags: &str| parse(flags).map(|settings| settings.cost.wait);
         assert_eq!(wait("--process-time 1ms").unwrap(), std::time::Duration::from_millis(1));
         assert!(wait("--process-time=-1ms").unwrap_err().contains("zero or more"));

@@ -1,4 +1,5 @@
-//! Who may read the operator's metrics, and who may do what with jobs, by the reviews of a real API server.
+//! Checks with the access reviews of a real API server who may read the operator's metrics and what users may do with
+//! jobs.
 
 use axum::http::{HeaderMap, StatusCode, header};
 use k8s_openapi::api::authentication::v1::TokenRequest;
@@ -18,8 +19,9 @@ fn bearer(token: &str) -> HeaderMap {
     [(header::AUTHORIZATION, format!("Bearer {token}").parse().unwrap())].into_iter().collect()
 }
 
+/// Catalogue: T10, S27.
 #[tokio::test]
-async fn t10_s27_the_metrics_are_for_whom_the_cluster_lets_read_them() {
+async fn metrics_require_a_known_token_with_permission() {
     let bed = Bed::new("access", 1).await;
     let accounts = Api::<ServiceAccount>::namespaced(bed.client.clone(), &bed.namespace);
     let account = serde_json::from_value(json!({"metadata": {"name": "scraper"}})).unwrap();
@@ -29,7 +31,7 @@ async fn t10_s27_the_metrics_are_for_whom_the_cluster_lets_read_them() {
     let token = issued.status.unwrap().token;
     let fresh = || Access::new(bed.client.clone(), Clock::system());
 
-    let (status, why) = fresh().check(&bearer("nobody-knows-it")).await.unwrap_err();
+    let (status, why) = fresh().check(&bearer("unknown-token")).await.unwrap_err();
     assert_eq!(status, StatusCode::UNAUTHORIZED, "{why}");
     let (status, why) = fresh().check(&bearer(&token)).await.unwrap_err();
     assert_eq!(status, StatusCode::FORBIDDEN, "{why}");
@@ -49,7 +51,7 @@ async fn t10_s27_the_metrics_are_for_whom_the_cluster_lets_read_them() {
     let apply = PatchParams::apply("test").force();
     roles.patch(&name, &apply, &Patch::Apply(&role)).await.unwrap();
     bindings.patch(&name, &apply, &Patch::Apply(&binding)).await.unwrap();
-    // The API server's own caches take a moment.
+    // The API server's caches need some time.
     let allowed = async {
         while fresh().check(&bearer(&token)).await.is_err() {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
@@ -63,7 +65,7 @@ async fn t10_s27_the_metrics_are_for_whom_the_cluster_lets_read_them() {
     bed.end().await;
 }
 
-/// Whether a user may do something with jobs; `what` as in a role: `streamjobs/scale`.
+/// Returns whether a user may do something with jobs; `what` is a resource as in a role, such as `streamjobs/scale`.
 async fn may(client: &Client, namespace: &str, user: &str, verb: &str, what: &str) -> bool {
     let (resource, subresource) = what.split_once('/').unwrap_or((what, ""));
     let review = serde_json::from_value(json!({"spec": {"user": user, "resourceAttributes": {
@@ -72,8 +74,9 @@ async fn may(client: &Client, namespace: &str, user: &str, verb: &str, what: &st
     reviews.create(&PostParams::default(), &review.unwrap()).await.unwrap().status.unwrap().allowed
 }
 
+/// Catalogue: T10, S37.
 #[tokio::test]
-async fn t10_s37_who_may_view_or_edit_a_namespace_may_view_or_edit_its_jobs_and_no_others() {
+async fn viewers_and_editors_of_a_namespace_may_use_its_jobs_only() {
     let bed = Bed::new("roles", 1).await;
     let charts = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/sluice");
     let rendered = helm(&["template", &bed.namespace, charts, "--show-only", "templates/roles.yaml"]);
@@ -95,7 +98,7 @@ async fn t10_s37_who_may_view_or_edit_a_namespace_may_view_or_edit_its_jobs_and_
         bindings.patch(user, &apply, &Patch::Apply(&binding)).await.unwrap();
     }
     let ask = |user, verb, what| may(&bed.client, &bed.namespace, user, verb, what);
-    // The controller that aggregates takes a moment.
+    // The controller that aggregates the roles needs some time.
     let aggregated = async {
         while !(ask("viewer", "get", "streamjobs").await && ask("editor", "create", "streamjobs").await) {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
@@ -122,7 +125,7 @@ async fn t10_s37_who_may_view_or_edit_a_namespace_may_view_or_edit_its_jobs_and_
     for name in &made {
         roles.delete(name, &DeleteParams::default()).await.unwrap();
     }
-    waited.expect("the roles are a part of the cluster's");
+    waited.expect("the roles are aggregated into the cluster's roles");
     assert_eq!(made.len(), 2);
     assert!(wrong.is_empty() && !elsewhere, "{wrong:?}, elsewhere {elsewhere}");
     bed.end().await;

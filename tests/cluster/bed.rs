@@ -1,4 +1,5 @@
-//! One test's corner of the real cluster: a namespace, a topic, an operator that watches the namespace, a load.
+//! The test bed of one test in the real cluster: a namespace, a topic, an operator that watches the namespace, and a
+//! load.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -20,13 +21,13 @@ use sluice_base::clock::Clock;
 use sluice_signals::source::GroupTopic;
 use sluice_signals::{Cluster, Connect as _, Egress, KafkaConnect, SourceSample};
 
-/// Where the test bed is, from the environment that hack/with-testbed sets.
+/// Returns an environment variable that hack/with-testbed sets.
 fn environment(name: &str) -> String {
     std::env::var(name)
-        .unwrap_or_else(|_| panic!("{name} is not set: run this by hack/with-testbed, as make test does"))
+        .unwrap_or_else(|_| panic!("{name} is not set: run this with hack/with-testbed, as make test does"))
 }
 
-/// Merges `changes` into `into`; null removes.
+/// Merges `changes` into `into`; a null removes the field.
 pub(crate) fn merge(into: &mut Value, changes: Value) {
     match (into, changes) {
         (Value::Object(into), Value::Object(changes)) => {
@@ -42,7 +43,7 @@ pub(crate) fn merge(into: &mut Value, changes: Value) {
     }
 }
 
-/// One test's corner of the cluster.
+/// The namespace and the topic of one test.
 pub(crate) struct Bed {
     pub(crate) client: Client,
     pub(crate) namespace: String,
@@ -70,13 +71,13 @@ impl Process {
         Self(child)
     }
 
-    /// As a crash would: no signal handler runs.
+    /// Kills the process as a crash would: no signal handler runs.
     pub(crate) fn kill(mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
 
-    /// Asks it to end, and waits until it has. Returns whether it ended well.
+    /// Asks the process to end and waits for it. Returns whether it ended successfully.
     pub(crate) fn stop(mut self) -> bool {
         let pid = self.0.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
@@ -98,10 +99,10 @@ impl Drop for Process {
 }
 
 impl Bed {
-    /// An empty namespace, and a topic with so many partitions.
+    /// Creates an empty namespace, and a topic with this number of partitions unless it is 0.
     pub(crate) async fn new(name: &str, partitions: u32) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::try_default().await.expect("KUBECONFIG names a cluster that answers");
+        let client = Client::try_default().await.expect("KUBECONFIG names a running cluster");
         install_definitions(&client).await;
         let namespace = format!("sluice-{name}");
         let namespaces = Api::<Namespace>::all(client.clone());
@@ -111,12 +112,12 @@ impl Bed {
             let gone = await_condition(namespaces.clone(), &namespace, conditions::is_deleted(&uid));
             tokio::time::timeout(Duration::from_mins(1), gone)
                 .await
-                .expect("the namespace of an earlier run goes")
+                .expect("the namespace of an earlier run is deleted")
                 .unwrap();
         }
         let object = serde_json::from_value(json!({"metadata": {"name": namespace}})).unwrap();
         namespaces.create(&PostParams::default(), &object).await.unwrap();
-        // Of its own for each run: a topic keeps the records of an earlier one.
+        // A name of its own for each run, because a topic keeps the records of earlier runs.
         let topic = format!("{namespace}-{}", std::process::id());
         let kafka = environment("SLUICE_TEST_KAFKA_HOST");
         let bed = Self {
@@ -159,17 +160,17 @@ impl Bed {
         fixed.iter().chain(more).map(|text| (*text).to_owned()).collect()
     }
 
-    /// Records per second until it is dropped, ten minutes at most.
+    /// Writes `rate` records per second until the process is dropped, for at most ten minutes.
     pub(crate) fn load(&self, rate: u32) -> Process {
         let arguments = self.load_arguments(&rate.to_string(), "600s", &[]);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         Process::start(&arguments, &format!("{}-load.log", self.namespace))
     }
 
-    /// An operator that watches this namespace alone, serving its metrics at `port`.
+    /// Starts an operator that watches only this namespace and serves its metrics at `port`.
     pub(crate) fn operator(&self, port: u16) -> Process {
         let listen = format!("127.0.0.1:{port}");
-        // The brokers are at loopback, for who is not in a pod.
+        // Outside of pods the brokers are on loopback, which is denied by default.
         let arguments = [
             "operator",
             "--watch-namespaces",
@@ -183,7 +184,7 @@ impl Bed {
         Process::start(&arguments, &format!("{}-operator.log", self.namespace))
     }
 
-    /// A job whose workers do about 450 records per second each.
+    /// Returns a job whose workers process about 450 records per second each.
     pub(crate) fn job(&self, changes: Value) -> Value {
         let mut job = json!({
             "apiVersion": "sluice.dev/v1alpha1",
@@ -202,7 +203,7 @@ impl Bed {
         job
     }
 
-    /// The same under another name and with a consumer group of its own, as jobs have.
+    /// Returns the job under another name and with its own consumer group.
     pub(crate) fn job_named(&self, name: &str, changes: Value) -> Value {
         let group = format!("{}-{name}", self.topic);
         let mut job = self.job(changes);
@@ -212,7 +213,7 @@ impl Bed {
         job
     }
 
-    /// A pod template of the reference worker, within Pod Security "restricted".
+    /// Returns a pod template of the reference worker that satisfies the Pod Security level "restricted".
     pub(crate) fn template(&self) -> Value {
         json!({"spec": {
             "terminationGracePeriodSeconds": 30,
@@ -254,7 +255,7 @@ impl Bed {
         self.jobs().patch(name, &PatchParams::default(), &Patch::Merge(changes)).await.unwrap();
     }
 
-    /// Asks the API server whether it would take an object.
+    /// Applies an object in a dry run.
     pub(crate) async fn dry_run(&self, object: &Value) -> kube::Result<DynamicObject> {
         let params = PatchParams { dry_run: true, ..PatchParams::apply("kubectl").force() };
         self.dynamic(object).patch(object["metadata"]["name"].as_str().unwrap(), &params, &Patch::Apply(object)).await
@@ -272,7 +273,8 @@ impl Bed {
         Api::namespaced_with(self.client.clone(), &self.namespace, &kind)
     }
 
-    /// Waits until the job is so; panics with its status if it does not become so in time.
+    /// Waits until the job `orders` satisfies a condition, which `what` describes. Panics with the job's status after
+    /// `seconds`.
     pub(crate) async fn until(&self, what: &str, seconds: u64, condition: impl Fn(&StreamJob) -> bool) -> StreamJob {
         self.until_named("orders", what, seconds, condition).await
     }
@@ -284,8 +286,8 @@ impl Bed {
         seconds: u64,
         condition: impl Fn(&StreamJob) -> bool,
     ) -> StreamJob {
-        let so = Checked(move |job: Option<&StreamJob>| job.is_some_and(&condition));
-        let waited = await_condition(self.jobs(), name, so);
+        let check = Checked(move |job: Option<&StreamJob>| job.is_some_and(&condition));
+        let waited = await_condition(self.jobs(), name, check);
         if let Ok(job) = tokio::time::timeout(Duration::from_secs(seconds), waited).await {
             return job.unwrap().unwrap();
         }
@@ -294,17 +296,17 @@ impl Bed {
         panic!("not within {seconds} s: {what}; the status is {status}");
     }
 
-    /// Waits until so many workers are ready.
+    /// Waits until this number of workers is ready.
     pub(crate) async fn until_ready(&self, workers: i32, seconds: u64) -> StreamJob {
         self.until(&format!("{workers} workers are ready"), seconds, |job| status(job).ready_replicas == workers).await
     }
 
-    /// What the Deployment asks for.
-    pub(crate) async fn wanted(&self) -> i32 {
+    /// Returns the replica count in the Deployment's spec.
+    pub(crate) async fn replicas(&self) -> i32 {
         self.deployments().get("orders").await.unwrap().spec.unwrap().replicas.unwrap()
     }
 
-    /// How far the workers of the job `orders` have come with the topic, asked of the broker itself.
+    /// Returns the progress of the workers of the job `orders`, as reported by the broker.
     pub(crate) async fn progress(&self) -> SourceSample {
         let group = format!("{}-workers", self.topic);
         let request = GroupTopic { topic: self.topic.clone(), group, latency: Duration::from_secs(10) };
@@ -312,7 +314,7 @@ impl Bed {
         answers.remove(0).unwrap()
     }
 
-    /// Runs a command of `sluice` on this namespace; returns what it prints.
+    /// Runs a command of `sluice` in this namespace and returns its output.
     pub(crate) fn sluice(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
         let output = command.args(arguments).args(["--namespace", &self.namespace]).output().unwrap();
@@ -321,20 +323,21 @@ impl Bed {
         text(&output.stdout)
     }
 
-    /// Reasons of the events of the job.
+    /// Returns the reasons of all events in the namespace.
     pub(crate) async fn events(&self) -> Vec<String> {
         let events =
             Api::<Event>::namespaced(self.client.clone(), &self.namespace).list(&ListParams::default()).await.unwrap();
         events.items.into_iter().filter_map(|event| event.reason).collect()
     }
 
-    /// Deletes the namespace, and with it everything of the test.
+    /// Deletes the namespace with everything in it.
     pub(crate) async fn end(self) {
         let params = DeleteParams::default();
         let _ = Api::<Namespace>::all(self.client).delete(&self.namespace, &params).await;
     }
 }
 
+/// A closure as a condition.
 struct Checked<F>(F);
 
 impl<F: Fn(Option<&StreamJob>) -> bool> Condition<StreamJob> for Checked<F> {
@@ -343,24 +346,24 @@ impl<F: Fn(Option<&StreamJob>) -> bool> Condition<StreamJob> for Checked<F> {
     }
 }
 
-/// The status, or an empty one.
+/// Returns the job's status, or an empty one.
 pub(crate) fn status(job: &StreamJob) -> sluice_api::status::StreamJobStatus {
     job.status.clone().unwrap_or_default()
 }
 
-/// Status and reason of a condition.
+/// Returns the status and reason of a condition.
 pub(crate) fn condition(job: &StreamJob, kind: &str) -> (String, String) {
     let conditions = status(job).conditions;
     let found = conditions.iter().find(|condition| condition.type_ == kind);
     found.map(|condition| (condition.status.clone(), condition.reason.clone())).unwrap_or_default()
 }
 
-/// Whether a condition has this status and reason.
-pub(crate) fn has(job: &StreamJob, kind: &str, wanted: &str, reason: &str) -> bool {
-    condition(job, kind) == (wanted.to_owned(), reason.to_owned())
+/// Returns whether a condition has this status and reason.
+pub(crate) fn has(job: &StreamJob, kind: &str, expected: &str, reason: &str) -> bool {
+    condition(job, kind) == (expected.to_owned(), reason.to_owned())
 }
 
-/// The field managers of an object's field, given as in `managedFields`: `["f:spec", "f:replicas"]`.
+/// Returns the managers of a field, whose path is given as in `managedFields`: `["f:spec", "f:replicas"]`.
 pub(crate) fn managers(object: &impl Resource, field: &[&str]) -> Vec<String> {
     let entries = object.meta().managed_fields.iter().flatten();
     let owner = |entry: &ManagedFieldsEntry| {
@@ -371,7 +374,7 @@ pub(crate) fn managers(object: &impl Resource, field: &[&str]) -> Vec<String> {
     entries.filter_map(owner).collect()
 }
 
-/// A page of the operator's.
+/// Reads a page that the operator serves.
 pub(crate) async fn page(port: u16, path: &str) -> String {
     reqwest::get(format!("http://127.0.0.1:{port}{path}")).await.unwrap().text().await.unwrap()
 }

@@ -1,4 +1,5 @@
-//! The admission policy of the chart, obeyed by a real API server: who may not scale a workload may not have Sluice do it.
+//! The admission policy of the chart in a real API server: a user who may not scale a workload may not make Sluice
+//! scale it.
 
 use std::time::Duration;
 
@@ -12,14 +13,14 @@ use sluice_api::StreamJob;
 use super::bed::Bed;
 use super::helm::helm;
 
-/// A client of somebody else.
-async fn of(user: &str) -> Client {
+/// Returns a client that impersonates a user.
+async fn client_as(user: &str) -> Client {
     let mut config = Config::infer().await.unwrap();
     config.auth_info.impersonate = Some(user.to_owned());
     Client::try_from(config).unwrap()
 }
 
-/// Gives a user of the namespace the verbs on the resource, of these names or of all.
+/// Grants a user the verbs on the resource in the namespace, for these names or, if there are none, for all.
 async fn grant(bed: &Bed, user: &str, verbs: &[&str], group: &str, resource: &str, names: &[&str]) {
     let name = format!("{user}-{}-{}", resource.replace('/', "-"), names.join("-"));
     let name = name.trim_end_matches('-');
@@ -39,7 +40,7 @@ async fn grant(bed: &Bed, user: &str, verbs: &[&str], group: &str, resource: &st
     bindings.patch(name, &apply, &Patch::Apply(&binding)).await.unwrap();
 }
 
-/// What the API server's own caches take a moment for.
+/// Retries until the API server's caches are up to date.
 async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<T, String>) -> T {
     let mut last = String::new();
     for _ in 0..300 {
@@ -67,8 +68,9 @@ fn refused<T: std::fmt::Debug>(answer: kube::Result<T>) -> String {
     }
 }
 
+/// Catalogue: B4.
 #[tokio::test]
-async fn b4_who_may_not_scale_a_workload_may_not_have_sluice_do_it() {
+async fn a_user_who_may_not_scale_a_workload_cannot_use_sluice_to() {
     let bed = Bed::new("deputy", 0).await;
     let charts = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/sluice");
     let plural = ["--set", "targetPlurals.example\\.com/Person=people"];
@@ -85,38 +87,38 @@ async fn b4_who_may_not_scale_a_workload_may_not_have_sluice_do_it() {
         made.push((api, name));
     }
     assert_eq!(made.len(), 2);
-    let of_mallory = Api::<StreamJob>::namespaced(of("mallory").await, &bed.namespace);
+    let of_mallory = Api::<StreamJob>::namespaced(client_as("mallory").await, &bed.namespace);
     grant(&bed, "mallory", &["get", "create", "update", "patch", "delete"], "sluice.dev", "streamjobs", &[]).await;
     let create = PostParams::default();
     let try_it = PostParams { dry_run: true, ..PostParams::default() };
 
-    // Without the right, with words for who must grant what.
+    // Without the permission the request is rejected, with a message that names the missing permission.
     let grab = job_for(&bed, "grab", "apps/v1", "Deployment", "web");
     let message = eventually("the policy holds", async || match of_mallory.create(&try_it, &grab).await {
         Err(kube::Error::Api(status)) if status.message.contains("spec.targetRef") => Ok(status.message),
         other => Err(format!("{other:?}")),
     })
     .await;
-    for words in
+    for part in
         ["mallory may not scale the Deployment web", "the verb patch on deployments/scale of the API group apps"]
     {
-        assert!(message.contains(words), "{message}");
+        assert!(message.contains(part), "{message}");
     }
     let gadget = job_for(&bed, "gadget", "example.com/v1", "Gadget", "web");
     let core = job_for(&bed, "core", "v1", "ReplicationController", "web");
     let person = job_for(&bed, "person", "example.com/v1", "Person", "web");
-    let mut told = Vec::new();
+    let mut messages = Vec::new();
     for job in [&gadget, &core, &person] {
-        told.push(refused(of_mallory.create(&try_it, job).await));
+        messages.push(refused(of_mallory.create(&try_it, job).await));
     }
-    assert!(told[0].contains("gadgets/scale of the API group example.com"), "{told:?}");
-    assert!(told[1].contains("replicationcontrollers/scale in that namespace"), "{told:?}");
-    assert!(told[2].contains("people/scale of the API group example.com"), "{told:?}");
-    // Workers of one's own are one's own affair.
+    assert!(messages[0].contains("gadgets/scale of the API group example.com"), "{messages:?}");
+    assert!(messages[1].contains("replicationcontrollers/scale in that namespace"), "{messages:?}");
+    assert!(messages[2].contains("people/scale of the API group example.com"), "{messages:?}");
+    // A job with its own workload needs no permission to scale.
     let own: StreamJob = serde_json::from_value(bed.job(json!({"metadata": {"name": "own"}}))).unwrap();
     of_mallory.create(&try_it, &own).await.unwrap();
 
-    // A job that somebody with the right has made: what scales is refused, what does not is not.
+    // A job created by a user with the permission: changes that scale are rejected, others are accepted.
     bed.jobs().create(&create, &job_for(&bed, "held", "apps/v1", "Deployment", "web")).await.unwrap();
     let (merge, dry) = (PatchParams::default(), PatchParams { dry_run: true, ..PatchParams::default() });
     for spec in [json!({"suspend": true}), json!({"replicas": 0}), json!({"maxReplicas": 10_000})] {
@@ -126,23 +128,23 @@ async fn b4_who_may_not_scale_a_workload_may_not_have_sluice_do_it() {
     let resume = json!({"metadata": {"annotations": {"sluice.dev/resume": "2026-01-01T00:00:00Z"}}});
     refused(of_mallory.patch("held", &merge, &Patch::Merge(&resume)).await);
     bed.jobs().patch("held", &merge, &Patch::Merge(&resume)).await.unwrap();
-    // A controller, the garbage collector, the operator itself.
+    // Changes as made by a controller, the garbage collector and the operator itself are accepted.
     let note = json!({"metadata": {"labels": {"team": "a"}, "finalizers": ["example.com/last"]}});
     of_mallory.patch("held", &merge, &Patch::Merge(note)).await.unwrap();
     of_mallory.patch("held", &merge, &Patch::Merge(json!({"metadata": {"finalizers": null}}))).await.unwrap();
     grant(&bed, "writer", &["patch"], "sluice.dev", "streamjobs/status", &[]).await;
-    let of_writer = Api::<StreamJob>::namespaced(of("writer").await, &bed.namespace);
+    let of_writer = Api::<StreamJob>::namespaced(client_as("writer").await, &bed.namespace);
     eventually("the operator writes the status", async || {
         let status = json!({"status": {"replicas": 1}});
         of_writer.patch_status("held", &merge, &Patch::Merge(status)).await.map_err(|error| error.to_string())
     })
     .await;
 
-    // With the right, for what it names.
+    // With the permission, for the workloads that it names.
     grant(&bed, "mallory", &["patch"], "apps", "deployments/scale", &["web"]).await;
     grant(&bed, "mallory", &["update"], "example.com", "gadgets/scale", &[]).await;
     for job in [&grab, &gadget] {
-        eventually("who may scale it may have it scaled", async || {
+        eventually("a user with the permission may use Sluice", async || {
             of_mallory.create(&try_it, job).await.map_err(|error| error.to_string())
         })
         .await;
@@ -153,7 +155,7 @@ async fn b4_who_may_not_scale_a_workload_may_not_have_sluice_do_it() {
     let elsewhere = json!({"spec": {"targetRef": {"name": "db"}}});
     refused(of_mallory.patch("held", &merge, &Patch::Merge(elsewhere)).await);
 
-    // Not in the cluster's own namespaces, whoever it is.
+    // In the cluster's own namespaces every user is rejected.
     let mut system = job_for(&bed, "system", "apps/v1", "Deployment", "coredns");
     system.metadata.namespace = Some("kube-system".to_owned());
     let jobs = Api::<StreamJob>::namespaced(bed.client.clone(), "kube-system");

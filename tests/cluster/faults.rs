@@ -1,4 +1,4 @@
-//! Faults: what must not happen when something else fails.
+//! What must not happen when another component fails.
 
 use std::process::Command;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use serde_json::json;
 use super::bed::{Bed, has, status};
 
 #[tokio::test]
-async fn an_operator_killed_in_the_middle_of_a_rescale_touches_no_worker_and_forgets_nothing() {
+async fn a_killed_operator_keeps_workers_and_its_model() {
     let bed = Bed::new("killed", 24).await;
     let operator = bed.operator(18131);
     let load = bed.load(800);
@@ -20,22 +20,22 @@ async fn an_operator_killed_in_the_middle_of_a_rescale_touches_no_worker_and_for
     })
     .await;
     tokio::time::sleep(Duration::from_secs(15)).await;
-    let before = bed.wanted().await;
+    let before = bed.replicas().await;
     drop(load);
-    // Far more than the workers there are can do, as many as they may be.
+    // Far above the capacity of the existing workers.
     let _load = bed.load(3000);
-    bed.until("it scales up", 60, |job| status(job).desired_replicas.is_some_and(|wanted| wanted > before)).await;
+    bed.until("it scales up", 60, |job| status(job).desired_replicas.is_some_and(|desired| desired > before)).await;
     operator.kill();
     let model = status(&bed.jobs().get("orders").await.unwrap()).model.expect("a model was learned");
-    let wanted = bed.wanted().await;
+    let replicas = bed.replicas().await;
     let pods: Vec<_> = names(&bed).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
-    assert_eq!(bed.wanted().await, wanted, "workers outlive the operator");
+    assert_eq!(bed.replicas().await, replicas, "workers outlive the operator");
     let _again = bed.operator(18131);
     tokio::time::sleep(Duration::from_secs(15)).await;
-    assert!(bed.wanted().await >= wanted, "the first decision of a new operator is no smaller");
+    assert!(bed.replicas().await >= replicas, "a new operator does not scale down at first");
     let after = names(&bed).await;
-    assert!(pods.iter().all(|pod| after.contains(pod)), "no worker was touched: {pods:?} -> {after:?}");
+    assert!(pods.iter().all(|pod| after.contains(pod)), "no worker was replaced: {pods:?} -> {after:?}");
     let kept = status(&bed.jobs().get("orders").await.unwrap()).model.expect("the model survives");
     let (old, new) = (model.capacity_per_worker.unwrap_or(0), kept.capacity_per_worker.unwrap_or(0));
     assert!(new > old / 2 && new < old * 2, "capacity {old} -> {new}");
@@ -52,7 +52,7 @@ async fn names(bed: &Bed) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_killed_worker_is_replaced_and_nothing_is_scaled_down_for_it() {
+async fn a_killed_worker_is_replaced_without_a_scale_down() {
     let bed = Bed::new("worker-killed", 12).await;
     let _operator = bed.operator(18132);
     let _load = bed.load(600);
@@ -60,10 +60,10 @@ async fn a_killed_worker_is_replaced_and_nothing_is_scaled_down_for_it() {
     bed.until_ready(3, 60).await;
     bed.until("the objective is met", 60, |job| has(job, "WithinTarget", "True", "Met")).await;
     let victim = names(&bed).await.remove(0);
-    // Without a grace period: as a crash, it leaves no group and commits nothing.
+    // Without a grace period it is like a crash: the worker neither leaves its group nor commits.
     bed.pods().delete(&victim, &DeleteParams::default().grace_period(0)).await.unwrap();
     for _ in 0..20 {
-        assert!(bed.wanted().await >= 3);
+        assert!(bed.replicas().await >= 3);
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     bed.until_ready(3, 60).await;
@@ -71,7 +71,7 @@ async fn a_killed_worker_is_replaced_and_nothing_is_scaled_down_for_it() {
 }
 
 #[tokio::test]
-async fn a_broker_that_is_away_for_a_minute_removes_no_worker() {
+async fn a_broker_outage_of_a_minute_removes_no_worker() {
     let bed = Bed::new("broker", 12).await;
     let _operator = bed.operator(18133);
     let load = bed.load(900);
@@ -81,7 +81,7 @@ async fn a_broker_that_is_away_for_a_minute_removes_no_worker() {
     })
     .await;
     tokio::time::sleep(Duration::from_secs(10)).await;
-    let before = bed.wanted().await;
+    let before = bed.replicas().await;
     drop(load);
     kafka("stop");
     bed.until("MetricsAvailable=False", 45, |job| {
@@ -92,14 +92,14 @@ async fn a_broker_that_is_away_for_a_minute_removes_no_worker() {
     })
     .await;
     for _ in 0..45 {
-        assert!(bed.wanted().await >= before, "nothing is known, so no worker goes");
+        assert!(bed.replicas().await >= before, "no scale-down without measurements");
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     let job = bed.jobs().get("orders").await.unwrap();
     assert!(has(&job, "Ready", "False", "SourceUnreachable"), "{:?}", status(&job).conditions);
     kafka("start");
     let _load = bed.load(900);
-    bed.until("everything is as before", 120, |job| {
+    bed.until("the job has recovered", 120, |job| {
         has(job, "MetricsAvailable", "True", "Fresh")
             && has(job, "WithinTarget", "True", "Met")
             && has(job, "Ready", "True", "Ready")

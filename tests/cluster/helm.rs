@@ -1,5 +1,5 @@
-//! The charts: a first installation with the operator in its own pod, with the rights of the chart and no more; an upgrade of it
-//! under load; and an uninstallation that leaves nothing.
+//! The charts: an installation with the operator in its own pod and only the permissions of the chart, an upgrade under
+//! load, and an uninstallation that leaves nothing.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -16,7 +16,7 @@ use sluice_api::{JOB_LABEL, StreamJob};
 
 use super::bed::{Bed, has, status};
 use super::leaving::burdens;
-use super::seen::{A_MOMENT, Numbers, Pods};
+use super::seen::{A_MOMENT, PodHistory, ReplicaHistory};
 
 pub(super) fn helm(arguments: &[&str]) -> String {
     let output = Command::new("helm").args(arguments).output().expect("helm is installed: hack/tools helm");
@@ -39,7 +39,7 @@ fn install(release: &str, namespace: &str, settings: &[&str]) {
     helm(&arguments);
 }
 
-/// Every object in the cluster that carries the release's label.
+/// Returns every object in the cluster that has the release's label.
 async fn leftovers(client: &Client, release: &str) -> Vec<String> {
     let mut left = Vec::new();
     let discovery = Discovery::new(client.clone()).run().await.unwrap();
@@ -56,12 +56,12 @@ async fn leftovers(client: &Client, release: &str) -> Vec<String> {
     left
 }
 
-/// It leaves nothing.
+/// Uninstalls the release and checks that nothing is left.
 async fn uninstall(bed: &Bed, release: &str, namespace: &str) {
     helm(&["uninstall", release, "--namespace", namespace, "--wait", "--timeout", "60s"]);
     let mut left = leftovers(&bed.client, release).await;
     for _ in 0..30 {
-        // Pods take a moment to stop.
+        // Pods need some time to stop.
         if left.is_empty() {
             break;
         }
@@ -72,12 +72,12 @@ async fn uninstall(bed: &Bed, release: &str, namespace: &str) {
 }
 
 #[tokio::test]
-async fn installed_by_helm_it_scales_a_job_and_uninstalled_it_leaves_nothing() {
+async fn the_chart_installs_a_working_operator_and_uninstalls_fully() {
     let bed = Bed::new("helm", 12).await;
-    // Watching one namespace, it gets no right in any other.
+    // An operator that watches one namespace gets no permissions in others.
     install("sluice", &bed.namespace, &[&format!("watchNamespaces={{{}}}", bed.namespace)]);
     let mut job = bed.job(json!({"spec": {"minReplicas": 2}}));
-    // The operator is in a pod, so it reaches Kafka where pods do.
+    // The operator is in a pod and needs Kafka's address for pods.
     job["spec"]["sources"][0]["kafka"]["bootstrapServers"] = json!([std::env::var("SLUICE_TEST_KAFKA_POD").unwrap()]);
     bed.apply(&job).await.unwrap();
     let _load = bed.load(600);
@@ -87,7 +87,7 @@ async fn installed_by_helm_it_scales_a_job_and_uninstalled_it_leaves_nothing() {
             && has(job, "MetricsAvailable", "True", "Fresh")
     })
     .await;
-    // The leader dies; the other takes over and goes on.
+    // The leader is deleted and the standby takes over.
     let lease = Api::<k8s_openapi::api::coordination::v1::Lease>::namespaced(bed.client.clone(), &bed.namespace);
     let holder = lease.get("sluice").await.unwrap().spec.unwrap().holder_identity.unwrap();
     let leader = holder.rsplit_once('_').unwrap().0.to_owned();
@@ -99,23 +99,24 @@ async fn installed_by_helm_it_scales_a_job_and_uninstalled_it_leaves_nothing() {
     bed.until_ready(3, 60).await;
     let next = lease.get("sluice").await.unwrap().spec.unwrap().holder_identity.unwrap();
     assert_ne!(holder, next);
-    // It may say which worker leaves first, and does once it knows who reads what: it looks at the group every two seconds.
+    // The operator may mark pods for removal, and does so once it knows the partition owners; it samples the group
+    // every two seconds.
     burdens(&bed, 3).await;
     tokio::time::sleep(A_MOMENT * 5).await;
-    let pods = Pods::watch(&bed);
+    let pods = PodHistory::watch(&bed);
     bed.patch("orders", json!({"spec": {"replicas": 2}})).await;
     bed.until("two workers", 60, |job| status(job).replicas == 2).await;
     tokio::time::sleep(A_MOMENT).await;
-    let marked = pods.that(|pod| pod.annotations().contains_key("controller.kubernetes.io/pod-deletion-cost"));
+    let marked = pods.matching(|pod| pod.annotations().contains_key("controller.kubernetes.io/pod-deletion-cost"));
     assert!(matches!(&marked[..], [one] if one.metadata.deletion_timestamp.is_some()), "{marked:?}");
 
     uninstall(&bed, "sluice", &bed.namespace).await;
-    // The lease is the operator's own and goes with the namespace; the workers go on.
-    assert_eq!(bed.wanted().await, 2);
+    // The lease is deleted with the namespace; the workers are kept.
+    assert_eq!(bed.replicas().await, 2);
     bed.end().await;
 }
 
-/// What each pod of the operator says it is, by its name.
+/// Returns the role that each pod of the operator reports, with the pod's name.
 async fn roles(pods: &Api<Pod>, scheme: &str) -> Vec<(String, String)> {
     let list = pods.list(&ListParams::default().labels("app.kubernetes.io/instance=sluice-upgrade")).await.unwrap();
     let mut roles = Vec::new();
@@ -123,15 +124,16 @@ async fn roles(pods: &Api<Pod>, scheme: &str) -> Vec<(String, String)> {
         let (namespace, name) = (pod.namespace().unwrap(), pod.name_any());
         let path = format!("/api/v1/namespaces/{namespace}/pods/{scheme}:{name}:8080/proxy/readyz");
         let request = http::Request::get(path).body(Vec::new()).unwrap();
-        let said = pods.clone().into_client().request_text(request).await.unwrap_or_else(|error| error.to_string());
-        roles.push((name, said.trim().to_owned()));
+        let role = pods.clone().into_client().request_text(request).await.unwrap_or_else(|error| error.to_string());
+        roles.push((name, role.trim().to_owned()));
     }
     roles
 }
 
-/// As it comes, for the whole cluster; then with another configuration, so that its pods are replaced.
+/// Catalogue: T10, S26. The chart is installed with its defaults for the whole cluster, then upgraded with another
+/// configuration, so that the operator's pods are replaced.
 #[tokio::test]
-async fn t10_s26_an_upgrade_of_the_operator_under_load_moves_no_worker() {
+async fn an_operator_upgrade_under_load_changes_no_worker() {
     const HOME: &str = "sluice-upgrade-operator";
     let bed = Bed::new("upgrade", 12).await;
     helm(&["uninstall", "sluice-upgrade", "--namespace", HOME, "--ignore-not-found", "--wait"]);
@@ -143,7 +145,7 @@ async fn t10_s26_an_upgrade_of_the_operator_under_load_moves_no_worker() {
     let _load = bed.load(600);
     bed.until_ready(3, 90).await;
     bed.until("the partitions are read", 60, |job| has(job, "WithinTarget", "True", "Met")).await;
-    // In its own namespace it does nothing, and lets nobody ask for it.
+    // The operator ignores jobs in its own namespace, and the admission policy rejects them.
     let mut at_home = bed.job(json!({"metadata": {"namespace": HOME}}));
     at_home["metadata"]["name"] = json!("orders");
     let jobs = Api::<DynamicObject>::namespaced_with(bed.client.clone(), HOME, &ApiResource::erase::<StreamJob>(&()));
@@ -152,9 +154,9 @@ async fn t10_s26_an_upgrade_of_the_operator_under_load_moves_no_worker() {
     assert!(refused.contains("Sluice does nothing in the namespace sluice-upgrade-operator"), "{refused}");
 
     let workload = bed.deployments().get("orders").await.unwrap();
-    let (workers, numbers) = (Pods::watch(&bed), Numbers::watch(&bed, "orders"));
+    let (workers, numbers) = (PodHistory::watch(&bed), ReplicaHistory::watch(&bed, "orders"));
     let before = roles(&pods, "http").await;
-    // The kubelet's probes, the certificate in a Secret, the image's own user.
+    // TLS with a certificate in a Secret, which the kubelet's probes must use as well, and the image's own user.
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = rcgen::CertificateParams::new(vec!["sluice".to_owned()]).unwrap().self_signed(&key).unwrap();
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "certificate"}, "type": "kubernetes.io/tls",
@@ -170,7 +172,7 @@ async fn t10_s26_an_upgrade_of_the_operator_under_load_moves_no_worker() {
     ];
     install("sluice-upgrade", HOME, &settings);
 
-    // One of the new pods leads, and the other stands by.
+    // One of the new pods becomes the leader and the other the standby.
     let mut now = Vec::new();
     for _ in 0..60 {
         now = roles(&pods, "https").await;
@@ -186,13 +188,13 @@ async fn t10_s26_an_upgrade_of_the_operator_under_load_moves_no_worker() {
     let after = bed.deployments().get("orders").await.unwrap();
     assert_eq!(after.metadata.generation, workload.metadata.generation);
     assert_eq!(numbers.all(), [3]);
-    let moved = workers.that(|pod| {
+    let moved = workers.matching(|pod| {
         let restarts = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
         pod.metadata.deletion_timestamp.is_some() || restarts.map(|container| container.restart_count).sum::<i32>() > 0
     });
     assert!(moved.is_empty(), "{moved:?}");
-    assert_eq!(workers.that(|_| true).len(), 3);
-    // The new leader is at work.
+    assert_eq!(workers.matching(|_| true).len(), 3);
+    // The new leader scales the job.
     bed.patch("orders", json!({"spec": {"replicas": 4}})).await;
     bed.until_ready(4, 60).await;
 
@@ -201,7 +203,7 @@ async fn t10_s26_an_upgrade_of_the_operator_under_load_moves_no_worker() {
     bed.end().await;
 }
 
-/// The documents that the operator's chart renders with these settings, by kind.
+/// Renders the operator's chart with these settings and returns the documents by kind.
 fn rendered(settings: &[&str], more: &[&str]) -> BTreeMap<String, Value> {
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/sluice");
     let mut arguments = vec!["template", "x", chart, "--namespace", "home"];
@@ -213,10 +215,10 @@ fn rendered(settings: &[&str], more: &[&str]) -> BTreeMap<String, Value> {
 }
 
 #[test]
-fn the_values_of_the_chart_do_what_they_say() {
+fn chart_values_have_their_documented_effect() {
     let plain = rendered(&[], &[]);
     let pod = |rendered: &BTreeMap<String, Value>| rendered["Deployment"]["spec"]["template"]["spec"].clone();
-    // Highly available, with nothing said.
+    // The defaults are highly available.
     assert_eq!(plain["Deployment"]["spec"]["replicas"], 2);
     assert_eq!(plain["PodDisruptionBudget"]["spec"]["maxUnavailable"], 1);
     assert_eq!(pod(&plain)["topologySpreadConstraints"][0]["topologyKey"], "kubernetes.io/hostname");
@@ -243,7 +245,7 @@ fn the_values_of_the_chart_do_what_they_say() {
     let selector = &some["ValidatingAdmissionPolicyBinding"]["spec"]["matchResources"]["namespaceSelector"];
     assert_eq!(selector["matchExpressions"][0]["values"], json!(["a", "home"]));
     assert!(!rendered(&["admissionPolicy=false"], &[]).contains_key("ValidatingAdmissionPolicy"));
-    // Where sources may be, and what they may cost.
+    // Egress policy and memory limit.
     let destinations = &[
         "egress.namespaces.team-a={10.1.0.0/16,10.2.3.4:9092}",
         "egress.namespaces.team-b={}",
@@ -261,7 +263,7 @@ fn the_values_of_the_chart_do_what_they_say() {
         (None, None)
     );
     assert_eq!(variable(&plain, "SLUICE_SOURCE_MEMORY"), Some(json!("256")));
-    // TLS, for the probes too.
+    // TLS, also for the probes.
     let tls = pod(&rendered(&["metrics.tls.secretName=certificate"], &[]));
     let container = &tls["containers"][0];
     assert_eq!(tls["volumes"][0]["secret"]["secretName"], "certificate");
@@ -269,7 +271,7 @@ fn the_values_of_the_chart_do_what_they_say() {
         assert_eq!(container[probe]["httpGet"]["scheme"], "HTTPS", "{probe}");
         assert_eq!(pod(&plain)["containers"][0][probe]["httpGet"]["scheme"], "HTTP", "{probe}");
     }
-    // The network: nobody comes in and nothing is reached but what is named, and DNS, the API server, workers.
+    // The network policy allows no ingress, and egress only to DNS, the API server, workers and the named destinations.
     assert!(!plain.contains_key("NetworkPolicy"));
     let network = rendered(&["networkPolicy.enabled=true", "networkPolicy.egress[0].ports[0].port=9092"], &[]);
     let network = &network["NetworkPolicy"]["spec"];
@@ -282,7 +284,7 @@ fn the_values_of_the_chart_do_what_they_say() {
 }
 
 #[test]
-fn the_charts_render_and_carry_the_definitions_that_sluice_prints() {
+fn charts_render_with_the_definitions_of_sluice_crd() {
     let charts = concat!(env!("CARGO_MANIFEST_DIR"), "/charts");
     for chart in ["sluice", "sluice-crds"] {
         helm(&["lint", "--strict", &format!("{charts}/{chart}")]);
@@ -300,7 +302,7 @@ fn the_charts_render_and_carry_the_definitions_that_sluice_prints() {
     assert!(rendered.contains("kind: ClusterRole\n") && !rendered.contains('*'), "no wildcard in any role");
 }
 
-/// Helm writes whole floats as integers.
+/// Converts all numbers to floats, because Helm writes whole floats as integers.
 fn plain(value: serde_json::Value) -> serde_json::Value {
     use serde_json::Value;
     match value {

@@ -1,7 +1,7 @@
-//! The real tier: a real Kubernetes with real containers, a real Kafka, the operator as a process of its own.
+//! Tests against a real Kubernetes with containers and a real Kafka, with the operator as a separate process.
 //!
-//! `make test` runs it by hack/with-testbed. Each test has a namespace and a topic of its own, and an operator that
-//! watches this namespace alone; they run one after the other, since the machine has two cores.
+//! `make test` runs them through hack/with-testbed. Each test has its own namespace, topic, and operator that watches
+//! only this namespace. They run one after another, because they measure times and would disturb each other.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

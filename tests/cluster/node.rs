@@ -1,4 +1,4 @@
-//! The node that runs pods as processes, beside a real API server, scheduler and controllers.
+//! The node that runs pods as processes, with a real API server, scheduler and controllers.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::bed::{Bed, Process};
 
-/// Longer than the cluster waits for a node that is silent: 50 s, seen every 5.
+/// Longer than the cluster waits for a node without heartbeats: 50 s, checked every 5 s.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 fn ready(conditions: &Value) -> &Value {
@@ -27,16 +27,16 @@ fn node_is(status: &'static str) -> impl Condition<Node> {
     move |node: Option<&Node>| ready(&json!(node)["status"]["conditions"]) == status
 }
 
-async fn until<K>(api: &Api<K>, name: &str, so: impl Condition<K>) -> Option<K>
+async fn until<K>(api: &Api<K>, name: &str, condition: impl Condition<K>) -> Option<K>
 where
     K: Clone + std::fmt::Debug + Send + serde::de::DeserializeOwned + kube::Resource + 'static,
 {
-    let waited = tokio::time::timeout(PATIENCE, await_condition(api.clone(), name, so)).await;
-    waited.unwrap_or_else(|_| panic!("{name} never becomes so")).unwrap()
+    let waited = tokio::time::timeout(PATIENCE, await_condition(api.clone(), name, condition)).await;
+    waited.unwrap_or_else(|_| panic!("{name} did not satisfy the condition")).unwrap()
 }
 
 #[tokio::test]
-async fn a_node_of_processes_serves_a_real_cluster_and_is_missed_when_it_ends() {
+async fn a_local_node_runs_pods_of_a_real_cluster() {
     let bed = Bed::new("node", 0).await;
     let name = format!("processes-{}", std::process::id());
     let folder = std::env::temp_dir().join(&name);
@@ -48,7 +48,7 @@ async fn a_node_of_processes_serves_a_real_cluster_and_is_missed_when_it_ends() 
     let taints = node.spec.unwrap().taints.unwrap_or_default();
     assert!(taints.iter().any(|taint| taint.key == "sluice.dev/local"), "{taints:?}");
 
-    // The scheduler brings it here: it tolerates the taint, and asks for this node by its label.
+    // The scheduler assigns the pod to this node: it tolerates the taint and selects the node by its label.
     let script = format!(
         "trap 'touch {0}/asked-to-end; exit 0' TERM; touch {0}/started; while :; do sleep 0.1; done",
         folder.display()
@@ -67,9 +67,9 @@ async fn a_node_of_processes_serves_a_real_cluster_and_is_missed_when_it_ends() 
 
     bed.pods().delete("p", &DeleteParams::default()).await.unwrap();
     until(&bed.pods(), "p", is_deleted(&pod.uid().unwrap())).await;
-    assert!(folder.join("asked-to-end").exists(), "it was asked, and had the time to answer");
+    assert!(folder.join("asked-to-end").exists(), "the container received SIGTERM and had time to react");
 
-    // The object of a node that has ended stays; the cluster notices that nobody renews its lease.
+    // The object of an ended node remains; the cluster notices that its lease is no longer renewed.
     assert!(process.stop());
     until(&nodes, &name, node_is("Unknown")).await;
     nodes.delete(&name, &DeleteParams::default()).await.unwrap();

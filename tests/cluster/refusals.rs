@@ -1,4 +1,5 @@
-//! Bad input: what the API server refuses, in which words; what gets past it; and that one bad job stops no other.
+//! Invalid input: what the API server rejects and with which message, what only the operator can reject, and that one
+//! invalid job does not affect others.
 
 use serde::Deserialize as _;
 use serde_json::{Value, json};
@@ -6,7 +7,7 @@ use serde_json::{Value, json};
 use super::bed::{Bed, condition, has};
 
 #[tokio::test]
-async fn a_broken_rule_is_refused_with_a_sentence_that_says_what_to_change() {
+async fn a_broken_rule_is_rejected_with_a_message_naming_the_fix() {
     let bed = Bed::new("refusals", 0).await;
     let cases: [(Value, &str); 19] = [
         (json!({"spec": {"minReplicas": 30}}), "minReplicas must not be larger than maxReplicas"),
@@ -38,28 +39,28 @@ async fn a_broken_rule_is_refused_with_a_sentence_that_says_what_to_change() {
         (json!({"metadata": {"name": "a".repeat(53)}}), "at most 52 characters"),
         (json!({"metadata": {"name": "a.b"}, "spec": {"workload": {"kind": "StatefulSet"}}}), "must not contain a dot"),
     ];
-    for (changes, words) in cases {
+    for (changes, message) in cases {
         let object = bed.job(changes.clone());
-        let error = bed.dry_run(&object).await.expect_err(&format!("{changes} is refused")).to_string();
-        assert!(error.contains(words), "{changes}: {error}");
+        let error = bed.dry_run(&object).await.expect_err(&format!("{changes} is rejected")).to_string();
+        assert!(error.contains(message), "{changes}: {error}");
     }
-    // An explicit null is refused under server-side apply; absent means absent.
+    // Server-side apply rejects an explicit null.
     let mut null = bed.job(json!({}));
     null["spec"]["replicas"] = Value::Null;
     assert!(bed.dry_run(&null).await.is_err());
-    // And what is right is taken.
+    // A valid job is accepted.
     bed.dry_run(&bed.job(json!({"spec": {"objective": {"percentile": "99.9"}}}))).await.unwrap();
     bed.end().await;
 }
 
 #[tokio::test]
-async fn an_immutable_field_is_refused_with_the_way_out() {
+async fn an_immutable_field_is_rejected_with_an_alternative() {
     let bed = Bed::new("immutable", 0).await;
     bed.apply(&bed.job(json!({}))).await.unwrap();
     let error =
         bed.apply(&bed.job(json!({"spec": {"workload": {"kind": "StatefulSet"}}}))).await.unwrap_err().to_string();
     assert!(error.contains("workload.kind cannot be changed"), "{error}");
-    // Neither by leaving the field out, where a rule about the field itself is not asked.
+    // Removing the whole workload is rejected as well; a rule on the field itself would not run then.
     let mut target = bed.job(json!({"spec": {"targetRef": {"kind": "Deployment", "name": "another"}}}));
     target["spec"].as_object_mut().unwrap().remove("workload");
     let error = bed.apply(&target).await.unwrap_err().to_string();
@@ -68,16 +69,16 @@ async fn an_immutable_field_is_refused_with_the_way_out() {
 }
 
 #[tokio::test]
-async fn a_spec_that_gets_past_the_api_server_ends_in_invalid_spec_and_stops_no_other() {
+async fn an_invalid_spec_is_reported_and_affects_no_other_job() {
     let bed = Bed::new("invalid", 4).await;
     let _operator = bed.operator(18101);
-    // CEL knows neither cron nor time zones.
+    // CEL cannot check cron expressions or time zones.
     let schedule =
         json!({"name": "a", "schedule": "0 25 * * *", "duration": "1h", "timeZone": "Mars/Base", "minReplicas": 2});
     bed.apply(&bed.job(json!({"metadata": {"name": "bad"}, "spec": {"scaling": {"schedules": [schedule]}}})))
         .await
         .unwrap();
-    // Nobody listens there; nobody made that topic.
+    // Nothing listens on that port, and the topic does not exist.
     let unreachable =
         json!([{"name": "orders", "kafka": {"bootstrapServers": ["127.0.0.1:1"], "topic": "t", "consumerGroup": "g"}}]);
     bed.apply(&bed.job(json!({"metadata": {"name": "unreachable"}, "spec": {"sources": unreachable}}))).await.unwrap();
@@ -93,7 +94,7 @@ async fn a_spec_that_gets_past_the_api_server_ends_in_invalid_spec_and_stops_no_
     for field in ["spec.scaling.schedules[0].schedule", "spec.scaling.schedules[0].timeZone"] {
         assert!(message.contains(field), "{field} in {message}");
     }
-    assert!(bed.deployments().get_opt("bad").await.unwrap().is_none(), "no workload for a spec that cannot be used");
+    assert!(bed.deployments().get_opt("bad").await.unwrap().is_none(), "no workload for an invalid spec");
     bed.until_named("unreachable", "SourceUnreachable", 60, |job| has(job, "Ready", "False", "SourceUnreachable"))
         .await;
     bed.until_named("missing", "TopicNotFound", 60, |job| has(job, "Ready", "False", "TopicNotFound")).await;
@@ -103,7 +104,7 @@ async fn a_spec_that_gets_past_the_api_server_ends_in_invalid_spec_and_stops_no_
 }
 
 #[tokio::test]
-async fn every_example_is_taken_by_the_api_server() {
+async fn the_api_server_accepts_every_example() {
     let bed = Bed::new("examples", 0).await;
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
     let mut seen = 0;

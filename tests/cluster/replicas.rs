@@ -1,4 +1,4 @@
-//! The number of workers: who writes it, and who does not.
+//! Checks which field managers write the replica count, and when.
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
 use super::bed::{Bed, has, managers, status};
-use super::seen::Numbers;
+use super::seen::ReplicaHistory;
 
 #[tokio::test]
-async fn created_with_six_reapplied_and_restarted_there_is_never_a_drop() {
+async fn replica_count_never_drops_on_reapply_or_restart() {
     let bed = Bed::new("six", 12).await;
-    let numbers = Numbers::watch(&bed, "orders");
+    let numbers = ReplicaHistory::watch(&bed, "orders");
     let operator = bed.operator(18111);
     let _load = bed.load(1500);
     let job = bed.job(json!({"spec": {"minReplicas": 6, "scaling": {"initialReplicas": 6}}}));
     bed.apply(&job).await.unwrap();
     bed.until_ready(6, 60).await;
-    // Re-applied, with another template: the workload is applied again, without the number.
+    // With another template the workload is applied again, without the replica count.
     let container = &mut job.clone();
     container["spec"]["workload"]["template"]["metadata"] = json!({"annotations": {"example.com/revision": "2"}});
     bed.apply(container).await.unwrap();
@@ -26,8 +26,8 @@ async fn created_with_six_reapplied_and_restarted_there_is_never_a_drop() {
         status(job).observed_generation == Some(2) && has(job, "Reconciling", "False", "RolledOut")
     })
     .await;
-    assert!(operator.stop(), "SIGTERM ends the operator well");
-    assert_eq!(bed.wanted().await, 6, "workers outlive the operator");
+    assert!(operator.stop(), "SIGTERM ends the operator with success");
+    assert_eq!(bed.replicas().await, 6, "workers outlive the operator");
     let again = bed.operator(18111);
     bed.apply(&bed.job(json!({"spec": {"minReplicas": 6, "maxReplicas": 19, "scaling": {"initialReplicas": 6}}})))
         .await
@@ -41,12 +41,12 @@ async fn created_with_six_reapplied_and_restarted_there_is_never_a_drop() {
 }
 
 #[tokio::test]
-async fn kubectl_scale_pins_and_a_merge_patch_unpins() {
+async fn kubectl_scale_pins_and_a_null_replicas_unpins() {
     let bed = Bed::new("pin", 12).await;
     let _operator = bed.operator(18112);
     bed.apply(&bed.job(json!({"spec": {"minReplicas": 2}}))).await.unwrap();
     bed.until_ready(2, 60).await;
-    // As kubectl does it: a merge patch on /scale.
+    // kubectl sends a merge patch to /scale.
     bed.jobs()
         .patch_scale("orders", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 4}})))
         .await
@@ -59,7 +59,7 @@ async fn kubectl_scale_pins_and_a_merge_patch_unpins() {
         .await
         .unwrap();
     bed.until("unpinned", 30, |job| has(job, "ScalingActive", "True", "Active")).await;
-    // Suspended: no workers; and back, at least to the floor.
+    // A suspended job has no workers; afterwards it has at least minReplicas.
     bed.jobs()
         .patch("orders", &PatchParams::default(), &Patch::Merge(json!({"spec": {"suspend": true}})))
         .await
@@ -75,7 +75,7 @@ async fn kubectl_scale_pins_and_a_merge_patch_unpins() {
 }
 
 #[tokio::test]
-async fn recommend_on_an_existing_deployment_does_nothing_and_says_what_it_would() {
+async fn recommend_mode_reports_a_decision_and_writes_nothing() {
     let bed = Bed::new("recommend", 12).await;
     let _operator = bed.operator(18113);
     let mut template = bed.template();
@@ -92,22 +92,22 @@ async fn recommend_on_an_existing_deployment_does_nothing_and_says_what_it_would
         .await
         .unwrap();
     let job = bed
-        .until("it says that it would add workers", 90, |job| {
-            status(job).desired_replicas.is_some_and(|wanted| wanted > 1)
+        .until("the status recommends more workers", 90, |job| {
+            status(job).desired_replicas.is_some_and(|desired| desired > 1)
                 && has(job, "ScalingActive", "False", "Recommend")
         })
         .await;
-    let said = status(&job).last_decision.expect("what it would do is told like a decision");
-    assert!(said.from == 1 && said.to > 1, "{said:?}");
+    let decision = status(&job).last_decision.expect("a recommendation is reported like a decision");
+    assert!(decision.from == 1 && decision.to > 1, "{decision:?}");
     let after = bed.deployments().get("legacy").await.unwrap();
     assert_eq!(after.spec.unwrap().replicas, Some(1));
     let ours = |deployment: &Deployment| {
         let entries = deployment.metadata.managed_fields.clone().unwrap_or_default();
         entries.iter().any(|entry| entry.manager.as_deref().is_some_and(|manager| manager.starts_with("sluice/")))
     };
-    assert!(!ours(&before) && !ours(&bed.deployments().get("legacy").await.unwrap()), "not a trace");
+    assert!(!ours(&before) && !ours(&bed.deployments().get("legacy").await.unwrap()), "no field is owned by Sluice");
     assert!(after.metadata.annotations.unwrap_or_default().keys().all(|key| !key.contains("sluice")));
-    // Given the word, it acts.
+    // In mode Auto it scales.
     bed.jobs()
         .patch("orders", &PatchParams::default(), &Patch::Merge(json!({"spec": {"scaling": {"mode": "Auto"}}})))
         .await
@@ -116,9 +116,9 @@ async fn recommend_on_an_existing_deployment_does_nothing_and_says_what_it_would
     bed.end().await;
 }
 
-/// Its number is at `.spec.size`, its selector in the status alone, and its plural cannot be guessed.
+/// The kind's replica count is at `.spec.size`, its selector is only in the status, and its plural is irregular.
 #[tokio::test]
-async fn a_custom_kind_with_a_scale_subresource_is_scaled_and_given_up_to_another_writer() {
+async fn a_custom_kind_is_scaled_and_yields_to_another_writer() {
     let bed = Bed::new("custom", 4).await;
     let spec = json!({"type": "object", "properties": {"size": {"type": "integer"}}});
     let status_schema =
@@ -155,48 +155,49 @@ async fn a_custom_kind_with_a_scale_subresource_is_scaled_and_given_up_to_anothe
     let _operator = bed.operator(18119);
     let target = json!({"apiVersion": "tests.sluice.dev/v1", "kind": "Ship", "name": "theirs"});
     bed.apply(&bed.job(json!({"spec": {"workload": null, "targetRef": target, "minReplicas": 3}}))).await.unwrap();
-    let becomes = async |wanted: u64| {
-        let mut seen = None;
+    let becomes = async |expected: u64| {
+        let mut size = None;
         for _ in 0..60 {
-            seen = ships.get("theirs").await.unwrap().data["spec"]["size"].as_u64();
-            if seen == Some(wanted) {
+            size = ships.get("theirs").await.unwrap().data["spec"]["size"].as_u64();
+            if size == Some(expected) {
                 break;
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        assert_eq!(seen, Some(wanted), "written through /scale");
+        assert_eq!(size, Some(expected), "written through /scale");
     };
     becomes(3).await;
-    // Our own write is not somebody else's: the next follows at once, and not in ten minutes.
+    // The operator recognizes its own write: the next one follows at once and not after ten minutes.
     bed.jobs()
         .patch("orders", &PatchParams::default(), &Patch::Merge(json!({"spec": {"minReplicas": 5}})))
         .await
         .unwrap();
     becomes(5).await;
     apply(2).await;
-    bed.until("somebody else's number is seen", 60, |job| has(job, "ScalingActive", "False", "ForeignWriter")).await;
+    bed.until("the other writer is noticed", 60, |job| has(job, "ScalingActive", "False", "ForeignWriter")).await;
     bed.end().await;
 }
 
-/// What the API server fills in for a rolling update must go with it, or it refuses this apply and every later one.
+/// The defaults that the API server filled in for a rolling update must be removed with it, or it rejects this apply
+/// and every later one.
 #[tokio::test]
-async fn a_running_job_may_turn_to_recreate_and_still_get_a_new_template() {
+async fn a_running_job_can_change_to_the_strategy_recreate() {
     let bed = Bed::new("recreate", 4).await;
     let _operator = bed.operator(18120);
     bed.apply(&bed.job(json!({}))).await.unwrap();
     bed.until_ready(1, 60).await;
     bed.apply(&bed.job(json!({"spec": {"workload": {"strategy": {"type": "Recreate"}}}}))).await.unwrap();
-    let mut seen = None;
+    let mut found = None;
     for _ in 0..60 {
         let strategy = bed.deployments().get("orders").await.unwrap().spec.unwrap().strategy.unwrap();
-        seen = strategy.type_;
-        if seen.as_deref() == Some("Recreate") {
+        found = strategy.type_;
+        if found.as_deref() == Some("Recreate") {
             assert_eq!(strategy.rolling_update, None);
             break;
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    assert_eq!(seen.as_deref(), Some("Recreate"));
+    assert_eq!(found.as_deref(), Some("Recreate"));
     bed.until_ready(1, 90).await;
     let mut template = bed.template();
     template["metadata"] = json!({"annotations": {"another": "template"}});
@@ -211,12 +212,12 @@ async fn a_running_job_may_turn_to_recreate_and_still_get_a_new_template() {
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    assert!(annotations.is_some_and(|all| all.contains_key("another")), "a later template is taken, too");
+    assert!(annotations.is_some_and(|all| all.contains_key("another")), "a later template is applied as well");
     bed.end().await;
 }
 
 #[tokio::test]
-async fn a_workload_of_the_same_name_that_is_not_ours_is_left_alone() {
+async fn an_unowned_workload_of_the_same_name_is_not_touched() {
     let bed = Bed::new("taken", 4).await;
     let mut template = bed.template();
     template["metadata"] = json!({"labels": {"app": "theirs"}});
@@ -232,14 +233,14 @@ async fn a_workload_of_the_same_name_that_is_not_ours_is_left_alone() {
     assert!(has(&job, "Stalled", "True", "NameTaken"));
     let after = bed.deployments().get("orders").await.unwrap();
     assert_eq!((before.spec, before.metadata.uid), (after.spec, after.metadata.uid));
-    // Mended: the other one goes, ours comes.
+    // After the other workload is deleted, the job's own is created.
     bed.deployments().delete("orders", &kube::api::DeleteParams::default()).await.unwrap();
     bed.until_ready(1, 60).await;
     bed.end().await;
 }
 
 #[tokio::test]
-async fn a_number_written_by_someone_else_is_respected_and_twice_is_a_conflict_until_resumed() {
+async fn two_foreign_writes_are_a_conflict_until_resumed() {
     let bed = Bed::new("foreign", 12).await;
     let _operator = bed.operator(18115);
     bed.apply(&bed.job(json!({"spec": {"minReplicas": 2}}))).await.unwrap();
@@ -253,21 +254,21 @@ async fn a_number_written_by_someone_else_is_respected_and_twice_is_a_conflict_u
     bed.until("ScalingActive=False/ForeignWriter", 30, |job| has(job, "ScalingActive", "False", "ForeignWriter")).await;
     // Long enough for several decisions.
     tokio::time::sleep(Duration::from_secs(4)).await;
-    assert_eq!(bed.wanted().await, 5);
-    // A change of the spec is the user's word, and newer.
+    assert_eq!(bed.replicas().await, 5);
+    // A change of the spec is newer than the other writer's value and takes precedence.
     bed.jobs().patch("orders", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 3}}))).await.unwrap();
     bed.until_ready(3, 60).await;
     assert!(bed.events().await.contains(&"ForeignWriter".to_owned()));
-    bed.until("that is settled", 30, |job| has(job, "ScalingActive", "False", "Pinned")).await;
+    bed.until("the job is pinned", 30, |job| has(job, "ScalingActive", "False", "Pinned")).await;
 
     write(5).await;
-    bed.until("respected once more", 30, |job| has(job, "ScalingActive", "False", "ForeignWriter")).await;
+    bed.until("the second write is respected", 30, |job| has(job, "ScalingActive", "False", "ForeignWriter")).await;
     write(4).await;
     bed.until("Stalled=True/Conflict", 30, |job| has(job, "Stalled", "True", "Conflict")).await;
     tokio::time::sleep(Duration::from_secs(4)).await;
-    assert_eq!(bed.wanted().await, 4, "a person must decide");
-    let said = bed.sluice(&["resume", "orders"]);
-    assert!(said.contains("resumed; it had stopped because"), "{said}");
+    assert_eq!(bed.replicas().await, 4, "the operator waits for a user");
+    let output = bed.sluice(&["resume", "orders"]);
+    assert!(output.contains("resumed; autoscaling was paused: "), "{output}");
     let job = bed.until_ready(3, 30).await;
     assert!(has(&job, "Stalled", "False", "Progressing"), "{:?}", status(&job).conditions);
     let owners = managers(&bed.deployments().get("orders").await.unwrap(), &["f:spec", "f:replicas"]);
@@ -276,7 +277,7 @@ async fn a_number_written_by_someone_else_is_respected_and_twice_is_a_conflict_u
 }
 
 #[tokio::test]
-async fn a_stateful_set_hands_its_partitions_over_when_it_shrinks() {
+async fn a_stateful_set_hands_over_partitions_on_scale_down() {
     let bed = Bed::new("stateful", 12).await;
     let _operator = bed.operator(18116);
     let _load = bed.load(600);
@@ -289,7 +290,7 @@ async fn a_stateful_set_hands_its_partitions_over_when_it_shrinks() {
     bed.until("the objective is met", 60, |job| has(job, "WithinTarget", "True", "Met")).await;
     bed.jobs().patch("orders", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 3}}))).await.unwrap();
     bed.until("three workers", 60, |job| status(job).replicas == 3 && status(job).ready_replicas == 3).await;
-    // A static member that did not give its partitions up would hold them for its session timeout of 45 s.
+    // A static member that does not leave the group would keep its partitions for the session timeout of 45 s.
     tokio::time::sleep(Duration::from_secs(12)).await;
     let sets = Api::<k8s_openapi::api::apps::v1::StatefulSet>::namespaced(bed.client.clone(), &bed.namespace);
     assert_eq!(sets.get("orders").await.unwrap().spec.unwrap().replicas, Some(3));

@@ -1,4 +1,4 @@
-//! What a watch has shown: nothing in between is missed, as it would be by looking now and then.
+//! Histories from watches, which contain every intermediate state; polling would miss some.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,22 +13,23 @@ use tokio::task::JoinHandle;
 
 use super::bed::Bed;
 
-/// Watches of two kinds need not keep pace: what one shows because of the other may be there first.
+/// Watches of two kinds are not synchronized: an effect may be observed before its cause. This delay lets both catch
+/// up.
 pub(crate) const A_MOMENT: Duration = Duration::from_secs(1);
 
-/// Now, in real time.
+/// Returns the current real time.
 #[allow(clippy::disallowed_methods, reason = "a test against a real cluster measures real time")]
 pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// Every number that a Deployment has asked for, and when that was seen, as long as this is held.
-pub(crate) struct Numbers {
+/// Records every replica count in a Deployment's spec, with the time it was observed, until it is dropped.
+pub(crate) struct ReplicaHistory {
     seen: Arc<Mutex<Vec<(Instant, i32)>>>,
     task: JoinHandle<()>,
 }
 
-impl Numbers {
+impl ReplicaHistory {
     pub(crate) fn watch(bed: &Bed, name: &str) -> Self {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (into, name) = (Arc::clone(&seen), name.to_owned());
@@ -46,12 +47,12 @@ impl Numbers {
         Self { seen, task }
     }
 
-    /// One after another.
+    /// Returns the replica counts in order.
     pub(crate) fn all(&self) -> Vec<i32> {
         self.seen.lock().unwrap().iter().map(|seen| seen.1).collect()
     }
 
-    /// When the first number above this one was seen; it is waited for.
+    /// Waits for a replica count above this one and returns the time of the first.
     pub(crate) async fn first_above(&self, number: i32) -> Instant {
         for _ in 0..50 {
             let first = self.seen.lock().unwrap().iter().find(|seen| seen.1 > number).map(|seen| seen.0);
@@ -60,10 +61,10 @@ impl Numbers {
             }
             tokio::time::sleep(A_MOMENT / 10).await;
         }
-        panic!("no number above {number}: {:?}", self.all());
+        panic!("no replica count above {number}: {:?}", self.all());
     }
 
-    /// Each after `start`, with the seconds since then.
+    /// Describes each replica count observed after `start`, with its time since then.
     pub(crate) fn after(&self, start: Instant) -> Vec<String> {
         let seen = self.seen.lock().unwrap();
         let later = seen.iter().filter(|seen| seen.0 > start);
@@ -71,19 +72,19 @@ impl Numbers {
     }
 }
 
-impl Drop for Numbers {
+impl Drop for ReplicaHistory {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-/// Every pod as it was last, those that are gone too, as long as this is held.
-pub(crate) struct Pods {
+/// Records the last state of every pod, including deleted ones, until it is dropped.
+pub(crate) struct PodHistory {
     seen: Arc<Mutex<BTreeMap<String, Pod>>>,
     task: JoinHandle<()>,
 }
 
-impl Pods {
+impl PodHistory {
     pub(crate) fn watch(bed: &Bed) -> Self {
         let seen = Arc::new(Mutex::new(BTreeMap::new()));
         let into = Arc::clone(&seen);
@@ -95,13 +96,13 @@ impl Pods {
         Self { seen, task }
     }
 
-    /// Those that are so, by name.
-    pub(crate) fn that(&self, are: impl Fn(&Pod) -> bool) -> Vec<Pod> {
-        self.seen.lock().unwrap().values().filter(|pod| are(pod)).cloned().collect()
+    /// Returns the pods that satisfy a condition, by name.
+    pub(crate) fn matching(&self, condition: impl Fn(&Pod) -> bool) -> Vec<Pod> {
+        self.seen.lock().unwrap().values().filter(|pod| condition(pod)).cloned().collect()
     }
 }
 
-impl Drop for Pods {
+impl Drop for PodHistory {
     fn drop(&mut self) {
         self.task.abort();
     }

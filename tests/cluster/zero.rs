@@ -1,15 +1,15 @@
-//! 0 workers: asleep, suspended, and back. On /scale a 0 has no owner, so each way there and back is tried.
+//! Jobs with 0 workers: scaled to zero, suspended, and back. A 0 on /scale has no owner, so each transition is tested.
 
 use serde_json::json;
 
 use super::bed::{Bed, has, managers, status};
-use super::seen::{A_MOMENT, Numbers, now};
+use super::seen::{A_MOMENT, ReplicaHistory, now};
 
 #[tokio::test]
-async fn an_idle_job_sleeps_until_records_arrive_and_a_suspended_one_until_it_is_resumed() {
+async fn idle_and_suspended_jobs_scale_to_zero_and_back() {
     let bed = Bed::new("zero", 4).await;
     let _operator = bed.operator(18118);
-    // Side by side: it takes a minute until nothing has happened for a minute.
+    // Both run at the same time, because a job is idle only after a minute.
     tokio::join!(sleep_and_wake(&bed), suspend_and_resume(&bed));
     let events = bed.events().await;
     assert!(!events.iter().any(|event| event == "ForeignWriter" || event == "Conflict"), "{events:?}");
@@ -17,7 +17,7 @@ async fn an_idle_job_sleeps_until_records_arrive_and_a_suspended_one_until_it_is
 }
 
 async fn sleep_and_wake(bed: &Bed) {
-    let numbers = Numbers::watch(bed, "idle");
+    let numbers = ReplicaHistory::watch(bed, "idle");
     bed.apply(&bed.job_named("idle", json!({"spec": {"minReplicas": 0}}))).await.unwrap();
     bed.until_named("idle", "a worker", 60, |job| status(job).ready_replicas == 1).await;
     bed.until_named("idle", "asleep", 120, |job| status(job).replicas == 0 && has(job, "Ready", "True", "Asleep"))
@@ -35,7 +35,7 @@ async fn sleep_and_wake(bed: &Bed) {
 
 async fn suspend_and_resume(bed: &Bed) {
     let name = "suspended";
-    let numbers = Numbers::watch(bed, name);
+    let numbers = ReplicaHistory::watch(bed, name);
     bed.apply(&bed.job_named(name, json!({"spec": {"minReplicas": 2, "suspend": true}}))).await.unwrap();
     for again in [true, false] {
         bed.until_named(name, "no workers", 60, |job| {
@@ -52,5 +52,5 @@ async fn suspend_and_resume(bed: &Bed) {
         bed.patch(name, json!({"spec": {"suspend": again}})).await;
     }
     tokio::time::sleep(A_MOMENT).await;
-    assert_eq!(numbers.all(), [0, 2, 0, 2], "straight there, and no other number in between");
+    assert_eq!(numbers.all(), [0, 2, 0, 2], "no intermediate replica count");
 }

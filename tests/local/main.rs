@@ -1,5 +1,5 @@
-//! `sluice local` as a process: what only the real program can show. It is killed, its children are looked for in the
-//! system's own list, and a client comes in over TLS with the kubeconfig that it has written.
+//! `sluice local` as a process: the tests kill it, search the system's list of processes for its children, and connect
+//! over TLS with the kubeconfig that it writes.
 #![cfg(target_os = "linux")]
 #![allow(
     clippy::unwrap_used,
@@ -35,7 +35,7 @@ fn sluice(arguments: &[&str]) -> Command {
     command
 }
 
-/// A cluster that runs.
+/// A running cluster.
 struct Cluster {
     child: Child,
     client: Client,
@@ -48,12 +48,12 @@ impl Cluster {
         let mut command = sluice(&["--data-dir", data.to_str().unwrap()]);
         let mut child = command.args(more).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut said = Vec::new();
-        while said.len() < 3 {
+        let mut printed = Vec::new();
+        while printed.len() < 3 {
             let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap();
-            said.push(line.unwrap_or_else(|| panic!("it has ended; it said {said:?}")));
+            printed.push(line.unwrap_or_else(|| panic!("sluice local ended; it printed {printed:?}")));
         }
-        let kubeconfig = PathBuf::from(said[1].trim().strip_prefix("export KUBECONFIG=").expect("a line to copy"));
+        let kubeconfig = PathBuf::from(printed[1].trim().strip_prefix("export KUBECONFIG=").expect("a line to copy"));
         let client = client(&kubeconfig).await;
         Self { child, client, kubeconfig }
     }
@@ -68,18 +68,18 @@ impl Cluster {
         self.pods().create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
     }
 
-    /// Waits until a pod is so.
-    async fn until(&self, name: &str, is: impl Fn(&Value) -> bool) -> Value {
+    /// Waits until the pod satisfies a condition.
+    async fn until(&self, name: &str, condition: impl Fn(&Value) -> bool) -> Value {
         let last = std::sync::Mutex::new(Value::Null);
-        let condition = |pod: Option<&Pod>| {
+        let check = |pod: Option<&Pod>| {
             let pod = serde_json::to_value(pod).unwrap();
-            let so = is(&pod);
+            let satisfied = condition(&pod);
             *last.lock().unwrap() = pod;
-            so
+            satisfied
         };
-        let waited = tokio::time::timeout(PATIENCE, await_condition(self.pods(), name, condition)).await;
+        let waited = tokio::time::timeout(PATIENCE, await_condition(self.pods(), name, check)).await;
         let last = last.into_inner().unwrap();
-        let Ok(outcome) = waited else { panic!("{name} never became so: {last:#}") };
+        let Ok(outcome) = waited else { panic!("{name} did not satisfy the condition: {last:#}") };
         outcome.unwrap();
         last
     }
@@ -122,10 +122,10 @@ fn container(pod: &Value) -> &Value {
 }
 
 #[tokio::test]
-async fn a_kill_leaves_no_process_whatever_it_has_done_to_be_missed() {
+async fn a_killed_cluster_leaves_no_process() {
     let folder = Folder::new("kill");
     let cluster = Cluster::start(&folder, &[]).await;
-    // One child in the group, one that has left it and whose parent is gone, one that does not want to end.
+    // One child in the process group, one that left it and whose parent has ended, and one that ignores SIGTERM.
     let mark = folder.mark();
     let script = format!(
         "trap '' TERM; sleep 1000000 {mark} 2>/dev/null & exec 3>&-; (setsid sh -c 'while :; do sleep 1; done # {mark}' &) ; \
@@ -133,8 +133,8 @@ async fn a_kill_leaves_no_process_whatever_it_has_done_to_be_missed() {
     );
     cluster.run("stubborn", json!({"containers": [shell(&script)]})).await;
     cluster.until("stubborn", is_ready).await;
-    let in_a_session_of_its_own = || processes(&mark).iter().any(|(_, line)| line.starts_with("sh -c while"));
-    while !in_a_session_of_its_own() {
+    let has_own_session = || processes(&mark).iter().any(|(_, line)| line.starts_with("sh -c while"));
+    while !has_own_session() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     cluster.signal(Signal::KILL);
@@ -142,7 +142,7 @@ async fn a_kill_leaves_no_process_whatever_it_has_done_to_be_missed() {
 }
 
 #[tokio::test]
-async fn a_killed_supervisor_takes_its_container_with_it_and_the_node_starts_another() {
+async fn a_killed_supervisor_ends_its_container_which_is_restarted() {
     let folder = Folder::new("supervisor");
     let cluster = Cluster::start(&folder, &[]).await;
     let mark = folder.mark();
@@ -155,7 +155,7 @@ async fn a_killed_supervisor_takes_its_container_with_it_and_the_node_starts_ano
     let pod = cluster.until("p", |pod| container(pod)["restartCount"] == 1 && is_ready(pod)).await;
     assert_eq!(container(&pod)["lastState"]["terminated"]["exitCode"], 137);
     assert!(!processes(&mark).iter().any(|(pid, _)| pid == own));
-    // The system does it, not the node: it cannot do anything now.
+    // The system ends the container, not the node, which is stopped now.
     cluster.signal(Signal::STOP);
     let all = processes(&mark);
     let (supervisor, _) = all.iter().find(|(_, line)| line.contains("__supervise run")).unwrap();
@@ -172,7 +172,7 @@ async fn a_killed_supervisor_takes_its_container_with_it_and_the_node_starts_ano
 }
 
 #[tokio::test]
-async fn what_was_written_survives_a_kill_and_pods_start_again() {
+async fn stored_objects_survive_a_kill_and_pods_are_restarted() {
     let folder = Folder::new("data");
     let cluster = Cluster::start(&folder, &[]).await;
     assert_eq!(std::fs::metadata(&cluster.kubeconfig).unwrap().permissions().mode() & 0o777, 0o600);
@@ -181,7 +181,7 @@ async fn what_was_written_survives_a_kill_and_pods_start_again() {
     let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client.clone());
     let map = json!({"metadata": {"name": "m"}, "data": {"a": "1"}});
     let map = maps.create(&PostParams::default(), &serde_json::from_value(map).unwrap()).await.unwrap();
-    // It is killed in the midst of writes. What it has answered must be there.
+    // The cluster is killed during writes. Every acknowledged write must be there afterwards.
     let (sender, mut answered) = tokio::sync::mpsc::unbounded_channel();
     let writing = tokio::spawn(async move {
         for number in 0.. {
@@ -216,30 +216,30 @@ async fn what_was_written_survives_a_kill_and_pods_start_again() {
     assert_eq!(container(&pod)["lastState"]["terminated"]["reason"], "ContainerStatusUnknown");
     let kubeconfig = cluster.kubeconfig.clone();
     assert_eq!(cluster.end().await, 0);
-    assert!(!kubeconfig.exists(), "a kubeconfig of a server that is gone is of no use");
+    assert!(!kubeconfig.exists(), "the kubeconfig is removed when the server ends");
 }
 
 #[tokio::test]
-async fn only_who_has_the_token_comes_in() {
+async fn a_client_without_the_token_is_rejected() {
     let folder = Folder::new("token");
     let cluster = Cluster::start(&folder, &[]).await;
     let mut kubeconfig = Kubeconfig::read_from(&cluster.kubeconfig).unwrap();
-    // One that connects and says nothing holds up nobody.
+    // A client that connects and sends nothing does not block others.
     let url = kubeconfig.clusters[0].cluster.as_ref().unwrap().server.clone().unwrap();
     let _silent = tokio::net::TcpStream::connect(url.strip_prefix("https://").unwrap()).await.unwrap();
     kubeconfig.auth_infos[0].auth_info.as_mut().unwrap().token = Some("0".repeat(64).into());
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     let nodes: Api<Node> = Api::all(Client::try_from(config).unwrap());
-    let Err(kube::Error::Api(status)) = nodes.get("local").await else { panic!("it was let in") };
+    let Err(kube::Error::Api(status)) = nodes.get("local").await else { panic!("it was allowed") };
     assert_eq!(status.code, 401);
     let nodes: Api<Node> = Api::all(cluster.client.clone());
     assert!(nodes.get("local").await.is_ok());
 }
 
 #[tokio::test]
-async fn a_pod_gets_what_it_asks_for_and_its_files_follow_the_config_map() {
+async fn a_pod_gets_its_environment_and_files_follow_the_config_map() {
     let folder = Folder::new("pod");
-    let cluster = Cluster::start(&folder, &["--image", "said=echo $(WORD)"]).await;
+    let cluster = Cluster::start(&folder, &["--image", "echo=echo $(WORD)"]).await;
     let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client.clone());
     let map = json!({"metadata": {"name": "m"}, "data": {"word": "one"}});
     maps.create(&PostParams::default(), &serde_json::from_value(map).unwrap()).await.unwrap();
@@ -263,41 +263,41 @@ async fn a_pod_gets_what_it_asks_for_and_its_files_follow_the_config_map() {
     assert_eq!(container(&pod)["state"]["terminated"]["exitCode"], 3);
     assert_eq!(cluster.log("follows", LogParams::default()).await, format!("one {address}\ntwo"));
 
-    // The command of an image, once something that it needs is there.
-    let said = json!({"name": "c", "image": "registry/said:1", "args": ["$(WORD)"],
+    // An image's command runs once the ConfigMap that it needs exists.
+    let echo = json!({"name": "c", "image": "registry/echo:1", "args": ["$(WORD)"],
         "env": [{"name": "WORD", "valueFrom": {"configMapKeyRef": {"name": "late", "key": "word"}}}]});
-    cluster.run("said", json!({"restartPolicy": "Never", "containers": [said]})).await;
+    cluster.run("echo", json!({"restartPolicy": "Never", "containers": [echo]})).await;
     let waiting = |pod: &Value| container(pod)["state"]["waiting"]["reason"] == "CreateContainerConfigError";
-    let pod = cluster.until("said", waiting).await;
+    let pod = cluster.until("echo", waiting).await;
     assert_eq!(container(&pod)["state"]["waiting"]["message"], "configmap \"late\" not found");
     let late = json!({"metadata": {"name": "late"}, "data": {"word": "now"}});
     maps.create(&PostParams::default(), &serde_json::from_value(late).unwrap()).await.unwrap();
-    cluster.until("said", |pod| pod["status"]["phase"] == "Succeeded").await;
-    assert_eq!(cluster.log("said", LogParams::default()).await.trim(), "now now");
+    cluster.until("echo", |pod| pod["status"]["phase"] == "Succeeded").await;
+    assert_eq!(cluster.log("echo", LogParams::default()).await.trim(), "now now");
 }
 
 #[tokio::test]
-async fn a_container_that_fails_is_started_again_and_its_logs_are_kept_apart() {
+async fn a_failed_container_is_restarted_with_separate_logs() {
     let folder = Folder::new("crash");
     let cluster = Cluster::start(&folder, &[]).await;
     cluster.run("crash", json!({"containers": [shell("echo one; echo two; echo three >&2; exit 4")]})).await;
     let crashing = |pod: &Value| container(pod)["state"]["waiting"]["reason"] == "CrashLoopBackOff";
     let pod = cluster.until("crash", crashing).await;
-    // The second run came at once, the third waits.
+    // The first restart is immediate, the second one is delayed.
     assert_eq!(container(&pod)["restartCount"], 1);
     assert_eq!(container(&pod)["lastState"]["terminated"]["exitCode"], 4);
     let message = container(&pod)["state"]["waiting"]["message"].as_str().unwrap();
     assert!(message.starts_with("back-off 10s restarting failed container=c pod=crash_default("), "{message}");
     let last = LogParams { tail_lines: Some(1), previous: true, ..LogParams::default() };
-    let said = cluster.log("crash", last).await;
-    assert!(["one", "two", "three"].contains(&said.trim()), "{said}");
+    let log = cluster.log("crash", last).await;
+    assert!(["one", "two", "three"].contains(&log.trim()), "{log}");
     cluster.pods().delete("crash", &DeleteParams::default()).await.unwrap();
     let gone = await_condition(cluster.pods(), "crash", is_deleted(pod["metadata"]["uid"].as_str().unwrap()));
     tokio::time::timeout(PATIENCE, gone).await.unwrap().unwrap();
 }
 
 #[tokio::test]
-async fn a_deleted_pod_may_finish_and_one_that_will_not_is_killed() {
+async fn a_deleted_pod_may_finish_within_its_grace_period() {
     let folder = Folder::new("grace");
     let cluster = Cluster::start(&folder, &[]).await;
     let mark = folder.mark();
@@ -310,7 +310,7 @@ async fn a_deleted_pod_may_finish_and_one_that_will_not_is_killed() {
     cluster.run("stubborn", json!({"terminationGracePeriodSeconds": 1, "containers": [stubborn]})).await;
     for name in ["polite", "stubborn"] {
         let pod = cluster.until(name, is_ready).await;
-        // Until it has said that it is up, it has not set its trap.
+        // Before it prints a line, the container has not installed its signal handler.
         while cluster.log(name, LogParams::default()).await.is_empty() {}
         cluster.pods().delete(name, &DeleteParams::default()).await.unwrap();
         let gone = await_condition(cluster.pods(), name, is_deleted(pod["metadata"]["uid"].as_str().unwrap()));
@@ -321,10 +321,11 @@ async fn a_deleted_pod_may_finish_and_one_that_will_not_is_killed() {
 }
 
 #[tokio::test]
-async fn probes_reach_pods_that_share_a_port_and_end_one_that_does_not_live() {
+async fn probes_reach_pods_with_one_port_and_restart_a_dead_one() {
     let folder = Folder::new("probes");
     let cluster = Cluster::start(&folder, &[]).await;
-    // A listener on the pod's own address, in a language that is on every machine that builds Rust: this very program.
+    // This program is the listener on the pod's own address; no other one is installed on every computer that builds
+    // Rust.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = free.local_addr().unwrap().port();
     drop(free);
@@ -339,7 +340,7 @@ async fn probes_reach_pods_that_share_a_port_and_end_one_that_does_not_live() {
     let one = cluster.until("one", is_ready).await;
     let two = cluster.until("two", is_ready).await;
     assert_ne!(one["status"]["podIP"], two["status"]["podIP"]);
-    // It was the second that has answered for the second: it does so without the first.
+    // The second pod answered its own probe: it is still ready without the first pod.
     cluster.pods().delete("one", &DeleteParams::default()).await.unwrap();
     let gone = await_condition(cluster.pods(), "one", is_deleted(one["metadata"]["uid"].as_str().unwrap()));
     tokio::time::timeout(PATIENCE, gone).await.unwrap().unwrap();
@@ -353,44 +354,51 @@ async fn probes_reach_pods_that_share_a_port_and_end_one_that_does_not_live() {
     assert_eq!(container(&pod)["lastState"]["terminated"]["exitCode"], 143);
 }
 
+/// Runs `sluice local`, which must fail; returns the exit code and stderr.
 async fn refused(arguments: &[&str]) -> (i32, String) {
     let output: Output = sluice(arguments).output().await.unwrap();
     (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
 }
 
 #[tokio::test]
-async fn what_cannot_be_is_said_exactly() {
+async fn wrong_arguments_and_files_are_reported_exactly() {
     let folder = Folder::new("refusals");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    let (code, said) = refused(&["--port", &port.to_string()]).await;
-    assert_eq!((code, said.lines().count()), (1, 1), "{said}");
-    assert!(said.contains(&format!("127.0.0.1:{port}")) && said.contains("give another port with --port"), "{said}");
+    let (code, stderr) = refused(&["--port", &port.to_string()]).await;
+    assert_eq!((code, stderr.lines().count()), (1, 1), "{stderr}");
+    assert!(
+        stderr.contains(&format!("127.0.0.1:{port}")) && stderr.contains("choose another port with --port"),
+        "{stderr}"
+    );
 
     let file = folder.0.join("file");
     std::fs::write(&file, "").unwrap();
-    let (code, said) = refused(&["--data-dir", file.join("x").to_str().unwrap()]).await;
-    assert_eq!((code, said.lines().count()), (1, 1), "{said}");
-    assert!(said.contains("file/x: Not a directory") && said.contains("give another with --data-dir"), "{said}");
+    let (code, stderr) = refused(&["--data-dir", file.join("x").to_str().unwrap()]).await;
+    assert_eq!((code, stderr.lines().count()), (1, 1), "{stderr}");
+    assert!(
+        stderr.contains("file/x: Not a directory") && stderr.contains("choose another with --data-dir"),
+        "{stderr}"
+    );
 
     let bad = folder.0.join("bad.yaml");
     let text = "apiVersion: v1\nkind: Pod\nmetadata: {nme: y}\n---\napiVersion: sluice.dev/v1alpha1\nkind: StreamJob\n\
         metadata: {name: x}\nspec:\n  sorces: []\n  maxReplicas: many\n  objective: {latency: 10s}\n";
     std::fs::write(&bad, text).unwrap();
-    let (code, said) = refused(&["-f", bad.to_str().unwrap()]).await;
+    let (code, stderr) = refused(&["-f", bad.to_str().unwrap()]).await;
     assert_eq!(code, 1);
     for (line, what) in [(3, "metadata.name"), (9, "did you mean `sources`?"), (10, "spec.maxReplicas")] {
-        let found = said.lines().any(|said| said.contains(&format!("bad.yaml:{line}:")) && said.contains(what));
-        assert!(found, "line {line}, {what}: {said}");
+        let found = stderr.lines().any(|found| found.contains(&format!("bad.yaml:{line}:")) && found.contains(what));
+        assert!(found, "line {line}, {what}: {stderr}");
     }
     std::fs::write(&bad, "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {nodeNme: local, containers: []}\n")
         .unwrap();
-    let (code, said) = refused(&["-f", bad.to_str().unwrap()]).await;
+    let (code, stderr) = refused(&["-f", bad.to_str().unwrap()]).await;
     assert_eq!(code, 1);
     assert!(
-        said.contains("bad.yaml:1: failed to apply Pod a")
-            && said.contains(".spec.nodeNme: field not declared in schema"),
-        "{said}"
+        stderr.contains("bad.yaml:1: failed to apply Pod a")
+            && stderr.contains(".spec.nodeNme: field not declared in schema"),
+        "{stderr}"
     );
 
     std::fs::write(
@@ -398,17 +406,20 @@ async fn what_cannot_be_is_said_exactly() {
         "apiVersion: v1\nkind: Pood\nmetadata: {name: a}\n---\napiVersion: a.b/v1\nkind: C\nmetadata: {name: d}\n",
     )
     .unwrap();
-    let (_, said) = refused(&["-f", bad.to_str().unwrap()]).await;
+    let (_, stderr) = refused(&["-f", bad.to_str().unwrap()]).await;
     for object in ["bad.yaml:1: failed to apply Pood a", "bad.yaml:5: failed to apply C d"] {
-        assert!(said.contains(&format!("{object}: there is no such kind here; give its Custom")), "{said}");
+        assert!(
+            stderr.contains(&format!("{object}: the server does not know this kind; also pass its Custom")),
+            "{stderr}"
+        );
     }
-    let (_, said) = refused(&["-f", folder.0.join("none").to_str().unwrap()]).await;
-    assert!(said.starts_with("sluice: failed to read ") && said.lines().count() == 1, "{said}");
+    let (_, stderr) = refused(&["-f", folder.0.join("none").to_str().unwrap()]).await;
+    assert!(stderr.starts_with("sluice: failed to read ") && stderr.lines().count() == 1, "{stderr}");
 
     let cluster = Cluster::start(&folder, &[]).await;
-    let (code, said) = refused(&["--data-dir", folder.0.join("data").to_str().unwrap()]).await;
-    assert_eq!((code, said.lines().count()), (1, 1), "{said}");
-    assert!(said.contains("another process uses it; stop that process, or choose another folder"), "{said}");
+    let (code, stderr) = refused(&["--data-dir", folder.0.join("data").to_str().unwrap()]).await;
+    assert_eq!((code, stderr.lines().count()), (1, 1), "{stderr}");
+    assert!(stderr.contains("another process uses it; stop that process, or choose another folder"), "{stderr}");
     assert_eq!(cluster.end().await, 0);
 
     assert_eq!(refused(&["--port", "nine"]).await.0, 2);

@@ -1,37 +1,38 @@
-//! Lines of a stream, one at a time, none of which can fill the memory.
+//! Reads the lines of a stream one at a time, with bounded memory.
 
 use std::io::{self, BufRead as _, BufReader, ErrorKind, Read};
 
-/// A line of more bytes is refused, and not held: 100 partitions and 40 workers take 30 KB.
-pub(super) const LONGEST: usize = 16 << 20;
+/// Maximum length of a line, bytes; a longer one is rejected without being stored. 100 partitions and 40 workers take
+/// 30 KB.
+pub(super) const MAX_LINE_BYTES: usize = 16 << 20;
 
-/// So much is read at once: a few dozen lines.
-const BUFFER: usize = 1 << 18;
+/// Size of the read buffer, bytes: a few dozen lines.
+const BUFFER_BYTES: usize = 1 << 18;
 
 /// Reads lines and counts them.
 pub(super) struct Lines<R> {
     reader: BufReader<R>,
-    longest: usize,
+    max_bytes: usize,
     line: Vec<u8>,
     number: u64,
 }
 
-/// What a line is.
+/// A line of the input.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line<'a> {
-    /// Its bytes, without the line break.
+    /// The bytes of the line, without the line break.
     Text(&'a [u8]),
-    /// Longer than it may be.
+    /// The line exceeds the maximum length.
     TooLong,
 }
 
 impl<R: Read> Lines<R> {
-    pub(super) fn new(input: R, longest: usize) -> Self {
-        Self { reader: BufReader::with_capacity(BUFFER, input), longest, line: Vec::new(), number: 0 }
+    pub(super) fn new(input: R, max_bytes: usize) -> Self {
+        Self { reader: BufReader::with_capacity(BUFFER_BYTES, input), max_bytes, line: Vec::new(), number: 0 }
     }
 
-    /// The next line and its number, from 1; `None` at the end. `before_waiting` is called before each read that may
-    /// have to wait: whoever asks and waits for the answer must have it by then.
+    /// Returns the next line and its number, from 1; `None` at the end. `before_waiting` is called before each read
+    /// that may block, so that a client that waits for the decision before it sends the next line gets it.
     pub(super) fn next(
         &mut self,
         mut before_waiting: impl FnMut() -> io::Result<()>,
@@ -49,7 +50,7 @@ impl<R: Read> Lines<R> {
             let end = memchr::memchr(b'\n', bytes);
             let part = bytes.get(..end.unwrap_or(bytes.len())).unwrap_or_default();
             begun |= !bytes.is_empty();
-            too_long |= self.line.len() + part.len() > self.longest;
+            too_long |= self.line.len() + part.len() > self.max_bytes;
             if !too_long {
                 self.line.extend_from_slice(part);
             }
@@ -71,8 +72,8 @@ impl<R: Read> Lines<R> {
 mod tests {
     use super::*;
 
-    fn all(text: &str, longest: usize) -> Vec<String> {
-        let mut lines = Lines::new(text.as_bytes(), longest);
+    fn all(text: &str, max_bytes: usize) -> Vec<String> {
+        let mut lines = Lines::new(text.as_bytes(), max_bytes);
         let mut all = Vec::new();
         while let Some((number, line)) = lines.next(|| Ok(())).unwrap() {
             all.push(match line {
@@ -84,15 +85,15 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_counted_and_the_last_needs_no_break() {
+    fn lines_are_numbered_and_the_last_needs_no_break() {
         assert_eq!(all("a\n\nbc", 10), ["1 a", "2 ", "3 bc"]);
         assert_eq!(all("a\n", 10), ["1 a"]);
         assert!(all("", 10).is_empty());
     }
 
     #[test]
-    fn a_line_that_is_too_long_is_not_held_and_the_next_is_read() {
-        let long = "x".repeat(3 * BUFFER);
+    fn a_too_long_line_is_not_stored_and_the_next_is_read() {
+        let long = "x".repeat(3 * BUFFER_BYTES);
         let mut lines = Lines::new(io::Cursor::new(format!("{long}\nshort\n{long}")), 100);
         assert_eq!(lines.next(|| Ok(())).unwrap(), Some((1, Line::TooLong)));
         assert!(lines.line.capacity() <= 200, "{}", lines.line.capacity());

@@ -1,8 +1,8 @@
 //! `sluice decide`: the decision core without Kubernetes. Reads observations as JSON lines from standard input and
-//! writes one decision for each to standard output; `docs/decide.md` is the contract.
+//! writes one decision for each to standard output. `docs/decide.md` specifies both formats.
 
+mod json_path;
 mod lines;
-mod place;
 mod reading;
 #[cfg(test)]
 mod tests;
@@ -14,28 +14,28 @@ use std::process::ExitCode;
 use serde::Serialize;
 use serde::de::Error as _;
 
-use self::lines::{LONGEST, Line, Lines};
-use self::reading::Unknown;
+use self::lines::{Line, Lines, MAX_LINE_BYTES};
+use self::reading::UnknownFields;
 use super::jobfile;
 use sluice_policy::{Memory, Observation, Settings, decide};
 
-/// Wrong usage.
+/// Exit code of wrong usage.
 const USAGE: u8 = 2;
 
 /// Arguments of `sluice decide`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Each line of standard input is an observation; each is answered by a line of standard output, in the same order. \
-A line that cannot be used is answered by {\"error\": …} and changes nothing; a blank one is skipped. \
-A field that is not known is not read, and is warned of once. The same lines give the same decisions, byte for byte.
+Each line of standard input is an observation; the decision for it is printed as one line of standard output, in the same \
+order. For an invalid line, {\"error\": …} is printed and later decisions do not change; blank lines are skipped. \
+Unknown fields are ignored with one warning on standard error. The same lines give the same decisions, byte for byte.
 
-Exit codes: 0 every line was good, 1 some were not, 2 wrong usage.")]
+Exit codes: 0 all lines were valid, 1 some lines were invalid, 2 wrong usage.")]
 pub(super) struct Args {
-    /// File with the StreamJob to decide for
+    /// Decide for the StreamJob in FILE
     #[arg(long, value_name = "FILE")]
     job: PathBuf,
-    /// Which StreamJob of the file, if it has several
-    #[arg(long)]
+    /// Use the StreamJob NAME if the file contains several
+    #[arg(long, value_name = "NAME")]
     name: Option<String>,
 }
 
@@ -49,51 +49,54 @@ pub(super) fn run(args: &Args) -> super::Outcome {
     };
     let input = io::stdin().lock();
     if input.is_terminal() {
-        eprintln!("sluice: reading observations, one JSON object a line, from the terminal; Ctrl-D ends");
+        eprintln!("sluice: reading observations from the terminal, one JSON object per line; press Ctrl-D to end");
     }
     let warn = |warning: &str| eprintln!("sluice: {warning}");
-    match answer(input, io::stdout().lock(), &job.settings, Memory::default(), warn) {
-        Ok(counts) if counts.refused == 0 => Ok(ExitCode::SUCCESS),
+    match decide_lines(input, io::stdout().lock(), &job.settings, Memory::default(), warn) {
+        Ok(counts) if counts.invalid == 0 => Ok(ExitCode::SUCCESS),
         Ok(counts) => {
-            eprintln!("sluice: {} of {} lines could not be used", counts.refused, counts.lines);
+            eprintln!("sluice: {} of {} lines were invalid", counts.invalid, counts.lines);
             Ok(ExitCode::FAILURE)
         }
-        // Whoever reads the decisions has seen enough, as `head` does.
+        // The reader of the decisions has closed the pipe, as `head` does.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Lines that were answered, and those of them that could not be used.
+/// Numbers of processed lines.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Counts {
+    /// Lines that are not blank.
     lines: u64,
-    refused: u64,
+    /// Lines that are not valid observations.
+    invalid: u64,
 }
 
-/// Why a line could not be used.
+/// The error of an invalid line.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Refusal {
-    /// From 1.
+struct LineError {
+    /// Number of the line, from 1.
     line: u64,
-    /// In bytes, from 1.
+    /// Position in the line, bytes from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     column: Option<usize>,
-    /// Such as `partitions[3].end`.
+    /// Path of the field, such as `partitions[3].end`.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
     reason: String,
     expected: Option<String>,
 }
 
+/// The output for an invalid line.
 #[derive(Debug, Serialize)]
-struct Refused {
-    error: Refusal,
+struct ErrorLine {
+    error: LineError,
 }
 
-/// Answers every line of `input`, beginning with what is in `memory`.
-fn answer(
+/// Decides for every line of `input`, starting with the state in `memory`.
+fn decide_lines(
     input: impl Read,
     output: impl Write,
     settings: &Settings,
@@ -101,30 +104,30 @@ fn answer(
     warn: impl Fn(&str),
 ) -> io::Result<Counts> {
     let mut output = BufWriter::with_capacity(1 << 16, output);
-    let mut lines = Lines::new(input, LONGEST);
-    let mut unknown = Unknown::default();
+    let mut lines = Lines::new(input, MAX_LINE_BYTES);
+    let mut unknown = UnknownFields::default();
     let mut observation = Observation::default();
     let mut counts = Counts::default();
     while let Some((number, line)) = lines.next(|| output.flush())? {
         let outcome = match line {
             Line::Text(line) if line.iter().all(u8::is_ascii_whitespace) => continue,
             Line::Text(line) => {
-                read(line, &mut observation, &mut unknown).map_err(|error| refusal(number, line, &error))
+                read(line, &mut observation, &mut unknown).map_err(|error| line_error(number, line, &error))
             }
-            Line::TooLong => Err(Refusal {
+            Line::TooLong => Err(LineError {
                 line: number,
                 column: None,
                 field: None,
                 reason: "the line is too long".to_owned(),
-                expected: Some(format!("at most {LONGEST} bytes")),
+                expected: Some(format!("at most {MAX_LINE_BYTES} bytes")),
             }),
         };
         counts.lines += 1;
         match outcome {
             Ok(()) => serde_json::to_writer(&mut output, &decide(&mut memory, &observation, settings))?,
             Err(error) => {
-                counts.refused += 1;
-                serde_json::to_writer(&mut output, &Refused { error })?;
+                counts.invalid += 1;
+                serde_json::to_writer(&mut output, &ErrorLine { error })?;
             }
         }
         output.write_all(b"\n")?;
@@ -136,26 +139,26 @@ fn answer(
     Ok(counts)
 }
 
-fn read(line: &[u8], observation: &mut Observation, unknown: &mut Unknown) -> serde_json::Result<()> {
-    // Once for the whole line is cheaper than once for each of its texts.
+fn read(line: &[u8], observation: &mut Observation, unknown: &mut UnknownFields) -> serde_json::Result<()> {
+    // One check of the whole line is cheaper than one for each string in it.
     let line = std::str::from_utf8(line).map_err(|error| serde_json::Error::custom(format!("not UTF-8: {error}")))?;
     reading::read(line, observation, unknown)
 }
 
-fn refusal(number: u64, line: &[u8], error: &serde_json::Error) -> Refusal {
+fn line_error(number: u64, line: &[u8], error: &serde_json::Error) -> LineError {
     let column = error.column();
     let message = error.to_string();
     let message = message.split(" at line ").next().unwrap_or_default();
     let (reason, expected) = match message.split_once(", expected ") {
-        Some((reason, expected)) => (reason, Some(in_words(expected))),
+        Some((reason, expected)) => (reason, Some(describe(expected))),
         None => match message.strip_prefix("expected ") {
-            Some(expected) => ("this is not JSON", Some(in_words(expected))),
+            Some(expected) => ("invalid JSON", Some(describe(expected))),
             None => (message, error.is_syntax().then(|| "one JSON object".to_owned())),
         },
     };
-    let expected = expected.or_else(|| error.is_eof().then(|| "one whole JSON object".to_owned()));
-    let field = Some(place::path(line, column)).filter(|path| !path.is_empty());
-    Refusal {
+    let expected = expected.or_else(|| error.is_eof().then(|| "one complete JSON object".to_owned()));
+    let field = Some(json_path::path_at(line, column)).filter(|path| !path.is_empty());
+    LineError {
         line: number,
         column: Some(column).filter(|column| *column > 0),
         field,
@@ -164,15 +167,15 @@ fn refusal(number: u64, line: &[u8], error: &serde_json::Error) -> Refusal {
     }
 }
 
-/// Types as people call them.
-fn in_words(expected: &str) -> String {
+/// Describes a type that serde expected.
+fn describe(expected: &str) -> String {
     match expected {
         "u32" => "a whole number from 0 to 4294967295, or null",
         "i64" => "a whole number, or null",
         "f64" => "a number",
-        "a string" => "a text",
+        "a string" => "a string",
         "a boolean" => "true or false",
-        "value" => "a value; NaN and infinity are none, write null for what is unknown",
+        "value" => "a value; NaN and infinity are not JSON, write null for unknown numbers",
         "ident" => "true, false or null",
         other => other,
     }

@@ -1,4 +1,4 @@
-//! The job of the demo: `examples/orders.yaml` with this run's addresses in it.
+//! The job of the demo: `examples/orders.yaml` with the addresses and names of this run.
 
 use std::time::Duration;
 
@@ -9,83 +9,83 @@ use sluice_api::StreamJob;
 
 const EXAMPLE: &str = include_str!("../../../examples/orders.yaml");
 
-/// What stands in the example for the reader's own brokers and image.
+/// Placeholders in the example for the reader's own brokers and image.
 const BROKERS: &str = "kafka:9092";
 const IMAGE: &str = "sluice";
 
-/// What differs from run to run.
+/// The values that differ between runs.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct JobParameters {
     pub(super) namespace: String,
-    /// The brokers as the operator reaches them, from this computer.
+    /// Bootstrap servers as the operator reaches them from this computer.
     pub(super) brokers: Vec<String>,
-    /// The brokers as the workers reach them, from a pod; separated by commas.
+    /// Bootstrap servers as the workers reach them from a pod, separated by commas.
     pub(super) brokers_in_pods: String,
     pub(super) image: String,
     pub(super) topic: String,
     pub(super) group: String,
     pub(super) max_replicas: Option<i32>,
-    /// How the workers share the partitions out, if not as they do by themselves.
+    /// Group protocol of the workers, if it is not their default.
     pub(super) group_protocol: Option<&'static str>,
-    /// What each worker waits before it starts.
+    /// Start-up delay of each worker.
     pub(super) slow_start: Option<Duration>,
 }
 
-/// The example, at these places.
-pub(super) fn job(places: &Places) -> Result<StreamJob, Failure> {
+/// Returns the example job with these parameters.
+pub(super) fn build_job(parameters: &JobParameters) -> Result<StreamJob, Failure> {
     let mut job: StreamJob =
         serde_yaml::from_str(EXAMPLE).map_err(|error| format!("examples/orders.yaml in this program: {error}"))?;
-    job.metadata.namespace = Some(places.namespace.clone());
-    job.spec.max_replicas = places.max_replicas.unwrap_or(job.spec.max_replicas);
+    job.metadata.namespace = Some(parameters.namespace.clone());
+    job.spec.max_replicas = parameters.max_replicas.unwrap_or(job.spec.max_replicas);
     let mut topic_and_group = None;
     for kafka in job.spec.sources.iter_mut().filter_map(|source| source.kafka.as_mut()) {
         topic_and_group = Some((kafka.topic.clone(), kafka.consumer_group.clone()));
-        kafka.bootstrap_servers.clone_from(&places.brokers);
-        kafka.topic.clone_from(&places.topic);
-        kafka.consumer_group.clone_from(&places.group);
+        kafka.bootstrap_servers.clone_from(&parameters.brokers);
+        kafka.topic.clone_from(&parameters.topic);
+        kafka.consumer_group.clone_from(&parameters.group);
     }
     let (topic, group) = topic_and_group.ok_or("examples/orders.yaml in this program has no Kafka source")?;
-    let words = [
-        (BROKERS, &places.brokers_in_pods),
-        (IMAGE, &places.image),
-        (topic.as_str(), &places.topic),
-        (group.as_str(), &places.group),
+    let replacements = [
+        (BROKERS, &parameters.brokers_in_pods),
+        (IMAGE, &parameters.image),
+        (topic.as_str(), &parameters.topic),
+        (group.as_str(), &parameters.group),
     ];
     if let Some(workload) = &mut job.spec.workload {
-        workload.template.values_mut().for_each(|value| replace(value, &words));
+        workload.template.values_mut().for_each(|value| replace(value, &replacements));
         if let Some(spec) = workload.template.get_mut("spec") {
-            adapt(spec, places);
+            extend_pods(spec, parameters);
         }
     }
     Ok(job)
 }
 
-/// Adds to the pods what the example does not have.
-fn adapt(spec: &mut Value, places: &Places) {
+/// Adds the group protocol and the start-up delay to the pods, which the example does not have.
+fn extend_pods(spec: &mut Value, parameters: &JobParameters) {
     let arguments = spec.pointer_mut("/containers/0/args").and_then(Value::as_array_mut);
-    if let (Some(arguments), Some(protocol)) = (arguments, places.group_protocol) {
+    if let (Some(arguments), Some(protocol)) = (arguments, parameters.group_protocol) {
         arguments.extend(["--group-protocol", protocol].map(Value::from));
     }
     let security = spec.pointer("/containers/0/securityContext").cloned().unwrap_or_default();
-    if let (Some(wait), Some(spec)) = (places.slow_start, spec.as_object_mut()) {
+    if let (Some(wait), Some(spec)) = (parameters.slow_start, spec.as_object_mut()) {
         let wait = json!({
-            "name": "wait", "image": places.image, "command": ["sleep", wait.as_secs().to_string()],
+            "name": "wait", "image": parameters.image, "command": ["sleep", wait.as_secs().to_string()],
             "securityContext": security,
         });
         spec.insert("initContainers".to_owned(), json!([wait]));
     }
 }
 
-/// Replaces every string that is exactly one of the words.
-fn replace(value: &mut Value, words: &[(&str, &String)]) {
+/// Replaces every string that equals one of the placeholders.
+fn replace(value: &mut Value, replacements: &[(&str, &String)]) {
     match value {
         Value::String(text) => {
-            if let Some((_, new)) = words.iter().find(|(word, _)| word == text) {
+            if let Some((_, new)) = replacements.iter().find(|(placeholder, _)| placeholder == text) {
                 text.clone_from(new);
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| replace(item, words)),
-        Value::Object(fields) => fields.values_mut().for_each(|field| replace(field, words)),
+        Value::Array(items) => items.iter_mut().for_each(|item| replace(item, replacements)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| replace(field, replacements)),
         _ => {}
     }
 }
@@ -95,8 +95,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_placeholder_is_replaced() {
-        let places = Places {
+    fn every_placeholder_of_the_example_is_replaced() {
+        let parameters = JobParameters {
             namespace: "demo".into(),
             brokers: vec!["127.0.0.1:1".into()],
             brokers_in_pods: "10.0.0.1:2".into(),
@@ -107,7 +107,7 @@ mod tests {
             group_protocol: Some("consumer"),
             slow_start: Some(Duration::from_secs(15)),
         };
-        let job = job(&places).unwrap();
+        let job = build_job(&parameters).unwrap();
         let kafka = job.spec.sources[0].kafka.clone().unwrap();
         assert_eq!(
             (kafka.bootstrap_servers, kafka.topic, kafka.consumer_group),

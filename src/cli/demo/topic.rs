@@ -1,4 +1,4 @@
-//! The demo's own topic: made, counted and deleted.
+//! The demo's own topic: creates it, counts its records and deletes it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use tokio::time::timeout;
 
 use super::Failure;
 
-/// For any one question to the brokers.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// Timeout of each request to the brokers.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A topic of a name that nobody else uses.
+/// A topic with a name that is unique to this run.
 pub(super) struct Topic {
     name: String,
     partitions: i32,
@@ -20,25 +20,26 @@ pub(super) struct Topic {
 }
 
 impl Topic {
-    /// Makes the topic.
+    /// Creates the topic.
     pub(super) async fn create(brokers: &str, name: &str, partitions: i32) -> Result<Self, Failure> {
         let failed = |detail: String| format!("failed to create the topic {name} at {brokers}: {detail}");
         let connect = Kafka::builder(brokers).client_id("sluice-demo").connect();
-        let kafka = timeout(PATIENCE, connect)
+        let kafka = timeout(REQUEST_TIMEOUT, connect)
             .await
-            .map_err(|_| failed(format!("no answer within {PATIENCE:?}")))?
+            .map_err(|_| failed(format!("no response within {REQUEST_TIMEOUT:?}")))?
             .map_err(|error| failed(error.to_string()))?;
         let admin = kafka.admin();
-        // -1: as many replicas as the brokers' default says.
+        // -1 selects the brokers' default replication factor.
         let topic = NewTopic::new(name, partitions, -1).map_err(|error| failed(error.to_string()))?;
-        // The brokers' clock is one, the producers' are many.
+        // Append times come from the brokers' clock; producer timestamps would come from several clocks.
         let topic = topic.with_config("message.timestamp.type", "LogAppendTime");
-        let answers = timeout(PATIENCE, admin.create_topics([topic], krafka::admin::CreateTopicsOptions::default()))
-            .await
-            .map_err(|_| failed(format!("no answer within {PATIENCE:?}")))?
-            .map_err(|error| failed(error.to_string()))?;
-        for answer in answers.into_values() {
-            answer.map_err(|error| failed(error.to_string()))?;
+        let results =
+            timeout(REQUEST_TIMEOUT, admin.create_topics([topic], krafka::admin::CreateTopicsOptions::default()))
+                .await
+                .map_err(|_| failed(format!("no response within {REQUEST_TIMEOUT:?}")))?
+                .map_err(|error| failed(error.to_string()))?;
+        for result in results.into_values() {
+            result.map_err(|error| failed(error.to_string()))?;
         }
         Ok(Self { name: name.to_owned(), partitions, admin })
     }
@@ -47,18 +48,18 @@ impl Topic {
         &self.name
     }
 
-    /// Records in the topic, counted by the brokers. The topic is the demo's own and starts empty.
+    /// Returns the number of records in the topic. The demo created the topic, so it started empty.
     pub(super) async fn records(&self) -> Result<u64, Failure> {
         Ok(self.ends().await?.into_values().sum())
     }
 
-    /// Records that the group has not committed.
+    /// Returns the number of records that the group has not committed.
     pub(super) async fn uncommitted(&self, group: &str) -> Result<u64, Failure> {
         let failed = |detail: String| format!("failed to read the commits of the group {group}: {detail}");
         let options = krafka::admin::ListConsumerGroupOffsetsOptions::default();
-        let commits = timeout(PATIENCE, self.admin.list_consumer_group_offsets(group, options))
+        let commits = timeout(REQUEST_TIMEOUT, self.admin.list_consumer_group_offsets(group, options))
             .await
-            .map_err(|_| failed(format!("no answer within {PATIENCE:?}")))?
+            .map_err(|_| failed(format!("no response within {REQUEST_TIMEOUT:?}")))?
             .map_err(|error| failed(error.to_string()))?;
         let mut left = self.ends().await?;
         for (at, commit) in commits.into_iter().filter(|(at, _)| at.topic == self.name) {
@@ -74,9 +75,11 @@ impl Topic {
         let partitions =
             (0..self.partitions).map(|partition| (TopicPartition::new(&*self.name, partition), OffsetSpec::Latest));
         let offsets =
-            timeout(PATIENCE, self.admin.list_offsets(partitions, krafka::admin::ListOffsetsOptions::default()))
+            timeout(REQUEST_TIMEOUT, self.admin.list_offsets(partitions, krafka::admin::ListOffsetsOptions::default()))
                 .await
-                .map_err(|_| format!("failed to count the records of {}: no answer within {PATIENCE:?}", self.name))?
+                .map_err(|_| {
+                    format!("failed to count the records of {}: no response within {REQUEST_TIMEOUT:?}", self.name)
+                })?
                 .map_err(|error| format!("failed to count the records of {}: {error}", self.name))?;
         let mut ends = BTreeMap::new();
         for (partition, offset) in offsets {
@@ -91,12 +94,12 @@ impl Topic {
     /// Deletes the topic.
     pub(super) async fn delete(self) -> Result<(), Failure> {
         let options = krafka::admin::DeleteTopicsOptions::default();
-        let answers = timeout(PATIENCE, self.admin.delete_topics([self.name.as_str()], options))
+        let results = timeout(REQUEST_TIMEOUT, self.admin.delete_topics([self.name.as_str()], options))
             .await
-            .map_err(|_| format!("failed to delete the topic {}: no answer within {PATIENCE:?}", self.name))?
+            .map_err(|_| format!("failed to delete the topic {}: no response within {REQUEST_TIMEOUT:?}", self.name))?
             .map_err(|error| format!("failed to delete the topic {}: {error}", self.name))?;
-        for answer in answers.into_values() {
-            answer.map_err(|error| format!("failed to delete the topic {}: {error}", self.name))?;
+        for result in results.into_values() {
+            result.map_err(|error| format!("failed to delete the topic {}: {error}", self.name))?;
         }
         Ok(())
     }
@@ -107,7 +110,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_topic_is_made_counted_and_deleted() {
+    async fn a_topic_is_created_counted_and_deleted() {
         let broker = krafka::testing::FakeBroker::start().await.unwrap();
         let topic = Topic::create(&broker.bootstrap_servers(), "orders-1", 3).await.unwrap();
         assert_eq!(topic.records().await.unwrap(), 0);
@@ -118,7 +121,7 @@ mod tests {
             let _ = producer.send(krafka::Record::new("orders-1", record).partition(partition)).await.unwrap();
         }
         assert_eq!(topic.records().await.unwrap(), 3);
-        assert_eq!(topic.uncommitted("enricher").await.unwrap(), 3, "a group that never committed has all before it");
+        assert_eq!(topic.uncommitted("enricher").await.unwrap(), 3, "no commit yet, so every record is uncommitted");
 
         topic.delete().await.unwrap();
         let again = Topic::create(&broker.bootstrap_servers(), "orders-1", 1).await;
@@ -126,8 +129,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_broker_is_an_error_that_names_it() {
-        // Port 1 of this computer: nothing listens there.
+    async fn an_unreachable_broker_is_named_in_the_error() {
+        // Nothing listens on port 1.
         let error = Topic::create("127.0.0.1:1", "orders", 1).await.err().unwrap().to_string();
         assert!(error.starts_with("failed to create the topic orders at 127.0.0.1:1: "), "{error}");
     }

@@ -1,11 +1,10 @@
-//! A StreamJob from a file, read as strictly as an API server would, for commands that work without one.
+//! Reads a StreamJob from a file as strictly as an API server would, for commands that work without one.
 //!
-//! Every mistake is reported at once, with its line and column and what was probably meant: the YAML is read into a tree
-//! that remembers places, the tree is checked against the resource definition, which also fills in the defaults, and
-//! what is left to check is `operator::validate`, as for an object from a cluster.
+//! All mistakes are reported at once, each with its line and column and a hint. The YAML is read into a [`tree`] with
+//! places, the [`definition`] is applied to it by the schema engine of the embedded API server, which also fills in the
+//! defaults, and the result is checked by `sluice_operator::validate`, as an object from a cluster is.
 
-mod rules;
-mod schema;
+mod definition;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -16,7 +15,6 @@ use std::path::{Path, PathBuf};
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource};
 use serde_json::Value;
 
-use self::schema::Check;
 use self::tree::{Node, Place, Tree};
 use sluice_api::StreamJob;
 use sluice_operator::validate::{Job, validate};
@@ -24,45 +22,45 @@ use sluice_operator::validate::{Job, validate};
 const API_VERSION: &str = "sluice.dev/v1alpha1";
 const KIND: &str = "StreamJob";
 
-/// Why a file gives no job.
+/// The error of a file that does not contain the wanted job.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum JobFileError {
     /// The file cannot be read.
     #[error("failed to read {path}: {source}")]
     Read {
-        /// Its path.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Cause of the failure.
         source: std::io::Error,
     },
-    /// Not exactly one of the documents is meant.
+    /// The selection matches no document, or several.
     #[error("{file}: {message}")]
     Choice {
-        /// The file.
+        /// Name of the file.
         file: String,
-        /// What there is, and what to do.
+        /// The documents there are, and how to choose one.
         message: String,
     },
-    /// Something in it is wrong.
+    /// The content is wrong.
     #[error("{}", lines(.file, .findings))]
-    Wrong {
-        /// The file.
+    Invalid {
+        /// Name of the file.
         file: String,
-        /// What is in it.
+        /// Content of the file.
         text: String,
-        /// What is wrong, in the order of the file.
+        /// The mistakes, in the order of the file.
         findings: Vec<Finding>,
     },
 }
 
-/// One thing that is wrong in a file.
+/// One mistake in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
     place: Place,
-    /// As a path from the document's root; empty for the file as a whole.
+    /// Path from the document's root; empty for the document as a whole.
     field: String,
     message: String,
-    /// What was meant, or what to write instead.
+    /// A hint what to write instead.
     help: Option<String>,
 }
 
@@ -84,9 +82,9 @@ fn lines(file: &str, findings: &[Finding]) -> String {
 }
 
 impl JobFileError {
-    /// For a person at a terminal: each mistake with the lines around it.
-    pub(super) fn picture(&self, colours: bool) -> String {
-        let Self::Wrong { file, text, findings } = self else { return format!("sluice: {self}\n") };
+    /// Renders each mistake with the lines around it, for a terminal.
+    pub(super) fn with_source_lines(&self, colours: bool) -> String {
+        let Self::Invalid { file, text, findings } = self else { return format!("sluice: {self}\n") };
         let theme = if colours { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
         let handler = GraphicalReportHandler::new_themed(theme);
         let mut picture = String::new();
@@ -102,11 +100,11 @@ impl JobFileError {
         picture
     }
 
-    /// To stderr, as a person or a program reads it.
+    /// Prints the error to stderr, with source lines if that is a terminal.
     pub(super) fn print(&self) {
         if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
-            eprint!("{}", self.picture(std::env::var_os("NO_COLOR").is_none()));
-        } else if matches!(self, Self::Wrong { .. }) {
+            eprint!("{}", self.with_source_lines(std::env::var_os("NO_COLOR").is_none()));
+        } else if matches!(self, Self::Invalid { .. }) {
             eprintln!("{self}");
         } else {
             eprintln!("sluice: {self}");
@@ -114,58 +112,58 @@ impl JobFileError {
     }
 }
 
-/// Reads the job of a file; `name` says which one if there are several.
+/// Reads the job in a file; `name` selects one if there are several.
 pub(super) fn read(path: &Path, name: Option<&str>) -> Result<Job, JobFileError> {
     let text = std::fs::read_to_string(path).map_err(|source| JobFileError::Read { path: path.to_owned(), source })?;
     parse(&path.display().to_string(), &text, name)
 }
 
-/// Parses the job of a text; `file` is for the messages.
+/// Parses the job in a text; `file` is the name used in messages.
 pub(super) fn parse(file: &str, text: &str, name: Option<&str>) -> Result<Job, JobFileError> {
-    let wrong = |mut findings: Vec<Finding>| {
+    let invalid = |mut findings: Vec<Finding>| {
         findings.sort_by_key(|finding| (finding.place.line, finding.place.column));
-        JobFileError::Wrong { file: file.to_owned(), text: text.to_owned(), findings }
+        JobFileError::Invalid { file: file.to_owned(), text: text.to_owned(), findings }
     };
-    let documents: Vec<Node> = serde_saphyr::from_multiple(text).map_err(|error| wrong(vec![not_yaml(&error)]))?;
+    let documents: Vec<Node> = serde_saphyr::from_multiple(text).map_err(|error| invalid(vec![yaml_error(&error)]))?;
     let document =
         choose(&documents, name).map_err(|message| JobFileError::Choice { file: file.to_owned(), message })?;
-    job(document).map_err(wrong)
+    job(document).map_err(invalid)
 }
 
-/// An object of a file, of whatever kind.
+/// An object of any kind in a file.
 #[derive(Debug)]
 pub(super) struct Document {
-    /// As it is written.
+    /// The object as written.
     pub(super) object: Value,
-    /// Where it begins.
+    /// First line of the object, from 1.
     pub(super) line: u64,
 }
 
-/// Reads all objects of a file. Of jobs everything is checked, of others that they say what they are: the rest is for
-/// the API server to judge.
+/// Reads all objects of a file. Jobs are checked completely; of other objects only the identifying fields are checked,
+/// and the API server checks the rest.
 pub(super) fn documents(path: &Path) -> Result<Vec<Document>, JobFileError> {
     let text = std::fs::read_to_string(path).map_err(|source| JobFileError::Read { path: path.to_owned(), source })?;
-    let wrong = |findings| JobFileError::Wrong { file: path.display().to_string(), text: text.clone(), findings };
-    let nodes: Vec<Node> = serde_saphyr::from_multiple(&text).map_err(|error| wrong(vec![not_yaml(&error)]))?;
-    // Between two lines of `---` there may be nothing.
-    let nodes: Vec<Node> = nodes.into_iter().filter(|node| !matches!(node.tree, Tree::Null)).collect();
+    let invalid = |findings| JobFileError::Invalid { file: path.display().to_string(), text: text.clone(), findings };
+    let nodes: Vec<Node> = serde_saphyr::from_multiple(&text).map_err(|error| invalid(vec![yaml_error(&error)]))?;
+    // A document between two lines of `---` may be empty.
+    let nodes: Vec<Node> = nodes.into_iter().filter(|node| !node.is_null()).collect();
     let mut findings = Vec::new();
     for node in &nodes {
         let mut found = match (node.text("kind"), node.text("apiVersion")) {
             (Some(KIND), Some(API_VERSION)) => job(node).err().unwrap_or_default(),
-            _ => nameless(node),
+            _ => missing_identity(node),
         };
         found.sort_by_key(|finding| (finding.place.line, finding.place.column));
         findings.append(&mut found);
     }
     if !findings.is_empty() {
-        return Err(wrong(findings));
+        return Err(invalid(findings));
     }
-    Ok(nodes.iter().map(|node| Document { object: node.plain(), line: node.place.line }).collect())
+    Ok(nodes.iter().map(|node| Document { object: node.to_value(), line: node.place.line }).collect())
 }
 
-/// What every object must say of itself.
-fn nameless(node: &Node) -> Vec<Finding> {
+/// Checks the fields that identify an object of any kind.
+fn missing_identity(node: &Node) -> Vec<Finding> {
     let mut findings = Vec::new();
     for field in ["apiVersion", "kind", "metadata.name"] {
         let found = match field.split_once('.') {
@@ -173,48 +171,50 @@ fn nameless(node: &Node) -> Vec<Finding> {
             None => node.get(field),
         };
         let (message, help) = match found.map(|node| &node.tree) {
-            Some(Tree::Text(_)) => continue,
-            Some(other) => (format!("expected a text, found {other}"), Some("put it in quotes".to_owned())),
-            None => ("is missing".to_owned(), None),
+            Some(Tree::Scalar(Value::String(_))) => continue,
+            Some(_) => ("must be a string".to_owned(), Some("put it in quotes".to_owned())),
+            None => ("Required value".to_owned(), None),
         };
         findings.push(Finding { place: node.place_of(field), field: field.to_owned(), message, help });
     }
     findings
 }
 
-fn not_yaml(error: &serde_saphyr::Error) -> Finding {
+fn yaml_error(error: &serde_saphyr::Error) -> Finding {
     let message = error.without_snippet().to_string();
-    // The place is in the finding; the message says it again, in other words.
+    // The message repeats the place, which the finding already has.
     let message = message.lines().next().and_then(|line| line.split(" at line ").next()).unwrap_or_default();
     Finding {
         place: error.location().map(Place::from).unwrap_or_default(),
         field: String::new(),
-        message: format!("this is not YAML that can be used: {message}"),
+        message: format!("invalid YAML: {message}"),
         help: None,
     }
 }
 
-/// The document that is meant: the only one, the only StreamJob, or the one with the name.
+/// Selects a document: the only one, the only StreamJob, or the one with the name.
 fn choose<'a>(documents: &'a [Node], name: Option<&str>) -> Result<&'a Node, String> {
     let jobs: Vec<&Node> = match documents {
-        // Whatever it is: that it is no StreamJob is better said with its line.
+        // Of whatever kind: if it is not a StreamJob, the error can name the line.
         [only] => vec![only],
         _ => documents.iter().filter(|document| document.text("kind") == Some(KIND)).collect(),
     };
     let name_of = |job: &Node| job.get("metadata").and_then(|metadata| metadata.text("name")).map(str::to_owned);
     let all_names = || jobs.iter().filter_map(|job| name_of(job)).collect::<Vec<_>>().join(", ");
-    let meant: Vec<&Node> =
+    let selected: Vec<&Node> =
         jobs.iter().copied().filter(|job| name.is_none_or(|name| name_of(job).as_deref() == Some(name))).collect();
-    match (meant.as_slice(), name) {
+    match (selected.as_slice(), name) {
         ([job], _) => Ok(job),
-        ([], Some(name)) if !jobs.is_empty() => Err(format!("no {KIND} is named {name}; there is {}", all_names())),
+        ([], Some(name)) if !jobs.is_empty() => {
+            Err(format!("no {KIND} is named {name}; choose one of {}", all_names()))
+        }
         ([], _) if documents.is_empty() => Err(format!("expected a {KIND}, found an empty file")),
         ([], _) => {
             let kinds: Vec<&str> = documents.iter().filter_map(|document| document.text("kind")).collect();
             Err(format!("expected a {KIND}, found {}", kinds.join(", ")))
         }
         (_, Some(name)) => Err(format!("more than one {KIND} is named {name}")),
-        (_, None) => Err(format!("more than one {KIND}: pick one with --name: {}", all_names())),
+        (_, None) => Err(format!("more than one {KIND}; choose one with --name: {}", all_names())),
     }
 }
 
@@ -233,36 +233,31 @@ fn job(document: &Node) -> Result<Job, Vec<Finding>> {
             _ => {}
         }
     }
-    let (check, mut value) = Check::document(document, &schema::stream_job());
-    let mut findings = check.findings;
-    if check.broken {
-        return Err(findings);
-    }
-    // No server has given it a namespace and a uid; nothing that is decided depends on them.
-    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+    let definition = definition::stream_job().map_err(|message| vec![finding("", message, None)])?;
+    let (mut object, mut findings) = definition.apply(document);
+    // A server would assign a namespace and a uid; no decision depends on them.
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.entry("namespace").or_insert_with(|| "default".into());
         metadata.entry("uid").or_insert_with(|| "from-a-file".into());
     }
-    if let Some(object) = value.as_object_mut() {
-        object.remove("status");
-    }
-    let mut breaches: Vec<(String, String)> =
-        rules::broken(&value).into_iter().map(|(field, message)| (field, message.to_owned())).collect();
-    let outcome =
-        serde_json::from_value::<StreamJob>(value).map_err(|error| vec![("spec".to_owned(), error.to_string())]);
-    let outcome = outcome.and_then(|object| {
-        validate(&object).map_err(|wrong| wrong.into_iter().map(|problem| (problem.field, problem.message)).collect())
-    });
-    let outcome = outcome.map_err(|mut wrong: Vec<(String, String)>| breaches.append(&mut wrong));
-    for (field, message) in breaches {
-        // What is wrong with a whole may come from an unknown field in it: one report of it will do.
-        let said = findings.iter().any(|finding| finding.field.starts_with(&field));
-        if !said {
-            findings.push(finding(&field, message, None));
+    let object: StreamJob = match serde_json::from_value(object) {
+        Ok(object) => object,
+        Err(error) => {
+            if findings.is_empty() {
+                findings.push(finding("spec", error.to_string(), None));
+            }
+            return Err(findings);
+        }
+    };
+    let outcome = validate(&object);
+    for problem in outcome.as_ref().err().into_iter().flatten() {
+        // A problem of an object is not reported in addition to a finding inside it, which may be its cause.
+        if !findings.iter().any(|finding| finding.field.starts_with(&problem.field)) {
+            findings.push(finding(&problem.field, problem.message.clone(), None));
         }
     }
-    match (outcome, findings.is_empty()) {
-        (Ok(job), true) => Ok(job),
+    match outcome {
+        Ok(job) if findings.is_empty() => Ok(job),
         _ => Err(findings),
     }
 }

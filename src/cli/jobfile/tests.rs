@@ -1,4 +1,4 @@
-//! Files as people write them, with what they are told.
+//! Files with typical mistakes, and the reported errors.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -39,7 +39,8 @@ fn edited(from: &str, to: &str) -> String {
     GOOD.replacen(from, to, 1)
 }
 
-fn told(text: &str) -> String {
+/// Returns the error of a text that must be rejected.
+fn error_of(text: &str) -> String {
     match parse("job.yaml", text, None) {
         Ok(job) => panic!("accepted: {text}\n{:?}", job.settings),
         Err(error) => error.to_string(),
@@ -47,28 +48,28 @@ fn told(text: &str) -> String {
 }
 
 #[test]
-fn a_job_gets_the_defaults_of_the_definition() {
+fn job_file_gets_the_defaults_of_the_definition() {
     let job = parse("job.yaml", GOOD, None).unwrap();
     let settings = &job.settings;
     let expected = Settings::for_objective(Seconds(10.0), 0.99, (1, 20));
     assert_eq!(format!("{settings:?}"), format!("{expected:?}"));
     assert_eq!((job.key.namespace.as_str(), job.key.name.as_str()), ("default", "orders"));
 
-    // From the definition, not from what serde would do.
+    // The defaults are those of the definition, not those of serde.
     let nodes: Vec<Node> =
         serde_saphyr::from_multiple(&edited("  workload:\n", "  scaling: {}\n  workload:\n")).unwrap();
-    let (check, value) = Check::document(&nodes[0], &schema::stream_job());
-    assert!(check.findings.is_empty());
+    let (value, findings) = definition::stream_job().unwrap().apply(&nodes[0]);
+    assert!(findings.is_empty(), "{findings:?}");
     for (field, default) in
         [("minReplicas", "1"), ("scaling/maxStepDown", "\"30%\""), ("workload/kind", "\"Deployment\"")]
     {
         assert_eq!(value.pointer(&format!("/spec/{field}")).unwrap().to_string(), default, "{field}");
     }
-    assert!(value.pointer("/spec/metrics").is_none(), "defaults make no object that is not there");
+    assert!(value.pointer("/spec/metrics").is_none(), "a default of a field does not create its object");
 }
 
 #[test]
-fn every_example_is_read_as_serde_reads_it() {
+fn every_example_is_read_as_by_serde() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let mut count = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -87,14 +88,14 @@ fn every_example_is_read_as_serde_reads_it() {
 }
 
 #[test]
-fn a_mistake_is_told_with_its_place_and_what_was_meant() {
+fn each_mistake_is_reported_with_its_place_and_a_hint() {
     for (from, to, message) in [
         (
             "maxReplicas: 20",
             "maxReplica: 20",
             "job.yaml:8:3: spec.maxReplica: unknown field; did you mean `maxReplicas`?",
         ),
-        ("  maxReplicas: 20\n", "", "job.yaml:5:1: spec.maxReplicas: is missing; Most workers"),
+        ("  maxReplicas: 20\n", "", "job.yaml:5:1: spec.maxReplicas: Required value; "),
         (
             "maxReplicas: 20",
             "maxReplicas: 20\n  percentile: 99",
@@ -103,105 +104,113 @@ fn a_mistake_is_told_with_its_place_and_what_was_meant() {
         (
             "maxReplicas: 20",
             "maxReplicas: \"20\"",
-            "job.yaml:8:16: spec.maxReplicas: expected a whole number, found the text \"20\"; leave out the quotes",
+            "job.yaml:8:16: spec.maxReplicas: Invalid value: \"string\": spec.maxReplicas in body must be of type integer: \"string\"; remove the quotes",
         ),
         (
             "maxReplicas: 20",
             "maxReplicas: 0",
-            "8:16: spec.maxReplicas: expected a whole number between 1 and 10000, found 0",
+            "8:16: spec.maxReplicas: Invalid value: 0: spec.maxReplicas in body should be greater than or equal to 1",
         ),
-        ("maxReplicas: 20", "maxReplicas: 2.5", "expected a whole number, found the number 2.5"),
+        ("maxReplicas: 20", "maxReplicas: 2.5", "spec.maxReplicas in body must be of type integer: \"number\""),
         (
             "latency: 10s",
             "latency: 10",
-            "job.yaml:7:14: spec.objective.latency: expected a text, found the number 10; give it a unit: 10s",
+            "job.yaml:7:14: spec.objective.latency: Invalid value: \"integer\": spec.objective.latency in body must be of type string: \"integer\"; add a unit, such as 10s",
         ),
-        ("latency: 10s", "latency: 1 day", "expected a duration such as 500ms, 10s or 1h30m, found the text \"1 day\""),
-        ("latency: 10s", "latency: 48h", "7:14: spec.objective.latency: must lie between 100ms and 1d"),
+        ("latency: 10s", "latency: 1 day", "; write a duration such as 500ms, 10s or 1h30m"),
+        (
+            "latency: 10s",
+            "latency: 48h",
+            "7:14: spec.objective.latency: Invalid value: \"string\": objective.latency must lie between 100ms and 24h",
+        ),
         (
             "latency: 10s",
             "latency: 10s\n    percentile: 99.9",
-            "8:17: spec.objective.percentile: expected a whole number or a text, found the number 99.9; put it in quotes: \"99.9\"",
+            "8:17: spec.objective.percentile: Invalid value: \"number\": spec.objective.percentile in body must be of type integer,string: \"number\"; put it in quotes: \"99.9\"",
         ),
         (
             "maxReplicas: 20",
             "maxReplicas: 20\n  minReplicas: 30",
-            "9:16: spec.minReplicas: must not be larger than maxReplicas",
+            "9:16: spec.minReplicas: Invalid value: \"object\": minReplicas must not be larger than maxReplicas",
         ),
         (
             "maxReplicas: 20",
             "maxReplicas: 20\n  scaling: {mode: auto}",
-            "9:19: spec.scaling.mode: expected one of Auto, OutOnly, InOnly, Recommend, found the text \"auto\"; did you mean `Auto`?",
+            "9:19: spec.scaling.mode: Unsupported value: \"auto\": supported values: \"Auto\", \"OutOnly\", \"InOnly\", \"Recommend\"; did you mean `Auto`?",
         ),
         (
             "topic: orders",
             "topic: orders!",
-            "13:14: spec.sources[0].kafka.topic: expected a text like ^[a-zA-Z0-9._-]+$",
+            "13:14: spec.sources[0].kafka.topic: Invalid value: \"orders!\": spec.sources[0].kafka.topic in body should match '^[a-zA-Z0-9._-]+$'",
         ),
         (
             "[kafka:9092]",
             "kafka:9092",
-            "12:25: spec.sources[0].kafka.bootstrapServers: expected a list, found the text \"kafka:9092\"; begin each entry with `- `",
+            "12:25: spec.sources[0].kafka.bootstrapServers: Invalid value: \"string\": spec.sources[0].kafka.bootstrapServers in body must be of type array: \"string\"; begin each entry with `- `",
         ),
-        ("[kafka:9092]", "[]", "expected 1 to 16 entries, found 0"),
-        ("  name: orders\n", "  name: Orders\n", "4:9: metadata.name: expected a text like"),
+        ("[kafka:9092]", "[]", "bootstrapServers in body should have at least 1 items"),
+        (
+            "  name: orders\n",
+            "  name: Orders\n",
+            "4:9: metadata.name: Invalid value: \"Orders\": metadata.name in body should match",
+        ),
         ("  name: orders\n", "  nam: orders\n", "4:3: metadata.nam: unknown field; did you mean `name`?"),
         ("metadata:", "metadat:", "3:1: metadat: unknown field; did you mean `metadata`?"),
         ("kind: StreamJob", "kind: Streamjob", "job.yaml:2:7: kind: expected StreamJob, found Streamjob"),
         ("v1alpha1", "v1", "1:13: apiVersion: expected sluice.dev/v1alpha1, found sluice.dev/v1"),
-        ("  workload:", "  targetRef: {kind: Deployment, name: orders}\n  workload:", "5:1: spec: give exactly one of"),
         (
-            "maxReplicas: 20",
-            "maxReplicas: 20\n  maxReplicas: 21",
-            "job.yaml:9:3: this is not YAML that can be used: duplicate",
+            "  workload:",
+            "  targetRef: {kind: Deployment, name: orders}\n  workload:",
+            "5:1: spec: Invalid value: \"object\": give exactly one of",
         ),
-        ("[kafka:9092]", "[kafka:9092", "this is not YAML that can be used"),
-        ("spec:", "\tspec:", "this is not YAML that can be used"),
+        ("maxReplicas: 20", "maxReplicas: 20\n  maxReplicas: 21", "job.yaml:9:3: invalid YAML: duplicate"),
+        ("[kafka:9092]", "[kafka:9092", "invalid YAML"),
+        ("spec:", "\tspec:", "invalid YAML"),
     ] {
-        let told = told(&edited(from, to));
-        assert!(told.contains(message), "{to}:\n{told}\nand not\n{message}");
+        let error = error_of(&edited(from, to));
+        assert!(error.contains(message), "{to}:\n{error}\nand not\n{message}");
     }
 }
 
 #[test]
-fn every_mistake_is_told_at_once_and_in_the_order_of_the_file() {
+fn all_mistakes_are_reported_in_the_order_of_the_file() {
     let text = edited("latency: 10s", "latency: 10").replace("maxReplicas", "maxReplica").replace("topic", "topik");
-    let told = told(&text);
-    let lines: Vec<&str> = told.lines().collect();
-    assert_eq!(lines.len(), 5, "{told}");
+    let error = error_of(&text);
+    let lines: Vec<&str> = error.lines().collect();
+    assert_eq!(lines.len(), 5, "{error}");
     for (line, part) in
-        lines.iter().zip(["maxReplicas: is missing", "latency", "maxReplica:", "topic: is missing", "topik"])
+        lines.iter().zip(["maxReplicas: Required value", "latency", "maxReplica:", "topic: Required value", "topik"])
     {
-        assert!(line.contains(part), "{told}");
+        assert!(line.contains(part), "{error}");
     }
 }
 
 #[test]
-fn an_unknown_field_is_not_told_again_as_a_missing_whole() {
-    let told = told(&GOOD.replace("workload", "workloads"));
-    assert_eq!(told.lines().count(), 1, "{told}");
-    assert!(told.contains("did you mean `workload`?"), "{told}");
+fn an_unknown_field_is_not_also_reported_as_a_broken_rule() {
+    let error = error_of(&GOOD.replace("workload", "workloads"));
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert!(error.contains("did you mean `workload`?"), "{error}");
 }
 
 #[test]
-fn null_is_absent() {
+fn a_null_field_counts_as_absent() {
     assert!(
         parse("job.yaml", &edited("maxReplicas: 20", "maxReplicas: 20\n  replicas: null\n  scaling:"), None).is_ok()
     );
-    assert!(told(&edited("maxReplicas: 20", "maxReplicas:")).contains("spec.maxReplicas: is missing"));
+    assert!(error_of(&edited("maxReplicas: 20", "maxReplicas:")).contains("spec.maxReplicas: Required value"));
 }
 
 #[test]
-fn of_several_documents_the_job_is_taken() {
+fn the_job_is_selected_among_several_documents() {
     let service = "apiVersion: v1\nkind: Service\nmetadata: {name: orders}\n";
     assert!(parse("f", &format!("{service}---\n{GOOD}---\n"), None).is_ok());
     let second = GOOD.replace("name: orders\nspec", "name: payments\nspec");
     let both = format!("{GOOD}---\n{second}");
     let error = parse("f", &both, None).unwrap_err().to_string();
-    assert_eq!(error, "f: more than one StreamJob: pick one with --name: orders, payments");
+    assert_eq!(error, "f: more than one StreamJob; choose one with --name: orders, payments");
     assert_eq!(parse("f", &both, Some("payments")).unwrap().key.name, "payments");
     for (text, name, message) in [
-        (both.as_str(), Some("refunds"), "f: no StreamJob is named refunds; there is orders, payments"),
+        (both.as_str(), Some("refunds"), "f: no StreamJob is named refunds; choose one of orders, payments"),
         (&format!("{service}---\n{service}"), None, "f: expected a StreamJob, found Service, Service"),
         (service, None, "f:2:7: kind: expected StreamJob, found Service"),
         ("", None, "f: expected a StreamJob, found an empty file"),
@@ -215,7 +224,7 @@ fn of_several_documents_the_job_is_taken() {
 }
 
 #[test]
-fn what_a_server_answers_can_be_read() {
+fn output_of_kubectl_get_can_be_read() {
     let text = edited(
         "  name: orders\n",
         "  name: orders\n  uid: abc\n  generation: 3\n  managedFields: [{manager: kubectl}]\n",
@@ -224,15 +233,16 @@ fn what_a_server_answers_can_be_read() {
 }
 
 #[test]
-fn a_picture_shows_the_line() {
+fn an_error_on_a_terminal_shows_the_source_line() {
     let error = parse("job.yaml", &edited("maxReplicas: 20", "maxReplica: 20"), None).unwrap_err();
-    let picture = error.picture(false);
+    let picture = error.with_source_lines(false);
     for part in ["job.yaml:8:3", "maxReplica: 20", "did you mean `maxReplicas`?"] {
         assert!(picture.contains(part), "{picture}");
     }
 }
 
-/// Every rule of the definition, with a job that breaks it. A new rule fails this test until it is checked here too.
+/// Every rule of the definition with a job that breaks it. A new rule fails this test until a case for it is added
+/// here.
 #[test]
 fn every_rule_of_the_definition_is_checked() {
     let spec = |line: &str| edited("maxReplicas: 20", &format!("maxReplicas: 20\n  {line}"));
@@ -297,14 +307,15 @@ fn every_rule_of_the_definition_is_checked() {
             spec("processing: {style: MicroBatch, batchInterval: 2h}"),
         ),
     ];
-    for (_, text) in &cases {
-        assert_eq!(told(text).lines().count(), 1, "{text}\n{}", told(text));
+    for (message, text) in &cases {
+        let error = error_of(text);
+        assert!(error.lines().count() == 1 && error.contains(message), "{message}\n{text}\n{error}");
     }
     let checked: BTreeSet<&str> = cases.iter().map(|(message, _)| *message).collect();
     let definition = serde_json::to_value(StreamJob::crd()).unwrap();
     let mut rules = BTreeSet::new();
     collect(&definition, &mut rules);
-    // Rules about a change have no place in a file.
+    // Rules about changes do not apply to a file.
     rules.retain(|message| !message.contains("cannot be changed"));
     assert_eq!(rules, checked);
 }

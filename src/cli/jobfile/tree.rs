@@ -1,4 +1,4 @@
-//! YAML as it stands in the file: every key and every value with its place.
+//! A YAML document in which every key and every value has its place in the file.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_saphyr::{Location, Spanned};
 
-/// Where something stands.
+/// A place in a file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Place {
     /// From 1; 0 is unknown.
@@ -39,14 +39,10 @@ pub(super) struct Node {
     pub(super) place: Place,
 }
 
-/// A value.
+/// A value whose parts have places.
 #[derive(Debug, Clone)]
 pub(super) enum Tree {
-    Null,
-    Bool(bool),
-    Integer(i64),
-    Number(f64),
-    Text(String),
+    Scalar(Value),
     List(Vec<Node>),
     Fields(Vec<Field>),
 }
@@ -60,67 +56,72 @@ pub(super) struct Field {
 }
 
 impl Node {
-    /// The value of a field; `None` too when it is `null`, which means the same as leaving it out.
-    pub(super) fn get(&self, name: &str) -> Option<&Self> {
-        let Tree::Fields(fields) = &self.tree else { return None };
-        fields.iter().map(|field| (&field.name, &field.value)).find(|(n, _)| *n == name).map(|(_, value)| value)
+    /// Returns whether this is an empty document.
+    pub(super) fn is_null(&self) -> bool {
+        matches!(self.tree, Tree::Scalar(Value::Null))
     }
 
-    /// The text of a field.
+    /// Returns the field of this name.
+    fn field(&self, name: &str) -> Option<&Field> {
+        let Tree::Fields(fields) = &self.tree else { return None };
+        fields.iter().find(|field| field.name == name)
+    }
+
+    /// Returns the value of a field; `None` also when it is `null`, which means the same as an absent field.
+    pub(super) fn get(&self, name: &str) -> Option<&Self> {
+        self.field(name).map(|field| &field.value).filter(|value| !value.is_null())
+    }
+
+    /// Returns the text of a field.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         match &self.get(name)?.tree {
-            Tree::Text(text) => Some(text),
+            Tree::Scalar(Value::String(text)) => Some(text),
             _ => None,
         }
     }
 
-    /// The place of what a path such as `spec.sources[0].name` names, or of the nearest that is there.
+    /// Returns the value at a path such as `spec.sources[0].name`.
+    pub(super) fn value_at(&self, path: &str) -> Option<&Self> {
+        path.split(['.', '[']).try_fold(self, |node, step| node.step(step).map(|(value, _)| value))
+    }
+
+    /// Returns the place of the value at a path, or of its nearest existing parent.
     pub(super) fn place_of(&self, path: &str) -> Place {
         let mut node = self;
         let mut place = self.place;
         for step in path.split(['.', '[']) {
-            let next = match (&node.tree, step.strip_suffix(']').and_then(|index| index.parse::<usize>().ok())) {
-                (Tree::List(items), Some(index)) => items.get(index).map(|item| (item, item.place)),
-                (Tree::Fields(fields), None) => {
-                    fields.iter().find(|field| field.name == step).map(|field| (&field.value, field.place))
-                }
-                _ => None,
-            };
-            let Some((value, key)) = next else { return place };
-            // A key names a list or a group of fields better than its first character does.
-            place = if matches!(value.tree, Tree::List(_) | Tree::Fields(_)) { key } else { value.place };
+            let Some((value, key)) = node.step(step) else { return place };
+            // The key marks a list or an object better than the first character of its value does.
+            place = if matches!(value.tree, Tree::Scalar(_)) { value.place } else { key };
             node = value;
         }
         place
     }
 
-    /// The plain value.
-    pub(super) fn plain(&self) -> Value {
-        match &self.tree {
-            Tree::Null => Value::Null,
-            Tree::Bool(truth) => (*truth).into(),
-            Tree::Integer(number) => (*number).into(),
-            Tree::Number(number) => (*number).into(),
-            Tree::Text(text) => text.clone().into(),
-            Tree::List(items) => items.iter().map(Self::plain).collect(),
-            Tree::Fields(fields) => {
-                Value::Object(fields.iter().map(|field| (field.name.clone(), field.value.plain())).collect())
-            }
+    /// Returns the place of the key of the field at a path, or the place of its nearest existing parent.
+    pub(super) fn key_place(&self, path: &str) -> Place {
+        let (parent, name) =
+            path.rsplit_once('.').map_or((Some(self), path), |(parent, name)| (self.value_at(parent), name));
+        parent.and_then(|parent| parent.step(name)).map_or_else(|| self.place_of(path), |(_, key)| key)
+    }
+
+    /// Returns the value that one step of a path leads to, and the place of its key.
+    fn step(&self, step: &str) -> Option<(&Self, Place)> {
+        match (&self.tree, step.strip_suffix(']').and_then(|index| index.parse::<usize>().ok())) {
+            (Tree::List(items), Some(index)) => items.get(index).map(|item| (item, item.place)),
+            (Tree::Fields(_), None) => self.field(step).map(|field| (&field.value, field.place)),
+            _ => None,
         }
     }
-}
 
-impl fmt::Display for Tree {
-    /// What was found, for a message: kind and, if it is short, the value.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Null => formatter.write_str("nothing"),
-            Self::Bool(truth) => write!(formatter, "{truth}"),
-            Self::Integer(number) => write!(formatter, "the number {number}"),
-            Self::Number(number) => write!(formatter, "the number {number}"),
-            Self::Text(text) => write!(formatter, "the text {:?}", sluice_base::text::truncate(text, 60)),
-            Self::List(_) => formatter.write_str("a list"),
-            Self::Fields(_) => formatter.write_str("fields"),
+    /// Returns the value without places.
+    pub(super) fn to_value(&self) -> Value {
+        match &self.tree {
+            Tree::Scalar(value) => value.clone(),
+            Tree::List(items) => items.iter().map(Self::to_value).collect(),
+            Tree::Fields(fields) => {
+                Value::Object(fields.iter().map(|field| (field.name.clone(), field.value.to_value())).collect())
+            }
         }
     }
 }
@@ -134,13 +135,13 @@ impl<'de> Deserialize<'de> for Node {
 
 impl<'de> Deserialize<'de> for Tree {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Planter)
+        deserializer.deserialize_any(TreeVisitor)
     }
 }
 
-struct Planter;
+struct TreeVisitor;
 
-impl<'de> Visitor<'de> for Planter {
+impl<'de> Visitor<'de> for TreeVisitor {
     type Value = Tree;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -148,36 +149,35 @@ impl<'de> Visitor<'de> for Planter {
     }
 
     fn visit_unit<E>(self) -> Result<Tree, E> {
-        Ok(Tree::Null)
+        Ok(Tree::Scalar(Value::Null))
     }
 
     fn visit_none<E>(self) -> Result<Tree, E> {
-        Ok(Tree::Null)
+        Ok(Tree::Scalar(Value::Null))
     }
 
-    fn visit_bool<E>(self, truth: bool) -> Result<Tree, E> {
-        Ok(Tree::Bool(truth))
+    fn visit_bool<E>(self, value: bool) -> Result<Tree, E> {
+        Ok(Tree::Scalar(value.into()))
     }
 
     fn visit_i64<E>(self, number: i64) -> Result<Tree, E> {
-        Ok(Tree::Integer(number))
+        Ok(Tree::Scalar(number.into()))
     }
 
-    #[allow(clippy::cast_precision_loss, reason = "a number beyond i64 is out of every field's range anyway")]
     fn visit_u64<E>(self, number: u64) -> Result<Tree, E> {
-        Ok(i64::try_from(number).map_or(Tree::Number(number as f64), Tree::Integer))
+        Ok(Tree::Scalar(number.into()))
     }
 
     fn visit_f64<E>(self, number: f64) -> Result<Tree, E> {
-        Ok(Tree::Number(number))
+        Ok(Tree::Scalar(number.into()))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Tree, E> {
-        Ok(Tree::Text(text.to_owned()))
+        Ok(Tree::Scalar(text.into()))
     }
 
     fn visit_string<E>(self, text: String) -> Result<Tree, E> {
-        Ok(Tree::Text(text))
+        Ok(Tree::Scalar(text.into()))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Tree, A::Error> {

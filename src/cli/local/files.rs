@@ -1,6 +1,6 @@
-//! The objects that are there from the start: the resource definitions, and what `-f` names.
+//! The objects that are applied at the start: the resource definitions and the objects of the files given with `-f`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use kube::api::{DynamicObject, Patch, PatchParams, ValidationDirective};
 use kube::core::GroupVersionKind;
@@ -12,17 +12,17 @@ use serde_json::Value;
 use super::Failure;
 use crate::cli::jobfile::{self, Document};
 
-/// The name under which objects are applied.
+/// The field manager of applied objects.
 const MANAGER: &str = "sluice-local";
 
-/// An object, and where it comes from.
+/// An object and the file it comes from.
 #[derive(Debug)]
 pub(super) struct Object {
     file: PathBuf,
     document: Document,
 }
 
-/// Reads files of objects. Every mistake is reported; `None` if there is one.
+/// Reads files of objects and prints every mistake in them. Returns `None` if there is one.
 pub(super) fn read(files: &[PathBuf]) -> Option<Vec<Object>> {
     let mut objects = Some(Vec::new());
     for file in files {
@@ -38,7 +38,7 @@ pub(super) fn read(files: &[PathBuf]) -> Option<Vec<Object>> {
             }
         }
     }
-    // What others need comes first; otherwise the order of the files is kept.
+    // Namespaces and definitions come first because other objects need them; otherwise the order of the files is kept.
     if let Some(objects) = &mut objects {
         objects.sort_by_key(|object| !matches!(object.text("/kind"), "Namespace" | "CustomResourceDefinition"));
     }
@@ -51,7 +51,7 @@ impl Object {
     }
 }
 
-/// Installs the definitions of this version.
+/// Installs the resource definitions of this version.
 pub(super) async fn install(client: &Client) -> Result<(), Failure> {
     for definition in sluice_api::crds() {
         let object = serde_json::to_value(&definition)?;
@@ -60,28 +60,29 @@ pub(super) async fn install(client: &Client) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Applies objects. Every one that cannot be is reported; whether all could.
+/// Applies objects, and prints the errors of those that fail. Returns whether all succeeded.
 pub(super) async fn apply(client: &Client, objects: &[Object]) -> bool {
-    let mut well = true;
+    let mut applied_all = true;
     for object in objects {
         if let Err(error) = put(client, &object.document.object).await {
-            well = false;
+            applied_all = false;
             let (line, kind, name) = (object.document.line, object.text("/kind"), object.text("/metadata/name"));
-            let place = |file: &Path| format!("{}:{line}", file.display());
             for why in reasons(&error) {
-                eprintln!("sluice: {}: failed to apply {kind} {name}: {why}", place(&object.file));
+                eprintln!("sluice: {}:{line}: failed to apply {kind} {name}: {why}", object.file.display());
             }
         }
     }
-    well
+    applied_all
 }
 
-/// What the server says is wrong, each thing for itself.
+/// Returns the server's causes of an error, one text for each.
 fn reasons(error: &kube::Error) -> Vec<String> {
     let status = match error {
         kube::Error::Api(status) => status,
         kube::Error::Discovery(DiscoveryError::MissingKind(_)) => {
-            return vec!["there is no such kind here; give its CustomResourceDefinition with -f, too".to_owned()];
+            return vec![
+                "the server does not know this kind; also pass its CustomResourceDefinition with -f".to_owned(),
+            ];
         }
         _ => return vec![error.to_string()],
     };
@@ -108,7 +109,7 @@ async fn put(client: &Client, object: &Value) -> Result<(), kube::Error> {
     let (group, version) = text("/apiVersion").rsplit_once('/').unwrap_or_else(|| ("", text("/apiVersion")));
     let kind = GroupVersionKind::gvk(group, version, text("/kind"));
     let (resource, capabilities) = pinned_kind(client, &kind).await.map_err(|error| match error {
-        // Of a group that it does not have, a server says no more.
+        // For an unknown API group a server returns a plain 404.
         kube::Error::Api(status) if status.code == 404 => {
             kube::Error::Discovery(DiscoveryError::MissingKind(status.message))
         }

@@ -1,4 +1,4 @@
-//! The kubeconfig that `sluice local` writes: where the server is, whom to trust, and the token. For this user's eyes only.
+//! The kubeconfig that `sluice local` writes: address, certificate authority and token. Only this user can read it.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
@@ -11,16 +11,17 @@ use serde_json::{Value, json};
 
 use super::Failure;
 
-/// The name of cluster, user and context; by it a file of an earlier run is known.
+/// The name of the cluster, user and context, which also identifies a file of an earlier run.
 const NAME: &str = "sluice-local";
 
-/// Writes it whole or not at all. A file that somebody else has written is left alone.
+/// Writes the kubeconfig atomically. A file that this command did not write is not overwritten.
 pub(in crate::cli) fn write(path: &Path, address: SocketAddr, authority: &str, token: &str) -> Result<(), Failure> {
-    let failed =
-        |error: io::Error| format!("failed to write {}: {error}; give another file with --kubeconfig", path.display());
+    let failed = |error: io::Error| {
+        format!("failed to write {}: {error}; choose another file with --kubeconfig", path.display())
+    };
     if path.exists() && !is_ours(path) {
-        let why = "it is there already, and not from an earlier run of this command";
-        return Err(format!("failed to write {}: {why}; give another file with --kubeconfig", path.display()).into());
+        let why = "the file exists and is not from an earlier run of this command";
+        return Err(format!("failed to write {}: {why}; choose another file with --kubeconfig", path.display()).into());
     }
     let text = serde_yaml::to_string(&config(address, authority, token))?;
     let new = path.with_extension(format!("new-{}", std::process::id()));
@@ -30,13 +31,13 @@ pub(in crate::cli) fn write(path: &Path, address: SocketAddr, authority: &str, t
         std::fs::rename(&new, path)
     };
     write().map_err(|error| {
-        // The error is about the file that was asked for; a half-written one is of no use.
+        // Remove the partly written file; only the error of the write is reported.
         let _ = std::fs::remove_file(&new);
         failed(error).into()
     })
 }
 
-/// Removes the one with this token: nobody answers there any more. Another run may have put its own in this place.
+/// Removes the kubeconfig if it contains this token. Another run may have replaced it with its own meanwhile.
 pub(super) fn remove(path: &Path, token: &str) {
     if std::fs::read_to_string(path).is_ok_and(|text| text.contains(token)) {
         let _ = std::fs::remove_file(path);
@@ -69,7 +70,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
-    fn a_file_of_somebody_else_is_left_alone_and_our_own_is_for_us_alone() {
+    fn kubeconfig_is_private_and_other_files_are_kept() {
         let folder = std::env::temp_dir().join(format!("sluice-kubeconfig-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("config");

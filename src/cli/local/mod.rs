@@ -1,8 +1,8 @@
-//! `sluice local`: a small Kubernetes on this machine, in one process: an API server and a node that runs pods as
-//! processes. Nothing but this program is needed, and nothing of it is left when it ends.
+//! `sluice local`: a small Kubernetes on this computer, in one process: an API server and a node that runs pods as
+//! processes. It needs no other program and cleans up everything it started.
 //!
-//! The parts: [`files`] reads and applies what `-f` names, [`kubeconfig`] lets kubectl in, [`node`] is the node
-//! alone, for a cluster that is there already.
+//! The modules: [`files`] reads and applies the files given with `-f`, [`kubeconfig`] writes the kubeconfig, and
+//! [`node`] runs only the node, for an existing cluster.
 
 mod files;
 pub(super) mod kubeconfig;
@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 use super::folder::Folder;
-use super::signals::Signals;
+use super::termination::TerminationSignals;
 use embedded_kubernetes::cluster::{Cluster, Setup};
 use embedded_kubernetes::node::{Image, Images, SHUTDOWN};
 
@@ -28,75 +28,76 @@ pub(super) const CERTIFICATE_NAME: &str = "sluice local";
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Pods that end within this time are not worth a word.
-const PATIENCE: Duration = Duration::from_millis(300);
+/// If the pods take longer than this to end, a message explains the wait.
+const QUIET_SHUTDOWN: Duration = Duration::from_millis(300);
 
 /// Arguments of `sluice local`.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Args {
     #[command(subcommand)]
-    part: Option<Part>,
+    command: Option<Command>,
     #[command(flatten)]
-    whole: Whole,
+    cluster: ClusterArgs,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Part {
-    /// Only the node, for a cluster that is there already: its pods run here as processes
+enum Command {
+    /// Run only a node, for an existing cluster: its pods run here as processes
     Node(node::Args),
 }
 
 #[derive(Debug, clap::Args)]
-struct Whole {
-    /// Folder to keep everything in, over restarts [default: a temporary one, removed at the end]
+struct ClusterArgs {
+    /// Keep all state in the folder DIR across restarts [default: a temporary folder, removed at the end]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Port of 127.0.0.1 to serve at; 0: any that is free
+    /// Serve at this port of 127.0.0.1; 0 chooses a free port
     #[arg(long, value_name = "PORT", default_value = "0")]
     port: u16,
-    /// Kubeconfig to write [default: `kubeconfig` in the folder]
+    /// Write the kubeconfig to FILE [default: `kubeconfig` in the data folder]
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// File with objects to apply; may be given several times
+    /// Apply the objects in FILE; may be given several times
     #[arg(short, long = "filename", value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
-    run: Run,
+    node: NodeArgs,
 }
 
-/// What the node needs to know of the machine.
+/// Arguments of the node, with and without a cluster of its own.
 #[derive(Debug, clap::Args)]
-struct Run {
-    /// Command that stands for an image, such as web="python3 -m http.server"; may be given several times. The image
-    /// `sluice` is this program
+struct NodeArgs {
+    /// Run COMMAND for pods of the image NAME; may be given several times
+    ///
+    /// Example: --image web="python3 -m http.server". The image `sluice` is this program.
     #[arg(long = "image", value_name = "NAME=COMMAND")]
     images: Vec<Image>,
-    /// What to log: error, warn, info, debug, trace, or a tracing filter such as sluice=debug
+    /// Log level (error, warn, info, debug or trace), or a tracing filter such as sluice=debug
     #[arg(long, value_name = "FILTER", default_value = "warn", env = "SLUICE_LOG")]
     log: String,
 }
 
 pub(super) fn run(args: Args) -> super::Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    match args.part {
-        Some(Part::Node(args)) => runtime.block_on(node::run(args)),
-        None => runtime.block_on(whole(args.whole)),
+    match args.command {
+        Some(Command::Node(args)) => runtime.block_on(node::run(args)),
+        None => runtime.block_on(run_cluster(args.cluster)),
     }
 }
 
-async fn whole(args: Whole) -> super::Outcome {
-    super::init_logging(&args.run.log, super::LogFormat::Text)?;
-    // What can be wrong with the arguments is said before anything is started.
+async fn run_cluster(args: ClusterArgs) -> super::Outcome {
+    super::init_logging(&args.node.log, super::LogFormat::Text)?;
+    // Mistakes in the arguments are reported before anything is started.
     let Some(objects) = files::read(&args.files) else { return Ok(ExitCode::FAILURE) };
-    let mut signals = Signals::listen()?;
+    let mut signals = TerminationSignals::listen()?;
     let folder = Folder::new(args.data_dir.as_deref(), "local")?;
     let listener = bind(args.port).await?;
     let setup = Setup {
         listener,
         folder: folder.path().to_owned(),
         keep: folder.is_kept(),
-        images: images(&args.run.images)?,
+        images: images(&args.node.images)?,
         certificate_name: CERTIFICATE_NAME.to_owned(),
     };
     let mut cluster = Cluster::start(setup)?;
@@ -109,7 +110,7 @@ async fn whole(args: Whole) -> super::Outcome {
         if !files::apply(cluster.client(), &objects).await {
             return Ok(ExitCode::FAILURE);
         }
-        say_how_to_use(cluster.address(), &kubeconfig)?;
+        print_instructions(cluster.address(), &kubeconfig)?;
         tokio::select! {
             _ = signals.next() => Ok(ExitCode::SUCCESS),
             why = cluster.failed() => Err(why.into()),
@@ -117,17 +118,17 @@ async fn whole(args: Whole) -> super::Outcome {
     };
     let outcome: super::Outcome = outcome.await;
     let mut stopping = Box::pin(cluster.stop());
-    if tokio::time::timeout(PATIENCE, &mut stopping).await.is_err() {
-        eprintln!("sluice: waiting for pods to end, at most {} s; Ctrl-C once more kills them", SHUTDOWN.as_secs());
+    if tokio::time::timeout(QUIET_SHUTDOWN, &mut stopping).await.is_err() {
+        eprintln!("sluice: waiting at most {} s for pods to end; press Ctrl-C again to kill them", SHUTDOWN.as_secs());
         tokio::select! {
             () = &mut stopping => {}
-            // Their supervisors do it, as soon as this process is gone.
+            // When this process ends, the supervisors of the pods' processes kill them.
             _ = signals.next() => {}
         }
     }
     drop(stopping);
     kubeconfig::remove(&kubeconfig, &token);
-    cluster.flush().map_err(|error| format!("failed to flush {} to the disk: {error}", folder.path().display()))?;
+    cluster.flush().map_err(|error| format!("failed to flush {} to disk: {error}", folder.path().display()))?;
     outcome
 }
 
@@ -140,16 +141,19 @@ pub(super) fn images(rows: &[Image]) -> Result<Images, Failure> {
 
 async fn bind(port: u16) -> Result<TcpListener, Failure> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let mend = "give another port with --port, or none for one that is free";
-    TcpListener::bind(address).await.map_err(|error| format!("failed to serve at {address}: {error}; {mend}").into())
+    let fix = "choose another port with --port, or leave it out to use a free one";
+    TcpListener::bind(address).await.map_err(|error| format!("failed to listen on {address}: {error}; {fix}").into())
 }
 
-/// Three lines: what there is, how to get at it, what to do first.
-fn say_how_to_use(address: SocketAddr, kubeconfig: &std::path::Path) -> std::io::Result<()> {
+/// Prints three lines: the address, how to configure kubectl, and a first command.
+fn print_instructions(address: SocketAddr, kubeconfig: &std::path::Path) -> std::io::Result<()> {
     let kubeconfig = std::path::absolute(kubeconfig)?;
     let mut out = std::io::stdout().lock();
-    writeln!(out, "A small Kubernetes is up at https://{address}, with one node; Ctrl-C ends it and its pods.")?;
+    writeln!(
+        out,
+        "A Kubernetes cluster with one node is running at https://{address}. Press Ctrl-C to stop it and its pods."
+    )?;
     writeln!(out, "  export KUBECONFIG={}", kubeconfig.display())?;
-    writeln!(out, "  kubectl get pods --all-namespaces --watch    # stream jobs need `sluice operator` beside it")?;
+    writeln!(out, "  kubectl get pods --all-namespaces --watch    # stream jobs also need `sluice operator`")?;
     out.flush()
 }

@@ -1,4 +1,4 @@
-//! `sluice local node`: the node alone, for a cluster that is there already.
+//! `sluice local node`: only a node, for an existing cluster.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,7 +8,7 @@ use embedded_kubernetes::logs::Logs;
 use embedded_kubernetes::node::supervise::own_program;
 use embedded_kubernetes::node::{Node, Settings};
 
-/// The taint of a node that other pods of a cluster must not land on.
+/// The taint that keeps the cluster's other pods off this node.
 const TAINT: &str = "sluice.dev/local";
 
 /// Arguments of `sluice local node`.
@@ -16,27 +16,27 @@ const TAINT: &str = "sluice.dev/local";
 pub(super) struct Args {
     #[command(flatten)]
     cluster: ClusterArgs,
-    /// Name of the node
+    /// Register the node under NAME
     #[arg(long, value_name = "NAME", default_value = "sluice-local")]
     name: String,
-    /// Folder for logs and volumes
+    /// Keep logs and volumes in the folder DIR
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
-    /// Let pods be scheduled here that do not tolerate the taint sluice.dev/local
+    /// Also run pods that do not tolerate the taint sluice.dev/local
     #[arg(long)]
     no_taint: bool,
     #[command(flatten)]
-    run: super::Run,
+    node: super::NodeArgs,
 }
 
 pub(super) async fn run(args: Args) -> crate::cli::Outcome {
-    crate::cli::init_logging(&args.run.log, crate::cli::LogFormat::Text)?;
+    crate::cli::init_logging(&args.node.log, crate::cli::LogFormat::Text)?;
     let client = args.cluster.client().await?;
     let folder = std::path::absolute(&args.data_dir)?;
     let logs = Logs::new(folder.join("logs"));
     let settings = Settings {
         name: args.name.clone(),
-        images: super::images(&args.run.images)?,
+        images: super::images(&args.node.images)?,
         folder: folder.join("node"),
         logs: logs.clone(),
         supervisor: own_program()?,
@@ -44,7 +44,7 @@ pub(super) async fn run(args: Args) -> crate::cli::Outcome {
     };
     let node = Node::new(settings, client, sluice_base::clock::Clock::system())?;
     let stop = crate::cli::stop_on_signal()?;
-    eprintln!("node {}: its pods run here as processes; their logs are in {}", args.name, logs.folder().display());
+    eprintln!("node {}: running pods as processes; their logs are in {}", args.name, logs.folder().display());
     node.run(stop).await;
     Ok(ExitCode::SUCCESS)
 }

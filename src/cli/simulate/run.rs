@@ -1,4 +1,4 @@
-//! Runs each policy under the load, and says what came of it.
+//! Runs each policy under the load and prints the results.
 
 use std::process::ExitCode;
 
@@ -13,32 +13,35 @@ use sluice_report::table::{Align, Overflow, Table};
 use sluice_simulate::peers::{self, Limits, Parameters};
 use sluice_simulate::{Handover, Load, Rule, Run, Scenario, Sluice, run as simulate};
 
-/// Points of each line of the plot.
-const POINTS: usize = 960;
-/// More decisions than this would blacken the plot.
-const MARKS: usize = 100;
+/// Number of points of each line of the plot.
+const PLOT_POINTS: usize = 960;
+/// Maximum number of decisions marked in the plot; with more, none are marked.
+const MAX_PLOT_MARKS: usize = 100;
 
-/// What came of one policy, over all seeds: medians, and the worst where it says so.
+/// The result of one policy over all seeds: medians, except where a field is the worst of all seeds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Result {
+struct PolicyResult {
     policy: String,
-    /// Every seed met the objective.
+    /// Whether the objective was met with every seed.
     target_met: bool,
-    /// Share of the records that were late, 0 to 1.
+    /// Share of late records, 0 to 1.
     late: f64,
+    /// Share of late records with the worst seed, 0 to 1.
     worst_late: f64,
-    /// Latency at the objective's percentile and the longest, seconds.
+    /// Latency at the 99th percentile, seconds.
     p99_seconds: f64,
+    /// Longest latency with any seed, seconds.
     longest_seconds: f64,
     mean_workers: f64,
     worker_seconds: f64,
-    /// Worker-seconds over the records' own work.
+    /// Worker-seconds divided by those that the records themselves need.
     times_the_work: f64,
+    /// Number of changes of the replica count.
     changes: f64,
 }
 
-/// Exit code 1 if the first policy misses the objective with any seed.
+/// Runs the command. The exit code is 1 if the first policy misses the objective with any seed.
 pub(in crate::cli) fn run(args: &Args) -> Outcome {
     let inputs = match args.inputs() {
         Ok(inputs) => inputs,
@@ -49,7 +52,7 @@ pub(in crate::cli) fn run(args: &Args) -> Outcome {
     };
     let load = Load::from_points(&inputs.load);
     let scenario = scenario(&inputs);
-    let policies = match names(&inputs, &load) {
+    let policies = match policy_names(&inputs, &load) {
         Ok(names) => names,
         Err(error) => {
             eprintln!("sluice simulate: {error}");
@@ -58,15 +61,16 @@ pub(in crate::cli) fn run(args: &Args) -> Outcome {
     };
     let jobs: Vec<(usize, u64)> =
         (0..policies.len()).flat_map(|policy| (1..=u64::from(inputs.seeds)).map(move |seed| (policy, seed))).collect();
-    let runs = side_by_side(&jobs, |(policy, seed)| {
+    let runs = run_in_parallel(&jobs, |(policy, seed)| {
         let scenario = Scenario { seed, ..scenario.clone() };
-        let mut rule = rule(&inputs, &load, policies.get(policy).map_or("", |name| name))?;
+        let mut rule = policy_rule(&inputs, &load, policies.get(policy).map_or("", |name| name))?;
         Some(simulate(&load, &scenario, rule.as_mut()))
     });
-    let of = |index: usize| -> Vec<&Run> {
+    let runs_of = |index: usize| -> Vec<&Run> {
         jobs.iter().zip(&runs).filter(|(job, _)| job.0 == index).filter_map(|(_, run)| run.as_ref()).collect()
     };
-    let results: Vec<Result> = policies.iter().enumerate().map(|(i, name)| result(name, &of(i), &inputs)).collect();
+    let results: Vec<PolicyResult> =
+        policies.iter().enumerate().map(|(i, name)| summarize(name, &runs_of(i), &inputs)).collect();
     match inputs.output {
         Output::Table => print!("{}", table(&inputs, &load, &results)),
         Output::Json => println!("{}", serde_json::to_string_pretty(&results)?),
@@ -76,7 +80,7 @@ pub(in crate::cli) fn run(args: &Args) -> Outcome {
             .iter()
             .zip(&results)
             .enumerate()
-            .filter_map(|(i, (name, result))| of(i).first().map(|run| policy(name, result, run)));
+            .filter_map(|(i, (name, result))| runs_of(i).first().map(|run| plotted_policy(name, result, run)));
         let comparison = Comparison {
             title: inputs.load_name.clone(),
             target: target(&inputs),
@@ -114,7 +118,7 @@ fn parameters(inputs: &Inputs, load: &Load) -> Parameters {
     Parameters { limits, capacity: inputs.capacity, mean_rate: load.records() / f64::from(seconds) }
 }
 
-fn names(inputs: &Inputs, load: &Load) -> std::result::Result<Vec<String>, peers::UnknownPeer> {
+fn policy_names(inputs: &Inputs, load: &Load) -> Result<Vec<String>, peers::UnknownPeer> {
     let parameters = parameters(inputs, load);
     match &inputs.policies {
         Policies::All => {
@@ -130,15 +134,15 @@ fn names(inputs: &Inputs, load: &Load) -> std::result::Result<Vec<String>, peers
     }
 }
 
-fn rule(inputs: &Inputs, load: &Load, name: &str) -> Option<Box<dyn Rule>> {
+fn policy_rule(inputs: &Inputs, load: &Load, name: &str) -> Option<Box<dyn Rule>> {
     if name == super::OURS {
         return Some(Box::new(Sluice::new(inputs.job.settings.clone())));
     }
     peers::named(name, &parameters(inputs, load)).ok()
 }
 
-/// On as many threads as there are cores; the answers in the order of the jobs.
-fn side_by_side<T: Copy + Sync, R: Send>(jobs: &[T], work: impl Fn(T) -> Option<R> + Sync) -> Vec<Option<R>> {
+/// Runs the jobs on one thread per core. The results are in the order of the jobs.
+fn run_in_parallel<T: Copy + Sync, R: Send>(jobs: &[T], work: impl Fn(T) -> Option<R> + Sync) -> Vec<Option<R>> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(jobs.len().max(1));
     let mut answers: Vec<Option<R>> = jobs.iter().map(|_| None).collect();
     let share = jobs.len().div_ceil(threads).max(1);
@@ -155,23 +159,23 @@ fn side_by_side<T: Copy + Sync, R: Send>(jobs: &[T], work: impl Fn(T) -> Option<
     answers
 }
 
-fn result(name: &str, runs: &[&Run], inputs: &Inputs) -> Result {
-    let median = |of: fn(&Run) -> f64| {
-        let mut values: Vec<f64> = runs.iter().map(|run| of(run)).collect();
+fn summarize(name: &str, runs: &[&Run], inputs: &Inputs) -> PolicyResult {
+    let median = |value: fn(&Run) -> f64| {
+        let mut values: Vec<f64> = runs.iter().map(|run| value(run)).collect();
         values.sort_by(f64::total_cmp);
         values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
     };
-    let most = |of: fn(&Run) -> f64| runs.iter().map(|run| of(run)).fold(0.0, f64::max);
-    let worst_late = most(|run| run.scores.late);
+    let maximum = |value: fn(&Run) -> f64| runs.iter().map(|run| value(run)).fold(0.0, f64::max);
+    let worst_late = maximum(|run| run.scores.late);
     let records = median(|run| run.scores.records);
     let worker_seconds = median(|run| run.scores.worker_seconds);
-    Result {
+    PolicyResult {
         policy: name.to_owned(),
         target_met: !runs.is_empty() && worst_late <= 1.0 - inputs.job.settings.percentile + 1e-12,
         late: median(|run| run.scores.late),
         worst_late,
         p99_seconds: median(|run| run.scores.p99),
-        longest_seconds: most(|run| run.scores.max),
+        longest_seconds: maximum(|run| run.scores.max),
         mean_workers: median(|run| run.scores.mean_workers),
         worker_seconds,
         times_the_work: worker_seconds / (records / inputs.capacity),
@@ -183,11 +187,11 @@ fn target(inputs: &Inputs) -> Target {
     Target { latency_seconds: inputs.job.settings.latency.0, share: inputs.job.settings.percentile }
 }
 
-fn table(inputs: &Inputs, load: &Load, results: &[Result]) -> String {
+fn table(inputs: &Inputs, load: &Load, results: &[PolicyResult]) -> String {
     let settings = &inputs.job.settings;
     let seconds = f64::from(u32::try_from(load.seconds()).unwrap_or(u32::MAX));
     let mut text = format!(
-        "{}: {} of {}; {} within {}; one worker does {}, starts in {}\n\n",
+        "{}: {} of {}; objective: {} within {}; each worker processes {} and starts in {}\n\n",
         inputs.job.key.name,
         words::seconds(seconds),
         inputs.load_name,
@@ -208,8 +212,8 @@ fn table(inputs: &Inputs, load: &Load, results: &[Result]) -> String {
         ("CHANGES", Align::Right),
     ];
     let mut table = Table::new(columns, Overflow::Cut);
-    // Those that met the objective come first, the cheapest first; the two are never mixed.
-    let mut order: Vec<&Result> = results.iter().collect();
+    // Policies that met the objective come first; within both groups the cheapest comes first.
+    let mut order: Vec<&PolicyResult> = results.iter().collect();
     order.sort_by(|a, b| b.target_met.cmp(&a.target_met).then(a.worker_seconds.total_cmp(&b.worker_seconds)));
     for result in order {
         table.row([
@@ -228,10 +232,11 @@ fn table(inputs: &Inputs, load: &Load, results: &[Result]) -> String {
     text
 }
 
-fn policy(name: &str, result: &Result, run: &Run) -> Policy {
+/// Returns a policy's part of the plot.
+fn plotted_policy(name: &str, result: &PolicyResult, run: &Run) -> Policy {
     let seconds: Vec<(f64, &sluice_simulate::Point)> = (0_u32..).map(f64::from).zip(&run.points).collect();
-    let span = seconds.len().div_ceil(POINTS).max(1);
-    // The highest of each span of time: no peak is lost.
+    let span = seconds.len().div_ceil(PLOT_POINTS).max(1);
+    // Each point is the maximum of its interval, so that no peak is lost.
     let point = |some: &[(f64, &sluice_simulate::Point)]| Point {
         at: some.first().map_or(0.0, |first| first.0),
         latency: some.iter().map(|(_, point)| f64::from(point.age)).reduce(f64::max),
@@ -250,7 +255,7 @@ fn policy(name: &str, result: &Result, run: &Run) -> Policy {
         name: name.to_owned(),
         summary: format!("{:.3} % late, {:.1} workers on average", 100.0 * result.late, result.mean_workers),
         points: seconds.chunks(span).map(point).collect(),
-        changes: if run.changes.len() > MARKS { Vec::new() } else { run.changes.iter().map(change).collect() },
+        changes: if run.changes.len() > MAX_PLOT_MARKS { Vec::new() } else { run.changes.iter().map(change).collect() },
     }
 }
 
@@ -273,20 +278,20 @@ mod tests {
     }
 
     #[test]
-    fn all_policies_are_named_and_an_unknown_one_is_told_the_names() {
+    fn all_policies_are_listed_and_an_unknown_one_is_an_error() {
         let all = inputs(&["--policy", "all"]);
         let load = Load::from_points(&all.load);
-        let names = names(&all, &load).unwrap();
+        let names = policy_names(&all, &load).unwrap();
         assert_eq!(names.first().map(String::as_str), Some("sluice"));
         assert!(names.len() > 10 && names.iter().any(|name| name == "hpa-70"), "{names:?}");
         let unknown = inputs(&["--policy", "hpc-70"]);
-        assert!(super::names(&unknown, &load).unwrap_err().to_string().contains("hpa"));
+        assert!(policy_names(&unknown, &load).unwrap_err().to_string().contains("hpa"));
     }
 
     #[test]
-    fn those_that_miss_come_after_those_that_meet() {
+    fn policies_that_miss_the_target_come_last() {
         let inputs = inputs(&[]);
-        let result = |policy: &str, target_met, worker_seconds| Result {
+        let result = |policy: &str, target_met, worker_seconds| PolicyResult {
             policy: policy.to_owned(),
             target_met,
             late: 0.0,
@@ -298,9 +303,9 @@ mod tests {
             times_the_work: 1.5,
             changes: 0.0,
         };
-        let results = [result("cheap", false, 1.0), result("dear", true, 9.0), result("fair", true, 5.0)];
+        let results = [result("cheap", false, 1.0), result("expensive", true, 9.0), result("fair", true, 5.0)];
         let text = table(&inputs, &Load::from_points(&inputs.load), &results);
         let at = |name: &str| text.find(name).unwrap();
-        assert!(at("fair") < at("dear") && at("dear") < at("cheap"), "{text}");
+        assert!(at("fair") < at("expensive") && at("expensive") < at("cheap"), "{text}");
     }
 }

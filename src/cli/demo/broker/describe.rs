@@ -1,19 +1,20 @@
-//! Who is in a group, for whoever asks: the fake broker describes only groups of the classic protocol, and its members of
-//! the new one do not have the names of their clients. Without them the operator could not tell which pod is which member.
+//! Descriptions of groups: the fake broker describes only groups of the classic protocol, and stores no client ids for
+//! members of the new one. Without client ids the operator could not map members to pods.
 
 use std::collections::HashMap;
 
 use axum::body::Bytes;
 use krafka::testing::{ClassicGroupState, ConsumerGroupMemberState, GroupMember, GroupState};
 
-/// The client's name of each member, as far as it is known.
+/// The client id of each group member, where known.
 #[derive(Debug, Default)]
-pub(super) struct Names(HashMap<String, String>);
+pub(super) struct ClientIds(HashMap<String, String>);
 
-impl Names {
-    /// Learns from the heartbeats of a moment: who they were of, and who sent them, each in the order of arrival. Where one
-    /// came alone there is no doubt; of several, the order on both sides can differ, so what is known already stands.
-    pub(super) fn learn(&mut self, members: &[String], callers: &[String]) {
+impl ClientIds {
+    /// Records which client sent the heartbeat of which member. Both lists are from the same period, in order of
+    /// arrival. A single heartbeat is unambiguous; with several, the two orders can differ, so a known client id is not
+    /// replaced.
+    pub(super) fn record_heartbeats(&mut self, members: &[String], callers: &[String]) {
         if members.len() != callers.len() {
             return;
         }
@@ -25,13 +26,13 @@ impl Names {
         }
     }
 
-    /// Forgets those that are in no group any more.
-    pub(super) fn keep(&mut self, groups: &HashMap<String, GroupState>) {
+    /// Removes members that are no longer in any group.
+    pub(super) fn retain_members_of(&mut self, groups: &HashMap<String, GroupState>) {
         self.0.retain(|member, _| groups.values().any(|group| group.consumer_members.contains_key(member)));
     }
 
-    /// Writes the group's members down where a description is read from.
-    pub(super) fn fill(&self, group: &mut GroupState) {
+    /// Copies the group's members into the fields of the classic protocol, from which the broker answers descriptions.
+    pub(super) fn write_description(&self, group: &mut GroupState) {
         if group.consumer_members.is_empty() && group.members.is_empty() {
             group.state = ClassicGroupState::Empty;
             return;
@@ -57,7 +58,8 @@ impl Names {
     }
 }
 
-/// What the member has, as the classic protocol writes it: a version, the topics each with its partitions, no user data.
+/// Encodes the member's assignment as the classic protocol does: a version, the topics with their partitions, no user
+/// data.
 fn assignment(member: &ConsumerGroupMemberState) -> Bytes {
     let length = |length: usize| i32::try_from(length).unwrap_or(0).to_be_bytes();
     let mut bytes = 0_i16.to_be_bytes().to_vec();
@@ -76,34 +78,34 @@ fn assignment(member: &ConsumerGroupMemberState) -> Bytes {
 mod tests {
     use super::*;
 
-    fn words(words: &[&str]) -> Vec<String> {
-        words.iter().map(|word| (*word).to_owned()).collect()
+    fn strings(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|text| (*text).to_owned()).collect()
     }
 
     #[test]
-    fn a_heartbeat_that_came_alone_settles_it() {
-        let mut names = Names::default();
-        names.learn(&words(&["m1", "m2"]), &words(&["pod-2", "pod-1"]));
-        names.learn(&words(&["m1"]), &words(&["pod-1"]));
-        names.learn(&words(&["m1", "m2"]), &words(&["pod-2", "pod-1"]));
-        names.learn(&words(&["m2"]), &words(&["pod-2"]));
-        names.learn(&words(&["m2"]), &words(&[]));
-        assert_eq!(names.0, [("m1", "pod-1"), ("m2", "pod-2")].map(|(a, b)| (a.to_owned(), b.to_owned())).into());
-        names.keep(&HashMap::new());
-        assert!(names.0.is_empty());
+    fn a_single_heartbeat_determines_the_client_id() {
+        let mut client_ids = ClientIds::default();
+        client_ids.record_heartbeats(&strings(&["m1", "m2"]), &strings(&["pod-2", "pod-1"]));
+        client_ids.record_heartbeats(&strings(&["m1"]), &strings(&["pod-1"]));
+        client_ids.record_heartbeats(&strings(&["m1", "m2"]), &strings(&["pod-2", "pod-1"]));
+        client_ids.record_heartbeats(&strings(&["m2"]), &strings(&["pod-2"]));
+        client_ids.record_heartbeats(&strings(&["m2"]), &strings(&[]));
+        assert_eq!(client_ids.0, [("m1", "pod-1"), ("m2", "pod-2")].map(|(a, b)| (a.to_owned(), b.to_owned())).into());
+        client_ids.retain_members_of(&HashMap::new());
+        assert!(client_ids.0.is_empty());
     }
 
     #[tokio::test]
-    async fn a_client_sees_who_has_what() {
+    async fn a_described_group_shows_clients_and_partitions() {
         let broker = krafka::testing::FakeBroker::start().await.unwrap();
         broker.create_topic("orders", 3);
-        let mut names = Names::default();
-        names.learn(&words(&["m1"]), &words(&["pod-1"]));
+        let mut client_ids = ClientIds::default();
+        client_ids.record_heartbeats(&strings(&["m1"]), &strings(&["pod-1"]));
         broker.with_state(|state| {
             let group = state.groups.entry("enricher".to_owned()).or_default();
             let member = group.consumer_members.entry("m1".to_owned()).or_default();
             member.owned.insert("orders".to_owned(), vec![0, 2]);
-            names.fill(group);
+            client_ids.write_description(group);
         });
         let admin = broker.kafka().connect().await.unwrap().admin();
         let options = krafka::admin::DescribeConsumerGroupsOptions::default();

@@ -1,7 +1,7 @@
-//! A broker in this process: krafka's `FakeBroker`, which speaks Kafka's protocol on loopback, and what keeps it in order.
+//! A broker in this process: krafka's `FakeBroker`, which implements Kafka's protocol on loopback.
 //!
-//! It was made for tests of some seconds, and forgets nothing. [`tidy`] makes it forget, as a broker does, what nobody asks
-//! for any more: records that were processed, members that fell silent, and its notes of every request.
+//! It is meant for tests of some seconds and keeps everything. [`tidy`] removes what a real broker would remove too:
+//! processed records, group members without heartbeats, and the log of requests.
 
 mod describe;
 
@@ -12,25 +12,27 @@ use krafka::testing::{ApiKey, ClusterState, FakeBroker, GroupState, PartitionSta
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use self::describe::Names;
+use self::describe::ClientIds;
 use super::Failure;
 use sluice_base::clock::Clock;
 
-/// The number of the only broker.
+/// The id of the only broker.
 const NODE: i32 = 0;
-/// Seldom enough to cost nothing, often enough that hardly two heartbeats of a member come in between.
-const TIDY: Duration = Duration::from_millis(200);
-/// A member that was silent for so long is gone: six of its heartbeats. (The broker's own patience is 45 s.)
-const SESSION: Duration = Duration::from_secs(6);
+/// Interval of [`tidy`]: its cost is negligible, and a member rarely sends two heartbeats in between.
+const TIDY_INTERVAL: Duration = Duration::from_millis(200);
+/// A member is removed after this time without a heartbeat: six heartbeat intervals. (The broker's own timeout is 45
+/// s.)
+const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// A broker that runs. It ends when it is dropped.
+/// A running broker. Dropping it stops it.
 pub(super) struct Broker {
     broker: Arc<FakeBroker>,
-    /// Dropped with us, which ends it.
+    /// The task that runs [`tidy`]; dropping it ends the task.
     _tidying: JoinSet<()>,
 }
 
 impl Broker {
+    /// Starts a broker on a free port of loopback.
     pub(super) async fn start(clock: Clock) -> Result<Self, Failure> {
         let broker = FakeBroker::start().await.map_err(|error| format!("failed to start the broker: {error}"))?;
         let broker = Arc::new(broker);
@@ -39,34 +41,35 @@ impl Broker {
         Ok(Self { broker, _tidying: tidying })
     }
 
-    /// Where it is: host:port.
+    /// Returns the bootstrap address, host:port.
     pub(super) fn address(&self) -> String {
         self.broker.bootstrap_servers()
     }
 
-    /// Ends every connection and takes no new ones. What it holds is kept.
-    pub(super) fn go_away(&self) {
+    /// Closes every connection and accepts no new ones. The stored records are kept.
+    pub(super) fn stop_serving(&self) {
         self.broker.crash(NODE);
     }
 
-    /// Takes connections again.
-    pub(super) fn come_back(&self) {
+    /// Accepts connections again.
+    pub(super) fn resume_serving(&self) {
         self.broker.restart(NODE);
     }
 
-    /// Appends a batch that cannot be decoded. Whether it did: there must be a batch that has not been processed yet.
-    pub(super) fn poison(&self) -> bool {
+    /// Appends a batch that cannot be decoded, as a corrupted copy of a stored batch. Returns false if no batch is
+    /// stored.
+    pub(super) fn append_corrupt_batch(&self) -> bool {
         self.broker.with_state(|state| {
             let mut partitions = state.topics.values_mut().flat_map(|topic| &mut topic.partitions);
-            partitions.any(append_undecodable)
+            partitions.any(append_corrupt_copy)
         })
     }
 }
 
-/// A copy of the partition's last batch, but for its last byte, which the checksum covers.
-fn append_undecodable(partition: &mut PartitionState) -> bool {
+/// Appends a copy of the partition's last batch in which the last byte, which the checksum covers, is changed.
+fn append_corrupt_copy(partition: &mut PartitionState) -> bool {
     let Some(batch) = partition.log.last() else { return false };
-    let (Some(start), Some(end)) = (start_of(batch), end_of(batch)) else { return false };
+    let (Some(start), Some(end)) = (start_offset(batch), end_offset(batch)) else { return false };
     let mut copy = batch.to_vec();
     let (Some(offset), next) = (copy.first_chunk_mut(), partition.next_offset) else { return false };
     *offset = next.to_be_bytes();
@@ -79,75 +82,78 @@ fn append_undecodable(partition: &mut PartitionState) -> bool {
 }
 
 async fn keep_tidy(broker: Arc<FakeBroker>, clock: Clock) {
-    let mut ticks = interval(TIDY);
+    let mut ticks = interval(TIDY_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut names = Names::default();
+    let mut client_ids = ClientIds::default();
     loop {
         ticks.tick().await;
-        tidy(&broker, &mut names, clock.monotonic());
+        tidy(&broker, &mut client_ids, clock.monotonic());
     }
 }
 
-/// Once.
-fn tidy(broker: &FakeBroker, names: &mut Names, now: Instant) {
+/// Removes processed records, silent members and logged requests from the broker's state.
+fn tidy(broker: &FakeBroker, client_ids: &mut ClientIds, now: Instant) {
     let beats = broker.requests().into_iter().filter(|request| request.api_key == ApiKey::ConsumerGroupHeartbeat);
     let callers: Vec<String> = beats.filter_map(|request| request.client_id).collect();
     broker.clear_requests();
     broker.with_state(|state| {
         let beats = std::mem::take(&mut state.consumer_group_heartbeats);
         let members: Vec<String> = beats.into_iter().map(|beat| beat.member_id).collect();
-        names.learn(&members, &callers);
+        client_ids.record_heartbeats(&members, &callers);
         state.list_offsets_lookups.clear();
         state.leave_group_members.clear();
         for group in state.groups.values_mut() {
-            let_go_of_the_silent(group, now);
-            names.fill(group);
+            remove_silent_members(group, now);
+            client_ids.write_description(group);
         }
-        names.keep(&state.groups);
-        forget_processed(state);
+        client_ids.retain_members_of(&state.groups);
+        drop_processed_batches(state);
     });
 }
 
-fn let_go_of_the_silent(group: &mut GroupState, now: Instant) {
+/// Removes members that sent no heartbeat for [`SESSION_TIMEOUT`].
+fn remove_silent_members(group: &mut GroupState, now: Instant) {
     let before = group.consumer_members.len();
-    let is_heard = |last: Option<Instant>| last.is_none_or(|last| now.saturating_duration_since(last) < SESSION);
-    group.consumer_members.retain(|_, member| is_heard(member.last_heartbeat));
+    let is_alive =
+        |last: Option<Instant>| last.is_none_or(|last| now.saturating_duration_since(last) < SESSION_TIMEOUT);
+    group.consumer_members.retain(|_, member| is_alive(member.last_heartbeat));
     if group.consumer_members.len() < before {
-        // By the epoch the others see that the partitions are to be shared out anew.
+        // A new epoch makes the other members rebalance.
         group.group_epoch += 1;
     }
 }
 
-/// Drops the batches that every group has committed to their end. A partition that no group has committed in is kept whole.
-fn forget_processed(state: &mut ClusterState) {
+/// Drops the batches that every group has committed in full. A partition without any commit is kept whole.
+fn drop_processed_batches(state: &mut ClusterState) {
     let ClusterState { topics, groups, .. } = state;
     for (name, topic) in topics {
         for (number, partition) in (0..).zip(&mut topic.partitions) {
             let at = (name.clone(), number);
             let commits = groups.values().filter_map(|group| group.offsets.get(&at).map(|commit| commit.offset));
-            if let Some(least) = commits.min() {
-                forget_before(partition, least);
+            if let Some(lowest) = commits.min() {
+                drop_batches_before(partition, lowest);
             }
         }
     }
 }
 
-fn forget_before(partition: &mut PartitionState, offset: i64) {
-    let done = partition.log.iter().take_while(|batch| end_of(batch).is_some_and(|end| end <= offset)).count();
+fn drop_batches_before(partition: &mut PartitionState, offset: i64) {
+    let done = partition.log.iter().take_while(|batch| end_offset(batch).is_some_and(|end| end <= offset)).count();
     partition.log.drain(..done);
     partition.log_start_offset =
-        partition.log.first().and_then(|batch| start_of(batch)).unwrap_or(partition.next_offset);
+        partition.log.first().and_then(|batch| start_offset(batch)).unwrap_or(partition.next_offset);
 }
 
-/// The offset of a batch's first record.
-fn start_of(batch: &[u8]) -> Option<i64> {
+/// Returns the offset of a batch's first record.
+fn start_offset(batch: &[u8]) -> Option<i64> {
     Some(i64::from_be_bytes(*batch.first_chunk()?))
 }
 
-/// The offset behind a batch's last record. Kafka's record batch has the last record's distance from the first at byte 23.
-fn end_of(batch: &[u8]) -> Option<i64> {
+/// Returns the offset after a batch's last record. In Kafka's record batch format, byte 23 begins the last record's
+/// offset delta to the first.
+fn end_offset(batch: &[u8]) -> Option<i64> {
     let delta = i32::from_be_bytes(*batch.get(23..)?.first_chunk()?);
-    Some(start_of(batch)? + i64::from(delta) + 1)
+    Some(start_offset(batch)? + i64::from(delta) + 1)
 }
 
 #[cfg(test)]
@@ -157,13 +163,13 @@ mod tests {
     use tokio::io::AsyncReadExt as _;
 
     #[tokio::test]
-    async fn what_is_committed_is_forgotten_and_nothing_else() {
+    async fn tidy_drops_only_committed_batches() {
         let broker = FakeBroker::start().await.unwrap();
         broker.create_topic("orders", 2);
         let kafka = broker.kafka().connect().await.unwrap();
         let producer = kafka.producer().build().await.unwrap();
         for record in 0..5 {
-            // Waited for one by one, so each is a batch of its own.
+            // Each send is awaited, so each record is a batch of its own.
             let record = krafka::Record::new("orders", format!("{record}")).partition(0);
             let _ = producer.send(record).await.unwrap();
         }
@@ -174,49 +180,49 @@ mod tests {
                 group.offsets.insert(("orders".to_owned(), 0), commit);
             });
         };
-        let seen = || {
+        let state = || {
             broker.with_state(|state| {
                 let partition = &state.topics["orders"].partitions[0];
                 (partition.log.len(), partition.log_start_offset, partition.next_offset)
             })
         };
-        let mut names = Names::default();
+        let mut client_ids = ClientIds::default();
         let now = Clock::system().monotonic();
-        tidy(&broker, &mut names, now);
-        assert_eq!(seen(), (5, 0, 5), "nobody has committed yet");
+        tidy(&broker, &mut client_ids, now);
+        assert_eq!(state(), (5, 0, 5), "no group has committed yet");
         assert!(broker.requests().is_empty());
         commit(3);
-        tidy(&broker, &mut names, now);
-        assert_eq!(seen(), (2, 3, 5));
+        tidy(&broker, &mut client_ids, now);
+        assert_eq!(state(), (2, 3, 5));
         commit(5);
-        tidy(&broker, &mut names, now);
-        assert_eq!(seen(), (0, 5, 5), "the count of all records stays");
+        tidy(&broker, &mut client_ids, now);
+        assert_eq!(state(), (0, 5, 5), "the next offset does not change");
     }
 
     #[tokio::test]
-    async fn a_broker_that_is_away_ends_its_connections_and_takes_none_until_it_is_back() {
+    async fn a_stopped_broker_closes_and_refuses_connections() {
         let broker = Broker::start(Clock::system()).await.unwrap();
         let connect = async || tokio::net::TcpStream::connect(broker.address()).await.unwrap();
         let mut before = connect().await;
         while broker.broker.open_connections() == 0 {
             tokio::task::yield_now().await;
         }
-        broker.go_away();
-        assert!(before.read_u8().await.is_err(), "nothing comes but the end");
+        broker.stop_serving();
+        assert!(before.read_u8().await.is_err(), "the connection is closed");
         assert!(connect().await.read_u8().await.is_err());
-        broker.come_back();
+        broker.resume_serving();
         assert!(broker.broker.kafka().connect().await.is_ok());
     }
 
     #[tokio::test]
-    async fn a_poisoned_batch_has_offsets_of_its_own_and_a_wrong_checksum() {
+    async fn a_corrupt_batch_has_its_own_offsets_and_a_bad_checksum() {
         let broker = Broker::start(Clock::system()).await.unwrap();
         broker.broker.create_topic("orders", 1);
-        assert!(!broker.poison(), "there is nothing to copy yet");
+        assert!(!broker.append_corrupt_batch(), "there is no batch to copy yet");
         let kafka = broker.broker.kafka().connect().await.unwrap();
         let producer = kafka.producer().build().await.unwrap();
         let _ = producer.send(krafka::Record::new("orders", "1").partition(0)).await.unwrap();
-        assert!(broker.poison());
+        assert!(broker.append_corrupt_batch());
         assert_eq!(broker.broker.next_offset("orders", 0), Some(2));
         let _ = producer.send(krafka::Record::new("orders", "2").partition(0)).await.unwrap();
         assert_eq!(broker.broker.next_offset("orders", 0), Some(3));
@@ -224,16 +230,16 @@ mod tests {
     }
 
     #[test]
-    fn who_is_silent_loses_the_partitions() {
+    fn a_member_without_heartbeats_is_removed() {
         let now = Clock::system().monotonic();
         let mut group = GroupState::default();
-        for (name, last) in [("silent", now), ("heard", now + SESSION)] {
+        for (name, last) in [("silent", now), ("alive", now + SESSION_TIMEOUT)] {
             group.consumer_members.entry(name.to_owned()).or_default().last_heartbeat = Some(last);
         }
-        let_go_of_the_silent(&mut group, now + SESSION);
-        assert_eq!(group.consumer_members.keys().collect::<Vec<_>>(), ["heard"]);
+        remove_silent_members(&mut group, now + SESSION_TIMEOUT);
+        assert_eq!(group.consumer_members.keys().collect::<Vec<_>>(), ["alive"]);
         assert_eq!(group.group_epoch, 1);
-        let_go_of_the_silent(&mut group, now + SESSION);
-        assert_eq!(group.group_epoch, 1, "nobody has gone");
+        remove_silent_members(&mut group, now + SESSION_TIMEOUT);
+        assert_eq!(group.group_epoch, 1, "no member was removed");
     }
 }

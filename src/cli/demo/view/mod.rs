@@ -1,6 +1,7 @@
-//! The live view, once a second: a screen where there is a terminal, a line each where there is none.
+//! The live view, updated once per second: a full screen on a terminal, otherwise lines.
 //!
-//! The parts: [`lines`] writes the lines; [`screen`] draws, and [`terminal`] takes the terminal for it and gives it back.
+//! The modules: [`lines`] writes the lines, [`screen`] draws the screen, and [`terminal`] switches the terminal to it
+//! and back.
 
 mod lines;
 mod screen;
@@ -13,78 +14,79 @@ use self::terminal::Screen;
 use sluice_base::words;
 use sluice_report::run::{Change, Point, Target, Work};
 
-/// What is shown.
+/// The state of the demo at one moment, to be displayed.
 #[derive(Debug)]
-pub(super) struct Scene<'a> {
-    /// The scenario and its load, in words.
+pub(super) struct Snapshot<'a> {
+    /// Description of the scenario and its load.
     pub(super) title: &'a str,
-    /// Where to look in with kubectl meanwhile: a line to copy.
-    pub(super) way_in: Option<&'a str>,
-    /// Seconds that the load lasts.
+    /// Shell command that points kubectl at the cluster, to copy.
+    pub(super) kubectl_hint: Option<&'a str>,
+    /// Length of the load, seconds.
     pub(super) length: f64,
     pub(super) target: Target,
-    /// What was seen so far; the last of them is now.
+    /// The measurements so far; the last one is the current one.
     pub(super) points: &'a [Point],
+    /// The decisions that changed the replica count.
     pub(super) changes: &'a [Change],
-    /// What the workers have said so far.
+    /// The workers' totals so far.
     pub(super) work: &'a Work,
-    /// In one word: what the operator says of the job.
+    /// The state of the job as reported by the operator, one word.
     pub(super) state: &'a str,
 }
 
-impl Scene<'_> {
-    fn now(&self) -> Point {
+impl Snapshot<'_> {
+    fn latest(&self) -> Point {
         self.points.last().copied().unwrap_or_default()
     }
 
-    /// The numbers below [`COLUMNS`].
+    /// Returns the values of [`COLUMNS`].
     fn numbers(&self) -> [String; 7] {
-        let now = self.now();
+        let latest = self.latest();
         let known = |value: Option<f64>, words: fn(f64) -> String| value.map_or_else(|| "?".to_owned(), words);
         let workers = |value: Option<u32>| value.map_or_else(|| "?".to_owned(), |value| value.to_string());
         [
-            workers(now.replicas),
-            workers(now.ready),
-            workers(now.desired),
-            known(now.rate, words::rate),
-            known(now.lag, words::count),
-            known(now.latency, words::seconds),
+            workers(latest.replicas),
+            workers(latest.ready),
+            workers(latest.desired),
+            known(latest.rate, words::rate),
+            known(latest.lag, words::count),
+            known(latest.latency, words::seconds),
             self.work.quantile(0.99),
         ]
     }
 
-    /// What is asked of the job: `99% within 10s`.
+    /// Returns the job's objective, such as `99% within 10s`.
     fn objective(&self) -> String {
         format!("{} within {}", words::percent(self.target.share), words::seconds(self.target.latency_seconds))
     }
 }
 
-/// Latency is that of the last minute at the objective's percentile, P99 that of all records so far.
+/// LATENCY is at the objective's percentile over the last minute; P99 is over all records so far.
 const COLUMNS: [&str; 7] = ["REPLICAS", "READY", "DESIRED", "RATE", "LAG", "LATENCY", "P99"];
-/// So that columns stay where they are while the numbers change.
+/// Minimum column widths, so that columns keep their position while the numbers change.
 const WIDTHS: [usize; 7] = [8, 5, 7, 7, 6, 7, 8];
 
-/// Where the scenes go: to stderr, which is where progress goes; the report alone is the result.
+/// Displays snapshots on stderr, because they are progress; only the report goes to stdout.
 pub(super) struct View {
     lines: Lines<io::Stderr>,
     screen: Option<Screen>,
 }
 
 impl View {
-    /// The screen, if there is a terminal that can have one; else lines.
+    /// Uses the full screen if stderr is a suitable terminal, otherwise lines.
     pub(super) fn on_stderr(no_color: bool) -> Self {
-        Self { lines: Lines::new(io::stderr()), screen: Screen::take(no_color) }
+        Self { lines: Lines::new(io::stderr()), screen: Screen::start(no_color) }
     }
 
-    /// Shows the scene.
-    pub(super) fn show(&mut self, scene: &Scene<'_>) -> io::Result<()> {
-        if let Some(screen) = self.screen.as_mut().filter(|_| terminal::is_taken()) {
-            return screen.show(scene);
+    /// Displays the snapshot.
+    pub(super) fn show(&mut self, snapshot: &Snapshot<'_>) -> io::Result<()> {
+        if let Some(screen) = self.screen.as_mut().filter(|_| terminal::is_active()) {
+            return screen.show(snapshot);
         }
-        self.lines.show(scene)
+        self.lines.show(snapshot)
     }
 
-    /// Until the scene must be shown anew, because the terminal has another size now. Lines never must.
+    /// Waits until the snapshot must be drawn again because the terminal was resized. Never returns for lines.
     pub(super) async fn resized(&mut self) {
         if let Some(screen) = &mut self.screen {
             return screen.resized().await;
@@ -93,15 +95,15 @@ impl View {
     }
 }
 
-/// Says something to the person who looks on: on the screen, or in a line. Nobody need be there to read it.
-pub(super) fn say(words: &str) {
-    if terminal::keep(words) {
+/// Prints a progress message for the user: on the screen, or as a line. Write errors are ignored.
+pub(super) fn print_message(message: &str) {
+    if terminal::queue_message(message) {
         return;
     }
-    let _ = writeln!(io::stderr(), "demo: {words}");
+    let _ = writeln!(io::stderr(), "demo: {message}");
 }
 
-/// A scene for tests.
+/// Snapshots for tests.
 #[cfg(test)]
 mod test {
     use super::*;
@@ -139,10 +141,10 @@ mod test {
         }
     }
 
-    pub(super) fn scene<'a>(points: &'a [Point], changes: &'a [Change], work: &'a Work) -> Scene<'a> {
-        Scene {
+    pub(super) fn snapshot<'a>(points: &'a [Point], changes: &'a [Change], work: &'a Work) -> Snapshot<'a> {
+        Snapshot {
             title: "trace: a day of advertisements, 18h in 3m, up to 6k/s",
-            way_in: Some("export KUBECONFIG=/tmp/sluice-demo-0123456789ab/kubeconfig"),
+            kubectl_hint: Some("export KUBECONFIG=/tmp/sluice-demo-0123456789ab/kubeconfig"),
             length: 180.0,
             target: Target { latency_seconds: 10.0, share: 0.99 },
             points,

@@ -1,20 +1,20 @@
-//! What asks a command to end: Ctrl-C, SIGTERM, and a terminal that is closed.
+//! The signals that ask a command to end: Ctrl-C, SIGTERM, and the hang-up of a closed terminal.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The conventional exit codes of a program that a signal has ended: 128 and the number of the signal.
+/// The conventional exit codes of a program that a signal ended: 128 plus the signal's number.
 const HUNG_UP: u8 = 129;
 const INTERRUPTED: u8 = 130;
 const TERMINATED: u8 = 143;
 
-/// From [`Signals::listen`] on they no longer end the process by themselves.
-pub(super) struct Signals {
+/// Receives termination signals. From [`TerminationSignals::listen`] on they no longer end the process by themselves.
+pub(super) struct TerminationSignals {
     interrupt: Signal,
     terminate: Signal,
     hang_up: Signal,
 }
 
-impl Signals {
+impl TerminationSignals {
     pub(super) fn listen() -> std::io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
@@ -23,7 +23,7 @@ impl Signals {
         })
     }
 
-    /// The exit code that the next one asks for.
+    /// Waits for the next signal and returns the exit code that belongs to it.
     pub(super) async fn next(&mut self) -> u8 {
         tokio::select! {
             _ = self.interrupt.recv() => INTERRUPTED,

@@ -1,13 +1,13 @@
-//! Tests of [`super`]: the whole screen, as it stands in the files beside this one.
+//! Tests of [`super`]: the whole screen, compared with the text files in this folder.
 
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Cell;
 
-use super::super::test::{change, point, scene, work};
+use super::super::test::{change, point, snapshot, work};
 use super::*;
 
-/// Two waves of load; the workers follow a little late.
+/// Returns two waves of load, which the workers follow with some seconds of delay.
 fn points() -> Vec<Point> {
     let load = |at: f64| 3000.0 - 2400.0 * (at / 60.0 * std::f64::consts::TAU).cos();
     let workers = |at: f64| (load(at.max(0.0)) / 1200.0).ceil();
@@ -17,7 +17,7 @@ fn points() -> Vec<Point> {
         .map(|at| Point {
             rate: Some(load(at)),
             capacity: Some(1200.0 * workers(at - 5.0)),
-            // A gap, as when the operator's page does not answer.
+            // A gap, as when the operator's metrics page does not respond.
             latency: (!(60.0..66.0).contains(&at)).then(|| 1.0 + 3.0 * (at / 20.0).sin().abs()),
             desired: Some(whole(workers(at))),
             replicas: Some(whole(workers(at - 3.0))),
@@ -27,13 +27,13 @@ fn points() -> Vec<Point> {
         .collect()
 }
 
-fn drawn(width: u16, height: u16, scene: &Scene<'_>, said: &[String], palette: Palette) -> TestBackend {
+fn drawn(width: u16, height: u16, snapshot: &Snapshot<'_>, messages: &[String], palette: Palette) -> TestBackend {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-    terminal.draw(|frame| draw(frame, scene, said, palette)).unwrap();
+    terminal.draw(|frame| draw(frame, snapshot, messages, palette)).unwrap();
     terminal.backend().clone()
 }
 
-/// The lines, without what blanks end them.
+/// Returns the lines without trailing blanks.
 fn text(backend: &TestBackend) -> String {
     let rows = backend.buffer().content().chunks(usize::from(backend.buffer().area.width));
     rows.map(|row| row.iter().map(Cell::symbol).collect::<String>().trim_end().to_owned() + "\n").collect()
@@ -42,53 +42,53 @@ fn text(backend: &TestBackend) -> String {
 const PLAIN: Palette = Palette { color: false };
 
 #[test]
-fn the_screen_is_as_it_stands_in_its_files() {
+fn the_screen_equals_its_text_files() {
     let (points, work) = (points(), work());
     let changes: Vec<_> = [8.0, 15.0, 21.0, 74.0, 80.0].map(change).into();
-    let said = ["a batch that nobody can decode is in the topic now".to_owned()];
-    for (width, height, said) in [(80, 24, &[][..]), (120, 40, &said[..]), (60, 15, &[][..])] {
+    let messages = ["fault injection: appended a batch that cannot be decoded".to_owned()];
+    for (width, height, messages) in [(80, 24, &[][..]), (120, 40, &messages[..]), (60, 15, &[][..])] {
         let file = format!("{}/src/cli/demo/view/screen_{width}x{height}.txt", env!("CARGO_MANIFEST_DIR"));
         let kept = std::fs::read_to_string(file).unwrap();
-        let text = text(&drawn(width, height, &scene(&points, &changes, &work), said, PLAIN));
-        assert!(text == kept, "screen_{width}x{height}.txt is not what is drawn now:\n{text}");
+        let text = text(&drawn(width, height, &snapshot(&points, &changes, &work), messages, PLAIN));
+        assert!(text == kept, "screen_{width}x{height}.txt differs from what is drawn:\n{text}");
     }
 }
 
 #[test]
-fn every_size_can_be_drawn_and_so_can_a_beginning_without_numbers() {
+fn every_size_can_be_drawn_with_and_without_numbers() {
     let (points, nothing) = (points(), sluice_report::run::Work::default());
     let changes = [change(8.0)];
     for width in [1, 10, 39, 57, 80, 200] {
         for height in 1..60 {
-            drawn(width, height, &scene(&points, &changes, &nothing), &["said".to_owned()], PLAIN);
-            drawn(width, height, &scene(&[], &[], &nothing), &[], PLAIN);
+            drawn(width, height, &snapshot(&points, &changes, &nothing), &["message".to_owned()], PLAIN);
+            drawn(width, height, &snapshot(&[], &[], &nothing), &[], PLAIN);
         }
     }
     let strange = [Point { at: f64::NAN, rate: Some(f64::INFINITY), latency: Some(f64::NAN), ..Point::default() }];
-    drawn(80, 24, &scene(&strange, &[], &nothing), &[], PLAIN);
+    drawn(80, 24, &snapshot(&strange, &[], &nothing), &[], PLAIN);
 }
 
 #[test]
-fn late_and_behind_are_red_and_without_colours_nothing_is() {
+fn lateness_is_red_only_with_colours() {
     let (mut points, mut work) = (points(), work());
     let red = |backend: &TestBackend, row: u16| {
         let cells = (0..80).filter_map(|column| backend.buffer().cell((column, row)));
         cells.filter(|cell| cell.fg == Color::Red).map(|cell| cell.symbol().to_owned()).collect::<String>()
     };
     let colors = Palette { color: true };
-    let well = drawn(80, 24, &scene(&points, &[], &work), &[], colors);
+    let well = drawn(80, 24, &snapshot(&points, &[], &work), &[], colors);
     assert_eq!((red(&well, 1), red(&well, 4)), (String::new(), String::new()));
     work.in_time = 122_000;
     points.last_mut().unwrap().latency = Some(12.0);
-    let badly = drawn(80, 24, &scene(&points, &[], &work), &[], colors);
+    let badly = drawn(80, 24, &snapshot(&points, &[], &work), &[], colors);
     assert_eq!(red(&badly, 1), "BEHIND");
     assert!(red(&badly, 4).contains("12s"));
-    let plain = drawn(80, 24, &scene(&points, &[], &work), &[], PLAIN);
+    let plain = drawn(80, 24, &snapshot(&points, &[], &work), &[], PLAIN);
     assert!(plain.buffer().content().iter().all(|cell| cell.fg == Color::Reset && cell.bg == Color::Reset));
 }
 
 #[test]
-fn scales_end_in_numbers_that_are_easily_halved() {
+fn chart_scales_end_in_easily_halved_numbers() {
     for (value, top) in
         [(0.0, 0.001), (0.9, 1.0), (1.0, 1.0), (2.1, 4.0), (3300.0, 4000.0), (6100.0, 8000.0), (8100.0, 10_000.0)]
     {

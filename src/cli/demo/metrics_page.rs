@@ -1,38 +1,41 @@
-//! The numbers of one job on the operator's metrics page.
+//! Reads the gauges of one job from the operator's metrics page.
 
-/// Live values; unknown ones are absent.
+/// The current values of a job; `None` where unknown.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Live {
+pub(super) struct JobGauges {
+    /// Records that are not yet processed.
     pub(super) lag: Option<f64>,
+    /// Latency at the objective's percentile over the last minute, seconds.
     pub(super) latency: Option<f64>,
-    /// Records per second that one worker can process.
+    /// Capacity of one worker, records per second.
     pub(super) capacity: Option<f64>,
+    /// Desired replica count.
     pub(super) desired: Option<f64>,
 }
 
-impl Live {
-    /// Finds the job's gauges on a page in the Prometheus or OpenMetrics text format.
-    pub(super) fn on_page(page: &str, namespace: &str, name: &str) -> Self {
+impl JobGauges {
+    /// Reads the job's gauges from a page in the Prometheus or OpenMetrics text format.
+    pub(super) fn from_page(page: &str, namespace: &str, name: &str) -> Self {
         let labels = [format!(r#"namespace="{namespace}""#), format!(r#"name="{name}""#)];
-        let mut live = Self::default();
+        let mut gauges = Self::default();
         for line in page.lines().filter(|line| !line.starts_with('#')) {
             let Some((series, rest)) = line.split_once('{') else { continue };
             let Some((given, value)) = rest.split_once('}') else { continue };
-            // Names of namespaces and jobs hold neither commas nor quotes, so labels can be split at commas.
+            // Names of namespaces and jobs contain neither commas nor quotes, so labels can be split at commas.
             if !labels.iter().all(|wanted| given.split(',').any(|label| label == wanted)) {
                 continue;
             }
             let value = value.split_whitespace().next().and_then(|value| value.parse::<f64>().ok());
             let value = value.filter(|value| value.is_finite());
             match series {
-                "sluice_job_lag_records" => live.lag = value,
-                "sluice_job_latency_seconds" => live.latency = value,
-                "sluice_job_worker_capacity" => live.capacity = value,
-                "sluice_job_desired_replicas" => live.desired = value,
+                "sluice_job_lag_records" => gauges.lag = value,
+                "sluice_job_latency_seconds" => gauges.latency = value,
+                "sluice_job_worker_capacity" => gauges.capacity = value,
+                "sluice_job_desired_replicas" => gauges.desired = value,
                 _ => {}
             }
         }
-        live
+        gauges
     }
 }
 
@@ -52,9 +55,9 @@ sluice_up 1
 "#;
 
     #[test]
-    fn only_the_jobs_own_series_are_read() {
-        let live = Live::on_page(PAGE, "demo", "orders");
-        assert_eq!(live, Live { lag: Some(1200.0), latency: Some(3.25), capacity: None, desired: None });
-        assert_eq!(Live::on_page("", "demo", "orders"), Live::default());
+    fn metrics_page_yields_only_the_series_of_the_job() {
+        let gauges = JobGauges::from_page(PAGE, "demo", "orders");
+        assert_eq!(gauges, JobGauges { lag: Some(1200.0), latency: Some(3.25), capacity: None, desired: None });
+        assert_eq!(JobGauges::from_page("", "demo", "orders"), JobGauges::default());
     }
 }

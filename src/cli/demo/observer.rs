@@ -1,4 +1,4 @@
-//! What the demo sees: the job's status, the pods and their logs, and the operator's live values.
+//! Collects the measurements of the demo: the job's status, the pods and their logs, and the operator's metrics.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,29 +13,30 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::cluster::Cluster;
-use super::page::Live;
+use super::metrics_page::JobGauges;
 use sluice_api::JOB_LABEL;
 use sluice_api::status::{DecisionStatus, StreamJobStatus};
 use sluice_report::run::{Change, Point};
 use sluice_report::totals::{Ledger, Totals};
 
-/// For a look at a page or a list: less than the second until the next one.
-const LOOK: Duration = Duration::from_millis(900);
-/// Between two attempts to read a log that is not there yet, or no more.
-const LOG_RETRY: Duration = Duration::from_millis(500);
+/// Timeout of a read of the metrics page or the pods; less than the second until the next measurement.
+const READ_TIMEOUT: Duration = Duration::from_millis(900);
+/// Interval between attempts to read a log that does not exist yet or no longer exists.
+const LOG_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// What the background tasks have seen.
+/// The state that the background tasks have collected.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct Observed {
     pub(super) status: StreamJobStatus,
-    /// Every decision ever shown in the status, by time.
+    /// Every decision that was ever in the status, by time.
     pub(super) decisions: Vec<DecisionStatus>,
+    /// The workers' totals.
     pub(super) ledger: Ledger,
 }
 
-impl Seen {
-    /// Takes over a status; the decisions that are new are kept, because the status only holds the newest ones.
-    fn take(&mut self, status: StreamJobStatus) {
+impl Observed {
+    /// Records a status. New decisions are accumulated, because the status contains only the newest ones.
+    fn record_status(&mut self, status: StreamJobStatus) {
         for decision in status.recent_decisions.iter().chain(&status.last_decision) {
             if !self.decisions.contains(decision) {
                 self.decisions.push(decision.clone());
@@ -45,7 +46,7 @@ impl Seen {
         self.status = status;
     }
 
-    /// The decisions, in seconds since `start` (Unix seconds).
+    /// Returns the decisions that changed the replica count, with times in seconds since `start` (Unix seconds).
     pub(super) fn changes(&self, start: f64) -> Vec<Change> {
         let number = |workers: i32| u32::try_from(workers).unwrap_or(0);
         self.decisions
@@ -62,64 +63,67 @@ impl Seen {
             .collect()
     }
 
-    /// Why there is no ready worker, as far as the status says.
-    pub(super) fn trouble(&self) -> String {
+    /// Describes why no worker is ready, as far as the status contains the cause.
+    pub(super) fn unready_cause(&self) -> String {
         let bad = self.status.conditions.iter().filter(|condition| match condition.type_.as_str() {
             "Ready" => condition.status != "True",
             "Stalled" | "ScalingLimited" => condition.status == "True",
             _ => false,
         });
-        let words: Vec<String> = bad.map(|c| format!("{}={} {}: {}", c.type_, c.status, c.reason, c.message)).collect();
-        if words.is_empty() { "the job's status says nothing about it".to_owned() } else { words.join("; ") }
+        let causes: Vec<String> =
+            bad.map(|c| format!("{}={} {}: {}", c.type_, c.status, c.reason, c.message)).collect();
+        if causes.is_empty() { "the job's status contains no cause".to_owned() } else { causes.join("; ") }
     }
 }
 
-/// Looks at everything; the tasks end with it.
-pub(super) struct Watch {
+/// Observes the job. Dropping it ends its background tasks.
+pub(super) struct Observer {
     cluster: Cluster,
     job: String,
-    page: String,
+    metrics_url: String,
     http: reqwest::Client,
-    seen: Arc<Mutex<Seen>>,
+    observed: Arc<Mutex<Observed>>,
+    /// The uids of pods whose logs are being read.
     followed: BTreeSet<String>,
-    /// Dropped with us, which ends it.
+    /// The task that watches the status; dropping it ends the task.
     _status: JoinSet<()>,
     logs: JoinSet<()>,
 }
 
-impl Watch {
-    /// Starts to watch the job. `page` is the address of the operator's metrics.
-    pub(super) fn start(cluster: &Cluster, job: &str, page: String) -> Self {
-        let seen = Arc::new(Mutex::new(Seen::default()));
+impl Observer {
+    /// Starts to observe the job. `metrics_url` is the address of the operator's metrics page.
+    pub(super) fn start(cluster: &Cluster, job: &str, metrics_url: String) -> Self {
+        let observed = Arc::new(Mutex::new(Observed::default()));
         let mut status = JoinSet::new();
-        status.spawn(follow_status(cluster.clone(), job.to_owned(), Arc::clone(&seen)));
+        status.spawn(follow_status(cluster.clone(), job.to_owned(), Arc::clone(&observed)));
         Self {
             cluster: cluster.clone(),
             job: job.to_owned(),
-            page,
+            metrics_url,
             http: reqwest::Client::new(),
-            seen,
+            observed,
             followed: BTreeSet::new(),
             _status: status,
             logs: JoinSet::new(),
         }
     }
 
-    /// What the tasks have seen so far.
-    pub(super) fn seen(&self) -> MutexGuard<'_, Seen> {
-        lock(&self.seen)
+    /// Returns the state that the background tasks have collected so far.
+    pub(super) fn observed(&self) -> MutexGuard<'_, Observed> {
+        lock(&self.observed)
     }
 
-    /// Whether the operator's page answers.
-    pub(super) async fn operator_answers(&self) -> bool {
-        self.read_page().await.is_some()
+    /// Returns whether the operator's metrics page can be read.
+    pub(super) async fn operator_responds(&self) -> bool {
+        self.read_metrics_page().await.is_some()
     }
 
-    /// Looks once. `at` and `rate` are the time and the load to write beside it. Unknown is unknown: a page that does not
-    /// answer in time leaves a gap.
-    pub(super) async fn look(&mut self, at: f64, rate: Option<f64>) -> Point {
-        let (page, pods) = tokio::join!(self.read_page(), self.read_pods());
-        let live = page.map(|page| Live::on_page(&page, &self.cluster.namespace, &self.job)).unwrap_or_default();
+    /// Takes one measurement. `at` and `rate` are the time and the load to record with it. A page that does not respond
+    /// in time leaves its values unknown.
+    pub(super) async fn measure(&mut self, at: f64, rate: Option<f64>) -> Point {
+        let (page, pods) = tokio::join!(self.read_metrics_page(), self.read_pods());
+        let gauges =
+            page.map(|page| JobGauges::from_page(&page, &self.cluster.namespace, &self.job)).unwrap_or_default();
         let pods = pods.map(|pods| {
             for pod in &pods {
                 self.follow_log(pod);
@@ -128,98 +132,98 @@ impl Watch {
             let ready = pods.iter().filter(|pod| ready(pod)).count();
             (u32::try_from(existing).unwrap_or(u32::MAX), u32::try_from(ready).unwrap_or(u32::MAX))
         });
-        let from_status = self.seen().status.desired_replicas.and_then(|desired| u32::try_from(desired).ok());
+        let from_status = self.observed().status.desired_replicas.and_then(|desired| u32::try_from(desired).ok());
         Point {
             at,
             rate,
-            capacity: live.capacity.zip(pods).map(|(one, (_, ready))| one * f64::from(ready)),
-            lag: live.lag,
-            latency: live.latency,
-            desired: live.desired.and_then(whole).or(from_status),
+            capacity: gauges.capacity.zip(pods).map(|(one, (_, ready))| one * f64::from(ready)),
+            lag: gauges.lag,
+            latency: gauges.latency,
+            desired: gauges.desired.and_then(replica_count).or(from_status),
             replicas: pods.map(|(existing, _)| existing),
             ready: pods.map(|(_, ready)| ready),
         }
     }
 
-    /// Waits until every log has been read to its end, which comes when the pods are gone.
-    pub(super) async fn last_logs(&mut self, patience: Duration) {
+    /// Waits until every log has been read to its end, that is, until the pods no longer exist.
+    pub(super) async fn finish_logs(&mut self, limit: Duration) {
         let all = async { while self.logs.join_next().await.is_some() {} };
-        if timeout(patience, all).await.is_err() {
-            super::say(&format!(
-                "{} logs were still open after {patience:?}; their last lines may be missing",
+        if timeout(limit, all).await.is_err() {
+            super::print_message(&format!(
+                "{} logs were still open after {limit:?}; their last lines may be missing",
                 self.logs.len()
             ));
         }
     }
 
-    async fn read_page(&self) -> Option<String> {
-        let read = async { self.http.get(&self.page).send().await?.error_for_status()?.text().await };
-        timeout(LOOK, read).await.ok()?.ok()
+    async fn read_metrics_page(&self) -> Option<String> {
+        let read = async { self.http.get(&self.metrics_url).send().await?.error_for_status()?.text().await };
+        timeout(READ_TIMEOUT, read).await.ok()?.ok()
     }
 
     async fn read_pods(&self) -> Option<Vec<Pod>> {
         let selector = ListParams::default().labels(&format!("{JOB_LABEL}={}", self.job));
         let pods = self.cluster.pods();
-        Some(timeout(LOOK, pods.list(&selector)).await.ok()?.ok()?.items)
+        Some(timeout(READ_TIMEOUT, pods.list(&selector)).await.ok()?.ok()?.items)
     }
 
     fn follow_log(&mut self, pod: &Pod) {
         if self.followed.insert(pod.uid().unwrap_or_default()) {
-            self.logs.spawn(follow_log(self.cluster.pods(), pod.name_any(), pod.uid(), Arc::clone(&self.seen)));
+            self.logs.spawn(follow_log(self.cluster.pods(), pod.name_any(), pod.uid(), Arc::clone(&self.observed)));
         }
     }
 }
 
-fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
-    seen.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(observed: &Mutex<Observed>) -> MutexGuard<'_, Observed> {
+    observed.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn follow_status(cluster: Cluster, job: String, seen: Arc<Mutex<Seen>>) {
+async fn follow_status(cluster: Cluster, job: String, observed: Arc<Mutex<Observed>>) {
     let config = watcher::Config::default().fields(&format!("metadata.name={job}"));
     let mut stream = watcher(cluster.jobs(), config).default_backoff().applied_objects().boxed();
     while let Some(update) = stream.next().await {
         match update {
-            Ok(job) => lock(&seen).take(job.status.unwrap_or_default()),
-            // The stream mends itself; the view shows that nothing new comes.
-            Err(error) => tracing::debug!(%error, "the watch on the job broke"),
+            Ok(job) => lock(&observed).record_status(job.status.unwrap_or_default()),
+            // The stream reconnects by itself.
+            Err(error) => tracing::debug!(%error, "watch of the job interrupted"),
         }
     }
 }
 
-/// Reads a pod's log, from one container to the next, until the pod is gone.
-async fn follow_log(pods: Api<Pod>, name: String, uid: Option<String>, seen: Arc<Mutex<Seen>>) {
-    let mut read_to_the_end = None;
+/// Reads a pod's log, of each container after a restart, until the pod no longer exists.
+async fn follow_log(pods: Api<Pod>, name: String, uid: Option<String>, observed: Arc<Mutex<Observed>>) {
+    let mut completely_read = None;
     loop {
         match pods.get_opt(&name).await {
             Ok(Some(pod)) if pod.uid() == uid => {
-                if let Some(container) = container(&pod).filter(|id| Some(id) != read_to_the_end.as_ref()) {
-                    let whole = read_log(&pods, &name, &container, &seen).await;
-                    // A stream can also break off; it has come to its end when the container has.
-                    if whole && ended(&pods, &name, &container).await {
-                        read_to_the_end = Some(container);
+                if let Some(container) = container(&pod).filter(|id| Some(id) != completely_read.as_ref()) {
+                    let without_error = read_log(&pods, &name, &container, &observed).await;
+                    // The stream can also break off early; the log is complete only once the container has ended.
+                    if without_error && ended(&pods, &name, &container).await {
+                        completely_read = Some(container);
                     }
                 }
             }
             Ok(_) => return,
-            Err(error) => tracing::debug!(%error, pod = name, "failed to look at the pod"),
+            Err(error) => tracing::debug!(%error, pod = name, "failed to read the pod"),
         }
-        sleep(LOG_RETRY).await;
+        sleep(LOG_RETRY_INTERVAL).await;
     }
 }
 
-/// Whether the log was read without an error.
-async fn read_log(pods: &Api<Pod>, name: &str, container: &str, seen: &Mutex<Seen>) -> bool {
+/// Follows the log of a container and records its totals. Returns whether it was read without an error.
+async fn read_log(pods: &Api<Pod>, name: &str, container: &str, observed: &Mutex<Observed>) -> bool {
     let params = LogParams { follow: true, ..LogParams::default() };
     let lines = match pods.log_stream(name, &params).await {
         Ok(log) => log.lines(),
         Err(error) => {
-            tracing::debug!(%error, pod = name, "the log is not there");
+            tracing::debug!(%error, pod = name, "failed to open the log");
             return false;
         }
     };
     let each = lines.try_for_each(|line| {
         if let Some(totals) = Totals::in_line(&line) {
-            lock(seen).ledger.record(container, totals);
+            lock(observed).ledger.record(container, totals);
         }
         futures::future::ready(Ok(()))
     });
@@ -238,7 +242,7 @@ fn first_status(pod: &Pod) -> Option<&ContainerStatus> {
     pod.status.as_ref()?.container_statuses.as_ref()?.first()
 }
 
-/// The id of the pod's container, which is another one after a crash.
+/// Returns the id of the pod's container, which changes when the container restarts.
 fn container(pod: &Pod) -> Option<String> {
     first_status(pod)?.container_id.clone()
 }
@@ -258,9 +262,9 @@ fn ready(pod: &Pod) -> bool {
         && conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
 }
 
-/// A gauge that counts workers, as a number of workers.
+/// Converts a gauge that counts workers into a replica count.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked: between 0 and a million")]
-fn whole(gauge: f64) -> Option<u32> {
+fn replica_count(gauge: f64) -> Option<u32> {
     (0.0..=1e6).contains(&gauge).then(|| gauge.round() as u32)
 }
 
@@ -281,23 +285,23 @@ mod tests {
     }
 
     #[test]
-    fn decisions_are_kept_when_the_status_has_forgotten_them() {
-        let mut seen = Seen::default();
+    fn decisions_outlive_their_removal_from_the_status() {
+        let mut observed = Observed::default();
         let status = |recent: Vec<DecisionStatus>| StreamJobStatus {
             last_decision: recent.first().cloned(),
             recent_decisions: recent,
             ..StreamJobStatus::default()
         };
-        seen.take(status(vec![decision(110, 1, 2)]));
-        seen.take(status(vec![decision(130, 3, 5), decision(120, 2, 3)]));
-        let changes: Vec<_> = seen.changes(100.0).iter().map(|c| (c.at, c.from, c.to)).collect();
+        observed.record_status(status(vec![decision(110, 1, 2)]));
+        observed.record_status(status(vec![decision(130, 3, 5), decision(120, 2, 3)]));
+        let changes: Vec<_> = observed.changes(100.0).iter().map(|c| (c.at, c.from, c.to)).collect();
         assert_eq!(changes, [(10.0, 1, 2), (20.0, 2, 3), (30.0, 3, 5)]);
     }
 
     #[test]
-    fn trouble_names_the_conditions_that_are_bad() {
-        let mut seen = Seen::default();
-        assert_eq!(seen.trouble(), "the job's status says nothing about it");
+    fn unready_cause_lists_the_bad_conditions() {
+        let mut observed = Observed::default();
+        assert_eq!(observed.unready_cause(), "the job's status contains no cause");
         let condition = |type_: &str, status: &str| {
             serde_json::from_value(serde_json::json!({
                 "type": type_, "status": status, "reason": "Why", "message": "because",
@@ -305,7 +309,7 @@ mod tests {
             }))
             .unwrap()
         };
-        seen.status.conditions = vec![condition("Ready", "False"), condition("Stalled", "False")];
-        assert_eq!(seen.trouble(), "Ready=False Why: because");
+        observed.status.conditions = vec![condition("Ready", "False"), condition("Stalled", "False")];
+        assert_eq!(observed.unready_cause(), "Ready=False Why: because");
     }
 }

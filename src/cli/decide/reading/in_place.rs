@@ -1,21 +1,22 @@
-//! How a value is read into the one that was there before: the machinery under [`read`](super::read).
+//! Deserialization of a value into an existing one, used by [`read`](super::read).
 
 use std::fmt;
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::{Fields, Unknown};
+use super::{Fields, UnknownFields};
 use sluice_base::units::Seconds;
 
-/// Something that a value is read into.
+/// A value that can be deserialized in place.
 pub(super) trait Slot {
-    fn fill<'de, D: Deserializer<'de>>(&mut self, deserializer: D, unknown: &mut Unknown) -> Result<(), D::Error>;
+    fn fill<'de, D: Deserializer<'de>>(&mut self, deserializer: D, unknown: &mut UnknownFields)
+    -> Result<(), D::Error>;
 }
 
 macro_rules! plain {
     ($($type:ty),*) => {$(
         impl Slot for $type {
-            fn fill<'de, D: Deserializer<'de>>(&mut self, deserializer: D, _: &mut Unknown) -> Result<(), D::Error> {
+            fn fill<'de, D: Deserializer<'de>>(&mut self, deserializer: D, _: &mut UnknownFields) -> Result<(), D::Error> {
                 *self = Deserialize::deserialize(deserializer)?;
                 Ok(())
             }
@@ -26,36 +27,44 @@ macro_rules! plain {
 plain!(Seconds, Option<Seconds>, Option<bool>, Option<u32>, Option<i64>, Option<f64>);
 
 impl Slot for String {
-    fn fill<'de, D: Deserializer<'de>>(&mut self, deserializer: D, _: &mut Unknown) -> Result<(), D::Error> {
+    fn fill<'de, D: Deserializer<'de>>(&mut self, deserializer: D, _: &mut UnknownFields) -> Result<(), D::Error> {
         deserializer.deserialize_str(Text(self))
     }
 }
 
 impl Slot for Option<String> {
-    fn fill<'de, D: Deserializer<'de>>(&mut self, deserializer: D, _: &mut Unknown) -> Result<(), D::Error> {
+    fn fill<'de, D: Deserializer<'de>>(&mut self, deserializer: D, _: &mut UnknownFields) -> Result<(), D::Error> {
         deserializer.deserialize_option(MaybeText(self))
     }
 }
 
 impl<T: Fields> Slot for Vec<T> {
-    fn fill<'de, D: Deserializer<'de>>(&mut self, deserializer: D, unknown: &mut Unknown) -> Result<(), D::Error> {
-        deserializer.deserialize_seq(Each { list: self, unknown })
+    fn fill<'de, D: Deserializer<'de>>(
+        &mut self,
+        deserializer: D,
+        unknown: &mut UnknownFields,
+    ) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(ListInPlace { list: self, unknown })
     }
 }
 
 impl<T: Fields> Slot for T {
-    fn fill<'de, D: Deserializer<'de>>(&mut self, deserializer: D, unknown: &mut Unknown) -> Result<(), D::Error> {
-        deserializer.deserialize_map(Into { slot: self, unknown })
+    fn fill<'de, D: Deserializer<'de>>(
+        &mut self,
+        deserializer: D,
+        unknown: &mut UnknownFields,
+    ) -> Result<(), D::Error> {
+        deserializer.deserialize_map(InPlace { slot: self, unknown })
     }
 }
 
-/// A slot, and who is told of unknown fields in it.
-pub(super) struct Into<'a, T> {
+/// Deserializes into a slot and records the unknown fields.
+pub(super) struct InPlace<'a, T> {
     pub(super) slot: &'a mut T,
-    pub(super) unknown: &'a mut Unknown,
+    pub(super) unknown: &'a mut UnknownFields,
 }
 
-impl<'de, T: Slot> DeserializeSeed<'de> for Into<'_, T> {
+impl<'de, T: Slot> DeserializeSeed<'de> for InPlace<'_, T> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -63,7 +72,7 @@ impl<'de, T: Slot> DeserializeSeed<'de> for Into<'_, T> {
     }
 }
 
-impl<'de, T: Fields> Visitor<'de> for Into<'_, T> {
+impl<'de, T: Fields> Visitor<'de> for InPlace<'_, T> {
     type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,19 +101,20 @@ impl<'de, T: Fields> Visitor<'de> for Into<'_, T> {
                 if *name == T::REQUIRED {
                     return Err(A::Error::missing_field(name));
                 }
-                self.slot.forget(field);
+                self.slot.reset(field);
             }
         }
         Ok(())
     }
 }
 
-/// A key: its index in the known names. Programs write the fields in the same order again and again.
+/// Deserializes a key into its index in the known names. It tries `next` first, because programs usually write fields
+/// in the same order.
 struct Key<'a> {
     place: &'static str,
     names: &'static [&'static str],
     next: usize,
-    unknown: &'a mut Unknown,
+    unknown: &'a mut UnknownFields,
 }
 
 impl<'de> DeserializeSeed<'de> for Key<'_> {
@@ -128,19 +138,19 @@ impl Visitor<'_> for Key<'_> {
         }
         let index = self.names.iter().position(|known| *known == name);
         if index.is_none() {
-            self.unknown.meet(self.place, self.names, name);
+            self.unknown.record(self.place, self.names, name);
         }
         Ok(index)
     }
 }
 
-/// Every object of a list, each into what was there before.
-struct Each<'a, T> {
+/// Deserializes each object of a list into the one at the same index.
+struct ListInPlace<'a, T> {
     list: &'a mut Vec<T>,
-    unknown: &'a mut Unknown,
+    unknown: &'a mut UnknownFields,
 }
 
-impl<'de, T: Fields> Visitor<'de> for Each<'_, T> {
+impl<'de, T: Fields> Visitor<'de> for ListInPlace<'_, T> {
     type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -153,7 +163,7 @@ impl<'de, T: Fields> Visitor<'de> for Each<'_, T> {
             if count == self.list.len() {
                 self.list.push(T::default());
             }
-            if items.next_element_seed(Into { slot: &mut self.list[count], unknown: self.unknown })?.is_none() {
+            if items.next_element_seed(InPlace { slot: &mut self.list[count], unknown: self.unknown })?.is_none() {
                 break;
             }
             count += 1;

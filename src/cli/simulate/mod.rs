@@ -1,5 +1,5 @@
-//! `sluice simulate`: what would happen to this job under this load, with which policy. Its arguments, and what they
-//! come to.
+//! `sluice simulate`: simulates a job under a load with several policies. This file has the arguments and converts them
+//! into the inputs of the simulation.
 
 mod run;
 
@@ -18,7 +18,7 @@ use sluice_simulate::trace::{self, Gaps, Points, TraceError};
 
 pub(super) use run::run;
 
-/// The policy of this repository.
+/// The name of Sluice's own policy.
 const OURS: &str = "sluice";
 
 /// Arguments of `sluice simulate`.
@@ -26,131 +26,131 @@ const OURS: &str = "sluice";
 #[command(group(clap::ArgGroup::new("pattern").required(true)))]
 #[command(after_help = shapes_help())]
 pub(super) struct Args {
-    /// Load: lines of `seconds,records_per_second`, straight lines between them
+    /// Use the load in FILE: lines of `seconds,records_per_second`, interpolated linearly
     #[arg(long, group = "pattern", value_name = "FILE")]
     trace: Option<PathBuf>,
-    /// Load: shapes such as 'ramp(0,5k,10m) | sine(5k,2k,10m,1h)'
+    /// Use a load of SHAPES, such as 'ramp(0,5k,10m) | sine(5k,2k,10m,1h)'
     #[arg(long, group = "pattern", value_name = "SHAPES")]
     load: Option<Load>,
-    /// Take time steps of the trace that are more than ten times the usual one for steps, not for missing records
+    /// Treat gaps longer than ten times the usual interval as steps in the load, not as missing data
     #[arg(long, requires = "trace")]
     allow_gaps: bool,
-    /// File with the StreamJob
+    /// Simulate the StreamJob in FILE
     #[arg(long, value_name = "FILE")]
     job: PathBuf,
-    /// Which StreamJob of the file, if it has several
-    #[arg(long)]
+    /// Use the StreamJob NAME if the file contains several
+    #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Policies to compare: all, or names separated by commas
+    /// Compare these policies: names separated by commas, or all
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', default_value = OURS, value_parser = policy)]
     policy: Vec<String>,
-    /// What a change of the number of workers interrupts: the partitions that move, or all
+    /// Choose which partitions a scaling change interrupts
     #[arg(long, default_value = "handoff")]
     mode: Mode,
-    /// Runs with different noise
+    /// Run each policy N times with different random noise
     #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..=1000))]
     seeds: u32,
-    /// What one worker does when it never waits [default: the job's processing.maxRecordsPerSecond]
+    /// Capacity of one worker [default: the job's processing.maxRecordsPerSecond]
     #[arg(long, value_name = "RECORDS_PER_SECOND", value_parser = rate)]
     capacity: Option<f64>,
-    /// From a worker's creation to its first record
+    /// Time from a worker's creation to its first record
     #[arg(long, default_value = "20s", value_name = "DURATION", value_parser = duration)]
     start_up: Duration,
-    /// For so long stands what a change interrupts
+    /// How long the affected partitions stop on each scaling change
     #[arg(long, default_value = "5s", value_name = "DURATION", value_parser = duration)]
     handover: Duration,
-    /// Partitions of the source [default: the job's maxReplicas]
+    /// Simulate a source with N partitions [default: the job's maxReplicas]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     partitions: Option<u32>,
-    /// Multiply the load so that the rate that is exceeded for a thousandth of the time becomes this
+    /// Scale the load so that its 99.9th percentile becomes this rate
     #[arg(long, value_name = "RECORDS_PER_SECOND", value_parser = rate)]
     scale_to: Option<f64>,
-    /// Let the load pass so many times faster, at the same rates
+    /// Replay the load FACTOR times faster, at the same rates
     #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = factor)]
     speed: f64,
-    /// End after this time, if the load does not end before
-    #[arg(long, value_parser = duration)]
+    /// Stop after DURATION if the load has not ended by then
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     duration: Option<Duration>,
-    /// How to print the result
+    /// Choose the format of the result
     #[arg(long, short, default_value = "table")]
     output: Output,
-    /// Draw load, workers and latency into this file
+    /// Plot load, workers and latency to an SVG file
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
 }
 
-/// What a change of the number of workers interrupts.
+/// The partitions that a change of the replica count interrupts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Mode {
-    /// Only the partitions that move: cooperative consumer groups.
+    /// Only the partitions that move, as in cooperative consumer groups
     Handoff,
-    /// All of them: a job that is stopped and started.
+    /// All partitions, as in a job that is stopped and restarted
     Restart,
 }
 
-/// How the result is printed.
+/// The format of the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Output {
-    /// For people.
+    /// Human-readable table
     Table,
-    /// For machines.
+    /// JSON array with an object for each policy
     Json,
 }
 
-/// Which policies are compared.
+/// The policies to compare.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Policies {
-    /// All there are.
+    /// All known policies.
     All,
-    /// These, each once, in this order.
+    /// These policies, each once, in this order.
     Named(Vec<String>),
 }
 
-/// What is simulated.
+/// The inputs of the simulation.
 #[derive(Debug, Clone)]
 pub(super) struct Inputs {
-    /// In words, for headings.
+    /// Description of the load, for headings.
     pub(super) load_name: String,
-    /// Begins at 0; straight lines between the points.
+    /// Times in seconds from 0, and rates in records per second; interpolated linearly.
     pub(super) load: Points,
-    /// What the policies are held to.
+    /// The job with its objective and bounds.
     pub(super) job: Job,
     pub(super) policies: Policies,
     pub(super) mode: Mode,
     pub(super) seeds: u32,
-    /// Records per second that one worker does when it never waits; more than 0.
+    /// Capacity of one worker, records per second; greater than 0.
     pub(super) capacity: f64,
-    /// Seconds.
+    /// Time from a worker's creation to its first record, seconds.
     pub(super) start_up: f64,
-    /// Seconds.
+    /// Interruption of the affected partitions on each change, seconds.
     pub(super) handover: f64,
     pub(super) partitions: u32,
     pub(super) output: Output,
     pub(super) plot: Option<PathBuf>,
 }
 
-/// Why there is nothing to simulate: wrong usage, all of it.
+/// An error in the inputs; always wrong usage.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum InputError {
-    /// The job.
+    /// The job is invalid.
     #[error(transparent)]
     Job(#[from] JobFileError),
-    /// The trace.
+    /// The trace is invalid.
     #[error("{0}{more}", more = gap_help(.0))]
     Trace(#[from] TraceError),
-    /// No capacity.
+    /// The capacity of a worker is unknown.
     #[error(
-        "give --capacity RECORDS_PER_SECOND, what one worker does: the job {0} does not say it with spec.processing.maxRecordsPerSecond"
+        "the capacity of a worker is unknown; pass --capacity RECORDS_PER_SECOND, or set spec.processing.maxRecordsPerSecond in the job {0}"
     )]
     NoCapacity(String),
-    /// A load of nothing.
-    #[error("{0}: no records arrive, so there is nothing to scale to a peak")]
+    /// A load without records cannot be scaled.
+    #[error("{0}: the load has no records, so --scale-to cannot be applied")]
     NoPeak(String),
 }
 
 fn gap_help(error: &TraceError) -> &'static str {
     match error {
-        TraceError::Gap { .. } => "; --allow-gaps takes it for a step",
+        TraceError::Gap { .. } => "; with --allow-gaps it is treated as a step",
         _ => "",
     }
 }
@@ -158,7 +158,7 @@ fn gap_help(error: &TraceError) -> &'static str {
 fn shapes_help() -> String {
     let shapes = shape::SHAPES.iter().fold(String::new(), |text, shape| text + "\n  " + shape);
     format!(
-        "Shapes of --load:{shapes}\n\nOne after the other with | or then, at the same time with +. Rates such as 200, 5k or 1.5M records per second,\ntimes such as 30s, 10m or 1h30m."
+        "Shapes of --load:{shapes}\n\nCombine shapes in sequence with | or then, and in parallel with +. Rates are in records per second, such as 200, 5k or 1.5M;\ntimes are durations such as 30s, 10m or 1h30m."
     )
 }
 
@@ -183,7 +183,7 @@ fn policy(text: &str) -> Result<String, String> {
 }
 
 impl Args {
-    /// Reads the files, and puts together what is simulated.
+    /// Reads the files and returns the inputs of the simulation.
     pub(super) fn inputs(&self) -> Result<Inputs, InputError> {
         let job = jobfile::read(&self.job, self.name.as_deref())?;
         let settings = &job.settings;
@@ -198,7 +198,7 @@ impl Args {
             policies: self.policies(),
             mode: self.mode,
             seeds: self.seeds,
-            // The cap holds for a worker that could do more, too.
+            // The job's limit also applies to a worker with a higher capacity.
             capacity: settings.max_records_per_second.map_or(capacity, |most| capacity.min(most)),
             start_up: self.start_up.as_secs_f64(),
             handover: self.handover.as_secs_f64(),
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_those_of_the_benchmark() {
+    fn simulate_defaults_are_those_of_the_benchmark() {
         let inputs = inputs(&["--load", "step(1k,2k,5m,10m)", "--capacity", "1k"]).unwrap();
         assert_eq!((inputs.policies, inputs.mode), (Policies::Named(vec!["sluice".into()]), Mode::Handoff));
         assert_eq!((inputs.seeds, inputs.partitions, inputs.output), (5, 20, Output::Table));
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_load_is_hurried_cut_and_scaled() {
+    fn a_load_is_accelerated_cut_and_scaled() {
         let trace = trace_file("real_weekly_nyc_taxi_28d.csv");
         let flags = ["--trace", &trace, "--capacity", "1k", "--speed", "168", "--duration", "1h", "--scale-to", "16k"];
         let inputs = inputs(&flags).unwrap();
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn policies_are_named_once() {
+    fn duplicate_policies_are_removed() {
         let policies = |names: &str| {
             inputs(&["--load", "constant(1,1m)", "--capacity", "1", "--policy", names]).map(|inputs| inputs.policies)
         };
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_flags_say_what_was_expected() {
+    fn wrong_simulate_flags_name_the_expected_value() {
         let folder = tempfile("gap.csv", "0,1\n1,1\n2,1\n60,1\n");
         let gap = folder.to_str().unwrap();
         for (flags, part) in [
@@ -325,16 +325,16 @@ mod tests {
             (vec!["--load", "constant(1,1m)", "--trace", "x"], "cannot be used with"),
             (
                 vec!["--load", "constant(1,1m)"],
-                "give --capacity RECORDS_PER_SECOND, what one worker does: the job orders",
+                "pass --capacity RECORDS_PER_SECOND, or set spec.processing.maxRecordsPerSecond in the job orders",
             ),
             (vec!["--load", "wave(1)", "--capacity", "1"], "  wave(1)\n  ^\nshapes: constant(RATE,FOR)"),
-            (vec!["--load", "constant(0,1m)", "--capacity", "1", "--scale-to", "5k"], "no records arrive"),
+            (vec!["--load", "constant(0,1m)", "--capacity", "1", "--scale-to", "5k"], "the load has no records"),
             (vec!["--load", "constant(1,1m)", "--capacity", "0"], "expected records per second"),
             (vec!["--load", "constant(1,1m)", "--speed", "0"], "expected a number from 0.001"),
             (vec!["--load", "constant(1,1m)", "--mode", "pause"], "[possible values: handoff, restart]"),
             (vec!["--load", "constant(1,1m)", "--start-up", "20"], "expected a duration"),
             (vec!["--trace", "/nonexistent.csv", "--capacity", "1"], "failed to read the trace /nonexistent.csv"),
-            (vec!["--trace", gap, "--capacity", "1"], "--allow-gaps takes it for a step"),
+            (vec!["--trace", gap, "--capacity", "1"], "with --allow-gaps it is treated as a step"),
         ] {
             let error = inputs(&flags).unwrap_err();
             assert!(error.contains(part), "{flags:?}: {error}");

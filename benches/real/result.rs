@@ -1,4 +1,4 @@
-//! What came of a cell.
+//! The result of a cell.
 
 use serde::Serialize;
 use sluice_base::words;
@@ -7,35 +7,35 @@ use sluice_report::run::Work;
 use super::cells::WORKER_RATE;
 use super::job::TARGET_SECONDS;
 
-/// One second of a cell. Unknown numbers are absent.
+/// The measurements of one second; unknown numbers are absent.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Point {
-    /// Seconds since the load began.
+    /// Time since the start of the load, seconds.
     pub(crate) at: f64,
-    /// Records per second that the broker took.
+    /// Rate of records acknowledged by the broker, records per second.
     pub(crate) rate: f64,
-    /// Records that it took so far.
+    /// Records acknowledged so far.
     pub(crate) produced: u64,
-    /// Records done so far, by the workers' own counts.
+    /// Records processed so far, by the workers' own counts.
     pub(crate) processed: u64,
-    /// Of those done since the point before, the 99th percentile of the latency in seconds.
+    /// 99th percentile of the latency of records processed since the previous point, seconds.
     pub(crate) p99_seconds: Option<f64>,
-    /// Records late so far.
+    /// Late records so far.
     pub(crate) late: u64,
-    /// Workers that the operator wants.
+    /// Replica count desired by the operator.
     pub(crate) wanted: Option<i32>,
-    /// Pods that exist.
+    /// Existing pods.
     pub(crate) pods: usize,
-    /// Those that are ready.
+    /// Ready pods.
     pub(crate) ready: i32,
 }
 
-/// One change of the number of workers.
+/// One change of the replica count.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Change {
-    /// Seconds since the load began.
+    /// Time since the start of the load, seconds.
     pub(crate) at: f64,
     pub(crate) from: i32,
     pub(crate) to: i32,
@@ -44,38 +44,38 @@ pub(crate) struct Change {
     pub(crate) message: String,
 }
 
-/// What was measured.
+/// The measurements of a cell.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Measured {
-    /// Records in the topic, by the broker's count.
+    /// Records in the topic, as counted by the broker.
     pub(crate) produced: u64,
-    /// Records that the group had not committed when its last worker had left.
+    /// Records that the group had not committed when its last worker ended.
     pub(crate) uncommitted: u64,
-    /// By the workers' counts.
+    /// The workers' totals.
     pub(crate) work: Work,
-    /// Pods times seconds, from the beginning of the load until it had ended and the last record was done.
+    /// Pod-seconds from the start of the load until it had ended and the last record was processed.
     pub(crate) worker_seconds: f64,
-    /// Whether the load was what it should have been, but for a twentieth.
+    /// Whether the load was within 5 % of its target.
     pub(crate) kept_pace: bool,
-    /// Logs of workers that could not be read to their end: their last second is missing, and counts as late.
+    /// Number of worker logs not read to their end: their last second is missing and counts as late.
     pub(crate) unread_logs: usize,
-    /// What having the fewest workers at every moment would have cost.
+    /// Cost of always having the smallest sufficient number of workers, relative to the ideal cost.
     pub(crate) staircase_ratio: f64,
     pub(crate) changes: Vec<Change>,
     pub(crate) points: Vec<Point>,
 }
 
-/// What follows.
+/// The result that follows from the measurements.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Verdict {
+pub(crate) struct CellResult {
     pub(crate) cell: String,
     pub(crate) what: String,
-    /// Records done after the target's latency, or not at all.
+    /// Records processed later than the target's latency, or not at all.
     pub(crate) late: u64,
     pub(crate) late_share: f64,
-    /// Records done twice, at least.
+    /// Lower bound of the records processed twice.
     pub(crate) duplicates: u64,
     pub(crate) p50_seconds: Option<f64>,
     pub(crate) p95_seconds: Option<f64>,
@@ -84,14 +84,15 @@ pub(crate) struct Verdict {
     pub(crate) ratio: f64,
     pub(crate) decisions: usize,
     pub(crate) most_pods: usize,
-    /// Records that a worker did in a second of work: what the machine left of the 500.
+    /// Records that a worker processed in a second of work; below 500 if the computer is overloaded.
     pub(crate) records_per_busy_second: f64,
     #[serde(flatten)]
     pub(crate) measured: Measured,
 }
 
-impl Verdict {
-    pub(crate) fn of(cell: &str, what: String, measured: Measured) -> Self {
+impl CellResult {
+    /// Evaluates the measurements of a cell.
+    pub(crate) fn new(cell: &str, what: String, measured: Measured) -> Self {
         let work = &measured.work;
         let late = late(work, measured.produced, measured.uncommitted);
         Self {
@@ -111,17 +112,17 @@ impl Verdict {
         }
     }
 
-    /// In a line.
-    pub(crate) fn sentence(&self) -> String {
-        let quantile = |value: Option<f64>| value.map_or_else(|| "beyond all bounds".to_owned(), words::seconds);
-        let pace = if self.measured.kept_pace { "" } else { "; the load did not keep its pace" };
+    /// Returns a one-line summary.
+    pub(crate) fn summary(&self) -> String {
+        let quantile = |value: Option<f64>| value.map_or_else(|| "above the last bucket".to_owned(), words::seconds);
+        let pace = if self.measured.kept_pace { "" } else { "; the load fell behind" };
         let unread = match self.measured.unread_logs {
             0 => String::new(),
-            some => format!("; {some} logs could not be read to their end"),
+            some => format!("; {some} logs were not read to their end"),
         };
         format!(
             "{} of {} records late ({:.3} %), p50 {}, p95 {}, p99 {}, ratio {:.2} (staircase {:.2}), {} decisions, up to {} \
-             pods, {:.0} records in a busy second, {} done twice{pace}{unread}",
+             pods, {:.0} records per busy second, {} processed twice{pace}{unread}",
             self.late,
             self.measured.produced,
             self.late_share * 100.0,
@@ -138,8 +139,8 @@ impl Verdict {
     }
 }
 
-/// Records that were done too late or not at all. One that was done twice may hide one that was lost from the counts, but not
-/// from the broker.
+/// Returns the number of records processed too late or not at all. In the workers' counts a record processed twice may
+/// hide a lost one, but not in the broker's.
 pub(crate) fn late(work: &Work, produced: u64, uncommitted: u64) -> u64 {
     let done: u64 = work.latency_buckets_milliseconds.iter().map(|(_, count)| count).sum();
     let done_late = done.saturating_sub(work.within(TARGET_SECONDS * 1000.0));
