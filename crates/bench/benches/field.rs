@@ -121,14 +121,14 @@ pub(crate) fn main() -> ExitCode {
             let world = World::draw(*seed);
             let mut operator = Operator::for_world(&world);
             if args.trace {
-                operator = operator.telling();
+                operator = operator.with_decisions();
             }
             let at = clock.now().0;
             let sluice = run(&world, &mut operator);
             let took = clock.now().0 - at;
             if args.trace {
                 println!("{}", conditions(&world));
-                trace(&sluice, &operator.told.unwrap_or_default());
+                trace(&sluice, &operator.decisions.unwrap_or_default());
             }
             let peers = if args.peers { cache.peers(&world) } else { Vec::new() };
             if let Ok(mut rows) = rows.lock() {

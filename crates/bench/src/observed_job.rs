@@ -55,7 +55,7 @@ impl Job {
             ..Partition::default()
         };
         let processed = 0.999 * done * self.busy * CAPACITY;
-        let told = |number: u32| Worker {
+        let worker_at = |number: u32| Worker {
             id: worker(number),
             at: Some(Seconds(at - 0.7)),
             created_at: Some(Seconds(BEGIN - 1000.0)),
@@ -79,7 +79,7 @@ impl Job {
                 assignor: Some("cooperative-sticky".into()),
                 ..Group::default()
             }],
-            workers: (0..self.workers).map(told).collect(),
+            workers: (0..self.workers).map(worker_at).collect(),
             ..Observation::default()
         }
     }

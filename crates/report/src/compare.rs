@@ -279,7 +279,7 @@ mod tests {
         for points in [vec![], vec![Point::default()], vec![strange]] {
             assert!(svg(&comparison(&points)).unwrap().ends_with("</svg>\n"));
         }
-        let nobody = Comparison { policies: vec![], ..comparison(&[]) };
-        assert!(svg(&nobody).is_ok());
+        let no_policy = Comparison { policies: vec![], ..comparison(&[]) };
+        assert!(svg(&no_policy).is_ok());
     }
 }

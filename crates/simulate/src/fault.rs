@@ -61,7 +61,7 @@ pub struct Faults {
     pub crash_loop: Option<During<u32>>,
     /// Number of pods that nodes have room for. Pods that wait for a node are not billed.
     pub unschedulable: Option<During<u32>>,
-    /// Quota: number of pods that may exist; the rule is told of this limit.
+    /// Quota: number of pods that may exist; the rule sees this limit.
     pub quota: Option<During<u32>>,
     /// Number of workers, the oldest, and the factor on their speed.
     pub slow: Option<During<(u32, f64)>>,

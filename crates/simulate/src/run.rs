@@ -112,8 +112,8 @@ pub fn run_judged(load: &Load, scenario: &Scenario, rule: &mut dyn Rule, others:
     (Run { rule: rule.name(), points, changes, scores }, verdicts)
 }
 
-/// Returns the workers at the beginning: those of the scenario or the rule, or so many that the mean load of the first
-/// five minutes uses 80 % of them.
+/// Returns the workers at the beginning: those of the scenario or the rule, or as many as the mean load of the first
+/// five minutes keeps 80 % busy.
 fn first_workers(arrivals: &[f64], scenario: &Scenario, rule: &dyn Rule) -> u32 {
     let first = arrivals.get(..300).unwrap_or(arrivals);
     let mean = first.iter().sum::<f64>() / first.len().max(1) as f64;

@@ -55,8 +55,7 @@ pub struct Scenario {
     pub min_workers: u32,
     /// Most workers.
     pub max_workers: u32,
-    /// Workers at the beginning; `None`: as the rule states, or so many that the first five minutes' load uses 80 % of
-    /// them.
+    /// Workers at the beginning; `None`: as the rule states, or as many as the first five minutes' load keeps 80 % busy.
     pub start_workers: Option<u32>,
     /// Median time from a pod's creation to its readiness, seconds.
     pub start_up: f64,

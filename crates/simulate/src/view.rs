@@ -145,8 +145,8 @@ impl View {
                 self.observation.workers.remove(index);
             }
         }
-        let told = pods.live.iter().map(|pod| (pod, false)).chain(pods.leaving.iter().map(|pod| (pod, true)));
-        for (pod, leaving) in told {
+        let all_pods = pods.live.iter().map(|pod| (pod, false)).chain(pods.leaving.iter().map(|pod| (pod, true)));
+        for (pod, leaving) in all_pods {
             let index = self.pods.iter().position(|uid| *uid == pod.uid).unwrap_or_else(|| {
                 self.pods.push(pod.uid);
                 self.scraped.push(f64::NEG_INFINITY);

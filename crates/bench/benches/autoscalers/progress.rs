@@ -26,7 +26,7 @@ pub(crate) struct Round {
 #[derive(Default)]
 struct State {
     done: usize,
-    said: f64,
+    printed_at: f64,
     spent: BTreeMap<&'static str, (usize, f64)>,
 }
 
@@ -72,8 +72,8 @@ impl Round {
         let sum = state.spent.entry(kind(job)).or_default();
         *sum = (sum.0 + 1, sum.1 + now - begin);
         state.done += 1;
-        if now - state.said >= 10.0 {
-            state.said = now;
+        if now - state.printed_at >= 10.0 {
+            state.printed_at = now;
             eprintln!("{:5.0} s: round {}, {} of {} runs", now - self.begin, self.number, state.done, self.jobs);
         }
         answer

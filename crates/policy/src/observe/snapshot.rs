@@ -140,7 +140,7 @@ pub(crate) fn build_snapshot(
     let seen_sources = std::mem::take(&mut reader.seen_sources);
     snapshot.owners.sort_unstable_by_key(|owner| owner.hash);
 
-    // If many members share one name, owners cannot be told apart.
+    // If many members share one name, owners cannot be distinguished.
     let useful = memory.stairs.steps.useful().unwrap_or(u32::MAX);
     let expected = observation.replicas.ready.unwrap_or(1).min(useful);
     let distinct = num::u32_of(snapshot.owners.len());

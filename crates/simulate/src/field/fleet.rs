@@ -17,7 +17,7 @@ pub(crate) struct Lane {
 
 /// The counters that a worker reported at one moment.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Told {
+pub(crate) struct ReportedCounters {
     pub(crate) at: f64,
     pub(crate) processed: f64,
     pub(crate) in_time: f64,
@@ -55,7 +55,7 @@ pub(crate) struct Pod {
     pub(crate) busy: f64,
     pub(crate) commits_at: f64,
     pub(crate) scraped_at: f64,
-    pub(crate) told: Option<Told>,
+    pub(crate) reported: Option<ReportedCounters>,
     /// Until when it is billed after its removal.
     pub(crate) gone_at: f64,
 }
@@ -114,7 +114,7 @@ impl Fleet {
             busy: 0.0,
             commits_at: f64::NEG_INFINITY,
             scraped_at: f64::NEG_INFINITY,
-            told: None,
+            reported: None,
             gone_at: f64::INFINITY,
         });
         self.next += 1;
@@ -179,7 +179,7 @@ impl Fleet {
         (pod.processed, pod.in_time, pod.busy) = (0.0, 0.0, 0.0);
         pod.lanes.iter_mut().for_each(|lane| *lane = Lane::default());
         pod.mine.clear();
-        pod.told = None;
+        pod.reported = None;
         // A new process is a new member.
         pod.member = self.random.bits();
         Some(pod.uid)

@@ -84,9 +84,9 @@ proptest! {
     /// Law 16. While records are too old, more workers are allowed and they would have work, more are requested within
     /// minutes, whatever was learned before.
     #[test]
-    fn late_records_add_workers(seed in 0..1000_u64, busy in 2.5..9.0_f64, lanes in 1..5_u32, says in 0..4_usize, wrong in any::<bool>()) {
+    fn late_records_add_workers(seed in 0..1000_u64, busy in 2.5..9.0_f64, lanes in 1..5_u32, reports in 0..4_usize, wrong in any::<bool>()) {
         let signals = [Signals::COMMITS_ONLY, Signals::COUNTERS, Signals::COUNTERS_AND_BUSY, Signals::EVERYTHING];
-        let signals = signals.get(says).copied().unwrap_or(Signals::COMMITS_ONLY);
+        let signals = signals.get(reports).copied().unwrap_or(Signals::COMMITS_ONLY);
         let world = constant(busy, World { seed, lanes, record_cost: 0.002, signals, start_workers: 1, ..World::default() });
         let mut operator = Poisoned { operator: Operator::for_world(&world), at: if wrong { 60.0 } else { f64::INFINITY }, which: 0, factor: 4.0 };
         let minutes = run(&world, &mut operator).minutes;

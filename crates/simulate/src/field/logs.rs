@@ -45,7 +45,7 @@ pub(crate) struct Logs {
     pub(crate) held: Vec<bool>,
     pub(crate) waiting: Vec<VecDeque<Lot>>,
     /// The position that its worker last reported, and when.
-    pub(crate) told: Vec<(f64, f64)>,
+    pub(crate) reported: Vec<(f64, f64)>,
     /// Ends at past moments, the newest last.
     past: VecDeque<(f64, Vec<f64>)>,
     remembers: Option<f64>,
@@ -77,7 +77,7 @@ impl Logs {
             all_run_from: f64::NEG_INFINITY,
             held: vec![false; count],
             waiting: vec![VecDeque::new(); count],
-            told: vec![(0.0, f64::NEG_INFINITY); count],
+            reported: vec![(0.0, f64::NEG_INFINITY); count],
             past: VecDeque::new(),
             remembers: world.signals.due_end.then_some(world.latency),
             is_new: world.history != History::New,

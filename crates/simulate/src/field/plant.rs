@@ -1,7 +1,7 @@
 //! The plant: pods process partitions, step by step, under the conditions of the world.
 
 use super::deal::deal;
-use super::fleet::{Fleet, Told};
+use super::fleet::{Fleet, ReportedCounters};
 use super::logs::{Logs, lognormal};
 use super::truth::Truth;
 use super::work::{Turn, flow, serve, wanted};
@@ -345,10 +345,11 @@ impl<'a> Plant<'a> {
         if now < pod.started {
             return;
         }
-        pod.told = Some(Told { at: now, processed: pod.processed, in_time: pod.in_time, busy: pod.busy });
+        pod.reported =
+            Some(ReportedCounters { at: now, processed: pod.processed, in_time: pod.in_time, busy: pod.busy });
         if self.world.signals.positions {
             for p in &pod.mine {
-                self.logs.told[*p as usize] = (self.logs.position[*p as usize], now);
+                self.logs.reported[*p as usize] = (self.logs.position[*p as usize], now);
             }
         }
     }

@@ -81,7 +81,7 @@ pub struct Operator {
     pub sluice: Sluice,
     every: f64,
     /// Its decisions as (seconds, workers, sentence), one for each change; if they are to be kept.
-    pub told: Option<Vec<(f64, u32, String)>>,
+    pub decisions: Option<Vec<(f64, u32, String)>>,
 }
 
 impl Operator {
@@ -89,13 +89,13 @@ impl Operator {
     pub fn for_world(world: &World) -> Self {
         let workers = (world.min_workers, world.max_workers);
         let settings = Settings::for_objective(Seconds(world.latency), world.percentile, workers);
-        Self { sluice: Sluice::new(settings), every: world.interval(), told: None }
+        Self { sluice: Sluice::new(settings), every: world.interval(), decisions: None }
     }
 
     /// Keeps its decisions.
     #[must_use]
-    pub fn telling(mut self) -> Self {
-        self.told = Some(Vec::new());
+    pub fn with_decisions(mut self) -> Self {
+        self.decisions = Some(Vec::new());
         self
     }
 }
@@ -112,11 +112,11 @@ impl Rule for Operator {
     fn decide(&mut self, observation: &Observation) -> Option<u32> {
         let before = self.sluice.last.as_ref().map(|d| (d.reason, d.bound_by, d.desired));
         let desired = self.sluice.decide(observation);
-        if let (Some(told), Some(last)) = (&mut self.told, &self.sluice.last)
+        if let (Some(decisions), Some(last)) = (&mut self.decisions, &self.sluice.last)
             && before != Some((last.reason, last.bound_by, last.desired))
         {
             let message = format!("{:?} {}: {}", last.action, last.reason.as_str(), last.message);
-            told.push((observation.at.0 - super::view::BEGIN, desired.unwrap_or(0), message));
+            decisions.push((observation.at.0 - super::view::BEGIN, desired.unwrap_or(0), message));
         }
         desired
     }

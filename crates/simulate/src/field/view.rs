@@ -115,7 +115,7 @@ impl View {
                 Some(if logs.committed[p] < 0.0 { -1 } else { retained + before_marker(logs.committed[p], size) });
             entry.start = signals.start.then_some(0);
             entry.due_end = due.map(|due| retained + after_marker(due[p], size));
-            let (position, at) = logs.told[p];
+            let (position, at) = logs.reported[p];
             let holds = signals.positions && now - at < POSITION_HOLDS;
             entry.position = holds.then(|| retained + after_marker(position, size));
             let owner = logs.owner[p];
@@ -149,17 +149,17 @@ impl View {
 
     fn workers(&mut self, plant: &Plant, now: f64) {
         let fleet = &plant.fleet;
-        let told = || fleet.live.iter().map(|pod| (pod, false)).chain(fleet.leaving.iter().map(|pod| (pod, true)));
+        let pods = || fleet.live.iter().map(|pod| (pod, false)).chain(fleet.leaving.iter().map(|pod| (pod, true)));
         let mut index = 0;
         while index < self.pods.len() {
-            if told().any(|(pod, _)| pod.uid == self.pods[index]) {
+            if pods().any(|(pod, _)| pod.uid == self.pods[index]) {
                 index += 1;
             } else {
                 self.pods.remove(index);
                 self.observation.workers.remove(index);
             }
         }
-        for (pod, leaving) in told() {
+        for (pod, leaving) in pods() {
             let index = self.pods.iter().position(|uid| *uid == pod.uid).unwrap_or_else(|| {
                 self.pods.push(pod.uid);
                 self.observation.workers.push(born(pod));
@@ -176,13 +176,13 @@ impl View {
     fn counters(&mut self, pod: &Pod, lanes: u32, index: usize) {
         let Eyes { signals, cpu, .. } = self.eyes;
         let entry = &mut self.observation.workers[index];
-        let told = pod.told.filter(|_| signals.processed || signals.busy || cpu);
-        entry.at = told.map(|told| Seconds(BEGIN + told.at));
-        entry.processed = told.filter(|_| signals.processed).map(|told| told.processed.floor());
-        entry.in_time = told.filter(|_| signals.processed && signals.busy).map(|told| told.in_time.floor());
-        entry.busy_seconds = told.filter(|_| signals.busy).map(|told| told.busy);
-        entry.cpu_seconds = told.filter(|_| cpu).map(|told| told.busy / f64::from(lanes));
-        entry.concurrency = told.filter(|_| signals.concurrency).map(|_| lanes);
+        let reported = pod.reported.filter(|_| signals.processed || signals.busy || cpu);
+        entry.at = reported.map(|reported| Seconds(BEGIN + reported.at));
+        entry.processed = reported.filter(|_| signals.processed).map(|reported| reported.processed.floor());
+        entry.in_time = reported.filter(|_| signals.processed && signals.busy).map(|reported| reported.in_time.floor());
+        entry.busy_seconds = reported.filter(|_| signals.busy).map(|reported| reported.busy);
+        entry.cpu_seconds = reported.filter(|_| cpu).map(|reported| reported.busy / f64::from(lanes));
+        entry.concurrency = reported.filter(|_| signals.concurrency).map(|_| lanes);
     }
 }
 

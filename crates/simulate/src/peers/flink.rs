@@ -25,7 +25,7 @@ const OBSERVATIONS: usize = 2;
 /// `DelayedScaleDown.java` at the same revision. Each minute: the true processing rate is records per second over the
 /// busy fraction of the busiest worker, both over `metrics.window`; what is needed is `lag / catch-up + rate * restart
 /// / catch-up + rate / utilization`. Nothing happens inside the band; down waits for `scale-down.interval` and takes
-/// the highest of it. Each rescale, and each worker that starts anew, throws the window away: then
+/// the highest of it. Each rescale, and each worker that starts again, throws the window away: then
 /// `stabilization.interval` and a whole window pass before the next decision. While `lag / rate` is above five minutes
 /// only up.
 ///
@@ -34,7 +34,7 @@ const OBSERVATIONS: usize = 2;
 ///
 /// Left out: more than one vertex, restart-time tracking, the detection of scale-ups that do nothing, observed
 /// scalability (all off by default), memory, quotas, excluded periods. The lag is behind the position, as the Kafka
-/// source reports it, where the worker says one. Busy time is a gauge of the last minute.
+/// source reports it, where the worker reports one. Busy time is a gauge of the last minute.
 #[derive(Debug)]
 pub struct Flink {
     name: String,

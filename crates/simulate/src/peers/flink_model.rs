@@ -212,7 +212,7 @@ mod tests {
     fn aligns_to_partitions_without_reversing() {
         for (current, factor, partitions, wanted) in [
             (16, 1.5, 128, 26), // 128/26 = 4 < 128/24 = 5
-            (8, 1.6, 24, 24),   // 13 leaves somebody with two
+            (8, 1.6, 24, 24),   // 13 leaves one worker with two
             (24, 0.4, 24, 12),  // 10: 24/12 = 2
             (24, 0.5, 24, 12),
             (10, 1.0, 24, 10),

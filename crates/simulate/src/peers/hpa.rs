@@ -208,7 +208,7 @@ mod tests {
             ("down with a silent one at 100 %", 4, pods(&[200.0; 3], 0, 1), Some(3)), // 40/70 * 4 = 2.3
             ("up with a silent one at 0 %", 4, pods(&[1000.0; 3], 0, 1), Some(4)),    // 75/70 is within
             ("a silent one turns it round", 4, pods(&[600.0; 2], 0, 2), Some(4)),
-            ("nobody says anything", 4, pods(&[], 0, 4), None),
+            ("no pod reports anything", 4, pods(&[], 0, 4), None),
         ] {
             assert_eq!(rule.proposal(current, pods), wanted, "{what}");
         }

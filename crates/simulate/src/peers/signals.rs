@@ -104,7 +104,7 @@ impl Reading {
 struct Track {
     incarnation: u64,
     there: bool,
-    told: bool,
+    reported: bool,
     readings: VecDeque<Reading>,
 }
 
@@ -124,7 +124,7 @@ impl Counters {
     /// Records what the workers report now.
     pub(super) fn record(&mut self, observation: &Observation) {
         for track in self.tracks.values_mut() {
-            (track.there, track.told) = (false, false);
+            (track.there, track.reported) = (false, false);
         }
         for worker in staying(observation) {
             if !self.tracks.contains_key(&worker.id) {
@@ -140,7 +140,7 @@ impl Counters {
     /// Returns the growth over the last `window` seconds, or since the first reading; `None` if the worker reported
     /// nothing in this observation or there are not two readings.
     pub(super) fn over(&self, worker: &Worker, window: f64) -> Option<Growth> {
-        let track = self.tracks.get(&worker.id).filter(|t| t.told)?;
+        let track = self.tracks.get(&worker.id).filter(|t| t.reported)?;
         let last = track.readings.back()?;
         let from = last.at - window * (1.0 - SLACK);
         let first = track.readings.iter().rev().find(|r| r.at <= from).or_else(|| track.readings.front())?;
@@ -163,7 +163,7 @@ impl Track {
             self.readings.clear();
         }
         let Some(reading) = Reading::of(worker) else { return };
-        self.told = true;
+        self.reported = true;
         if let Some(last) = self.readings.back() {
             if reading.at <= last.at {
                 return; // a cached sample

@@ -6,7 +6,7 @@ use sluice_base::text::truncate;
 /// Largest rate and longest time that are accepted.
 const MOST_RATE: f64 = 1e12;
 const MOST_SECONDS: f64 = 3600.0 * 24.0 * 366.0;
-/// Shortest time, seconds: a shorter one could not be told from a jump.
+/// Shortest time, seconds: a shorter one could not be distinguished from a jump.
 const LEAST_SECONDS: f64 = 0.01;
 /// Most shapes: a line is written by hand.
 const MOST_SHAPES: usize = 1000;

@@ -26,16 +26,16 @@ fn partitions_of_a_dead_worker_stop_until_noticed() {
     let scenario =
         Scenario { crash_handover: 15.0, commit_every: 40.0, start_up: 40.0, ..fast(Handover::Handoff(5.0)) };
     let (run, script) = scripted(&with(&scenario, faults), 190, Script::new(4, &[]));
-    // A quarter of the records stands still for 15 s. What was done and not committed is done again, and is not late.
+    // A quarter of the partitions stops for 15 s. Uncommitted records are processed again, and are not late.
     assert_close(late_records(&run), 5.0 * 1000.0, "late");
     let alive = |second: usize| script.at(second).replicas.ready;
     assert_eq!((alive(100), alive(101), alive(140), alive(141)), (Some(4), Some(3), Some(3), Some(4)));
-    // A new pod takes its place at once.
+    // A new pod replaces it at once.
     assert!(script.seen.iter().all(|o| o.replicas.existing == Some(4)));
     let dead: Vec<_> =
         script.at(100).workers.iter().filter(|w| script.at(101).workers.iter().all(|v| v.id != w.id)).collect();
     assert_eq!(dead.len(), 1);
-    // The group goes on naming it.
+    // The group continues to name it.
     let named =
         |second: usize| script.at(second).partitions.iter().filter(|p| p.owner.as_ref() == Some(&dead[0].id)).count();
     assert_eq!((named(100), named(114), named(116)), (30, 30, 0));
@@ -131,20 +131,20 @@ fn stuck_partition_stops_alone() {
 fn pods_crash_or_find_no_node_or_no_quota() {
     let crash = Faults { crash_loop: Some(During::new(20.0, 100.0, 2)), ..Faults::default() };
     let (_, script) = calm(crash, 140);
-    let told = |second: usize| (script.at(second).limits.crash_looping, script.at(second).replicas.ready);
-    assert_eq!((told(20), told(50), told(99)), ((Some(0), Some(4)), (Some(2), Some(2)), (Some(2), Some(2))));
-    assert_eq!((told(110), told(125)), ((Some(0), Some(2)), (Some(0), Some(4))));
+    let counts = |second: usize| (script.at(second).limits.crash_looping, script.at(second).replicas.ready);
+    assert_eq!((counts(20), counts(50), counts(99)), ((Some(0), Some(4)), (Some(2), Some(2)), (Some(2), Some(2))));
+    assert_eq!((counts(110), counts(125)), ((Some(0), Some(2)), (Some(0), Some(4))));
 
     let nodes = Faults { unschedulable: Some(During::new(20.0, 100.0, 5)), ..Faults::default() };
     let (run, script) = scripted(&with(&plain(), nodes), 140, Script::new(4, &[(30.0, 8)]));
-    let told = |second: usize| (script.at(second).limits.unschedulable, script.at(second).replicas.ready);
-    assert_eq!((told(29), told(60), told(130)), ((Some(0), Some(4)), (Some(3), Some(5)), (Some(0), Some(8))));
+    let counts = |second: usize| (script.at(second).limits.unschedulable, script.at(second).replicas.ready);
+    assert_eq!((counts(29), counts(60), counts(130)), ((Some(0), Some(4)), (Some(3), Some(5)), (Some(0), Some(8))));
     assert_eq!((run.points[60].billed, run.points[110].billed), (5, 8));
 
     let quota = Faults { quota: Some(During::new(20.0, 100.0, 5)), ..Faults::default() };
     let (_, script) = scripted(&with(&plain(), quota), 140, Script::new(4, &[(30.0, 8)]));
-    let told = |second: usize| (script.at(second).limits.granted, script.at(second).replicas.existing);
-    assert_eq!((told(19), told(60), told(130)), ((None, Some(4)), (Some(5), Some(5)), (None, Some(8))));
+    let counts = |second: usize| (script.at(second).limits.granted, script.at(second).replicas.existing);
+    assert_eq!((counts(19), counts(60), counts(130)), ((None, Some(4)), (Some(5), Some(5)), (None, Some(8))));
 }
 
 #[test]

@@ -78,7 +78,7 @@ impl Scene {
         self
     }
 
-    /// A decision must report this within so many seconds of the fault's beginning, and none when the run ends.
+    /// A decision must report this within this many seconds of the fault's beginning, and none when the run ends.
     pub(super) fn reports(mut self, what: Expected, within: f64) -> Self {
         (self.expected, self.within) = (Some(what), within);
         self
@@ -151,7 +151,7 @@ impl Scene {
         let load = Load::from_points(&shape.points()).cut(shape.seconds() as usize);
         let mut watch = Watch { sluice: Sluice::for_scenario(&self.job), decisions: Vec::new() };
         let run = run(&load, &self.job, &mut watch);
-        // What follows the load is the drain: nothing arrives, and nobody is needed.
+        // After the load the backlog drains: nothing arrives, and no worker is needed.
         let end = load.seconds() as f64;
         watch.decisions.retain(|recorded| recorded.at <= end);
         (watch, run)
@@ -208,8 +208,8 @@ impl Scene {
         } else {
             // A step that is limited is taken in two: no trouble.
             let limits = |recorded: &Recorded| recorded.limit.filter(|limit| *limit != Limit::StepLimit);
-            let told = trouble().find_map(|recorded| limits(recorded).map(|limit| (recorded.at, limit)));
-            check(told.is_none(), format!("nothing limits, but {told:?}"));
+            let limited = trouble().find_map(|recorded| limits(recorded).map(|limit| (recorded.at, limit)));
+            check(limited.is_none(), format!("nothing limits, but {limited:?}"));
         }
         wrong
     }

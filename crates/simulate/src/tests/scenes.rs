@@ -35,7 +35,7 @@ scenes! {
     a_stuck_partition: under(LEVEL).fault(|f| f.stuck = during(5)).reports(Limit(PartitionStuck), 80.0).workers(10)
         .late(0.02);
 
-    // What more workers do not mend.
+    // Faults that more workers do not fix.
     an_external_bottleneck: under(LEVEL).until(900.0)
         .fault(|f| f.bottleneck = Some(During::new(FROM, 900.0, 4500.0))).reports(Limit(ExternalBottleneck), 90.0).ups(1)
         .left(8).late(1.0);
@@ -71,7 +71,7 @@ scenes! {
         .ups(0).downs(1);
 
     // Workers.
-    // The first start-up comes as a surprise: 1 % may be late.
+    // The first start-up time is not known before: 1 % may be late.
     workers_start_within_180_s: under(GENTLE).job(|job| job.start_up = 180.0).workers(10).late(1.5);
     workers_are_noisy: under(LEVEL).job(|job| (job.speed_spread, job.speed_noise) = (0.1, 0.1)).ups(2).downs(2)
         .workers(12);
@@ -86,7 +86,7 @@ scenes! {
     a_new_version_does_more: under(LEVEL).fault(|f| f.deploy = Some(Once { at: 630.0, value: 1.5 }))
         .ups(0).capacity(1350.0, 1650.0);
 
-    // Changes that are dear.
+    // Expensive changes.
     a_handover_takes_30_s_and_the_objective_is_a_minute: under(RISING)
         .job(|job| (job.handover, job.latency) = (Handover::Handoff(30.0), 60.0)).workers(16);
     a_restart_takes_10_s_and_the_objective_is_half_a_minute: under(GENTLE)
