@@ -36,11 +36,11 @@ fn main() -> ExitCode {
             let is_default = |scenario: &Scenario| scenarios::DEFAULT.contains(&scenario.name);
             run_scenarios(&scenarios::all().into_iter().filter(is_default).collect::<Vec<_>>())
         }
-        [every] if every == "all" => all(&scenarios::all()),
+        [every] if every == "all" => run_scenarios(&scenarios::all()),
         [name] => {
             let scenario = scenarios::all().into_iter().find(|scenario| scenario.name == name);
             // The argument may be a filter for other tests.
-            scenario.map_or(ExitCode::SUCCESS, |scenario| all(&[scenario]))
+            scenario.map_or(ExitCode::SUCCESS, |scenario| run_scenarios(&[scenario]))
         }
         [name, plan] => run_plan(name, plan),
         _ => panic!("expected nothing, or SCENARIO, or SCENARIO 'PLAN'"),
