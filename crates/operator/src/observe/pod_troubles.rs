@@ -126,7 +126,7 @@ mod tests {
         let pods = [pod("w-0"), PodFacts { unstarted: Some(unstarted), ..pod("w-1") }];
         assert_eq!(failing(&pods, Seconds(399.0)), None);
         let told = failing(&pods, Seconds(400.0)).unwrap();
-        let start = "1 of 2 pods has not started within 5 minutes, such as w-1: container app: ContainerCreating; the pod's events";
+        let start = "1 of 2 pods has not started within 5 minutes, such as w-1: container app: ContainerCreating; see the pod's events";
         assert!(told.message.starts_with(start) && !told.lasting, "{}", told.message);
         assert!(failing(&pods, Seconds(700.0)).unwrap().lasting);
     }
