@@ -125,7 +125,7 @@ fn sources(folder: &str) -> Vec<(String, String)> {
             let is_test = ["test", "conversations"].iter().any(|word| name.contains(word));
             if path.is_dir() {
                 folders.push(path);
-            } else if !is_test && name.ends_with(".rs") {
+            } else if !is_test && path.extension().is_some_and(|extension| extension == "rs") {
                 let text = std::fs::read_to_string(&path).unwrap();
                 files.push((name, text.split("#[cfg(test)]").next().unwrap_or_default().to_owned()));
             }

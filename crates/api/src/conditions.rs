@@ -27,9 +27,9 @@ pub mod reasons {
     pub const SUSPENDED: &str = "Suspended";
     /// Ready: the job is idle and `minReplicas` is 0.
     pub const ASLEEP: &str = "Asleep";
-    /// Ready, Stalled: a field of the spec cannot be used; the message names it.
+    /// Ready, `ScalingActive`, Stalled: a field of the spec cannot be used; the message names it.
     pub const INVALID_SPEC: &str = "InvalidSpec";
-    /// Ready, Stalled: the operator excludes the namespace.
+    /// Ready, `ScalingActive`, Stalled: the operator excludes the namespace.
     pub const NAMESPACE_EXCLUDED: &str = "NamespaceExcluded";
     /// Ready: no broker of the source answers.
     pub const SOURCE_UNREACHABLE: &str = "SourceUnreachable";
@@ -45,10 +45,10 @@ pub mod reasons {
     pub const API_ERROR: &str = "ApiError";
     /// Ready: the operator failed on this job because of a bug in Sluice; it tries again every minute.
     pub const INTERNAL_ERROR: &str = "InternalError";
-    /// Ready, Stalled: the operator may not read the workload named by `targetRef`; the message names the missing
+    /// Ready, `ScalingActive`, Stalled: the operator may not read the workload named by `targetRef`; the message names the missing
     /// right.
     pub const TARGET_FORBIDDEN: &str = "TargetForbidden";
-    /// Ready, Stalled: another StreamJob scales the workload named by `targetRef`.
+    /// Ready, `ScalingActive`, Stalled: another StreamJob scales the workload named by `targetRef`.
     pub const TARGET_TAKEN: &str = "TargetTaken";
     /// Ready, Stalled: a workload that this job created for an earlier spec still exists.
     pub const WORKLOAD_LEFT_BEHIND: &str = "WorkloadLeftBehind";

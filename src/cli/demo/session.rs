@@ -102,16 +102,16 @@ impl Session {
         let events = self.stop_workers(&cluster, &mut observer, &job.name_any()).await;
         let produced = self.produced().await;
 
-        let observed = observer.observed();
+        let history = observer.observed();
         let report = RunReport::from_run(Run {
             job: job.name_any(),
             load: load.description,
             target,
             produced,
             uncommitted,
-            work: observed.ledger.work(target.latency_seconds),
+            work: history.ledger.work(target.latency_seconds),
             points,
-            changes: observed.changes(start),
+            changes: history.changes(start),
         });
         Ok((report, events))
     }
@@ -202,13 +202,11 @@ impl Session {
             }
             Ok::<_, Failure>(())
         };
-        match timeout(FIRST_WORKER_TIMEOUT, ready).await {
-            Ok(outcome) => outcome?,
-            Err(_) => {
-                let cause = observer.observed().unready_cause();
-                return Err(format!("no worker was ready after {FIRST_WORKER_TIMEOUT:?}: {cause}").into());
-            }
-        }
+        let Ok(outcome) = timeout(FIRST_WORKER_TIMEOUT, ready).await else {
+            let cause = observer.observed().unready_cause();
+            return Err(format!("no worker was ready after {FIRST_WORKER_TIMEOUT:?}: {cause}").into());
+        };
+        outcome?;
         print_message(&format!("the first worker is ready, {:.1} s after the start", self.clock.now().0 - self.began));
         Ok(())
     }
@@ -261,9 +259,9 @@ impl Session {
                 points.push(observer.measure(now - start, self.arrival_rate(now - start)).await);
             }
             let (changes, work, state) = {
-                let observed = observer.observed();
-                let work = observed.ledger.work(target.latency_seconds);
-                (observed.changes(start), work, state(&observed.status.conditions))
+                let history = observer.observed();
+                let work = history.ledger.work(target.latency_seconds);
+                (history.changes(start), work, state(&history.status.conditions))
             };
             let (changes, work, kubectl_hint) = (&changes, &work, kubectl_hint.as_deref());
             let snapshot =

@@ -378,7 +378,7 @@ async fn refresh(
     loop {
         tokio::select! {
             Some(()) = changes.next() => {}
-            changed = pod.changed() => if changed.is_err() { return },
+            updated = pod.changed() => if updated.is_err() { return },
         }
         let now = Arc::clone(&pod.borrow());
         // An object that is gone leaves its files behind, as on a real node.

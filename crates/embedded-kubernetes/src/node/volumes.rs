@@ -128,7 +128,7 @@ impl Volumes {
 
 /// Where the files of a volume come from.
 enum Files {
-    /// ConfigMaps, Secrets or the downward API.
+    /// `ConfigMaps`, Secrets or the downward API.
     FromObjects(Payload),
     /// The containers, which write what they like.
     Scratch,

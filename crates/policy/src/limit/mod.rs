@@ -83,7 +83,7 @@ pub(crate) struct Case<'a> {
 impl Case<'_> {
     /// Returns the number that Sluice recommends: without `spec.suspend`, `spec.replicas` and `scaling.mode`.
     pub(crate) fn recommendation(&self) -> Proposal {
-        let mut wish = self.from_signals();
+        let mut wish = self.by_signals();
         let given = wish.desired.clamp(self.range.floor, self.range.ceiling);
         let wanted = wish.desired.max(if self.need.unmet { 0 } else { self.need.wanted.unwrap_or(0) });
         if given >= self.range.ceiling && wanted > given && (wanted > self.current || given < wish.desired) {
@@ -144,12 +144,12 @@ impl Case<'_> {
     }
 
     /// Returns the number that the signals ask for, before floor and ceiling.
-    fn from_signals(&self) -> Proposal {
+    fn by_signals(&self) -> Proposal {
         if !self.snapshot.fresh {
             return self.without_signal();
         }
         if self.current == 0 {
-            return self.from_zero_workers();
+            return self.at_zero_workers();
         }
         if self.stalled() {
             return Proposal::new(self.current, Reason::Stalled, BoundBy::Signal);
@@ -169,7 +169,7 @@ impl Case<'_> {
     }
 
     /// Without workers: starts some as soon as records wait.
-    fn from_zero_workers(&self) -> Proposal {
+    fn at_zero_workers(&self) -> Proposal {
         if !self.snapshot.waits || self.only_assumed() {
             return Proposal::new(0, Reason::Idle, BoundBy::Objective);
         }

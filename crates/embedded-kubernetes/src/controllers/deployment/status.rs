@@ -122,7 +122,7 @@ impl Pass<'_> {
         }
     }
 
-    /// Copies the condition ReplicaFailure from a set to the Deployment. The new set takes precedence.
+    /// Copies the condition `ReplicaFailure` from a set to the Deployment. The new set takes precedence.
     fn record_failures(&mut self) {
         let failure = self.new.iter().chain(&self.old).find_map(|set| {
             let conditions = set.pointer("/status/conditions")?.as_array()?;

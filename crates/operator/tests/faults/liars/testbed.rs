@@ -324,7 +324,8 @@ impl Scrape for Workers {
             let text = all.find_map(|job| Some((job.worker_page)(job.truth.counters.get(&worker.uid)?)));
             let mut page = MetricsPage::new(topics);
             text.unwrap_or_default().lines().for_each(|line| page.read_line(line.as_bytes()));
-            page.into_sample(self.clock.now()).map_err(|detail| ScrapeError::Protocol { url: worker.id.clone(), detail })
+            page.into_sample(self.clock.now())
+                .map_err(|detail| ScrapeError::Protocol { url: worker.id.clone(), detail })
         }
         .boxed()
     }
