@@ -42,7 +42,7 @@ pub fn goals(plan: &Plan, results: &Results, cells: &[Cell]) -> Vec<Goal> {
             |cell| cell.over_weighted,
         ),
         view.cheaper(),
-        view.never_dearer(),
+        view.never_more_expensive(),
         view.fast(false, "Warm image: nothing late in every feasible cell, at 1.20 x the fluid bound at most", 1.20),
         view.fast(true, "Warm image, a step to twice the load: nothing late at 1.30 x the fluid bound at most", 1.30),
         view.restart(),
@@ -162,13 +162,13 @@ impl View<'_> {
         })
     }
 
-    fn never_dearer(&self) -> Option<Goal> {
+    fn never_more_expensive(&self) -> Option<Goal> {
         let all: Vec<_> = self.against_the_best().into_iter().filter(|(cell, _, _)| cell.sluice.met).collect();
         let most = all.iter().map(|(_, _, over)| *over).reduce(f64::max)?;
-        let dearer = all.iter().filter(|(_, _, over)| *over > 1.05);
-        let missed: Vec<String> = dearer.map(|(cell, best, over)| self.comparison(cell, best, *over)).collect();
+        let expensive = all.iter().filter(|(_, _, over)| *over > 1.05);
+        let missed: Vec<String> = expensive.map(|(cell, best, over)| self.comparison(cell, best, *over)).collect();
         Some(Goal {
-            text: "Nowhere more than 5 % dearer than a tuned peer, where both meet the objective",
+            text: "Nowhere more than 5 % more expensive than a tuned peer, where both meet the objective",
             found: format!("at most {} x", ratio(most, Round::Up)),
             met: missed.is_empty(),
             missed,
@@ -224,7 +224,7 @@ impl View<'_> {
         }
         (!cells.is_empty()).then_some(Goal {
             text: "Restart of the whole job: fewer late records than every untuned peer that costs no more than the \
-                   fewest fixed workers with 0.1 % late, and no dearer than those",
+                   fewest fixed workers with 0.1 % late, and not more expensive than those",
             found: share_of(cells.len() - missed.len(), cells.len()),
             met: missed.is_empty(),
             missed,

@@ -130,7 +130,7 @@ fn goals_are_judged_cell_by_cell() {
     assert_eq!(goal(&goals, "Cost at most 1.30").found, "1.20");
     assert_eq!(goal(&goals, "Cheaper").found, "3 of 3 (100 %), 0 more within 2 %");
 
-    // One tie, one that is late: neither is cheaper, and the late one is infinitely dear and in the median.
+    // One tie, one that is late: neither is cheaper, and the late one is infinitely expensive and in the median.
     let (_, _, goals) = judged([(0.0, 1290.0), (0.0, 1400.0), (0.02, 1000.0)]);
     assert!(goals.iter().is_sorted_by_key(|goal| goal.met), "missed ones first: {goals:?}");
     let objective = goal(&goals, "The objective");
@@ -139,8 +139,8 @@ fn goals_are_judged_cell_by_cell() {
     assert_eq!(goal(&goals, "Cost at most 1.30").found, "1.40");
     assert_eq!(goal(&goals, "Cheaper").found, "0 of 3 (0 %), 1 more within 2 %");
     assert_eq!(goal(&goals, "At most 0.1 %").found, "2 of 3 (66 %)");
-    let dearer = goal(&goals, "Nowhere");
-    assert_eq!((dearer.found.as_str(), dearer.missed.len()), ("at most 1.08 x", 1));
+    let expensive = goal(&goals, "Nowhere");
+    assert_eq!((expensive.found.as_str(), expensive.missed.len()), ("at most 1.08 x", 1));
 }
 
 #[test]

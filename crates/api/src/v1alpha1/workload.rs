@@ -10,7 +10,7 @@ use crate::fields::{opaque_list_schema, opaque_object_schema};
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
-    validation = Rule::new("self.kind == oldSelf.kind").message("workload.kind cannot be changed: delete the StreamJob and create it anew, or create a second one"),
+    validation = Rule::new("self.kind == oldSelf.kind").message("workload.kind cannot be changed: delete the StreamJob and create it again, or create a second one"),
     validation = Rule::new("self.kind == 'StatefulSet' || !has(self.volumeClaimTemplates) && !has(self.persistentVolumeClaimRetentionPolicy)").message("volumeClaimTemplates and persistentVolumeClaimRetentionPolicy need workload.kind: StatefulSet"),
     validation = Rule::new("has(self.volumeClaimTemplates) == has(oldSelf.volumeClaimTemplates) && (!has(self.volumeClaimTemplates) || self.volumeClaimTemplates.size() == oldSelf.volumeClaimTemplates.size())").message("workload.volumeClaimTemplates cannot be changed")
 )]

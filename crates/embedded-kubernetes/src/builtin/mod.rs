@@ -19,7 +19,7 @@ use super::meta;
 use super::status::{FieldError, Status};
 use super::table::BuiltinTable;
 
-/// Everything that is particular to one built-in kind. No field has a default: whoever adds a kind decides all of them.
+/// Everything that is particular to one built-in kind. No field has a default: a new kind decides all of them.
 #[derive(Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "a row of a table: the columns are independent of each other")]
 pub struct BuiltinKind {

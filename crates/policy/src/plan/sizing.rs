@@ -420,7 +420,7 @@ pub(super) fn plan_without_capacity(
         need.keep = Some(target);
         return;
     }
-    // A trial lasts for minutes: the noise of seconds is no reason for or against it, but a rise of the arrivals is.
+    // A trial lasts for minutes: the noise of seconds does not count for or against it, but a rise of the arrivals does.
     let level = rates.half_minute.max(level / NOISE);
     // The trial asks for a third more of each worker, or for one stair.
     let at_most = if level > 0.0 { TRIAL * memory.stairs.share(current) } else { 2.0 * memory.stairs.share(current) };

@@ -205,7 +205,7 @@ mod tests {
         let mut cached = observation.clone();
         cached.at.0 += 15.0;
         counters.record(&cached);
-        assert_eq!(counters.over(&cached.workers[0], 30.0), Some(grown), "a cached answer is no growth of 0");
+        assert_eq!(counters.over(&cached.workers[0], 30.0), Some(grown), "a cached answer is not a growth of 0");
         cached.workers[0].at = Some(sluice_base::units::Seconds(scene.at - 15.0));
         counters.record(&cached);
         assert_eq!(counters.over(&cached.workers[0], 30.0), Some(grown), "nor is one that comes late");
@@ -218,7 +218,7 @@ mod tests {
         let mut fallen = scene.pass(15.0);
         fallen.workers[0].processed = Some(1.0);
         counters.record(&fallen);
-        assert_eq!(counters.over(&fallen.workers[0], 30.0), None, "a counter that fell began anew");
+        assert_eq!(counters.over(&fallen.workers[0], 30.0), None, "a counter that fell began again");
 
         let mut restarted = scene.pass(15.0);
         restarted.workers[0].started_at = Some(sluice_base::units::Seconds(7.0));

@@ -40,7 +40,7 @@ fn transition_rules_compare_with_the_old_object() {
     let (old, _) = created(&schema, &job());
     let changed = |change: Value| sorted(&schema.validate(&merge(&old, &change), Some(&old)));
     let kind = "spec.workload: Invalid value: \"object\": workload.kind cannot be changed: delete the StreamJob and \
-                create it anew, or create a second one";
+                create it again, or create a second one";
     let claims = "spec.workload: Invalid value: \"object\": workload.volumeClaimTemplates cannot be changed";
     assert_eq!(changed(json!({"spec": {"workload": {"kind": "StatefulSet"}}})), [kind]);
     let both = json!({"spec": {"workload": {"kind": "StatefulSet", "volumeClaimTemplates": [{}]}}});

@@ -61,7 +61,7 @@ async fn metrics_require_authorization() {
     for (authorization, expected) in [
         ("Bearer reader", 200),
         ("Bearer other", 403),
-        ("Bearer nobody", 401),
+        ("Bearer unknown", 401),
         ("Bearer nameless", 401),
         ("Bearer ", 401),
         ("Basic reader", 401),
