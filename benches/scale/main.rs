@@ -2,14 +2,17 @@
 //!
 //! `cargo bench --bench scale` measures 500 jobs alone, the same beside 500 whose sources never answer, ten jobs beside 100,000
 //! pods of others, and 5,000 jobs; `cargo bench --bench scale -- JOBS BLACK_HOLES PODS MINUTES` measures one such case, and
-//! `cargo bench --bench scale -- strangers MINUTES` the hub alone beside brokers and workers that mean harm (`strangers.rs`).
+//! `cargo bench --bench scale -- strangers MINUTES` 500 jobs that read real brokers, alone and beside 50 whose brokers and
+//! workers mean harm, in turns (`strangers.rs`).
 //!
 //! The control plane is embedded in this process. The operator is a process of its own, with the real hub, so that its
 //! memory can be told from the plane's; between them is HTTP on loopback. Only the sources and the workers' pages are made
-//! up (`sources.rs`). No criterion: each figure is of one run.
+//! up (`sluice_testkit::sources`), in the strangers' case by servers on loopback. No criterion: each figure is of one run.
 
 #![allow(missing_docs, clippy::print_stdout, clippy::unwrap_used, clippy::panic)] // a command; a failure is its end
 
+mod child;
+mod honest;
 mod operator;
 mod plane;
 mod strangers;
@@ -37,8 +40,7 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     let number = |text: &String| text.parse::<usize>().unwrap_or_else(|_| panic!("expected a number, not {text:?}"));
     match arguments.as_slice() {
-        [role, address, jobs] if role == "operator" => operator::run(address, number(jobs)),
-        [role, rest @ ..] if role == "strangers-hub" => strangers::hub(rest),
+        [role, rest @ ..] if role == "operator" => operator::run(rest),
         [what, minutes] if what == "strangers" => strangers::measure(number(minutes).try_into().unwrap()),
         [jobs, holes, others, minutes] => plane::measure(Case {
             jobs: number(jobs),

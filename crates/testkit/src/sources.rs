@@ -1,5 +1,5 @@
 //! Sources and workers' pages that are made up: each job has a steady load that two workers carry. Clusters with a certain
-//! name never answer.
+//! name never answer. And how long answers wait, be they made up or not.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -10,34 +10,48 @@ use futures::future::BoxFuture;
 use sluice_base::clock::Clock;
 use sluice_base::units::Seconds;
 use sluice_signals::scrape::ScrapeError;
-use sluice_signals::source::{Answers, Cluster, Connect, GroupTopic, SourceError};
+use sluice_signals::source::{Answers, Cluster, Connect, GroupTopic, Place, SourceError};
 use sluice_signals::{
-    GroupSample, Hub, JobKey, JobSamples, Owner, PartitionSample, Scrape, Signals, SourceSample, Watch, WorkerEndpoint,
-    WorkerSample,
+    GroupSample, Hub, JobKey, JobSamples, Limits, Owner, PartitionSample, Scrape, Signals, SourceSample, Watch,
+    WorkerEndpoint, WorkerSample,
 };
 use tokio::time::Instant;
 
 /// When the first answer came that has not been read, by topic: a job's name.
 type Answered = Arc<Mutex<HashMap<String, Instant>>>;
 
-/// Is told the job's name, and how long an answer for it has waited.
-type Waited = dyn Fn(&str, Duration) + Send + Sync;
+/// Is told the job's name, how long an answer for it has waited, and how old the job's sample is.
+type Waited = dyn Fn(&str, Duration, Seconds) + Send + Sync;
 
-/// The hub on these sources. Tells how long an answer has waited when it is read for a decision, which follows within the same
-/// reconcile, without waiting for anything.
+/// The hub, and how long an answer has waited when it is read for a decision, which follows within the same reconcile, without
+/// waiting for anything.
 pub struct Timed {
     pub hub: Hub,
+    clock: Clock,
     answered: Answered,
     waited: Box<Waited>,
 }
 
 impl Timed {
-    /// On a hub of its own.
-    pub fn new(clock: &Clock, waited: impl Fn(&str, Duration) + Send + Sync + 'static) -> Self {
+    /// On a hub of its own, with sources and pages that are made up.
+    pub fn new(clock: &Clock, waited: impl Fn(&str, Duration, Seconds) + Send + Sync + 'static) -> Self {
+        let pages = Arc::new(Pages::new(clock));
+        let sources = Sources { clock: clock.clone(), pages: Arc::clone(&pages) };
+        Self::on(clock, Limits::default(), Arc::new(sources), pages, waited)
+    }
+
+    /// On a hub of its own, with these sources and pages.
+    pub fn on(
+        clock: &Clock,
+        limits: Limits,
+        connect: Arc<dyn Connect>,
+        scrape: Arc<dyn Scrape>,
+        waited: impl Fn(&str, Duration, Seconds) + Send + Sync + 'static,
+    ) -> Self {
         let answered = Answered::default();
-        let pages = Arc::new(Pages { clock: clock.clone(), jobs: Mutex::default() });
-        let sources = Sources { clock: clock.clone(), pages: Arc::clone(&pages), answered: answered.clone() };
-        Self { hub: Hub::new(clock.clone(), Arc::new(sources), pages), answered, waited: Box::new(waited) }
+        let noting = Noting { connect, clock: clock.clone(), answered: Arc::clone(&answered) };
+        let hub = Hub::within(limits, clock.clone(), Arc::new(noting), scrape);
+        Self { hub, clock: clock.clone(), answered, waited: Box::new(waited) }
     }
 }
 
@@ -56,10 +70,63 @@ impl Signals for Timed {
 
     fn read(&self, job: &JobKey) -> Option<JobSamples> {
         let answered = self.answered.lock().unwrap().remove(&job.name);
+        let samples = self.hub.read(job);
         if let Some(answered) = answered {
-            (self.waited)(&job.name, answered.elapsed());
+            let sample = samples.as_ref().and_then(|samples| samples.sources.first()?.sample.as_ref());
+            let age = sample.map_or(Seconds(f64::NAN), |sample| self.clock.now() - sample.at);
+            (self.waited)(&job.name, answered.elapsed(), age);
         }
-        self.hub.read(job)
+        samples
+    }
+}
+
+/// Clusters, and when each has answered.
+struct Noting {
+    connect: Arc<dyn Connect>,
+    clock: Clock,
+    answered: Answered,
+}
+
+impl Noting {
+    fn noting(&self, cluster: Arc<dyn Cluster>) -> Arc<dyn Cluster> {
+        Arc::new(Noted { cluster, clock: self.clock.clone(), answered: Arc::clone(&self.answered) })
+    }
+}
+
+impl Connect for Noting {
+    fn place(&self, namespace: &str, bootstrap_servers: &[String]) -> Place {
+        self.connect.place(namespace, bootstrap_servers)
+    }
+
+    fn connect_to(&self, place: &Place) -> Arc<dyn Cluster> {
+        self.noting(self.connect.connect_to(place))
+    }
+
+    fn connect(&self, bootstrap_servers: &[String]) -> Arc<dyn Cluster> {
+        self.noting(self.connect.connect(bootstrap_servers))
+    }
+}
+
+struct Noted {
+    cluster: Arc<dyn Cluster>,
+    clock: Clock,
+    answered: Answered,
+}
+
+impl Cluster for Noted {
+    fn sample<'a>(&'a self, requests: &'a [GroupTopic], deadline: Duration) -> BoxFuture<'a, Answers> {
+        async move {
+            let answers = self.cluster.sample(requests, deadline).await;
+            let (mut answered, at) = (self.answered.lock().unwrap(), self.clock.monotonic());
+            for (request, answer) in requests.iter().zip(&answers) {
+                if answer.is_ok() {
+                    answered.entry(request.topic.clone()).or_insert(at);
+                }
+            }
+            drop(answered);
+            answers
+        }
+        .boxed()
     }
 }
 
@@ -73,13 +140,12 @@ const RATE: u32 = 150;
 /// Records a second that one worker can do.
 const CAPACITY: f64 = 100.0;
 /// How much of the load has not been committed yet, in seconds.
-const UNCOMMITTED: f64 = 0.3;
+pub const UNCOMMITTED: f64 = 0.3;
 
 /// Reaches the clusters.
 struct Sources {
     clock: Clock,
     pages: Arc<Pages>,
-    answered: Answered,
 }
 
 impl Connect for Sources {
@@ -90,11 +156,7 @@ impl Connect for Sources {
         if bootstrap_servers.iter().any(|server| server.starts_with(FLOOD)) {
             return Arc::new(Flood);
         }
-        Arc::new(Steady {
-            clock: self.clock.clone(),
-            pages: Arc::clone(&self.pages),
-            answered: Arc::clone(&self.answered),
-        })
+        Arc::new(Steady { clock: self.clock.clone(), pages: Arc::clone(&self.pages) })
     }
 }
 
@@ -118,19 +180,19 @@ impl Cluster for Flood {
 struct Steady {
     clock: Clock,
     pages: Arc<Pages>,
-    answered: Answered,
 }
 
 impl Cluster for Steady {
     fn sample<'a>(&'a self, requests: &'a [GroupTopic], _: Duration) -> BoxFuture<'a, Answers> {
         let now = self.clock.now();
-        let answers = requests.iter().map(|request| Ok(self.answer(request, now))).collect();
-        let (mut answered, at) = (self.answered.lock().unwrap(), self.clock.monotonic());
-        for request in requests {
-            answered.entry(request.topic.clone()).or_insert(at);
-        }
-        std::future::ready(answers).boxed()
+        std::future::ready(requests.iter().map(|request| Ok(self.answer(request, now))).collect()).boxed()
     }
+}
+
+/// Where each of so many partitions of a job's topic ends, or has ended at some time.
+pub fn end(at: Seconds, partitions: usize) -> i64 {
+    let records = Duration::from_secs_f64(at.0).as_millis() * u128::from(RATE) / 1000;
+    i64::try_from(records).unwrap() / i64::try_from(partitions).unwrap()
 }
 
 /// A member whose client id is its pod's name, among these.
@@ -146,10 +208,7 @@ fn member(workers: &[String], name: &str) -> Owner {
 
 impl Steady {
     fn answer(&self, request: &GroupTopic, now: Seconds) -> SourceSample {
-        let at = |seconds_ago: f64| {
-            let records = Duration::from_secs_f64(now.0 - seconds_ago).as_millis() * u128::from(RATE) / 1000;
-            Some(i64::try_from(records).unwrap() / i64::try_from(PARTITIONS).unwrap())
-        };
+        let at = |seconds_ago: f64| Some(end(now - Seconds(seconds_ago), PARTITIONS));
         let workers = self.pages.of(&request.topic);
         let partition = |number: usize| PartitionSample {
             id: format!("{}/{number}", request.topic),
@@ -175,7 +234,7 @@ impl Steady {
 }
 
 /// The workers' pages, by job.
-struct Pages {
+pub struct Pages {
     clock: Clock,
     jobs: Mutex<HashMap<String, BTreeMap<String, WorkerSample>>>,
 }
@@ -184,22 +243,20 @@ struct Pages {
 const GONE: f64 = 15.0;
 
 impl Pages {
+    pub fn new(clock: &Clock) -> Self {
+        Self { clock: clock.clone(), jobs: Mutex::default() }
+    }
+
     /// Names of a job's workers.
-    fn of(&self, job: &str) -> Vec<String> {
+    pub fn of(&self, job: &str) -> Vec<String> {
         self.jobs.lock().unwrap().get(job).map(|workers| workers.keys().cloned().collect()).unwrap_or_default()
     }
-}
 
-impl Scrape for Pages {
-    fn scrape<'a>(
-        &'a self,
-        worker: &'a WorkerEndpoint,
-        _: &'a [String],
-        _: Duration,
-    ) -> BoxFuture<'a, Result<WorkerSample, ScrapeError>> {
+    /// What a worker's page says now, by the name of its pod.
+    pub fn sample(&self, worker: &str) -> WorkerSample {
         let now = self.clock.now();
         // NAME-HASH-CHANCE
-        let job = worker.id.rsplitn(3, '-').last().unwrap_or_default();
+        let job = worker.rsplitn(3, '-').last().unwrap_or_default();
         let mut jobs = self.jobs.lock().unwrap();
         let workers = jobs.entry(job.to_owned()).or_default();
         workers.retain(|_, page| (now - page.at).0 < GONE);
@@ -210,13 +267,24 @@ impl Scrape for Pages {
             busy_seconds: Some(0.0),
             ..WorkerSample::default()
         };
-        workers.entry(worker.id.clone()).or_insert(begin);
+        workers.entry(worker.to_owned()).or_insert(begin);
         let rate = (f64::from(RATE) / f64::from(u32::try_from(workers.len()).unwrap())).min(CAPACITY);
-        let sample = workers.get_mut(&worker.id).unwrap();
+        let sample = workers.get_mut(worker).unwrap();
         let records = rate * (now - sample.at).0;
         sample.at = now;
         sample.processed = sample.processed.map(|all| all + records);
         sample.busy_seconds = sample.busy_seconds.map(|all| all + records / CAPACITY);
-        std::future::ready(Ok(sample.clone())).boxed()
+        sample.clone()
+    }
+}
+
+impl Scrape for Pages {
+    fn scrape<'a>(
+        &'a self,
+        worker: &'a WorkerEndpoint,
+        _: &'a [String],
+        _: Duration,
+    ) -> BoxFuture<'a, Result<WorkerSample, ScrapeError>> {
+        std::future::ready(Ok(self.sample(&worker.id))).boxed()
     }
 }

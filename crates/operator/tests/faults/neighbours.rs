@@ -33,7 +33,7 @@ impl Running {
     fn start(world: &World, faults: &Faults) -> Self {
         let waits = Waits::default();
         let noting = Arc::clone(&waits);
-        let signals = Timed::new(&world.clock, move |job, waited| {
+        let signals = Timed::new(&world.clock, move |job, waited, _| {
             let mut waits = noting.lock().unwrap();
             let (number, longest) = waits.entry(job.to_owned()).or_default();
             (*number, *longest) = (*number + 1, (*longest).max(waited));
