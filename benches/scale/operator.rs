@@ -11,7 +11,7 @@ use sluice_operator::Operator;
 use sluice_operator::serve::Health;
 use sluice_operator::serve::metrics::Metrics;
 use sluice_signals::limits::{self, Limits};
-use sluice_signals::{Egress, KafkaConnect};
+use sluice_signals::{Egress, Hub, KafkaConnect, Threads};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -49,7 +49,11 @@ pub(crate) fn run(arguments: &[String]) {
                 let limits = Limits::of(256 << 20, limits::files_of_this_process());
                 let egress = Egress::of_this_machine();
                 let connect = KafkaConnect::new(clock.clone(), egress.clone()).within(limits);
-                Timed::on(&clock, limits, Arc::new(connect), Arc::new(doors.lead(&clock, egress)), note)
+                let scrape = Arc::new(doors.lead(&clock, egress));
+                let threads = Threads::start().unwrap();
+                Timed::on(&clock, Arc::new(connect), note, |connect| {
+                    Hub::on(threads, limits, clock.clone(), connect, scrape)
+                })
             }
         };
         let (hub, updates) = (signals.hub.clone(), signals.hub.updates());
@@ -106,8 +110,11 @@ impl Times {
         }
     }
 
-    fn note(&mut self, job: &str, waited: Duration, age: Seconds) {
-        let waited = waited.as_secs_f64() * 1e3;
+    fn note(&mut self, job: &str, waited: Option<Duration>, age: Option<Seconds>) {
+        if let (true, Some(age)) = (self.look_on.is_some() && self.full.is_some(), age) {
+            self.ages.push(age.0 * 1e3);
+        }
+        let Some(waited) = waited.map(|waited| waited.as_secs_f64() * 1e3) else { return };
         self.minute.push(waited);
         if self.decided.len() < self.jobs && self.decided.insert(job.to_owned()) && self.decided.len() == self.jobs {
             let full = self.begin.elapsed();
@@ -116,7 +123,6 @@ impl Times {
         }
         if let (Some(look_on), Some(full)) = (self.look_on, self.full) {
             self.waits.push(waited);
-            self.ages.push(age.0 * 1e3);
             if self.begin.elapsed() >= full + look_on {
                 println!("{}", self.all());
                 self.look_on = None;

@@ -74,7 +74,7 @@ impl Plane {
             "apiVersion": "sluice.dev/v1alpha1", "kind": "StreamJob",
             "metadata": {"name": name, "namespace": namespace},
             "spec": {
-                "objective": {"latency": "10s"}, "minReplicas": 1, "maxReplicas": 8,
+                "objective": {"latency": "10s"}, "minReplicas": 1, "maxReplicas": 8, "metrics": {"port": "metrics"},
                 "scaling": {"initialReplicas": 2},
                 "sources": [{"name": "in", "kafka": {"bootstrapServers": [server], "topic": topic, "consumerGroup": name}}],
                 "workload": {"template": {"spec": {"containers": [{"name": "worker", "image": "worker:1", "ports": ports}]}}},

@@ -1,10 +1,10 @@
 //! Jobs that read real brokers with the real client, alone and beside jobs whose brokers and workers mean harm: from sample to
 //! decision, the age of the samples that are decided on, memory.
 //!
-//! The operator is a process of its own, and so much of the machine as the brokers and the control planes leave is its. Two
-//! planes have the same honest jobs, one has hostile ones besides. Their operators take turns, so that what the machine does to
-//! a run can be told from what the hostile jobs do to it. All workloads are there when a run begins; each hostile source is new
-//! to its operator, which asks it the less often the longer it has been refused.
+//! The operator is a process of its own; brokers, pages and control planes are in this one. Two planes have the same honest jobs,
+//! one has hostile ones besides. Their operators take turns, so that what the machine does to a run can be told from what the
+//! hostile jobs do to it. All workloads are there when a run begins, and each hostile source is new to its operator, which asks
+//! it the less often the longer it has been refused: the first minute is the worst.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -39,8 +39,10 @@ pub(crate) fn measure(minutes: u64) {
     println!(
         "{HONEST} jobs of {TEAMS} teams, alone and beside {HOSTILE} whose brokers and workers mean harm, in turns"
     );
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(async {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    // What hostile servers make up takes no thread of the honest ones.
+    let harm = runtime();
+    runtime().block_on(async {
         let clock = Clock::system();
         let pages = Arc::new(Pages::new(&clock));
         let (alone, beside) = (Plane::start().await, Plane::start().await);
@@ -57,12 +59,12 @@ pub(crate) fn measure(minutes: u64) {
             }
         }
         for number in 0..HOSTILE {
-            let broker = hostile::broker(BROKERS[number % BROKERS.len()]).await.to_string();
-            beside.job(&namespace(number % TEAMS), &format!("{MEANS_HARM}{number}"), &broker, TOPIC);
+            let broker = harm.spawn(hostile::broker(BROKERS[number % BROKERS.len()])).await.unwrap();
+            beside.job(&namespace(number % TEAMS), &format!("{MEANS_HARM}{number}"), &broker.to_string(), TOPIC);
         }
         let mut doors = vec![honest::workers(pages).await];
         for page in PAGES {
-            doors.push(hostile::worker(page).await.port());
+            doors.push(harm.spawn(hostile::worker(page)).await.unwrap().port());
         }
         let arguments = |plane: &Plane| {
             let mut arguments = vec![plane.address.clone(), HONEST.to_string(), (60 * minutes).to_string()];
@@ -88,6 +90,7 @@ pub(crate) fn measure(minutes: u64) {
         alone.end().await;
         beside.end().await;
     });
+    harm.shutdown_background();
 }
 
 fn namespace(team: usize) -> String {
@@ -96,8 +99,8 @@ fn namespace(team: usize) -> String {
 
 /// What became of one run.
 struct Run {
-    /// Of all decisions after the first full round: their number; median, p99 and the longest time from sample to decision;
-    /// median, p99 and the oldest age of the sample that was decided on. In milliseconds.
+    /// Of all decisions on new samples after the first full round: their number; median, p99 and the longest time from sample to
+    /// decision. And of all decisions the age of the sample: median, p99 and the oldest. In milliseconds.
     times: Vec<f64>,
     /// Memory in the end and at most, in MiB.
     resident: (f64, f64),

@@ -12,46 +12,45 @@ use sluice_base::units::Seconds;
 use sluice_signals::scrape::ScrapeError;
 use sluice_signals::source::{Answers, Cluster, Connect, GroupTopic, Place, SourceError};
 use sluice_signals::{
-    GroupSample, Hub, JobKey, JobSamples, Limits, Owner, PartitionSample, Scrape, Signals, SourceSample, Watch,
-    WorkerEndpoint, WorkerSample,
+    GroupSample, Hub, JobKey, JobSamples, Owner, PartitionSample, Scrape, Signals, SourceSample, Watch, WorkerEndpoint,
+    WorkerSample,
 };
 use tokio::time::Instant;
 
 /// When the first answer came that has not been read, by topic: a job's name.
 type Answered = Arc<Mutex<HashMap<String, Instant>>>;
 
-/// Is told the job's name, how long an answer for it has waited, and how old the job's sample is.
-type Waited = dyn Fn(&str, Duration, Seconds) + Send + Sync;
+/// Is told of each reading the job's name, how long the answer has waited that nobody has read before, if there is one, and how
+/// old the sample is, if there is one.
+type Read = dyn Fn(&str, Option<Duration>, Option<Seconds>) + Send + Sync;
 
-/// The hub, and how long an answer has waited when it is read for a decision, which follows within the same reconcile, without
-/// waiting for anything.
+/// The hub, and who is told of what is read for decisions, each of which follows within the same reconcile, without waiting for
+/// anything.
 pub struct Timed {
     pub hub: Hub,
     clock: Clock,
     answered: Answered,
-    waited: Box<Waited>,
+    read: Box<Read>,
 }
 
 impl Timed {
     /// On a hub of its own, with sources and pages that are made up.
-    pub fn new(clock: &Clock, waited: impl Fn(&str, Duration, Seconds) + Send + Sync + 'static) -> Self {
+    pub fn new(clock: &Clock, read: impl Fn(&str, Option<Duration>, Option<Seconds>) + Send + Sync + 'static) -> Self {
         let pages = Arc::new(Pages::new(clock));
         let sources = Sources { clock: clock.clone(), pages: Arc::clone(&pages) };
-        Self::on(clock, Limits::default(), Arc::new(sources), pages, waited)
+        Self::on(clock, Arc::new(sources), read, |connect| Hub::new(clock.clone(), connect, pages))
     }
 
-    /// On a hub of its own, with these sources and pages.
+    /// On the hub that is made of these sources, once it is noted of them when they answer.
     pub fn on(
         clock: &Clock,
-        limits: Limits,
         connect: Arc<dyn Connect>,
-        scrape: Arc<dyn Scrape>,
-        waited: impl Fn(&str, Duration, Seconds) + Send + Sync + 'static,
+        read: impl Fn(&str, Option<Duration>, Option<Seconds>) + Send + Sync + 'static,
+        hub: impl FnOnce(Arc<dyn Connect>) -> Hub,
     ) -> Self {
         let answered = Answered::default();
         let noting = Noting { connect, clock: clock.clone(), answered: Arc::clone(&answered) };
-        let hub = Hub::within(limits, clock.clone(), Arc::new(noting), scrape);
-        Self { hub, clock: clock.clone(), answered, waited: Box::new(waited) }
+        Self { hub: hub(Arc::new(noting)), clock: clock.clone(), answered, read: Box::new(read) }
     }
 }
 
@@ -71,11 +70,9 @@ impl Signals for Timed {
     fn read(&self, job: &JobKey) -> Option<JobSamples> {
         let answered = self.answered.lock().unwrap().remove(&job.name);
         let samples = self.hub.read(job);
-        if let Some(answered) = answered {
-            let sample = samples.as_ref().and_then(|samples| samples.sources.first()?.sample.as_ref());
-            let age = sample.map_or(Seconds(f64::NAN), |sample| self.clock.now() - sample.at);
-            (self.waited)(&job.name, answered.elapsed(), age);
-        }
+        let sample = samples.as_ref().and_then(|samples| samples.sources.first()?.sample.as_ref());
+        let age = sample.map(|sample| self.clock.now() - sample.at);
+        (self.read)(&job.name, answered.map(|answered| answered.elapsed()), age);
         samples
     }
 }

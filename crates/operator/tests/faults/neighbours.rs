@@ -34,6 +34,7 @@ impl Running {
         let waits = Waits::default();
         let noting = Arc::clone(&waits);
         let signals = Timed::new(&world.clock, move |job, waited, _| {
+            let Some(waited) = waited else { return };
             let mut waits = noting.lock().unwrap();
             let (number, longest) = waits.entry(job.to_owned()).or_default();
             (*number, *longest) = (*number + 1, (*longest).max(waited));
