@@ -35,7 +35,9 @@ pub(crate) async fn broker(clock: &Clock, pages: &Arc<Pages>, topics: Vec<Topic>
             broker.clear_requests();
             broker.with_state(|state| {
                 state.list_offsets_lookups.clear();
-                topics.iter().for_each(|topic| go_on(state, topic, clock.now(), &pages.of(&topic.job)));
+                for topic in &topics {
+                    go_on(state, topic, clock.now(), &pages.of(&topic.job));
+                }
             });
             tokio::time::sleep(TICK).await;
         }

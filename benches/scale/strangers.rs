@@ -55,7 +55,9 @@ pub(crate) fn measure(minutes: u64) {
             let server = honest::broker(&clock, &pages, topics).await;
             for plane in [&alone, &beside] {
                 plane.namespace(&namespace(team));
-                names.iter().for_each(|name| plane.job(&namespace(team), name, &server, name));
+                for name in &names {
+                    plane.job(&namespace(team), name, &server, name);
+                }
             }
         }
         for number in 0..HOSTILE {
