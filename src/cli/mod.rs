@@ -119,17 +119,18 @@ fn stop_on_signal() -> std::io::Result<CancellationToken> {
     Ok(stop)
 }
 
-/// The hub, on Kafka and HTTP, within this policy and these limits. `in_cluster`: this is a pod, where names without a dot
+/// The hub, on Kafka and HTTP, on threads of its own, within this policy and these limits. `in_cluster`: this is a pod, where names without a dot
 /// are those of the job's namespace.
 fn hub(
     clock: sluice_base::clock::Clock,
     egress: sluice_signals::Egress,
     limits: sluice_signals::Limits,
     in_cluster: bool,
-) -> Result<sluice_signals::Hub, sluice_signals::scrape::ScrapeError> {
+) -> Result<sluice_signals::Hub, Box<dyn std::error::Error + Send + Sync>> {
     use std::sync::Arc;
     let connect =
         sluice_signals::KafkaConnect::new(clock.clone(), egress.clone()).within(limits).in_cluster(in_cluster);
     let scraper = Arc::new(sluice_signals::HttpScraper::new(clock.clone(), egress)?);
-    Ok(sluice_signals::Hub::within(limits, clock, Arc::new(connect), scraper))
+    let threads = sluice_signals::Threads::start()?;
+    Ok(sluice_signals::Hub::on(threads, limits, clock, Arc::new(connect), scraper))
 }

@@ -4,13 +4,15 @@
 //! await, and copies.
 //!
 //! Architecture invariant: one slow endpoint never delays another. Each cluster has a task of its own (`rounds.rs`), and so
-//! has each worker (`scrapes.rs`); each attempt has a deadline.
+//! has each worker (`scrapes.rs`); each attempt has a deadline. What they take of a processor keeps nobody from deciding: in the
+//! operator they run on threads of their own (`threads.rs`).
 
 mod pace;
 mod rounds;
 mod scrapes;
 mod state;
 mod stats;
+mod threads;
 mod updates;
 
 #[cfg(test)]
@@ -28,6 +30,7 @@ use self::scrapes::Lanes;
 use self::state::State;
 use self::stats::Counters;
 pub use self::stats::{ErrorCounts, HubStats};
+pub use self::threads::Threads;
 use self::updates::Updates;
 use super::limits::Limits;
 use super::sample::{JobKey, JobSamples, Watch};
@@ -71,11 +74,20 @@ struct Shared {
     scrapes: Lanes,
     tracker: TaskTracker,
     stop: CancellationToken,
+    /// Where the tasks run; `None`: on the runtime from within which they are begun.
+    threads: Option<Threads>,
 }
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        match &self.threads {
+            Some(threads) => self.tracker.spawn_on(task, threads.handle()),
+            None => self.tracker.spawn(task),
+        };
     }
 }
 
@@ -87,6 +99,28 @@ impl Hub {
 
     /// As `new`, with these limits of clusters and of what is kept.
     pub fn within(limits: Limits, clock: Clock, connect: Arc<dyn Connect>, scrape: Arc<dyn Scrape>) -> Self {
+        Self::with(None, limits, clock, connect, scrape)
+    }
+
+    /// As `within`, with its tasks, and all that these begin, on threads of its own: whoever calls waits for no answer that is
+    /// being decoded.
+    pub fn on(
+        threads: Threads,
+        limits: Limits,
+        clock: Clock,
+        connect: Arc<dyn Connect>,
+        scrape: Arc<dyn Scrape>,
+    ) -> Self {
+        Self::with(Some(threads), limits, clock, connect, scrape)
+    }
+
+    fn with(
+        threads: Option<Threads>,
+        limits: Limits,
+        clock: Clock,
+        connect: Arc<dyn Connect>,
+        scrape: Arc<dyn Scrape>,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 clock,
@@ -99,6 +133,7 @@ impl Hub {
                 scrapes: Lanes::of_the_process(),
                 tracker: TaskTracker::new(),
                 stop: CancellationToken::new(),
+                threads,
             }),
         }
     }
@@ -110,10 +145,10 @@ impl Hub {
         }
         let started = self.shared.state().watch(job, watch, &self.shared);
         for cluster in started.clusters {
-            self.shared.tracker.spawn(rounds::run(Arc::clone(&self.shared), cluster));
+            self.shared.spawn(rounds::run(Arc::clone(&self.shared), cluster));
         }
         for worker in started.workers {
-            self.shared.tracker.spawn(scrapes::run(Arc::clone(&self.shared), worker));
+            self.shared.spawn(scrapes::run(Arc::clone(&self.shared), worker));
         }
     }
 

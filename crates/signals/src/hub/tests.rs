@@ -6,10 +6,12 @@ mod world;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 
 use super::*;
-use crate::sample::Category;
+use crate::sample::{Category, WorkerEndpoint, WorkerSample};
+use crate::scrape::ScrapeError;
 use crate::source::GroupTopic;
 use world::{Behaviour, World, job, source, watch, worker};
 
@@ -297,4 +299,42 @@ async fn tells_of_news_and_ends_with_the_hub() {
         assert_ne!(job.name, "c");
     }
     assert_eq!(hub.updates().boxed().next().await, None, "so does one that is asked for later");
+}
+
+/// Says that it has begun, and takes its thread until it is told to go on, as a decoder does that never pauses.
+struct Decoding {
+    began: tokio::sync::Notify,
+    told: Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+impl Scrape for Decoding {
+    fn scrape<'a>(
+        &'a self,
+        _: &'a WorkerEndpoint,
+        _: &'a [String],
+        _: Duration,
+    ) -> BoxFuture<'a, Result<WorkerSample, ScrapeError>> {
+        self.began.notify_one();
+        let told = self.told.lock().unwrap().recv_timeout(30 * SECOND);
+        let processed = told.is_ok().then_some(1.0);
+        std::future::ready(Ok(WorkerSample { processed, ..WorkerSample::default() })).boxed()
+    }
+}
+
+/// The test has one thread. If the hub's tasks took that, nobody could tell them to go on.
+#[tokio::test]
+async fn b1_what_is_decoded_takes_the_threads_of_the_hub_and_of_nobody_else() {
+    let (world, _) = World::start();
+    let (go_on, told) = std::sync::mpsc::channel();
+    let scrape = Arc::new(Decoding { began: tokio::sync::Notify::new(), told: Mutex::new(told) });
+    let threads = Threads::start().unwrap();
+    let hub = Hub::on(threads, Limits::default(), Clock::system(), Arc::new(world), Arc::clone(&scrape) as _);
+    let mut updates = std::pin::pin!(hub.updates());
+    hub.watch(&job("a"), Watch { sources: Vec::new(), workers: vec![worker("w")], ..watch("k", "orders") });
+    scrape.began.notified().await;
+    go_on.send(()).unwrap();
+    assert_eq!(updates.next().await, Some(job("a")));
+    assert_eq!(hub.read(&job("a")).unwrap().workers[0].sample.as_ref().unwrap().processed, Some(1.0));
+    drop(go_on);
+    hub.shutdown().await;
 }
