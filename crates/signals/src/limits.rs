@@ -45,6 +45,15 @@ pub(super) const BYTES_PER_PARTITION_ASKED: u64 = 2 << 10;
 /// What a round may hold without asking the others, in bytes: 256 partitions, or 50 KiB of answers.
 pub(super) const FREE_FOR_A_ROUND: u64 = 512 << 10;
 
+/// What it may hold besides for each question, in bytes: some 32 partitions with their members. Many jobs that share a cluster do
+/// not wait for others because they are many.
+const FREE_FOR_A_QUESTION: u64 = 128 << 10;
+
+/// What a round with so many questions may hold without asking the others beyond what every round may, in bytes.
+pub(super) fn free_for_questions(questions: usize) -> u64 {
+    FREE_FOR_A_QUESTION.saturating_mul(u64::try_from(questions.saturating_sub(1)).unwrap_or(u64::MAX))
+}
+
 /// What a round has drawn that is taken for the reason when it is not answered in time, in bytes: 1.6 MiB of answers, or 8,000
 /// partitions.
 pub(super) const LARGE_ROUND: u64 = 16 << 20;
@@ -58,7 +67,8 @@ const BYTES_PER_PARTITION_KEPT: usize = 2 << 10;
 /// The limits of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// What all rounds that are under way may hold in memory, as estimated, in bytes; each round has half a MiB besides.
+    /// What all rounds that are under way may hold in memory, as estimated, in bytes; each round has half a MiB
+    /// besides, and an eighth for each further question.
     pub in_flight_bytes: usize,
     /// What all clients may keep of the topics of their clusters, as estimated, in bytes. A client for which there is no room is
     /// connected again for each round.

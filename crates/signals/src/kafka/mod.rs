@@ -169,7 +169,10 @@ impl KafkaCluster {
             Err(error) => return requests.iter().map(|_| Err(error.clone())).collect(),
         };
         let known = Arc::clone(&*self.kept.lock().unwrap_or_else(PoisonError::into_inner));
-        let account = client.pass.as_ref().map(|pass| pass.round(limits::bytes_of_a_round(requests.len())));
+        let account = client.pass.as_ref().map(|pass| {
+            let round = pass.round(limits::bytes_of_a_round(requests.len()));
+            round.with_free(limits::free_for_questions(requests.len()))
+        });
         let deadline = deadline.mul_f64(0.55);
         let round = round::gather(&client.admin, &self.clock, requests, deadline, known, account.as_ref()).await;
         if round.answered {

@@ -136,6 +136,14 @@ pub(crate) struct Round<'a> {
 }
 
 impl Round<'_> {
+    /// The same with so many bytes of memory more that need no room in the pool.
+    pub(crate) fn with_free(self, bytes: u64) -> Self {
+        let mut account = self.meter.account();
+        account.credit = account.credit.saturating_add(bytes);
+        drop(account);
+        self
+    }
+
     /// Waits until there is room for so many bytes of memory.
     pub(crate) async fn draw(&self, bytes: u64) {
         self.meter.draw(bytes).await;
@@ -217,6 +225,23 @@ mod tests {
         assert_eq!(late.take(50_000).now_or_never(), Some(Ok(())));
         drop(round);
         assert_eq!(free(&pool), 4 << 10, "all of it is back");
+    }
+
+    #[tokio::test]
+    async fn b1_many_small_questions_to_one_cluster_wait_for_no_large_answer_of_another() {
+        let pool = Pool::new(4 << 20);
+        let (hostile, honest) = (Meter::new(pool.clone()), Meter::new(pool.clone()));
+        let large = hostile.round(64 * MIB);
+        assert_eq!(hostile.take(8 * MIB).now_or_never(), None);
+        // Fifty topics of 16 partitions: some 4 KiB each, and what it costs to ask.
+        let round = honest.round(64 * MIB).with_free(crate::limits::free_for_questions(50));
+        assert_eq!(honest.take(200 << 10).now_or_never(), Some(Ok(())));
+        assert!(round.draw(800 * crate::limits::BYTES_PER_PARTITION_ASKED).now_or_never().is_some());
+        assert!(!round.is_large());
+        drop(round);
+        let alone = honest.round(64 * MIB).with_free(crate::limits::free_for_questions(1));
+        assert_eq!(honest.take(200 << 10).now_or_never(), None, "what is free is for the next round's questions alone");
+        drop((large, alone));
     }
 
     #[tokio::test]
