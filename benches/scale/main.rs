@@ -1,30 +1,31 @@
-//! Benchmark with many jobs and with sources that never respond: memory, time to decide, writes, time to the first full
-//! round.
+//! Many jobs, and neighbours that never answer: memory, time to decide, writes, time to the first full round.
 //!
-//! `cargo bench --bench scale` measures 500 jobs alone, the same together with 500 whose sources never respond, ten
-//! jobs together with 100,000 unrelated pods, and 5,000 jobs. `cargo bench --bench scale -- JOBS BLACK_HOLES PODS
-//! MINUTES` measures one such case, and `cargo bench --bench scale -- strangers MINUTES` the hub alone with hostile
-//! brokers and workers (`strangers.rs`).
+//! `cargo bench --bench scale` measures 500 jobs alone, the same beside 500 whose sources never answer, ten jobs beside 100,000
+//! pods of others, and 5,000 jobs; `cargo bench --bench scale -- JOBS BLACK_HOLES PODS MINUTES` measures one such case, and
+//! `cargo bench --bench scale -- strangers MINUTES` 500 jobs that read real brokers, alone and beside 50 whose brokers and
+//! workers are hostile, in turns (`strangers.rs`).
 //!
-//! The control plane is embedded in this process. The operator is a separate process with the real hub, so that its
-//! memory can be measured separately; they communicate over HTTP on loopback. Only the sources and the workers' metrics
-//! pages are simulated (`sluice_testkit::sources`). Each number is from a single run, so criterion is not used.
+//! The control plane is embedded in this process. The operator is a process of its own, with the real hub, so that its
+//! memory can be told from the plane's; between them is HTTP on loopback. Only the sources and the workers' pages are made
+//! up (`sluice_testkit::sources`), in the strangers' case by servers on loopback. No criterion: each figure is of one run.
 
-#![allow(missing_docs, clippy::print_stdout, clippy::unwrap_used, clippy::panic)] // a command; a failure ends it
+#![allow(missing_docs, clippy::print_stdout, clippy::unwrap_used, clippy::panic)] // a command; a failure is its end
 
+mod child;
+mod honest;
 mod operator;
 mod plane;
 mod strangers;
 
-/// The content of the cluster and the length of the measurement.
+/// What is in the cluster, and how long it is looked at.
 #[derive(Clone, Copy)]
 struct Case {
     jobs: usize,
-    /// Number of jobs whose sources never respond.
+    /// Jobs whose sources never answer.
     holes: usize,
-    /// Number of pods that do not belong to a job.
+    /// Unrelated pods.
     others: usize,
-    /// Length of the measurement after the first full round, minutes.
+    /// After the first full round.
     minutes: u64,
 }
 
@@ -37,10 +38,9 @@ const CASES: [Case; 4] = [
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
-    let number = |text: &String| text.parse::<usize>().unwrap_or_else(|_| panic!("expected a number, found {text:?}"));
+    let number = |text: &String| text.parse::<usize>().unwrap_or_else(|_| panic!("expected a number, not {text:?}"));
     match arguments.as_slice() {
-        [role, address, jobs] if role == "operator" => operator::run(address, number(jobs)),
-        [role, rest @ ..] if role == "strangers-hub" => strangers::hub(rest),
+        [role, rest @ ..] if role == "operator" => operator::run(rest),
         [what, minutes] if what == "strangers" => strangers::measure(number(minutes).try_into().unwrap()),
         [jobs, holes, others, minutes] => plane::measure(Case {
             jobs: number(jobs),

@@ -145,10 +145,11 @@ fn hub(
     egress: sluice_signals::Egress,
     limits: sluice_signals::Limits,
     in_cluster: bool,
-) -> Result<sluice_signals::Hub, sluice_signals::scrape::ScrapeError> {
+) -> Result<sluice_signals::Hub, Box<dyn std::error::Error + Send + Sync>> {
     use std::sync::Arc;
     let connect =
         sluice_signals::KafkaConnect::new(clock.clone(), egress.clone()).with_limits(limits).in_cluster(in_cluster);
     let scraper = Arc::new(sluice_signals::HttpScraper::new(clock.clone(), egress)?);
-    Ok(sluice_signals::Hub::with_limits(limits, clock, Arc::new(connect), scraper))
+    let threads = sluice_signals::Threads::start()?;
+    Ok(sluice_signals::Hub::on_threads(threads, limits, clock, Arc::new(connect), scraper))
 }

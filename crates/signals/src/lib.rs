@@ -19,7 +19,7 @@ pub mod source;
 mod tunnel;
 
 pub use egress::Egress;
-pub use hub::{Hub, HubStats, Signals};
+pub use hub::{Hub, HubStats, Signals, Threads};
 pub use kafka::KafkaConnect;
 pub use limits::Limits;
 pub use sample::{

@@ -33,7 +33,8 @@ impl Running {
     fn start(world: &World, faults: &Faults) -> Self {
         let waits = Waits::default();
         let recorded = Arc::clone(&waits);
-        let signals = Timed::new(&world.clock, move |job, waited| {
+        let signals = Timed::new(&world.clock, move |job, waited, _| {
+            let Some(waited) = waited else { return };
             let mut waits = recorded.lock().unwrap();
             let (number, longest) = waits.entry(job.to_owned()).or_default();
             (*number, *longest) = (*number + 1, (*longest).max(waited));

@@ -4,13 +4,15 @@
 //! an await, and copies the samples.
 //!
 //! Architecture invariant: a slow endpoint never delays another one. Each cluster has its own task (`rounds.rs`), and
-//! so has each worker (`scrapes.rs`). Each attempt has a deadline.
+//! so has each worker (`scrapes.rs`). Each attempt has a deadline. In the operator these tasks run on their own threads
+//! (`threads.rs`), so that decoding an answer never delays a decision.
 
 mod pace;
 mod rounds;
 mod scrapes;
 mod state;
 mod stats;
+mod threads;
 mod updates;
 
 #[cfg(test)]
@@ -29,6 +31,7 @@ use self::scrapes::ScrapePermits;
 use self::state::State;
 use self::stats::Counters;
 pub use self::stats::{ErrorCounts, HubStats};
+pub use self::threads::Threads;
 use self::updates::Updates;
 use super::limits::Limits;
 use super::sample::{JobKey, JobSamples, WatchSpec};
@@ -72,11 +75,20 @@ struct Shared {
     scrape_permits: ScrapePermits,
     tracker: TaskTracker,
     stop: CancellationToken,
+    /// Where the tasks run; `None`: on the runtime from within which they are begun.
+    threads: Option<Threads>,
 }
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock()
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        match &self.threads {
+            Some(threads) => self.tracker.spawn_on(task, threads.handle()),
+            None => self.tracker.spawn(task),
+        };
     }
 }
 
@@ -89,10 +101,23 @@ impl Hub {
 
     /// Creates a hub with these limits on clusters and on the memory of samples.
     pub fn with_limits(limits: Limits, clock: Clock, connect: Arc<dyn Connect>, scrape: Arc<dyn Scrape>) -> Self {
-        Self::with_random(Random::new(), limits, clock, connect, scrape)
+        Self::with_random(None, Random::new(), limits, clock, connect, scrape)
+    }
+
+    /// Creates a hub whose tasks, and everything that they spawn, run on these threads: no caller waits for an answer
+    /// that is being decoded.
+    pub fn on_threads(
+        threads: Threads,
+        limits: Limits,
+        clock: Clock,
+        connect: Arc<dyn Connect>,
+        scrape: Arc<dyn Scrape>,
+    ) -> Self {
+        Self::with_random(Some(threads), Random::new(), limits, clock, connect, scrape)
     }
 
     fn with_random(
+        threads: Option<Threads>,
         random: Random,
         limits: Limits,
         clock: Clock,
@@ -111,6 +136,7 @@ impl Hub {
                 scrape_permits: ScrapePermits::for_process(),
                 tracker: TaskTracker::new(),
                 stop: CancellationToken::new(),
+                threads,
             }),
         }
     }
@@ -122,10 +148,10 @@ impl Hub {
         }
         let started = self.shared.state().watch(job, watch, &self.shared);
         for cluster in started.clusters {
-            self.shared.tracker.spawn(rounds::run(Arc::clone(&self.shared), cluster));
+            self.shared.spawn(rounds::run(Arc::clone(&self.shared), cluster));
         }
         for worker in started.workers {
-            self.shared.tracker.spawn(scrapes::run(Arc::clone(&self.shared), worker));
+            self.shared.spawn(scrapes::run(Arc::clone(&self.shared), worker));
         }
     }
 

@@ -6,10 +6,12 @@ mod limits;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 
 use super::*;
-use crate::sample::Category;
+use crate::sample::{Category, WorkerEndpoint, WorkerSample};
+use crate::scrape::ScrapeError;
 use crate::source::GroupTopic;
 use fake_sources::{Behaviour, FakeSources, job, source, watch, worker};
 
@@ -306,4 +308,45 @@ async fn updates_report_each_job_once_and_end_with_the_hub() {
         assert_ne!(job.name, "c");
     }
     assert_eq!(hub.updates().boxed().next().await, None, "a later stream ends, too");
+}
+
+/// A scraper that signals that it has begun and then blocks its thread until a message arrives, like a decoder that never
+/// yields.
+struct BlockingScraper {
+    began: tokio::sync::Notify,
+    resume: Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+impl Scrape for BlockingScraper {
+    fn scrape<'a>(
+        &'a self,
+        _: &'a WorkerEndpoint,
+        _: &'a [String],
+        _: Duration,
+    ) -> BoxFuture<'a, Result<WorkerSample, ScrapeError>> {
+        self.began.notify_one();
+        let resumed = self.resume.lock().recv_timeout(30 * SECOND);
+        let processed = resumed.is_ok().then_some(1.0);
+        std::future::ready(Ok(WorkerSample { processed, ..WorkerSample::default() })).boxed()
+    }
+}
+
+/// The test has one thread. If the hub's tasks used it, the message that ends the wait could not be sent.
+///
+/// Catalogue: B1.
+#[tokio::test]
+async fn decoding_uses_the_threads_of_the_hub_only() {
+    let (fake, _) = FakeSources::start();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let scrape = Arc::new(BlockingScraper { began: tokio::sync::Notify::new(), resume: Mutex::new(receiver) });
+    let threads = Threads::start().unwrap();
+    let hub = Hub::on_threads(threads, Limits::default(), Clock::system(), Arc::new(fake), Arc::clone(&scrape) as _);
+    let mut updates = std::pin::pin!(hub.updates());
+    hub.watch(&job("a"), WatchSpec { sources: Vec::new(), workers: vec![worker("w")], ..watch("k", "orders") });
+    scrape.began.notified().await;
+    sender.send(()).unwrap();
+    assert_eq!(updates.next().await, Some(job("a")));
+    assert_eq!(hub.read(&job("a")).unwrap().workers[0].sample.as_ref().unwrap().processed, Some(1.0));
+    drop(sender);
+    hub.shutdown().await;
 }

@@ -179,7 +179,10 @@ impl KafkaCluster {
             Err(error) => return requests.iter().map(|_| Err(error.clone())).collect(),
         };
         let known = Arc::clone(&*self.kept.lock());
-        let budget = client.proxy.as_ref().map(|proxy| proxy.round(limits::max_bytes_per_round(requests.len())));
+        let budget = client.proxy.as_ref().map(|proxy| {
+            let round = proxy.round(limits::max_bytes_per_round(requests.len()));
+            round.with_free_bytes(limits::free_bytes_for_questions(requests.len()))
+        });
         let deadline = deadline.mul_f64(0.55);
         let round = round::gather(&client.admin, &self.clock, requests, deadline, known, budget.as_ref()).await;
         if round.answered {

@@ -139,6 +139,14 @@ pub(crate) struct RoundBudget<'a> {
 }
 
 impl RoundBudget<'_> {
+    /// Adds this much memory, in bytes, that the round may use without waiting for the pool.
+    pub(crate) fn with_free_bytes(self, bytes: u64) -> Self {
+        let mut account = self.meter.account();
+        account.credit = account.credit.saturating_add(bytes);
+        drop(account);
+        self
+    }
+
     /// Waits until this much memory is available, in bytes.
     pub(crate) async fn draw(&self, bytes: u64) {
         self.meter.draw(bytes).await;
@@ -225,6 +233,23 @@ mod tests {
     }
 
     /// Catalogue: B1.
+    #[tokio::test]
+    async fn many_small_questions_do_not_wait_for_a_large_answer() {
+        let pool = Pool::new(4 << 20);
+        let (hostile, honest) = (Meter::new(pool.clone()), Meter::new(pool.clone()));
+        let large = hostile.round(64 * MIB);
+        assert_eq!(hostile.take(8 * MIB).now_or_never(), None);
+        // Fifty topics of 16 partitions: some 4 KiB each, and what it costs to ask.
+        let round = honest.round(64 * MIB).with_free_bytes(crate::limits::free_bytes_for_questions(50));
+        assert_eq!(honest.take(200 << 10).now_or_never(), Some(Ok(())));
+        assert!(round.draw(800 * crate::limits::BYTES_PER_PARTITION_ASKED).now_or_never().is_some());
+        assert!(!round.is_large());
+        drop(round);
+        let alone = honest.round(64 * MIB).with_free_bytes(crate::limits::free_bytes_for_questions(1));
+        assert_eq!(honest.take(200 << 10).now_or_never(), None, "what is free is for the next round's questions alone");
+        drop((large, alone));
+    }
+
     #[tokio::test]
     async fn bytes_of_connecting_are_held_until_the_first_round_ends() {
         let pool = Pool::new(4 << 20);

@@ -70,7 +70,7 @@ impl FakeSources {
         }));
         // The same random numbers in every run.
         let random = Random::seeded(1);
-        let hub = Hub::with_random(random, limits, clock, Arc::new(fake.clone()), Arc::new(fake.clone()));
+        let hub = Hub::with_random(None, random, limits, clock, Arc::new(fake.clone()), Arc::new(fake.clone()));
         (fake, hub)
     }
 
