@@ -103,7 +103,7 @@ async fn report_excluded(
 ) -> Action {
     context.signals.forget(key);
     let message = format!(
-        "Sluice does nothing in the namespace {}: create the StreamJob in another, or have an administrator take this one out of the operator's --exclude-namespaces (excludeNamespaces of its chart)",
+        "Sluice does nothing in the namespace {}: create the StreamJob in another namespace, or ask an administrator to remove this one from the operator's --exclude-namespaces (excludeNamespaces of its chart)",
         key.namespace
     );
     let trouble = ConditionCause { reason: reasons::NAMESPACE_EXCLUDED, message };
