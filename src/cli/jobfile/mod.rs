@@ -251,8 +251,11 @@ fn job(document: &Node) -> Result<Job, Vec<Finding>> {
     };
     let outcome = validate(&object);
     for problem in outcome.as_ref().err().into_iter().flatten() {
-        // A problem of an object is not reported in addition to a finding inside it, which may be its cause.
-        if !findings.iter().any(|finding| finding.field.starts_with(&problem.field)) {
+        // A problem of an object is not reported in addition to a finding inside it, which may be its cause, and a problem of a
+        // field not in addition to a broken rule of its object, which is the same problem.
+        let object = problem.field.rsplit_once('.').map_or("", |(object, _)| object);
+        let is_reported = |finding: &Finding| finding.field.starts_with(&problem.field) || finding.field == object;
+        if !findings.iter().any(is_reported) {
             findings.push(finding(&problem.field, problem.message.clone(), None));
         }
     }

@@ -158,7 +158,7 @@ fn gap_help(error: &TraceError) -> &'static str {
 fn shapes_help() -> String {
     let shapes = shape::SHAPES.iter().fold(String::new(), |text, shape| text + "\n  " + shape);
     format!(
-        "Shapes of --load:{shapes}\n\nCombine shapes in sequence with | or then, and in parallel with +. Rates are in records per second, such as 200, 5k or 1.5M;\ntimes are durations such as 30s, 10m or 1h30m."
+        "Shapes of --load:{shapes}\n\nCombine shapes in sequence with | or then, and in parallel with +. Rates are in records per second, such as 200, 5k or 1.5M; times are durations such as 30s, 10m or 1h30m."
     )
 }
 
