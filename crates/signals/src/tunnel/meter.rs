@@ -238,18 +238,19 @@ mod tests {
         let pool = Pool::new(4 << 20);
         let (hostile, honest) = (Meter::new(pool.clone()), Meter::new(pool.clone()));
         let large = hostile.round(64 * MIB);
-        assert_eq!(hostile.take(8 * MIB).now_or_never(), None);
-        // Fifty topics of 16 partitions: some 4 KiB each, and what it costs to ask.
+        assert_eq!(hostile.count(8 * MIB).now_or_never(), None);
+        // Fifty topics of 16 partitions: about 4 KiB each, and the memory to ask for them.
         let round = honest.round(64 * MIB).with_free_bytes(crate::limits::free_bytes_for_questions(50));
-        assert_eq!(honest.take(200 << 10).now_or_never(), Some(Ok(())));
+        assert_eq!(honest.count(200 << 10).now_or_never(), Some(Ok(())));
         assert!(round.draw(800 * crate::limits::BYTES_PER_PARTITION_ASKED).now_or_never().is_some());
         assert!(!round.is_large());
         drop(round);
         let alone = honest.round(64 * MIB).with_free_bytes(crate::limits::free_bytes_for_questions(1));
-        assert_eq!(honest.take(200 << 10).now_or_never(), None, "what is free is for the next round's questions alone");
+        assert_eq!(honest.count(200 << 10).now_or_never(), None, "the free memory belongs to one round");
         drop((large, alone));
     }
 
+    /// Catalogue: B1.
     #[tokio::test]
     async fn bytes_of_connecting_are_held_until_the_first_round_ends() {
         let pool = Pool::new(4 << 20);
