@@ -12,14 +12,15 @@ use crate::names;
 use crate::table::cells::{name, number, text};
 use crate::table::{BuiltinTable, PrintColumn, since};
 
-pub(super) static CORE: BuiltinKind = kind(ApiType::of::<CoreEvent>(), Storage::Own);
+pub(super) static CORE: BuiltinKind = kind(ApiType::of::<CoreEvent>(), Storage::Own, &["involvedObject", "related"]);
 
 pub(super) static EVENTS: BuiltinKind = kind(
     ApiType::of::<Event>(),
     Storage::SharedWith(SharedStorage { group: "", plural: "events", to_stored: to_core, from_stored: from_core }),
+    &["regarding", "related"],
 );
 
-const fn kind(api: ApiType, storage: Storage) -> BuiltinKind {
+const fn kind(api: ApiType, storage: Storage, references: &'static [&'static str]) -> BuiltinKind {
     BuiltinKind {
         api,
         short_names: &["ev"],
@@ -50,11 +51,7 @@ const fn kind(api: ApiType, storage: Storage) -> BuiltinKind {
             "type",
         ],
         table: BuiltinTable { columns: COLUMNS, cells, conditions: None },
-        merge: MergeRules {
-            atomic_maps: &["involvedObject", "regarding", "related"],
-            always_present: &["source"],
-            ..MergeRules::SHARED
-        },
+        merge: MergeRules { atomic_maps: references, always_present: &["source"], ..MergeRules::SHARED },
         check_name: names::subdomain,
         defaults: None,
         first_status: None,
