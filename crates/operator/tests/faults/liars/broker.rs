@@ -252,11 +252,11 @@ async fn extreme_offsets_remove_no_worker() {
 async fn inconsistent_offsets_remove_no_worker() {
     let cases: [(&str, WrongOffsets); 6] = [
         ("", |truth, p| (0, truth.end[p], -1)),
-        ("records beyond its end", |truth, p| (0, truth.end[p], truth.end[p] + 1_000_000)),
+        ("records past the end of the log", |truth, p| (0, truth.end[p], truth.end[p] + 1_000_000)),
         ("", |truth, p| (truth.end[p], truth.end[p], 0)),
         ("", |truth, p| (truth.end[p] + 1000, truth.end[p], truth.done[p])),
         ("", |truth, p| (0, -1, truth.done[p])),
-        ("the workers process more than the source says", |_, _| (0, 0, 0)),
+        ("the workers process more records than the source reports", |_, _| (0, 0, 0)),
     ];
     for (words, case) in cases {
         survives(words, |testbed| report_wrong_offsets(testbed, case)).await;
@@ -285,7 +285,7 @@ async fn frozen_offsets_remove_no_worker() {
         })
         .await;
     let told = reported.unwrap_or_default();
-    assert!(told.contains("ContradictorySignal: the workers process more than the source says"), "{told}");
+    assert!(told.contains("ContradictorySignal: the workers process more records than the source reports"), "{told}");
     recovers(&testbed, "the same offsets").await;
     testbed.end().await;
 }
