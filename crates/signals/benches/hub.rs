@@ -78,7 +78,7 @@ fn hub(criterion: &mut Criterion) {
     for jobs in [1_000, 10_000] {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         let hub = runtime.block_on(async {
-            let hub = Hub::new(Clock::starting_at(Seconds(1000.0)), Arc::new(Instant), Arc::new(Instant));
+            let hub = Hub::with_seed(1, Clock::starting_at(Seconds(1000.0)), Arc::new(Instant), Arc::new(Instant));
             (0..jobs).for_each(|number| hub.watch(&job(number), watch(number, 5 * ROUND)));
             tokio::time::sleep(5 * ROUND).await;
             hub

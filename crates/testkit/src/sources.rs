@@ -37,7 +37,7 @@ impl Timed {
     pub fn new(clock: &Clock, read: impl Fn(&str, Option<Duration>, Option<Seconds>) + Send + Sync + 'static) -> Self {
         let pages = Arc::new(Pages::new(clock));
         let sources = Sources { clock: clock.clone(), pages: Arc::clone(&pages) };
-        Self::on(clock, Arc::new(sources), read, |connect| Hub::new(clock.clone(), connect, pages))
+        Self::on(clock, Arc::new(sources), read, |connect| Hub::with_seed(1, clock.clone(), connect, pages))
     }
 
     /// On the hub that is made of these sources, once it is noted of them when they answer.

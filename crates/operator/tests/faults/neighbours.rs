@@ -79,8 +79,8 @@ async fn at_rest(seed: u64, jobs: usize) -> (World, Faults, Running) {
             json!([{"name": "metrics", "containerPort": 8080}]);
         world.apply(&object).await;
     }
-    // Workers that are not needed are removed in the first minutes.
-    wait(900).await;
+    // Workers that are not needed are removed in the first quarter of an hour.
+    wait(1200).await;
     (world, faults, operator)
 }
 

@@ -104,6 +104,11 @@ impl Hub {
         Self::with_random(None, Random::new(), limits, clock, connect, scrape)
     }
 
+    /// Creates a hub whose random timing depends on this seed alone, so that a test can be repeated.
+    pub fn with_seed(seed: u64, clock: Clock, connect: Arc<dyn Connect>, scrape: Arc<dyn Scrape>) -> Self {
+        Self::with_random(None, Random::seeded(seed), Limits::default(), clock, connect, scrape)
+    }
+
     /// Creates a hub whose tasks, and everything that they spawn, run on these threads: no caller waits for an answer
     /// that is being decoded.
     pub fn on_threads(

@@ -51,7 +51,6 @@ impl Random {
     }
 
     /// Creates a generator that gives the same numbers in every run.
-    #[cfg(test)]
     pub(super) fn seeded(seed: u64) -> Self {
         Self(Mutex::new(fastrand::Rng::with_seed(seed)))
     }

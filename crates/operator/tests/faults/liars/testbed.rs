@@ -92,7 +92,7 @@ impl Testbed {
         let jobs = SimulatedJobs::default();
         let connect = Arc::new(KafkaConnect::with_client_builder(world.clock.clone(), Arc::new(begin)));
         let scrape = Arc::new(Workers { jobs: Arc::clone(&jobs), clock: world.clock.clone() });
-        let hub = Hub::new(world.clock.clone(), connect, scrape);
+        let hub = Hub::with_seed(1, world.clock.clone(), connect, scrape);
         let operator = Operator {
             client: Client::new(InMemory::new(world.server.clone()), NAMESPACE),
             namespaces: Vec::new(),
