@@ -36,7 +36,7 @@ pub(crate) async fn broker(clock: &Clock, pages: &Arc<Pages>, topics: Vec<Topic>
             broker.with_state(|state| {
                 state.list_offsets_lookups.clear();
                 for topic in &topics {
-                    go_on(state, topic, clock.now(), &pages.of(&topic.job));
+                    go_on(state, topic, clock.now(), &pages.workers_of(&topic.job));
                 }
             });
             tokio::time::sleep(TICK).await;

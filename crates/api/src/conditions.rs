@@ -96,7 +96,7 @@ pub mod reasons {
     pub const NO_SIGNAL: &str = "NoSignal";
     /// `ScalingActive`: another writer has changed the replica count.
     pub const FOREIGN_WRITER: &str = "ForeignWriter";
-    /// `ScalingLimited`: the job has the workers that it needs.
+    /// `ScalingLimited`: no limit keeps the job below the replica count that it needs.
     pub const NOT_LIMITED: &str = "NotLimited";
     /// `ScalingLimited`: the job is at `maxReplicas` or at a schedule's ceiling.
     pub const AT_MAX_REPLICAS: &str = "AtMaxReplicas";
@@ -124,7 +124,7 @@ pub mod reasons {
     pub const PODS_NOT_READY: &str = "PodsNotReady";
     /// `ScalingLimited`: the job has used up its `maxRescalesPerHour`.
     pub const RESCALE_BUDGET: &str = "RescaleBudget";
-    /// `ScalingLimited`: `maxStepUp` or `maxStepDown` made the change smaller.
+    /// `ScalingLimited`: `maxStepUp`, or the limit while the capacity is uncertain, made the step up smaller.
     pub const STEP_LIMIT: &str = "StepLimit";
     /// `ScalingLimited`: `scaling.mode` is `OutOnly`.
     pub const OUT_ONLY: &str = "OutOnly";

@@ -30,7 +30,7 @@ pub enum Job {
 /// The result of a job.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
-    /// Runs, one judged by each latency of the group.
+    /// One run, judged by each latency of the group.
     Run(Vec<Outcome>),
     /// Bound, worker-seconds.
     Bound(f64),

@@ -126,16 +126,3 @@ impl From<Error> for Blocked {
         Self::Failed(error)
     }
 }
-
-/// Returns the back-off before the next attempt: 0.1 s for a conflict and 1 s otherwise, doubled with each failure up
-/// to a minute; 5 minutes for a StreamJob that cannot be decoded.
-pub(crate) fn requeue_delay(error: &Error, failures: u32) -> Duration {
-    const LONGEST: Duration = Duration::from_mins(1);
-    let base = match error.category() {
-        "conflict" => Duration::from_millis(100),
-        "unreadable" => return LONGEST * 5,
-        _ => Duration::from_secs(1),
-    };
-    let wait = base.saturating_mul(1 << failures.min(6)).min(LONGEST);
-    error.server_retry_after().map_or(wait, |asked| asked.max(wait).min(LONGEST))
-}

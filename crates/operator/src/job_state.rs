@@ -110,9 +110,9 @@ impl JobState {
     }
 
     /// Forgets everything after a panic, which may have left the state inconsistent, and leaves the job alone until
-    /// `until`. What was learned is in the status.
+    /// `until`. The next reconcile reads what was learned from the status, as after a restart.
     pub(crate) fn set_aside(&mut self, until: Seconds) {
-        *self = Self { set_aside_until: Some(until), uid: std::mem::take(&mut self.uid), ..Self::default() };
+        *self = Self { set_aside_until: Some(until), ..Self::default() };
     }
 
     /// Returns for how much longer the job is left alone after a panic.
@@ -143,5 +143,31 @@ impl JobState {
     /// Returns whether a failure of a source was not counted yet, and remembers it. `at`: time of the failure.
     pub(crate) fn is_new_failure(&mut self, source: &str, at: Seconds) -> bool {
         self.counted_failures.insert(source.to_owned(), at) != Some(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The uid was kept over a panic, so that nothing was read back and the next status overwrote the attainment.
+    #[test]
+    fn learned_values_are_read_again_after_a_panic() {
+        let job: StreamJob = serde_json::from_value(json!({
+            "apiVersion": "sluice.dev/v1alpha1", "kind": "StreamJob",
+            "metadata": {"name": "orders", "namespace": "team", "uid": "u"},
+            "spec": {"objective": {"latency": "10s"}, "maxReplicas": 9, "sources": []},
+            "status": {"model": {"capacityPerWorker": 120, "confidence": "High"}},
+        }))
+        .unwrap();
+        let mut state = JobState::default();
+        state.reset_if_replaced(&job, Seconds(1000.0));
+        let learned = state.core.model();
+        assert_ne!(learned, Memory::default().model());
+        state.set_aside(Seconds(1060.0));
+        state.reset_if_replaced(&job, Seconds(1061.0));
+        assert_eq!(state.core.model(), learned);
     }
 }

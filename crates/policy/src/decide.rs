@@ -5,7 +5,7 @@ use super::contract::observation::Observation;
 use super::contract::settings::Settings;
 use super::limit::{self, Case};
 use super::model::memory::Memory;
-use super::model::workers::ReadTimes;
+use super::model::workers::ReadContext;
 use super::observe::snapshot::{self, Snapshot};
 use super::{explain, learn, plan};
 use sluice_base::units::Seconds;
@@ -24,7 +24,7 @@ pub fn decide(memory: &mut Memory, observation: &Observation, settings: &Setting
         let mut owners: Vec<u64> = partitions.iter().map(|(_, track)| track.owner).filter(|o| *o != 0).collect();
         owners.sort_unstable();
         let owns = |hash: u64| (!owners.is_empty()).then(|| owners.binary_search(&hash).is_ok());
-        let times = ReadTimes { observation: clock.observations, now, watching_since: clock.watching_since };
+        let times = ReadContext { observation: clock.observations, now, watching_since: clock.watching_since };
         memory.workers.read_counters(observation, times, settings.concurrency, owns)
     };
     let snapshot = snapshot::build_snapshot(memory, observation, settings, &work_done);

@@ -210,14 +210,16 @@ fn address_bits(address: IpAddr) -> u8 {
 pub enum RangeError {
     /// The text is not a range.
     #[error(
-        "invalid range {0:?}: expected ADDRESS[/BITS][:PORT], such as 10.0.0.0/8, 10.1.2.3:9092 or [fd00::]/8:9092"
+        "failed to parse the range {0:?}: expected ADDRESS[/BITS][:PORT], such as 10.0.0.0/8, 10.1.2.3:9092 or [fd00::]/8:9092"
     )]
     Malformed(String),
     /// The text is not a rule for a namespace.
-    #[error("invalid rule {0:?}: expected NAMESPACE=RANGE,RANGE, such as team-a=10.1.0.0/16,10.2.3.4:9092")]
+    #[error("failed to parse the rule {0:?}: expected NAMESPACE=RANGE,RANGE, such as team-a=10.1.0.0/16,10.2.3.4:9092")]
     Namespace(String),
     /// The range would never match, because the address embeds an IPv4 address.
-    #[error("invalid range {text:?}: Sluice checks the embedded IPv4 address; write {effective_address} instead")]
+    #[error(
+        "failed to parse the range {text:?}: Sluice checks the embedded IPv4 address; write {effective_address} instead"
+    )]
     EmbeddedIpv4 {
         /// The text.
         text: String,

@@ -49,13 +49,17 @@ pub(super) const BYTES_PER_PARTITION_ASKED: u64 = 2 << 10;
 /// Memory that each round may use without waiting for other rounds, in bytes: 256 partitions, or 50 KiB of answers.
 pub(super) const FREE_BYTES_PER_ROUND: u64 = 512 << 10;
 
-/// Memory that a round may use for each further question without waiting for the pool, in bytes: about 32 partitions with
-/// their members. Without it, a cluster that many jobs share would wait for the answers of others.
-const FREE_BYTES_PER_QUESTION: u64 = 128 << 10;
+/// Memory that a round takes from the reserve for each further question, in bytes: about 32 partitions with their
+/// members. Without it, a cluster that many jobs share would wait for the answers of others.
+const RESERVED_BYTES_PER_QUESTION: u64 = 128 << 10;
 
-/// Returns the memory that a round with this many questions may use in addition to that of any round, in bytes.
-pub(super) fn free_bytes_for_questions(questions: usize) -> u64 {
-    FREE_BYTES_PER_QUESTION.saturating_mul(u64::try_from(questions.saturating_sub(1)).unwrap_or(u64::MAX))
+/// Most memory that one round takes from the reserve, in bytes.
+const MAX_RESERVED_BYTES: u64 = 8 << 20;
+
+/// Returns the memory that a round with this many questions takes from the reserve, in bytes.
+pub(super) fn reserve_for_questions(questions: usize) -> u64 {
+    let further = u64::try_from(questions.saturating_sub(1)).unwrap_or(u64::MAX);
+    RESERVED_BYTES_PER_QUESTION.saturating_mul(further).min(MAX_RESERVED_BYTES)
 }
 
 /// Memory from which a round counts as large, in bytes: 1.6 MiB of answers, or 8,000 partitions. If a large round is
@@ -71,8 +75,8 @@ const BYTES_PER_PARTITION_KEPT: usize = 2 << 10;
 /// The limits of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Estimated memory of all running rounds, in bytes. Each round may use another 512 KiB, and 128 KiB for each further
-    /// question.
+    /// Estimated memory of all running rounds, in bytes. Each round may use another 512 KiB. A quarter is reserved for
+    /// rounds with several questions: 128 KiB for each further one, at most 8 MiB for a round.
     pub in_flight_bytes: usize,
     /// Estimated memory of what all clients keep about the topics of their clusters, in bytes. A client that does not
     /// fit connects again for each round.

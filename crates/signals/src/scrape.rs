@@ -58,7 +58,7 @@ pub enum ScrapeError {
         detail: String,
     },
     /// The answer cannot be understood.
-    #[error("unexpected answer from {url}: {detail}")]
+    #[error("failed to read {url}: unexpected answer: {detail}; check that it is a page of metrics")]
     Protocol {
         /// URL of the page.
         url: String,

@@ -132,7 +132,7 @@ pub enum SourceError {
         cluster: String,
     },
     /// The cluster's answer cannot be understood.
-    #[error("unexpected answer from {cluster}: {detail}; check that it is Kafka 3.9 or later")]
+    #[error("failed to read {cluster}: unexpected answer: {detail}; check that it is Kafka 3.9 or later")]
     Protocol {
         /// Bootstrap servers.
         cluster: String,

@@ -2,8 +2,8 @@
 //!
 //! Every partition is first in, first out. A record that arrives in second s is late if it is not processed by the end
 //! of second s + L, where L is the objective in whole seconds; that is, if D(T) < A(T - L) at time T. Each record is
-//! judged once, at its deadline, even if it is processed again later. So a pause of D seconds makes the arrivals of D -
-//! L seconds late.
+//! judged once, at its deadline, even if it is processed again later. So a pause of D seconds makes the arrivals of
+//! (D - L) seconds late.
 
 use super::assign::NO_OWNER;
 

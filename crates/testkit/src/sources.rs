@@ -1,5 +1,5 @@
-//! Sources and workers' pages that are made up: each job has a steady load that two workers carry. Clusters with a certain
-//! name never answer. And how long answers wait, be they made up or not.
+//! Simulated sources and metrics pages of workers: each job has a steady load for two workers, and clusters with certain
+//! names never answer or exceed a limit. [`Timed`] measures how long answers wait.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -23,8 +23,7 @@ type Answered = Arc<Mutex<HashMap<String, Instant>>>;
 /// Called for each reading with the job's name, the time for which a new answer has waited, and the age of the sample.
 type Read = dyn Fn(&str, Option<Duration>, Option<Seconds>) + Send + Sync;
 
-/// The hub, and who is told of what is read for decisions, each of which follows within the same reconcile, without waiting for
-/// anything.
+/// A hub whose reads are reported: a decision follows each read within the same reconcile, without waiting.
 pub struct Timed {
     pub hub: Hub,
     clock: Clock,
@@ -33,14 +32,14 @@ pub struct Timed {
 }
 
 impl Timed {
-    /// On a hub of its own, with sources and pages that are made up.
+    /// Creates a hub with simulated sources and pages.
     pub fn new(clock: &Clock, read: impl Fn(&str, Option<Duration>, Option<Seconds>) + Send + Sync + 'static) -> Self {
         let pages = Arc::new(Pages::new(clock));
         let sources = Sources { clock: clock.clone(), pages: Arc::clone(&pages) };
         Self::on(clock, Arc::new(sources), read, |connect| Hub::with_seed(1, clock.clone(), connect, pages))
     }
 
-    /// On the hub that is made of these sources, once it is noted of them when they answer.
+    /// Creates the hub with these sources, and records when they answer.
     pub fn on(
         clock: &Clock,
         connect: Arc<dyn Connect>,
@@ -48,8 +47,8 @@ impl Timed {
         hub: impl FnOnce(Arc<dyn Connect>) -> Hub,
     ) -> Self {
         let answered = Answered::default();
-        let noting = Noting { connect, clock: clock.clone(), answered: Arc::clone(&answered) };
-        Self { hub: hub(Arc::new(noting)), clock: clock.clone(), answered, read: Box::new(read) }
+        let recording = RecordingConnect { connect, clock: clock.clone(), answered: Arc::clone(&answered) };
+        Self { hub: hub(Arc::new(recording)), clock: clock.clone(), answered, read: Box::new(read) }
     }
 }
 
@@ -76,40 +75,41 @@ impl Signals for Timed {
     }
 }
 
-/// Clusters, and when each has answered.
-struct Noting {
+/// Creates clients that record when their cluster answers.
+struct RecordingConnect {
     connect: Arc<dyn Connect>,
     clock: Clock,
     answered: Answered,
 }
 
-impl Noting {
-    fn noting(&self, cluster: Arc<dyn Cluster>) -> Arc<dyn Cluster> {
-        Arc::new(Noted { cluster, clock: self.clock.clone(), answered: Arc::clone(&self.answered) })
+impl RecordingConnect {
+    fn recording(&self, cluster: Arc<dyn Cluster>) -> Arc<dyn Cluster> {
+        Arc::new(RecordingCluster { cluster, clock: self.clock.clone(), answered: Arc::clone(&self.answered) })
     }
 }
 
-impl Connect for Noting {
+impl Connect for RecordingConnect {
     fn address(&self, namespace: &str, bootstrap_servers: &[String]) -> ClusterAddress {
         self.connect.address(namespace, bootstrap_servers)
     }
 
-    fn connect_to(&self, place: &ClusterAddress) -> Arc<dyn Cluster> {
-        self.noting(self.connect.connect_to(place))
+    fn connect_to(&self, address: &ClusterAddress) -> Arc<dyn Cluster> {
+        self.recording(self.connect.connect_to(address))
     }
 
     fn connect(&self, bootstrap_servers: &[String]) -> Arc<dyn Cluster> {
-        self.noting(self.connect.connect(bootstrap_servers))
+        self.recording(self.connect.connect(bootstrap_servers))
     }
 }
 
-struct Noted {
+/// A cluster that records when it answers.
+struct RecordingCluster {
     cluster: Arc<dyn Cluster>,
     clock: Clock,
     answered: Answered,
 }
 
-impl Cluster for Noted {
+impl Cluster for RecordingCluster {
     fn sample<'a>(&'a self, requests: &'a [GroupTopic], deadline: Duration) -> BoxFuture<'a, SampleResults> {
         async move {
             let answers = self.cluster.sample(requests, deadline).await;
@@ -126,16 +126,16 @@ impl Cluster for Noted {
     }
 }
 
-/// What the names of servers begin with that never answer.
+/// Prefix of the names of servers that never answer.
 pub const HOLE: &str = "hole-";
-/// What the names of servers begin with that send more than they may.
+/// Prefix of the names of servers that exceed a limit.
 pub const FLOOD: &str = "flood-";
 const PARTITIONS: usize = 8;
-/// Records a second of a job.
+/// Arrival rate of a job, records per second.
 const RATE: u32 = 150;
-/// Records a second that one worker can do.
+/// Capacity of one worker, records per second.
 const CAPACITY: f64 = 100.0;
-/// How much of the load has not been committed yet, in seconds.
+/// Part of the load that is not committed yet, seconds.
 pub const UNCOMMITTED: f64 = 0.3;
 
 /// Reaches the clusters.
@@ -191,7 +191,7 @@ pub fn end(at: Seconds, partitions: usize) -> i64 {
     i64::try_from(records).unwrap() / i64::try_from(partitions).unwrap()
 }
 
-/// A member whose client id is its pod's name, among these.
+/// Returns the member of a worker, whose client id is its pod's name. `workers`: all workers of the group.
 fn member(workers: &[String], name: &str) -> Owner {
     let turn = workers.iter().position(|worker| worker == name).unwrap_or(0);
     Owner {
@@ -205,7 +205,7 @@ fn member(workers: &[String], name: &str) -> Owner {
 impl Steady {
     fn answer(&self, request: &GroupTopic, now: Seconds) -> SourceSample {
         let at = |seconds_ago: f64| Some(end(now - Seconds(seconds_ago), PARTITIONS));
-        let workers = self.pages.of(&request.topic);
+        let workers = self.pages.workers_of(&request.topic);
         let partition = |number: usize| PartitionSample {
             id: format!("{}/{number}", request.topic),
             start: Some(0),
@@ -229,7 +229,7 @@ impl Steady {
     }
 }
 
-/// The workers' pages, by job.
+/// The metrics pages of the workers, by job.
 pub struct Pages {
     clock: Clock,
     jobs: Mutex<HashMap<String, BTreeMap<String, WorkerSample>>>,
@@ -243,15 +243,15 @@ impl Pages {
         Self { clock: clock.clone(), jobs: Mutex::default() }
     }
 
-    /// Names of a job's workers.
-    pub fn of(&self, job: &str) -> Vec<String> {
+    /// Returns the names of a job's workers.
+    pub fn workers_of(&self, job: &str) -> Vec<String> {
         self.jobs.lock().unwrap().get(job).map(|workers| workers.keys().cloned().collect()).unwrap_or_default()
     }
 
-    /// What a worker's page says now, by the name of its pod.
+    /// Returns the current page of a worker, by the name of its pod.
     pub fn sample(&self, worker: &str) -> WorkerSample {
         let now = self.clock.now();
-        // NAME-HASH-CHANCE
+        // Names of pods have the form JOB-HASH-SUFFIX.
         let job = worker.rsplitn(3, '-').last().unwrap_or_default();
         let mut jobs = self.jobs.lock().unwrap();
         let workers = jobs.entry(job.to_owned()).or_default();

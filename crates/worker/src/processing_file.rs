@@ -18,7 +18,7 @@ use sluice_api::v1alpha1::{Delivery, LogLevel, Style};
 const READ_EVERY: Duration = Duration::from_secs(1);
 /// Maximum size in bytes. A processing file has about 200 bytes; a file larger than this is not one.
 const MAX_BYTES: u64 = 64 * 1024;
-/// Bounds of `spec.processing` (api/v1alpha1/processing.rs).
+/// Bounds of `spec.processing` (crates/api/src/v1alpha1/processing.rs).
 const MAX_CONCURRENCY: u32 = 10_000;
 const MAX_RECORDS_PER_SECOND: u32 = 1_000_000_000;
 
@@ -74,7 +74,7 @@ pub enum Error {
     #[error("failed to parse the processing file: {0}")]
     Parse(#[from] serde_json::Error),
     /// A value is out of bounds.
-    #[error("invalid processing file: {field} is {found}; expected {expected}")]
+    #[error("failed to read the processing file: {field} is {found}; expected {expected}")]
     Value {
         /// Name of the field in the file.
         field: &'static str,

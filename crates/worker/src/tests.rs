@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 use krafka::testing::FakeBroker;
 use tokio::task::JoinHandle;
 
-use super::load::profile::LoadProfile;
-use super::load::profile::Step;
+use super::load::profile::{LoadProfile, Step};
 use super::load::{Progress, Target, replay};
 use super::*;
 

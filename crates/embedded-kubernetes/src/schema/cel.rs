@@ -182,6 +182,16 @@ fn longest_run(source: &str) -> usize {
     longest.max(source.matches('?').count())
 }
 
+/// What the schema of an object has for a field.
+enum FieldSchema<'a> {
+    /// The field has this schema.
+    Known(&'a SchemaNode),
+    /// The field may exist, and its schema is not known.
+    Unknown,
+    /// The object has no such field.
+    Undeclared,
+}
+
 struct Checker<'a> {
     subject: Subject<'a>,
     uses_old: bool,
@@ -199,7 +209,7 @@ impl<'a> Checker<'a> {
             Expr::Select(select) => {
                 self.check(&select.operand, scope, within)?;
                 let node = self.schema_of(&select.operand, scope);
-                if node.is_some_and(|node| self.field(node, &select.field).is_none()) {
+                if node.is_some_and(|node| matches!(self.field(node, &select.field), FieldSchema::Undeclared)) {
                     return Err(format!("compilation failed: ERROR: undefined field '{}'", select.field));
                 }
                 Ok(())
@@ -256,7 +266,10 @@ impl<'a> Checker<'a> {
     fn schema_of(&self, tree: &IdedExpr, scope: &Scope<'a>) -> Option<&'a SchemaNode> {
         match &tree.expr {
             Expr::Ident(name) => scope.iter().rev().find(|(known, _)| known == name).and_then(|(_, node)| *node),
-            Expr::Select(select) => self.field(self.schema_of(&select.operand, scope)?, &select.field).flatten(),
+            Expr::Select(select) => match self.field(self.schema_of(&select.operand, scope)?, &select.field) {
+                FieldSchema::Known(node) => Some(node),
+                FieldSchema::Unknown | FieldSchema::Undeclared => None,
+            },
             Expr::Call(call) if call.func_name == "_[_]" => {
                 let node = self.schema_of(call.args.first()?, scope)?;
                 node.items.as_deref().or_else(|| node.additional())
@@ -265,18 +278,15 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Returns the schema of a field. `None`: there is no such field. `Some(None)`: its schema is unknown.
-    #[allow(clippy::option_option)] // the three cases differ
-    fn field(&self, node: &'a SchemaNode, name: &str) -> Option<Option<&'a SchemaNode>> {
+    /// Looks a field up in the schema of an object.
+    fn field(&self, node: &'a SchemaNode, name: &str) -> FieldSchema<'a> {
         let resource = node.embedded || self.subject.resource && std::ptr::eq(node, self.subject.node);
         if node.kind != "object" || resource && matches!(name, "apiVersion" | "kind" | "metadata") {
-            return Some(None);
+            return FieldSchema::Unknown;
         }
-        match node.properties.iter().find(|(property, _)| escape(property) == name) {
-            Some((_, node)) => Some(Some(node)),
-            None if node.properties.is_empty() && !node.preserve => node.additional().map(Some),
-            None => None,
-        }
+        let declared = node.properties.iter().find(|(property, _)| escape(property) == name).map(|(_, node)| node);
+        let additional = || if node.properties.is_empty() && !node.preserve { node.additional() } else { None };
+        declared.or_else(additional).map_or(FieldSchema::Undeclared, FieldSchema::Known)
     }
 }
 

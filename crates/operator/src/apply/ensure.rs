@@ -17,7 +17,6 @@ use crate::context::Context;
 use crate::error::{Blocked, Error};
 use crate::job_state::JobState;
 use crate::observe::live::{self, Workload};
-
 use crate::validate::{Job, OwnedWorkload, Target};
 
 /// Time between two comparisons of the processing file with the one in the cluster, while its content does not change.
@@ -158,7 +157,7 @@ fn check_claim(context: &Context, job: &Job, target: &Workload) -> Result<(), Bl
         },
     };
     let message = format!(
-        "{} {name} is already scaled by {other}; this StreamJob does nothing: delete one of the two, or change spec.targetRef",
+        "{} {name} is already scaled by {other}; this StreamJob does not scale it: delete one of the two, or change spec.targetRef",
         resource.kind
     );
     Err(blocked_by(reasons::TARGET_TAKEN, message))

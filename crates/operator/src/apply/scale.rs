@@ -4,7 +4,6 @@ use futures::StreamExt as _;
 
 use sluice_api::v1alpha1::WorkloadKind;
 use sluice_base::units::Seconds;
-
 use sluice_policy::{Decision, Partition};
 
 use crate::apply::attempts::Request;

@@ -22,7 +22,6 @@ use sluice_signals::{WatchSpec, WorkerEndpoint};
 
 use crate::annotations::POD_DELETION_COST;
 use crate::apply::build::workload_resource;
-
 use crate::context::Context;
 use crate::error::{Blocked, Error};
 use crate::observe::pods::Pods;

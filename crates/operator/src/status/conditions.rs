@@ -11,8 +11,7 @@ use sluice_api::conditions::{
 };
 use sluice_api::status::{DecisionStatus, StreamJobStatus, Summary};
 use sluice_base::words;
-use sluice_policy::Mode;
-use sluice_policy::{Decision, Limit, Settings, WithinTarget};
+use sluice_policy::{Decision, Limit, Mode, Settings, WithinTarget};
 
 use crate::apply::ownership::OwnershipState;
 use crate::apply::refusal::Refusal;
@@ -232,7 +231,7 @@ fn reconciling(facts: &Facts<'_>) -> Draft {
     } else if facts.workload_trouble.is_some() {
         "no rollout: see the condition Ready"
     } else {
-        "every pod has the current pod template"
+        "no rollout is under way"
     };
     draft(RECONCILING, false, reasons::ROLLED_OUT, message)
 }
@@ -281,7 +280,7 @@ fn stalled(facts: &Facts<'_>, previous: &[Condition]) -> Draft {
         return draft(STALLED, true, reasons::PROGRESS_DEADLINE_EXCEEDED, message);
     }
     let message = match &facts.workload_trouble {
-        Some(trouble) => format!("no action required yet: {}", trouble.message),
+        Some(trouble) => format!("the problem may pass without a change: {}", trouble.message),
         None => "no action required".to_owned(),
     };
     draft(STALLED, false, reasons::PROGRESSING, message)
@@ -381,7 +380,7 @@ fn scaling_limited(facts: &Facts<'_>) -> Draft {
     let decided = facts.settings.is_some_and(|settings| settings.pinned.is_none() && !settings.suspend);
     let desired = facts.decision.and_then(|decision| decision.desired);
     let limit = facts.decision.and_then(|decision| decision.limited.as_ref()).filter(|_| decided);
-    // A step down that is split into several is not a limit that the user needs to know about.
+    // The core may raise a limited step to the wanted count; then there is no limit to report.
     if let Some(limit) = limit.filter(|limit| limit.by != Limit::StepLimit || Some(limit.wanted) > desired) {
         // The decision core knows only how many pods are granted; the cluster's message gives the reason.
         return match refused.as_ref().filter(|_| limit.by == Limit::QuotaExceeded) {
@@ -392,7 +391,7 @@ fn scaling_limited(facts: &Facts<'_>) -> Draft {
     if let Some(why) = &facts.unschedulable {
         return limited(reasons::UNSCHEDULABLE, why.clone());
     }
-    draft(SCALING_LIMITED, false, reasons::NOT_LIMITED, "no limit applies")
+    draft(SCALING_LIMITED, false, reasons::NOT_LIMITED, "no limit keeps the job below the replica count that it needs")
 }
 
 fn limit_reason(limit: Limit) -> &'static str {

@@ -49,7 +49,7 @@ fn reconciling_message_fits_a_job_without_workload() {
         assert_eq!((status.as_str(), reason.as_str()), ("False", reasons::ROLLED_OUT));
         message
     };
-    assert_eq!(message(&good), "every pod has the current pod template");
+    assert_eq!(message(&good), "no rollout is under way");
     let missing = ConditionCause { reason: reasons::TARGET_NOT_FOUND, message: String::new() };
     let missing = Facts { workload_trouble: Some(missing), rolling_out: true, ..good.clone() };
     assert_eq!(message(&missing), "no rollout: see the condition Ready");

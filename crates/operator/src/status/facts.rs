@@ -6,8 +6,7 @@ use sluice_api::conditions::reasons;
 use sluice_api::status::DecisionStatus;
 use sluice_api::{JOB_LABEL, StreamJob};
 use sluice_base::units::Seconds;
-use sluice_policy::Decision;
-use sluice_policy::Mode;
+use sluice_policy::{Decision, Mode};
 use sluice_signals::{JobKey, JobSamples};
 
 use crate::apply::refusal::Refusal;
@@ -18,8 +17,7 @@ use crate::observe::claims::Rivals;
 use crate::observe::live::{PodFacts, Workload};
 use crate::observe::pod_troubles;
 use crate::reconcile::SET_ASIDE;
-use crate::status::conditions;
-use crate::status::conditions::Facts;
+use crate::status::conditions::{self, Facts};
 use crate::status::events::StartUp;
 use crate::status::signals;
 use crate::validate::{Job, Target};
@@ -49,7 +47,7 @@ pub(crate) fn is_quiet_restart(
     was_written && facts.missing_signal.is_some() && !has_news && now - begun < signals::stale_after(job.latency)
 }
 
-/// Returns the worker counts of the last status, for a job whose spec cannot be used.
+/// Returns the worker counts of the last status, for a job that was not observed.
 pub(crate) fn last_known(object: &StreamJob) -> Facts<'static> {
     let status = object.status.clone().unwrap_or_default();
     let count = |count: i32| u32::try_from(count).unwrap_or(0);

@@ -36,7 +36,7 @@ use crate::annotations::POD_DELETION_COST;
 use crate::apply::attempts::NamespaceRefusals;
 use crate::apply::writer::Applier;
 use crate::context::Context;
-use crate::error::{Error, requeue_delay};
+use crate::error::Error;
 use crate::job_state::Jobs;
 use crate::observe::claims::{Claims, ClaimsWriter};
 use crate::observe::kinds::Kinds;
@@ -342,6 +342,9 @@ async fn sweep(
     }
 }
 
+/// Time until an object that cannot be decoded is tried again without a change of it.
+const UNDECODABLE_RETRY: Duration = Duration::from_mins(5);
+
 /// Handles an object that cannot be decoded. `reconcile` handles all other failures itself.
 #[allow(clippy::needless_pass_by_value, reason = "the signature is the controller's")]
 fn on_error(object: Arc<DeserializeGuard<StreamJob>>, error: &Error, context: Arc<Context>) -> Action {
@@ -349,7 +352,7 @@ fn on_error(object: Arc<DeserializeGuard<StreamJob>>, error: &Error, context: Ar
     let (namespace, name) =
         (object.meta().namespace.as_deref().unwrap_or(""), object.meta().name.as_deref().unwrap_or(""));
     tracing::warn!(namespace, name, error = %error, "cannot decode StreamJob; check the version of the CRD");
-    Action::requeue(requeue_delay(error, 0))
+    Action::requeue(UNDECODABLE_RETRY)
 }
 
 #[cfg(test)]

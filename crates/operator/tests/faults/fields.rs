@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use sluice_api::StreamJob;
 use sluice_operator::validate::validate;
 use sluice_signals::JobKey;
-
 use sluice_testkit::world::ends::ends;
 use sluice_testkit::world::{NAMESPACE, World, job, wait};
 

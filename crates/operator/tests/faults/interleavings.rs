@@ -12,7 +12,6 @@ use embedded_kubernetes::meta;
 use embedded_kubernetes::store::{Change, Event};
 use serde_json::json;
 use sluice_signals::JobKey;
-
 use sluice_testkit::world::ends::ends;
 use sluice_testkit::world::{NAMESPACE, World, job, wait};
 

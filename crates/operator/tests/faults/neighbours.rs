@@ -79,7 +79,7 @@ async fn at_rest(seed: u64, jobs: usize) -> (World, Faults, Running) {
             json!([{"name": "metrics", "containerPort": 8080}]);
         world.apply(&object).await;
     }
-    // Workers that are not needed are removed in the first quarter of an hour.
+    // Workers that are not needed are removed within 20 minutes.
     wait(1200).await;
     (world, faults, operator)
 }

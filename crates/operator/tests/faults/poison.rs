@@ -10,7 +10,6 @@ use proptest::test_runner::{Config, FileFailurePersistence, RngSeed};
 use serde_json::{Map, Value, json};
 use sluice_operator::Election;
 use sluice_signals::JobKey;
-
 use sluice_testkit::world::{NAMESPACE, World, job, wait};
 
 thread_local! {

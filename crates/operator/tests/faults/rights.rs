@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use embedded_kubernetes::faults::{Act, Record};
 use serde_json::{Value, json};
 use sluice_signals::JobKey;
-
 use sluice_testkit::world::{NAMESPACE, World, job, wait};
 
 /// API group, resource with subresource, and verb.

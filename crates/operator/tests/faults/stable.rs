@@ -9,7 +9,6 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestCaseError};
 use serde_json::{Value, json};
 use sluice_signals::JobKey;
-
 use sluice_testkit::world::{NAMESPACE, World, job, wait};
 
 /// Something that users, other clients or the cluster do during a run.

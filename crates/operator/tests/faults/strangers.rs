@@ -7,7 +7,6 @@ use krafka::testing::FakeBroker;
 use sluice_base::clock::Clock;
 use sluice_signals::source::{GroupTopic, SourceError};
 use sluice_signals::{Category, Connect as _, Egress, HttpScraper, KafkaConnect, Limits, Scrape as _, WorkerEndpoint};
-
 use sluice_testkit::hostile::{self, Broker, Page, TOPIC};
 
 const DEADLINE: Duration = Duration::from_secs(4);

@@ -11,7 +11,6 @@ use embedded_kubernetes::store::key;
 use serde_json::{Value, json};
 use sluice_operator::Election;
 use sluice_signals::JobKey;
-
 use sluice_testkit::world::{NAMESPACE, World, job, wait};
 
 /// The resources that an operator leaves in a namespace.

@@ -2,7 +2,6 @@
 
 use serde_json::json;
 use sluice_signals::JobKey;
-
 use sluice_testkit::world::{NAMESPACE, World, job, wait};
 
 /// The time without workers was learned as a handover of 44 s, so no later change seemed worth its pause, and eight

@@ -74,7 +74,7 @@ pub enum Reason {
     Learning,
     /// Signals are missing, stale or contradictory.
     NoSignal,
-    /// No signal for `fallbackAfter`: the fallback replica count is used.
+    /// No signal for `fallbackAfter`: at least the fallback replica count is kept.
     Fallback,
     /// The workers are crash-looping; more of them would crash too.
     CrashLooping,

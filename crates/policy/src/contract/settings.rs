@@ -55,9 +55,9 @@ pub struct Settings {
     pub max_rescales_per_hour: u32,
     /// Floors and ceilings by time.
     pub schedules: Vec<Schedule>,
-    /// Time without any signal after which `fallback_replicas` is used, seconds.
+    /// Time without any signal after which at least `fallback_replicas` workers are kept, seconds.
     pub fallback_after: Seconds,
-    /// Fewest workers while there is no signal.
+    /// Fewest workers after that time. `None`: the present number is kept.
     pub fallback_replicas: Option<u32>,
     /// Time for which micro-batches are gathered, seconds: part of the latency floor.
     pub batch_interval: Option<Seconds>,

@@ -31,10 +31,10 @@ fn explanation(case: &Case<'_>, proposal: &Proposal) -> String {
     match proposal.reason {
         Reason::Growth => format!("{arriving}{growing}{capacity_now}{}", effect(proposal, to, &target)),
         Reason::CatchUp => format!("{backlog}; {arriving}{capacity_now}{}", effect(proposal, to, &target)),
-        Reason::LowerDemand => {
-            let enough = capacity_of(to).unwrap_or_else(|| format!("trying {}", workers(to)));
-            format!("{arriving}; {enough}, which would have been enough for the last {hold}")
-        }
+        Reason::LowerDemand => match capacity_of(to) {
+            Some(capacity) => format!("{arriving}; {capacity}, which would have been enough for the last {hold}"),
+            None => format!("{arriving}; trying {}, because no more were needed for the last {hold}", workers(to)),
+        },
         Reason::Steady if proposal.limit.is_some() => {
             format!("{arriving}{growing}{capacity_now}; more workers would not help")
         }
@@ -77,7 +77,7 @@ fn explanation(case: &Case<'_>, proposal: &Proposal) -> String {
         }
         Reason::Fallback => {
             let since = case.memory.clock.now - case.memory.clock.seen_at;
-            format!("no signal for {}; using the fallback replica count", seconds(since))
+            format!("no signal for {}; keeping at least the fallback replica count", seconds(since))
         }
         Reason::CrashLooping => format!("{backlog}; workers are crash-looping, and more of them would crash too"),
         Reason::ExternalBottleneck => format!("{backlog}{}", bottleneck(case)),
@@ -122,7 +122,7 @@ pub(crate) fn limited(case: &Case<'_>, limit: Limit, wanted: u32, desired: u32) 
             format!("{} wanted; no node has room for {}", workers(wanted), pods(case.observation.limits.unschedulable))
         }
         Limit::CrashLooping => format!(
-            "{} wanted; {} keep crashing; check the pods' logs",
+            "{} wanted; {} in a crash loop; check the pods' logs",
             workers(wanted),
             pods(case.observation.limits.crash_looping)
         ),
@@ -170,7 +170,7 @@ fn stuck(case: &Case<'_>) -> String {
     };
     format!(
         "{first}{more}: records wait and none are processed while other partitions make progress; adding workers does not \
-            help; inspect the record at the committed offset"
+            help; inspect the first unprocessed record"
     )
 }
 

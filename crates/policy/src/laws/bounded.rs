@@ -1,5 +1,5 @@
-//! Law 10. **Bounded memory.** A job with 100 partitions and 40 workers takes at most 100 KiB, and ages are known to 10
-//! %.
+//! Law 10. **Bounded memory.** A job with 100 partitions and 40 workers takes at most 100 KiB, and ages are known to a
+//! tenth.
 
 use proptest::prelude::*;
 

@@ -178,11 +178,10 @@ impl Case<'_> {
         Proposal::new(need, Reason::WakeUp, BoundBy::Objective)
     }
 
-    /// Returns whether records are only assumed to wait: the group has no commit, and nothing arrived since the watch
-    /// began.
+    /// Returns whether no record is known to be able to wait, for example because the group has no commit and nothing has
+    /// arrived since the watch began.
     fn only_assumed(&self) -> bool {
-        let possible = self.snapshot.lag.is_some_and(|lag| lag.possible >= 1.0);
-        !possible
+        !self.snapshot.lag.is_some_and(|lag| lag.possible >= 1.0)
     }
 
     /// Returns whether the workers do nothing although records wait and arrive, and none of them reports to be busy.

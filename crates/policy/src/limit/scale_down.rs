@@ -1,5 +1,6 @@
 //! Removes workers: if every signal is there, the job is calm and has been calm long enough, and the error budget pays
 //! for the handover.
+
 use super::super::contract::decision::{BoundBy, Limit, Reason};
 use super::super::model::memory::Memory;
 use super::super::plan::Need;

@@ -34,7 +34,7 @@ impl Case<'_> {
         if workers <= current {
             return None;
         }
-        // If records waited for all workers at the last scale-up, its effect is measured before the next one.
+        // While records wait for nearly all workers, the effect of the last scale-up is measured before the next one.
         if memory.bottleneck.pending(memory.clock.now) && self.snapshot.nearly_all_queued() {
             return Some(Proposal::new(current, Reason::InFlight, BoundBy::Objective));
         }
@@ -53,7 +53,7 @@ impl Case<'_> {
         let up = Proposal { desired: workers, reason, bound_by, limit, because: None };
         let wanted = Wanted { workers, reason };
         let held = OBSTACLES.iter().find_map(|obstacle| obstacle(self, wanted));
-        Some(held.unwrap_or_else(|| self.limit_step(up, workers)))
+        Some(held.unwrap_or_else(|| self.limit_step(up)))
     }
 
     /// Adds no worker if something that all workers share is the bottleneck; the ones that gave nothing are removed
@@ -70,7 +70,8 @@ impl Case<'_> {
     }
 
     /// Applies the step limits, of which the lowest counts.
-    fn limit_step(&self, mut up: Proposal, wanted: u32) -> Proposal {
+    fn limit_step(&self, mut up: Proposal) -> Proposal {
+        let wanted = up.desired;
         let (memory, need, current) = (self.memory, self.need, self.current);
         let unknown_capacity =
             (memory.capacity.confidence() < Confidence::Medium).then(|| current.saturating_mul(MOST_GROWTH));

@@ -1,7 +1,7 @@
 //! Offset history: when a partition's log reached which offset. It has at most 48 points, sparser the older they are.
 //!
 //! Two neighbours are never further apart than a fifth of the newer one's age, or one sampling interval. Interpolated
-//! between them, the age of an offset is known to 10 % (law 10, `laws/offsets.rs`) unless the rate swings more than
+//! between them, the age of an offset is known to 10 % (law 10, `laws/bounded.rs`) unless the rate swings more than
 //! about threefold within one gap. 48 points then reach back some 40 minutes when sampled every 2 s; a gap of a tenth
 //! reached back five minutes. Of records that are older, only a lower bound of the age is known.
 

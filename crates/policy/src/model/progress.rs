@@ -140,8 +140,8 @@ impl Progress {
         self.left < -slack && now - self.worked_at < AT_REST
     }
 
-    /// Returns whether the log became quiet so recently that it may not be drained yet; no worker is removed because of
-    /// it.
+    /// Returns whether the workers processed more than the source's last reported backlog within the last three intervals
+    /// (at least 10 s). Meanwhile no worker is removed.
     pub(crate) fn not_at_rest(&self, now: f64, interval: f64) -> bool {
         self.left < 0.0 && now - self.worked_at < (3.0 * interval).max(10.0)
     }

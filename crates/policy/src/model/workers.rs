@@ -50,7 +50,7 @@ pub(crate) struct Workers {
 
 /// The times that counters are read with, Unix seconds.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct ReadTimes {
+pub(crate) struct ReadContext {
     /// Number of the observation.
     pub(crate) observation: u32,
     pub(crate) now: f64,
@@ -92,7 +92,7 @@ impl Workers {
     pub(crate) fn read_counters(
         &mut self,
         observation: &Observation,
-        times: ReadTimes,
+        times: ReadContext,
         lanes: Option<u32>,
         owns: impl Fn(u64) -> Option<bool>,
     ) -> WorkDone {
@@ -211,7 +211,7 @@ fn counters(worker: &Worker, now: f64) -> Option<(f64, f64)> {
 fn start_up(
     track: &mut WorkerTrack,
     worker: &Worker,
-    times: &ReadTimes,
+    times: &ReadContext,
     works: bool,
     owners_known: bool,
 ) -> Option<f64> {

@@ -11,6 +11,7 @@ use super::super::model::reading::Reading;
 use super::snapshot::{FRESH, Snapshot};
 use sluice_base::num;
 use sluice_base::units::Seconds;
+use sluice_base::words;
 
 /// Time after which an optional signal that is absent is taken as not offered, seconds.
 const OFFER: f64 = 120.0;
@@ -150,8 +151,10 @@ pub(crate) fn check_verifiable(memory: &Memory, settings: &Settings, snapshot: &
     if interval > 0.9 * latency {
         let message = || {
             format!(
-                "the group commits every {interval:.0} s and the objective is {latency} s: latency cannot be verified; \
-                 commit more often, or let the workers report sluice_worker_next_offset"
+                "the group commits within {} and the objective is {}: latency cannot be verified; commit more often, or let \
+                 the workers report sluice_worker_next_offset",
+                words::seconds(interval),
+                words::seconds(latency)
             )
         };
         snapshot.unverifiable.get_or_insert_with(message);

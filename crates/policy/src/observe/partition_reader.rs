@@ -27,15 +27,16 @@ pub(super) struct PartitionReader<'a> {
     work_done: &'a WorkDone,
     starts_at_earliest: HashMap<&'a str, bool>,
     with: ReadWith,
-    /// Another partition made progress recently, so a stuck one is not part of a general stop.
+    /// Whether any partition made progress recently, so that a stuck one is not part of a general stop.
     others_move: bool,
     stuck_after: f64,
     passed_over_after: f64,
     /// When any partition of an owner last advanced, as of the previous observation.
     owner_moved_at: HashMap<u64, f64>,
     settle: f64,
-    /// Age from which on a queue is real, seconds: a shorter one may only be the time between samples.
-    surely: f64,
+    /// Age above which a queue of two or more records counts as real, seconds: a lower age may only be the time between
+    /// samples.
+    least_queue_age: f64,
     newest: Option<f64>,
     pub(super) known: u32,
     pub(super) log_signals: LogSignals,
@@ -112,7 +113,7 @@ impl<'a> PartitionReader<'a> {
             stuck_after,
             passed_over_after,
             owner_moved_at,
-            surely: 0.5_f64.max(0.5 * memory.clock.interval),
+            least_queue_age: 0.5_f64.max(0.5 * memory.clock.interval),
             settle: memory.durations.handover() + commit.unwrap_or(5.0).min(60.0),
             newest: None,
             known: 0,
@@ -241,7 +242,7 @@ impl<'a> PartitionReader<'a> {
         of_owner.weight += weight;
         of_owner.progress += reading.progress;
         of_owner.moving |= moving;
-        if reading.queue.certain >= 2.0 && reading.age.certain > self.surely {
+        if reading.queue.certain >= 2.0 && reading.age.certain > self.least_queue_age {
             of_owner.queued_weight += weight;
         }
         if !moving && !stuck {

@@ -48,13 +48,13 @@ impl Demand {
     }
 }
 
-/// Most of the usual rate that working off a backlog may add, as a multiple.
+/// Most that working off a backlog may add, as a multiple of the usual rate.
 const MOST_RECOVERY: f64 = 1.0;
 /// Share of the objective whose arrivals may wait; records beyond that are worked off.
 const WAITING: f64 = 0.3;
 
-/// Returns the rate beyond the arrivals that works off the backlog within twice the objective, records per second. A
-/// backlog of hours does not justify any number of workers: they may do twice the usual rate at most.
+/// Returns the rate beyond the arrivals that works off the backlog within twice the objective's latency (at least 20 s),
+/// records per second. It is limited to the usual rate, or to the rate that takes ten minutes if that is higher.
 pub(crate) fn recovery(
     memory: &Memory,
     snapshot: &Snapshot,

@@ -5,7 +5,7 @@
 //!           time R; plus what a change's own handover adds
 //! up        if that wait exceeds the share of the objective that staying may use, and the demand exceeds the worker's
 //!           capacity: the next number with which the hottest worker can process the demand at R, and work off the
-//!           backlog in 2 L
+//!           backlog within twice the objective's latency
 //! down      the fewest, at least half, with which the hottest worker's wait stays below the share that leaving may use,
 //!           from its delay now and what the handover adds
 //! ```
@@ -37,7 +37,7 @@ const PART_STOPS: f64 = 0.3;
 const DOWN_AHEAD: f64 = 40.0;
 /// Share of the remaining error budget that one jump of the arrivals may spend.
 const JUMP: f64 = 0.8;
-/// Share of the error budget that is left if the jumps of the last hour were harmless.
+/// Share of the error budget above which the jumps of the last hour count as harmless.
 const HARMLESS: f64 = 0.9;
 /// Longest time between two changes, seconds.
 const LONGEST_SPACING: f64 = 21_600.0;
@@ -297,7 +297,7 @@ impl Sizing<'_> {
         }
     }
 
-    /// Returns whether this many, fewer workers are enough: the hottest worker's wait stays below what leaving may use.
+    /// Returns whether this smaller number of workers is enough: the hottest worker's wait stays below what leaving may use.
     fn fits(&self, workers: u32) -> bool {
         let (need, demand) = (self.need, &self.need.demand);
         let share = self.memory.stairs.share(workers);

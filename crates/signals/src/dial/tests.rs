@@ -30,7 +30,7 @@ fn answering(answers: Vec<Vec<SocketAddr>>) -> (Resolver, Arc<AtomicUsize>) {
     (resolver, asked)
 }
 
-/// Catalogue: T10, S12.
+/// Catalogue: S12.
 #[tokio::test]
 async fn every_notation_of_an_address_is_checked_by_its_target() {
     // What the system makes of historical notations is up to the system: 127.0.0.1 or an unknown host, but never a
@@ -103,7 +103,7 @@ async fn every_notation_of_an_address_is_checked_by_its_target() {
     }
 }
 
-/// Catalogue: T10, S12.
+/// Catalogue: S12.
 #[tokio::test]
 async fn name_with_one_denied_address_is_denied() {
     for (answer, words) in [
@@ -120,7 +120,7 @@ async fn name_with_one_denied_address_is_denied() {
     }
 }
 
-/// Catalogue: T10, S12.
+/// Catalogue: S12.
 #[tokio::test]
 async fn only_checked_addresses_of_a_name_are_used() {
     let many = |last: u8| (1..=last).map(|n| SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, n), 9092)));
@@ -131,7 +131,7 @@ async fn only_checked_addresses_of_a_name_are_used() {
     assert_eq!(used, many(16).collect::<Vec<_>>());
 }
 
-/// Catalogue: T10, S12.
+/// Catalogue: S12.
 #[tokio::test]
 async fn name_is_resolved_once_per_connection() {
     let (brokers, other) =

@@ -18,6 +18,7 @@ use crate::sample::{
     Category, Failure, JobKey, JobSamples, SourceReading, WatchSpec, WorkerEndpoint, WorkerReading, WorkerSample,
 };
 use crate::source::{ClusterAddress, GroupTopic};
+use sluice_base::text::truncate;
 use sluice_base::units::Seconds;
 
 /// Maximum length of `Failure::message`, in characters: it becomes part of a condition.
@@ -355,10 +356,7 @@ fn record_outcome<T>(sample: &mut Option<Arc<T>>, failure: &mut Option<Failure>,
 /// read on terminals and in logs.
 fn one_line(message: &str) -> String {
     let message: String = message.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
-    match message.char_indices().nth(MAX_MESSAGE_LENGTH - 1) {
-        Some((end, _)) if message.chars().count() > MAX_MESSAGE_LENGTH => format!("{}…", &message[..end]),
-        _ => message,
-    }
+    truncate(&message, MAX_MESSAGE_LENGTH)
 }
 
 /// Returns the topics of a job, sorted.

@@ -134,7 +134,7 @@ async fn outage_keeps_last_sample_and_reports_its_beginning() {
 
 /// A failure message is shown on terminals and written to logs, where a second line could pass for one of Sluice's own.
 ///
-/// Catalogue: T10, S10.
+/// Catalogue: S10.
 #[tokio::test(start_paused = true)]
 async fn failure_message_is_one_line_of_text() {
     let (fake, hub) = FakeSources::start();

@@ -1,6 +1,7 @@
 //! Translates krafka's errors.
 
 use krafka::error::{ErrorCode, KrafkaError};
+use sluice_base::text::truncate;
 
 use crate::sample::Category;
 use crate::source::SourceError;
@@ -70,11 +71,7 @@ pub(super) fn describe(error: &KrafkaError) -> String {
         // The other side may not be Kafka: the first bytes of an SSH server read as the size of a message.
         other => without_numbers(&other.to_string()),
     };
-    let text = text.trim_start_matches("network error: ");
-    match text.char_indices().nth(MAX_DETAIL_LENGTH) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
+    truncate(text.trim_start_matches("network error: "), MAX_DETAIL_LENGTH)
 }
 
 /// Replaces numbers of five and more digits: they may be bytes of another protocol, which must not be disclosed.

@@ -181,7 +181,7 @@ impl KafkaCluster {
         let known = Arc::clone(&*self.kept.lock());
         let budget = client.proxy.as_ref().map(|proxy| {
             let round = proxy.round(limits::max_bytes_per_round(requests.len()));
-            round.with_free_bytes(limits::free_bytes_for_questions(requests.len()))
+            round.with_reserve(limits::reserve_for_questions(requests.len()))
         });
         let deadline = deadline.mul_f64(0.55);
         let round = round::gather(&client.admin, &self.clock, requests, deadline, known, budget.as_ref()).await;

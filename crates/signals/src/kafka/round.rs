@@ -119,15 +119,16 @@ pub(super) async fn gather(
     requests: &[GroupTopic],
     deadline: Duration,
     known: Arc<RoundCache>,
-    budget_of_bytes: Option<&tunnel::RoundBudget<'_>>,
+    byte_budget: Option<&tunnel::RoundBudget<'_>>,
 ) -> RoundAnswers {
-    let budget = Budget { clock, until: clock.monotonic() + deadline };
+    let time_budget = TimeBudget { clock, until: clock.monotonic() + deadline };
     // In the order of the requests: the one that has waited longest comes first.
     let mut seen = HashSet::new();
     let groups: Vec<&str> =
         requests.iter().map(|request| request.group.as_str()).filter(|group| seen.insert(*group)).collect();
-    let log = gather_log(client, &budget, requests, known, budget_of_bytes);
-    let membership = join(committed_offsets(client, &groups, &budget), describe_groups(client, &groups, &budget));
+    let log = gather_log(client, &time_budget, requests, known, byte_budget);
+    let membership =
+        join(committed_offsets(client, &groups, &time_budget), describe_groups(client, &groups, &time_budget));
     let (mut round, (committed, groups)) = join(log, membership).await;
     round.answered |= committed.values().any(is_answer) || groups.values().any(is_answer);
     round.committed = committed;
@@ -138,15 +139,15 @@ pub(super) async fn gather(
 /// Reads topics, ends, high watermarks, starts and due ends.
 async fn gather_log(
     client: &AdminClient,
-    budget: &Budget<'_>,
+    time_budget: &TimeBudget<'_>,
     requests: &[GroupTopic],
     known: Arc<RoundCache>,
-    budget_of_bytes: Option<&tunnel::RoundBudget<'_>>,
+    byte_budget: Option<&tunnel::RoundBudget<'_>>,
 ) -> RoundAnswers {
     // krafka fails the whole call for one invalid name. `answer.rs` reports the names that are left out here.
     let names: BTreeSet<&str> =
         requests.iter().map(|request| request.topic.as_str()).filter(|topic| is_topic_name(topic)).collect();
-    let options = DescribeTopicsOptions::default().timeout(budget.share(0.4));
+    let options = DescribeTopicsOptions::default().timeout(time_budget.share(0.4));
     let topics = match client.describe_topics(&names, options).await {
         Ok(topics) => topics,
         Err(error) => names.iter().map(|name| ((*name).to_owned(), Err(error.clone()))).collect(),
@@ -166,25 +167,25 @@ async fn gather_log(
             led.map(|partition| TopicPartition::new(topic.name.clone(), partition.partition))
         })
         .collect();
-    round.at = budget.clock.now();
+    round.at = time_budget.clock.now();
     if partitions.is_empty() {
         return round;
     }
-    if let Some(budget_of_bytes) = budget_of_bytes {
-        let room = budget_of_bytes.draw(
+    if let Some(byte_budget) = byte_budget {
+        let room = byte_budget.draw(
             limits::BYTES_PER_PARTITION_ASKED.saturating_mul(u64::try_from(partitions.len()).unwrap_or(u64::MAX)),
         );
-        if tokio::time::timeout(budget.share(0.5), room).await.is_err() {
+        if tokio::time::timeout(time_budget.share(0.5), room).await.is_err() {
             round.has_no_room = true;
             return round;
         }
     }
-    let timeout = budget.share(0.5);
+    let timeout = time_budget.share(0.5);
     // The end that a reader of committed records can reach: without an open transaction, the high watermark. A
     // transaction that hangs would otherwise look like a backlog that no worker can process.
     let committed = ListOffsetsOptions::default().read_committed(true).timeout(timeout);
     let all = || ListOffsetsOptions::default().timeout(timeout);
-    let now = budget.clock.monotonic();
+    let now = time_budget.clock.monotonic();
     let (ends, high_watermarks, starts, timestamp_types) = join4(
         list_offsets(client, &partitions, OffsetSpec::Latest, committed),
         // While a transaction hangs, only the high watermark shows what is appended.
@@ -196,7 +197,7 @@ async fn gather_log(
     round.ends = offsets(ends);
     round.high_watermarks = offsets(high_watermarks);
     round.starts = offsets(starts);
-    let newest = due_ends(client, budget, requests, &mut round, &known.newest, &timestamp_types).await;
+    let newest = due_ends(client, time_budget, requests, &mut round, &known.newest, &timestamp_types).await;
     round.kept = Arc::new(RoundCache { newest, timestamp_types });
     round
 }
@@ -205,7 +206,7 @@ async fn gather_log(
 /// timestamps.
 async fn due_ends(
     client: &AdminClient,
-    budget: &Budget<'_>,
+    time_budget: &TimeBudget<'_>,
     requests: &[GroupTopic],
     round: &mut RoundAnswers,
     known: &Newest,
@@ -243,7 +244,7 @@ async fn due_ends(
         ends.keys().filter_map(|partition| Some((id(partition), *known.get(&id(partition))?))).collect();
     if !moved.is_empty() {
         // Uncommitted records count here: what matters is whether a look-up would find a record.
-        let options = ListOffsetsOptions::default().timeout(budget.share(0.5));
+        let options = ListOffsetsOptions::default().timeout(time_budget.share(0.5));
         for (partition, reply) in list_offsets(client, &moved, OffsetSpec::MaxTimestamp, options).await {
             newest.remove(&id(&partition));
             if let (Ok(ListedOffset { timestamp: Some(timestamp), .. }), Some(end)) = (reply, ends.get(&partition)) {
@@ -275,8 +276,11 @@ async fn due_ends(
                 }
             }
             if !open.is_empty() {
-                let timeout =
-                    if certain { budget.share(0.8) } else { UNCERTAIN_LOOK_UP_TIMEOUT.min(budget.share(0.8)) };
+                let timeout = if certain {
+                    time_budget.share(0.8)
+                } else {
+                    UNCERTAIN_LOOK_UP_TIMEOUT.min(time_budget.share(0.8))
+                };
                 let options = ListOffsetsOptions::default().timeout(timeout);
                 for (partition, reply) in list_offsets(client, &open, OffsetSpec::Timestamp(cutoff), options).await {
                     let Some(end) = ends.get(&partition) else { continue };
@@ -303,16 +307,16 @@ async fn due_ends(
 async fn committed_offsets(
     client: &AdminClient,
     groups: &[&str],
-    budget: &Budget<'_>,
+    time_budget: &TimeBudget<'_>,
 ) -> HashMap<String, Reply<Committed>> {
-    let end = budget.until - budget.share(0.1);
-    let in_time = |_: &String| std::future::ready(budget.clock.monotonic() < end);
+    let end = time_budget.until - time_budget.share(0.1);
+    let in_time = |_: &String| std::future::ready(time_budget.clock.monotonic() < end);
     let groups: Vec<String> = groups.iter().map(|group| (*group).to_owned()).collect();
     futures::stream::iter(groups)
         .take_while(in_time)
         .map(|group| async move {
             // All partitions of the group, because the partitions of the topics are being requested at the same time.
-            let options = ListConsumerGroupOffsetsOptions::default().timeout(budget.share(0.5));
+            let options = ListConsumerGroupOffsetsOptions::default().timeout(time_budget.share(0.5));
             let reply = match client.list_consumer_group_offsets(group.as_str(), options).await {
                 Ok(offsets) => Ok(offsets
                     .into_iter()
@@ -331,9 +335,9 @@ async fn committed_offsets(
 async fn describe_groups(
     client: &AdminClient,
     groups: &[&str],
-    budget: &Budget<'_>,
+    time_budget: &TimeBudget<'_>,
 ) -> HashMap<String, Reply<ConsumerGroupDescription>> {
-    let options = DescribeConsumerGroupsOptions::default().timeout(budget.share(0.9));
+    let options = DescribeConsumerGroupsOptions::default().timeout(time_budget.share(0.9));
     match client.describe_consumer_groups(groups, options).await {
         Ok(described) => described,
         Err(error) => groups.iter().map(|group| ((*group).to_owned(), Err(error.clone()))).collect(),
@@ -374,12 +378,12 @@ fn millis(at: Seconds) -> i64 {
 }
 
 /// The time that is left for the round.
-struct Budget<'a> {
+struct TimeBudget<'a> {
     clock: &'a Clock,
     until: Instant,
 }
 
-impl Budget<'_> {
+impl TimeBudget<'_> {
     /// Returns a part of the time that is left, for one step.
     fn share(&self, part: f64) -> Duration {
         self.until.saturating_duration_since(self.clock.monotonic()).mul_f64(part)

@@ -194,7 +194,7 @@ async fn metadata_service_and_other_hosts_are_never_read() {
     assert_eq!(sample.cpu_seconds, Some(3.0), "asked the worker");
 }
 
-/// Catalogue: T10, S12.
+/// Catalogue: S12.
 #[tokio::test]
 async fn no_path_leads_to_another_host() {
     let worker = serve(ok("process_cpu_seconds_total 3\n")).await;

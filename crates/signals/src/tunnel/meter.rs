@@ -20,15 +20,30 @@ const PIECE: u32 = 256;
 /// What brokers may send between two rounds, such as late answers, in bytes.
 const MAX_BYTES_BETWEEN_ROUNDS: u64 = 1 << 20;
 
-/// The memory that all rounds may use together.
+/// The memory that all rounds may use together, beside the free memory of each.
 #[derive(Debug, Clone)]
-pub(super) struct Pool(Arc<Semaphore>);
+pub(super) struct Pool {
+    /// What rounds wait for.
+    shared: Arc<Semaphore>,
+    /// What is set aside for rounds with several questions, and given to them when they begin if it is available.
+    reserve: Arc<Semaphore>,
+}
 
 impl Pool {
+    /// Creates a pool of this much memory, of which a quarter is the reserve.
     pub(super) fn new(bytes: usize) -> Self {
-        let units = usize::try_from(UNIT).map_or(0, |unit| bytes / unit);
+        let units = usize::try_from(UNIT).map_or(0, |unit| bytes / unit).min(Semaphore::MAX_PERMITS);
+        let reserve = units / 4;
         // At least one piece, or a round that needs more than its free memory could never be read.
-        Self(Arc::new(Semaphore::new(units.clamp(PIECE as usize, Semaphore::MAX_PERMITS))))
+        let shared = (units - reserve).max(PIECE as usize);
+        Self { shared: Arc::new(Semaphore::new(shared)), reserve: Arc::new(Semaphore::new(reserve)) }
+    }
+
+    /// Takes this much memory from the reserve, in bytes, or what is left of it.
+    fn take_from_reserve(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        let wanted = usize::try_from(bytes / UNIT).unwrap_or(usize::MAX).min(self.reserve.available_permits());
+        let units = u32::try_from(wanted).unwrap_or(u32::MAX);
+        Arc::clone(&self.reserve).try_acquire_many_owned(units).ok().filter(|permit| permit.num_permits() > 0)
     }
 }
 
@@ -49,6 +64,7 @@ struct Account {
     /// What is left of the memory that was drawn, in bytes.
     credit: u64,
     drawn: Option<OwnedSemaphorePermit>,
+    reserved: Option<OwnedSemaphorePermit>,
     /// Closes the current connections.
     close: CancellationToken,
 }
@@ -69,7 +85,7 @@ impl Meter {
     pub(super) fn round(&self, bytes: u64) -> RoundBudget<'_> {
         let mut account = self.account();
         let (close, drawn) = (std::mem::take(&mut account.close), account.drawn.take());
-        *account = Account { allowed: bytes, sent: 0, is_idle: false, credit: FREE_BYTES_PER_ROUND, drawn, close };
+        *account = Account { allowed: bytes, credit: FREE_BYTES_PER_ROUND, drawn, close, ..Account::default() };
         RoundBudget { meter: self, is_complete: false }
     }
 
@@ -114,7 +130,7 @@ impl Meter {
                 return;
             }
             // The semaphore is never closed.
-            let Ok(piece) = Arc::clone(&self.pool.0).acquire_many_owned(PIECE).await else { return };
+            let Ok(piece) = Arc::clone(&self.pool.shared).acquire_many_owned(PIECE).await else { return };
             let mut account = self.account();
             account.credit += u64::from(PIECE) * UNIT;
             match &mut account.drawn {
@@ -139,11 +155,13 @@ pub(crate) struct RoundBudget<'a> {
 }
 
 impl RoundBudget<'_> {
-    /// Adds this much memory, in bytes, that the round may use without waiting for the pool.
-    pub(crate) fn with_free_bytes(self, bytes: u64) -> Self {
-        let mut account = self.meter.account();
-        account.credit = account.credit.saturating_add(bytes);
-        drop(account);
+    /// Adds this much memory, in bytes, that the round may use without waiting, as far as the reserve has it.
+    pub(crate) fn with_reserve(self, bytes: u64) -> Self {
+        if let Some(reserved) = self.meter.pool.take_from_reserve(bytes) {
+            let mut account = self.meter.account();
+            account.credit += u64::try_from(reserved.num_permits()).unwrap_or(0) * UNIT;
+            account.reserved = Some(reserved);
+        }
         self
     }
 
@@ -174,6 +192,7 @@ impl Drop for RoundBudget<'_> {
     fn drop(&mut self) {
         let mut account = self.meter.account();
         let was_large = account.drawn.take().is_some();
+        account.reserved = None;
         account.credit = FREE_BYTES_PER_ROUND;
         let exceeded = account.sent > account.allowed;
         // What arrives before the next round is late or was not requested, and is not held.
@@ -193,7 +212,7 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn free(pool: &Pool) -> usize {
-        pool.0.available_permits()
+        pool.shared.available_permits()
     }
 
     /// Catalogue: B1.
@@ -217,9 +236,9 @@ mod tests {
         let pool = Pool::new(4 << 20);
         let meters: Vec<Meter> = (0..50).map(|_| Meter::new(pool.clone())).collect();
         let rounds: Vec<RoundBudget<'_>> = meters.iter().map(|meter| meter.round(64 * MIB)).collect();
-        // 0.1 MiB sent takes 1 MiB of memory. Half a MiB of it is free, so eight of them fill the pool.
+        // 0.1 MiB sent takes 1 MiB of memory. Half a MiB of it is free, so six of them fill the three quarters of the pool that all share.
         let taken: Vec<bool> = meters.iter().map(|meter| meter.count(MIB / 10).now_or_never().is_some()).collect();
-        assert_eq!(taken.iter().filter(|taken| **taken).count(), 8);
+        assert_eq!(taken.iter().filter(|taken| **taken).count(), 6);
         assert_eq!(free(&pool), 0);
         let late = Meter::new(pool.clone());
         let round = late.round(MIB);
@@ -229,25 +248,43 @@ mod tests {
         drop(rounds);
         assert_eq!(late.count(50_000).now_or_never(), Some(Ok(())));
         drop(round);
-        assert_eq!(free(&pool), 4 << 10, "all permits were returned");
+        assert_eq!(free(&pool), 3 << 10, "all permits were returned");
     }
 
     /// Catalogue: B1.
     #[tokio::test]
     async fn many_small_questions_do_not_wait_for_a_large_answer() {
-        let pool = Pool::new(4 << 20);
+        let pool = Pool::new(64 << 20);
         let (hostile, honest) = (Meter::new(pool.clone()), Meter::new(pool.clone()));
         let large = hostile.round(64 * MIB);
         assert_eq!(hostile.count(8 * MIB).now_or_never(), None);
         // Fifty topics of 16 partitions: about 4 KiB each, and the memory to ask for them.
-        let round = honest.round(64 * MIB).with_free_bytes(crate::limits::free_bytes_for_questions(50));
+        let round = honest.round(64 * MIB).with_reserve(crate::limits::reserve_for_questions(50));
         assert_eq!(honest.count(200 << 10).now_or_never(), Some(Ok(())));
         assert!(round.draw(800 * crate::limits::BYTES_PER_PARTITION_ASKED).now_or_never().is_some());
         assert!(!round.is_large());
         drop(round);
-        let alone = honest.round(64 * MIB).with_free_bytes(crate::limits::free_bytes_for_questions(1));
-        assert_eq!(honest.count(200 << 10).now_or_never(), None, "the free memory belongs to one round");
+        let alone = honest.round(64 * MIB).with_reserve(crate::limits::reserve_for_questions(1));
+        assert_eq!(honest.count(200 << 10).now_or_never(), None, "the reserved memory belongs to one round");
         drop((large, alone));
+    }
+
+    /// However many questions rounds have, together they are given no more than the reserve, and return all of it.
+    ///
+    /// Catalogue: B1.
+    #[tokio::test]
+    async fn reserve_is_bounded_for_all_rounds_together() {
+        let pool = Pool::new(40 << 20);
+        let reserve = pool.reserve.available_permits();
+        assert_eq!(reserve + free(&pool), 40 << 10, "the reserve is a part of the pool");
+        let meters: Vec<Meter> = (0..20).map(|_| Meter::new(pool.clone())).collect();
+        let round = |meter| Meter::round(meter, MIB).with_reserve(crate::limits::reserve_for_questions(4096));
+        let rounds: Vec<RoundBudget<'_>> = meters.iter().map(round).collect();
+        let given = |meter: &Meter| meter.account().reserved.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let all: Vec<usize> = meters.iter().map(given).collect();
+        assert_eq!((all[0], all[1], all.iter().sum()), (8 << 10, 2 << 10, reserve), "{all:?}");
+        drop(rounds);
+        assert_eq!(pool.reserve.available_permits(), reserve);
     }
 
     /// Catalogue: B1.
@@ -257,11 +294,11 @@ mod tests {
         let meter = Meter::new(pool.clone());
         assert_eq!(meter.count(MIB / 5).await, Ok(()));
         let round = meter.round(MIB);
-        assert!(free(&pool) < 4 << 10);
+        assert!(free(&pool) < 3 << 10);
         drop(round);
-        assert_eq!(free(&pool), 4 << 10);
+        assert_eq!(free(&pool), 3 << 10);
         // What arrives without a question takes no memory from the pool, and is limited.
-        assert_eq!((meter.count(MIB).await, free(&pool)), (Ok(()), 4 << 10));
+        assert_eq!((meter.count(MIB).await, free(&pool)), (Ok(()), 3 << 10));
         assert_eq!(meter.count(1).await, Err(MIB));
         drop(meter.round(MIB));
         assert_eq!(meter.count(1).await, Ok(()));

@@ -364,8 +364,8 @@ impl World {
         self.record_cost >= 0.5 || self.load.records() < few
     }
 
-    /// Returns the plant's steps per second: a tenth of the objective, a fifth of a short commit interval, at most a
-    /// second.
+    /// Returns the number of steps per second. A step is at most a tenth of the objective, half of the commit interval, the
+    /// handover time and 1 s.
     pub(crate) fn steps_per_second(&self) -> usize {
         let commits = match self.commits {
             Commits::Every { seconds, .. } | Commits::Checkpoint { seconds, .. } => seconds,

@@ -23,7 +23,7 @@ async fn testbed_with_job(clusters: u16) -> Testbed {
     let testbed = Testbed::new(clusters).await;
     testbed.job("orders", 0, LOAD, |_| {}).await;
     testbed.run(240, |_| {}).await;
-    // The times of samples are random, so there may be one more worker.
+    // The times of samples decide whether there is one more worker.
     assert!(
         (3..=4).contains(&testbed.workers("orders")),
         "{} workers before the wrong answers",

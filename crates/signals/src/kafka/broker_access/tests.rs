@@ -34,7 +34,7 @@ fn advertise(broker: &FakeBroker, node: usize, host: &str, port: u16) {
     });
 }
 
-/// Catalogue: T10, S12.
+/// Catalogue: S12.
 #[tokio::test]
 async fn advertised_addresses_are_checked_like_given_ones() {
     let broker = FakeBroker::start().await.unwrap();
